@@ -1,0 +1,94 @@
+"""What the user sees: notes and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+TERMINAL_SECONDS, LOG_SECONDS = 0.25, 15.0
+
+
+class State(NamedTuple):
+    """How far a job is: counts of `unit`, and words on what happened."""
+
+    done: int
+    total: int
+    detail: str
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(label: str, unit: str, read: Callable[[], State]) -> Iterator[None]:
+    """Show a live line while the block runs: a bar at a terminal, a line now and then where stderr is a log."""
+    show = _terminal_line if sys.stderr.isatty() else _log_line
+    with show(label, unit) as update:
+        stop = threading.Event()
+        interval = TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS
+
+        def watch() -> None:
+            while not stop.wait(interval):
+                update(read())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+            update(read())
+
+
+def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Two columns on stdout, under a title."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, value)
+    Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()).print(grid)
+
+
+@contextlib.contextmanager
+def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+
+    columns = (
+        TextColumn(label, markup=False), BarColumn(20), MofNCompleteColumn(), Rate(),
+        TextColumn("{task.fields[detail]}", markup=False), TextColumn("ETA"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=60) as bar:
+        task = bar.add_task(label, total=None, detail="")
+        yield lambda state: bar.update(task, completed=state.done, total=state.total, detail=state.detail)
+
+
+@contextlib.contextmanager
+def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
+    from tqdm import tqdm
+
+    # tqdm's own clock stays out of it (mininterval): the watcher decides when a line is written.
+    with tqdm(total=1, desc=label, unit=unit, mininterval=1e9, ascii=True, ncols=0, file=sys.stderr) as bar:
+
+        def update(state: State) -> None:
+            bar.total, bar.n = state.total or None, state.done
+            bar.set_postfix_str(state.detail, refresh=False)
+            bar.refresh()
+            sys.stderr.write("\n")
+
+        yield update

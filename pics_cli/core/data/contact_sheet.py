@@ -1,0 +1,102 @@
+"""A picture of what a build made: chosen pairs with boxes, masks and patches, and pictures it skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pics_cli.core.data.pairs import SKIP_REASONS, is_candidate
+from pics_cli.core.data.pictures import RGB, decode_picture, read_first
+from pics_cli.core.data.samples import Sample
+from pics_cli.core.data.scene import Scene
+from pics_cli.core.geometry import Box
+from pics_cli.core.recipe import Pairs
+from pics_cli.errors import BadSample
+
+HEIGHT, GAP, CAPTION, COLUMNS = 240, 10, 38, 3
+COLOURS = ((230, 60, 50), (40, 110, 230), (40, 170, 70), (240, 170, 30))
+GREY = (120, 120, 120)
+_INK, _PAPER = (30, 30, 30), (250, 250, 248)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of the sheet, uint8 RGB of the sheet's row height, with up to two lines below it."""
+
+    rgb: RGB
+    lines: tuple[str, ...]
+
+
+def sample_tile(sample: Sample) -> Tile:
+    """Background with masks tinted and boxes drawn, the patches beside it."""
+    rgb, scale = _shrink(sample.background)
+    for mask, colour in zip(sample.masks, COLOURS, strict=False):
+        small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
+        rgb[small] = (rgb[small] * 0.55 + np.array(colour) * 0.45).astype(np.uint8)
+    for mask, colour in zip(sample.masks, COLOURS, strict=False):
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        _rectangle(rgb, (x, y, x + width, y + height), scale, colour, 2)
+    side = HEIGHT // max(2, len(sample.references))
+    column = np.full((HEIGHT, side, 3), 255, np.uint8)
+    for k, (reference, colour) in enumerate(zip(sample.references, COLOURS, strict=False)):
+        patch = cv2.resize(reference, (side, side), interpolation=cv2.INTER_AREA)
+        cv2.rectangle(patch, (0, 0), (side - 1, side - 1), colour, 2)
+        column[k * side : (k + 1) * side] = patch
+    lines = [sample.key]
+    if sample.meta:
+        names = " + ".join(str(thing["category"] or "object") for thing in sample.meta["objects"])
+        pairs = sample.meta["pairs"][:1]
+        lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
+    return Tile(np.concatenate([rgb, column], axis=1), tuple(lines))
+
+
+def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
+    """A skipped picture with its annotated boxes: candidates in colour, the others grey."""
+    try:
+        rgb, scale = _shrink(decode_picture(read_first(scene.files)).rgb)
+    except BadSample as error:
+        rgb, scale, detail = np.full((HEIGHT, HEIGHT * 4 // 3, 3), 225, np.uint8), 0.0, detail or error.detail
+    for instance in scene.instances:
+        x0, y0, x1, y1 = instance.box
+        candidate = is_candidate(instance, scene, rule)
+        box = (int(x0), int(y0), int(x1), int(y1))
+        _rectangle(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
+    return Tile(rgb, (f"skipped: {reason}", detail or f"{scene.key}: {SKIP_REASONS.get(reason, '')}"))
+
+
+def draw_sheet(title: str, tiles: Sequence[Tile]) -> RGB:
+    """Lay tiles out in rows of three under a title: uint8 RGB."""
+    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    width = max([600, *(sum(tile.rgb.shape[1] + GAP for tile in row) + GAP for row in rows)])
+    sheet = Image.new("RGB", (width, 44 + len(rows) * (HEIGHT + CAPTION + GAP) + GAP), _PAPER)
+    draw, font, large = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(20)
+    draw.text((GAP, GAP), title, _INK, large)
+    for at, row in enumerate(rows):
+        x, y = GAP, 44 + at * (HEIGHT + CAPTION + GAP)
+        for tile in row:
+            sheet.paste(Image.fromarray(tile.rgb), (x, y))
+            for line, text in enumerate(tile.lines):
+                draw.text((x, y + HEIGHT + 2 + 17 * line), _fit(draw, text, tile.rgb.shape[1], font), _INK, font)
+            x += tile.rgb.shape[1] + GAP
+    return np.asarray(sheet)
+
+
+def _shrink(rgb: RGB) -> tuple[RGB, float]:
+    scale = HEIGHT / rgb.shape[0]
+    width = max(40, min(3 * HEIGHT, round(rgb.shape[1] * scale)))
+    return cv2.resize(rgb, (width, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.uint8), scale
+
+
+def _rectangle(rgb: RGB, box: Box, scale: float, colour: tuple[int, int, int], thickness: int) -> None:
+    x0, y0, x1, y1 = (round(v * scale) for v in box)
+    cv2.rectangle(rgb, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    while text and draw.textlength(text, font) > width:
+        text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+    return text

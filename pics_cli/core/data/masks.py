@@ -1,0 +1,131 @@
+"""Masks: COCO segmentations to pixels, pixels to 1-bit PNG and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from pics_cli.core.geometry import Box
+from pics_cli.errors import BadSample
+
+Mask = npt.NDArray[np.bool_]
+MIN_POLYGON_NUMBERS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BoxMask:
+    """A mask kept as the pixels inside its own box.
+
+    Attributes:
+        box: tight int box `x0, y0, x1, y1`, half-open; all 0 where the mask is empty.
+        pixels: bool [y1 - y0, x1 - x0], contiguous.
+        height, width: of the picture.
+    """
+
+    box: Box
+    pixels: Mask
+    height: int
+    width: int
+
+    @property
+    def area(self) -> int:
+        """Number of set pixels."""
+        return int(np.count_nonzero(self.pixels))
+
+    def full(self) -> Mask:
+        """bool [height, width]."""
+        mask = np.zeros((self.height, self.width), np.bool_)
+        x0, y0, x1, y1 = self.box
+        mask[y0:y1, x0:x1] = self.pixels
+        return mask
+
+    def png(self) -> bytes:
+        """The whole mask as a 1-bit PNG."""
+        mask = np.zeros((self.height, self.width), np.uint8)
+        x0, y0, x1, y1 = self.box
+        mask[y0:y1, x0:x1] = self.pixels
+        mask *= 255
+        return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+
+
+def box_mask(mask: npt.NDArray[Any]) -> BoxMask:
+    """Crop a mask (bool or uint8 [H, W]) to its set pixels."""
+    height, width = mask.shape
+    # boundingRect wants rows; masks from pycocotools are stored by columns, so it gets them turned.
+    turned = mask.flags.f_contiguous and not mask.flags.c_contiguous
+    flat = mask.T if turned else mask
+    x0, y0, across, down = cv2.boundingRect(flat.view(np.uint8))
+    if turned:
+        x0, y0, across, down = y0, x0, down, across
+    box = (x0, y0, x0 + across, y0 + down)
+    pixels = np.ascontiguousarray(mask[y0 : y0 + down, x0 : x0 + across]).astype(np.bool_, copy=False)
+    return BoxMask(box, pixels, height, width)
+
+
+def decode_segmentation(segmentation: object, height: int, width: int) -> BoxMask:
+    """Pixels of a COCO segmentation: polygons, run lengths as a list, or compressed run lengths.
+
+    Polygon parts with fewer than three points or an odd number of coordinates hold no area and are left out.
+
+    Raises:
+        BadSample: `bad_mask` where nothing usable is in it or its size differs from the picture's.
+    """
+    if isinstance(segmentation, list):
+        rle = _polygons(segmentation, height, width)
+    elif isinstance(segmentation, dict):
+        rle = _run_lengths(segmentation, height, width)
+    else:
+        raise BadSample("bad_mask", f"segmentation is {type(segmentation).__name__}, expected polygons or run lengths")
+    try:
+        return box_mask(coco_mask.decode(rle))
+    except ValueError as error:
+        raise BadSample("bad_mask", str(error)) from None
+
+
+def has_polygon(segmentation: Sequence[Sequence[float]]) -> bool:
+    """Whether any part of a polygon segmentation can be drawn."""
+    return any(len(part) >= MIN_POLYGON_NUMBERS and len(part) % 2 == 0 for part in segmentation)
+
+
+def decode_mask_png(data: bytes) -> Mask:
+    """A mask member of a shard (1-bit or 8-bit grey) as bool [H, W]: set above half of the range.
+
+    Raises:
+        BadSample: `bad_mask` where it cannot be decoded.
+    """
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    if mask is None:
+        raise BadSample("bad_mask", "not a picture")
+    return mask > 127
+
+
+def _polygons(segmentation: list[Any], height: int, width: int) -> dict[str, Any]:
+    parts = [part for part in segmentation if isinstance(part, list) and has_polygon([part])]
+    if not parts:
+        raise BadSample("bad_mask", "no polygon with three points or more")
+    if not all(isinstance(v, int | float) and math.isfinite(v) for part in parts for v in part):
+        raise BadSample("bad_mask", "polygon coordinates that are no numbers")
+    merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
+    return merged
+
+
+def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != [height, width]:
+        raise BadSample("bad_mask", f"run lengths for height, width {size}, picture has {[height, width]}")
+    if isinstance(counts, list):
+        # pycocotools trusts the sum and would write past its buffer.
+        if not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
+            raise BadSample("bad_mask", f"run lengths do not add up to {height} x {width}")
+        packed: dict[str, Any] = coco_mask.frPyObjects(segmentation, height, width)
+        return packed
+    if isinstance(counts, str | bytes):
+        return {"size": size, "counts": counts.encode() if isinstance(counts, str) else counts}
+    raise BadSample("bad_mask", f"counts are {type(counts).__name__}, expected a list or a string")

@@ -1,0 +1,61 @@
+"""Reference patches: one object on white, 224×224."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pics_cli.core.data.masks import BoxMask
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.geometry import Box
+from pics_cli.core.rng import generator
+
+PATCH_SIZE = 224
+PADDING_RATIOS = (1.1, 1.2, 1.3, 1.4)
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A reference patch and how it was cut.
+
+    Attributes:
+        rgb: uint8 [224, 224, 3], white outside the mask.
+        crop: the box of the mask in the picture, half-open.
+        padding: by which ratio the crop was widened with white before it was made square.
+    """
+
+    rgb: RGB
+    crop: Box
+    padding: float
+
+
+def padding_ratios(seed: int, key: str, count: int) -> list[float]:
+    """The padding ratio of each object of a sample: a function of the seed and the sample's key."""
+    draws = generator(seed, "padding", key).integers(len(PADDING_RATIOS), size=count)
+    return [PADDING_RATIOS[i] for i in draws]
+
+
+def cut_patch(rgb: RGB, mask: BoxMask, padding: float) -> Patch:
+    """Cut an object out of a picture.
+
+    The box of the mask is cropped, whitened outside the mask, padded with white to `int(side * padding)` on both sides
+    (the smaller half first), padded to a square likewise and resized bilinearly, as the published shards were.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        mask: non-empty, of the same picture.
+        padding: at least 1.
+    """
+    x0, y0, x1, y1 = mask.box
+    crop = np.where(mask.pixels[..., None], rgb[y0:y1, x0:x1], np.uint8(255))
+    height, width = int((y1 - y0) * padding), int((x1 - x0) * padding)
+    side = max(height, width)
+    top = (height - (y1 - y0)) // 2 + (side - height) // 2
+    left = (width - (x1 - x0)) // 2 + (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    square[top : top + y1 - y0, left : left + x1 - x0] = crop
+    resized = cv2.resize(square, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_LINEAR)
+    return Patch(resized.astype(np.uint8, copy=False), mask.box, padding)

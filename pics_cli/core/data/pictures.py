@@ -1,0 +1,120 @@
+"""Picture files in: any common kind to upright RGB. Pictures out: JPEG, PNG."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, ImageOps
+
+from pics_cli.errors import BadSample
+
+RGB = npt.NDArray[np.uint8]
+BACKGROUND_QUALITY = 95
+_ORIENTATION = 0x0112
+
+# The limit guards web services against decompression bombs; datasets hold pictures above it.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        rgb: uint8 [H, W, 3], EXIF orientation applied.
+        source: the file's bytes where they are an upright RGB JPEG, else None.
+    """
+
+    rgb: RGB
+    source: bytes | None
+
+
+def read_first(files: tuple[Path, ...]) -> bytes:
+    """Bytes of the first file that exists.
+
+    Raises:
+        BadSample: `missing_image` or `unreadable_image`.
+    """
+    for path in files:
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise BadSample("unreadable_image", f"{path}: {(error.strerror or str(error)).lower()}") from None
+    shown = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
+    raise BadSample("missing_image", f"no file {shown}")
+
+
+def decode_picture(data: bytes) -> Picture:
+    """Decode a picture file: JPEG, PNG, WebP and others; grey, palette, CMYK, 16-bit, alpha over white; EXIF applied.
+
+    Raises:
+        BadSample: `unreadable_image` or `truncated_image`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
+            image = Image.open(io.BytesIO(data))
+            upright = image.getexif().get(_ORIENTATION, 1) in (0, 1)
+            if image.format == "JPEG" and image.mode == "RGB" and upright:
+                return Picture(_decode_jpeg(data, image), data)
+            return Picture(np.asarray(_to_rgb(ImageOps.exif_transpose(image))), None)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if not data:
+            raise BadSample("unreadable_image", "the file is empty") from None
+        reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
+        raise BadSample(reason, str(error)) from None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Upright (width, height) from the file's header alone.
+
+    Raises:
+        BadSample: `missing_image` or `unreadable_image`.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except FileNotFoundError:
+        raise BadSample("missing_image", f"no file {path}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadSample("unreadable_image", f"{path}: {error}") from None
+
+
+def encode_jpeg(rgb: RGB) -> bytes:
+    """JPEG of quality 95 from uint8 [H, W, 3]."""
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=BACKGROUND_QUALITY)
+    return data
+
+
+def encode_png(rgb: RGB) -> bytes:
+    """PNG from uint8 RGB [H, W, 3]."""
+    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
+    try:
+        rgb: RGB = simplejpeg.decode_jpeg(data)
+    except ValueError:
+        # It refuses any irregularity; Pillow tells the harmless ones from missing data.
+        rgb = np.asarray(image.convert("RGB"))
+    return rgb
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, np.float64)
+        top = 65535 if values.max(initial=0) > 255 else 255
+        return Image.fromarray(np.rint(values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,70 @@
+"""Reader of COCO-style annotation files: COCO, LVIS, Objects365 with masks, and users' own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from pics_cli.core.data.masks import BoxMask, decode_segmentation
+from pics_cli.core.data.readers.index import NONE, POLYGON, CocoIndex, open_index
+from pics_cli.core.data.readers.paths import ImagePaths
+from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.errors import PicsError
+
+
+class CocoReader:
+    """Pictures in the order of their ids; see `Reader` for the attributes."""
+
+    def __init__(
+        self, base: Path, place: Path, patterns: Sequence[str], split: str, on_index: Callable[[Path], None] | None
+    ) -> None:
+        self.place = place
+        self._index = open_index(place, on_index)
+        if not self._index.has_masks():
+            raise PicsError(
+                f"{place}: {len(self._index.columns['id']):,} boxes and no masks (no segmentation in any annotation)",
+                "run `pics annotate` to make masks from the boxes, then build again",
+            )
+        self._paths = ImagePaths(base, patterns, split)
+        self.source = {"format": "coco", "file": place.name, **self._index.source}
+        self.bad = self._index.bad
+        self.categories = list(self._index.categories.values())
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def items(self, start: int, stop: int) -> Sequence[Item]:
+        ids: list[Item] = self._index.image_id[start:stop].tolist()
+        return ids
+
+    def scene(self, item: Item) -> Scene:
+        image_id, index = int(item), self._index
+        row = int(index.image_id.searchsorted(image_id))
+        height, width = int(index.height[row]), int(index.width[row])
+        rows = slice(int(index.first[row]), int(index.first[row + 1]))
+        columns = [index.columns[name][rows].tolist() for name in _READ]
+        instances = tuple(
+            Instance(
+                box=(x, y, x + w, y + h),
+                area=area,
+                category=index.categories.get(category_id),
+                category_id=category_id,
+                annotation_id=annotation_id,
+                ignored=bool(flags),
+                mask=None if kind == NONE else partial(_decode, index, rows.start + i, height, width),
+                mask_source=None if kind == NONE else "polygon" if kind == POLYGON else "rle",
+            )
+            for i, (annotation_id, category_id, x, y, w, h, area, flags, kind) in enumerate(zip(*columns, strict=True))
+        )
+        files = self._paths.files(*index.names(row))
+        # COCO's own files are named by the id in twelve digits: so are our samples, and ids are unique where names
+        # need not be.
+        return Scene(f"{image_id:012d}", image_id, files, width, height, instances)
+
+
+_READ = ("id", "category_id", "x", "y", "w", "h", "area", "flags", "kind")
+
+
+def _decode(index: CocoIndex, annotation: int, height: int, width: int) -> BoxMask:
+    return decode_segmentation(index.segmentation(annotation), height, width)

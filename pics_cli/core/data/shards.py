@@ -1,0 +1,126 @@
+"""Shards: tar files of samples in WebDataset's layout, with a stats file that says a shard is finished."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pics_cli.core.data.samples import Members
+from pics_cli.core.files import AtomicFile
+from pics_cli.errors import BadSample, PicsError
+
+SHARD_NAME = re.compile(r"\d{5,}\.tar")
+_OURS = re.compile(r"(\d{5,}\.(tar|stats\.json)|manifest\.json)(\.\d+\.tmp)?")
+
+
+def shard_path(folder: Path, block: int) -> Path:
+    """`00007.tar`, the published organisation."""
+    return folder / f"{block:05d}.tar"
+
+
+def stats_path(folder: Path, block: int) -> Path:
+    """`00007.stats.json`: its presence says that the block is finished."""
+    return folder / f"{block:05d}.stats.json"
+
+
+class ShardWriter:
+    """Writes samples into a shard that appears under its name only when complete.
+
+    Headers are fixed (no time, no owner), so that the bytes are a function of the samples.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = AtomicFile(path)
+        self.samples = 0
+
+    def __enter__(self) -> ShardWriter:
+        self._file.__enter__()
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
+        return self
+
+    def add(self, key: str, members: Members) -> None:
+        """Append a sample; `key` is escaped already."""
+        for extension, data in members.items():
+            info = tarfile.TarInfo(f"{key}.{extension}")
+            info.size = len(data)
+            info.mode = 0o644
+            self._tar.addfile(info, io.BytesIO(data))
+        self.samples += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            try:
+                self._tar.close()
+            except OSError as failure:
+                kind, error = type(failure), failure
+        self._file.__exit__(kind, error, trace)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Samples, bytes and sha256 of the finished shard."""
+        return {"samples": self.samples, "bytes": self._file.bytes, "sha256": self._file.sha256}
+
+
+def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
+    """Yield (key, members by extension) for each run of tar members with one key, in file order.
+
+    Members of a sample may stand in any order; GNU and PAX headers are both read.
+
+    Raises:
+        PicsError: the file is no tar or is truncated.
+        BadSample: `duplicate_member`, naming the sample.
+    """
+    key, members = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                if not info.isfile():
+                    continue
+                name, extension = split_name(info.name)
+                if name != key:
+                    if members:
+                        yield key, members
+                    key, members = name, {}
+                if extension in members:
+                    raise BadSample("duplicate_member", f"{key} holds {extension} twice")
+                file = tar.extractfile(info)
+                members[extension] = file.read() if file else b""
+    except tarfile.TarError as error:
+        raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
+    if members:
+        yield key, members
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Member name to (key, extension), at the first dot of the file name, as webdataset does."""
+    name = name.removeprefix("./")
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return f"{folder}{slash}{stem}", extension
+
+
+def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
+    """Stats of a finished block whose shard is there in full size; None where it has to be built."""
+    try:
+        stats: dict[str, Any] = json.loads(stats_path(folder, block).read_text())
+        whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return stats if whole else None
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files in the folder that bear the names of ours: shards, stats, manifest and their temporary forms."""
+    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
+    for path in own_files(folder):
+        if path.suffix == ".tmp":
+            path.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""Where blocks run: in this process or in a pool of processes.
+
+A block is a picklable function of its arguments, so any `concurrent.futures.Executor` will do, a cluster's too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class Tally:
+    """Live counts of pictures that blocks have gone through and kept, shared with the workers."""
+
+    def __init__(self) -> None:
+        self._done: Any = _SPAWN.Value("q", 0)
+        self._kept: Any = _SPAWN.Value("q", 0)
+
+    @property
+    def done(self) -> int:
+        return int(self._done.value)
+
+    @property
+    def kept(self) -> int:
+        return int(self._kept.value)
+
+    def add(self, kept: bool) -> None:
+        with self._done.get_lock():
+            self._done.value += 1
+            self._kept.value += kept
+
+
+_tally: Tally | None = None
+
+
+def tick(kept: bool) -> None:
+    """Called by a block after each picture; counts where somebody watches."""
+    if _tally is not None:
+        _tally.add(kept)
+
+
+class SerialExecutor(Executor):
+    """Runs each call at once, in this process."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executor]:
+    """An executor of `workers` processes (one: this process), whose workers end with this process, however it ends.
+
+    Leaving by an exception, a keyboard interrupt among them, stops the workers at once.
+    """
+    if workers == 1:
+        _start_counting(tally)
+        try:
+            yield SerialExecutor()
+        finally:
+            _start_counting(None)
+        return
+    pool = ProcessPoolExecutor(workers, _SPAWN, _start_worker, (tally,))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+            child.join()
+        raise
+    pool.shutdown()
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_counting(tally: Tally | None) -> None:
+    global _tally  # noqa: PLW0603  (a worker process has one watcher)
+    _tally = tally
+
+
+def _start_worker(tally: Tally | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _start_counting(tally)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and they would go on writing beside its successor."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

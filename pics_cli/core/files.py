@@ -1,0 +1,181 @@
+"""Files that are whole or not there, and folders with one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pics_cli.errors import PicsError, writing_failed
+
+_SAMPLE_BYTES = 1 << 16
+
+
+def cache_folder() -> Path:
+    """Where indexes live: `PICS_CACHE`, else the user's cache folder."""
+    if chosen := os.environ.get("PICS_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pics"
+
+
+def fingerprint(path: Path) -> dict[str, int | str]:
+    """Size and sha256 of head and tail (64 kB each): tells large files apart without reading them whole."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        text = file.read(_SAMPLE_BYTES)
+        file.seek(max(0, size - _SAMPLE_BYTES))
+        text += file.read(_SAMPLE_BYTES)
+    return {"bytes": size, "head_and_tail": hashlib.sha256(text).hexdigest()}
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder that can be written to.
+
+    Raises:
+        PicsError: it cannot be made, is a file, or is read-only.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise writing_failed(path, error) from None
+
+
+class AtomicFile:
+    """A file that appears under its name only when complete: temporary name, fsync, rename, fsync of the folder.
+
+    Writing goes through `write`; leaving the `with` block by an exception removes the temporary file.
+    `bytes` and `sha256` describe what was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def __enter__(self) -> AtomicFile:
+        try:
+            self._file: IO[bytes] = self.temporary.open("wb")
+        except OSError as error:
+            raise writing_failed(self.path, error) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self.temporary.replace(self.path)
+                sync_folder(self.path.parent)
+                return
+        except OSError as failure:
+            error = failure
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise writing_failed(self.path, error) from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write data as indented JSON, whole or not at all."""
+    with AtomicFile(path) as file:
+        file.write((json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename inside this folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file, which names host and pid, while the block runs.
+
+    The lock is an advisory file lock, so that it goes with its process, however that ends; a lock file left behind on
+    this host is taken over, one left by another host is not, since its process cannot be asked.
+
+    Raises:
+        PicsError: another process writes here.
+    """
+    path = folder / ".lock"
+    me = {"host": socket.gethostname(), "pid": os.getpid()}
+    try:
+        handle = _open_lock(path)
+    except OSError as error:
+        raise writing_failed(path, error) from None
+    if handle is None:
+        raise _in_use(path)
+    try:
+        text = os.read(handle, 4096)
+        owner = _owner(text)
+        if owner.get("host", me["host"]) != me["host"]:
+            raise _in_use(path)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(me).encode(), 0)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _open_lock(path: Path) -> int | None:
+    """The lock file, locked; None where somebody else holds it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            os.close(handle)
+            raise
+        # Whoever held it before may have removed the name between our open and our lock.
+        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+            return handle
+        os.close(handle)
+
+
+def _owner(text: bytes) -> dict[str, Any]:
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _in_use(path: Path) -> PicsError:
+    owner = _owner(path.read_bytes()) if path.exists() else {}
+    who = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
+    return PicsError(
+        f"{path.parent}: another writer is at work here ({who})",
+        f"wait for it or choose another --out; if that process is gone, remove {path}",
+    )

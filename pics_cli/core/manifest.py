@@ -1,0 +1,50 @@
+"""Manifests: what a folder of results was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pics_cli.errors import PicsError
+
+MANIFEST = "manifest.json"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest, None where it has none.
+
+    Raises:
+        PicsError: it is there and cannot be read.
+    """
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise PicsError(f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again") from None
+    if not isinstance(data, dict) or "complete" not in data:
+        raise PicsError(f"{path}: is no manifest of pics", "choose another folder")
+    return data
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for each value in which two trees of plain data differ: `key: there …, here …`."""
+    left, right = dict(_leaves(there)), dict(_leaves(here))
+    lines = []
+    for key in [*left, *(key for key in right if key not in left)]:
+        a, b = left.get(key, "nothing"), right.get(key, "nothing")
+        # A hash differs because something else does: name that instead.
+        if a != b and not key.endswith("sha256"):
+            lines.append(f"{key}: the folder has {json.dumps(a)}, this run {json.dumps(b)}")
+    return lines
+
+
+def _leaves(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(data, Mapping) and data:
+        for name, value in data.items():
+            yield from _leaves(value, f"{key}.{name}" if key else name)
+    else:
+        yield key, data

@@ -1,0 +1,302 @@
+"""Recipes: YAML files validated into frozen dataclasses, every fault reported at once.
+
+A recipe is found by the name of a file shipped with the package (`lvis`) or by a path (`mine.yaml`). Any value can be
+overridden by its dotted key (`pairs.objects=3`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, field
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from string import Formatter
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from pics_cli.errors import PicsError
+
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_name", "url_parent")
+
+
+def _between(low: float, high: float, closed: bool) -> AfterValidator:
+    """Numbers in [low, high], or in (low, high) where not `closed`."""
+    sign = "<=" if closed else "<"
+    bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")
+
+    def check(value: float) -> float:
+        if low < value < high or (closed and value in (low, high)):
+            return value
+        raise PydanticCustomError("range", "{bounds}", {"bounds": bounds})
+
+    return AfterValidator(check)
+
+
+def _inside(pattern: str) -> str:
+    """A relative path pattern that cannot leave its folder and names known fields only."""
+    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+        raise PydanticCustomError("path", "a path inside the raw folder, without '..'")
+    try:
+        named = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+    except ValueError as error:
+        raise PydanticCustomError("pattern", "a path with fields in braces ({why})", {"why": str(error)}) from None
+    for name in named:
+        if name not in PATH_FIELDS:
+            raise PydanticCustomError("pattern", "fields among {fields}", {"fields": ", ".join(PATH_FIELDS)})
+    return pattern
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+PathPattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Split:
+    """Where one split of a COCO-style dataset lies, relative to the raw folder. The first path that exists is taken."""
+
+    annotations: tuple[PathPattern, ...] = ()
+    """COCO json files, in the order in which they are looked for."""
+    labels: tuple[PathPattern, ...] = ()
+    """Folders of one json a picture, as the research SAM script writes them; preferred where they exist."""
+    images: tuple[PathPattern, ...]
+    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class CocoSource:
+    """A dataset in COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
+
+    format: Literal["coco"]
+    """Which reader understands the files."""
+    folder: tuple[PathPattern, ...] = ()
+    """Names under which the dataset may lie inside the folder given as --raw."""
+    splits: dict[str, Split]
+    """The dataset's splits by name: train, val or test."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Classes:
+    """Which categories take part, by name. Empty: all."""
+
+    include: tuple[str, ...] = ()
+    """Take these categories only."""
+    exclude: tuple[str, ...] = ()
+    """Leave these categories out."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Pairs:
+    """How the interacting objects of a picture are chosen."""
+
+    rule: Literal["max_iou", "largest"] = "max_iou"
+    """`max_iou`: the two boxes that overlap most; `largest`: the two largest objects, overlapping or not."""
+    objects: Annotated[int, _between(1, 4, True)] = 2
+    """Objects a sample holds (K)."""
+    min_area_ratio: Annotated[float, _between(0, 1, False)] = 0.02
+    """An object's area must be strictly greater than this share of the picture's."""
+    contained: Literal["drop", "keep"] = "drop"
+    """Whether a pair counts in which one box lies inside the other (within 2 px)."""
+    classes: Classes = field(default_factory=Classes)
+    """Which categories take part."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Shards:
+    """How samples are packed."""
+
+    size: Annotated[int, _between(1, math.inf, True)] = 1000
+    """Candidates a shard is built from; those that fail on decoding make it shorter."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class DatasetRecipe:
+    """A raw dataset and how training shards are built from it."""
+
+    kind: Literal["dataset"]
+    """Dataset recipes are built into shards."""
+    name: Text
+    """The dataset's name in manifests and samples."""
+    raw: Text
+    """Folder of the raw files, when --raw is not given."""
+    out: Text
+    """Folder of the shards, when --out is not given; {split} stands for the split."""
+    seed: Annotated[int, _between(0, math.inf, True)] = 0
+    """Seed of everything random, here the padding of the reference patches."""
+    source: CocoSource
+    """The raw files and their format."""
+    pairs: Pairs = field(default_factory=Pairs)
+    """How the interacting objects of a picture are chosen."""
+    shards: Shards = field(default_factory=Shards)
+    """How samples are packed."""
+
+
+class Override(NamedTuple):
+    """A value given on the command line; `origin` is what the user typed, for messages."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def recipe_folder() -> Path:
+    """Folder of the recipes that ship with the package (beside it in a source tree)."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "recipes"
+    return shipped if shipped.is_dir() else package.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def find_recipe(name: str, what: str = "recipe") -> Path:
+    """Find a recipe by shipped name or by path.
+
+    Raises:
+        PicsError: nothing there; names the nearest shipped recipes.
+    """
+    if "/" in name or Path(name).suffix in (".yaml", ".yml"):
+        path = Path(name)
+        if not path.is_file():
+            raise PicsError(f"{name}: no such recipe file", f"shipped recipes: {', '.join(recipe_names())}")
+        return path
+    if name in recipe_names():
+        return recipe_folder() / f"{name}.yaml"
+    near = get_close_matches(name.lower(), recipe_names(), n=2)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    raise PicsError(
+        f"unknown {what} {name!r}",
+        f"{guess}known: {', '.join(recipe_names())}; your own: the path of a .yaml file",
+    )
+
+
+def parse_override(text: str) -> Override:
+    """Read `key.path=value`, the value as YAML.
+
+    Raises:
+        PicsError: no `=`, an empty key or a value that is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise PicsError(f"--set {text!r}: expected key.path=value", "for example --set pairs.min_area_ratio=0.05")
+    try:
+        return Override(key, yaml.safe_load(value), f"--set {key}")
+    except yaml.YAMLError:
+        raise PicsError(f"--set {key}: {value!r} is not YAML", "quote it, or write lists as [a, b]") from None
+
+
+def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecipe:
+    """Read and validate a dataset recipe.
+
+    Raises:
+        PicsError: with one line for every fault found.
+    """
+    data, faults = _read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        recipe = TypeAdapter(DatasetRecipe).validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        origins = {override.key: override.origin for override in overrides}
+        faults += [_fault(path, detail, origins) for detail in error.errors()]
+    if faults:
+        raise PicsError("\n".join(faults), f"mend {path.name} or the values given on the command line")
+    return recipe
+
+
+def identity(recipe: DatasetRecipe) -> dict[str, Any]:
+    """The recipe as plain data, without the folders: what decides the bytes of a shard."""
+    plain = json.loads(json.dumps(asdict(recipe)))
+    return {key: value for key, value in plain.items() if key not in ("raw", "out")}
+
+
+def digest(plain: Mapping[str, Any]) -> str:
+    """sha256 (hex) of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise PicsError(f"{path}:{line} not YAML: {error.problem}", "check indentation and quotes") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PicsError(f"{path}: cannot read: {error}") from None
+    if not isinstance(data, dict):
+        raise PicsError(f"{path}: got {_show(data)}, expected a mapping that starts with kind: dataset")
+    return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in _twice(node)]
+
+
+def _twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _twice(item)
+
+
+def _apply(data: dict[str, Any], override: Override) -> None:
+    *parents, last = override.key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise PicsError(f"{override.origin}: {parent} holds {_show(data)}, expected a mapping")
+    data[last] = override.value
+
+
+def _fault(path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
+    loc = [str(part) for part in detail["loc"]]
+    key = ".".join(loc)
+    where = next((origin for k, origin in origins.items() if key == k or key.startswith(k + ".")), f"{path}: {key}")
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = _allowed_keys(loc[:-1])
+        near = get_close_matches(loc[-1], allowed, n=1)
+        return f"{where}: unknown key, " + (f"nearest: {near[0]}, " if near else "") + f"allowed: {', '.join(allowed)}"
+    if detail["type"] in ("missing", "missing_argument"):
+        return f"{where}: missing"
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if detail["type"].startswith("dataclass"):
+        expected = "a mapping"
+    value = detail["input"]
+    note = ""
+    if isinstance(value, str) and "e" in value and _is_number(value):
+        note = f" (YAML reads {value} as text; write {float(value)!r})"
+    return f"{where}: got {_show(value)}, expected {expected}{note}"
+
+
+def _allowed_keys(loc: Sequence[str]) -> list[str]:
+    hint: Any = DatasetRecipe
+    for part in loc:
+        hints = get_type_hints(hint) if hasattr(hint, "__dataclass_fields__") else {}
+        hint = hints.get(part) or hint.__args__[1]  # dict[str, X]: any key leads to X
+    return list(hint.__dataclass_fields__)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,13 @@
+"""Random generators that depend on what is drawn for, never on who draws or in which order."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def generator(seed: int, *keys: str | int) -> np.random.Generator:
+    """A generator that is a function of the seed and the keys (sample key, epoch, …) alone."""
+    text = "\0".join(map(str, (seed, *keys))).encode()
+    return np.random.default_rng(int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little"))

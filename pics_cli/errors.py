@@ -1,0 +1,55 @@
+"""Errors that carry one clear line for the user, and what to do next."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+FAILED = 1
+USER_CAN_MEND = 2
+
+# What an operating system says when a file cannot grow: no space, over quota, over the file size limit.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class PicsError(Exception):
+    """A failure that the user should read as text, never as a traceback.
+
+    Args:
+        message: one line: file, key or sample, what was found, what is allowed.
+        hint: what to do next.
+        exit_code: 2 where the user can mend it (the default), 1 for a failure inside.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, exit_code: int = USER_CAN_MEND) -> None:
+        super().__init__(message, hint, exit_code)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadSample(Exception):
+    """A picture or record that should have been readable: counted against --max-bad.
+
+    Args:
+        reason: one word for counting, such as `missing_image`.
+        detail: what was found, for the list.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def writing_failed(path: Path, error: OSError) -> PicsError:
+    """Say what an `OSError` met while writing `path` means to the user."""
+    if error.errno in _NO_ROOM:
+        return PicsError(
+            f"{path}: disk full ({error.strerror.lower()})",
+            "free some space or choose another --out, then run the same command again: it resumes",
+        )
+    return PicsError(f"{path}: cannot write ({(error.strerror or str(error)).lower()})", "choose another --out")
