@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.25, 15.0
+LOG_WIDTH = 160
 
 
 class State(NamedTuple):
@@ -56,13 +58,24 @@ def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, value)
-    Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()).print(grid)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    with console.capture() as capture:
+        console.print(grid)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
 
 
 @contextlib.contextmanager
 def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -82,13 +95,15 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
 def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
     from tqdm import tqdm
 
-    # tqdm's own clock stays out of it (mininterval): the watcher decides when a line is written.
-    with tqdm(total=1, desc=label, unit=unit, mininterval=1e9, ascii=True, ncols=0, file=sys.stderr) as bar:
+    start = time.monotonic()
 
-        def update(state: State) -> None:
-            bar.total, bar.n = state.total or None, state.done
-            bar.set_postfix_str(state.detail, refresh=False)
-            bar.refresh()
-            sys.stderr.write("\n")
+    def update(state: State) -> None:
+        elapsed = time.monotonic() - start
+        if state.total:
+            note(
+                tqdm.format_meter(
+                    state.done, state.total, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
+                )
+            )
 
-        yield update
+    yield update

@@ -47,9 +47,10 @@ class BadSample(Exception):
 
 def writing_failed(path: Path, error: OSError) -> PicsError:
     """Say what an `OSError` met while writing `path` means to the user."""
+    why = (error.strerror or str(error)).lower()
     if error.errno in _NO_ROOM:
         return PicsError(
-            f"{path}: disk full ({error.strerror.lower()})",
+            f"{path}: disk full ({why})",
             "free some space or choose another --out, then run the same command again: it resumes",
         )
-    return PicsError(f"{path}: cannot write ({(error.strerror or str(error)).lower()})", "choose another --out")
+    return PicsError(f"{path}: cannot write ({why})", "choose another --out")

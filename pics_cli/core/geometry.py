@@ -26,12 +26,14 @@ def box_iou(a_N4: FloatArray, b_M4: FloatArray) -> FloatArray:
     high = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
     union = box_area(a_N4)[:, None] + box_area(b_M4)[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def box_area(boxes_N4: FloatArray) -> FloatArray:
     """Areas, float [N]; 0 where a box is empty or turned inside out."""
-    return np.prod(np.clip(boxes_N4[:, 2:] - boxes_N4[:, :2], 0, None), axis=1)
+    area: FloatArray = np.prod(np.clip(boxes_N4[:, 2:] - boxes_N4[:, :2], 0, None), axis=1)
+    return area
 
 
 def contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAINED_SLACK) -> npt.NDArray[np.bool_]:
@@ -46,7 +48,8 @@ def contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAIN
 def nested(boxes_N4: FloatArray) -> npt.NDArray[np.bool_]:
     """bool [N, N], symmetric: whether one of the two boxes lies inside the other."""
     inside = contained(boxes_N4, boxes_N4)
-    return inside | inside.T
+    either: npt.NDArray[np.bool_] = inside | inside.T
+    return either
 
 
 def relation(a: FloatArray, b: FloatArray) -> Relation:

@@ -24,7 +24,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again") from None
+        raise PicsError(
+            f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
+        ) from None
     if not isinstance(data, dict) or "complete" not in data:
         raise PicsError(f"{path}: is no manifest of pics", "choose another folder")
     return data

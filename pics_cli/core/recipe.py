@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from string import Formatter
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
+from pics_cli.core.faults import fault_line, show, twice
 from pics_cli.errors import PicsError
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -207,7 +208,7 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
         recipe = TypeAdapter(DatasetRecipe).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         origins = {override.key: override.origin for override in overrides}
-        faults += [_fault(path, detail, origins) for detail in error.errors()]
+        faults += [fault_line(DatasetRecipe, path, detail, origins) for detail in error.errors()]
     if faults:
         raise PicsError("\n".join(faults), f"mend {path.name} or the values given on the command line")
     return recipe
@@ -234,22 +235,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PicsError(f"{path}: cannot read: {error}") from None
     if not isinstance(data, dict):
-        raise PicsError(f"{path}: got {_show(data)}, expected a mapping that starts with kind: dataset")
-    return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in _twice(node)]
-
-
-def _twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _twice(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _twice(item)
+        raise PicsError(f"{path}: got {show(data)}, expected a mapping that starts with kind: dataset")
+    return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in twice(node)]
 
 
 def _apply(data: dict[str, Any], override: Override) -> None:
@@ -257,46 +244,5 @@ def _apply(data: dict[str, Any], override: Override) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise PicsError(f"{override.origin}: {parent} holds {_show(data)}, expected a mapping")
+            raise PicsError(f"{override.origin}: {parent} holds {show(data)}, expected a mapping")
     data[last] = override.value
-
-
-def _fault(path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
-    loc = [str(part) for part in detail["loc"]]
-    key = ".".join(loc)
-    where = next((origin for k, origin in origins.items() if key == k or key.startswith(k + ".")), f"{path}: {key}")
-    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        allowed = _allowed_keys(loc[:-1])
-        near = get_close_matches(loc[-1], allowed, n=1)
-        return f"{where}: unknown key, " + (f"nearest: {near[0]}, " if near else "") + f"allowed: {', '.join(allowed)}"
-    if detail["type"] in ("missing", "missing_argument"):
-        return f"{where}: missing"
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    if detail["type"].startswith("dataclass"):
-        expected = "a mapping"
-    value = detail["input"]
-    note = ""
-    if isinstance(value, str) and "e" in value and _is_number(value):
-        note = f" (YAML reads {value} as text; write {float(value)!r})"
-    return f"{where}: got {_show(value)}, expected {expected}{note}"
-
-
-def _allowed_keys(loc: Sequence[str]) -> list[str]:
-    hint: Any = DatasetRecipe
-    for part in loc:
-        hints = get_type_hints(hint) if hasattr(hint, "__dataclass_fields__") else {}
-        hint = hints.get(part) or hint.__args__[1]  # dict[str, X]: any key leads to X
-    return list(hint.__dataclass_fields__)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."

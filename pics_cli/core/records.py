@@ -23,6 +23,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 # A lone quote is a string that goes on past the end of the buffer.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}"]', re.DOTALL)
+_SCALAR_END = re.compile(rb"[,}\]]")
 _ARRAY_END = re.compile(rb"\}[ \t\r\n]*\]")
 _END_TRIES = 3
 
@@ -127,7 +128,9 @@ class _Reader:
             return None
         end = spans[-1][1]
         data = b"[%b]" % self.buffer[self.at : end]
-        view, records, bad = memoryview(data), [], []
+        view = memoryview(data)
+        records: list[Any] = []
+        bad: list[str] = []
         for start, stop in spans:
             text = view[start - self.at + 1 : stop - self.at + 1]
             try:
@@ -180,10 +183,10 @@ class _Reader:
                     self.at = len(self.buffer)
                 self.more("inside a value")
         else:
-            while not (match := re.compile(rb"[,}\]]").search(self.buffer, self.at)):
+            while not (end := _SCALAR_END.search(self.buffer, self.at)):
                 self.at = len(self.buffer)
                 self.more("inside a value")
-            self.at = match.start()
+            self.at = end.start()
 
     def key(self) -> str:
         if self.peek() != b'"':

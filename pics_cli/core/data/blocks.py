@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from pics_cli.core.data.job import Input
 from pics_cli.core.data.pairs import Group, choose
 from pics_cli.core.data.readers import Reader, open_reader
 from pics_cli.core.data.samples import build_sample, escape_key
@@ -20,19 +21,10 @@ from pics_cli.core.data.scene import Item, Skip
 from pics_cli.core.data.shards import ShardWriter, shard_path, stats_path
 from pics_cli.core.executors import tick
 from pics_cli.core.files import write_json
-from pics_cli.core.recipe import DatasetRecipe, digest, identity
+from pics_cli.core.recipe import digest, identity
 from pics_cli.errors import BadSample
 
 EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Input:
-    """Which pictures: a recipe, a split of it and the raw folder."""
-
-    recipe: DatasetRecipe
-    split: str
-    raw: Path
 
 
 class Candidate(NamedTuple):

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import platform
-import zlib
-from difflib import get_close_matches
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from pics_cli import __version__
-from pics_cli.core.data.blocks import Candidate, Input, Outcome, build_block, choose_block
+from pics_cli.core.data.blocks import Candidate, Outcome, build_block, choose_block
+from pics_cli.core.data.job import Input, Job
+from pics_cli.core.data.output import build_identity, build_manifest, claim_folder, is_whole
 from pics_cli.core.data.readers import Reader
-from pics_cli.core.data.samples import SCHEMA
-from pics_cli.core.data.shards import own_files, read_stats, remove_temporaries, shard_path
+from pics_cli.core.data.shards import read_stats, remove_temporaries
 from pics_cli.core.executors import Tally
 from pics_cli.core.files import make_folder, only_writer, write_json
-from pics_cli.core.manifest import MANIFEST, differences, read_manifest
-from pics_cli.core.recipe import digest, identity
+from pics_cli.core.manifest import MANIFEST
 from pics_cli.errors import FAILED, PicsError
 
 CHOICE_BLOCK = 512
-LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simplejpeg")
 BAD_SHARE, BAD_FLOOR = 0.01, 100
 
 
@@ -58,23 +52,6 @@ class Progress:
         return self.kept_before + self.tally.kept
 
 
-@dataclass(frozen=True)
-class Job:
-    """One split of a raw dataset to be built into one folder.
-
-    Attributes:
-        limit: look at the first so many pictures only.
-        max_bad: unreadable pictures and records that are put up with; None: 1 % of the pictures, at least 100.
-        overwrite: remove the shards that an earlier build left in the folder.
-    """
-
-    source: Input
-    folder: Path
-    limit: int | None = None
-    max_bad: int | None = None
-    overwrite: bool = False
-
-
 class Engine(NamedTuple):
     """Where blocks run.
 
@@ -87,9 +64,7 @@ class Engine(NamedTuple):
     slots: int
 
 
-def build(
-    job: Job, reader: Reader, engine: Engine, progress: Progress, note: Callable[[str], None]
-) -> dict[str, Any]:
+def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Callable[[str], None]) -> dict[str, Any]:
     """Build what is missing in the folder and return its manifest.
 
     Args:
@@ -106,12 +81,13 @@ def build(
     make_folder(job.folder)
     with only_writer(job.folder):
         remove_temporaries(job.folder)
-        wanted = _identity(job.source, reader)
-        earlier = _claim(job, wanted)
+        wanted = build_identity(job.source, reader)
+        earlier = claim_folder(job, wanted)
         progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
         if earlier and earlier["complete"] and earlier["pictures"] >= progress.pictures:
-            if _is_whole(job.folder, earlier):
+            if is_whole(job.folder, earlier):
                 note(f"{job.folder} is complete already: nothing to do")
+                progress.settled, progress.kept_before = progress.pictures, earlier["samples"]
                 return earlier
             note(f"{job.folder} is complete by its manifest, but shards are missing: building those")
         write_json(job.folder / MANIFEST, {"complete": False, **wanted})
@@ -127,7 +103,7 @@ def build(
             ) from None
         finally:
             remove_temporaries(job.folder)
-        manifest = _manifest(job, wanted, reader, progress.pictures, chosen, blocks)
+        manifest = build_manifest(job, wanted, reader, progress.pictures, chosen, blocks)
         write_json(job.folder / MANIFEST, manifest)
         return manifest
 
@@ -199,12 +175,12 @@ def _run(
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            stats = read_stats(job.folder, block)
-            if stats and stats["candidates"] >= len(candidates):
+            there = read_stats(job.folder, block)
+            if there and there["candidates"] >= len(candidates):
                 progress.resumed += 1
-                progress.settled += stats["candidates"]
-                progress.kept_before += stats["samples"]
-                running.append(stats)
+                progress.settled += there["candidates"]
+                progress.kept_before += there["samples"]
+                running.append(there)
             else:
                 running.append(executor.submit(build_block, job.source, job.folder, block, candidates))
             block += 1
@@ -247,85 +223,3 @@ def _stop_at_max_bad(job: Job, reader: Reader, progress: Progress) -> None:
             f"{bad} bad pictures or records, more than --max-bad {allowed}; the first:\n{shown}",
             "mend the input, or allow more with --max-bad N; finished shards are kept and a second run resumes",
         )
-
-
-def _identity(source: Input, reader: Reader) -> dict[str, Any]:
-    """What a resumed run must share with the first."""
-    recipe = identity(source.recipe)
-    libraries = {name: version(name) for name in LIBRARIES}
-    return {
-        "schema": SCHEMA,
-        "split": source.split,
-        "recipe_sha256": digest(recipe),
-        "recipe": recipe,
-        "input": dict(reader.source),
-        "versions": {"pics": __version__, **libraries, "zlib": zlib.ZLIB_RUNTIME_VERSION, "cpu": platform.machine()},
-    }
-
-
-def _claim(job: Job, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of an earlier run of this very build in the folder; refuse anything else found there."""
-    manifest = read_manifest(job.folder)
-    if job.overwrite:
-        _remove_build(job.folder, manifest)
-        manifest = None
-    if manifest is None:
-        if tars := sorted(job.folder.glob("*.tar")):
-            raise PicsError(
-                f"{job.folder}: holds {len(tars)} tar files ({tars[0].name}, …) that this tool did not write here",
-                "choose another --out, or move them away",
-            )
-        return None
-    if found := differences({key: manifest.get(key) for key in wanted}, wanted):
-        shown = "\n".join(f"  {line}" for line in found[:8])
-        raise PicsError(
-            f"{job.folder}: was built otherwise:\n{shown}",
-            "choose another --out, or replace what is there with --overwrite",
-        )
-    return manifest
-
-
-def _remove_build(folder: Path, manifest: dict[str, Any] | None) -> None:
-    """Delete the shards of an earlier build, the manifest last; files that no manifest of ours vouches for stay."""
-    if manifest is not None:
-        for path in own_files(folder):
-            if path.name != MANIFEST:
-                path.unlink()
-        (folder / MANIFEST).unlink(missing_ok=True)
-
-
-def _is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
-    shards = manifest["shards"]
-    return all((folder / shard["file"]).exists() for shard in shards) and all(
-        read_stats(folder, shard["block"]) for shard in shards
-    )
-
-
-def _manifest(
-    job: Job, wanted: dict[str, Any], reader: Reader, pictures: int, chosen: Outcome, blocks: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Everything in the order of the pictures, so that the bytes do not depend on who finished first."""
-    for stats in blocks:
-        chosen.add(Outcome.from_plain(stats))
-    keys = ("block", "samples", "bytes", "sha256")
-    shards = [
-        {"file": shard_path(job.folder, stats["block"]).name, **{key: stats[key] for key in keys}}
-        for stats in blocks
-        if stats["samples"]
-    ]
-    outcome = chosen.plain()
-    bad = {"pictures": len(outcome["bad"]), "records": reader.bad["counts"]}
-    return {
-        "complete": True,
-        "pictures": pictures,
-        "of_pictures": len(reader),
-        "samples": sum(shard["samples"] for shard in shards),
-        "skipped": outcome["skipped"],
-        "bad": bad,
-        **wanted,
-        "shards": shards,
-        "skipped_examples": outcome["examples"],
-        "bad_pictures": sorted(outcome["bad"], key=lambda entry: str(entry["item"])),
-        "bad_records": reader.bad["lines"],
-    }
-

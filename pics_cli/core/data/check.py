@@ -74,7 +74,9 @@ def check_shard(path: Path, expected: dict[str, Any] | None) -> ShardReport:
             report.without_json += sample.meta is None
             for k, reference in enumerate(sample.references):
                 if reference.shape[:2] != (PATCH_SIZE, PATCH_SIZE):
-                    fault(key, "reference_size", f"obj{k}.png is {reference.shape[1]}x{reference.shape[0]}, not 224x224")
+                    fault(
+                        key, "reference_size", f"obj{k}.png is {reference.shape[1]}x{reference.shape[0]}, not 224x224"
+                    )
             if sample.meta is not None and (problem := _meta_problem(sample.meta, len(sample.masks))):
                 fault(key, "bad_json", problem)
     except BadSample as error:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pics_cli.core.data.pairs import SKIP_REASONS, is_candidate
-from pics_cli.core.data.pictures import RGB, decode_picture, read_first
-from pics_cli.core.data.samples import Sample
-from pics_cli.core.data.scene import Scene
+from pics_cli.core.data.blocks import Candidate
+from pics_cli.core.data.job import Input
+from pics_cli.core.data.pairs import is_candidate
+from pics_cli.core.data.pictures import RGB, decode_picture, encode_png, read_first
+from pics_cli.core.data.readers import Reader
+from pics_cli.core.data.samples import Sample, build_sample, decode_sample
+from pics_cli.core.data.scene import Item, Scene, Skip
+from pics_cli.core.data.shards import read_shard
+from pics_cli.core.files import AtomicFile, make_folder
 from pics_cli.core.geometry import Box
 from pics_cli.core.recipe import Pairs
 from pics_cli.errors import BadSample
 
-HEIGHT, GAP, CAPTION, COLUMNS = 240, 10, 38, 3
+HEIGHT, GAP, CAPTION, WIDTH = 240, 10, 38, 1500
+SHEET_SAMPLES = 12
 COLOURS = ((230, 60, 50), (40, 110, 230), (40, 170, 70), (240, 170, 30))
 GREY = (120, 120, 120)
 _INK, _PAPER = (30, 30, 30), (250, 250, 248)
@@ -55,24 +64,27 @@ def sample_tile(sample: Sample) -> Tile:
 
 
 def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
-    """A skipped picture with its annotated boxes: candidates in colour, the others grey."""
+    """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
     try:
         rgb, scale = _shrink(decode_picture(read_first(scene.files)).rgb)
-    except BadSample as error:
-        rgb, scale, detail = np.full((HEIGHT, HEIGHT * 4 // 3, 3), 225, np.uint8), 0.0, detail or error.detail
+    except BadSample:
+        rgb, scale = _shrink(np.full((scene.height, scene.width, 3), 225, np.uint8))
     for instance in scene.instances:
         x0, y0, x1, y1 = instance.box
         candidate = is_candidate(instance, scene, rule)
         box = (int(x0), int(y0), int(x1), int(y1))
         _rectangle(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
-    return Tile(rgb, (f"skipped: {reason}", detail or f"{scene.key}: {SKIP_REASONS.get(reason, '')}"))
+    return Tile(rgb, (f"{'bad' if detail else 'skipped'}: {reason}", f"{scene.key} {detail}"))
 
 
 def draw_sheet(title: str, tiles: Sequence[Tile]) -> RGB:
-    """Lay tiles out in rows of three under a title: uint8 RGB."""
-    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
-    width = max([600, *(sum(tile.rgb.shape[1] + GAP for tile in row) + GAP for row in rows)])
-    sheet = Image.new("RGB", (width, 44 + len(rows) * (HEIGHT + CAPTION + GAP) + GAP), _PAPER)
+    """Lay tiles out in rows under a title: uint8 RGB."""
+    rows: list[list[Tile]] = [[]]
+    for tile in tiles:
+        if rows[-1] and sum(other.rgb.shape[1] + GAP for other in rows[-1]) + tile.rgb.shape[1] > WIDTH - 2 * GAP:
+            rows.append([])
+        rows[-1].append(tile)
+    sheet = Image.new("RGB", (WIDTH, 44 + len(rows) * (HEIGHT + CAPTION + GAP) + GAP), _PAPER)
     draw, font, large = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(20)
     draw.text((GAP, GAP), title, _INK, large)
     for at, row in enumerate(rows):
@@ -83,6 +95,54 @@ def draw_sheet(title: str, tiles: Sequence[Tile]) -> RGB:
                 draw.text((x, y + HEIGHT + 2 + 17 * line), _fit(draw, text, tile.rgb.shape[1], font), _INK, font)
             x += tile.rgb.shape[1] + GAP
     return np.asarray(sheet)
+
+
+def tiles_of_shards(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[Tile]:
+    """Samples from up to four shards of a manifest, as a reader of the shards gets them."""
+    chosen = shards[:: max(1, len(shards) // 4)][:4]
+    each = -(-SHEET_SAMPLES // max(1, len(chosen)))
+    return [
+        sample_tile(decode_sample(key, members))
+        for shard in chosen
+        for key, members in islice(read_shard(folder / shard["file"]), each)
+    ]
+
+
+def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Candidate]) -> list[Tile]:
+    """Samples made from candidates spread over the dataset, without writing any."""
+    tiles, recipe = [], source.recipe
+    for item, group in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
+        try:
+            scene = reader.scene(item)
+            members = build_sample(scene, group, recipe.seed, recipe.name, source.split)
+        except BadSample:
+            continue  # the build itself will count it
+        if not isinstance(members, Skip):
+            tiles.append(sample_tile(decode_sample(scene.key, members)))
+    return tiles
+
+
+def tiles_of_skipped(
+    reader: Reader, rule: Pairs, examples: Mapping[str, Sequence[Item]], bad: Sequence[Mapping[str, Any]]
+) -> list[Tile]:
+    """A few pictures for every reason, skipped ones first."""
+    shown = [(item, reason, "") for reason, items in examples.items() for item in items]
+    for reason in sorted({entry["reason"] for entry in bad}):
+        shown += [(entry["item"], reason, entry["detail"]) for entry in bad if entry["reason"] == reason][:3]
+    tiles = []
+    for item, reason, detail in shown:
+        try:
+            tiles.append(skip_tile(reader.scene(item), reason, rule, detail))
+        except BadSample:
+            continue  # nothing to draw; the manifest lists it
+    return tiles
+
+
+def write_sheet(path: Path, title: str, tiles: Sequence[Tile]) -> None:
+    """Draw the sheet into a PNG file."""
+    make_folder(path.parent)
+    with AtomicFile(path) as file:
+        file.write(encode_png(draw_sheet(title, tiles)))
 
 
 def _shrink(rgb: RGB) -> tuple[RGB, float]:

@@ -23,10 +23,17 @@ class Reader(Protocol):
         categories: every category name, in the data's order; empty where the data names none.
     """
 
-    place: Path
-    source: Mapping[str, Any]
-    bad: Mapping[str, Any]
-    categories: Sequence[str]
+    @property
+    def place(self) -> Path: ...
+
+    @property
+    def source(self) -> Mapping[str, Any]: ...
+
+    @property
+    def bad(self) -> Mapping[str, Any]: ...
+
+    @property
+    def categories(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -39,9 +46,7 @@ class Reader(Protocol):
         ...
 
 
-def open_reader(
-    recipe: DatasetRecipe, split: str, raw: Path, on_index: Callable[[Path], None] | None = None
-) -> Reader:
+def open_reader(recipe: DatasetRecipe, split: str, raw: Path, on_index: Callable[[Path], None] | None = None) -> Reader:
     """Open the reader that a recipe asks for.
 
     Raises:

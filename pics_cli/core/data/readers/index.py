@@ -281,7 +281,7 @@ def _segmentations(batch: Batch) -> tuple[Array, Array, Array]:
     start = _address(batch.data)
     for i, record in enumerate(batch.records):
         text = memoryview(record.segmentation)
-        if len(text) < 3 or text[:4] == b"null":  # "", "[]", "{}", null
+        if len(text) < 3 or bytes(text[:4]) == b"null":  # "", "[]", "{}", null
             continue
         kind[i] = POLYGON if text[0] == 0x5B else RLE
         # Raw is a view of what was decoded: its address tells where the value stands.

@@ -1,0 +1,69 @@
+"""Faults of a YAML file as lines for the user: `file: key: got …, expected …`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic_core import ErrorDetails
+
+
+def twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from twice(item)
+
+
+def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
+    loc = [str(part) for part in detail["loc"]]
+    key = ".".join(loc)
+    where = next((origin for k, origin in origins.items() if key == k or key.startswith(k + ".")), f"{path}: {key}")
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = _allowed_keys(tree, loc[:-1])
+        near = get_close_matches(loc[-1], allowed, n=1)
+        return f"{where}: unknown key, " + (f"nearest: {near[0]}, " if near else "") + f"allowed: {', '.join(allowed)}"
+    if detail["type"] in ("missing", "missing_argument"):
+        return f"{where}: missing"
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if detail["type"].startswith("dataclass"):
+        expected = "a mapping"
+    value = detail["input"]
+    note = ""
+    if isinstance(value, str) and "e" in value and _is_number(value):
+        note = f" (YAML reads {value} as text; write {float(value)!r})"
+    return f"{where}: got {show(value)}, expected {expected}{note}"
+
+
+def _allowed_keys(tree: type, loc: Sequence[str]) -> list[str]:
+    hint: Any = tree
+    for part in loc:
+        hints = get_type_hints(hint) if hasattr(hint, "__dataclass_fields__") else {}
+        hint = hints.get(part) or hint.__args__[1]  # dict[str, X]: any key leads to X
+    return list(hint.__dataclass_fields__)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def show(value: Any) -> str:
+    """A value as the user might have typed it, cut to 60 characters."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
