@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, NoReturn, ParamSpec
 
-import click
 import typer
 
 from pics_cli import __version__
 from pics_cli.commands.build_shards import build_shards
 from pics_cli.errors import PicsError
 
-EPILOG = "Example: pics build-shards lvis --raw data/raw/COCO --out data/train/LVIS"
+P = ParamSpec("P")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt from the keyboard: what is finished stays, the rest is undone."""
+
+
+def told(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command: exit with 0 done, 1 failed, 2 the user can mend it, 130/143 stopped by a signal."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **kwargs)
+        except PicsError as error:
+            print(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            raise typer.Exit(128 + number) from None
+
+    return run
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise Terminated
+
 
 app = typer.Typer(
     help="Pairwise image compositing with spatial interactions: from raw datasets to training shards.",
-    epilog=EPILOG,
+    epilog="Example: pics build-shards lvis --raw data/raw/COCO --out data/train/LVIS",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -25,11 +54,7 @@ app = typer.Typer(
 )
 app.command(
     "build-shards", no_args_is_help=True, epilog="Example: pics build-shards lvis --raw data/raw/COCO --workers 8"
-)(build_shards)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as an interrupt from the keyboard: what is finished stays, the rest is undone."""
+)(told(build_shards))
 
 
 def _version(wanted: bool) -> None:
@@ -47,23 +72,6 @@ def _pics(
     pass
 
 
-def main() -> NoReturn:
-    """Entry point: run the command line and exit with 0 done, 1 failed, 2 the user can mend it, 130/143 stopped."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = app(standalone_mode=False)
-    except PicsError as error:
-        print(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
-        code = error.exit_code
-    except click.exceptions.Abort as error:
-        terminated = isinstance(error.__cause__, Terminated)
-        print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
-        code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    sys.exit(code or 0)
-
-
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise Terminated
+def main() -> None:
+    """Entry point of the command."""
+    app()

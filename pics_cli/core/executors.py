@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -46,21 +47,58 @@ _tally: Tally | None = None
 
 
 def tick(kept: bool) -> None:
-    """Called by a block after each picture; counts where somebody watches."""
+    """Called by a block after each picture; counts where somebody watches, and lets signals in."""
     if _tally is not None:
         _tally.add(kept)
+    _deliver()
 
 
 class SerialExecutor(Executor):
-    """Runs each call at once, in this process."""
+    """Runs each call at once, in this process; signals wait for the end of a picture.
+
+    An exception from a signal handler can rise inside a library's callback, which may turn it into one of its own.
+    """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
+        with _signals_held():
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
+            _deliver()
         return future
+
+
+_HELD = (signal.SIGINT, signal.SIGTERM)
+_pending: list[Callable[[], object]] = []
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep interrupts until `_deliver` is called (in the main thread, where Python handles signals)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in _HELD}
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        handler = handlers[signal.Signals(number)]
+        _pending.append(lambda: handler(number, frame) if callable(handler) else os.kill(os.getpid(), number))
+
+    for number in _HELD:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        _pending.clear()
+
+
+def _deliver() -> None:
+    while _pending:
+        _pending.pop(0)()
 
 
 @contextlib.contextmanager

@@ -44,23 +44,28 @@ class CocoReader:
         height, width = int(index.height[row]), int(index.width[row])
         rows = slice(int(index.first[row]), int(index.first[row + 1]))
         columns = [index.columns[name][rows].tolist() for name in _READ]
-        instances = tuple(
-            Instance(
-                box=(x, y, x + w, y + h),
-                area=area,
-                category=index.categories.get(category_id),
-                category_id=category_id,
-                annotation_id=annotation_id,
-                ignored=bool(flags),
-                mask=None if kind == NONE else partial(_decode, index, rows.start + i, height, width),
-                mask_source=None if kind == NONE else "polygon" if kind == POLYGON else "rle",
+        instances = []
+        for i, (annotation_id, category_id, x, y, w, h, given, flags, kind) in enumerate(zip(*columns, strict=True)):
+            mask = None if kind == NONE else partial(_decode, index, rows.start + i, height, width)
+            area = given
+            if area < 0:  # COCO always gives it, users' own files not always
+                area = w * h if mask is None or flags else mask().area
+            instances.append(
+                Instance(
+                    box=(x, y, x + w, y + h),
+                    area=area,
+                    category=index.categories.get(category_id),
+                    category_id=None if category_id < 0 else category_id,
+                    annotation_id=None if annotation_id < 0 else annotation_id,
+                    ignored=bool(flags),
+                    mask=mask,
+                    mask_source={NONE: None, POLYGON: "polygon"}.get(kind, "rle"),
+                )
             )
-            for i, (annotation_id, category_id, x, y, w, h, area, flags, kind) in enumerate(zip(*columns, strict=True))
-        )
         files = self._paths.files(*index.names(row))
         # COCO's own files are named by the id in twelve digits: so are our samples, and ids are unique where names
         # need not be.
-        return Scene(f"{image_id:012d}", image_id, files, width, height, instances)
+        return Scene(f"{image_id:012d}", image_id, files, width, height, tuple(instances))
 
 
 _READ = ("id", "category_id", "x", "y", "w", "h", "area", "flags", "kind")

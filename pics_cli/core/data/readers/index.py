@@ -72,7 +72,7 @@ class CocoIndex:
     Attributes:
         image_id, width, height: int64 [pictures], sorted by id.
         first: int64 [pictures + 1]; picture i owns the annotation rows first[i]:first[i + 1].
-        columns: annotation columns by name (see `_COLUMNS`), [annotations]; missing ids and areas are -1.
+        columns: annotation columns by name (see `_COLUMNS`), [annotations]; ids and areas that are not given are -1.
         categories: id to name.
         source: size and fingerprint of the json.
         bad: records left out, by reason, with up to 1000 lines on them.
@@ -263,10 +263,12 @@ def _annotation_columns(batch: Batch) -> dict[str, Array]:
     return columns
 
 
-def _column(records: list[_Record], name: str, dtype: Any, missing: float | None = None) -> Array:
+def _column(records: list[_Record], name: str, dtype: Any, missing: float = 0) -> Array:
+    """A field of all records; null becomes `missing`."""
     values: Iterable[Any] = map(attrgetter(name), records)
     try:
-        return np.fromiter(values, dtype, len(records))
+        column: Array = np.fromiter(values, dtype, len(records))
+        return np.nan_to_num(column, copy=False, nan=missing) if dtype is np.float64 else column
     except TypeError:  # a null among them: rare, and looking for it in every value costs as much as the decoding
         values = (missing if value is None else value for value in map(attrgetter(name), records))
         return np.fromiter(values, dtype, len(records))

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Make .venv and install the package into it, with the extra named (if any); nothing to do when that is done already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+extra=${1:-}
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "error: $("$python" --version 2>&1) is too old, pics needs Python 3.10 or newer; name one: PYTHON=python3.11 $0" >&2
+    exit 2
+}
+[ -x .venv/bin/python ] || "$python" -m venv .venv || {
+    echo "error: cannot make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2
+    exit 2
+}
+wanted=$(cat pyproject.toml constraints.txt | .venv/bin/python -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+stamp=.venv/installed${extra:+-$extra}
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "installing into .venv (torch alone takes some minutes and 5 GB)" >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
+    echo "$wanted" >"$stamp"
+fi

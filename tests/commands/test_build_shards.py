@@ -1,0 +1,247 @@
+"""`pics build-shards` end to end: what it makes, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pics_cli.core.data.shards import read_shard
+from pics_cli.core.files import only_writer
+
+MINE = """
+kind: dataset
+name: mine
+raw: raw
+out: shards/{split}
+source:
+  format: coco
+  splits:
+    train: {annotations: [coco.json], images: ["pictures/{file_name}"]}
+pairs: {min_area_ratio: 0.05}
+"""
+
+
+@pytest.fixture
+def mine(lvis_raw: Path, tmp_path: Path) -> Path:
+    """A user's own dataset: 12 pictures, one COCO json and a recipe of a few lines."""
+    coco = json.loads((lvis_raw / "COCO/lvis_v1/lvis_v1_train.json").read_text())
+    coco["images"] = coco["images"][:12]
+    ids = {image["id"] for image in coco["images"]}
+    coco["annotations"] = [entry for entry in coco["annotations"] if entry["image_id"] in ids]
+    folder = tmp_path / "raw" / "pictures"
+    folder.mkdir(parents=True)
+    for image in coco["images"]:
+        parts = image.pop("coco_url").split("/")
+        image["file_name"] = f"picture.{image['id']}.jpg"
+        shutil.copy(lvis_raw / "COCO" / parts[-2] / parts[-1], folder / image["file_name"])
+    (tmp_path / "raw" / "coco.json").write_text(json.dumps(coco))
+    (tmp_path / "mine.yaml").write_text(MINE)
+    return tmp_path
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def test_own_dataset_needs_one_short_yaml(mine: Path, pics) -> None:
+    assert len(MINE.strip().splitlines()) <= 15
+    done = pics("build-shards", "mine.yaml", "--contact-sheet", "sheet.png", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    made = manifest(mine / "shards/train")
+    assert made["samples"] > 4
+    assert made["samples"] + sum(made["skipped"].values()) == made["pictures"] == 12
+    assert "kept" in done.stdout
+    assert "12 pictures" in done.stderr
+    with Image.open(mine / "sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.width > 1000
+    (key, members), *_ = read_shard(mine / "shards/train/00000.tar")
+    assert list(members) == ["bg.jpg", "obj0.png", "mask0.png", "obj1.png", "mask1.png", "json"]
+    meta = json.loads(members["json"])
+    assert (meta["dataset"], meta["split"], f"{meta['image_id']:012d}") == ("mine", "train", key)
+    assert members["bg.jpg"] == (mine / f"raw/pictures/picture.{meta['image_id']}.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("objects", [1, 2, 3, 4])
+def test_objects_per_sample(mine: Path, pics, objects: int) -> None:
+    done = pics("build-shards", "mine.yaml", "--objects", objects, "--area-ratio", "0.01", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    samples = list(read_shard(mine / "shards/train/00000.tar"))
+    assert samples
+    assert all(len(members) == 2 + 2 * objects for _, members in samples)
+    checked = pics("build-shards", "--check", "shards/train", "--workers", "1")
+    assert checked.returncode == 0
+    assert f"with {objects} objects" in checked.stdout
+
+
+def test_second_run_has_nothing_to_do(mine: Path, pics) -> None:
+    pics("build-shards", "mine.yaml", "--workers", "1")
+    before = {path: path.stat().st_mtime_ns for path in (mine / "shards/train").iterdir()}
+    done = pics("build-shards", "mine.yaml")
+    assert done.returncode == 0
+    assert "is complete already: nothing to do" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (mine / "shards/train").iterdir()} == before
+
+
+def test_dry_run_counts_and_writes_nothing(mine: Path, pics) -> None:
+    done = pics("build-shards", "mine.yaml", "--dry-run", "--contact-sheet", "dry.png", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert not (mine / "shards").exists()
+    assert (mine / "dry.png").exists()
+    pics("build-shards", "mine.yaml", "--workers", "1")
+    made = manifest(mine / "shards/train")
+    assert f"would be tried" in done.stdout
+    assert f" {made['samples']}\n" in done.stdout.split("would be tried")[1]
+    for reason in made["skipped"]:
+        assert f"skipped: {reason}" in done.stdout
+
+
+def test_another_recipe_or_seed_is_refused_by_name(mine: Path, pics) -> None:
+    pics("build-shards", "mine.yaml", "--workers", "1")
+    before = (mine / "shards/train/00000.tar").read_bytes()
+    done = pics("build-shards", "mine.yaml", "--seed", "5", "--area-ratio", "0.2")
+    assert done.returncode == 2
+    assert "recipe.seed: the folder has 0, this run 5" in done.stderr
+    assert "recipe.pairs.min_area_ratio: the folder has 0.05, this run 0.2" in done.stderr
+    assert (mine / "shards/train/00000.tar").read_bytes() == before
+    (mine / "raw/coco.json").write_text((mine / "raw/coco.json").read_text() + " ")
+    done = pics("build-shards", "mine.yaml")
+    assert "input.bytes: the folder has" in done.stderr
+    done = pics("build-shards", "mine.yaml", "--seed", "5", "--overwrite", "--workers", "1")
+    assert done.returncode == 0
+    assert (mine / "shards/train/00000.tar").read_bytes() != before
+
+
+def test_foreign_shards_are_never_overwritten(mine: Path, pics) -> None:
+    folder = mine / "shards/train"
+    folder.mkdir(parents=True)
+    (folder / "00000.tar").write_bytes(b"published")
+    for more in ([], ["--overwrite"]):
+        done = pics("build-shards", "mine.yaml", *more)
+        assert done.returncode == 2
+        assert "holds 1 tar files (00000.tar, …) that this tool did not write here" in done.stderr
+        assert (folder / "00000.tar").read_bytes() == b"published"
+
+
+def test_second_writer_is_refused(mine: Path, pics) -> None:
+    (mine / "shards/train").mkdir(parents=True)
+    with only_writer(mine / "shards/train"):
+        done = pics("build-shards", "mine.yaml")
+    assert done.returncode == 2
+    assert "another writer is at work here (pid" in done.stderr
+
+
+def test_bad_pictures_are_counted_listed_and_stop_above_max_bad(mine: Path, pics) -> None:
+    names = sorted((mine / "raw/pictures").iterdir())
+    data = names[0].read_bytes()
+    names[0].write_bytes(data[: len(data) // 2])
+    names[1].write_bytes(b"")
+    names[2].unlink()
+    names[3].write_bytes(b"not a picture")
+    Image.new("RGB", (10, 10)).save(names[4])
+    done = pics("build-shards", "mine.yaml", "--objects", "1", "--area-ratio", "0.001", "--max-bad", "2")
+    assert done.returncode == 2
+    assert "bad pictures or records, more than --max-bad 2; the first:" in done.stderr
+    done = pics("build-shards", "mine.yaml", "--objects", "1", "--area-ratio", "0.001", "--max-bad", "5")
+    assert done.returncode == 0, done.stderr
+    made = manifest(mine / "shards/train")
+    reasons = {"missing_image": 1, "size_mismatch": 1, "truncated_image": 1, "unreadable_image": 2}
+    assert made["bad"]["pictures"] == reasons
+    assert made["samples"] + sum(made["skipped"].values()) + 5 == 12
+    assert sorted(entry["item"] for entry in made["bad_pictures"]) == [1000, 1007, 1014, 1021, 1028]
+    assert "bad: truncated_image" in done.stdout
+
+
+def test_nothing_kept_is_an_error_that_says_why(mine: Path, pics) -> None:
+    done = pics("build-shards", "mine.yaml", "--area-ratio", "0.9")
+    assert done.returncode == 2
+    assert "no picture gave a sample: 12 too_few_objects" in done.stderr
+    made = manifest(mine / "shards/train")
+    assert (made["samples"], made["shards"], made["skipped"]) == (0, [], {"too_few_objects": 12})
+    assert not list((mine / "shards/train").glob("*.tar"))
+
+
+def test_classes_by_name(mine: Path, pics) -> None:
+    done = pics("build-shards", "mine.yaml", "--set", "pairs.classes.include=[thing_3, think_4]")
+    assert done.returncode == 2
+    assert "'think_4' not among the 1203 categories" in done.stderr
+    assert "nearest: thing_4" in done.stderr
+    done = pics("build-shards", "mine.yaml", "--set", "pairs.classes.include=[thing_3]", "--dry-run")
+    assert "12 (fewer objects than asked for" in done.stdout
+
+
+def test_classes_need_labels_that_name_them(objects365_raw: Path, pics) -> None:
+    done = pics("build-shards", "objects365", "--raw", objects365_raw, "--set", "pairs.classes.include=[Cup]")
+    assert done.returncode == 2
+    assert "these labels name no categories" in done.stderr
+
+
+def test_label_files_build(objects365_raw: Path, tmp_path: Path, pics) -> None:
+    broken = tmp_path / "raw"
+    shutil.copytree(objects365_raw, broken)
+    labels = sorted((broken / "object365/labels/train").rglob("*.json"))
+    labels[0].write_text('{"annotations": [{"bbox": [1, 2')
+    labels[1].write_text('{"annotations": null}')
+    done = pics("build-shards", "objects365", "--raw", broken, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    made = manifest(tmp_path / "out")
+    assert made["bad"]["pictures"] == {"bad_label_file": 2}
+    assert made["samples"] + sum(made["skipped"].values()) + 2 == made["pictures"] == 30
+    assert pics("build-shards", "--check", "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("coco.json", '{"images": [{"id": 1, "width": 4', "coco.json: truncated or not JSON"),
+        ("coco.json", "", "coco.json: the file is empty"),
+        ("coco.json", "<html>", "coco.json: top level is no JSON"),
+        ("coco.json", "[]", "coco.json: top level is a list"),
+        ("coco.json", '{"frames": []}', "coco.json: no 'images' and no 'annotations' in it"),
+        ("coco.json", '{"images": [], "annotations": []}', "0 boxes and no masks"),
+        ("other.json", "{}", "holds no mine train annotations: looked for coco.json; found other.json"),
+    ],
+)
+def test_bad_annotation_file_is_named(tmp_path: Path, pics, name: str, text: str, words: str) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / name).write_text(text)
+    done = pics("build-shards", "mine.yaml")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize("out", ["mine.yaml", "/proc/pics"])
+def test_output_that_cannot_be_written_is_named(mine: Path, pics, out: str) -> None:
+    done = pics("build-shards", "mine.yaml", "--out", out)
+    assert done.returncode == 2
+    assert f"{out}: cannot write" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_is_said_and_a_second_run_finishes(mine: Path, workers: int) -> None:
+    """A limit on file size stands for the full disk: both come from the write call."""
+    line = f"python -m pics_cli build-shards mine.yaml --shard-size 4 --workers {workers}"
+    pics = ["bash", "-c", f"ulimit -f 300; exec {line}"]
+    done = subprocess.run(pics, cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
+    assert done.returncode == 2
+    assert "00000.tar: disk full (file too large)" in done.stderr
+    assert "run the same command again: it resumes" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (mine / "shards/train").iterdir()] == ["manifest.json"]
+    done = subprocess.run(line.split(), cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
+    assert done.returncode == 0, done.stderr
+
+
+def _with_python() -> dict[str, str]:
+    import os
+    import sys
+
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,0 +1,60 @@
+"""The command line itself: help, version, unknown words."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["build-shards", "lvis", "--limits", "3"], "No such option: --limits"),
+        (["build-shards", "lvis", "--limit", "0"], "Invalid value for '--limit'"),
+        (["build-shards", "lvis", "--limit", "many"], "Invalid value for '--limit'"),
+        (["build-shards", "lvis", "--raw"], "requires an argument"),
+        (["build-shards", "--dry-run"], "no dataset named"),
+        (["build-shards", "lvsi"], "unknown dataset 'lvsi'\n\nhint: did you mean lvis?"),
+        (["build-shards", "mine.yaml"], "mine.yaml: no such recipe file"),
+        (["build-shards", "lvis", "--contact-sheet", "x.jpg"], "expected a name that ends in .png"),
+        (["build-shards", "lvis", "--area-ratio", "2"], "--area-ratio: got 2.0, expected 0 < value < 1"),
+        (["build-shards", "lvis", "--objects", "5"], "--objects: got 5, expected 1 <= value <= 4"),
+        (["build-shards", "lvis", "--shard-size", "0"], "--shard-size: got 0, expected 1 <= value"),
+        (["build-shards", "lvis", "--seed", "-1"], "--seed: got -1, expected 0 <= value"),
+        (["build-shards", "lvis", "--set", "pairs"], "--set 'pairs': expected key.path=value"),
+        (["build-shards", "lvis", "--set", "pairs.rul=x"], "--set pairs.rul: unknown key, nearest: rule"),
+        (
+            ["build-shards", "lvis", "--split", "tset", "--raw", "."],
+            "LVIS has no split 'tset'\n\nhint: its recipe knows",
+        ),
+        (["build-shards", "lvis"], "raw folder data/raw/COCO does not exist"),
+        (["build-shards", "--check", "nowhere"], "nowhere: no such folder"),
+        (["build-shards", "--check", "."], "no .tar shard in it"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(pics, arguments: list[str], words: str) -> None:
+    done = pics(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version(pics) -> None:
+    assert re.fullmatch(r"pics \d+\.\d+\.\d+\n", pics("--version").stdout)
+
+
+def test_readme_shows_the_help_as_it_is() -> None:
+    """The README's command section is the help text itself, so that it cannot lag behind."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pics_cli", "build-shards", "--help"],
+        capture_output=True, text=True, check=True, env={"COLUMNS": "100", "PATH": ""},
+    )  # fmt: skip
+    text = done.stdout.replace("python -m pics_cli", "pics").strip()
+    assert text in README.read_text()

@@ -1,0 +1,62 @@
+"""Shared fixtures: a private cache, the real files, small raw datasets and the command itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from demo_data import make_lvis, make_objects365
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes must not land in the developer's own cache, nor be found there."""
+    before = os.environ.get("PICS_CACHE")
+    os.environ["PICS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["PICS_CACHE"]
+    else:
+        os.environ["PICS_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of small real files; licences keep it out of the repository."""
+    folder = os.environ.get("PICS_SHARED_DATA")
+    if not folder:
+        pytest.skip("PICS_SHARED_DATA is not set: the small real files are not part of the repository")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def lvis_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw folder in LVIS v1's layout, 48 pictures."""
+    out = tmp_path_factory.mktemp("lvis")
+    make_lvis(out, 48, seed=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def objects365_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw folder of pictures and label files in Objects365's layout, 30 pictures."""
+    out = tmp_path_factory.mktemp("objects365")
+    make_objects365(out, 30, seed=1)
+    return out
+
+
+@pytest.fixture
+def pics(tmp_path: Path) -> Run:
+    """Run the command in a folder of its own and return code and texts."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pics_cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+    return run

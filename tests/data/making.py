@@ -1,0 +1,115 @@
+"""Small raw datasets made by hand, and builds of them in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pics_cli.core.data.build import Engine, Progress, build
+from pics_cli.core.data.job import Input, Job
+from pics_cli.core.data.readers import open_reader
+from pics_cli.core.executors import local_executor
+from pics_cli.core.recipe import Override, find_recipe, load_dataset
+
+RGB = npt.NDArray[np.uint8]
+
+COCO_YAML = """
+kind: dataset
+name: Mine
+raw: unused
+out: unused
+source:
+  format: coco
+  splits:
+    train:
+      annotations: [labels.json]
+      images: ["pictures/{file_name}"]
+"""
+
+
+def build_folder(
+    recipe: str | Path, raw: Path, out: Path, split: str = "train", **values: Any
+) -> tuple[dict[str, Any], Path]:
+    """Build shards as the command does, in this process; keywords are recipe keys with `__` for the dot."""
+    overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]
+    tree = load_dataset(find_recipe(str(recipe)), overrides)
+    source = Input(tree, split, raw)
+    engine = Engine(partial(local_executor, 1), 1)
+    manifest = build(Job(source, out), open_reader(tree, split, raw), engine, Progress(), lambda _: None)
+    return manifest, out
+
+
+def smooth(height: int, width: int, seed: int = 0) -> RGB:
+    """A picture without hard edges, so that JPEG keeps it nearly."""
+    rng = np.random.default_rng([seed, height, width])
+    cells = rng.integers(20, 236, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def encoded(image: RGB | Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    """A picture file's bytes."""
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def with_orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+# How a viewer turns stored pixels upright, by the EXIF orientation.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
+    """A polygon part."""
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def annotation(image_id: int, box: Sequence[float], segmentation: Any = None, **more: Any) -> dict[str, Any]:
+    """A COCO annotation of an xyxy box, its area that of the box, its mask the box unless given."""
+    x0, y0, x1, y1 = box
+    return {
+        "image_id": image_id, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "category_id": 1,
+        "segmentation": [rectangle(*box)] if segmentation is None else segmentation, **more,
+    }  # fmt: skip
+
+
+def write_coco(
+    folder: Path,
+    files: Mapping[str, bytes],
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[dict[str, Any]],
+) -> tuple[Path, dict[str, Any]]:
+    """`labels.json`, `pictures/` and the recipe `mine.yaml`; returns the recipe and the json's contents."""
+    for name, contents in files.items():
+        path = folder / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents)
+    numbered = [{"id": i + 1, **entry} for i, entry in enumerate(annotations)]
+    categories = [{"id": i, "name": name} for i, name in ((1, "cup"), (2, "bowl"), (3, "spoon"))]
+    data = {"images": list(images), "annotations": numbered, "categories": categories}
+    (folder / "labels.json").write_text(json.dumps(data))
+    recipe = folder / "mine.yaml"
+    recipe.write_text(COCO_YAML)
+    return recipe, data
