@@ -88,6 +88,7 @@ def _build(
     from pics_cli.core.data.job import Input, Job
     from pics_cli.core.data.readers import open_reader
     from pics_cli.core.executors import local_executor
+    from pics_cli.core.files import make_folder
     from pics_cli.core.recipe import Override, find_recipe, load_dataset, parse_override
 
     overrides = [parse_override(text) for text in settings]
@@ -97,6 +98,8 @@ def _build(
     reader = open_reader(recipe, split, source.raw, lambda path: console.note(f"indexing {path} (once)"))
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, annotations from {reader.place}")
     job = Job(source, Path(recipe.out.replace("{split}", split)), *job_options)
+    if sheet:
+        make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     progress = Progress()
     engine = Engine(partial(local_executor, workers), workers)
     manifest = None

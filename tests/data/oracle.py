@@ -361,7 +361,11 @@ class Expected:
         self, picture: Picture, things: list[Thing], masks: list[Bools], members: Mapping[str, bytes]
     ) -> None:
         count = len(things)
-        assert list(members) == ["bg.jpg", *(f"{kind}{k}.png" for k in range(count) for kind in ("obj", "mask")), "json"]
+        assert list(members) == [
+            "bg.jpg",
+            *(f"{kind}{k}.png" for k in range(count) for kind in ("obj", "mask")),
+            "json",
+        ]
         if picture.rgb is None:
             assert members["bg.jpg"] == picture.path.read_bytes()
             rgb = read_rgb(members["bg.jpg"])
@@ -420,7 +424,16 @@ def coco_pictures(data: Mapping[str, Any], path_of: Any) -> list[Picture]:
             crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
             category = names.get(entry["category_id"])
             things.append(
-                Thing((x, y, x + w, y + h), entry["area"], category, entry["category_id"], entry["id"], crowd, shape, source)
+                Thing(
+                    (x, y, x + w, y + h),
+                    entry["area"],
+                    category,
+                    entry["category_id"],
+                    entry["id"],
+                    crowd,
+                    shape,
+                    source,
+                )
             )
         key = str(image["id"]).rjust(12, "0")
         pictures.append(Picture(key, image["id"], image["width"], image["height"], things, path_of(image)))

@@ -147,7 +147,9 @@ def test_polygons_drawn_by_hand(name: str) -> None:
 
 COORDINATE = st.one_of(st.integers(-30, 70), st.floats(-30, 70).map(lambda v: round(v, 2)))
 PART = st.lists(COORDINATE, min_size=0, max_size=16)
-GOOD_PART = st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=12).map(lambda p: [v for xy in p for v in xy])
+GOOD_PART = st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=12).map(
+    lambda p: [v for xy in p for v in xy]
+)
 SIDE = st.integers(1, 40)
 
 
@@ -159,7 +161,9 @@ def test_polygons_of_any_shape(parts: list[list[float]], good: list[float], heig
     same_as_oracle([good, *parts], height, width)
 
 
-@pytest.mark.parametrize("polygons", [[], [[]], [[3, 4]], [[3, 4, 5, 6]], [[1, 1, 5, 1, 5, 5, 1]], [[], [1, 2], [0] * 5]])
+@pytest.mark.parametrize(
+    "polygons", [[], [[]], [[3, 4]], [[3, 4, 5, 6]], [[1, 1, 5, 1, 5, 5, 1]], [[], [1, 2], [0] * 5]]
+)
 def test_polygons_without_three_points_are_bad(polygons: list[list[float]]) -> None:
     with pytest.raises(BadSample) as error:
         decode_segmentation(polygons, 10, 10)
@@ -280,7 +284,9 @@ def bad_counts(counts: object) -> None:
     assert error.value.reason == "bad_mask"
 
 
-@pytest.mark.parametrize("counts", [[], [39], [41], [0, 39], [20, 21], [10**12], [-1, 41], [20, -5, 25], [40.0], [None], ["40"]])
+@pytest.mark.parametrize(
+    "counts", [[], [39], [41], [0, 39], [20, 21], [10**12], [-1, 41], [20, -5, 25], [40.0], [None], ["40"]]
+)
 def test_list_run_lengths_that_do_not_add_up_are_bad(counts: list[Any]) -> None:
     bad_counts(counts)
 
@@ -303,7 +309,9 @@ def test_compressed_run_lengths_that_are_nonsense_are_bad(counts: str) -> None:
     bad_counts(counts)
 
 
-@pytest.mark.parametrize("segmentation", [None, 3, "abc", {}, {"size": [5, 8]}, {"counts": [40]}, {"size": [5, 8], "counts": 3}])
+@pytest.mark.parametrize(
+    "segmentation", [None, 3, "abc", {}, {"size": [5, 8]}, {"counts": [40]}, {"size": [5, 8], "counts": 3}]
+)
 def test_other_things_are_bad(segmentation: object) -> None:
     with pytest.raises(BadSample) as error:
         decode_segmentation(segmentation, 5, 8)

@@ -1,0 +1,29 @@
+"""The wheel holds what the command needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_wheel_ships_recipes_and_the_command(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("pics_cli-*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        entry = next(name for name in names if name.endswith("entry_points.txt"))
+        assert "pics = pics_cli.cli:main" in file.read(entry).decode()
+        file.extractall(tmp_path / "installed")
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        assert f"pics_cli/recipes/{recipe.name}" in names
+    assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pics_cli", "build-shards", "lvis", "--raw", "none"],
+        cwd=tmp_path / "installed", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "raw folder none does not exist" in done.stderr
