@@ -135,6 +135,18 @@ def test_limit_and_workers_are_not_part_of_a_build(lvis_raw: Path, tmp_path: Pat
     assert contents(out) == whole
 
 
+def test_a_limit_does_not_cut_an_unfinished_build_short(lvis_raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(lvis_raw, out, 1)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    before = (out / "00000.tar").stat().st_mtime_ns
+    done = subprocess.run(command(lvis_raw, out, 1, "--limit", "2"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "an unfinished build of more pictures than --limit 2 asks for" in done.stderr
+    assert (out / "00000.tar").stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize("lost", ["00003.tar", "00003.stats.json", "manifest.json:complete"])
 def test_what_is_lost_is_built_again(lvis_raw: Path, tmp_path: Path, whole: dict[str, bytes], lost: str) -> None:
     out = tmp_path / "out"

@@ -303,7 +303,7 @@ def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
     [
         ((50, 10, 90, 50), "touching"), ((52, 10, 90, 50), "touching"), ((52.5, 10, 90, 50), "apart"),
         ((52, 52, 90, 90), "touching"), ((52, 53, 90, 90), "apart"), ((49.5, 10, 90, 50), "overlapping"),
-        ((10, 10, 50, 50), "containing"), ((8, 8, 52, 52), "containing"), ((7.5, 8, 48, 52), "overlapping"),
+        ((10, 10, 50, 50), "containing"), ((8, 8, 52, 52), "containing"), ((7.5, 8, 47, 52), "overlapping"),
         ((20, 20, 52, 52), "containing"), ((20, 20, 52.5, 40), "overlapping"),
     ],
 )  # fmt: skip

@@ -149,19 +149,19 @@ def _run(
     `chosen` gathers, in order, why the choice left pictures out.
     """
     choices = _choices(job.source, reader, executor, slots, progress.pictures)
-    running: deque[dict[str, Any] | Future[dict[str, Any]]] = deque()
+    running: deque[Future[dict[str, Any]]] = deque()
     waiting: list[Candidate] = []
     size, block, more = job.source.recipe.shards.size, 0, True
     while more or waiting or running:
-        while running and (not isinstance(running[0], Future) or running[0].done()):
-            first = running.popleft()
-            stats = first.result() if isinstance(first, Future) else first
+        while running and running[0].done():
+            stats = running.popleft().result()
             progress.outcome.add(Outcome.from_plain(stats))
             _stop_at_max_bad(job, reader, progress)
             yield stats
-        if sum(isinstance(entry, Future) for entry in running) > slots:
-            wait([entry for entry in running if isinstance(entry, Future)], return_when=FIRST_COMPLETED)
-            _settle(running)
+        busy = [future for future in running if not future.done()]
+        if len(busy) > slots or (busy and not more and not waiting):
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                future.result()  # a failure stops the job at once, whatever its place in the row
         elif more and len(waiting) < size:
             try:
                 candidates, outcome = next(choices)
@@ -175,25 +175,27 @@ def _run(
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            there = read_stats(job.folder, block)
-            if there and there["candidates"] >= len(candidates):
+            there = _finished(job, block, len(candidates))
+            if there:
                 progress.resumed += 1
                 progress.settled += there["candidates"]
                 progress.kept_before += there["samples"]
-                running.append(there)
+                running.append(Future())
+                running[-1].set_result(there)
             else:
                 running.append(executor.submit(build_block, job.source, job.folder, block, candidates))
             block += 1
-        elif running:
-            wait([entry for entry in running if isinstance(entry, Future)], return_when=FIRST_COMPLETED)
-            _settle(running)
 
 
-def _settle(running: deque[dict[str, Any] | Future[dict[str, Any]]]) -> None:
-    """Put results in the place of finished futures; a failed one raises at once, whatever its place in the row."""
-    for at, entry in enumerate(running):
-        if isinstance(entry, Future) and entry.done():
-            running[at] = entry.result()
+def _finished(job: Job, block: int, candidates: int) -> dict[str, Any] | None:
+    """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
+    stats = read_stats(job.folder, block)
+    if stats and stats["candidates"] > candidates:
+        raise PicsError(
+            f"{job.folder}: holds an unfinished build of more pictures than --limit {job.limit} asks for",
+            "finish it without --limit (or with a larger one), or choose another --out",
+        )
+    return stats if stats and stats["candidates"] == candidates else None
 
 
 def _choices(
