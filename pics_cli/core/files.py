@@ -101,7 +101,7 @@ class AtomicFile:
 def write_json(path: Path, data: Any) -> None:
     """Write data as indented JSON, whole or not at all."""
     with AtomicFile(path) as file:
-        file.write((json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(data, indent=1) + "\n").encode())
 
 
 def sync_folder(path: Path) -> None:

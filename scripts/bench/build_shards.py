@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -54,10 +54,7 @@ peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak * 1024 / 1e6}))
 """
 OPEN_INDEX = ("from pics_cli.core.data.readers.index import open_index", "open_index(path)")
-LOAD_JSON = (
-    "",
-    "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations']: boxes[box['image_id']].append(box)",
-)
+LOAD = "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations']: boxes[box['image_id']].append(box)"
 
 
 class Row(NamedTuple):
@@ -70,14 +67,7 @@ class Row(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What the measurements share.
-
-    Attributes:
-        data: inputs; kept for the next run where the user named the folder.
-        work: outputs; always temporary.
-        pictures: how many to build; None: the figure's own default.
-        repeats: how often each side is measured.
-    """
+    """Folders of inputs (kept where the user named it) and outputs; pictures a figure builds, None: its own default."""
 
     data: Path
     work: Path
@@ -101,8 +91,8 @@ def cpu_time(action: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def spread(values: Sequence[float], form: str = "{:.2f}x") -> str:
-    return f"{form.format(median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+def spread(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def dataset(name: str, raw: Path, area_ratio: float) -> Input:
@@ -136,8 +126,7 @@ def against_plain(bench: Bench, name: str, raw: Path, count: int, share: float, 
         lambda block: build_ours(source, blocks[block], shards, block),
         lambda block: sum(build_plain(plain.find(item), area_ratio, folders) for item in blocks[block]),
     ]
-    rounds = []
-    kept = [0, 0]
+    rounds, kept = [], [0, 0]
     for turn in range(bench.repeats + 1):
         for folder in (shards, folders):
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,38 +144,45 @@ def against_plain(bench: Bench, name: str, raw: Path, count: int, share: float, 
     yield Row(name, spread(ratios), ">= 3x", median(ratios) >= 3)
     yield Row("  pictures/s per thread", f"{ours:.0f} against {theirs:.0f}")
     yield Row("  kept", f"{kept[0] / count:.1%} against {kept[1] / count:.1%} of {count}, area ratio {area_ratio:.4f}")
-    sizes = [Counter[str](), Counter[str]()]
-    for path in shards.glob("*.tar"):
-        sizes[0]["whole shard"] += path.stat().st_size
+    if min(kept):
+        yield Row("  kB per sample, ours", sizes(shard_files(shards), kept[0]))
+        yield Row("  kB per sample, plain", sizes(((p.name, p.stat().st_size) for p in folders.glob("*/*")), kept[1]))
+
+
+def shard_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of the shards in a folder and of all that is in them."""
+    for path in folder.glob("*.tar"):
+        yield path.name, path.stat().st_size
         for _, members in read_shard(path):
-            for extension, data in members.items():
-                sizes[0][kind_of(extension)] += len(data)
-    for path in folders.glob("*/*"):
-        sizes[1][kind_of(path.name)] += path.stat().st_size
-    for label, size, samples in zip(("ours", "plain"), sizes, kept, strict=True):
-        parts = ", ".join(f"{kind} {size[kind] / samples / 1e3:.1f}" for kind in sorted(size))
-        yield Row(f"  kB per sample, {label}", parts)
+            yield from ((extension, len(data)) for extension, data in members.items())
 
 
-def kind_of(name: str) -> str:
-    """`picture`, `patches`, `masks` or `json`, from a member's extension or a file's name."""
-    kinds = {"jpg": "picture", "json": "json"}
-    return kinds.get(name.rpartition(".")[2], "masks" if "mask" in name else "patches")
+def sizes(files: Iterable[tuple[str, int]], samples: int) -> str:
+    """kB per sample by what a file holds."""
+    kinds = {"jpg": "picture", "json": "json", "tar": "whole shard"}
+    total = Counter[str]()
+    for name, size in files:
+        total[kinds.get(name.rpartition(".")[2], "masks" if "mask" in name else "patches")] += size
+    return ", ".join(f"{kind} {total[kind] / samples / 1e3:.1f}" for kind in sorted(total))
+
+
+def demo(bench: Bench, name: str, count: int) -> Path:
+    make = {"lvis": demo_data.make_lvis, "objects365": demo_data.make_objects365}[name]
+    return bench.made(f"{name}-{count}", lambda path: make(path, count)) / ("COCO" if name == "lvis" else "object365")
 
 
 def lvis(bench: Bench) -> Iterator[Row]:
     count = bench.pictures or 400
-    raw = bench.made(f"lvis-{count}", lambda path: demo_data.make_lvis(path, count)) / "COCO"
+    raw = demo(bench, "lvis", count)
     yield from against_plain(bench, "lvis", raw, count, 0.34, PlainLvis(raw))
 
 
 def objects365(bench: Bench) -> Iterator[Row]:
     count = bench.pictures or 400
-    raw = bench.made(f"objects365-{count}", lambda path: demo_data.make_objects365(path, count)) / "object365"
+    raw = demo(bench, "objects365", count)
     yield from against_plain(bench, "objects365", raw, count, 0.53, PlainObjects365(raw))
-    yield Row(
-        "  plain is not charged for os.walk", f"{walk_time(raw, bench.repeats):.2f} ms a picture at {count} files"
-    )
+    walk = walk_time(raw, bench.repeats)
+    yield Row("  os.walk, not charged", f"{walk:.2f} ms a picture at {count} label files")
 
 
 def walk_time(raw: Path, repeats: int) -> float:
@@ -204,45 +200,54 @@ def labels(bench: Bench) -> Iterator[Row]:
         for files in (FEW, MANY)
     ]
     sources = [dataset("objects365", raw, 0.02) for raw in raws]
-    listing: list[list[float]] = [[], []]
-    building: list[list[float]] = [[], []]
+    built: tuple[list[float], ...] = ([], [])
+    listed: tuple[list[float], ...] = ([], [])
     for turn in range(bench.repeats + 1):
         spent = [0.0, 0.0]
         for side in (0, 1) if turn % 2 else (1, 0):
             reader = open_reader(sources[side].recipe, "train", raws[side])
-            listing[side].append(cpu_time(len, reader)[0])
+            listed[side].append(cpu_time(len, reader)[0])
         for block, start in enumerate(range(0, real, BLOCK)):
             for side in (0, 1) if (block + turn) % 2 else (1, 0):
                 spent[side] += cpu_time(build_ours, sources[side], items[start : start + BLOCK], bench.work)[0]
         for side in (0, 1):
-            building[side].append(spent[side] / real)
-    rounds = list(zip(*building, *listing, strict=True))[1:]
+            built[side].append(spent[side] / real)
+    rounds = list(zip(*built, *listed, strict=True))[1:]
     alone = [b / a for a, b, _, _ in rounds]
-    listed = [(b + m / AMORTISED) / (a + f / AMORTISED) for a, b, f, m in rounds]
+    with_listing = [(b + m / AMORTISED) / (a + f / AMORTISED) for a, b, f, m in rounds]
     few, many, list_few, list_many = (median(values) for values in zip(*rounds, strict=True))
-    yield Row(f"labels, {MANY:,} against {FEW:,} files", spread(alone, "{:.3f}x"), "<= 1.10x", median(alone) <= 1.1)
-    yield Row(
-        f"  with listing over {AMORTISED:,} pictures", spread(listed, "{:.3f}x"), "<= 1.10x", median(listed) <= 1.1
-    )
+    yield Row(f"labels, {MANY:,} against {FEW:,} files", spread(alone), "<= 1.10x", median(alone) <= 1.1)
+    within = median(with_listing) <= 1.1
+    yield Row(f"  with listing over {AMORTISED:,} pictures", spread(with_listing), "<= 1.10x", within)
     yield Row("  ms a picture", f"{1e3 * many:.2f} against {1e3 * few:.2f} ({real} pictures)")
-    yield Row(
-        f"  listing {MANY:,} files", f"{list_many:.3f} s ({FEW:,}: {list_few:.4f} s)", "<= 0.2 s", list_many <= 0.2
-    )
+    listing = f"{list_many:.3f} s against {list_few:.4f} s"
+    yield Row("  listing them", listing, "<= 0.2 s", list_many <= 0.2)
     for raw, files in zip(raws, (FEW, MANY), strict=True):
-        yield Row(f"  os.walk of {files:,} files", f"{walk_time(raw, bench.repeats):.1f} ms (not ours)")
+        walk = walk_time(raw, bench.repeats)
+        yield Row(f"  os.walk of {files:,} files", f"{walk:.1f} ms (research code, every picture)")
 
 
 def workers(bench: Bench) -> Iterator[Row]:
     """The real command with one and with two workers, start-up and all, wall time."""
     count = bench.pictures or 1200
-    raw = bench.made(f"lvis-{count}", lambda path: demo_data.make_lvis(path, count)) / "COCO"
-    walls: list[list[float]] = [[], []]
+    raw = demo(bench, "lvis", count)
+    walls: tuple[list[float], ...] = ([], [])
     samples, loads = 0, []
     for turn in range(bench.repeats + 1):
         for side in (0, 1) if turn % 2 else (1, 0):
             out = bench.work / "out"
             loads.append(os.getloadavg()[0])
-            command = [PICS, "build-shards", "lvis", "--raw", raw, "--out", out, "--area-ratio", "0.05"]
+            command: list[str | Path] = [
+                PICS,
+                "build-shards",
+                "lvis",
+                "--raw",
+                raw,
+                "--out",
+                out,
+                "--area-ratio",
+                "0.05",
+            ]
             command += ["--shard-size", str(max(1, count // 40)), "--workers", str(side + 1)]
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
@@ -263,9 +268,9 @@ def index(bench: Bench) -> Iterator[Row]:
     rounds = []
     for turn in range(bench.repeats):
         shutil.rmtree(os.environ["PICS_CACHE"], ignore_errors=True)
-        loaded = in_fresh_process(*LOAD_JSON, path) if turn % 2 else None
+        loaded = in_fresh_process("", LOAD, path) if turn % 2 else None
         built, again = (in_fresh_process(*OPEN_INDEX, path) for _ in range(2))
-        loaded = loaded or in_fresh_process(*LOAD_JSON, path)
+        loaded = loaded or in_fresh_process("", LOAD, path)
         rounds.append((built["cpu"], built["peak"], again["wall"], loaded["cpu"], loaded["peak"]))
     cpu, peak, reopen, plain_cpu, plain_peak = (median(values) for values in zip(*rounds, strict=True))
     times, sizes = [r[3] / r[0] for r in rounds], [r[4] / r[1] for r in rounds]
@@ -289,7 +294,7 @@ def in_fresh_process(imports: str, action: str, path: Path) -> dict[str, float]:
 
 def startup(bench: Bench) -> Iterator[Row]:
     """Wall time of a whole process, the best of at least five."""
-    commands = {
+    commands: dict[str, list[str | Path]] = {
         "pics --help": [PICS, "--help"],
         "pics build-shards --help": [PICS, "build-shards", "--help"],
         "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],

@@ -2,8 +2,9 @@
 
 Own code, after a description of the published builders: the whole picture is decoded first, IoU is a double loop, masks
 and white background are made on the full frame, a sample is a folder with 8-bit masks. Nothing is made slow on purpose,
-and what the published code does beyond this (an alpha channel that it drops, a directory walk for every picture) is left
-out. Its containment test is the published one, which reads corners as x, y, w, h and so lets most nested pairs pass.
+and what the published code does beyond this (an alpha channel that it drops, a walk through all label files for every
+picture) is left out. Its containment test is the published one, which reads corners as x, y, w, h and so lets most
+nested pairs pass.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class PlainObjects365:
 
 def build_plain(found: Found, area_ratio: float, out: Path) -> bool:
     """Build the sample folder of one picture inside `out`; False where no pair is found."""
-    image = cv2.cvtColor(cv2.imread(str(found.path)), cv2.COLOR_BGR2RGB)
+    bgr: Any = cv2.imread(str(found.path))
+    image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     height, width = image.shape[:2]
     large = [annotation for annotation in found.annotations if annotation["area"] > area_ratio * height * width]
     if len(large) < 2:

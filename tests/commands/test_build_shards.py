@@ -245,3 +245,17 @@ def _with_python() -> dict[str, str]:
     import sys
 
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "/etc/outside.jpg", "a/../../outside.jpg"])
+def test_no_picture_is_read_from_outside_the_raw_folder(mine: Path, pics, name: str) -> None:
+    coco = json.loads((mine / "raw/coco.json").read_text())
+    for image in coco["images"]:
+        image["file_name"] = name.replace("/etc", str(mine))
+    shutil.copy(mine / f"raw/pictures/picture.{coco['images'][0]['id']}.jpg", mine / "raw/outside.jpg")
+    shutil.copy(mine / "raw/outside.jpg", mine / "outside.jpg")
+    (mine / "raw/coco.json").write_text(json.dumps(coco))
+    done = pics("build-shards", "mine.yaml", "--set", 'source.splits.train.images=["{file_name}"]')
+    assert done.returncode == 2
+    assert "missing_image" in done.stderr
+    assert manifest(mine / "shards/train")["samples"] == 0

@@ -37,14 +37,14 @@ source:
 
 
 def build_folder(
-    recipe: str | Path, raw: Path, out: Path, split: str = "train", **values: Any
+    recipe: str | Path, raw: Path, out: Path, split: str = "train", limit: int | None = None, **values: Any
 ) -> tuple[dict[str, Any], Path]:
     """Build shards as the command does, in this process; keywords are recipe keys with `__` for the dot."""
     overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]
     tree = load_dataset(find_recipe(str(recipe)), overrides)
     source = Input(tree, split, raw)
     engine = Engine(partial(local_executor, 1), 1)
-    manifest = build(Job(source, out), open_reader(tree, split, raw), engine, Progress(), lambda _: None)
+    manifest = build(Job(source, out, limit), open_reader(tree, split, raw), engine, Progress(), lambda _: None)
     return manifest, out
 
 

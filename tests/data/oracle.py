@@ -73,10 +73,8 @@ def runs_to_mask(counts: Sequence[int], height: int, width: int) -> Bools:
     for i, count in enumerate(counts):
         flat += [i % 2 == 1] * count
     assert len(flat) == height * width
-    mask = np.zeros((height, width), bool)
-    for at, value in enumerate(flat):
-        mask[at % height, at // height] = value
-    return mask
+    columns = [flat[x * height : (x + 1) * height] for x in range(width)]
+    return np.array(columns, bool).T
 
 
 def mask_to_runs(mask: Bools) -> list[int]:
@@ -301,6 +299,7 @@ class Picture:
 
     Attributes:
         rgb: upright pixels where the file is not an upright RGB JPEG, so that it is encoded anew.
+        fault: the reason for which it cannot be used at all.
     """
 
     key: str
@@ -310,6 +309,7 @@ class Picture:
     things: list[Thing]
     path: Path
     rgb: RGB | None = None
+    fault: str | None = None
 
 
 @dataclass
@@ -327,7 +327,7 @@ class Expected:
         outcome: Counter[str] = Counter()
         kept = []
         for picture in pictures:
-            fate = self._check_picture(picture, samples.get(escape(picture.key)))
+            fate = picture.fault or self._check_picture(picture, samples.get(escape(picture.key)))
             outcome[fate] += 1
             if fate == "kept":
                 kept.append(escape(picture.key))
@@ -336,7 +336,7 @@ class Expected:
         told = Counter({"kept": manifest["samples"]}) + Counter(manifest["skipped"])
         told += Counter(manifest["bad"]["pictures"])
         assert +outcome == +told
-        assert sum(told.values()) == manifest["pictures"] == manifest["of_pictures"]
+        assert sum(told.values()) == manifest["pictures"]
         return outcome
 
     def _check_picture(self, picture: Picture, members: Mapping[str, bytes] | None) -> str:

@@ -149,7 +149,22 @@ def test_padding_is_the_same_in_every_process_and_version() -> None:
 
 # --- keys -------------------------------------------------------------------------------------------------------------
 
-NAMES = ["a.b", "a.b.c", "patch1/x", "patch1/x.y", "é", "日本 語", "%2E", "a%b", "-x", "x~y_z-0", ".", "..", "a\nb", "A&B=C?#"]
+NAMES = [
+    "a.b",
+    "a.b.c",
+    "patch1/x",
+    "patch1/x.y",
+    "é",
+    "日本 語",
+    "%2E",
+    "a%b",
+    "-x",
+    "x~y_z-0",
+    ".",
+    "..",
+    "a\nb",
+    "A&B=C?#",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,33 +195,41 @@ def lvis(lvis_raw: Path) -> tuple[Path, list[oracle.Picture]]:
     return lvis_raw, oracle.coco_pictures(data, lambda image: root.joinpath(*image["coco_url"].split("/")[-2:]))
 
 
+@pytest.fixture(scope="module")
+def lvis_shards(lvis_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LVIS built by the recipe as it is shipped, in small shards."""
+    return build_folder("lvis", lvis_raw, tmp_path_factory.mktemp("shards") / "out", shards__size=10)[1]
+
+
 RULES = {
-    "as shipped": ({}, oracle.Rule()),
-    "three objects": ({"pairs__objects": 3, "pairs__min_area_ratio": 0.01}, oracle.Rule(3, ratio=0.01)),
+    "three objects": ({"pairs__objects": 3, "pairs__min_area_ratio": 0.03}, oracle.Rule(3, ratio=0.03)),
     "four largest, contained kept": (
-        {"pairs__objects": 4, "pairs__rule": "largest", "pairs__contained": "keep", "pairs__min_area_ratio": 0.03},
-        oracle.Rule(4, "largest", 0.03, "keep"),
+        {"pairs__objects": 4, "pairs__rule": "largest", "pairs__contained": "keep", "pairs__min_area_ratio": 0.05},
+        oracle.Rule(4, "largest", 0.05, "keep"),
     ),
     "single objects": ({"pairs__objects": 1, "pairs__min_area_ratio": 0.15}, oracle.Rule(1, ratio=0.15)),
 }
 
 
+def test_lvis_as_shipped(lvis: tuple[Path, list[oracle.Picture]], lvis_shards: Path) -> None:
+    assert oracle.Expected("LVIS", "train").compare(lvis[1], lvis_shards)["kept"] > 20
+
+
 @pytest.mark.parametrize("name", RULES)
-def test_lvis(lvis: tuple[Path, list[oracle.Picture]], tmp_path: Path, name: str) -> None:
+def test_lvis_by_other_rules(lvis: tuple[Path, list[oracle.Picture]], tmp_path: Path, name: str) -> None:
     raw, pictures = lvis
     values, rule = RULES[name]
-    _, out = build_folder("lvis", raw, tmp_path / "out", shards__size=10, **values)
-    outcome = oracle.Expected("LVIS", "train", rule).compare(pictures, out)
-    assert outcome["kept"] >= 8
-    if name != "as shipped":
-        assert len(outcome) >= 2
+    _, out = build_folder("lvis", raw, tmp_path / "out", limit=20, shards__size=6, **values)
+    outcome = oracle.Expected("LVIS", "train", rule).compare(pictures[:20], out)
+    assert outcome["kept"] >= 4
+    assert len(outcome) >= 2
 
 
 def test_lvis_sample_with_run_lengths_and_one_with_two_parts(lvis: tuple[Path, list[oracle.Picture]]) -> None:
     # So that the comparison above cannot pass for want of them.
     chosen = []
     for picture in lvis[1]:
-        group = oracle.choose(picture.things, picture.width, picture.height, oracle.Rule(3, ratio=0.01))
+        group = oracle.choose(picture.things, picture.width, picture.height, oracle.Rule())
         chosen += [] if isinstance(group, str) else [picture.things[i].segmentation for i in group]
     assert any(isinstance(shape, dict) for shape in chosen)
     assert any(len(shape) > 1 for shape in chosen if isinstance(shape, list))
@@ -222,10 +245,9 @@ def test_objects365(objects365_raw: Path, tmp_path: Path) -> None:
 
 
 def test_same_picture_gets_the_same_sample_whatever_stands_beside_it(
-    lvis: tuple[Path, list[oracle.Picture]], tmp_path: Path
+    lvis_raw: Path, lvis_shards: Path, tmp_path: Path
 ) -> None:
-    raw, _ = lvis
-    _, all_of_them = build_folder("lvis", raw, tmp_path / "a", shards__size=7)
+    raw = lvis_raw
     data = json.loads((raw / "COCO/lvis_v1/lvis_v1_train.json").read_text())
     data["images"] = data["images"][::-3]
     listed = {entry["id"] for entry in data["images"]}
@@ -237,7 +259,7 @@ def test_same_picture_gets_the_same_sample_whatever_stands_beside_it(
     (root / "lvis_v1").mkdir()
     (root / "lvis_v1/lvis_v1_train.json").write_text(json.dumps(data))
     _, some = build_folder("lvis", tmp_path, tmp_path / "b")
-    before, after = oracle.read_tars(all_of_them), oracle.read_tars(some)
+    before, after = oracle.read_tars(lvis_shards), oracle.read_tars(some)
     assert 4 <= len(after) < len(before)
     for key, members in after.items():
         assert members == before[key]
@@ -266,28 +288,6 @@ def block(x0: int, y0: int, x1: int, y1: int, height: int = 70, width: int = 100
     mask = np.zeros((height, width), bool)
     mask[y0:y1, x0:x1] = True
     return mask
-
-
-def build_masks(folder: Path, cases: Sequence[tuple[Any, str]]) -> tuple[Counter[str], dict[str, Any]]:
-    """Build pictures whose first object has the given segmentations, against the oracle and the expected fates."""
-    picture = encoded(smooth(70, 100))
-    files = {f"{i}.jpg": picture for i in range(len(cases))}
-    images = [image(i, f"{i}.jpg") for i in range(len(cases))]
-    annotations = [entry for i, (shape, _) in enumerate(cases) for entry in pair(i, shape)]
-    recipe, data = write_coco(folder, files, images, annotations)
-    manifest, out = build_folder(recipe, folder, folder / "out")
-    pictures = oracle.coco_pictures(data, lambda entry: folder / "pictures" / entry["file_name"])
-    good = [p for p, (_, fate) in zip(pictures, cases, strict=True) if fate != "bad_mask"]
-    samples = oracle.read_tars(out)
-    checker, outcome = oracle.Expected("Mine", "train"), Counter[str]()
-    for entry in good:
-        outcome[checker._check_picture(entry, samples.get(entry.key))] += 1
-    outcome += Counter(manifest["bad"]["pictures"]) - Counter(empty_mask=outcome["empty_mask"])
-    assert outcome == Counter(fate for _, fate in cases)
-    assert manifest["samples"] + sum(manifest["skipped"].values()) + sum(manifest["bad"]["pictures"].values()) == len(cases)
-    kept = [entry.key for entry, (_, fate) in zip(pictures, cases, strict=True) if fate == "kept"]
-    assert list(samples) == kept
-    return outcome, manifest
 
 
 def test_masks_of_every_kind(tmp_path: Path) -> None:
@@ -332,8 +332,17 @@ def test_masks_of_every_kind(tmp_path: Path) -> None:
         ({"size": [70, 100], "counts": oracle.pack_counts([0, 700, 6301])}, "bad_mask"),
         ({"size": [70, 100], "counts": None}, "bad_mask"),
     ]
-    outcome, manifest = build_masks(tmp_path, cases)
-    assert (outcome["tiny_mask"], outcome["full_mask"], outcome["empty_mask"]) == (3, 2, 2)
+    images = [image(i, "a.jpg") for i in range(len(cases))]
+    annotations = [entry for i, (shape, _) in enumerate(cases) for entry in pair(i, shape)]
+    recipe, data = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, annotations)
+    manifest, out = build_folder(recipe, tmp_path, tmp_path / "out")
+    pictures = oracle.coco_pictures(data, lambda _: tmp_path / "pictures/a.jpg")
+    for picture, (_, fate) in zip(pictures, cases, strict=True):
+        picture.fault = fate if fate == "bad_mask" else None
+    outcome = oracle.Expected("Mine", "train").compare(pictures, out)
+    assert outcome == Counter(fate for _, fate in cases)
+    kept = [f"{i:012d}" for i, (_, fate) in enumerate(cases) if fate == "kept"]
+    assert list(oracle.read_tars(out)) == kept
     assert manifest["skipped_examples"]["tiny_mask"] == [8, 9, 13]
     assert [entry["item"] for entry in manifest["bad_pictures"] if entry["reason"] == "empty_mask"] == [6, 7]
 
@@ -367,15 +376,14 @@ def test_choice_from_a_file(tmp_path: Path) -> None:
         "too_few_objects: just as large as the threshold": [
             annotation(0, LEFT) | {"area": 0.02 * 7000}, annotation(0, RIGHT)],
         "kept: a little larger": [annotation(0, LEFT) | {"area": 0.02 * 7000 + 1e-6}, annotation(0, RIGHT)],
-        "too_few_objects: no area": [annotation(0, LEFT) | {"area": None}, annotation(0, RIGHT)],
+        "kept: no area given": [annotation(0, LEFT) | {"area": None}, annotation(0, RIGHT)],
         "only_contained": [annotation(0, LEFT), annotation(0, nested)],
         "only_contained: equal": [annotation(0, LEFT), annotation(0, LEFT)],
         "no_overlap": [annotation(0, LEFT), annotation(0, (60, 10, 90, 50))],
         "no_masks": [annotation(0, LEFT), annotation(0, RIGHT) | {"segmentation": []}],
-        "kept: one without mask": [annotation(0, LEFT), annotation(0, LEFT) | {"segmentation": None}, annotation(0, RIGHT)],
-        "kept: box without width": [annotation(0, LEFT), annotation(0, LEFT) | {"bbox": [20, 20, 0, 30]}, annotation(0, RIGHT)],
-        "kept: box of negative size": [
-            annotation(0, LEFT), annotation(0, LEFT) | {"bbox": [60, 50, -30, -30]}, annotation(0, RIGHT)],
+        "kept: one without mask": [annotation(0, LEFT) | {"segmentation": None}, *pair(0)],
+        "kept: box without width": [annotation(0, LEFT) | {"bbox": [20, 20, 0, 30]}, *pair(0)],
+        "kept: box of negative size": [annotation(0, LEFT) | {"bbox": [60, 50, -30, -30]}, *pair(0)],
         "kept: boxes out of the frame": [annotation(0, (-20, -10, 50, 40)), annotation(0, (30, 20, 130, 90))],
         "kept: unknown category": [annotation(0, LEFT) | {"category_id": 77}, annotation(0, RIGHT)],
         "kept: no category": [annotation(0, LEFT) | {"category_id": None}, annotation(0, RIGHT)],
@@ -385,9 +393,8 @@ def test_choice_from_a_file(tmp_path: Path) -> None:
     recipe, data = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, annotations)
     _, out = build_folder(recipe, tmp_path, tmp_path / "out")
     for entry in data["annotations"]:
-        # How the reader tells what is missing.
-        entry["area"] = -1.0 if entry["area"] is None else entry["area"]
-        entry["category_id"] = -1 if entry["category_id"] is None else entry["category_id"]
+        # An area that is not given is that of the mask.
+        entry["area"] = 2000 if entry["area"] is None else entry["area"]
     pictures = oracle.coco_pictures(data, lambda _: tmp_path / "pictures/a.jpg")
     outcome = oracle.Expected("Mine", "train").compare(pictures, out)
     assert outcome == Counter(name.partition(":")[0] for name in wanted)
@@ -439,9 +446,8 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
         data = encoded(stored, exif=with_orientation(value), subsampling=0)
         kinds[f"turned {value}.jpg"] = (data, None if value == 1 else turn(oracle.read_rgb(data)))
     images = [image(i, name) for i, name in enumerate(kinds)]
-    recipe, data = write_coco(
-        tmp_path, {name: contents for name, (contents, _) in kinds.items()}, images, [e for i in range(len(images)) for e in pair(i)]
-    )  # fmt: skip
+    files = {name: contents for name, (contents, _) in kinds.items()}
+    recipe, data = write_coco(tmp_path, files, images, [entry for i in range(len(images)) for entry in pair(i)])
     _, out = build_folder(recipe, tmp_path, tmp_path / "out", shards__size=5)
     pictures = oracle.coco_pictures(data, lambda entry: tmp_path / "pictures" / entry["file_name"])
     for picture, (_, rgb) in zip(pictures, kinds.values(), strict=True):
@@ -541,7 +547,16 @@ def write_labels(root: Path, files: dict[str, tuple[bytes | None, Any]]) -> None
 
 
 def test_label_folders_with_equal_stems_dots_and_other_scripts(tmp_path: Path) -> None:
-    names = ["patch0/x", "patch1/x", "patch1/x.y", "patch1/x.y.z", "patch2/é 日本", "v1/patch3/x", "patch0/-x", "patch0/100%"]
+    names = [
+        "patch0/x",
+        "patch1/x",
+        "patch1/x.y",
+        "patch1/x.y.z",
+        "patch2/é 日本",
+        "v1/patch3/x",
+        "patch0/-x",
+        "patch0/100%",
+    ]
     both = {"annotations": [label(LEFT), label(RIGHT)]}
     files = {name: (encoded(smooth(70, 100, seed=i)), both) for i, name in enumerate(names)}
     # Stray files and folders are no labels.
@@ -600,12 +615,16 @@ def test_label_files_that_cannot_be_used(tmp_path: Path) -> None:
     write_labels(tmp_path, files)
     manifest, out = build_folder("objects365", tmp_path, tmp_path / "out")
     assert list(oracle.read_tars(out)) == ["patch0%2Fgood", "patch0%2Fturned"]
-    assert {entry["item"]: entry["reason"] for entry in manifest["bad_pictures"]} == {
-        "patch1/cut.json": "bad_label_file", "patch1/empty.json": "bad_label_file", "patch1/list.json": "bad_label_file",
-        "patch1/null.json": "bad_label_file", "patch2/missing.json": "missing_image",
-        "patch2/none.json": "unreadable_image", "patch2/text.json": "unreadable_image", "patch2/wrong.json": "bad_mask",
-        "top.json": "missing_image",
-    }  # fmt: skip
+    expected = {
+        "bad_label_file": ["patch1/cut", "patch1/empty", "patch1/list", "patch1/null"],
+        "missing_image": ["patch2/missing", "top"],
+        "unreadable_image": ["patch2/none", "patch2/text"],
+        "bad_mask": ["patch2/wrong"],
+    }
+    found: dict[str, list[str]] = {}
+    for entry in manifest["bad_pictures"]:
+        found.setdefault(entry["reason"], []).append(entry["item"].removesuffix(".json"))
+    assert found == expected
     assert manifest["samples"] + len(manifest["bad_pictures"]) == manifest["pictures"] == len(files)
 
 
@@ -614,7 +633,10 @@ def test_turned_picture_beside_a_label_file(tmp_path: Path) -> None:
     data = encoded(smooth(100, 70), exif=with_orientation(8), subsampling=0)
     write_labels(tmp_path, {"patch0/x": (data, {"annotations": [label(LEFT), label(RIGHT)]})})
     _, out = build_folder("objects365", tmp_path, tmp_path / "out")
-    things = [oracle.Thing(tuple(map(float, box)), area, segmentation=[rectangle(*box)], source="sam") for box, area in ((LEFT, 2000.0), (RIGHT, 2000.0))]  # fmt: skip
+    things = [
+        oracle.Thing(tuple(map(float, box)), 2000, segmentation=[rectangle(*box)], source="sam")
+        for box in (LEFT, RIGHT)
+    ]
     path = tmp_path / "images/train/patch0/x.jpg"
     picture = oracle.Picture("patch0/x", "patch0/x", 100, 70, things, path, UPRIGHT[8](oracle.read_rgb(data)))
     assert oracle.Expected("Objects365", "train").compare([picture], out) == {"kept": 1}
@@ -638,12 +660,10 @@ def test_label_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
 # --- reading back -----------------------------------------------------------------------------------------------------
 
 
-def test_samples_read_by_the_package_are_those_written(lvis: tuple[Path, list[oracle.Picture]], tmp_path: Path) -> None:
-    raw, _ = lvis
-    _, out = build_folder("lvis", raw, tmp_path / "out", shards__size=20)
-    plain = oracle.read_tars(out)
+def test_samples_read_by_the_package_are_those_written(lvis_shards: Path) -> None:
+    plain = oracle.read_tars(lvis_shards)
     seen = []
-    for path in sorted(out.glob("*.tar")):
+    for path in sorted(lvis_shards.glob("*.tar"))[:3]:
         for key, members in read_shard(path):
             assert members == plain[key]
             sample = decode_sample(key, members)
@@ -653,4 +673,5 @@ def test_samples_read_by_the_package_are_those_written(lvis: tuple[Path, list[or
                 assert np.array_equal(sample.masks[k], oracle.read_mask(members[f"mask{k}.png"]))
             assert sample.meta == json.loads(members["json"])
             seen.append(key)
-    assert seen == list(plain)
+    assert seen == list(plain)[: len(seen)]
+    assert len(seen) > 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,8 +109,10 @@ def _polygons(segmentation: list[Any], height: int, width: int) -> dict[str, Any
     parts = [part for part in segmentation if isinstance(part, list) and has_polygon([part])]
     if not parts:
         raise BadSample("bad_mask", "no polygon with three points or more")
-    if not all(isinstance(v, int | float) and math.isfinite(v) for part in parts for v in part):
-        raise BadSample("bad_mask", "polygon coordinates that are no numbers")
+    # pycocotools draws outlines point by point, in memory it does not check and 32-bit numbers.
+    far = 10 * max(height, width) + 1000
+    if not all(isinstance(v, int | float) and -far < v < far for part in parts for v in part):
+        raise BadSample("bad_mask", "polygon coordinates that are no numbers, or far outside the picture")
     merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
     return merged
 
@@ -120,12 +121,38 @@ def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> dict[
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
         raise BadSample("bad_mask", f"run lengths for height, width {size}, picture has {[height, width]}")
+    packed: dict[str, Any]
     if isinstance(counts, list):
         # pycocotools trusts the sum and would write past its buffer.
         if not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
             raise BadSample("bad_mask", f"run lengths do not add up to {height} x {width}")
-        packed: dict[str, Any] = coco_mask.frPyObjects(segmentation, height, width)
+        packed = coco_mask.frPyObjects(segmentation, height, width)
         return packed
     if isinstance(counts, str | bytes):
-        return {"size": size, "counts": counts.encode() if isinstance(counts, str) else counts}
+        packed = {"size": size, "counts": counts.encode() if isinstance(counts, str) else counts}
+        if _covered_pixels(packed["counts"]) != height * width:
+            raise BadSample("bad_mask", f"compressed run lengths do not add up to {height} x {width}")
+        return packed
     raise BadSample("bad_mask", f"counts are {type(counts).__name__}, expected a list or a string")
+
+
+def _covered_pixels(counts: bytes) -> int:
+    """Sum of compressed run lengths, -1 where they are malformed.
+
+    COCO's format: five bits a character from "0" on, the sixth says that more follow; two's complement; from the fourth
+    run on, the difference to the run before the last. pycocotools decodes lengths that fall short without a word.
+    """
+    bits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(bits & 32 == 0)
+    if not len(ends) or ends[-1] != len(bits) - 1 or bits.min() < 0 or bits.max() > 63:
+        return -1
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 8:
+        return -1
+    place = np.arange(len(bits)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((bits & 31) << (5 * place), starts)
+    runs -= np.where(bits[ends] & 16, 1 << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return int(runs.sum()) if runs.min() >= 0 else -1

@@ -18,6 +18,8 @@ from pics_cli.errors import BadSample
 RGB = npt.NDArray[np.uint8]
 BACKGROUND_QUALITY = 95
 _ORIENTATION = 0x0112
+# libjpeg's warnings that mean lost pixels; others are of markers and headers.
+_LOST_DATA = ("remature end", "bad Huffman code", "instead of RST")
 
 # The limit guards web services against decompression bombs; datasets hold pictures above it.
 Image.MAX_IMAGE_PIXELS = None
@@ -62,8 +64,7 @@ def decode_picture(data: bytes) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
             image = Image.open(io.BytesIO(data))
-            upright = image.getexif().get(_ORIENTATION, 1) in (0, 1)
-            if image.format == "JPEG" and image.mode == "RGB" and upright:
+            if image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1:
                 return Picture(_decode_jpeg(data, image), data)
             return Picture(np.asarray(_to_rgb(ImageOps.exif_transpose(image))), None)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -81,8 +82,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if turned else image.size
+            return (image.height, image.width) if _orientation(image) >= 5 else image.size
     except FileNotFoundError:
         raise BadSample("missing_image", f"no file {path}") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -100,11 +100,20 @@ def encode_png(rgb: RGB) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; what is none of these turns nothing."""
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
+
+
 def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
     try:
         rgb: RGB = simplejpeg.decode_jpeg(data)
-    except ValueError:
-        # It refuses any irregularity; Pillow tells the harmless ones from missing data.
+    except ValueError as error:
+        # It refuses any irregularity. Pillow reads the harmless ones, and lost data with a grey rest if only the end
+        # marker is there.
+        if any(words in str(error) for words in _LOST_DATA):
+            raise BadSample("truncated_image", str(error)) from None
         rgb = np.asarray(image.convert("RGB"))
     return rgb
 

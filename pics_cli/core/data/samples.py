@@ -47,12 +47,12 @@ class Sample:
 
 def escape_key(key: str) -> str:
     """A key that holds no dot and no slash, reversibly: webdataset splits names at the first dot."""
-    return quote(key, safe="").replace(".", "%2E")
+    return quote(key, safe="", errors="surrogateescape").replace(".", "%2E")
 
 
 def unescape_key(key: str) -> str:
     """Inverse of `escape_key`."""
-    return unquote(key)
+    return unquote(key, errors="surrogateescape")
 
 
 def build_sample(scene: Scene, group: Group, seed: int, dataset: str, split: str) -> Members | Skip:
@@ -86,7 +86,7 @@ def build_sample(scene: Scene, group: Group, seed: int, dataset: str, split: str
         "objects": [_describe(*parts) for parts in zip(instances, masks, patches, strict=True)],
         "pairs": _pairs(instances),
     }  # fmt: skip
-    members["json"] = json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode()
+    members["json"] = json.dumps(meta, separators=(",", ":")).encode()
     return members
 
 

@@ -55,7 +55,7 @@ class LabelReader:
 
     @property
     def source(self) -> dict[str, Any]:
-        listing = hashlib.sha256("\n".join(self._names).encode()).hexdigest()
+        listing = hashlib.sha256("\n".join(self._names).encode("utf-8", "surrogateescape")).hexdigest()
         return {"format": "labels", "files": len(self._names), "listing": listing}
 
     def __len__(self) -> int:
