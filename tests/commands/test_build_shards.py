@@ -95,7 +95,7 @@ def test_dry_run_counts_and_writes_nothing(mine: Path, pics) -> None:
     assert (mine / "dry.png").exists()
     pics("build-shards", "mine.yaml", "--workers", "1")
     made = manifest(mine / "shards/train")
-    assert f"would be tried" in done.stdout
+    assert "would be tried" in done.stdout
     assert f" {made['samples']}\n" in done.stdout.split("would be tried")[1]
     for reason in made["skipped"]:
         assert f"skipped: {reason}" in done.stdout

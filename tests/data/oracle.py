@@ -210,10 +210,17 @@ def choose(things: Sequence[Thing], width: int, height: int, rule: Rule) -> tupl
         return rule.contained == "keep" or not (inside(a, b) or inside(b, a))
 
     if rule.objects == 1 or rule.rule == "largest":
-        for group in combinations(sorted(large, key=lambda i: -things[i].area), rule.objects):
-            if all(legal(i, j) for i, j in combinations(group, 2)):
-                return group
-        return "only_contained"
+        ranked = sorted(large, key=lambda i: -things[i].area)
+        if rule.objects == 1:
+            return (ranked[0],)
+        pairs = [pair for pair in combinations(ranked, 2) if legal(*pair)]
+        if not pairs:
+            return "only_contained"
+        taken = list(pairs[0])
+        for i in ranked:
+            if len(taken) < rule.objects and i not in taken and all(legal(i, j) for j in taken):
+                taken.append(i)
+        return tuple(taken) if len(taken) == rule.objects else "group_too_small"
     best, best_iou, overlap = None, 0.0, False
     for i, j in combinations(large, 2):
         value = iou(things[i].box, things[j].box)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import struct
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -400,6 +403,26 @@ def test_choice_from_a_file(tmp_path: Path) -> None:
     assert outcome == Counter(name.partition(":")[0] for name in wanted)
 
 
+def test_object_that_cannot_be_drawn_does_not_spoil_its_picture(tmp_path: Path) -> None:
+    # It would not have been chosen; that its area has to be told from its mask must not make a difference.
+    annotations = []
+    for image_id, area in enumerate(({"area": 25.0}, {"area": 0}, {"area": None}, {})):
+        undrawable = annotation(image_id, (0, 0, 5, 5), [[1, 1, 2, 2]])
+        del undrawable["area"]
+        annotations += [undrawable | area, *pair(image_id)]
+    images = [image(i, "a.jpg") for i in range(4)]
+    recipe, _ = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, annotations)
+    manifest, _ = build_folder(recipe, tmp_path, tmp_path / "out")
+    assert (manifest["samples"], manifest["bad"]["pictures"]) == (4, {})
+
+
+def test_picture_record_with_null_fields(tmp_path: Path) -> None:
+    images = [image(1, "a.jpg") | {"coco_url": None, "flickr_url": None, "license": None, "date_captured": None}]
+    recipe, _ = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, pair(1))
+    manifest, _ = build_folder(recipe, tmp_path, tmp_path / "out")
+    assert (manifest["samples"], manifest["bad"]["records"]) == (1, {})
+
+
 def test_classes_from_a_file(tmp_path: Path) -> None:
     kinds = list(permutations([1, 2, 3], 2))
     annotations = []
@@ -506,6 +529,26 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     shown = {entry["item"]: entry["detail"] for entry in manifest["bad_pictures"]}
     assert "missing.jpg" in shown[6]
     assert "100x69" in shown[7]
+
+
+def test_picture_that_says_it_is_enormous(tmp_path: Path, pics: Callable[..., Any]) -> None:
+    # A damaged header asks for gigabytes; the annotation knows better. Memory is bounded so that none are handed out.
+    jpeg, png = bytearray(encoded(smooth(70, 100))), bytearray(encoded(smooth(70, 100), "PNG"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
+    png[16:24] = struct.pack(">II", 60000, 60000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    files = {"good.jpg": encoded(smooth(70, 100)), "bad.jpg": bytes(jpeg), "bad.png": bytes(png)}
+    images = [image(i, name) for i, name in enumerate(files)]
+    recipe, _ = write_coco(tmp_path, files, images, [entry for i in range(3) for entry in pair(i)])
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+    done = pics("build-shards", recipe, "--raw", tmp_path, "--out", tmp_path / "out", "--workers", 1, preexec_fn=bound)
+    assert done.returncode == 0, done.stderr[-500:]
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["samples"], sum(manifest["bad"]["pictures"].values())) == (1, 2)
 
 
 def test_white_object_in_a_whole_sample(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
 from data import oracle
 from data.making import build_folder
 
 from pics_cli.core.data.masks import decode_segmentation
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 LVIS_V05 = {"source__splits__val__annotations": ["lvis_v0.5/lvis_val_100.json"]}
 MMDET = {"source__splits__train__annotations": ["unsorted_obj365_sample.json"]}

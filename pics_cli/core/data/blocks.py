@@ -131,13 +131,14 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
     return stats
 
 
-_opened: tuple[str, Reader] | None = None
+_opened: tuple[str, int, Reader] | None = None
 
 
 def _reader(source: Input) -> Reader:
-    """This process's reader of the input: one at a time, opened on first use."""
+    """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
     global _opened  # noqa: PLW0603  (a cache of one)
     key = digest({**identity(source.recipe), "split": source.split, "raw": str(source.raw)})
-    if _opened is None or _opened[0] != key:
-        _opened = key, open_reader(source.recipe, source.split, source.raw)
-    return _opened[1]
+    if _opened is None or _opened[0] != key or _opened[1] != _opened[2].place.stat().st_mtime_ns:
+        reader = open_reader(source.recipe, source.split, source.raw)
+        _opened = key, reader.place.stat().st_mtime_ns, reader
+    return _opened[2]

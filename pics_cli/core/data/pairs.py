@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -30,8 +31,9 @@ def choose(scene: Scene, rule: Pairs) -> Group | Skip:
     """The group of K instances of a scene that the rule picks, or why there is none.
 
     `max_iou` starts from the pair of boxes with the highest IoU (the first of equals in annotation order) and adds, one
-    by one, the object with the highest IoU with any member; every IoU must be above 0. `largest` takes objects by area
-    (the first of equals). With `contained: drop` no two members may lie one inside the other. K = 1 takes the largest.
+    by one, the object with the highest IoU with any member; every IoU must be above 0. `largest` starts from the two
+    largest objects (the first of equals) and adds the next largest. With `contained: drop` no two members may lie one
+    inside the other. K = 1 takes the largest object by either rule.
     """
     if not scene.instances:
         return Skip("no_annotations")
@@ -86,18 +88,15 @@ def _max_iou(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
 
 
 def _largest(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
-    """The first legal group in lexicographic order of area rank."""
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])
     inside = nested(np.array([instance.box for instance in instances], np.float64))
-
-    def grow(group: Group, rest: Sequence[int]) -> Group | None:
-        if len(group) == rule.objects:
-            return group
-        for at, i in enumerate(rest):
-            if not inside[i, list(group)].any() and (whole := grow((*group, i), rest[at + 1 :])):
-                return whole
-        return None
-
-    return grow((), order) or Skip("only_contained")
+    pairs = ((first, second) for first, second in combinations(order, 2) if not inside[first, second])
+    group = list(next(pairs, ()))
+    if not group:
+        return Skip("only_contained")
+    for i in order:
+        if len(group) < rule.objects and not inside[i, group].any():  # a member is nested in itself
+            group.append(i)
+    return tuple(group) if len(group) == rule.objects else Skip("group_too_small")

@@ -50,12 +50,12 @@ def cut_patch(rgb: RGB, mask: BoxMask, padding: float) -> Patch:
         padding: at least 1.
     """
     x0, y0, x1, y1 = mask.box
-    crop = np.where(mask.pixels[..., None], rgb[y0:y1, x0:x1], np.uint8(255))
     height, width = int((y1 - y0) * padding), int((x1 - x0) * padding)
     side = max(height, width)
     top = (height - (y1 - y0)) // 2 + (side - height) // 2
     left = (width - (x1 - x0)) // 2 + (side - width) // 2
     square = np.full((side, side, 3), 255, np.uint8)
-    square[top : top + y1 - y0, left : left + x1 - x0] = crop
+    inside = square[top : top + y1 - y0, left : left + x1 - x0]
+    cv2.copyTo(rgb[y0:y1, x0:x1], mask.pixels.view(np.uint8), inside)
     resized = cv2.resize(square, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_LINEAR)
     return Patch(resized.astype(np.uint8, copy=False), mask.box, padding)

@@ -54,19 +54,27 @@ def read_first(files: tuple[Path, ...]) -> bytes:
     raise BadSample("missing_image", f"no file {shown}")
 
 
-def decode_picture(data: bytes) -> Picture:
+def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
     """Decode a picture file: JPEG, PNG, WebP and others; grey, palette, CMYK, 16-bit, alpha over white; EXIF applied.
 
+    Args:
+        data: the file's bytes.
+        size: the (width, height) that it must have upright, looked at before anything is decoded.
+
     Raises:
-        BadSample: `unreadable_image` or `truncated_image`.
+        BadSample: `unreadable_image`, `truncated_image` or `size_mismatch`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
             image = Image.open(io.BytesIO(data))
+            if size is not None and (found := _upright_size(image)) != size:
+                raise BadSample("size_mismatch", f"picture is {found[0]}x{found[1]}, annotated as {size[0]}x{size[1]}")
             if image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1:
                 return Picture(_decode_jpeg(data, image), data)
             return Picture(np.asarray(_to_rgb(ImageOps.exif_transpose(image))), None)
+    except MemoryError:
+        raise BadSample("unreadable_image", "does not fit into memory") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if not data:
             raise BadSample("unreadable_image", "the file is empty") from None
@@ -82,7 +90,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            return (image.height, image.width) if _orientation(image) >= 5 else image.size
+            return _upright_size(image)
     except FileNotFoundError:
         raise BadSample("missing_image", f"no file {path}") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -106,6 +114,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.height, image.width) if _orientation(image) >= 5 else image.size
+
+
 def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
     try:
         rgb: RGB = simplejpeg.decode_jpeg(data)
@@ -119,10 +131,9 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, np.float64)
-        top = 65535 if values.max(initial=0) > 255 else 255
-        return Image.fromarray(np.rint(values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey
+        values = np.asarray(image).clip(0, 65535) / 257
+        return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

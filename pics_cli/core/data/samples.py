@@ -67,13 +67,7 @@ def build_sample(scene: Scene, group: Group, seed: int, dataset: str, split: str
         return Skip("tiny_mask")
     if any(mask.area == mask.width * mask.height for mask in masks):
         return Skip("full_mask")
-    picture = decode_picture(read_first(scene.files))
-    height, width = picture.rgb.shape[:2]
-    if (height, width) != (scene.height, scene.width):
-        raise BadSample(
-            "size_mismatch",
-            f"{scene.files[0].name}: picture is {width}x{height}, its annotation {scene.width}x{scene.height}",
-        )
+    picture = decode_picture(read_first(scene.files), (scene.width, scene.height))
     ratios = padding_ratios(seed, scene.key, len(group))
     patches = [cut_patch(picture.rgb, mask, ratio) for mask, ratio in zip(masks, ratios, strict=True)]
     members = {"bg.jpg": picture.source or encode_jpeg(picture.rgb)}
@@ -82,7 +76,7 @@ def build_sample(scene: Scene, group: Group, seed: int, dataset: str, split: str
         members[f"mask{k}.png"] = mask.png()
     meta = {
         "schema": SCHEMA, "dataset": dataset, "split": split, "image_id": scene.image_id,
-        "width": width, "height": height,
+        "width": scene.width, "height": scene.height,
         "objects": [_describe(*parts) for parts in zip(instances, masks, patches, strict=True)],
         "pairs": _pairs(instances),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from pics_cli.core.data.masks import BoxMask, decode_segmentation
 from pics_cli.core.data.readers.index import NONE, POLYGON, CocoIndex, open_index
 from pics_cli.core.data.readers.paths import ImagePaths
 from pics_cli.core.data.scene import Instance, Item, Scene
-from pics_cli.errors import PicsError
+from pics_cli.errors import BadSample, PicsError
 
 
 class CocoReader:
@@ -49,7 +49,7 @@ class CocoReader:
             mask = None if kind == NONE else partial(_decode, index, rows.start + i, height, width)
             area = given
             if area < 0:  # COCO always gives it, users' own files not always
-                area = w * h if mask is None or flags else mask().area
+                area = w * h if mask is None or flags else _mask_area(mask)
             instances.append(
                 Instance(
                     box=(x, y, x + w, y + h),
@@ -69,6 +69,14 @@ class CocoReader:
 
 
 _READ = ("id", "category_id", "x", "y", "w", "h", "area", "flags", "kind")
+
+
+def _mask_area(mask: Callable[[], BoxMask]) -> float:
+    """Pixels of a mask; 0, so that it is never chosen, where it cannot be decoded."""
+    try:
+        return mask().area
+    except BadSample:
+        return 0.0
 
 
 def _decode(index: CocoIndex, annotation: int, height: int, width: int) -> BoxMask:

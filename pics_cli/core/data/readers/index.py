@@ -31,6 +31,7 @@ BAD_LISTED = 1000
 Array = npt.NDArray[Any]
 
 NONE, POLYGON, RLE = 0, 1, 2
+_SHORTEST = 16  # of a segmentation that can be drawn; shorter ones are looked at
 CROWD = 1
 
 
@@ -38,8 +39,8 @@ class _Image(msgspec.Struct, gc=False):
     id: int
     width: int
     height: int
-    file_name: str = ""
-    coco_url: str = ""
+    file_name: str | None = ""
+    coco_url: str | None = ""
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -198,7 +199,7 @@ class _Builder:
                 self.bad_lines.append(f"{reason}: {line}")
 
     def add_images(self, records: list[_Image], images: list[list[Array]], write: Callable[[bytes], int]) -> None:
-        names = [(record.file_name.encode(), record.coco_url.encode()) for record in records]
+        names = [((record.file_name or "").encode(), (record.coco_url or "").encode()) for record in records]
         write(b"".join(name + url for name, url in names))
         lengths = [length for name, url in names for length in (len(name), len(url))]
         for part, name in zip(images, ("id", "width", "height"), strict=False):
@@ -283,7 +284,7 @@ def _segmentations(batch: Batch) -> tuple[Array, Array, Array]:
     start = _address(batch.data)
     for i, record in enumerate(batch.records):
         text = memoryview(record.segmentation)
-        if len(text) < 3 or bytes(text[:4]) == b"null":  # "", "[]", "{}", null
+        if len(text) < _SHORTEST and not any(0x30 <= byte <= 0x39 for byte in text):  # "", "[]", "[ [ ] ]", null
             continue
         kind[i] = POLYGON if text[0] == 0x5B else RLE
         # Raw is a view of what was decoded: its address tells where the value stands.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pics_cli.core.recipe import CocoSource
 from pics_cli.errors import PicsError
@@ -22,14 +22,22 @@ class ImagePaths:
             file_name: as the annotation gives it, with `/` between folders.
             url: the picture's address where the annotation has one, such as COCO's `coco_url`.
         """
-        fields = {"split": self.split, **_fields(PurePosixPath(file_name)), **_url_fields(PurePosixPath(url))}
+        folders, _, name = file_name.rpartition("/")
+        url_folders, _, url_name = url.rpartition("/")
+        parents = folders.split("/")
+        known = {
+            "split": self.split, "file_name": file_name, "name": name, "stem": name.rpartition(".")[0] or name,
+            "parent": parents[-1], "parent2": parents[-2] if len(parents) > 1 else "",
+            "url_name": url_name, "url_parent": url_folders.rpartition("/")[2],
+        }  # fmt: skip
+        fields = {key: value for key, value in known.items() if value}
         found = []
         for pattern in self.patterns:
             try:
-                path = PurePosixPath(pattern.format_map({key: value for key, value in fields.items() if value}))
+                path = pattern.format_map(fields)
             except KeyError:
                 continue
-            if not path.is_absolute() and ".." not in path.parts:
+            if not path.startswith("/") and ".." not in path.split("/"):
                 found.append(self.base / path)
         return tuple(found)
 
@@ -66,15 +74,3 @@ def find_base(source: CocoSource, split: str, raw: Path, dataset: str) -> tuple[
         "name the dataset's folder with --raw DIR, or its files with --set "
         f"source.splits.{split}.annotations=[FILE.json]",
     )
-
-
-def _fields(path: PurePosixPath) -> dict[str, str]:
-    parents = [parent.name for parent in path.parents]
-    return {
-        "file_name": str(path) if path.name else "", "name": path.name, "stem": path.stem,
-        "parent": parents[0] if parents else "", "parent2": parents[1] if len(parents) > 1 else "",
-    }  # fmt: skip
-
-
-def _url_fields(path: PurePosixPath) -> dict[str, str]:
-    return {"url_name": path.name, "url_parent": path.parent.name}
