@@ -21,9 +21,10 @@ from pycocotools import mask as coco_mask
 
 LVIS_SIZES = ((480, 640), (427, 640), (640, 480), (500, 375))
 OBJECTS365_SIZES = ((480, 640), (683, 1024), (768, 1024))
+OBJECT_NOISE = 5.0
 
 
-def photo(rng: np.random.Generator, height: int, width: int, noise: float = 4.0) -> np.ndarray:
+def photo(rng: np.random.Generator, height: int, width: int, noise: float = 6.0) -> np.ndarray:
     """uint8 BGR [height, width, 3] that compresses about as a photograph does: 1/f texture and sensor noise."""
     image = np.full((height, width, 3), rng.uniform(70, 180, 3), np.float32)
     for octave in (2, 4, 6):
@@ -74,7 +75,7 @@ def paint(rng: np.random.Generator, image: np.ndarray, shapes: list[np.ndarray])
         x1, y1 = np.minimum(np.ceil(shape.max(0)).astype(int) + 1, image.shape[1::-1])
         inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillPoly(inside, [np.round(shape - [x0, y0]).astype(np.int32)], 1)
-        image[y0:y1, x0:x1][inside > 0] = photo(rng, y1 - y0, x1 - x0, 3.0)[inside > 0]
+        image[y0:y1, x0:x1][inside > 0] = photo(rng, y1 - y0, x1 - x0, OBJECT_NOISE)[inside > 0]
     return image
 
 
