@@ -113,7 +113,7 @@ class _Reader:
         ends = [cut] if cut else []
         ends += [match.start() + 1 for match in islice(_ARRAY_END.finditer(self.buffer, self.at), _END_TRIES)]
         for end in ends:
-            data = b"[%b]" % self.buffer[self.at : end]
+            data = self.bracketed(end)
             try:
                 records = decoder.decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -127,7 +127,7 @@ class _Reader:
         if not spans:
             return None
         end = spans[-1][1]
-        data = b"[%b]" % self.buffer[self.at : end]
+        data = self.bracketed(end)
         view = memoryview(data)
         records: list[Any] = []
         bad: list[str] = []
@@ -139,6 +139,10 @@ class _Reader:
                 shown = bytes(text[:80]).decode("utf-8", "replace")
                 bad.append(f"{section}: {error}: {shown}{'…' if len(text) > 80 else ''}")
         return self.take(section, records, data, end, bad)
+
+    def bracketed(self, end: int) -> bytes:
+        """The buffer from here to `end` as a list of its own."""
+        return b"".join((b"[", memoryview(self.buffer)[self.at : end], b"]"))
 
     def take(self, section: str, records: list[Any], data: bytes, end: int, bad: list[str]) -> Batch:
         batch = Batch(section, records, data, self.base + self.at, bad)

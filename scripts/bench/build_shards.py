@@ -168,7 +168,7 @@ FIGURES = {figure.__name__: figure for figure in (lvis, objects365, labels, work
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all when none is named")
-    parser.add_argument("--pictures", type=int, metavar="N", help="built per figure; 400, workers 1200, labels 200")
+    parser.add_argument("--pictures", type=int, metavar="N", help="built per figure; 400, workers 2400, labels 200")
     parser.add_argument("--repeats", type=int, default=5, metavar="R")
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep the input here and use it again")
     arguments = parser.parse_args()

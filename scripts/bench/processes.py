@@ -35,7 +35,7 @@ LOAD = "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations
 
 def workers(bench: Bench) -> Iterator[Row]:
     """The real command with one and with two workers, start-up and all, wall time."""
-    count = bench.pictures or 1200
+    count = bench.pictures or 2400
     raw = demo(bench, "lvis", count)
     walls: tuple[list[float], ...] = ([], [])
     samples, loads = 0, []

@@ -105,6 +105,22 @@ def test_bad_records_are_counted_and_the_rest_stays(tmp_path: Path, change: Chan
     assert len(index.columns["id"]) == len(plain_coco()["annotations"]) - lost
 
 
+@pytest.mark.parametrize("shift", [0, -8, 10**12])
+def test_ids_of_any_size_find_their_annotations(tmp_path: Path, shift: int) -> None:
+    """Dense ids are looked up in a table, others by bisection; an annotation just beside an id belongs to nobody."""
+    data = plain_coco()
+    for image in data["images"]:
+        image["id"] += shift
+    for entry in data["annotations"]:
+        entry["image_id"] += shift
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    check(tmp_path / "a.json", 1 << 20)
+    for other in (-1, 1, 3, 10, 10**9):
+        data["annotations"].append({"image_id": shift + other, "bbox": [0, 0, 1, 1], "category_id": 1})
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    assert open_index(tmp_path / "a.json").bad["counts"] == {"unknown_image": 5}
+
+
 def test_nulls_read_as_missing(tmp_path: Path) -> None:
     data = plain_coco()
     for entry in data["annotations"]:
