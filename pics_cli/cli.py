@@ -12,7 +12,7 @@ import typer
 
 from pics_cli import __version__
 from pics_cli.commands.build_shards import build_shards
-from pics_cli.errors import PicsError
+from pics_cli.errors import USER_CAN_MEND, PicsError
 
 P = ParamSpec("P")
 
@@ -32,6 +32,9 @@ def told(command: Callable[P, None]) -> Callable[P, None]:
         except PicsError as error:
             print(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
+        except PermissionError as error:
+            print(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode", file=sys.stderr)
+            raise typer.Exit(USER_CAN_MEND) from None
         except KeyboardInterrupt as error:
             print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
             number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT

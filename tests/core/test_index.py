@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,22 @@ def test_index_is_built_once_and_again_when_the_file_changes(tmp_path: Path) -> 
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert open_index(path, built.append).columns["y"].tolist().count(0.7) == 5
     assert len(built) == 2
+
+
+def test_what_a_killed_builder_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, ours = (
+        tmp_path / f"cache/index/.building-{socket.gethostname()}-{pid}-x_y1" for pid in (dead.pid, os.getpid())
+    )
+    left.mkdir(parents=True)
+    ours.mkdir()
+    (left / "image_id.raw").write_text("half")
+    (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
+    open_index(tmp_path / "a.json")
+    assert not left.exists()
+    assert ours.exists()
 
 
 def test_unwritable_cache_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from pics_cli.core.data.masks import BoxMask, decode_segmentation
-from pics_cli.core.data.readers.index import NONE, POLYGON, CocoIndex, open_index
+from pics_cli.core.data.readers.index import CocoIndex, open_index
+from pics_cli.core.data.readers.index_builder import NONE, POLYGON
 from pics_cli.core.data.readers.paths import ImagePaths
 from pics_cli.core.data.scene import Instance, Item, Scene
 from pics_cli.errors import BadSample, PicsError

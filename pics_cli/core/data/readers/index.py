@@ -6,65 +6,24 @@ segmentation stays in the json and is found again by its byte offset.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
-from itertools import chain
-from operator import attrgetter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.files import cache_folder, fingerprint, make_folder
-from pics_cli.core.records import BLOCK_BYTES, Batch, read_arrays
-from pics_cli.errors import PicsError, writing_failed
+from pics_cli.core.data.readers.index_builder import COLUMNS, NONE, build_index
+from pics_cli.core.files import cache_folder, fingerprint
+from pics_cli.core.records import BLOCK_BYTES
+from pics_cli.errors import PicsError
 
 VERSION = 1
-BAD_LISTED = 1000
 Array = npt.NDArray[Any]
-
-NONE, POLYGON, RLE = 0, 1, 2
-_SHORTEST = 16  # of a segmentation that can be drawn; shorter ones are looked at
-CROWD = 1
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: int
-    width: int
-    height: int
-    file_name: str | None = ""
-    coco_url: str | None = ""
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: int
-    bbox: tuple[float, float, float, float]
-    category_id: int | None = -1
-    id: int | None = -1
-    area: float | None = -1.0
-    iscrowd: int | None = 0
-    ignore: int | None = 0
-    segmentation: msgspec.Raw = msgspec.Raw()
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-
-
-_Record = TypeVar("_Record", _Image, _Annotation)
-
-_COLUMNS: dict[str, Any] = {
-    "image_id": np.int64, "id": np.int64, "category_id": np.int32, "x": np.float64, "y": np.float64, "w": np.float64,
-    "h": np.float64, "area": np.float64, "flags": np.uint8, "kind": np.uint8, "offset": np.int64, "length": np.int32,
-}  # fmt: skip
 
 
 class CocoIndex:
@@ -73,7 +32,7 @@ class CocoIndex:
     Attributes:
         image_id, width, height: int64 [pictures], sorted by id.
         first: int64 [pictures + 1]; picture i owns the annotation rows first[i]:first[i + 1].
-        columns: annotation columns by name (see `_COLUMNS`), [annotations]; ids and areas that are not given are -1.
+        columns: annotation columns by name (see `COLUMNS`), [annotations]; ids and areas that are not given are -1.
         categories: id to name.
         source: size and fingerprint of the json.
         bad: records left out, by reason, with up to 1000 lines on them.
@@ -91,7 +50,7 @@ class CocoIndex:
 
         self.image_id, self.width, self.height = load("images.id"), load("images.width"), load("images.height")
         self.first, self._names, self._name_ends = load("first"), load("names"), load("name_ends")
-        self.columns = {name: load(f"annotations.{name}") for name in _COLUMNS}
+        self.columns = {name: load(f"annotations.{name}") for name in COLUMNS}
         self._json: int | None = None
 
     def __len__(self) -> int:
@@ -138,172 +97,5 @@ def open_index(path: Path, on_build: Callable[[Path], None] | None = None, block
     if not (folder / "meta.json").exists():
         if on_build:
             on_build(path)
-        _build(path, folder, source, block_bytes)
+        build_index(path, folder, source, block_bytes)
     return CocoIndex(path, folder)
-
-
-def _build(path: Path, folder: Path, source: dict[str, Any], block_bytes: int) -> None:
-    make_folder(folder.parent)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    collecting = gc.isenabled()
-    gc.disable()  # millions of short-lived records: the collector would cost more than the decoding
-    try:
-        _Builder(work).build(path, source, block_bytes)
-        if not folder.exists():  # else somebody was faster with the same result
-            work.rename(folder)
-    except OSError as error:
-        raise writing_failed(folder, error) from None
-    finally:
-        if collecting:
-            gc.enable()
-        shutil.rmtree(work, ignore_errors=True)
-
-
-class _Builder:
-    """Columns are appended to files while reading and sorted one at a time: memory holds one column and one block."""
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self.bad_counts: dict[str, int] = {}
-        self.bad_lines: list[str] = []
-
-    def build(self, path: Path, source: dict[str, Any], block_bytes: int) -> None:
-        categories: dict[int, str] = {}
-        files = {name: (self.work / f"{name}.raw").open("wb") for name in (*_COLUMNS, "names")}
-        images: list[list[Array]] = [[], [], [], []]
-        kinds = {"images": _Image, "annotations": _Annotation, "categories": _Category}
-        optional = {"categories"}
-        try:
-            for batch in read_arrays(path, kinds, block_bytes, optional):
-                self.note(f"bad_{batch.section.rstrip('s')}_record", batch.bad)
-                if batch.section == "categories":
-                    categories.update((record.id, record.name) for record in batch.records)
-                elif batch.section == "images":
-                    self.add_images(batch.records, images, files["names"].write)
-                else:
-                    for name, column in _annotation_columns(batch).items():
-                        column.tofile(files[name])
-        finally:
-            for file in files.values():
-                file.close()
-        ids = self.sort_images(*(np.concatenate(part) if part else np.zeros(0, np.int64) for part in images))
-        self.sort_annotations(ids)
-        bad = {"counts": dict(sorted(self.bad_counts.items())), "lines": self.bad_lines}
-        meta = {"source": source, "categories": categories, "bad": bad}
-        (self.work / "meta.json").write_text(json.dumps(meta))
-
-    def note(self, reason: str, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.bad_counts[reason] = self.bad_counts.get(reason, 0) + 1
-            if len(self.bad_lines) < BAD_LISTED:
-                self.bad_lines.append(f"{reason}: {line}")
-
-    def add_images(self, records: list[_Image], images: list[list[Array]], write: Callable[[bytes], int]) -> None:
-        names = [((record.file_name or "").encode(), (record.coco_url or "").encode()) for record in records]
-        write(b"".join(name + url for name, url in names))
-        lengths = [length for name, url in names for length in (len(name), len(url))]
-        for part, name in zip(images, ("id", "width", "height"), strict=False):
-            part.append(_column(records, name, np.int64))
-        images[3].append(np.array(lengths, np.int64))
-
-    def sort_images(self, ids: Array, width: Array, height: Array, lengths: Array) -> Array:
-        """Order pictures by id, keep the first of equal ids, and lay their names out in that order."""
-        order = np.argsort(ids, kind="stable")
-        again = np.flatnonzero(np.diff(ids[order], prepend=ids[order][:1] - 1) == 0) if len(ids) else order
-        self.note("duplicate_image_id", (f"image id {i} given twice" for i in ids[order][again]))
-        order = np.delete(order, again)
-        ends = np.cumsum(lengths)
-        text = (self.work / "names.raw").read_bytes()
-        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-        (self.work / "names.raw").unlink()
-        sorted_text = b"".join(text[starts[2 * i] : ends[2 * i + 1]] for i in order)
-        self.save("names", np.frombuffer(sorted_text, np.uint8))
-        self.save("name_ends", np.cumsum(lengths.reshape(-1, 2)[order].ravel()))
-        for name, column in (("id", ids), ("width", width), ("height", height)):
-            self.save(f"images.{name}", column[order])
-        sorted_ids: Array = ids[order]
-        return sorted_ids
-
-    def sort_annotations(self, ids: Array) -> None:
-        """Group annotations by picture; those of a picture that is not listed are left out and counted."""
-        wanted = self.load("image_id")
-        row = _rows(ids, wanted)
-        known = row < len(ids)
-        self.note("unknown_image", (f"annotation of image id {i}, which is not listed" for i in wanted[~known]))
-        del wanted
-        order = np.argsort(row, kind="stable")[: int(np.count_nonzero(known))]
-        self.save("first", np.searchsorted(row[order], np.arange(len(ids) + 1)))
-        del row, known
-        for name in _COLUMNS:
-            self.save(f"annotations.{name}", self.load(name)[order])
-            (self.work / f"{name}.raw").unlink()
-
-    def load(self, name: str) -> Array:
-        return np.fromfile(self.work / f"{name}.raw", _COLUMNS[name])
-
-    def save(self, name: str, array: Array) -> None:
-        np.save(self.work / f"{name}.npy", array)
-
-
-def _rows(ids: Array, wanted: Array) -> Array:
-    """Where each wanted id stands in the sorted ids; `len(ids)` where it does not."""
-    if len(ids) and ids[0] >= 0 and ids[-1] < 16 * len(ids) + (1 << 20):  # dense ids: a table is three times as fast
-        table = np.full(int(ids[-1]) + 2, len(ids))
-        table[ids] = np.arange(len(ids))
-        rows: Array = table[np.clip(wanted, -1, len(table) - 1)]
-        return rows
-    rows = np.searchsorted(ids, wanted)
-    found = rows < len(ids)
-    found[found] = ids[rows[found]] == wanted[found]
-    return np.where(found, rows, len(ids))
-
-
-def _annotation_columns(batch: Batch) -> dict[str, Array]:
-    records: list[_Annotation] = batch.records
-    corners = chain.from_iterable(map(attrgetter("bbox"), records))
-    box = np.fromiter(corners, np.float64, 4 * len(records)).reshape(-1, 4)
-    columns = {name: np.ascontiguousarray(box[:, i]) for i, name in enumerate("xywh")}
-    columns["image_id"] = _column(records, "image_id", np.int64)
-    columns["id"] = _column(records, "id", np.int64, -1)
-    columns["category_id"] = _column(records, "category_id", np.int32, -1)
-    columns["area"] = _column(records, "area", np.float64, -1)
-    ignored = _column(records, "iscrowd", np.int64, 0) != 0
-    if b'"ignore"' in batch.data:
-        ignored |= _column(records, "ignore", np.int64, 0) != 0
-    columns["flags"] = ignored.astype(np.uint8) * CROWD
-    columns["kind"], columns["offset"], columns["length"] = _segmentations(batch)
-    return columns
-
-
-def _column(records: list[_Record], name: str, dtype: Any, missing: float = 0) -> Array:
-    """A field of all records; null becomes `missing`."""
-    values: Iterable[Any] = map(attrgetter(name), records)
-    try:
-        column: Array = np.fromiter(values, dtype, len(records))
-        return np.nan_to_num(column, copy=False, nan=missing) if dtype is np.float64 else column
-    except TypeError:  # a null among them: rare, and looking for it in every value costs as much as the decoding
-        values = (missing if value is None else value for value in map(attrgetter(name), records))
-        return np.fromiter(values, dtype, len(records))
-
-
-def _segmentations(batch: Batch) -> tuple[Array, Array, Array]:
-    """Kind, offset in the file and length of each record's segmentation."""
-    count = len(batch.records)
-    kind, offset, length = np.zeros(count, np.uint8), np.zeros(count, np.int64), np.zeros(count, np.int32)
-    if b'"segmentation"' not in batch.data:
-        return kind, offset, length
-    start = _address(batch.data)
-    for i, record in enumerate(batch.records):
-        text = memoryview(record.segmentation)
-        if len(text) < _SHORTEST and not any(0x30 <= byte <= 0x39 for byte in text):  # "", "[]", "[ [ ] ]", null
-            continue
-        kind[i] = POLYGON if text[0] == 0x5B else RLE
-        # Raw is a view of what was decoded: its address tells where the value stands.
-        offset[i] = batch.offset + _address(text) - start - 1
-        length[i] = len(text)
-    return kind, offset, length
-
-
-def _address(data: Any) -> int:
-    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
-    return address
