@@ -53,13 +53,14 @@ def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2))
+    grid = Table(show_header=False, box=None, padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, value)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     with console.capture() as capture:
+        console.print(title, style="bold")
         console.print(grid)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
 

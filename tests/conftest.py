@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from demo_data import make_lvis, make_objects365
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

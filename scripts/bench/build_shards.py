@@ -20,16 +20,16 @@ from statistics import median
 from typing import Any
 
 import cv2
-from common import Bench, Row, cpu_time, demo, make_objects365, spread
-from plain_builder import PlainLvis, PlainObjects365, build_plain
-from processes import index, startup, workers
 
+from common import Bench, Row, cpu_time, demo, make_objects365, spread
 from pics_cli.core.data.blocks import build_block, choose_block
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.readers import open_reader
 from pics_cli.core.data.scene import Item
 from pics_cli.core.data.shards import read_shard
 from pics_cli.core.recipe import Override, find_recipe, load_dataset
+from plain_builder import PlainLvis, PlainObjects365, build_plain
+from processes import index, startup, workers
 
 BLOCK = 20
 FEW, MANY, AMORTISED = 2_000, 100_000, 2_000

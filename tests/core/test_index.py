@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from demo_data import make_boxes, make_lvis
 
+from demo_data import make_boxes, make_lvis
 from pics_cli.core.data.readers.index import open_index
 from pics_cli.errors import PicsError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data import oracle
-from data.making import build_folder
 
+import oracle
+from making import build_folder
 from pics_cli.core.data.masks import decode_segmentation
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

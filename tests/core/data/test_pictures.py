@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from data.making import RGB, UPRIGHT, encoded, smooth, with_orientation
-from data.oracle import read_rgb
 from PIL import Image
 
+from making import RGB, UPRIGHT, encoded, smooth, with_orientation
+from oracle import read_rgb
 from pics_cli.core.data.pictures import decode_picture, encode_jpeg, encode_png, picture_size, read_first
 from pics_cli.errors import BadSample
 

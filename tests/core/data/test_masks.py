@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.oracle import Bools, art, draw, mask_to_runs, pack_counts, runs_to_mask, tight_box, unpack_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from oracle import Bools, art, draw, mask_to_runs, pack_counts, runs_to_mask, tight_box, unpack_counts
 from pics_cli.core.data.masks import BoxMask, box_mask, decode_mask_png, decode_segmentation
 from pics_cli.errors import BadSample
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data import oracle
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import oracle
 from pics_cli.core.data.masks import BoxMask, box_mask
 from pics_cli.core.data.pairs import SKIP_REASONS, choose
 from pics_cli.core.data.scene import Instance, Scene, Skip

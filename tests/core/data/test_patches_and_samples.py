@@ -15,8 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data import oracle
-from data.making import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import oracle
+from making import (
     UPRIGHT,
     annotation,
     build_folder,
@@ -26,10 +30,6 @@ from data.making import (
     with_orientation,
     write_coco,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-
 from pics_cli.core.data.masks import box_mask
 from pics_cli.core.data.patches import PADDING_RATIOS, cut_patch, padding_ratios
 from pics_cli.core.data.samples import decode_sample, escape_key, unescape_key
