@@ -70,6 +70,17 @@ class SerialExecutor(Executor):
         return future
 
 
+class _Pool(ProcessPoolExecutor):
+    """Its workers never see an interrupt: a terminal sends it to them too, and they start with the submitting call."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _HELD = (signal.SIGINT, signal.SIGTERM)
 _pending: list[Callable[[], object]] = []
 
@@ -114,7 +125,7 @@ def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executo
         finally:
             _start_counting(None)
         return
-    pool = ProcessPoolExecutor(workers, _SPAWN, _start_worker, (tally,))
+    pool = _Pool(workers, _SPAWN, _start_worker, (tally,))
     try:
         yield pool
     except BaseException:
@@ -137,7 +148,6 @@ def _start_counting(tally: Tally | None) -> None:
 
 
 def _start_worker(tally: Tally | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _start_counting(tally)

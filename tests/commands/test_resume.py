@@ -107,10 +107,12 @@ def test_stopped_by_a_signal(
     lvis_raw: Path, tmp_path: Path, whole: dict[str, bytes], workers: int, number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
-    with subprocess.Popen(command(lvis_raw, out, workers), stderr=subprocess.PIPE, text=True) as run:
+    words = command(lvis_raw, out, workers)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         while not (out / "00000.stats.json").exists() and run.poll() is None:
             time.sleep(0.005)
-        os.kill(run.pid, number)
+        # A terminal's Ctrl-C reaches the workers as well, a batch system's SIGTERM the one process.
+        (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
         _, text = run.communicate(timeout=20)
     assert run.returncode == code
     assert "stopped: what is finished is kept; the same command resumes" in text
