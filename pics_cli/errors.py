@@ -45,12 +45,12 @@ class BadSample(Exception):
         self.detail = detail
 
 
-def writing_failed(path: Path, error: OSError) -> PicsError:
+def writing_failed(path: Path, error: OSError, hint: str = "choose another folder") -> PicsError:
     """Say what an `OSError` met while writing `path` means to the user."""
     why = (error.strerror or str(error)).lower()
     if error.errno in _NO_ROOM:
         return PicsError(
             f"{path}: disk full ({why})",
-            "free some space or choose another --out, then run the same command again: it resumes",
+            "free some space, then run the same command again: it resumes",
         )
-    return PicsError(f"{path}: cannot write ({why})", "choose another --out")
+    return PicsError(f"{path}: cannot write ({why})", hint)

@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 demo=data/demo
-[ -d "$demo/COCO" ] || .venv/bin/python scripts/demo_data.py "$demo" --lvis 60
-.venv/bin/pics build-shards lvis --raw "$demo" --out "$demo/shards" --area-ratio 0.1 --shard-size 20 \
+[ -f "$demo/COCO/lvis_v1/lvis_v1_val.json" ] || .venv/bin/python scripts/demo_data.py "$demo" --lvis 60
+.venv/bin/pics build-shards lvis --raw "$demo" --out "$demo/shards" --area-ratio 0.1 --shard-size 20 --overwrite \
     --contact-sheet "$demo/contact_sheet.png"
 .venv/bin/pics build-shards --check "$demo/shards"
 echo

@@ -9,7 +9,8 @@ python=${PYTHON:-python3}
     echo "error: $("$python" --version 2>&1) is too old, pics needs Python 3.10 or newer; name one: PYTHON=python3.11 $0" >&2
     exit 2
 }
-[ -x .venv/bin/python ] || "$python" -m venv .venv || {
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv || {
+    rm -rf .venv
     echo "error: cannot make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2
     exit 2
 }

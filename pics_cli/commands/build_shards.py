@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def build_shards(
     dataset: Annotated[str | None, typer.Argument(help="Recipe name (lvis, coco, …) or path of a .yaml.")] = None,
-    raw: Annotated[Path | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
+    raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
     area_ratio: Annotated[
         float | None, typer.Option(help="Objects must cover more than this share of the picture.")
@@ -55,19 +55,22 @@ def build_shards(
 
     processes = workers or available_cores()
     if check is not None:
+        others = (dataset, raw, out, area_ratio, objects, limit, shard_size, seed, max_bad, contact_sheet, settings)
+        if any(other is not None for other in others) or overwrite or dry_run:
+            raise PicsError("--check DIR goes with --workers only", "it reads what is there and builds nothing")
         _check(check, processes)
         return
     if dataset is None:
         raise PicsError("no dataset named", "pics build-shards NAME, for example: pics build-shards lvis")
-    if contact_sheet is not None and contact_sheet.suffix.lower() != ".png":
-        raise PicsError(f"--contact-sheet {contact_sheet}: expected a name that ends in .png")
+    if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
+        raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
     flags = {
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),
         "seed": ("--seed", seed),
-        "raw": ("--raw", None if raw is None else str(raw)),
-        "out": ("--out", None if out is None else str(out)),
+        "raw": ("--raw", raw),
+        "out": ("--out", out),
     }
     _build(dataset, split, flags, settings or [], processes, (limit, max_bad, overwrite), dry_run, contact_sheet)
 
@@ -126,16 +129,19 @@ def _build(
         console.note(f"contact sheet: {sheet}")
     if manifest and not manifest["samples"]:
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
+        bad_first = sum(manifest["bad"]["pictures"].values()) > 0
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",
-            "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
+            "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
+            if bad_first
+            else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
         )
 
 
 def _state(progress: Progress) -> State:
     from pics_cli.console import State
 
-    skipped = dict(progress.outcome.skipped.most_common(3))
+    skipped = dict(progress.outcome.skipped.copy().most_common(3))  # a copy: the build goes on adding
     bad = len(progress.outcome.bad)
     words = [f"kept {progress.kept:,}"]
     if skipped:

@@ -12,9 +12,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
+
+from pics_cli.errors import FAILED, PicsError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,11 +131,17 @@ def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executo
     pool = _Pool(workers, _SPAWN, _start_worker, (tally,))
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
             child.join()
+        if isinstance(error, BrokenProcessPool):
+            raise PicsError(
+                "a worker process died; often the machine ran out of memory",
+                "run the same command again with fewer --workers: it resumes",
+                FAILED,
+            ) from None
         raise
     pool.shutdown()
 

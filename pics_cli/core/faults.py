@@ -41,10 +41,13 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     if detail["type"].startswith("dataclass"):
         expected = "a mapping"
+    if detail["type"] == "tuple_type":
+        expected = "a list, such as [a, b]"
     value = detail["input"]
     note = ""
     if isinstance(value, str) and "e" in value and _is_number(value):
-        note = f" (YAML reads {value} as text; write {float(value)!r})"
+        plain = int(float(value)) if detail["type"].startswith("int") else float(value)
+        note = f" (YAML reads {value} as text; write {plain!r})"
     return f"{where}: got {show(value)}, expected {expected}{note}"
 
 

@@ -34,7 +34,7 @@ def fingerprint(path: Path) -> dict[str, int | str]:
     return {"bytes": size, "head_and_tail": hashlib.sha256(text).hexdigest()}
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, hint: str = "choose another folder") -> None:
     """Create a folder that can be written to.
 
     Raises:
@@ -45,7 +45,7 @@ def make_folder(path: Path) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        raise writing_failed(path, error) from None
+        raise writing_failed(path, error, hint) from None
 
 
 class AtomicFile:

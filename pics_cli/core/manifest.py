@@ -23,7 +23,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
         ) from None

@@ -41,33 +41,34 @@ def _between(low: float, high: float, closed: bool) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _inside(pattern: str) -> str:
-    """A relative path pattern that cannot leave its folder and names known fields only."""
+def _inside(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
+    """A relative path pattern that cannot leave its folder and names known fields only, without format codes."""
     if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
         raise PydanticCustomError("path", "a path inside the raw folder, without '..'")
     try:
-        named = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+        parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise PydanticCustomError("pattern", "a path with fields in braces ({why})", {"why": str(error)}) from None
-    for name in named:
-        if name not in PATH_FIELDS:
-            raise PydanticCustomError("pattern", "fields among {fields}", {"fields": ", ".join(PATH_FIELDS)})
+    for _, name, code, conversion in parts:
+        if name not in fields or code or conversion:
+            raise PydanticCustomError("pattern", "plain fields among {fields}", {"fields": ", ".join(fields)})
     return pattern
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-PathPattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ("split",)))]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Split:
     """Where one split of a COCO-style dataset lies, relative to the raw folder. The first path that exists is taken."""
 
-    annotations: tuple[PathPattern, ...] = ()
+    annotations: tuple[FolderPattern, ...] = ()
     """COCO json files, in the order in which they are looked for."""
-    labels: tuple[PathPattern, ...] = ()
+    labels: tuple[FolderPattern, ...] = ()
     """Folders of one json a picture, as the research SAM script writes them; preferred where they exist."""
-    images: tuple[PathPattern, ...]
+    images: tuple[PicturePattern, ...]
     """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
 
 
@@ -77,7 +78,7 @@ class CocoSource:
 
     format: Literal["coco"]
     """Which reader understands the files."""
-    folder: tuple[PathPattern, ...] = ()
+    folder: tuple[Text, ...] = ()
     """Names under which the dataset may lie inside the folder given as --raw."""
     splits: dict[str, Split]
     """The dataset's splits by name: train, val or test."""
@@ -201,6 +202,10 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
     Raises:
         PicsError: with one line for every fault found.
     """
+    given = [override.key for override in overrides]
+    if twice_given := next((key for key in given if given.count(key) > 1), None):
+        flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
+        raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
     data, faults = _read_yaml(path)
     for override in overrides:
         _apply(data, override)
@@ -232,11 +237,16 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PicsError(f"{path}:{line} not YAML: {error.problem}", "check indentation and quotes") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PicsError(f"{path}: cannot read: {error}") from None
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise PicsError(f"{path}: cannot read as YAML: {error}") from None
     if not isinstance(data, dict):
         raise PicsError(f"{path}: got {show(data)}, expected a mapping that starts with kind: dataset")
-    return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in twice(node)]
+    try:
+        return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in twice(node)]
+    except RecursionError:
+        raise PicsError(f"{path}: an alias refers to itself", "write the value out") from None
 
 
 def _apply(data: dict[str, Any], override: Override) -> None:

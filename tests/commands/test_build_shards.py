@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -241,10 +243,68 @@ def test_full_disk_is_said_and_a_second_run_finishes(mine: Path, workers: int) -
 
 
 def _with_python() -> dict[str, str]:
-    import os
-    import sys
-
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("change", ["boxes", "order"])
+def test_changed_labels_are_never_mixed_with_old_shards(
+    objects365_raw: Path, tmp_path: Path, pics, change: str
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(objects365_raw, raw)
+    words = ["build-shards", "objects365", "--raw", raw, "--out", "out", "--shard-size", "5", "--workers", "1"]
+    assert pics(*words).returncode == 0
+    for path in (raw / "object365/labels").rglob("*.json"):
+        data = json.loads(path.read_text())
+        if change == "order":
+            data["annotations"].reverse()
+        for entry in data["annotations"] if change == "boxes" else []:
+            entry["bbox"][0] += 1
+        path.write_text(json.dumps(data))
+    (tmp_path / "out/00001.tar").unlink()
+    done = pics(*words)
+    assert done.returncode == 2
+    assert "the annotations have changed since block 0 was built" in done.stderr
+
+
+def test_records_that_claim_nonsense_do_not_stop_the_rest(mine: Path, pics) -> None:
+    coco = json.loads((mine / "raw/coco.json").read_text())
+    coco["images"][0] |= {"width": 10**6, "height": 10**6}
+    coco["images"][1] |= {"file_name": "a\0b.jpg"}
+    coco["images"][2] |= {"width": 100_000, "height": 5000}
+    crazy = {"image_id": coco["images"][3]["id"], "category_id": 1, "area": 5, "segmentation": [[0, 0, 9, 0, 9, 9]]}
+    coco["annotations"].append({"id": 10**6, "bbox": [1e8, -1e8, 1e9, 1e9], **crazy})
+    (mine / "raw/coco.json").write_text(json.dumps(coco))
+    words = ["--area-ratio", "0.001", "--objects", "1", "--contact-sheet", "a.png", "--workers", "1"]
+    done = pics("build-shards", "mine.yaml", *words)
+    assert done.returncode == 0, done.stderr
+    made = manifest(mine / "shards/train")
+    assert made["bad"]["pictures"] == {"missing_image": 1, "size_mismatch": 1}
+    assert made["bad"]["records"]["bad_image_record"] == 1
+    assert made["samples"] + sum(made["skipped"].values()) + 2 == made["pictures"] == 11
+    assert "Warning" not in done.stderr
+
+
+def test_unreadable_files_are_named(mine: Path, pics) -> None:
+    """As a user whom permissions concern, which root is not."""
+    if shutil.which("setpriv") is None or os.geteuid() != 0:
+        prefix = [] if os.geteuid() else pytest.skip("root without setpriv: permissions are not shared with us")
+    else:
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    (mine / "shards").mkdir(mode=0o555)
+    (mine / "mine.yaml").chmod(0o644)
+    words = [*prefix, "python", "-m", "pics_cli", "build-shards", "mine.yaml", "--workers", "1"]
+    for place, mode, text in [
+        ("shards", 0o555, "shards/train: cannot write (permission denied)"),
+        ("raw/coco.json", 0o000, "coco.json: cannot read: permission denied"),
+        ("mine.yaml", 0o000, "mine.yaml: cannot read: permission denied"),
+    ]:
+        (mine / place).chmod(mode)
+        done = subprocess.run(words, cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
+        (mine / place).chmod(0o755)
+        assert done.returncode == 2
+        assert text in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["../outside.jpg", "/etc/outside.jpg", "a/../../outside.jpg"])

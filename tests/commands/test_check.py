@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +36,12 @@ def published(seed: int) -> dict[str, bytes]:
 
 
 Entry = tuple[str, bytes]
+
+
+def huge_png() -> bytes:
+    """A header that claims 100,000 by 100,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
 def entries(keys: Sequence[str]) -> list[Entry]:
@@ -89,13 +97,17 @@ CUT = dict(GOOD)["b.bg.jpg"][:-30]
         ([*GOOD, ("c.bg.jpg", b"")], "duplicate_member: c holds bg.jpg twice"),
         (swap(GOOD, "b.bg.jpg", CUT), "b: truncated_image: Premature end of JPEG file"),
         (swap(GOOD, "b.bg.jpg", b""), "b: unreadable_image: the file is empty"),
-        (swap(GOOD, "b.obj1.png", b"x"), "b: bad_reference: obj1.png: not a picture"),
+        (swap(GOOD, "b.obj1.png", b"x"), "b: bad_reference: obj1.png: not a picture of a known kind"),
         (swap(GOOD, "b.mask0.png", b""), "b: bad_mask: not a picture"),
         (swap(GOOD, "b.mask0.png", png(np.full((40, 61), 255, np.uint8))), "mask0.png is 61x40, its picture 60x40"),
         (swap(GOOD, "b.mask0.png", png(np.full((40, 60), 127, np.uint8))), "b: empty_mask: mask0.png has no pixel set"),
         (swap(GOOD, "b.mask0.png", png(np.full((40, 60), 128, np.uint8))), "b: full_mask: mask0.png covers the whole"),
         (swap(GOOD, "b.obj0.png", png(np.zeros((9, 9, 3), np.uint8))), "b: reference_size: obj0.png is 9x9"),
         ([*GOOD, ("c.json", b"{")], "c: bad_json: "),
+        ([*GOOD, ("c.json", b'{"schema": 1, "objects": 3}')], "describes no list of objects"),
+        ([*GOOD, ("c.json", b"[]")], "c: bad_json: schema is None"),
+        (swap(GOOD, "b.mask0.png", huge_png()), "b: bad_mask: not a picture"),
+        (swap(GOOD, "b.bg.jpg", huge_png()), "b: unreadable_image: claims 100000 x 100000 pixels"),
         ([*GOOD, ("c.json", b'{"schema": 99}')], "c: bad_json: schema is 99, expected 1"),
         ([*GOOD, ("c.json", b'{"schema": 1, "objects": []}')], "c: bad_json: describes 0 objects, the sample holds 2"),
     ],
@@ -115,12 +127,17 @@ def test_damaged_files_and_keys_in_two_shards_are_named(tmp_path: Path, pics) ->
     (tmp_path / "shards/00002.tar").write_bytes(data[: len(data) // 3])
     (tmp_path / "shards/00003.tar").write_bytes(b"")
     (tmp_path / "shards/00004.tar").write_bytes(b"x" * 5000)
+    with tarfile.open(tmp_path / "shards/00000.tar") as tar:
+        header = tar.getmembers()[6].offset  # of a member in the middle
+    (tmp_path / "shards/00005.tar").write_bytes(data[:header] + b"\1" * 512 + data[header + 512 :])
+    (tmp_path / "shards/00006.tar").write_bytes(data[: header + 200])
+    (tmp_path / "shards/00007.tar").mkdir()
     done = pics("build-shards", "--check", "shards", "--workers", "2")
     assert done.returncode == 2
     for words in ("00001.tar : duplicate_key: shares a key with 00000.tar", "00002.tar : unreadable_shard"):
         assert words in done.stderr
-    for words in ("00003.tar : unreadable_shard", "00004.tar : unreadable_shard"):
-        assert words in done.stderr
+    for shard in range(3, 7):
+        assert f"0000{shard}.tar : unreadable_shard" in done.stderr
 
 
 @pytest.fixture

@@ -145,7 +145,9 @@ def test_a_limit_does_not_cut_an_unfinished_build_short(lvis_raw: Path, tmp_path
     before = (out / "00000.tar").stat().st_mtime_ns
     done = subprocess.run(command(lvis_raw, out, 1, "--limit", "2"), capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "an unfinished build of more pictures than --limit 2 asks for" in done.stderr
+    assert "holds an unfinished build of 48 pictures, more than --limit 2 asks for" in done.stderr
+    assert (out / "00000.tar").stat().st_mtime_ns == before
+    build(lvis_raw, out, 1)
     assert (out / "00000.tar").stat().st_mtime_ns == before
 
 

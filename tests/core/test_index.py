@@ -92,6 +92,13 @@ Change = Callable[[dict[str, Any]], object]
         (lambda data: data["annotations"][0].pop("image_id"), "bad_annotation_record"),
         (lambda data: data["images"].append(dict(data["images"][0])), "duplicate_image_id"),
         (lambda data: data["images"].append({"id": 100, "width": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 100, "width": -4, "height": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 100, "width": 1 << 40, "height": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 100, "width": 1 << 17, "height": 1 << 17}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 1 << 70, "width": 4, "height": 4}), "bad_image_record"),
+        (lambda data: data["annotations"][0].update(category_id=1 << 70), "bad_annotation_record"),
+        (lambda data: data["annotations"][0].update(bbox=[1e308, 0, 1, 1]), "bad_annotation_record"),
+        (lambda data: data["categories"].append({"id": 7}), "bad_category_record"),
         (lambda data: data["images"].append({"id": "x", "width": 4, "height": 4}), "bad_image_record"),
     ],
 )
@@ -131,6 +138,25 @@ def test_nulls_read_as_missing(tmp_path: Path) -> None:
     index = open_index(tmp_path / "a.json")
     assert np.all(index.columns["area"] == -1)
     assert np.all(index.columns["flags"] == 0)
+
+
+def test_flags_may_be_booleans_and_category_ids_large(tmp_path: Path) -> None:
+    data = plain_coco()
+    data["categories"].append({"id": 1 << 40, "name": "hashed"})
+    data["annotations"][0].update(iscrowd=False, category_id=1 << 40)
+    data["annotations"][1].update(iscrowd=True)
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    check(tmp_path / "a.json", 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["annotations.x.npy", "meta.json", "names.npy"])
+def test_damaged_index_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
+    open_index(tmp_path / "a.json")
+    (damaged,) = (tmp_path / "cache").rglob(name)
+    damaged.write_bytes(b"")
+    check(tmp_path / "a.json", 1 << 20)
 
 
 def test_empty_arrays(tmp_path: Path) -> None:

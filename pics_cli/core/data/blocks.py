@@ -5,6 +5,8 @@ Both are functions of picklable arguments; any executor, on any machine that see
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,10 +30,11 @@ EXAMPLES = 3
 
 
 class Candidate(NamedTuple):
-    """A picture that passed the choice, and the group chosen."""
+    """A picture that passed the choice, the group chosen, and its boxes and areas as annotated."""
 
     item: Item
     group: Group
+    shape: tuple[float, ...]
 
 
 @dataclass
@@ -86,14 +89,16 @@ def choose_block(source: Input, items: Sequence[Item]) -> tuple[list[Candidate],
     candidates, outcome = [], Outcome()
     for item in items:
         try:
-            chosen = choose(reader.scene(item), source.recipe.pairs)
+            scene = reader.scene(item)
+            chosen = choose(scene, source.recipe.pairs)
         except BadSample as error:
             outcome.fail(item, error)
             continue
         if isinstance(chosen, Skip):
             outcome.skip(item, chosen.reason)
         else:
-            candidates.append(Candidate(item, chosen))
+            shape = [v for i in chosen for v in (*scene.instances[i].box, scene.instances[i].area)]
+            candidates.append(Candidate(item, chosen, tuple(shape)))
     return candidates, outcome
 
 
@@ -108,7 +113,7 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
     kept: list[Item] = []
     path = shard_path(folder, block)
     with ShardWriter(path) as writer:
-        for item, group in candidates:
+        for item, group, _ in candidates:
             try:
                 scene = reader.scene(item)
                 members = build_sample(scene, group, recipe.seed, recipe.name, source.split)
@@ -126,9 +131,15 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
     if not kept:
         path.unlink(missing_ok=True)
         summary = {"samples": 0, "bytes": None, "sha256": None}
-    stats = {"block": block, "candidates": len(candidates), **summary, **outcome.plain()}
+    made_from = {"candidates": len(candidates), "candidates_sha256": digest_candidates(candidates)}
+    stats = {"block": block, **made_from, **summary, **outcome.plain()}
     write_json(stats_path(folder, block), stats)
     return stats
+
+
+def digest_candidates(candidates: Sequence[Candidate]) -> str:
+    """sha256 (hex) of what was chosen: other annotations give another one."""
+    return hashlib.sha256(json.dumps(candidates).encode()).hexdigest()
 
 
 _opened: tuple[str, int, Reader] | None = None

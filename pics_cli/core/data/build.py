@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from pics_cli.core.data.blocks import Candidate, Outcome, build_block, choose_block
+from pics_cli.core.data.blocks import Candidate, Outcome, build_block, choose_block, digest_candidates
 from pics_cli.core.data.job import Input, Job
 from pics_cli.core.data.output import build_identity, build_manifest, claim_folder, is_whole
 from pics_cli.core.data.readers import Reader
@@ -19,7 +18,7 @@ from pics_cli.core.data.shards import read_stats, remove_temporaries
 from pics_cli.core.executors import Tally
 from pics_cli.core.files import make_folder, only_writer, write_json
 from pics_cli.core.manifest import MANIFEST
-from pics_cli.errors import FAILED, PicsError
+from pics_cli.errors import PicsError
 
 CHOICE_BLOCK = 512
 BAD_SHARE, BAD_FLOOR = 0.01, 100
@@ -90,17 +89,17 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
                 progress.settled, progress.kept_before = progress.pictures, earlier["samples"]
                 return earlier
             note(f"{job.folder} is complete by its manifest, but shards are missing: building those")
-        write_json(job.folder / MANIFEST, {"complete": False, **wanted})
+        if earlier and earlier["pictures"] > progress.pictures:
+            raise PicsError(
+                f"{job.folder}: holds an unfinished build of {earlier['pictures']:,} pictures, more than --limit "
+                f"{job.limit} asks for",
+                "finish it without --limit (or with a larger one), or choose another --out",
+            )
+        write_json(job.folder / MANIFEST, {"complete": False, "pictures": progress.pictures, **wanted})
         chosen = Outcome()
         try:
             with engine.start(progress.tally) as executor:
                 blocks = list(_run(job, reader, executor, engine.slots, progress, chosen))
-        except BrokenProcessPool:
-            raise PicsError(
-                "a worker process died; often the machine ran out of memory",
-                "run the same command again with fewer --workers: it resumes",
-                FAILED,
-            ) from None
         finally:
             remove_temporaries(job.folder)
         manifest = build_manifest(job, wanted, reader, progress.pictures, chosen, blocks)
@@ -175,7 +174,7 @@ def _run(
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            there = _finished(job, block, len(candidates))
+            there = _finished(job, block, candidates)
             if there:
                 progress.resumed += 1
                 progress.settled += there["candidates"]
@@ -187,15 +186,15 @@ def _run(
             block += 1
 
 
-def _finished(job: Job, block: int, candidates: int) -> dict[str, Any] | None:
+def _finished(job: Job, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
     """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
     stats = read_stats(job.folder, block)
-    if stats and stats["candidates"] > candidates:
+    if stats and stats["candidates_sha256"] != digest_candidates(candidates[: stats["candidates"]]):
         raise PicsError(
-            f"{job.folder}: holds an unfinished build of more pictures than --limit {job.limit} asks for",
-            "finish it without --limit (or with a larger one), or choose another --out",
+            f"{job.folder}: the annotations have changed since block {block} was built",
+            "choose another --out, or replace what is there with --overwrite",
         )
-    return stats if stats and stats["candidates"] == candidates else None
+    return stats if stats and stats["candidates"] == len(candidates) else None
 
 
 def _choices(

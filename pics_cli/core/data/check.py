@@ -125,7 +125,7 @@ def list_shards(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
     manifest = read_manifest(folder)
     if manifest is not None and not manifest["complete"]:
         raise PicsError(f"{folder}: its build was not finished", "run the same `pics build-shards` again: it resumes")
-    shards = sorted(folder.glob("*.tar"))
+    shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
     expected = {shard["file"]: shard for shard in manifest["shards"]} if manifest else {}
     if not shards and not expected:
         raise PicsError(f"{folder}: no .tar shard in it", "name a folder of shards")
@@ -135,8 +135,10 @@ def list_shards(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
 def _meta_problem(meta: dict[str, Any], count: int) -> str | None:
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         return f"schema is {meta.get('schema') if isinstance(meta, dict) else None}, expected {SCHEMA}"
-    if len(meta.get("objects", ())) != count:
-        return f"describes {len(meta.get('objects', ()))} objects, the sample holds {count}"
+    objects = meta.get("objects")
+    if not isinstance(objects, list) or len(objects) != count:
+        described = len(objects) if isinstance(objects, list) else "no list of"
+        return f"describes {described} objects, the sample holds {count}"
     return None
 
 

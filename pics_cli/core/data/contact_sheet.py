@@ -72,7 +72,7 @@ def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
     for instance in scene.instances:
         x0, y0, x1, y1 = instance.box
         candidate = is_candidate(instance, scene, rule)
-        box = (int(x0), int(y0), int(x1), int(y1))
+        box = (int(max(x0, 0)), int(max(y0, 0)), int(min(x1, scene.width)), int(min(y1, scene.height)))
         _rectangle(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
     return Tile(rgb, (f"{'bad' if detail else 'skipped'}: {reason}", f"{scene.key} {detail}"))
 
@@ -111,7 +111,7 @@ def tiles_of_shards(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[T
 def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Candidate]) -> list[Tile]:
     """Samples made from candidates spread over the dataset, without writing any."""
     tiles, recipe = [], source.recipe
-    for item, group in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
+    for item, group, _ in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
         try:
             scene = reader.scene(item)
             members = build_sample(scene, group, recipe.seed, recipe.name, source.split)
@@ -145,14 +145,16 @@ def write_sheet(path: Path, title: str, tiles: Sequence[Tile]) -> None:
         file.write(encode_png(draw_sheet(title, tiles)))
 
 
-def _shrink(rgb: RGB) -> tuple[RGB, float]:
-    scale = HEIGHT / rgb.shape[0]
-    width = max(40, min(3 * HEIGHT, round(rgb.shape[1] * scale)))
-    return cv2.resize(rgb, (width, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.uint8), scale
+def _shrink(rgb: RGB) -> tuple[RGB, tuple[float, float]]:
+    """The picture at the sheet's row height (panoramas squeezed), and the scales across and down."""
+    height, width = rgb.shape[:2]
+    across = max(40, min(3 * HEIGHT, round(width * HEIGHT / height)))
+    small = cv2.resize(rgb, (across, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return small, (across / width, HEIGHT / height)
 
 
-def _rectangle(rgb: RGB, box: Box, scale: float, colour: tuple[int, int, int], thickness: int) -> None:
-    x0, y0, x1, y1 = (round(v * scale) for v in box)
+def _rectangle(rgb: RGB, box: Box, scale: tuple[float, float], colour: tuple[int, int, int], thickness: int) -> None:
+    x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box))
     cv2.rectangle(rgb, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,14 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> BoxMas
         raise BadSample("bad_mask", str(error)) from None
 
 
+def mask_area(mask: Callable[[], BoxMask]) -> float:
+    """Pixels of a mask; 0, so that it is never chosen, where it cannot be decoded."""
+    try:
+        return mask().area
+    except BadSample:
+        return 0.0
+
+
 def has_polygon(segmentation: Sequence[Sequence[float]]) -> bool:
     """Whether any part of a polygon segmentation can be drawn."""
     return any(len(part) >= MIN_POLYGON_NUMBERS and len(part) % 2 == 0 for part in segmentation)
@@ -110,7 +118,10 @@ def decode_mask_png(data: bytes) -> Mask:
     Raises:
         BadSample: `bad_mask` where it cannot be decoded.
     """
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    try:
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    except cv2.error:  # a header that claims more pixels than OpenCV allows
+        mask = None
     if mask is None:
         raise BadSample("bad_mask", "not a picture")
     return mask > 127

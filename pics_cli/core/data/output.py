@@ -25,6 +25,7 @@ LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simple
 def build_identity(source: Input, reader: Reader) -> dict[str, Any]:
     """What a resumed run must share with the first."""
     recipe = identity(source.recipe)
+    recipe["source"]["splits"] = {source.split: recipe["source"]["splits"][source.split]}
     libraries = {name: version(name) for name in LIBRARIES}
     return {
         "schema": SCHEMA,
@@ -48,6 +49,8 @@ def claim_folder(job: Job, wanted: dict[str, Any]) -> dict[str, Any] | None:
                 f"{job.folder}: holds {len(tars)} tar files ({tars[0].name}, …) that this tool did not write here",
                 "choose another --out, or move them away",
             )
+        for path in own_files(job.folder):
+            path.unlink()  # stats of blocks without a tar, of a build that nobody can name any more
         return None
     if found := differences({key: manifest.get(key) for key in wanted}, wanted):
         shown = "\n".join(f"  {line}" for line in found[:8])

@@ -21,7 +21,7 @@ SKIP_REASONS = {
     "no_masks": "enough objects, but too few of them have a mask",
     "no_overlap": "no two boxes overlap",
     "only_contained": "boxes overlap only where one lies inside the other",
-    "group_too_small": "a pair was found, but no further object interacts with it",
+    "group_too_small": "a pair was found, but no further object fits the rule",
     "tiny_mask": "a chosen object's mask holds fewer than 10 pixels",
     "full_mask": "a chosen object's mask covers the whole picture",
 }

@@ -11,17 +11,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pics_cli.errors import BadSample
 
 RGB = npt.NDArray[np.uint8]
 BACKGROUND_QUALITY = 95
+MAX_PIXELS = 1 << 29
 _ORIENTATION = 0x0112
 # libjpeg's warnings that mean lost pixels; others are of markers and headers.
 _LOST_DATA = ("remature end", "bad Huffman code", "instead of RST")
 
-# The limit guards web services against decompression bombs; datasets hold pictures above it.
+# Pillow warns at 89 million pixels, which panoramas exceed; MAX_PIXELS guards against damaged headers.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -70,14 +71,16 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
             image = Image.open(io.BytesIO(data))
             if size is not None and (found := _upright_size(image)) != size:
                 raise BadSample("size_mismatch", f"picture is {found[0]}x{found[1]}, annotated as {size[0]}x{size[1]}")
-            if image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
+            if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
                 return Picture(_decode_jpeg(data, image), data)
             return Picture(np.asarray(_to_rgb(ImageOps.exif_transpose(image))), None)
     except MemoryError:
         raise BadSample("unreadable_image", "does not fit into memory") from None
+    except UnidentifiedImageError:  # its text holds an address in memory
+        raise BadSample("unreadable_image", "not a picture of a known kind" if data else "the file is empty") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if not data:
-            raise BadSample("unreadable_image", "the file is empty") from None
         reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
         raise BadSample(reason, str(error)) from None
 

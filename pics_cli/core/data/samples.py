@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Any
 from urllib.parse import quote, unquote
 
-import cv2
 import numpy as np
 
 from pics_cli.core.data.masks import BoxMask, Mask, decode_mask_png
@@ -62,12 +61,12 @@ def build_sample(scene: Scene, group: Group, seed: int, dataset: str, split: str
         BadSample: picture or mask cannot be read, or they do not fit each other.
     """
     instances = [scene.instances[i] for i in group]
+    picture = decode_picture(read_first(scene.files), (scene.width, scene.height))
     masks = [_decode_mask(instance) for instance in instances]
     if any(mask.area < MIN_MASK_PIXELS for mask in masks):
         return Skip("tiny_mask")
     if any(mask.area == mask.width * mask.height for mask in masks):
         return Skip("full_mask")
-    picture = decode_picture(read_first(scene.files), (scene.width, scene.height))
     ratios = padding_ratios(seed, scene.key, len(group))
     patches = [cut_patch(picture.rgb, mask, ratio) for mask, ratio in zip(masks, ratios, strict=True)]
     members = {"bg.jpg": picture.source or encode_jpeg(picture.rgb)}
@@ -98,10 +97,10 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     background = decode_picture(members["bg.jpg"]).rgb
     references, masks = [], []
     for k in range(count):
-        reference = cv2.imdecode(np.frombuffer(members[f"obj{k}.png"], np.uint8), cv2.IMREAD_COLOR_RGB)
-        if reference is None:
-            raise BadSample("bad_reference", f"obj{k}.png: not a picture")
-        references.append(reference.astype(np.uint8, copy=False))
+        try:
+            references.append(decode_picture(members[f"obj{k}.png"]).rgb)
+        except BadSample as error:
+            raise BadSample("bad_reference", f"obj{k}.png: {error.detail}") from None
         mask = decode_mask_png(members[f"mask{k}.png"])
         if mask.shape != background.shape[:2]:
             raise BadSample(

@@ -90,10 +90,22 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
                     raise BadSample("duplicate_member", f"{key} holds {extension} twice")
                 file = tar.extractfile(info)
                 members[extension] = file.read() if file else b""
+            _check_end(path, tar.offset)
     except tarfile.TarError as error:
         raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
     if members:
         yield key, members
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """tarfile takes a damaged header for the end of the archive; the real end is two blocks of zeros."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read()
+    if len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
+        raise PicsError(
+            f"{path}: truncated or damaged: no archive header at byte {offset:,}", "build or download it again"
+        )
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from pics_cli.core.data.masks import BoxMask, decode_segmentation
+from pics_cli.core.data.masks import BoxMask, decode_segmentation, mask_area
 from pics_cli.core.data.readers.index import CocoIndex, open_index
 from pics_cli.core.data.readers.index_builder import NONE, POLYGON
 from pics_cli.core.data.readers.paths import ImagePaths
 from pics_cli.core.data.scene import Instance, Item, Scene
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import PicsError
 
 
 class CocoReader:
@@ -50,7 +50,7 @@ class CocoReader:
             mask = None if kind == NONE else partial(_decode, index, rows.start + i, height, width)
             area = given
             if area < 0:  # COCO always gives it, users' own files not always
-                area = w * h if mask is None or flags else _mask_area(mask)
+                area = w * h if mask is None or flags else mask_area(mask)
             instances.append(
                 Instance(
                     box=(x, y, x + w, y + h),
@@ -70,14 +70,6 @@ class CocoReader:
 
 
 _READ = ("id", "category_id", "x", "y", "w", "h", "area", "flags", "kind")
-
-
-def _mask_area(mask: Callable[[], BoxMask]) -> float:
-    """Pixels of a mask; 0, so that it is never chosen, where it cannot be decoded."""
-    try:
-        return mask().area
-    except BadSample:
-        return 0.0
 
 
 def _decode(index: CocoIndex, annotation: int, height: int, width: int) -> BoxMask:

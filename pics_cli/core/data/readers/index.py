@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pics_cli.core.files import cache_folder, fingerprint
 from pics_cli.core.records import BLOCK_BYTES
 from pics_cli.errors import PicsError
 
-VERSION = 1
+VERSION = 2
 Array = npt.NDArray[Any]
 
 
@@ -98,4 +99,9 @@ def open_index(path: Path, on_build: Callable[[Path], None] | None = None, block
         if on_build:
             on_build(path)
         build_index(path, folder, source, block_bytes)
-    return CocoIndex(path, folder)
+    try:
+        return CocoIndex(path, folder)
+    except (OSError, EOFError, ValueError, KeyError):  # damaged: it can be made again
+        shutil.rmtree(folder)
+        build_index(path, folder, source, block_bytes)
+        return CocoIndex(path, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.data.pictures import MAX_PIXELS
 from pics_cli.core.files import make_folder
 from pics_cli.core.records import Batch, read_arrays
 from pics_cli.errors import writing_failed
@@ -25,27 +27,34 @@ from pics_cli.errors import writing_failed
 BAD_LISTED = 1000
 Array = npt.NDArray[Any]
 
+CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 NONE, POLYGON, RLE = 0, 1, 2
 SHORTEST = 16  # of a segmentation that can be drawn; shorter ones are looked at
 CROWD = 1
 
 
+# What the columns can hold; anything else makes a record bad.
+_Id = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+_Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 17)]
+_Coordinate = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+
+
 class _Image(msgspec.Struct, gc=False):
-    id: int
-    width: int
-    height: int
+    id: _Id
+    width: _Side
+    height: _Side
     file_name: str | None = ""
     coco_url: str | None = ""
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: int
-    bbox: tuple[float, float, float, float]
-    category_id: int | None = -1
-    id: int | None = -1
+    image_id: _Id
+    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
+    category_id: _Id | None = -1
+    id: _Id | None = -1
     area: float | None = -1.0
-    iscrowd: int | None = 0
-    ignore: int | None = 0
+    iscrowd: _Id | bool | None = 0
+    ignore: _Id | bool | None = 0
     segmentation: msgspec.Raw = msgspec.Raw()
 
 
@@ -57,24 +66,27 @@ class _Category(msgspec.Struct):
 _Record = TypeVar("_Record", _Image, _Annotation)
 
 COLUMNS: dict[str, Any] = {
-    "image_id": np.int64, "id": np.int64, "category_id": np.int32, "x": np.float64, "y": np.float64, "w": np.float64,
+    "image_id": np.int64, "id": np.int64, "category_id": np.int64, "x": np.float64, "y": np.float64, "w": np.float64,
     "h": np.float64, "area": np.float64, "flags": np.uint8, "kind": np.uint8, "offset": np.int64, "length": np.int32,
 }  # fmt: skip
 
 
 def build_index(path: Path, folder: Path, source: dict[str, Any], block_bytes: int) -> None:
     """Index a json into a folder, which appears when it is complete. See `CocoIndex` for what is in it."""
-    make_folder(folder.parent)
+    make_folder(folder.parent, CACHE_HINT)
     _remove_abandoned(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-{os.getpid()}-", dir=folder.parent))
     collecting = gc.isenabled()
     gc.disable()  # millions of short-lived records: the collector would cost more than the decoding
     try:
         _Builder(work).build(path, source, block_bytes)
-        if not folder.exists():  # else somebody was faster with the same result
-            work.rename(folder)
+        for part in work.iterdir():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        work.rename(folder)
     except OSError as error:
-        raise writing_failed(folder, error) from None
+        if not (folder / "meta.json").exists():  # else somebody was faster with the same result
+            raise writing_failed(folder, error, CACHE_HINT) from None
     finally:
         if collecting:
             gc.enable()
@@ -83,13 +95,24 @@ def build_index(path: Path, folder: Path, source: dict[str, Any], block_bytes: i
 
 def _remove_abandoned(parent: Path) -> None:
     """Delete what builders of this host left behind that were killed: gigabytes, for a large dataset."""
-    for path in parent.glob(f".building-{socket.gethostname()}-*"):
+    ours = re.compile(rf"\.building-{re.escape(socket.gethostname())}-(\d+)-[^-]*")
+    for path in parent.iterdir():
+        match = ours.fullmatch(path.name)
+        if match is None:
+            continue
         try:
-            os.kill(int(path.name.split("-")[-2]), 0)
+            os.kill(int(match.group(1)), 0)
         except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
         except PermissionError:
             continue  # alive, of another user
+
+
+_BAD_RECORD = {
+    "images": "bad_image_record",
+    "annotations": "bad_annotation_record",
+    "categories": "bad_category_record",
+}
 
 
 class _Builder:
@@ -108,7 +131,7 @@ class _Builder:
         optional = {"categories"}
         try:
             for batch in read_arrays(path, kinds, block_bytes, optional):
-                self.note(f"bad_{batch.section.rstrip('s')}_record", batch.bad)
+                self.note(_BAD_RECORD[batch.section], batch.bad)
                 if batch.section == "categories":
                     categories.update((record.id, record.name) for record in batch.records)
                 elif batch.section == "images":
@@ -132,6 +155,9 @@ class _Builder:
                 self.bad_lines.append(f"{reason}: {line}")
 
     def add_images(self, records: list[_Image], images: list[list[Array]], write: Callable[[bytes], int]) -> None:
+        huge = [record for record in records if record.width * record.height > MAX_PIXELS]
+        self.note("bad_image_record", (f"image id {r.id}: claims {r.width} x {r.height} pixels" for r in huge))
+        records = [record for record in records if record.width * record.height <= MAX_PIXELS] if huge else records
         names = [((record.file_name or "").encode(), (record.coco_url or "").encode()) for record in records]
         write(b"".join(name + url for name, url in names))
         lengths = [length for name, url in names for length in (len(name), len(url))]
@@ -198,7 +224,7 @@ def _annotation_columns(batch: Batch) -> dict[str, Array]:
     columns = {name: np.ascontiguousarray(box[:, i]) for i, name in enumerate("xywh")}
     columns["image_id"] = _column(records, "image_id", np.int64)
     columns["id"] = _column(records, "id", np.int64, -1)
-    columns["category_id"] = _column(records, "category_id", np.int32, -1)
+    columns["category_id"] = _column(records, "category_id", np.int64, -1)
     columns["area"] = _column(records, "area", np.float64, -1)
     ignored = _column(records, "iscrowd", np.int64, 0) != 0
     if b'"ignore"' in batch.data:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.core.data.masks import decode_segmentation, has_polygon
+from pics_cli.core.data.masks import decode_segmentation, has_polygon, mask_area
 from pics_cli.core.data.pictures import picture_size
 from pics_cli.core.data.readers.paths import ImagePaths
 from pics_cli.core.data.scene import Instance, Item, Scene
@@ -24,8 +24,8 @@ from pics_cli.errors import BadSample, PicsError
 
 class _Label(msgspec.Struct, gc=False):
     bbox: tuple[float, float, float, float]
-    area: float
-    segmentation: list[list[float]] | dict[str, Any]
+    area: float | None = None
+    segmentation: list[list[float]] | dict[str, Any] | None = None
 
 
 class _Labels(msgspec.Struct, gc=False):
@@ -48,7 +48,10 @@ class LabelReader:
     @cached_property
     def _names(self) -> list[str]:
         """Label files relative to the folder, sorted; listed once, and by workers never."""
-        names = sorted(_json_files(self.place, ""))
+        try:
+            names = sorted(_json_files(self.place, ""))
+        except OSError as error:
+            raise PicsError(f"{error.filename}: cannot list: {(error.strerror or str(error)).lower()}") from None
         if not names:
             raise PicsError(f"{self.place}: no label files (*.json) in it", "run `pics annotate` to make them")
         return names
@@ -75,23 +78,25 @@ class LabelReader:
         name = PurePosixPath(str(item)).with_suffix("")
         files = self._paths.files(f"{name}.jpg")
         width, height = _size(files)
-        instances = tuple(
-            Instance(
-                box=(x, y, x + w, y + h),
-                area=label.area,
-                category=None,
-                category_id=None,
-                annotation_id=None,
-                ignored=False,
-                mask=partial(decode_segmentation, label.segmentation, height, width),
-                mask_source="sam",
+        instances = []
+        for label in labels.annotations:
+            if not label.segmentation or (isinstance(label.segmentation, list) and not has_polygon(label.segmentation)):
+                continue
+            (x, y, w, h), mask = label.bbox, partial(decode_segmentation, label.segmentation, height, width)
+            instances.append(
+                Instance(
+                    box=(x, y, x + w, y + h),
+                    area=mask_area(mask) if label.area is None else label.area,
+                    category=None,
+                    category_id=None,
+                    annotation_id=None,
+                    ignored=False,
+                    mask=mask,
+                    mask_source="sam",
+                )
             )
-            for label in labels.annotations
-            for x, y, w, h in [label.bbox]
-            if isinstance(label.segmentation, dict) or has_polygon(label.segmentation)
-        )
         image_id = labels.image_id if labels.image_id is not None else str(name)
-        return Scene(str(name), image_id, files, width, height, instances)
+        return Scene(str(name), image_id, files, width, height, tuple(instances))
 
 
 def _size(files: tuple[Path, ...]) -> tuple[int, int]:
@@ -99,8 +104,11 @@ def _size(files: tuple[Path, ...]) -> tuple[int, int]:
     if not files:
         raise BadSample("missing_image", "no picture pattern of the recipe fits this label file's name")
     for path in files[:-1]:
-        if path.exists():
-            return picture_size(path)
+        try:
+            if path.exists():
+                return picture_size(path)
+        except PermissionError:
+            raise BadSample("unreadable_image", f"{path}: permission denied") from None
     return picture_size(files[-1])
 
 

@@ -37,7 +37,7 @@ class ImagePaths:
                 path = pattern.format_map(fields)
             except KeyError:
                 continue
-            if not path.startswith("/") and ".." not in path.split("/"):
+            if not path.startswith("/") and "\0" not in path and ".." not in path.split("/"):
                 found.append(self.base / path)
         return tuple(found)
 
