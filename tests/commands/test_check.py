@@ -41,7 +41,9 @@ Entry = tuple[str, bytes]
 def huge_png() -> bytes:
     """A header that claims 100,000 by 100,000 pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    pixels = b"IDAT" + zlib.compress(bytes(100))
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, pixels)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def entries(keys: Sequence[str]) -> list[Entry]:
