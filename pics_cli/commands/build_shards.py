@@ -129,11 +129,10 @@ def _build(
         console.note(f"contact sheet: {sheet}")
     if manifest and not manifest["samples"]:
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
-        bad_first = sum(manifest["bad"]["pictures"].values()) > 0
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",
             "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
-            if bad_first
+            if manifest["bad"]["pictures"]
             else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
         )
 

@@ -110,7 +110,6 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
     """
     cv2.setNumThreads(1)  # blocks run side by side; threads inside them would only get in each other's way
     reader, recipe, outcome = _reader(source), source.recipe, Outcome()
-    kept: list[Item] = []
     path = shard_path(folder, block)
     with ShardWriter(path) as writer:
         for item, group, _ in candidates:
@@ -125,10 +124,9 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
                 outcome.skip(item, members.reason)
             else:
                 writer.add(escape_key(scene.key), members)
-                kept.append(item)
             tick(kept=not isinstance(members, Skip))
     summary = writer.summary
-    if not kept:
+    if not writer.samples:
         path.unlink(missing_ok=True)
         summary = {"samples": 0, "bytes": None, "sha256": None}
     made_from = {"candidates": len(candidates), "candidates_sha256": digest_candidates(candidates)}

@@ -62,7 +62,7 @@ def claim_folder(job: Job, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _remove_build(folder: Path, manifest: dict[str, Any] | None) -> None:
-    """Delete the shards of an earlier build, the manifest last; files that no manifest of ours vouches for stay."""
+    """Delete an earlier build, the manifest last: without a manifest of ours nothing, else all that bears our names."""
     if manifest is not None:
         for path in own_files(folder):
             if path.name != MANIFEST:
