@@ -1,17 +1,18 @@
 """Make raw datasets in the real formats from a seed, for the quickstart, the tests and the benchmarks.
 
-    python scripts/demo_data.py OUT --lvis 40 --objects365 40 --boxes 1000 20000
+    python scripts/demo_data.py OUT --lvis 40 --objects365 40 --viton 10 --cityscapes 10 --vistas 2 --bdd 10
 
 `--lvis` writes COCO/lvis_v1/*.json with COCO/{train,val}2017, `--objects365` label files of the research project's SAM
-script beside pictures in patchN folders, `--boxes` a large detection json without pictures. Picture sizes, object
-counts and shapes follow what the real datasets look like to a builder; the textures are noise of several octaves.
+script beside pictures in patchN folders, `--viton`, `--cityscapes`, `--vistas` and `--bdd` the folders VitonHD,
+Cityscapes, MVD and bdd100k as they are published, `--boxes` a large detection json without pictures. Picture sizes,
+object counts and shapes follow what the real datasets look like to a builder; the textures are noise of several
+octaves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +20,22 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from demo_drawing import outlines, paint, photo
+from demo_street import make_bdd, make_cityscapes, make_vistas, make_viton
+
+__all__ = [
+    "MAKERS",
+    "make_bdd",
+    "make_boxes",
+    "make_cityscapes",
+    "make_lvis",
+    "make_objects365",
+    "make_vistas",
+    "make_viton",
+]
+
 LVIS_SIZES = ((480, 640), (427, 640), (640, 480), (500, 375))
 OBJECTS365_SIZES = ((480, 640), (683, 1024), (768, 1024))
-OBJECT_NOISE = 5.0
-
-
-def photo(rng: np.random.Generator, height: int, width: int, noise: float = 6.0) -> np.ndarray:
-    """uint8 BGR [height, width, 3] that compresses about as a photograph does: 1/f texture and sensor noise."""
-    image = np.full((height, width, 3), rng.uniform(70, 180, 3), np.float32)
-    for octave in (2, 4, 6):
-        cells = (max(2, height * 2**octave // 512), max(2, width * 2**octave // 512))
-        texture = rng.normal(0, 1, (*cells, 1)) * rng.uniform(0.6, 1.4, 3)
-        image += 90 / octave * cv2.resize(texture.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    grain = np.empty((height, width, 3), np.float32)
-    cv2.setRNGSeed(int(rng.integers(1 << 30)))
-    cv2.randn(grain, (0, 0, 0), (noise, noise, noise))
-    return np.clip(image + grain, 0, 255).astype(np.uint8)
-
-
-def blob(rng: np.random.Generator, x: float, y: float, rx: float, ry: float) -> np.ndarray:
-    """Outline of a lumpy shape, float [points, 2]."""
-    count = int(rng.integers(14, 60))
-    angle = np.sort(rng.uniform(0, 2 * math.pi, count))
-    radius = 1 + 0.25 * np.cos(angle * rng.integers(2, 6) + rng.uniform(0, 6)) + rng.normal(0, 0.06, count)
-    return np.stack([x + rx * radius * np.cos(angle), y + ry * radius * np.sin(angle)], 1)
-
-
-def outlines(
-    rng: np.random.Generator, height: int, width: int, count: int, big: float, contained: float = 0.25
-) -> list[np.ndarray]:
-    """Outlines of up to `count` objects, clustered so that boxes overlap; a share lies inside an earlier one."""
-    found: list[np.ndarray] = []
-    for _ in range(count):
-        size = min(height, width) * float(np.clip(rng.lognormal(math.log(0.16), 0.55), 0.03, big))
-        centre = np.array([rng.uniform(0.1 * width, 0.9 * width), rng.uniform(0.1 * height, 0.9 * height)])
-        if found and rng.random() < contained:
-            other = found[rng.integers(len(found))]
-            low, high = other.min(0), other.max(0)
-            centre = rng.uniform(low * 0.75 + high * 0.25, high * 0.75 + low * 0.25)
-            size = max(4.0, min(size, 0.2 * float((high - low).min())))
-        elif found and rng.random() < 0.5:
-            other = found[rng.integers(len(found))]
-            centre = other.mean(0) + rng.normal(0, 0.6, 2) * np.ptp(other, axis=0)
-        outline = blob(rng, *centre, size * rng.uniform(0.7, 1.6), size * rng.uniform(0.7, 1.6))
-        outline = np.clip(outline, 0, [width - 1, height - 1])
-        if np.ptp(outline, axis=0).min() >= 4:
-            found.append(np.round(outline, 2))
-    return found
-
-
-def paint(rng: np.random.Generator, image: np.ndarray, shapes: list[np.ndarray]) -> np.ndarray:
-    """Fill each outline with a texture of its own, later ones in front."""
-    for shape in shapes:
-        x0, y0 = np.floor(shape.min(0)).astype(int)
-        x1, y1 = np.minimum(np.ceil(shape.max(0)).astype(int) + 1, image.shape[1::-1])
-        inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillPoly(inside, [np.round(shape - [x0, y0]).astype(np.int32)], 1)
-        image[y0:y1, x0:x1][inside > 0] = photo(rng, y1 - y0, x1 - x0, OBJECT_NOISE)[inside > 0]
-    return image
 
 
 def make_lvis(out: Path, count: int, seed: int = 0) -> Path:
@@ -184,18 +143,27 @@ def make_boxes(path: Path, images: int, boxes: int, seed: int = 0) -> Path:
     return path
 
 
+MAKERS = {
+    "lvis": make_lvis,
+    "objects365": make_objects365,
+    "viton": make_viton,
+    "cityscapes": make_cityscapes,
+    "vistas": make_vistas,
+    "bdd": make_bdd,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--lvis", type=int, default=0, metavar="PICTURES")
-    parser.add_argument("--objects365", type=int, default=0, metavar="PICTURES")
+    for name in MAKERS:
+        parser.add_argument(f"--{name}", type=int, default=0, metavar="PICTURES")
     parser.add_argument("--boxes", type=int, nargs=2, metavar=("PICTURES", "BOXES"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if arguments.lvis:
-        print(make_lvis(arguments.out, arguments.lvis, arguments.seed))
-    if arguments.objects365:
-        print(make_objects365(arguments.out, arguments.objects365, arguments.seed))
+    for name, make in MAKERS.items():
+        if count := getattr(arguments, name):
+            print(make(arguments.out, count, arguments.seed))
     if arguments.boxes:
         print(make_boxes(arguments.out / "zhiyuan_objv2_train.json", *arguments.boxes, arguments.seed))
 

@@ -31,7 +31,13 @@ def build_shards(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.  [default: all cores]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at the first N pictures only.")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Candidates a shard is built from.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the patches' padding.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the patches' padding and of drawn scenes.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="published, or compact: a third smaller, read the same.  [default: the recipe's]")
+    ] = None,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="Choose and cut as the research code does, faults included.")
+    ] = False,
     max_bad: Annotated[
         int | None, typer.Option(min=0, help="Stop above N unreadable pictures.  [default: 1 %, at least 100]")
     ] = None,
@@ -39,6 +45,9 @@ def build_shards(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Choose pairs and count; write no shards.")] = False,
     check: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Check the shards of a folder instead of building.")
+    ] = None,
+    convert: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Turn the shards of a folder into the other layout, in --out.")
     ] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw chosen pairs and skipped pictures.")
@@ -49,16 +58,25 @@ def build_shards(
 ) -> None:
     """Turn a raw dataset into training shards: choose interacting objects, cut references, pack WebDataset tars.
 
-    Run again to resume. A dataset of your own in COCO's format needs one YAML file (see the README).
+    Run again to resume. A dataset of your own in a known format needs one YAML file (see docs/data.md).
     """
+    from pics_cli.commands import shard_tools
     from pics_cli.core.executors import available_cores
 
     processes = workers or available_cores()
-    if check is not None:
-        others = (dataset, raw, out, area_ratio, objects, limit, shard_size, seed, max_bad, contact_sheet, settings)
-        if any(other is not None for other in others) or overwrite or dry_run:
-            raise PicsError("--check DIR goes with --workers only", "it reads what is there and builds nothing")
-        _check(check, processes)
+    if check is not None or convert is not None:
+        others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
+        others += [check and convert, check and out, check and layout, check and max_bad is not None, compat, dry_run]
+        if any(other not in (None, False) for other in others) or (check and overwrite):
+            raise PicsError(
+                "--check DIR goes with --workers only; --convert DIR with --out, --layout, --split, --max-bad, "
+                "--overwrite and --workers",
+                "they read shards that are there and build none from raw files",
+            )
+        if check is not None:
+            shard_tools.check(check, processes)
+        elif convert is not None:
+            shard_tools.convert(convert, out, layout, split, processes, max_bad, overwrite)
         return
     if dataset is None:
         raise PicsError("no dataset named", "pics build-shards NAME, for example: pics build-shards lvis")
@@ -68,6 +86,8 @@ def build_shards(
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),
+        "shards.layout": ("--layout", layout),
+        "compat": ("--compat", compat or None),
         "seed": ("--seed", seed),
         "raw": ("--raw", raw),
         "out": ("--out", out),
@@ -97,9 +117,12 @@ def _build(
     overrides = [parse_override(text) for text in settings]
     overrides += [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
     recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
-    source = Input(recipe, split, Path(recipe.raw))
+    if recipe.source.format == "synth" and recipe.raw is not None:
+        raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
+    source = Input(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     reader = open_reader(recipe, split, source.raw, lambda path: console.note(f"indexing {path} (once)"))
-    console.note(f"{recipe.name} {split}: {len(reader):,} pictures, annotations from {reader.place}")
+    origin = f"annotations from {reader.place}" if reader.place else f"drawn from seed {recipe.seed}"
+    console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
     job = Job(source, Path(recipe.out.replace("{split}", split)), *job_options)
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
@@ -172,32 +195,3 @@ def _count_rows(skipped: Mapping[str, int], bad: Mapping[str, int], reader: Read
     rows = [(f"skipped: {reason}", f"{count:,} ({SKIP_REASONS[reason]})") for reason, count in ranked]
     rows += [(f"bad: {reason}", f"{count:,}") for reason, count in bad.items()]
     return rows + [(f"bad records: {reason}", f"{count:,}") for reason, count in reader.bad["counts"].items()]
-
-
-def _check(folder: Path, workers: int) -> None:
-    from pics_cli import console
-    from pics_cli.core.data.check import check_folder, list_shards
-    from pics_cli.core.executors import Tally, local_executor
-
-    shards, expected = list_shards(folder)
-    total = sum(shard["samples"] for shard in expected.values())
-    tally = Tally()
-    with (
-        console.progress(f"check {folder.name}", "samples", lambda: console.State(tally.done, total, "")),
-        local_executor(workers, tally) as executor,
-    ):
-        reports = list(check_folder(folder, executor))
-    faults = [fault for report in reports for fault in report.faults]
-    kinds = sum((report.objects for report in reports), Counter[int]())
-    rows = [("shards", f"{len(shards):,}" + ("" if expected else " (no manifest: no checksums to compare)"))]
-    rows += [("samples", f"{sum(report.samples for report in reports):,}")]
-    rows += [(f"with {count} objects", f"{samples:,}") for count, samples in sorted(kinds.items())]
-    if published := sum(report.without_json for report in reports):
-        rows.append(("without json", f"{published:,} (as the research project publishes them)"))
-    for reason, count in Counter(fault.reason for fault in faults).most_common():
-        rows.append((f"fault: {reason}", f"{count:,}"))
-    console.table(f"check of {folder}", rows)
-    if faults:
-        lines = [f"  {fault.shard} {fault.key}: {fault.reason}: {fault.detail}" for fault in faults]
-        shown = "\n".join(lines[:20]) + (f"\n  and {len(lines) - 20:,} more" if len(lines) > 20 else "")
-        raise PicsError(f"{folder}: {len(faults):,} faults:\n{shown}", "build or download these shards again")

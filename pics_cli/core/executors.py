@@ -94,13 +94,13 @@ def _signals_held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in _HELD}
+    # What is ignored (as an interrupt is in a script's background jobs) or ends the process at once stays as it is.
+    handlers = {number: handler for number in _HELD if callable(handler := signal.getsignal(number))}
 
     def hold(number: int, frame: FrameType | None) -> None:
-        handler = handlers[signal.Signals(number)]
-        _pending.append(lambda: handler(number, frame) if callable(handler) else os.kill(os.getpid(), number))
+        _pending.append(lambda: handlers[signal.Signals(number)](number, frame))
 
-    for number in _HELD:
+    for number in handlers:
         signal.signal(number, hold)
     try:
         yield

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic_core import ErrorDetails
@@ -29,21 +31,25 @@ def twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
 
 def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
-    loc = [str(part) for part in detail["loc"]]
+    loc, hint = _walk(tree, [str(part) for part in detail["loc"]])
+    if detail["type"].startswith("union_tag"):
+        loc.append(detail["ctx"]["discriminator"].strip("'"))
     key = ".".join(loc)
     where = next((origin for k, origin in origins.items() if key == k or key.startswith(k + ".")), f"{path}: {key}")
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        allowed = _allowed_keys(tree, loc[:-1])
+        allowed = list(hint.__dataclass_fields__)
         near = get_close_matches(loc[-1], allowed, n=1)
         return f"{where}: unknown key, " + (f"nearest: {near[0]}, " if near else "") + f"allowed: {', '.join(allowed)}"
-    if detail["type"] in ("missing", "missing_argument"):
+    if detail["type"] in ("missing", "missing_argument", "union_tag_not_found"):
         return f"{where}: missing"
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    if detail["type"].startswith("dataclass"):
+    if detail["type"].startswith("dataclass") or detail["type"] == "dict_type":
         expected = "a mapping"
     if detail["type"] == "tuple_type":
         expected = "a list, such as [a, b]"
     value = detail["input"]
+    if detail["type"] == "union_tag_invalid":
+        value, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
     note = ""
     if isinstance(value, str) and "e" in value and _is_number(value):
         plain = int(float(value)) if detail["type"].startswith("int") else float(value)
@@ -51,12 +57,22 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     return f"{where}: got {show(value)}, expected {expected}{note}"
 
 
-def _allowed_keys(tree: type, loc: Sequence[str]) -> list[str]:
-    hint: Any = tree
+def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
+    """The keys of a fault's place as the user wrote them, and the type of what holds the last one."""
+    keys: list[str] = []
+    hint = holder = tree
     for part in loc:
-        hints = get_type_hints(hint) if hasattr(hint, "__dataclass_fields__") else {}
-        hint = hints.get(part) or hint.__args__[1]  # dict[str, X]: any key leads to X
-    return list(hint.__dataclass_fields__)
+        if get_origin(hint) in (Union, UnionType) and is_dataclass(get_args(hint)[0]):
+            # Validation adds the tag of the member it chose; the user did not write it.
+            hint = next(kind for kind in get_args(hint) if part in get_args(get_type_hints(kind)["format"]))
+            continue
+        keys.append(part)
+        holder = hint
+        if is_dataclass(hint):
+            hint = get_type_hints(hint).get(part)
+        else:
+            hint = next(iter(get_args(hint)[1:]), None)  # dict[str, X]: any key leads to X
+    return keys, holder
 
 
 def _is_number(text: str) -> bool:

@@ -12,79 +12,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
-from string import Formatter
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from pics_cli.core.faults import fault_line, show, twice
+from pics_cli.core.fields import CONFIG, NOT_EMPTY, Text, between
+from pics_cli.core.sources import Source
 from pics_cli.errors import PicsError
 
-_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_name", "url_parent")
 
-
-def _between(low: float, high: float, closed: bool) -> AfterValidator:
-    """Numbers in [low, high], or in (low, high) where not `closed`."""
-    sign = "<=" if closed else "<"
-    bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")
-
-    def check(value: float) -> float:
-        if low < value < high or (closed and value in (low, high)):
-            return value
-        raise PydanticCustomError("range", "{bounds}", {"bounds": bounds})
-
-    return AfterValidator(check)
-
-
-def _inside(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
-    """A relative path pattern that cannot leave its folder and names known fields only, without format codes."""
-    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
-        raise PydanticCustomError("path", "a path inside the raw folder, without '..'")
-    try:
-        parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
-    except ValueError as error:
-        raise PydanticCustomError("pattern", "a path with fields in braces ({why})", {"why": str(error)}) from None
-    for _, name, code, conversion in parts:
-        if name not in fields or code or conversion:
-            raise PydanticCustomError("pattern", "plain fields among {fields}", {"fields": ", ".join(fields)})
-    return pattern
-
-
-Text = Annotated[str, StringConstraints(min_length=1)]
-PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
-FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ("split",)))]
-
-
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Split:
-    """Where one split of a COCO-style dataset lies, relative to the raw folder. The first path that exists is taken."""
-
-    annotations: tuple[FolderPattern, ...] = ()
-    """COCO json files, in the order in which they are looked for."""
-    labels: tuple[FolderPattern, ...] = ()
-    """Folders of one json a picture, as the research SAM script writes them; preferred where they exist."""
-    images: tuple[PicturePattern, ...]
-    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class CocoSource:
-    """A dataset in COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
-
-    format: Literal["coco"]
-    """Which reader understands the files."""
-    folder: tuple[Text, ...] = ()
-    """Names under which the dataset may lie inside the folder given as --raw."""
-    splits: dict[str, Split]
-    """The dataset's splits by name: train, val or test."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Classes:
     """Which categories take part, by name. Empty: all."""
 
@@ -94,15 +35,15 @@ class Classes:
     """Leave these categories out."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Pairs:
     """How the interacting objects of a picture are chosen."""
 
     rule: Literal["max_iou", "largest"] = "max_iou"
     """`max_iou`: the two boxes that overlap most; `largest`: the two largest objects, overlapping or not."""
-    objects: Annotated[int, _between(1, 4, True)] = 2
+    objects: Annotated[int, between(1, 4, True)] = 2
     """Objects a sample holds (K)."""
-    min_area_ratio: Annotated[float, _between(0, 1, False)] = 0.02
+    min_area_ratio: Annotated[float, between(0, 1, False)] = 0.02
     """An object's area must be strictly greater than this share of the picture's."""
     contained: Literal["drop", "keep"] = "drop"
     """Whether a pair counts in which one box lies inside the other (within 2 px)."""
@@ -110,15 +51,25 @@ class Pairs:
     """Which categories take part."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Shards:
     """How samples are packed."""
 
-    size: Annotated[int, _between(1, math.inf, True)] = 1000
+    size: Annotated[int, between(1, math.inf, True)] = 1000
     """Candidates a shard is built from; those that fail on decoding make it shorter."""
+    layout: Literal["published", "compact"] = "published"
+    """`published`: patches and masks as PNG members; `compact`: masks in the json, patches cut anew on reading."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Patches:
+    """How reference patches are cut."""
+
+    padding: Annotated[tuple[Annotated[float, between(1, 4, True)], ...], NOT_EMPTY] = (1.1, 1.2, 1.3, 1.4)
+    """Ratios by which a crop is widened with white; each object's is drawn from this list."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DatasetRecipe:
     """A raw dataset and how training shards are built from it."""
 
@@ -126,16 +77,20 @@ class DatasetRecipe:
     """Dataset recipes are built into shards."""
     name: Text
     """The dataset's name in manifests and samples."""
-    raw: Text
-    """Folder of the raw files, when --raw is not given."""
+    raw: Text | None = None
+    """Folder of the raw files, when --raw is not given; none where the format needs no files."""
     out: Text
     """Folder of the shards, when --out is not given; {split} stands for the split."""
-    seed: Annotated[int, _between(0, math.inf, True)] = 0
+    seed: Annotated[int, between(0, math.inf, True)] = 0
     """Seed of everything random, here the padding of the reference patches."""
-    source: CocoSource
+    compat: bool = False
+    """Choose and cut as the research code does, with its faults, to reproduce the published choice."""
+    source: Source
     """The raw files and their format."""
     pairs: Pairs = field(default_factory=Pairs)
     """How the interacting objects of a picture are chosen."""
+    patches: Patches = field(default_factory=Patches)
+    """How reference patches are cut."""
     shards: Shards = field(default_factory=Shards)
     """How samples are packed."""
 
@@ -207,10 +162,11 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
         flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
         raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
     data, faults = _read_yaml(path)
+    data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
     for override in overrides:
         _apply(data, override)
     try:
-        recipe = TypeAdapter(DatasetRecipe).validate_json(json.dumps(data, default=str), strict=True)
+        recipe = TypeAdapter(DatasetRecipe).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         origins = {override.key: override.origin for override in overrides}
         faults += [fault_line(DatasetRecipe, path, detail, origins) for detail in error.errors()]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from pics_cli.errors import PicsError
 
@@ -42,22 +43,27 @@ class Batch(NamedTuple):
 
 
 def read_arrays(
-    path: Path, sections: Mapping[str, type], block_bytes: int = BLOCK_BYTES, optional: Collection[str] = ()
+    path: Path,
+    sections: Mapping[str, type],
+    block_bytes: int = BLOCK_BYTES,
+    optional: Collection[str] = (),
+    bare: str | None = None,
 ) -> Iterator[Batch]:
     """Yield the records of the named top-level arrays in file order.
 
     Args:
         path: a JSON file whose top level is an object.
-        sections: array name to record type (a `msgspec.Struct`).
+        sections: array name to record type (a `msgspec.Struct`, or `msgspec.Raw`).
         block_bytes: how much is read at a time.
         optional: names among `sections` that the file may lack.
+        bare: the section that the whole file is, where its top level is a list; None: a list is refused.
 
     Raises:
         PicsError: the file is missing, truncated, not JSON, or not an object with those arrays.
     """
     try:
         with path.open("rb") as file:
-            yield from _Reader(path, file, block_bytes).arrays(sections, optional)
+            yield from _Reader(path, file, block_bytes).arrays(sections, optional, bare)
     except OSError as error:
         raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
 
@@ -67,8 +73,14 @@ class _Reader:
         self.path, self.file, self.block_bytes = path, file, block_bytes
         self.buffer, self.at, self.base, self.ended = b"", 0, 0, False
 
-    def arrays(self, sections: Mapping[str, type], optional: Collection[str]) -> Iterator[Batch]:
+    def arrays(
+        self, sections: Mapping[str, type], optional: Collection[str], bare: str | None = None
+    ) -> Iterator[Batch]:
         first = self.peek()
+        if first == b"[" and bare is not None:
+            self.at += 1
+            yield from self.records(bare, sections[bare])
+            return
         if first != b"{":
             got = {b"[": "a list", b'"': "a string"}.get(first, "no JSON")
             raise PicsError(
@@ -85,13 +97,13 @@ class _Reader:
                 self.at += 1
                 yield from self.records(name, sections[name])
             elif name in sections:
-                raise PicsError(f"{self.path}: {name!r} is not a list", "expected COCO's annotation format")
+                raise PicsError(f"{self.path}: {name!r} is not a list", "is this another dataset's file?")
             else:
                 self.skip_value()
         missing = [name for name in sections if name not in seen and name not in optional]
         if missing:
             raise PicsError(
-                f"{self.path}: no {' and no '.join(map(repr, missing))} in it", "expected COCO's annotation format"
+                f"{self.path}: no {' and no '.join(map(repr, missing))} in it", "is this another dataset's file?"
             )
 
     def records(self, section: str, kind: type) -> Iterator[Batch]:
@@ -244,6 +256,12 @@ class _Reader:
     def not_json(self, expected: str) -> PicsError:
         got = self.buffer[self.at : self.at + 20].decode("utf-8", "replace")
         return PicsError(f"{self.path}: not JSON at byte {self.base + self.at:,}: got {got!r}, expected {expected}")
+
+
+def address(data: Any) -> int:
+    """Where a buffer lies in memory: a `msgspec.Raw` is a view of what was decoded, so this tells where it stands."""
+    found: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+    return found
 
 
 def _last_cut(buffer: bytes, low: int) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Found(NamedTuple):
     """What the published code looks up for a picture: its file and its annotations."""
 
     path: Path
-    annotations: list[dict[str, Any]]
+    annotations: Any
 
 
 class PlainLvis:
@@ -47,6 +48,9 @@ class PlainLvis:
             path = self.root / "val2017" / path.name
         return Found(path, self.annotations[item])
 
+    def build(self, found: Found, area_ratio: float, out: Path) -> bool:
+        return build_annotated(found, area_ratio, out)
+
 
 class PlainObjects365:
     """Reads a picture's label file. The published code walks the whole label tree before it: not done here."""
@@ -58,35 +62,54 @@ class PlainObjects365:
         annotations = json.loads((self.labels / str(item)).read_text())["annotations"]
         return Found((self.images / str(item)).with_suffix(".jpg"), annotations)
 
+    def build(self, found: Found, area_ratio: float, out: Path) -> bool:
+        return build_annotated(found, area_ratio, out)
 
-def build_plain(found: Found, area_ratio: float, out: Path) -> bool:
-    """Build the sample folder of one picture inside `out`; False where no pair is found."""
-    bgr: Any = cv2.imread(str(found.path))
-    image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+def build_annotated(found: Found, area_ratio: float, out: Path) -> bool:
+    """Build the sample folder of a picture with COCO's annotations inside `out`; False where no pair is found."""
+    image = read_rgb(found.path)
     height, width = image.shape[:2]
     large = [annotation for annotation in found.annotations if annotation["area"] > area_ratio * height * width]
-    if len(large) < 2:
+    corners = [(x, y, x + w, y + h) for x, y, w, h in (annotation["bbox"] for annotation in large)]
+    pair = closest_pair(corners)
+    if pair is None:
         return False
-    boxes = np.array([annotation["bbox"] for annotation in large], np.float32)
-    boxes[:, 2:] += boxes[:, :2]
-    overlaps = np.full((len(large), len(large)), -1, np.float32)
-    for i in range(len(large)):
-        for j in range(i + 1, len(large)):
+    masks = [full_mask(large[index]["segmentation"], height, width) for index in pair]
+    write_sample(found.path, image, masks, out)
+    return True
+
+
+def read_rgb(path: Path) -> Array:
+    bgr: Any = cv2.imread(str(path))
+    rgb: Array = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def closest_pair(corners: Sequence[Sequence[float]]) -> tuple[int, int] | None:
+    """The two boxes (x0, y0, x1, y1) of the highest IoU; None where none overlap."""
+    if len(corners) < 2:
+        return None
+    boxes = np.array(corners, np.float32)
+    overlaps = np.full((len(boxes), len(boxes)), -1, np.float32)
+    for i in range(len(boxes)):
+        for j in range(i + 1, len(boxes)):
             nested = almost_contained(boxes[i], boxes[j]) or almost_contained(boxes[j], boxes[i])
             overlaps[i, j] = overlaps[j, i] = 0 if nested else iou(boxes[i], boxes[j])
     first, second = np.unravel_index(overlaps.argmax(), overlaps.shape)
-    if overlaps[first, second] <= 0:
-        return False
-    folder = out / found.path.stem
+    return (int(first), int(second)) if overlaps[first, second] > 0 else None
+
+
+def write_sample(path: Path, image: Array, masks: Sequence[Array], out: Path) -> None:
+    """The folder of one sample: the picture file as it is, masks (uint8 0/1 [H, W]) and patches."""
+    folder = out / path.stem
     folder.mkdir(parents=True)
-    shutil.copyfile(found.path, folder / "image.jpg")
-    for k, index in enumerate((first, second)):
-        mask = full_mask(large[index]["segmentation"], height, width)
+    shutil.copyfile(path, folder / "image.jpg")
+    for k, mask in enumerate(masks):
         ratio = np.random.randint(11, 15) / 10
         patch = cut_patch(image, mask, ratio)
         cv2.imwrite(str(folder / f"object_{k}_mask.png"), mask * 255)
         cv2.imwrite(str(folder / f"object_{k}.png"), cv2.cvtColor(patch, cv2.COLOR_RGB2BGR))
-    return True
 
 
 def almost_contained(a: Array, b: Array, slack: float = 2) -> bool:

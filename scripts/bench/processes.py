@@ -29,6 +29,17 @@ cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak * 1024 / 1e6}))
 """
+BUILD_IMPORTS = """
+from pics_cli.core.data.blocks import build_block, choose_block
+from pics_cli.core.data.job import Input
+from pics_cli.core.data.readers import open_reader
+from pics_cli.core.recipe import find_recipe, load_dataset
+"""
+BUILD = """
+source = Input(load_dataset(find_recipe(sys.argv[2], "dataset")), "train", path)
+items = open_reader(source.recipe, "train", path).items(0, int(sys.argv[4]))
+build_block(source, Path(sys.argv[3]), 0, choose_block(source, items)[0])
+"""
 OPEN_INDEX = ("from pics_cli.core.data.readers.index import open_index", "open_index(path)")
 LOAD = "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations']: boxes[box['image_id']].append(box)"
 
@@ -87,13 +98,19 @@ def index(bench: Bench) -> Iterator[Row]:
     yield Row("  open again", f"{reopen:.4f} s wall", "< 0.1 s", reopen < 0.1)
 
 
-def in_fresh_process(imports: str, action: str, path: Path) -> dict[str, float]:
+def worker_memory(recipe: str, raw: Path, work: Path, count: int) -> float:
+    """Peak MB of a fresh process that chooses and builds the first pictures as a worker does."""
+    return in_fresh_process(BUILD_IMPORTS, BUILD, raw, recipe, work, count)["peak"]
+
+
+def in_fresh_process(imports: str, action: str, path: Path, *more: object) -> dict[str, float]:
     """CPU and wall seconds of an action, without its imports, and peak MB of its whole process.
 
     The peak is VmHWM: ru_maxrss would count the parent's memory from before the exec.
     """
     text = TIMED.replace("IMPORTS", imports).replace("ACTION", action)
-    done = subprocess.run([sys.executable, "-c", text, path], check=True, capture_output=True)
+    command = [sys.executable, "-c", text, str(path), *map(str, more)]
+    done = subprocess.run(command, check=True, capture_output=True)
     report: dict[str, float] = json.loads(done.stdout)
     return report
 

@@ -193,7 +193,7 @@ def test_label_files_build(objects365_raw: Path, tmp_path: Path, pics) -> None:
     done = pics("build-shards", "objects365", "--raw", broken, "--out", "out")
     assert done.returncode == 0, done.stderr
     made = manifest(tmp_path / "out")
-    assert made["bad"]["pictures"] == {"bad_label_file": 2}
+    assert made["bad"]["pictures"] == {"bad_annotation_file": 2}
     assert made["samples"] + sum(made["skipped"].values()) + 2 == made["pictures"] == 30
     assert pics("build-shards", "--check", "out").returncode == 0
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,9 +72,13 @@ def test_killed_at_random_moments(
     while killed < kills:
         out = tmp_path / f"out{rounds}"
         with subprocess.Popen(command(lvis_raw, out, workers), stderr=subprocess.DEVNULL) as run:
-            while not holds_lock(out, run.pid) and run.poll() is None:  # Python takes most of a second to start
-                time.sleep(0.005)
-            time.sleep(rng.uniform(0, 0.8 if workers == 1 else 1.6))
+            # Somewhere between the first shard begun and the last one finished, however fast the machine is.
+            shards = rng.randrange(len(whole) // 2)
+            while len(list(out.glob("*.stats.json"))) < shards and run.poll() is None:
+                time.sleep(0.002)
+            while not holds_lock(out, run.pid) and run.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))
             run.kill()
         if finished(out):
             rounds += 1
@@ -101,6 +106,11 @@ def test_workers_end_with_their_parent(lvis_raw: Path, tmp_path: Path) -> None:
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
+def heeding_interrupts() -> None:
+    """A script's background jobs ignore SIGINT, and so would whatever a test suite running there starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal(
@@ -108,18 +118,31 @@ def test_stopped_by_a_signal(
 ) -> None:
     out = tmp_path / "out"
     words = command(lvis_raw, out, workers)
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+    how: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": heeding_interrupts}
+    with subprocess.Popen(words, **how) as run:
         while not (out / "00000.stats.json").exists() and run.poll() is None:
             time.sleep(0.005)
         # A terminal's Ctrl-C reaches the workers as well, a batch system's SIGTERM the one process.
         (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
-        _, text = run.communicate(timeout=20)
+        _, text = run.communicate(timeout=60)
     assert run.returncode == code
     assert "stopped: what is finished is kept; the same command resumes" in text
     assert "Traceback" not in text
     assert not list(out.glob("*.tmp"))
     assert not (out / ".lock").exists()
     build(lvis_raw, out, workers)
+    assert contents(out) == whole
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ignored_interrupts_stay_ignored(lvis_raw: Path, tmp_path: Path, whole: dict[str, bytes], workers: int) -> None:
+    out = tmp_path / "out"
+    ignoring: Any = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    with subprocess.Popen(command(lvis_raw, out, workers), stderr=subprocess.DEVNULL, **ignoring) as run:
+        while run.poll() is None:
+            os.kill(run.pid, signal.SIGINT)
+            time.sleep(0.02)
+    assert run.returncode == 0
     assert contents(out) == whole
 
 

@@ -379,6 +379,7 @@ class Expected:
         else:
             rgb = picture.rgb
             self._check_encoded_anew(members["bg.jpg"], rgb)
+            rgb = read_rgb(members["bg.jpg"])  # patches are cut from what is stored
         meta = json.loads(members["json"])
         pairs = meta.pop("pairs")
         paddings = [entry["patch"]["padding"] for entry in meta["objects"]]

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from pics_cli.core.data.assemble import build_sample
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.pairs import Group, choose
 from pics_cli.core.data.readers import Reader, open_reader
-from pics_cli.core.data.samples import build_sample, escape_key
+from pics_cli.core.data.samples import escape_key
 from pics_cli.core.data.scene import Item, Skip
 from pics_cli.core.data.shards import ShardWriter, shard_path, stats_path
 from pics_cli.core.executors import tick
@@ -90,7 +91,7 @@ def choose_block(source: Input, items: Sequence[Item]) -> tuple[list[Candidate],
     for item in items:
         try:
             scene = reader.scene(item)
-            chosen = choose(scene, source.recipe.pairs)
+            chosen = choose(scene, source.recipe.pairs, source.recipe.compat)
         except BadSample as error:
             outcome.fail(item, error)
             continue
@@ -115,7 +116,7 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
         for item, group, _ in candidates:
             try:
                 scene = reader.scene(item)
-                members = build_sample(scene, group, recipe.seed, recipe.name, source.split)
+                members = build_sample(scene, group, recipe, source.split)
             except BadSample as error:
                 outcome.fail(item, error)
                 tick(kept=False)
@@ -147,7 +148,11 @@ def _reader(source: Input) -> Reader:
     """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
     global _opened  # noqa: PLW0603  (a cache of one)
     key = digest({**identity(source.recipe), "split": source.split, "raw": str(source.raw)})
-    if _opened is None or _opened[0] != key or _opened[1] != _opened[2].place.stat().st_mtime_ns:
+    if _opened is None or _opened[0] != key or _opened[1] != _changed(_opened[2]):
         reader = open_reader(source.recipe, source.split, source.raw)
-        _opened = key, reader.place.stat().st_mtime_ns, reader
+        _opened = key, _changed(reader), reader
     return _opened[2]
+
+
+def _changed(reader: Reader) -> int:
+    return reader.place.stat().st_mtime_ns if reader.place else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -76,12 +76,12 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
     Raises:
         PicsError: the folder belongs to another build or writer, too many bad pictures, disk full.
     """
-    check_classes(job.source, reader)
+    check_recipe(job.source, reader)
     make_folder(job.folder)
     with only_writer(job.folder):
         remove_temporaries(job.folder)
         wanted = build_identity(job.source, reader)
-        earlier = claim_folder(job, wanted)
+        earlier = claim_folder(job.folder, wanted, job.overwrite)
         progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
         if earlier and earlier["complete"] and earlier["pictures"] >= progress.pictures:
             if is_whole(job.folder, earlier):
@@ -109,7 +109,7 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
 
 def dry_run(job: Job, reader: Reader, engine: Engine, progress: Progress) -> tuple[list[Candidate], Outcome]:
     """Make the choice alone, writing nothing: the candidates, and why the other pictures are skipped."""
-    check_classes(job.source, reader)
+    check_recipe(job.source, reader)
     progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
     candidates = []
     with engine.start(progress.tally) as executor:
@@ -122,8 +122,13 @@ def dry_run(job: Job, reader: Reader, engine: Engine, progress: Progress) -> tup
     return candidates, progress.outcome
 
 
-def check_classes(source: Input, reader: Reader) -> None:
-    """Refuse a class filter that names what the data lacks."""
+def check_recipe(source: Input, reader: Reader) -> None:
+    """Refuse what the data cannot give: classes that they lack, compat beyond two objects."""
+    if source.recipe.compat and source.recipe.pairs.objects != 2:
+        raise PicsError(
+            f"pairs.objects is {source.recipe.pairs.objects}: compat reproduces the research code, which takes two",
+            "build without --compat, or with two objects",
+        )
     classes = source.recipe.pairs.classes
     named = [*classes.include, *classes.exclude]
     if named and not reader.categories:
@@ -212,13 +217,18 @@ def _choices(
 
 
 def _stop_at_max_bad(job: Job, reader: Reader, progress: Progress) -> None:
-    bad = len(progress.outcome.bad) + sum(reader.bad["counts"].values())
-    allowed = job.max_bad
-    if allowed is None:
-        allowed = max(BAD_FLOOR, int(BAD_SHARE * progress.pictures))
+    stop_at_max_bad(job.max_bad, progress.pictures, progress.outcome.bad, reader.bad)
+
+
+def stop_at_max_bad(
+    max_bad: int | None, total: int, pictures: Sequence[Mapping[str, Any]], records: Mapping[str, Any]
+) -> None:
+    """Raise PicsError where more is bad than allowed: `max_bad`, or 1 % of the total and at least 100."""
+    bad = len(pictures) + sum(records["counts"].values())
+    allowed = max(BAD_FLOOR, int(BAD_SHARE * total)) if max_bad is None else max_bad
     if bad > allowed:
-        lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in progress.outcome.bad]
-        lines += [f"  {line}" for line in reader.bad["lines"]]
+        lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in pictures]
+        lines += [f"  {line}" for line in records["lines"]]
         shown = "\n".join(lines[:5]) + (f"\n  and {len(lines) - 5} more" if len(lines) > 5 else "")
         raise PicsError(
             f"{bad} bad pictures or records, more than --max-bad {allowed}; the first:\n{shown}",

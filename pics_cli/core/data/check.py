@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.data.patches import PATCH_SIZE
-from pics_cli.core.data.samples import SCHEMA, decode_sample
+from pics_cli.core.data.samples import decode_sample
 from pics_cli.core.data.shards import read_shard
 from pics_cli.core.executors import tick
 from pics_cli.core.manifest import MANIFEST, read_manifest
@@ -77,8 +77,6 @@ def check_shard(path: Path, expected: dict[str, Any] | None) -> ShardReport:
                     fault(
                         key, "reference_size", f"obj{k}.png is {reference.shape[1]}x{reference.shape[0]}, not 224x224"
                     )
-            if sample.meta is not None and (problem := _meta_problem(sample.meta, len(sample.masks))):
-                fault(key, "bad_json", problem)
     except BadSample as error:
         fault("", error.reason, error.detail)
     except PicsError as error:
@@ -130,16 +128,6 @@ def list_shards(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
     if not shards and not expected:
         raise PicsError(f"{folder}: no .tar shard in it", "name a folder of shards")
     return shards, expected
-
-
-def _meta_problem(meta: dict[str, Any], count: int) -> str | None:
-    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
-        return f"schema is {meta.get('schema') if isinstance(meta, dict) else None}, expected {SCHEMA}"
-    objects = meta.get("objects")
-    if not isinstance(objects, list) or len(objects) != count:
-        described = len(objects) if isinstance(objects, list) else "no list of"
-        return f"describes {described} objects, the sample holds {count}"
-    return None
 
 
 def _sha256(path: Path) -> str:

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pics_cli.core.data.assemble import build_sample
 from pics_cli.core.data.blocks import Candidate
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.pairs import is_candidate
-from pics_cli.core.data.pictures import RGB, decode_picture, encode_png, read_first
+from pics_cli.core.data.pictures import RGB, decode_picture, encode_png
 from pics_cli.core.data.readers import Reader
-from pics_cli.core.data.samples import Sample, build_sample, decode_sample
+from pics_cli.core.data.samples import Sample, decode_sample
 from pics_cli.core.data.scene import Item, Scene, Skip
 from pics_cli.core.data.shards import read_shard
 from pics_cli.core.files import AtomicFile, make_folder
@@ -66,7 +67,7 @@ def sample_tile(sample: Sample) -> Tile:
 def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
     """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
     try:
-        rgb, scale = _shrink(decode_picture(read_first(scene.files)).rgb)
+        rgb, scale = _shrink(decode_picture(scene.read()).rgb)
     except BadSample:
         rgb, scale = _shrink(np.full((scene.height, scene.width, 3), 225, np.uint8))
     for instance in scene.instances:
@@ -114,7 +115,7 @@ def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Cand
     for item, group, _ in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
         try:
             scene = reader.scene(item)
-            members = build_sample(scene, group, recipe.seed, recipe.name, source.split)
+            members = build_sample(scene, group, recipe, source.split)
         except BadSample:
             continue  # the build itself will count it
         if not isinstance(members, Skip):

@@ -10,11 +10,11 @@ from pics_cli.core.recipe import DatasetRecipe
 
 @dataclass(frozen=True)
 class Input:
-    """Which pictures: a recipe, a split of it and the raw folder."""
+    """Which pictures: a recipe, a split of it and the raw folder (None where the format needs none)."""
 
     recipe: DatasetRecipe
     split: str
-    raw: Path
+    raw: Path | None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,32 @@ class BoxMask:
         mask[y0:y1, x0:x1] = self.pixels
         return mask
 
+    def window(self, box: Box) -> Mask:
+        """The part of the mask inside a box of the picture: bool, of the box's size."""
+        if box == self.box:
+            return self.pixels
+        x0, y0, x1, y1 = self.box
+        left, top, right, bottom = box
+        found = np.zeros((bottom - top, right - left), np.bool_)
+        a, b, c, d = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
+        if c > a and d > b:
+            found[b - top : d - top, a - left : c - left] = self.pixels[b - y0 : d - y0, a - x0 : c - x0]
+        return found
+
+    def rle(self) -> dict[str, Any]:
+        """COCO's compressed run lengths of the whole mask: `{"size": [height, width], "counts": text}`."""
+        x0, y0, x1, y1 = self.box
+        columns = np.zeros((min(x1 + 1, self.width) - x0, self.height), np.bool_)
+        columns[: x1 - x0, y0:y1] = self.pixels.T
+        flat = columns.ravel()
+        # Runs of the columns that hold the mask, and the empty ones on either side put to the first and last run.
+        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1 + x0 * self.height
+        ends = [*([x0 * self.height] if flat[:1].any() else []), *edges.tolist(), self.height * self.width]
+        counts = np.diff(ends, prepend=0).tolist() if self.area else [self.height * self.width]
+        size = [self.height, self.width]
+        packed = coco_mask.frPyObjects({"size": size, "counts": counts}, self.height, self.width)
+        return {"size": size, "counts": packed["counts"].decode()}
+
     def png(self) -> bytes:
         """The whole mask as a 1-bit PNG."""
         x0, y0, x1, y1 = self.box
@@ -87,23 +113,25 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> BoxMas
     Raises:
         BadSample: `bad_mask` where nothing usable is in it or its size differs from the picture's.
     """
-    if isinstance(segmentation, list):
-        rle = _polygons(segmentation, height, width)
-    elif isinstance(segmentation, dict):
-        rle = _run_lengths(segmentation, height, width)
-    else:
-        raise BadSample("bad_mask", f"segmentation is {type(segmentation).__name__}, expected polygons or run lengths")
     try:
-        return box_mask(coco_mask.decode(rle))
+        return box_mask(coco_mask.decode(_packed(segmentation, height, width)))
     except ValueError as error:
         raise BadSample("bad_mask", str(error)) from None
 
 
-def mask_area(mask: Callable[[], BoxMask]) -> float:
-    """Pixels of a mask; 0, so that it is never chosen, where it cannot be decoded."""
+def segmentation_area(segmentation: object, height: int, width: int) -> float:
+    """Pixels of a COCO segmentation, without drawing it; 0, so that it is never chosen, where that cannot be.
+
+    Compressed run lengths are summed unchecked: those that do not fit their picture are found out when chosen.
+    """
     try:
-        return mask().area
-    except BadSample:
+        counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
+        if isinstance(counts, str) and counts and not (ord(counts[-1]) - 48) & 32:  # else it would be read past its end
+            packed = {"size": [height, width], "counts": counts.encode()}
+        else:
+            packed = _packed(segmentation, height, width)
+        return float(coco_mask.area(packed))
+    except (BadSample, ValueError):
         return 0.0
 
 
@@ -125,6 +153,15 @@ def decode_mask_png(data: bytes) -> Mask:
     if mask is None:
         raise BadSample("bad_mask", "not a picture")
     return mask > 127
+
+
+def _packed(segmentation: object, height: int, width: int) -> dict[str, Any]:
+    """pycocotools' own form of a segmentation, checked."""
+    if isinstance(segmentation, list):
+        return _polygons(segmentation, height, width)
+    if isinstance(segmentation, dict):
+        return _run_lengths(segmentation, height, width)
+    raise BadSample("bad_mask", f"segmentation is {type(segmentation).__name__}, expected polygons or run lengths")
 
 
 def _polygons(segmentation: list[Any], height: int, width: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 from pics_cli import __version__
 from pics_cli.core.data.blocks import Outcome
 from pics_cli.core.data.job import Input, Job
+from pics_cli.core.data.layouts import SCHEMA
 from pics_cli.core.data.readers import Reader
-from pics_cli.core.data.samples import SCHEMA
 from pics_cli.core.data.shards import own_files, read_stats, shard_path
 from pics_cli.core.manifest import MANIFEST, differences, read_manifest
 from pics_cli.core.recipe import digest, identity
@@ -26,36 +26,41 @@ def build_identity(source: Input, reader: Reader) -> dict[str, Any]:
     """What a resumed run must share with the first."""
     recipe = identity(source.recipe)
     recipe["source"]["splits"] = {source.split: recipe["source"]["splits"][source.split]}
-    libraries = {name: version(name) for name in LIBRARIES}
     return {
         "schema": SCHEMA,
         "split": source.split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
         "input": dict(reader.source),
-        "versions": {"pics": __version__, **libraries, "zlib": zlib.ZLIB_RUNTIME_VERSION, "cpu": platform.machine()},
+        "versions": versions(),
     }
 
 
-def claim_folder(job: Job, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def versions() -> dict[str, str]:
+    """Of everything that the bytes of a shard may depend on."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"pics": __version__, **libraries, "zlib": zlib.ZLIB_RUNTIME_VERSION, "cpu": platform.machine()}
+
+
+def claim_folder(folder: Path, wanted: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The manifest of an earlier run of this very build in the folder; refuse anything else found there."""
-    manifest = read_manifest(job.folder)
-    if job.overwrite:
-        _remove_build(job.folder, manifest)
+    manifest = read_manifest(folder)
+    if overwrite:
+        _remove_build(folder, manifest)
         manifest = None
     if manifest is None:
-        if tars := sorted(job.folder.glob("*.tar")):
+        if tars := sorted(folder.glob("*.tar")):
             raise PicsError(
-                f"{job.folder}: holds {len(tars)} tar files ({tars[0].name}, …) that this tool did not write here",
+                f"{folder}: holds {len(tars)} tar files ({tars[0].name}, …) that this tool did not write here",
                 "choose another --out, or move them away",
             )
-        for path in own_files(job.folder):
+        for path in own_files(folder):
             path.unlink()  # stats of blocks without a tar, of a build that nobody can name any more
         return None
     if found := differences({key: manifest.get(key) for key in wanted}, wanted):
         shown = "\n".join(f"  {line}" for line in found[:8])
         raise PicsError(
-            f"{job.folder}: was built otherwise:\n{shown}",
+            f"{folder}: was built otherwise:\n{shown}",
             "choose another --out, or replace what is there with --overwrite",
         )
     return manifest

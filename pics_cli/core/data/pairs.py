@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from pics_cli.core.data.published import published_largest, published_max_iou
 from pics_cli.core.data.scene import Instance, Scene, Skip
 from pics_cli.core.geometry import box_iou, nested
 from pics_cli.core.recipe import Classes, Pairs
@@ -27,24 +28,27 @@ SKIP_REASONS = {
 }
 
 
-def choose(scene: Scene, rule: Pairs) -> Group | Skip:
+def choose(scene: Scene, rule: Pairs, compat: bool = False) -> Group | Skip:
     """The group of K instances of a scene that the rule picks, or why there is none.
 
     `max_iou` starts from the pair of boxes with the highest IoU (the first of equals in annotation order) and adds, one
     by one, the object with the highest IoU with any member; every IoU must be above 0. `largest` starts from the two
     largest objects (the first of equals) and adds the next largest. With `contained: drop` no two members may lie one
-    inside the other. K = 1 takes the largest object by either rule.
+    inside the other. K = 1 takes the largest object by either rule. In compat the choice is the research code's.
     """
     if not scene.instances:
         return Skip("no_annotations")
-    found = [i for i, instance in enumerate(scene.instances) if is_candidate(instance, scene, rule)]
+    candidate = _is_large if compat else is_candidate
+    found = [i for i, instance in enumerate(scene.instances) if candidate(instance, scene, rule)]
     if len(found) < rule.objects:
         return Skip("too_few_objects")
     found = [i for i in found if scene.instances[i].mask is not None]
     if len(found) < rule.objects:
         return Skip("no_masks")
     instances = [scene.instances[i] for i in found]
-    if rule.objects == 1 or rule.rule == "largest":
+    if compat:
+        chosen = _published(instances, rule)
+    elif rule.objects == 1 or rule.rule == "largest":
         chosen = _largest(instances, rule)
     else:
         chosen = _max_iou(instances, rule)
@@ -54,17 +58,24 @@ def choose(scene: Scene, rule: Pairs) -> Group | Skip:
 def is_candidate(instance: Instance, scene: Scene, rule: Pairs) -> bool:
     """Whether an instance may be chosen, before overlap is looked at."""
     x0, y0, x1, y1 = instance.box
-    return (
-        instance.area > rule.min_area_ratio * (scene.width * scene.height)
-        and not instance.ignored
-        and x1 > x0
-        and y1 > y0
-        and _wanted(instance.category, rule.classes)
-    )
+    return _is_large(instance, scene, rule) and not instance.ignored and x1 > x0 and y1 > y0
+
+
+def _is_large(instance: Instance, scene: Scene, rule: Pairs) -> bool:
+    """What the research code asks of a candidate."""
+    large = instance.area > rule.min_area_ratio * (scene.width * scene.height)
+    return large and _wanted(instance.category, rule.classes)
 
 
 def _wanted(category: str | None, classes: Classes) -> bool:
     return (not classes.include or category in classes.include) and category not in classes.exclude
+
+
+def _published(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
+    if rule.rule == "largest":
+        return published_largest(np.array([instance.area for instance in instances]))
+    pair = published_max_iou(np.array([instance.box for instance in instances], np.float32))
+    return Skip("no_overlap") if pair is None else pair
 
 
 def _max_iou(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:

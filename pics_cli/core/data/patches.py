@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +14,6 @@ from pics_cli.core.geometry import Box
 from pics_cli.core.rng import generator
 
 PATCH_SIZE = 224
-PADDING_RATIOS = (1.1, 1.2, 1.3, 1.4)
 WHITE = (255, 255, 255)
 
 
@@ -23,7 +23,7 @@ class Patch:
 
     Attributes:
         rgb: uint8 [224, 224, 3], white outside the mask.
-        crop: the box of the mask in the picture, half-open.
+        crop: which box of the picture it shows, half-open: that of the mask, unless asked otherwise.
         padding: by which ratio the crop was widened with white before it was made square.
     """
 
@@ -32,30 +32,34 @@ class Patch:
     padding: float
 
 
-def padding_ratios(seed: int, key: str, count: int) -> list[float]:
+def padding_ratios(choices: Sequence[float], seed: int, key: str, count: int) -> list[float]:
     """The padding ratio of each object of a sample: a function of the seed and the sample's key."""
-    draws = generator(seed, "padding", key).integers(len(PADDING_RATIOS), size=count)
-    return [PADDING_RATIOS[i] for i in draws]
+    draws = generator(seed, "padding", key).integers(len(choices), size=count)
+    return [choices[i] for i in draws]
 
 
-def cut_patch(rgb: RGB, mask: BoxMask, padding: float) -> Patch:
+def cut_patch(rgb: RGB, mask: BoxMask, padding: float, crop: Box | None = None) -> Patch:
     """Cut an object out of a picture.
 
-    The box of the mask is cropped, whitened outside the mask, padded with white to `int(side * padding)` on both sides
-    (the smaller half first), padded to a square likewise and resized bilinearly, as the published shards were.
+    The box of the mask (or another crop) is cropped, whitened outside the mask, padded with white to
+    `int(side * padding)` on both sides (the smaller half first), padded to a square likewise and resized bilinearly,
+    as the published shards were.
 
     Args:
         rgb: uint8 [H, W, 3].
         mask: non-empty, of the same picture.
         padding: at least 1.
+        crop: inside the picture; None: the box of the mask.
     """
-    x0, y0, x1, y1 = mask.box
+    crop = crop or mask.box
+    x0, y0, x1, y1 = crop
     height, width = int((y1 - y0) * padding), int((x1 - x0) * padding)
     side = max(height, width)
     top = (height - (y1 - y0)) // 2 + (side - height) // 2
     left = (width - (x1 - x0)) // 2 + (side - width) // 2
     square = np.full((side, side, 3), 255, np.uint8)
     inside = square[top : top + y1 - y0, left : left + x1 - x0]
-    cv2.copyTo(rgb[y0:y1, x0:x1], mask.pixels.view(np.uint8), inside)
+    if inside.size:  # the published crop of a mask one pixel wide is empty, and its patch white
+        cv2.copyTo(rgb[y0:y1, x0:x1], mask.window(crop).view(np.uint8), inside)
     resized = cv2.resize(square, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_LINEAR)
-    return Patch(resized.astype(np.uint8, copy=False), mask.box, padding)
+    return Patch(resized.astype(np.uint8, copy=False), crop, padding)

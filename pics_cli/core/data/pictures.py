@@ -100,6 +100,23 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise BadSample("unreadable_image", f"{path}: {error}") from None
 
 
+def first_size(files: tuple[Path, ...]) -> tuple[int, int]:
+    """Upright (width, height) of the first picture that exists.
+
+    Raises:
+        BadSample: `missing_image` or `unreadable_image`.
+    """
+    if not files:
+        raise BadSample("missing_image", "no picture pattern of the recipe fits this annotation's name")
+    for path in files[:-1]:
+        try:
+            if path.exists():
+                return picture_size(path)
+        except PermissionError:
+            raise BadSample("unreadable_image", f"{path}: permission denied") from None
+    return picture_size(files[-1])
+
+
 def encode_jpeg(rgb: RGB) -> bytes:
     """JPEG of quality 95 from uint8 [H, W, 3]."""
     data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=BACKGROUND_QUALITY)
@@ -107,8 +124,24 @@ def encode_jpeg(rgb: RGB) -> bytes:
 
 
 def encode_png(rgb: RGB) -> bytes:
-    """PNG from uint8 RGB [H, W, 3]."""
-    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    """PNG from uint8 RGB [H, W, 3] or RGBA [H, W, 4]."""
+    order = cv2.COLOR_RGB2BGR if rgb.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
+
+
+def decode_alpha(data: bytes) -> npt.NDArray[np.uint8]:
+    """uint8 RGBA [H, W, 4] of a PNG with alpha.
+
+    Raises:
+        BadSample: `unreadable_image`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.mode != "RGBA":
+            raise BadSample("unreadable_image", f"stored as {image.mode}, expected RGBA")
+        return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSample("unreadable_image", str(error)) from None
 
 
 def _orientation(image: Image.Image) -> int:

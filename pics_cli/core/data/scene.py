@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from pics_cli.core.data.masks import BoxMask
+from pics_cli.core.data.pictures import read_first
 
 Item = int | str
-"""How a reader names one picture of its split: its id, or the path of its label file."""
+"""How a reader names one picture of its split: its id or number, or the path of its annotation file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +27,49 @@ class Instance:
         category: its name; None where the data does not know it.
         ignored: a crowd or ignored region: never an object.
         mask: decodes the mask; raises BadSample. None where the annotation holds no mask.
-        mask_source: `polygon`, `rle`, `parse` or `sam`.
+        mask_source: `polygon`, `rle`, `parse`, `sam` or `drawn`.
     """
 
     box: tuple[float, float, float, float]
     area: float
     category: str | None
     category_id: int | None
-    annotation_id: int | None
+    annotation_id: int | str | None
     ignored: bool
     mask: Callable[[], BoxMask] | None
     mask_source: str | None
+
+
+class Truth(NamedTuple):
+    """How two objects really stand to each other.
+
+    Attributes:
+        relation: apart, touching, occluding, supporting or containing.
+        subject: the instance that occludes, supports or contains.
+    """
+
+    relation: str
+    subject: int
+
+
+class Drawn(NamedTuple):
+    """A picture that is drawn and not read, with what only its maker knows.
+
+    Attributes:
+        picture: JPEG bytes.
+        clean: JPEG bytes of the same scene without its instances.
+        full: of each instance, its mask with the parts that others hide.
+        alternates: of each instance, uint8 RGBA [224, 224, 4], seen differently.
+        order: instances from front to back.
+        pairs: (i, j), i < j, of instances.
+    """
+
+    picture: bytes
+    clean: bytes
+    full: tuple[BoxMask, ...]
+    alternates: tuple[npt.NDArray[np.uint8], ...]
+    order: tuple[int, ...]
+    pairs: dict[tuple[int, int], Truth]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +81,7 @@ class Scene:
         image_id: the dataset's own id of the picture.
         files: where the picture may lie; the first that exists is read.
         width, height: of the frame that boxes and masks refer to.
+        draw: draws the picture, where there is no file.
     """
 
     key: str
@@ -53,6 +90,11 @@ class Scene:
     width: int
     height: int
     instances: tuple[Instance, ...] = field(default=())
+    draw: Callable[[], Drawn] | None = None
+
+    def read(self) -> bytes:
+        """The picture's bytes. Raises BadSample."""
+        return self.draw().picture if self.draw else read_first(self.files)
 
 
 class Skip(NamedTuple):

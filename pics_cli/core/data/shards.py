@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.data.samples import Members
+from pics_cli.core.data.layouts import Members
 from pics_cli.core.files import AtomicFile
 from pics_cli.errors import BadSample, PicsError
 

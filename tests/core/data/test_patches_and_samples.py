@@ -31,9 +31,11 @@ from making import (
     write_coco,
 )
 from pics_cli.core.data.masks import box_mask
-from pics_cli.core.data.patches import PADDING_RATIOS, cut_patch, padding_ratios
+from pics_cli.core.data.patches import cut_patch, padding_ratios
 from pics_cli.core.data.samples import decode_sample, escape_key, unescape_key
 from pics_cli.core.data.shards import read_shard
+
+RATIOS = (1.1, 1.2, 1.3, 1.4)
 
 # --- patches ----------------------------------------------------------------------------------------------------------
 
@@ -43,7 +45,7 @@ from pics_cli.core.data.shards import read_shard
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.01, 0.1, 0.6, 1.0]),
-    st.sampled_from([1.0, *PADDING_RATIOS]),
+    st.sampled_from([1.0, *RATIOS]),
 )
 def test_patch_equals_the_oracle(shape: tuple[int, int], seed: int, share: float, padding: float) -> None:
     rng = np.random.default_rng(seed)
@@ -130,12 +132,12 @@ def test_patch_does_not_change_the_picture() -> None:
 
 def test_padding_is_a_function_of_seed_and_key() -> None:
     keys = [f"{i:012d}" for i in range(300)]
-    first = {key: padding_ratios(0, key, 2) for key in keys}
+    first = {key: padding_ratios(RATIOS, 0, key, 2) for key in keys}
     # In any order, any number of times, whatever else is drawn; more objects do not change the first ones.
     np.random.default_rng(0).random(10)
-    assert {key: padding_ratios(0, key, 2) for key in reversed(keys)} == first
-    assert all(padding_ratios(0, key, 4)[:2] == ratios for key, ratios in first.items())
-    assert {key: padding_ratios(1, key, 2) for key in keys} != first
+    assert {key: padding_ratios(RATIOS, 0, key, 2) for key in reversed(keys)} == first
+    assert all(padding_ratios(RATIOS, 0, key, 4)[:2] == ratios for key, ratios in first.items())
+    assert {key: padding_ratios(RATIOS, 1, key, 2) for key in keys} != first
     counts = Counter(ratio for ratios in first.values() for ratio in ratios)
     assert set(counts) == {1.1, 1.2, 1.3, 1.4}
     assert min(counts.values()) > 100
@@ -144,7 +146,7 @@ def test_padding_is_a_function_of_seed_and_key() -> None:
 
 def test_padding_is_the_same_in_every_process_and_version() -> None:
     # Drawn once and written down: a change here changes the bytes of every shard.
-    assert [padding_ratios(0, key, 3) for key in ("000000000001", "patch0/é")] == [
+    assert [padding_ratios(RATIOS, 0, key, 3) for key in ("000000000001", "patch0/é")] == [
         [1.4, 1.1, 1.1],
         [1.2, 1.4, 1.2],
     ]
@@ -560,8 +562,8 @@ def test_white_object_in_a_whole_sample(tmp_path: Path) -> None:
     patch = oracle.read_rgb(members["obj0.png"])
     padding = json.loads(members["json"])["objects"][0]["patch"]["padding"]
     # Of the crop's 50 x 40 pixels all are 252, none was taken for background.
-    share = (patch == 252).all(axis=2).mean()
-    assert abs(share - 50 * 40 / int(50 * padding) ** 2) < 0.02
+    share = (np.abs(patch.astype(int) - 252) < 3).all(axis=2).mean()  # JPEG, of quality 95
+    assert abs(share - 50 * 40 / int(50 * padding) ** 2) < 0.05
     pictures = oracle.coco_pictures(data, lambda _: tmp_path / "pictures/a.png")
     pictures[0].rgb = rgb
     oracle.Expected("Mine", "train").compare(pictures, out)
@@ -659,7 +661,7 @@ def test_label_files_that_cannot_be_used(tmp_path: Path) -> None:
     manifest, out = build_folder("objects365", tmp_path, tmp_path / "out")
     assert list(oracle.read_tars(out)) == ["patch0%2Fgood", "patch0%2Fturned"]
     expected = {
-        "bad_label_file": ["patch1/cut", "patch1/empty", "patch1/list", "patch1/null"],
+        "bad_annotation_file": ["patch1/cut", "patch1/empty", "patch1/list", "patch1/null"],
         "missing_image": ["patch2/missing", "top"],
         "unreadable_image": ["patch2/none", "patch2/text"],
         "bad_mask": ["patch2/wrong"],

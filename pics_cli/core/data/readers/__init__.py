@@ -6,25 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pics_cli.core.data.readers.cityscapes import CityscapesReader
 from pics_cli.core.data.readers.coco import CocoReader
-from pics_cli.core.data.readers.labels import LabelReader
-from pics_cli.core.data.readers.paths import find_base
+from pics_cli.core.data.readers.parse_map import ParseMapReader
+from pics_cli.core.data.readers.paths import find_place
+from pics_cli.core.data.readers.sam_labels import LabelReader
+from pics_cli.core.data.readers.scalabel import ScalabelReader
+from pics_cli.core.data.readers.vistas import VistasReader
 from pics_cli.core.data.scene import Item, Scene
 from pics_cli.core.recipe import DatasetRecipe
+from pics_cli.core.sources import (
+    CityscapesSource,
+    CocoSource,
+    ParseMapSource,
+    ScalabelSource,
+    SynthSource,
+    VistasSource,
+)
+from pics_cli.errors import PicsError
 
 
 class Reader(Protocol):
     """One split of a raw dataset. Opening one is cheap, so that every worker opens its own.
 
     Attributes:
-        place: the file or folder that the annotations are read from.
+        place: the file or folder that the annotations are read from; None where scenes are drawn.
         source: what tells this input from another, for the manifest.
         bad: records left out while indexing: `counts` by reason, and `lines` on them.
         categories: every category name, in the data's order; empty where the data names none.
     """
 
     @property
-    def place(self) -> Path: ...
+    def place(self) -> Path | None: ...
 
     @property
     def source(self) -> Mapping[str, Any]: ...
@@ -46,14 +59,30 @@ class Reader(Protocol):
         ...
 
 
-def open_reader(recipe: DatasetRecipe, split: str, raw: Path, on_index: Callable[[Path], None] | None = None) -> Reader:
+def open_reader(
+    recipe: DatasetRecipe, split: str, raw: Path | None, on_index: Callable[[Path], None] | None = None
+) -> Reader:
     """Open the reader that a recipe asks for.
 
     Raises:
         PicsError: the folder or its annotations are missing, unreadable or of another dataset.
     """
-    base, place = find_base(recipe.source, split, raw, recipe.name)
-    patterns = recipe.source.splits[split].images
-    if place.is_dir():
-        return LabelReader(base, place, patterns, split)
-    return CocoReader(base, place, patterns, split, on_index)
+    source, compat = recipe.source, recipe.compat
+    if isinstance(source, SynthSource):
+        from pics_cli.core.data.readers.synth import SynthReader  # its textures are of no use to the others
+
+        return SynthReader(recipe, split)
+    if raw is None:
+        raise PicsError(f"{recipe.name}: no raw folder named", "name the dataset's folder with --raw DIR")
+    place = find_place(source, split, raw, recipe.name)
+    match source:
+        case ParseMapSource():
+            return ParseMapReader(place, source, compat)
+        case CityscapesSource():
+            return CityscapesReader(place, source, compat)
+        case VistasSource():
+            return VistasReader(place, source, compat)
+        case ScalabelSource():
+            return ScalabelReader(place, compat, on_index)
+        case CocoSource():
+            return LabelReader(place, compat) if place.path.is_dir() else CocoReader(place, on_index)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from pics_cli.core.data.masks import BoxMask, decode_segmentation, mask_area
+from pics_cli.core.data.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.core.data.readers.index import CocoIndex, open_index
 from pics_cli.core.data.readers.index_builder import NONE, POLYGON
-from pics_cli.core.data.readers.paths import ImagePaths
+from pics_cli.core.data.readers.paths import ImagePaths, Place
 from pics_cli.core.data.scene import Instance, Item, Scene
 from pics_cli.errors import PicsError
 
@@ -17,18 +17,17 @@ from pics_cli.errors import PicsError
 class CocoReader:
     """Pictures in the order of their ids; see `Reader` for the attributes."""
 
-    def __init__(
-        self, base: Path, place: Path, patterns: Sequence[str], split: str, on_index: Callable[[Path], None] | None
-    ) -> None:
-        self.place = place
-        self._index = open_index(place, on_index)
+    def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
+        self.place = place.path
+        self._index = open_index(place.path, on_index)
         if not self._index.has_masks():
             raise PicsError(
-                f"{place}: {len(self._index.columns['id']):,} boxes and no masks (no segmentation in any annotation)",
+                f"{place.path}: {len(self._index.columns['id']):,} boxes and no masks "
+                "(no segmentation in any annotation)",
                 "run `pics annotate` to make masks from the boxes, then build again",
             )
-        self._paths = ImagePaths(base, patterns, split)
-        self.source = {"format": "coco", "file": place.name, **self._index.source}
+        self._paths = ImagePaths(place)
+        self.source = {"format": "coco", "file": place.path.name, **self._index.source}
         self.bad = self._index.bad
         self.categories = list(self._index.categories.values())
 
@@ -50,7 +49,8 @@ class CocoReader:
             mask = None if kind == NONE else partial(_decode, index, rows.start + i, height, width)
             area = given
             if area < 0:  # COCO always gives it, users' own files not always
-                area = w * h if mask is None or flags else mask_area(mask)
+                drawn = mask is not None and not flags
+                area = _area(index, rows.start + i, height, width) if drawn else w * h
             instances.append(
                 Instance(
                     box=(x, y, x + w, y + h),
@@ -70,6 +70,10 @@ class CocoReader:
 
 
 _READ = ("id", "category_id", "x", "y", "w", "h", "area", "flags", "kind")
+
+
+def _area(index: CocoIndex, annotation: int, height: int, width: int) -> float:
+    return segmentation_area(index.segmentation(annotation), height, width)
 
 
 def _decode(index: CocoIndex, annotation: int, height: int, width: int) -> BoxMask:

@@ -6,10 +6,8 @@ segmentation stays in the json and is found again by its byte offset.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.data.readers.cache import META, open_cached
 from pics_cli.core.data.readers.index_builder import COLUMNS, NONE, build_index
-from pics_cli.core.files import cache_folder, fingerprint
 from pics_cli.core.records import BLOCK_BYTES
-from pics_cli.errors import PicsError
 
-VERSION = 2
+VERSION = "coco 3"
 Array = npt.NDArray[Any]
 
 
@@ -40,7 +37,7 @@ class CocoIndex:
     """
 
     def __init__(self, json_path: Path, folder: Path) -> None:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / META).read_text())
         self.json_path = json_path
         self.categories: dict[int, str] = {int(key): name for key, name in meta["categories"].items()}
         self.source: dict[str, Any] = meta["source"]
@@ -87,21 +84,8 @@ def open_index(path: Path, on_build: Callable[[Path], None] | None = None, block
     Raises:
         PicsError: the json cannot be read, or the cache folder not written.
     """
-    try:
-        state = path.stat()
-        source = fingerprint(path)
-    except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
-    key = json.dumps([VERSION, str(path.resolve()), state.st_mtime_ns, source])
-    parent = cache_folder() / "index"
-    folder = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if not (folder / "meta.json").exists():
-        if on_build:
-            on_build(path)
+
+    def build(folder: Path, source: dict[str, Any]) -> None:
         build_index(path, folder, source, block_bytes)
-    try:
-        return CocoIndex(path, folder)
-    except (OSError, EOFError, ValueError, KeyError):  # damaged: it can be made again
-        shutil.rmtree(folder)
-        build_index(path, folder, source, block_bytes)
-        return CocoIndex(path, folder)
+
+    return open_cached(path, VERSION, build, lambda folder: CocoIndex(path, folder), on_build)

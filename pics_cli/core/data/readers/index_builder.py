@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import re
-import shutil
-import socket
-import tempfile
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import attrgetter
@@ -20,14 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.data.pictures import MAX_PIXELS
-from pics_cli.core.files import make_folder
-from pics_cli.core.records import Batch, read_arrays
-from pics_cli.errors import writing_failed
+from pics_cli.core.data.readers.cache import META, Faults
+from pics_cli.core.records import Batch, address, read_arrays
 
-BAD_LISTED = 1000
 Array = npt.NDArray[Any]
 
-CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 NONE, POLYGON, RLE = 0, 1, 2
 SHORTEST = 16  # of a segmentation that can be drawn; shorter ones are looked at
 CROWD = 1
@@ -72,40 +63,8 @@ COLUMNS: dict[str, Any] = {
 
 
 def build_index(path: Path, folder: Path, source: dict[str, Any], block_bytes: int) -> None:
-    """Index a json into a folder, which appears when it is complete. See `CocoIndex` for what is in it."""
-    make_folder(folder.parent, CACHE_HINT)
-    _remove_abandoned(folder.parent)
-    work = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-{os.getpid()}-", dir=folder.parent))
-    collecting = gc.isenabled()
-    gc.disable()  # millions of short-lived records: the collector would cost more than the decoding
-    try:
-        _Builder(work).build(path, source, block_bytes)
-        for part in work.iterdir():
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-        work.rename(folder)
-    except OSError as error:
-        if not (folder / "meta.json").exists():  # else somebody was faster with the same result
-            raise writing_failed(folder, error, CACHE_HINT) from None
-    finally:
-        if collecting:
-            gc.enable()
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Delete what builders of this host left behind that were killed: gigabytes, for a large dataset."""
-    ours = re.compile(rf"\.building-{re.escape(socket.gethostname())}-(\d+)-[^-]*")
-    for path in parent.iterdir():
-        match = ours.fullmatch(path.name)
-        if match is None:
-            continue
-        try:
-            os.kill(int(match.group(1)), 0)
-        except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True)
-        except PermissionError:
-            continue  # alive, of another user
+    """Write the index of a json into an empty folder. See `CocoIndex` for what is in it."""
+    _Builder(folder).build(path, source, block_bytes)
 
 
 _BAD_RECORD = {
@@ -120,8 +79,7 @@ class _Builder:
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        self.bad_counts: dict[str, int] = {}
-        self.bad_lines: list[str] = []
+        self.faults = Faults()
 
     def build(self, path: Path, source: dict[str, Any], block_bytes: int) -> None:
         categories: dict[int, str] = {}
@@ -144,15 +102,12 @@ class _Builder:
                 file.close()
         ids = self.sort_images(*(np.concatenate(part) if part else np.zeros(0, np.int64) for part in images))
         self.sort_annotations(ids)
-        bad = {"counts": dict(sorted(self.bad_counts.items())), "lines": self.bad_lines}
-        meta = {"source": source, "categories": categories, "bad": bad}
-        (self.work / "meta.json").write_text(json.dumps(meta))
+        meta = {"source": source, "categories": categories, "bad": self.faults.plain()}
+        (self.work / META).write_text(json.dumps(meta))
 
     def note(self, reason: str, lines: Iterable[str]) -> None:
         for line in lines:
-            self.bad_counts[reason] = self.bad_counts.get(reason, 0) + 1
-            if len(self.bad_lines) < BAD_LISTED:
-                self.bad_lines.append(f"{reason}: {line}")
+            self.faults.note(reason, line)
 
     def add_images(self, records: list[_Image], images: list[list[Array]], write: Callable[[bytes], int]) -> None:
         huge = [record for record in records if record.width * record.height > MAX_PIXELS]
@@ -251,18 +206,13 @@ def _segmentations(batch: Batch) -> tuple[Array, Array, Array]:
     kind, offset, length = np.zeros(count, np.uint8), np.zeros(count, np.int64), np.zeros(count, np.int32)
     if b'"segmentation"' not in batch.data:
         return kind, offset, length
-    start = _address(batch.data)
+    start = address(batch.data)
     for i, record in enumerate(batch.records):
         text = memoryview(record.segmentation)
         if len(text) < SHORTEST and not any(0x30 <= byte <= 0x39 for byte in text):  # "", "[]", "[ [ ] ]", null
             continue
         kind[i] = POLYGON if text[0] == 0x5B else RLE
         # Raw is a view of what was decoded: its address tells where the value stands.
-        offset[i] = batch.offset + _address(text) - start - 1
+        offset[i] = batch.offset + address(text) - start - 1
         length[i] = len(text)
     return kind, offset, length
-
-
-def _address(data: Any) -> int:
-    address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
-    return address

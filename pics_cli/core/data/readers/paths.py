@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pics_cli.core.recipe import CocoSource
+from pics_cli.core.sources import FileSource, SynthSource, VistasSource
 from pics_cli.errors import PicsError
+
+
+class Place(NamedTuple):
+    """Where one split was found.
+
+    Attributes:
+        base: the folder that holds the dataset.
+        path: its annotation file, or folder of annotation files.
+        split, version: what {split} and {version} stand for; "" where the pattern that fitted names no version.
+        patterns: the split's picture patterns.
+    """
+
+    base: Path
+    path: Path
+    split: str
+    version: str
+    patterns: tuple[str, ...]
 
 
 class ImagePaths:
     """Expands a recipe's picture patterns; a pattern that needs a field the record lacks is left out."""
 
-    def __init__(self, base: Path, patterns: Sequence[str], split: str) -> None:
-        self.base, self.patterns, self.split = base, patterns, split
+    def __init__(self, place: Place) -> None:
+        self.base, self.patterns = place.base, place.patterns
+        self._fixed = {"split": place.split, "version": place.version}
 
-    def files(self, file_name: str, url: str = "") -> tuple[Path, ...]:
+    def files(self, file_name: str, url: str = "", suffix: str = "") -> tuple[Path, ...]:
         """Where a picture may lie, in the order to try; never outside the base folder.
 
         Args:
             file_name: as the annotation gives it, with `/` between folders.
             url: the picture's address where the annotation has one, such as COCO's `coco_url`.
+            suffix: what follows the stem in `file_name`; else its extension does.
         """
         folders, _, name = file_name.rpartition("/")
         url_folders, _, url_name = url.rpartition("/")
         parents = folders.split("/")
+        stem = name.removesuffix(suffix) if suffix else name.rpartition(".")[0] or name
         known = {
-            "split": self.split, "file_name": file_name, "name": name, "stem": name.rpartition(".")[0] or name,
+            **self._fixed, "file_name": file_name, "name": name, "stem": stem,
             "parent": parents[-1], "parent2": parents[-2] if len(parents) > 1 else "",
             "url_name": url_name, "url_parent": url_folders.rpartition("/")[2],
         }  # fmt: skip
@@ -42,35 +62,41 @@ class ImagePaths:
         return tuple(found)
 
 
-def find_base(source: CocoSource, split: str, raw: Path, dataset: str) -> tuple[Path, Path]:
-    """The folder that holds the dataset and the annotation file (or folder of label files) to read.
+def known_split(source: FileSource | SynthSource, split: str, dataset: str) -> None:
+    """Refuse a split that the recipe does not know."""
+    if split not in source.splits:
+        raise PicsError(f"{dataset} has no split {split!r}", f"its recipe knows: {', '.join(source.splits)}")
 
-    `raw` may be the dataset's own folder or the one around it.
+
+def find_place(source: FileSource, split: str, raw: Path, dataset: str) -> Place:
+    """Where a split's annotations lie; `raw` may be the dataset's own folder or the one around it.
 
     Raises:
         PicsError: unknown split, no such folder, or nothing of this dataset in it.
     """
-    if split not in source.splits:
-        raise PicsError(f"{dataset} has no split {split!r}", f"its recipe knows: {', '.join(source.splits)}")
+    known_split(source, split, dataset)
     if not raw.is_dir():
         what = "is a file" if raw.exists() else "does not exist"
         raise PicsError(f"raw folder {raw} {what}", "name the dataset's folder with --raw DIR")
     wanted = source.splits[split]
-    bases = [raw, *(raw / name for name in source.folder)]
-    for base in bases:
-        for pattern in wanted.labels:
-            if (base / pattern.format(split=split)).is_dir():
-                return base, base / pattern.format(split=split)
-        for pattern in wanted.annotations:
-            if (base / pattern.format(split=split)).is_file():
-                return base, base / pattern.format(split=split)
-    looked = ", ".join((*(f"{name}/" for name in wanted.labels), *wanted.annotations))
+    versions = source.versions if isinstance(source, VistasSource) else ()
+    folders = source.format not in ("coco", "scalabel")
+    looked: list[str] = []
+    for base in (raw, *(raw / name for name in source.folder)):
+        for patterns, is_folder in ((wanted.labels, True), (wanted.annotations, folders)):
+            for pattern in patterns:
+                for version in versions if "{version}" in pattern else ("",):
+                    name = pattern.format(split=split, version=version)
+                    path = base / name
+                    looked.append(name + "/" * is_folder)
+                    if path.is_dir() if is_folder else path.is_file():
+                        return Place(base, path, split, version, wanted.images)
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
     found = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     raise PicsError(
-        f"raw folder {raw} holds no {dataset} {split} annotations: looked for {looked}{within}; "
-        f"found {found or 'nothing'}",
+        f"raw folder {raw} holds no {dataset} {split} annotations: looked for {', '.join(dict.fromkeys(looked))}"
+        f"{within}; found {found or 'nothing'}",
         "name the dataset's folder with --raw DIR, or its files with --set "
-        f"source.splits.{split}.annotations=[FILE.json]",
+        f"source.splits.{split}.annotations=[{'FOLDER' if folders else 'FILE.json'}]",
     )

@@ -1,0 +1,93 @@
+"""Reader of label maps beside pictures, each id a garment or a region of the body: VITON-HD."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from pics_cli.core.data.label_maps import LabelMap, Region, region_mask, tabulate
+from pics_cli.core.data.readers.folder import FolderReader
+from pics_cli.core.data.readers.paths import Place
+from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.core.geometry import Box
+from pics_cli.core.sources import ParseMapSource
+from pics_cli.errors import BadSample
+
+_EVERY_ID = np.arange(256, dtype=np.uint16)
+
+
+class ParseMapReader(FolderReader):
+    """Pictures in the order of their label maps' names; see `Reader` for the attributes.
+
+    A region is the union of its ids. In compat every id but 0 is an object of its own, as in the research code.
+    """
+
+    format = "parse_map"
+
+    def __init__(self, place: Place, source: ParseMapSource, compat: bool) -> None:
+        super().__init__(place, source.suffix, compat, "name the folder that holds the label maps")
+        self.categories = tuple(source.regions)
+        self._regions = source.regions
+        self._names_of = {i: name for name, ids in source.regions.items() for i in ids}
+        self._known = {*self._names_of, *source.void, 0}
+
+    def scene(self, item: Item) -> Scene:
+        """The picture of a label map."""
+        ids_HW = _decode(self._read(item), f"{self.place / str(item)}")
+        found = tabulate(ids_HW, _EVERY_ID)
+        if self._compat:
+            groups: list[tuple[str | None, Sequence[int]]] = [(self._names_of.get(i), [i]) for i in found]
+        else:
+            if unknown := sorted(found.keys() - self._known):
+                raise BadSample(
+                    "unknown_label",
+                    f"{self.place / str(item)}: ids {unknown} are in neither regions nor void of the recipe",
+                )
+            groups = [(name, present) for name, ids in self._regions.items() if (present := _present(ids, found))]
+        instances = []
+        for name, ids in groups:
+            box = _union([found[i].box for i in ids])
+            x0, y0, x1, y1 = box
+            last = 1 if self._compat else 0  # the published boxes end at the last pixel
+            instances.append(
+                Instance(
+                    box=(x0, y0, x1 - last, y1 - last),
+                    area=sum(found[i].area for i in ids),
+                    category=name,
+                    category_id=ids[0],
+                    annotation_id=None,
+                    ignored=False,
+                    mask=partial(region_mask, ids_HW, box, ids),
+                    mask_source="parse",
+                )
+            )
+        files, (height, width) = self._files(item), ids_HW.shape
+        key = self._key(item, files)
+        return Scene(key, key, files, width, height, tuple(instances))
+
+
+def _decode(data: bytes, path: str) -> LabelMap:
+    """uint8 [H, W] of a palette or grey picture."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.mode not in ("P", "L"):
+            raise BadSample(
+                "bad_label_map",
+                f"{path}: stored as {image.mode}, expected palette or grey: ids cannot be told from colours",
+            )
+        return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSample("bad_label_map", f"{path}: {error if data else 'the file is empty'}") from None
+
+
+def _present(ids: Sequence[int], found: Mapping[int, Region]) -> list[int]:
+    return [i for i in ids if i in found]
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)

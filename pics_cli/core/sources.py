@@ -1,0 +1,132 @@
+"""The part of a dataset recipe that says where the raw files are and what format they have: one class a format."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pics_cli.core.fields import CONFIG, NOT_EMPTY, SOME_WEIGHT, FolderPattern, PicturePattern, Text, between
+
+SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Split:
+    """Where one split lies, relative to the raw folder. The first path that exists is taken."""
+
+    annotations: tuple[FolderPattern, ...] = ()
+    """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for."""
+    labels: tuple[FolderPattern, ...] = ()
+    """Folders of one json a picture, as the research SAM script writes them; preferred where they exist."""
+    images: tuple[PicturePattern, ...]
+    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class _Files:
+    folder: tuple[Text, ...] = ()
+    """Names under which the dataset may lie inside the folder given as --raw."""
+    splits: dict[str, Split]
+    """The dataset's splits by name: train, val or test."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class CocoSource(_Files):
+    """COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
+
+    format: Literal["coco"]
+    """Which reader understands the files."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ParseMapSource(_Files):
+    """Folders of one label map a picture (palette or grey PNG), each id one region: VITON-HD."""
+
+    format: Literal["parse_map"]
+    """Which reader understands the files."""
+    suffix: Text = ".png"
+    """How the names of the label maps end; what stands before it is {stem}."""
+    regions: dict[str, tuple[Annotated[int, between(0, 255, True)], ...]]
+    """Regions by name, each of one id of the map or of several that form one object."""
+    void: tuple[Annotated[int, between(0, 255, True)], ...] = (0,)
+    """Ids that belong to no object; a map that holds yet others is bad."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class CityscapesSource(_Files):
+    """Folders of one polygon json a picture, objects in paint order: Cityscapes."""
+
+    format: Literal["cityscapes"]
+    """Which reader understands the files."""
+    suffix: Text = "_gtFine_polygons.json"
+    """How the names of the polygon files end; what stands before it is {stem}."""
+    labels: tuple[Text, ...]
+    """Labels that are single objects, for pairs.classes to name. All others are scenery, which may hide objects."""
+    transparent: tuple[Text, ...] = ()
+    """Labels that are part of what they lie on and hide nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class VistasSource(_Files):
+    """Folders of one 16-bit instance picture each (label * 256 + instance): Mapillary Vistas."""
+
+    format: Literal["vistas"]
+    """Which reader understands the files."""
+    suffix: Text = ".png"
+    """How the names of the instance pictures end; what stands before it is {stem}."""
+    versions: Annotated[tuple[Text, ...], NOT_EMPTY]
+    """Values of {version}, in the order in which they are looked for."""
+    configs: tuple[FolderPattern, ...]
+    """Files that name the labels, in the order in which they are looked for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ScalabelSource(_Files):
+    """Scalabel's format, one json a split: BDD100K."""
+
+    format: Literal["scalabel"]
+    """Which reader understands the files."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SynthSplit:
+    """Scenes of one split."""
+
+    pool: Literal["train", "held_out"]
+    """Which half of the generator's shapes, textures and random numbers; the two have nothing in common."""
+    scenes: Annotated[int, between(1, math.inf, True)]
+    """How many."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class View:
+    """How the alternative view of an object differs from the one in the picture."""
+
+    turn: Annotated[float, between(0, 180, True)] = 25.0
+    """Largest turn about its vertical axis, in degrees; elevation changes in proportion."""
+    light: Annotated[float, between(0, 1, True)] = 0.5
+    """0: the same light; 1: any direction and colour."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SynthSource:
+    """Scenes drawn by the built-in generator: no raw files."""
+
+    format: Literal["synth"]
+    """Which reader understands the files."""
+    splits: dict[str, SynthSplit]
+    """Splits by name: train, val or test."""
+    size: Annotated[int, between(64, 1024, True)] = 512
+    """Side of the pictures, in pixels."""
+    relations: Annotated[dict[SceneRelation, Annotated[float, between(0, math.inf, True)]], SOME_WEIGHT]
+    """Weights with which the relation of two objects is drawn."""
+    view: View = field(default_factory=View)
+    """How the alternative view of an object differs."""
+
+
+FileSource = CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
+Source = Annotated[FileSource | SynthSource, Field(discriminator="format")]

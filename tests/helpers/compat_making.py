@@ -1,0 +1,73 @@
+"""Hand-made pictures for the tests of `compat: true`, builds of them, and what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import oracle
+from making import build_folder, encoded
+from street import put
+
+Bools = npt.NDArray[np.bool_]
+RGB = npt.NDArray[np.uint8]
+
+
+class Read(NamedTuple):
+    """A sample's members, read back."""
+
+    masks: list[Bools]
+    patches: list[RGB]
+    paddings: list[float]
+    crops: list[list[int]]
+
+
+def build(recipe: str, raw: Path, ratio: float = 0.02, compat: bool = True) -> dict[str, Read]:
+    """Samples of a build in either mode, by key."""
+    out = raw.parent / ("compat" if compat else "corrected")
+    build_folder(recipe, raw, out, compat=compat, pairs__min_area_ratio=ratio)
+    found = {}
+    for key, members in oracle.read_tars(out).items():
+        objects = json.loads(members["json"])["objects"]
+        found[key] = Read(
+            [oracle.read_mask(members[f"mask{k}.png"]) for k in (0, 1)],
+            [oracle.read_rgb(members[f"obj{k}.png"]) for k in (0, 1)],
+            [entry["patch"]["padding"] for entry in objects],
+            [entry["patch"]["crop"] for entry in objects],
+        )
+    return found
+
+
+def write_lvis(root: Path, pictures: Mapping[int, tuple[RGB, Sequence[Mapping[str, Any]]]]) -> Path:
+    images, annotations = [], []
+    for image_id, (rgb, entries) in pictures.items():
+        name = f"{image_id:012d}.jpg"
+        put(root / "COCO/train2017" / name, encoded(rgb, quality=95))
+        url = f"http://images.cocodataset.org/train2017/{name}"
+        images.append({"id": image_id, "coco_url": url, "width": rgb.shape[1], "height": rgb.shape[0]})
+        annotations += [{"id": 10 * image_id + i, **entry} for i, entry in enumerate(entries)]
+    data = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cup"}]}
+    put(root / "COCO/lvis_v1/lvis_v1_train.json", json.dumps(data))
+    return root / "COCO"
+
+
+def block(height: int, width: int, x0: int, y0: int, x1: int, y1: int) -> Bools:
+    """True where x0 <= x < x1 and y0 <= y < y1."""
+    mask = np.zeros((height, width), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def assert_masks(found: Read, *expected: Bools) -> None:
+    assert [mask.sum() for mask in found.masks] == [mask.sum() for mask in expected]
+    assert all(np.array_equal(*pair) for pair in zip(found.masks, expected, strict=True))
+
+
+def square(x0: int, y0: int, x1: int, y1: int) -> list[list[int]]:
+    """Vertices that Pillow fills to the pixels x0 <= x <= x1, y0 <= y <= y1."""
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
