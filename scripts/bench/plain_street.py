@@ -44,7 +44,7 @@ class PlainViton:
             if label != 0 and area > area_ratio * parse.size:
                 areas.append(area)
                 masks.append(mask)
-                boxes.append(set_pixels_box(mask))
+                boxes.append(set_pixels_box(mask))  # the published code goes on to IoUs, which it throws away
         if len(masks) < 2:
             return False
         first, second = np.argsort(areas)[::-1][:2]

@@ -18,7 +18,7 @@ from pics_cli.core.data.job import Input
 from pics_cli.core.data.pairs import is_candidate
 from pics_cli.core.data.pictures import RGB, decode_picture, encode_png
 from pics_cli.core.data.readers import Reader
-from pics_cli.core.data.samples import Sample, decode_sample
+from pics_cli.core.data.samples import Sample, decode_sample, unescape_key
 from pics_cli.core.data.scene import Item, Scene, Skip
 from pics_cli.core.data.shards import read_shard
 from pics_cli.core.files import AtomicFile, make_folder
@@ -27,7 +27,7 @@ from pics_cli.core.recipe import Pairs
 from pics_cli.errors import BadSample
 
 HEIGHT, GAP, CAPTION, WIDTH = 240, 10, 38, 1500
-SHEET_SAMPLES = 12
+SHEET_SAMPLES = 25
 COLOURS = ((230, 60, 50), (40, 110, 230), (40, 170, 70), (240, 170, 30))
 GREY = (120, 120, 120)
 _INK, _PAPER = (30, 30, 30), (250, 250, 248)
@@ -42,26 +42,37 @@ class Tile:
 
 
 def sample_tile(sample: Sample) -> Tile:
-    """Background with masks tinted and boxes drawn, the patches beside it."""
+    """Background with masks tinted and boxes drawn; beside it the patches and, where there are any, the other views."""
     rgb, scale = _shrink(sample.background)
     for mask, colour in zip(sample.masks, COLOURS, strict=False):
-        small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
-        rgb[small] = (rgb[small] * 0.55 + np.array(colour) * 0.45).astype(np.uint8)
+        small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+        inside = small > 0
+        rgb[inside] = (rgb[inside] * 0.8 + np.array(colour) * 0.2).astype(np.uint8)
+        cv2.drawContours(rgb, cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0], -1, colour, 1)
     for mask, colour in zip(sample.masks, COLOURS, strict=False):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
         _rectangle(rgb, (x, y, x + width, y + height), scale, colour, 2)
-    side = HEIGHT // max(2, len(sample.references))
-    column = np.full((HEIGHT, side, 3), 255, np.uint8)
-    for k, (reference, colour) in enumerate(zip(sample.references, COLOURS, strict=False)):
-        patch = cv2.resize(reference, (side, side), interpolation=cv2.INTER_AREA)
-        cv2.rectangle(patch, (0, 0), (side - 1, side - 1), colour, 2)
-        column[k * side : (k + 1) * side] = patch
-    lines = [sample.key]
+    columns = [_column(sample.references)]
+    if any(alternate is not None for alternate in sample.alternates):
+        columns.append(_column([None if other is None else other[..., :3] for other in sample.alternates]))
+    lines = [unescape_key(sample.key)]
     if sample.meta:
         names = " + ".join(str(thing["category"] or "object") for thing in sample.meta["objects"])
         pairs = sample.meta["pairs"][:1]
         lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
-    return Tile(np.concatenate([rgb, column], axis=1), tuple(lines))
+    return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))
+
+
+def _column(patches: Sequence[RGB | None]) -> RGB:
+    """Patches below each other, framed in their objects' colours."""
+    side = HEIGHT // max(2, len(patches))
+    column = np.full((HEIGHT, side, 3), 255, np.uint8)
+    for k, (patch, colour) in enumerate(zip(patches, COLOURS, strict=False)):
+        if patch is not None:
+            small = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
+            cv2.rectangle(small, (0, 0), (side - 1, side - 1), colour, 2)
+            column[k * side : (k + 1) * side] = small
+    return column
 
 
 def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:

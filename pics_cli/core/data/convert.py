@@ -201,6 +201,7 @@ def _manifest(
         if stats["samples"]
     ]
     bad = [entry for stats in blocks for entry in stats["bad"]]
+    origin = {"input": (earlier or {}).get("input"), "recipe_sha256": (earlier or {}).get("recipe_sha256")}
     samples = sum(shard["samples"] for shard in shards)
     before = earlier or {"pictures": samples + len(bad), "of_pictures": samples + len(bad), "skipped": {}}
     bad_before = before.get("bad", {"pictures": {}, "records": {}})
@@ -211,7 +212,7 @@ def _manifest(
         "samples": samples,
         "bad": {**bad_before, "pictures": dict(sorted(reasons.items()))},
         **wanted,
-        "converted_from": {"input": before.get("input"), "recipe_sha256": before.get("recipe_sha256")},
+        "converted_from": before.get("converted_from", origin),  # of several conversions the first source
         "shards": shards,
         "bad_pictures": [*before.get("bad_pictures", []), *bad],
     }

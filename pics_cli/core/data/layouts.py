@@ -7,7 +7,6 @@ exactly (it was not made from the stored picture) stays a member in either layou
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,21 +62,21 @@ def pack(parts: Parts, layout: str, rgb: RGB) -> Members:
         layout: `published` or `compact`.
         rgb: the decoded picture, uint8 [H, W, 3].
     """
-    members, meta = {"bg.jpg": parts.picture}, copy.deepcopy(parts.meta)
+    members, objects = {"bg.jpg": parts.picture}, list(parts.meta["objects"])
     for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
         if layout == "compact":
-            meta["objects"][k]["mask"]["rle"] = mask.rle()
+            objects[k] = {**objects[k], "mask": {**objects[k]["mask"], "rle": mask.rle()}}
             if k in parts.full:
-                meta["objects"][k]["full"] = {"rle": parts.full[k].rle()}
+                objects[k]["full"] = {"rle": parts.full[k].rle()}
             if patch is not None:
                 members[f"obj{k}.png"] = patch
         else:
-            members[f"obj{k}.png"] = patch if patch is not None else encode_png(cut_again(rgb, mask, meta, k))
+            members[f"obj{k}.png"] = patch if patch is not None else encode_png(cut_again(rgb, mask, parts.meta, k))
             members[f"mask{k}.png"] = mask.png()
             if k in parts.full:
                 members[f"full{k}.png"] = parts.full[k].png()
     members.update(parts.others)
-    members["json"] = json.dumps(meta, separators=(",", ":")).encode()
+    members["json"] = json.dumps({**parts.meta, "objects": objects}, separators=(",", ":")).encode()
     return members
 
 

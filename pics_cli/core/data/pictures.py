@@ -75,7 +75,8 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
                 raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
             if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
                 return Picture(_decode_jpeg(data, image), data)
-            return Picture(np.asarray(_to_rgb(ImageOps.exif_transpose(image))), None)
+            ImageOps.exif_transpose(image, in_place=True)
+            return Picture(np.asarray(_to_rgb(image)), None)
     except MemoryError:
         raise BadSample("unreadable_image", "does not fit into memory") from None
     except UnidentifiedImageError:  # its text holds an address in memory
@@ -173,4 +174,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
