@@ -89,7 +89,7 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=60) as bar:
         task = bar.add_task(label, total=None, detail="")
-        yield lambda state: bar.update(task, completed=state.done, total=state.total, detail=state.detail)
+        yield lambda state: bar.update(task, completed=state.done, total=state.total or None, detail=state.detail)
 
 
 @contextlib.contextmanager
@@ -100,10 +100,10 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
 
     def update(state: State) -> None:
         elapsed = time.monotonic() - start
-        if state.total:
+        if state.total or state.done:  # published shards do not say how many samples they hold
             note(
                 tqdm.format_meter(
-                    state.done, state.total, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
+                    state.done, state.total or None, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
                 )
             )
 

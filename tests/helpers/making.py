@@ -37,7 +37,7 @@ source:
 
 
 def build_folder(
-    recipe: str | Path, raw: Path, out: Path, split: str = "train", limit: int | None = None, **values: Any
+    recipe: str | Path, raw: Path | None, out: Path, split: str = "train", limit: int | None = None, **values: Any
 ) -> tuple[dict[str, Any], Path]:
     """Build shards as the command does, in this process; keywords are recipe keys with `__` for the dot."""
     overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]

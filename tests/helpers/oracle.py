@@ -300,6 +300,16 @@ def read_tars(folder: Path) -> dict[str, dict[str, bytes]]:
     return samples
 
 
+def write_tar(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
+    """A shard of samples as they are given."""
+    with tarfile.open(path, "w") as tar:
+        for key, members in samples.items():
+            for name, data in members.items():
+                info = tarfile.TarInfo(f"{key}.{name}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
 @dataclass
 class Picture:
     """One picture of a split: its frame, its objects and the file it should be read from.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,16 +113,6 @@ def grey_png(mask: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_shard(path: Path, found: Mapping[str, Mapping[str, bytes]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for key, members in found.items():
-            for name, data in members.items():
-                info = tarfile.TarInfo(f"{key}.{name}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-
-
 def as_published(folder: Path, out: Path) -> dict[str, dict[str, bytes]]:
     """Shards as the research project's look: no json, 8-bit masks, no manifest."""
     found = {}
@@ -132,7 +121,8 @@ def as_published(folder: Path, out: Path) -> dict[str, dict[str, bytes]]:
         found[key] = {
             name: grey_png(oracle.read_mask(data)) if name.startswith("mask") else data for name, data in plain.items()
         }
-    write_shard(out / "00007.tar", found)
+    out.mkdir()
+    oracle.write_tar(out / "00007.tar", found)
     return found
 
 
@@ -177,7 +167,7 @@ def test_a_patch_that_cannot_be_cut_again_is_kept(
     strange = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     Image.fromarray(strange).save(file, "PNG")
     found[key]["obj1.png"] = file.getvalue()
-    write_shard(tmp_path / "plain/00007.tar", found)
+    oracle.write_tar(tmp_path / "plain/00007.tar", found)
     assert pics("build-shards", "--convert", tmp_path / "plain", "--out", tmp_path / "out").returncode == 0
     members = oracle.read_tars(tmp_path / "out")[key]
     assert {name for name in members if name.startswith("obj")} == {"obj1.png"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, partial
+from importlib.metadata import version
 from typing import Any
 
 from pics_cli.core.data.masks import BoxMask, box_mask
@@ -29,7 +30,7 @@ class SynthReader:
         self._split, self._seed = source.splits[split], recipe.seed
         weights = tuple((relation, weight) for relation, weight in source.relations.items())
         self._style = Style(source.size, recipe.pairs.objects, weights, source.view.turn, source.view.light)
-        self.source = {"format": "synth"}
+        self.source = {"format": "synth", "scikit-image": version("scikit-image")}  # which brings textures
         self.bad: dict[str, Any] = {"counts": {}, "lines": []}
 
     def __len__(self) -> int:
