@@ -31,6 +31,7 @@ from pics_cli.core.recipe import Override, find_recipe, load_dataset
 from plain_builder import PlainLvis, PlainObjects365
 from plain_street import PlainBdd, PlainCityscapes, PlainVistas, PlainViton
 from processes import index, startup, worker_memory, workers
+from samples import compact, synth
 
 BLOCK = 20
 REPEATS = {"vistas": 3}
@@ -203,7 +204,7 @@ def labels(bench: Bench) -> Iterator[Row]:
 
 FIGURES = {
     figure.__name__: figure
-    for figure in (lvis, objects365, viton, cityscapes, vistas, bdd, labels, workers, index, startup)
+    for figure in (lvis, objects365, viton, cityscapes, vistas, bdd, compact, synth, labels, workers, index, startup)
 }
 
 
