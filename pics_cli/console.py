@@ -103,7 +103,7 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
         if state.total or state.done:  # published shards do not say how many samples they hold
             note(
                 tqdm.format_meter(
-                    state.done, state.total or None, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
+                    state.done, state.total, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
                 )
             )
 

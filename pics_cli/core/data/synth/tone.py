@@ -1,0 +1,37 @@
+"""Linear light to 8-bit colour."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.data.synth.camera import Array
+
+# The brightest light that is shown without being compressed much; there is no hard white.
+_SHOULDER = 1.25
+
+
+def spread(values: Array) -> Array:
+    """One value per pixel for all three channels: float32 [h, w] to [h, w, 3]; as an array of its own, because NumPy is
+    slow where the last axis is that short."""
+    return cv2.merge((values, values, values)).astype(np.float32, copy=False)
+
+
+def develop(light: Array, grain: Array | None = None) -> RGB:
+    """Tone curve, gamma 2 and grain: float32 [..., 3] to uint8; `grain` is in 8-bit steps, [...].
+
+    x / sqrt(1 + (x / s)²) bends highlights smoothly; its square root is the display's gamma.
+    """
+    bent = light * np.float32(1 / _SHOULDER)
+    bent *= bent
+    bent += 1
+    np.sqrt(bent, out=bent)
+    np.divide(light, bent, out=bent)
+    np.sqrt(bent, out=bent)
+    bent *= np.float32(255)
+    bent += np.float32(0.5)
+    if grain is not None:
+        bent += spread(grain)
+    developed: RGB = np.clip(bent, 0, 255, out=bent).astype(np.uint8)
+    return developed
