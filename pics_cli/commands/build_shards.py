@@ -23,7 +23,7 @@ def build_shards(
     dataset: Annotated[str | None, typer.Argument(help="Recipe name (lvis, coco, …) or path of a .yaml.")] = None,
     raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    split: Annotated[str | None, typer.Option(help="train, val or test.  [default: train]")] = None,
     area_ratio: Annotated[
         float | None, typer.Option(help="Objects must cover more than this share of the picture.")
     ] = None,
@@ -66,8 +66,9 @@ def build_shards(
     processes = workers or available_cores()
     if check is not None or convert is not None:
         others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
-        others += [check and convert, check and out, check and layout, check and max_bad is not None, compat, dry_run]
-        if any(other not in (None, False) for other in others) or (check and overwrite):
+        for_convert = (convert, out, layout, split, max_bad, overwrite or None)
+        others += [compat or None, dry_run or None, *(for_convert if check is not None else ())]
+        if any(other is not None for other in others):
             raise PicsError(
                 "--check DIR goes with --workers only; --convert DIR with --out, --layout, --split, --max-bad, "
                 "--overwrite and --workers",
@@ -92,7 +93,8 @@ def build_shards(
         "raw": ("--raw", raw),
         "out": ("--out", out),
     }
-    _build(dataset, split, flags, settings or [], processes, (limit, max_bad, overwrite), dry_run, contact_sheet)
+    options = (limit, max_bad, overwrite)
+    _build(dataset, split or "train", flags, settings or [], processes, options, dry_run, contact_sheet)
 
 
 def _build(

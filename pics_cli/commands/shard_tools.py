@@ -39,13 +39,20 @@ def check(folder: Path, workers: int) -> None:
 
 
 def convert(
-    source: Path, out: str | None, layout: str | None, split: str, workers: int, max_bad: int | None, overwrite: bool
+    source: Path,
+    out: str | None,
+    layout: str | None,
+    split: str | None,
+    workers: int,
+    max_bad: int | None,
+    overwrite: bool,
 ) -> None:
     """Turn a folder of shards into the other layout."""
     from pics_cli import console
     from pics_cli.core.data.check import list_shards
     from pics_cli.core.data.convert import Conversion, convert
     from pics_cli.core.executors import Tally, local_executor
+    from pics_cli.core.manifest import read_manifest
 
     if out is None:
         raise PicsError("--convert needs --out DIR", "name the folder for the converted shards")
@@ -53,13 +60,17 @@ def convert(
         raise PicsError(f"--layout {layout}: expected published or compact")
     shards, expected = list_shards(source)
     total = sum(shard["samples"] for shard in expected.values())
+    earlier = read_manifest(source) or {}
+    if split not in (None, earlier.get("split", split)):
+        raise PicsError(f"--split {split}: {source} holds {earlier['split']} by its manifest", "leave --split away")
+    split = earlier.get("split") or split or "train"
     job = Conversion(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
     tally = Tally()
     with (
         console.progress(f"convert {source.name}", "samples", lambda: console.State(tally.done, total, "")),
         local_executor(workers, tally) as executor,
     ):
-        manifest, there = convert(job, executor)
+        manifest, there = convert(job, executor, workers)
     sizes = [sum(path.stat().st_size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]
     rows = [
         ("layout", manifest["recipe"]["shards"]["layout"]),
@@ -70,3 +81,5 @@ def convert(
     if there:
         rows.append(("resumed", f"{there:,} shards were there already"))
     console.table(f"{source} converted into {job.folder}", rows)
+    if not manifest["samples"]:
+        raise PicsError(f"no sample of {source} could be converted", f"{job.folder / 'manifest.json'} lists why")

@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -53,7 +54,7 @@ def tick(kept: bool) -> None:
     """Called by a block after each picture; counts where somebody watches, and lets signals in."""
     if _tally is not None:
         _tally.add(kept)
-    _deliver()
+    let_signals_in()
 
 
 class SerialExecutor(Executor):
@@ -69,7 +70,7 @@ class SerialExecutor(Executor):
                 future.set_result(fn(*args, **kwargs))
             except Exception as error:
                 future.set_exception(error)
-            _deliver()
+            let_signals_in()
         return future
 
 
@@ -90,7 +91,7 @@ _pending: list[Callable[[], object]] = []
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep interrupts until `_deliver` is called (in the main thread, where Python handles signals)."""
+    """Keep interrupts until `let_signals_in` is called (in the main thread, where Python handles signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -110,7 +111,8 @@ def _signals_held() -> Iterator[None]:
         _pending.clear()
 
 
-def _deliver() -> None:
+def let_signals_in() -> None:
+    """Act on interrupts that came since the last time; called by blocks between two pictures."""
     while _pending:
         _pending.pop(0)()
 
@@ -144,6 +146,19 @@ def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executo
             ) from None
         raise
     pool.shutdown()
+
+
+def in_order(
+    executor: Executor, ahead: int, call: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
+) -> Iterator[T]:
+    """Results of a call for each of some arguments, in their order, at most `ahead` of them begun and not yet taken."""
+    begun: deque[Future[T]] = deque()
+    for each in arguments:
+        if len(begun) >= ahead:
+            yield begun.popleft().result()
+        begun.append(executor.submit(call, *each))
+    while begun:
+        yield begun.popleft().result()
 
 
 def available_cores() -> int:

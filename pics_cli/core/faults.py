@@ -53,7 +53,8 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     note = ""
     if isinstance(value, str) and "e" in value and _is_number(value):
         plain = int(float(value)) if detail["type"].startswith("int") else float(value)
-        note = f" (YAML reads {value} as text; write {plain!r})"
+        shown = plain if isinstance(plain, int) else _with_dot(plain)
+        note = f" (YAML reads {value} as text; write {shown})"
     return f"{where}: got {show(value)}, expected {expected}{note}"
 
 
@@ -73,6 +74,12 @@ def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
         else:
             hint = next(iter(get_args(hint)[1:]), None)  # dict[str, X]: any key leads to X
     return keys, holder
+
+
+def _with_dot(value: float) -> str:
+    """A number that YAML takes for one: 1.0e-05, not 1e-05."""
+    digits, e, power = repr(value).partition("e")
+    return digits + ".0" * ("." not in digits and bool(e)) + e + power
 
 
 def _is_number(text: str) -> bool:

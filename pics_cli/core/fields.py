@@ -51,12 +51,23 @@ def _inside(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
         raise PydanticCustomError("pattern", "a path with fields in braces ({why})", {"why": str(error)}) from None
     for _, name, code, conversion in parts:
         if name not in fields or code or conversion:
-            raise PydanticCustomError("pattern", "plain fields among {fields}", {"fields": ", ".join(fields)})
+            allowed = f"plain fields among {', '.join(fields)}" if fields else "a path without fields in braces"
+            raise PydanticCustomError("pattern", "{allowed}", {"allowed": allowed})
     return pattern
 
 
 NOT_EMPTY = AfterValidator(_not_empty)
 SOME_WEIGHT = AfterValidator(_some_weight)
+
+
+def _plain(name: str) -> str:
+    if "/" in name or name in (".", ".."):
+        raise PydanticCustomError("name", "a name without folders")
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_plain)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+Folder = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ()))]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, FOLDER_FIELDS))]

@@ -34,6 +34,22 @@ def fingerprint(path: Path) -> dict[str, int | str]:
     return {"bytes": size, "head_and_tail": hashlib.sha256(text).hexdigest()}
 
 
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file, read in blocks.
+
+    Raises:
+        PicsError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    return digest.hexdigest()
+
+
 def make_folder(path: Path, hint: str = "choose another folder") -> None:
     """Create a folder that can be written to.
 
@@ -68,7 +84,10 @@ class AtomicFile:
     def write(self, data: bytes) -> int:
         self._hash.update(data)
         self.bytes += len(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise writing_failed(self.path, error) from None
 
     def tell(self) -> int:
         return self.bytes
@@ -80,7 +99,8 @@ class AtomicFile:
             raise writing_failed(self.path, error) from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
+        failure = None
         try:
             if kind is None:
                 self._file.flush()
@@ -89,13 +109,13 @@ class AtomicFile:
                 self.temporary.replace(self.path)
                 sync_folder(self.path.parent)
                 return
-        except OSError as failure:
-            error = failure
+        except OSError as error:
+            failure = error
         with contextlib.suppress(OSError):
             self._file.close()
         self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise writing_failed(self.path, error) from None
+        if failure is not None:
+            raise writing_failed(self.path, failure) from None
 
 
 def write_json(path: Path, data: Any) -> None:

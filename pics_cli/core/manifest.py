@@ -7,9 +7,40 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pics_cli.errors import PicsError
 
 MANIFEST = "manifest.json"
+
+
+class _Shard(msgspec.Struct):
+    file: str
+    block: int
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class _Bad(msgspec.Struct):
+    pictures: dict[str, int]
+    records: dict[str, int]
+
+
+class _Recipe(msgspec.Struct):
+    name: str
+    shards: dict[str, Any] = {}
+
+
+class _Manifest(msgspec.Struct):
+    """What readers of a manifest rely on; an unfinished build's has less."""
+
+    complete: bool
+    recipe: _Recipe | None = None
+    split: str | None = None
+    shards: list[_Shard] = []
+    bad: _Bad | None = None
+    skipped: dict[str, int] = {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -29,9 +60,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
         ) from None
-    if not isinstance(data, dict) or "complete" not in data:
-        raise PicsError(f"{path}: is no manifest of pics", "choose another folder")
-    return data
+    try:
+        msgspec.convert(data, _Manifest)
+    except msgspec.ValidationError as error:
+        raise PicsError(f"{path}: is no manifest of pics: {error}", "choose another folder") from None
+    found: dict[str, Any] = data
+    return found
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -40,8 +74,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in [*left, *(key for key in right if key not in left)]:
         a, b = left.get(key, "nothing"), right.get(key, "nothing")
+        if a != b and key.endswith(("listing", "head_and_tail")):
+            lines.append(f"{key.rpartition('.')[0]}: other files than when the folder was begun")
         # A hash differs because something else does: name that instead.
-        if a != b and not key.endswith("sha256"):
+        elif a != b and not key.endswith("sha256"):
             lines.append(f"{key}: the folder has {json.dumps(a)}, this run {json.dumps(b)}")
     return lines
 

@@ -65,7 +65,7 @@ class Shards:
 class Patches:
     """How reference patches are cut."""
 
-    padding: Annotated[tuple[Annotated[float, between(1, 4, True)], ...], NOT_EMPTY] = (1.1, 1.2, 1.3, 1.4)
+    padding: Annotated[tuple[Annotated[float, between(1, 2, True)], ...], NOT_EMPTY] = (1.1, 1.2, 1.3, 1.4)
     """Ratios by which a crop is widened with white; each object's is drawn from this list."""
 
 
@@ -82,7 +82,7 @@ class DatasetRecipe:
     out: Text
     """Folder of the shards, when --out is not given; {split} stands for the split."""
     seed: Annotated[int, between(0, math.inf, True)] = 0
-    """Seed of everything random, here the padding of the reference patches."""
+    """Seed of everything random: the padding of the reference patches, and drawn scenes."""
     compat: bool = False
     """Choose and cut as the research code does, with its faults, to reproduce the published choice."""
     source: Source

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from pics_cli.core.fields import CONFIG, NOT_EMPTY, SOME_WEIGHT, FolderPattern, PicturePattern, Text, between
+from pics_cli.core.fields import (
+    CONFIG,
+    NOT_EMPTY,
+    SOME_WEIGHT,
+    Folder,
+    FolderPattern,
+    Name,
+    PicturePattern,
+    Text,
+    between,
+)
 
 SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
 
@@ -21,22 +32,32 @@ class Split:
     annotations: tuple[FolderPattern, ...] = ()
     """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for."""
     labels: tuple[FolderPattern, ...] = ()
-    """Folders of one json a picture, as the research SAM script writes them; preferred where they exist."""
-    images: tuple[PicturePattern, ...]
+    """Format coco only: folders of one json a picture, as the research SAM script writes them; looked for first."""
+    images: Annotated[tuple[PicturePattern, ...], NOT_EMPTY]
     """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
+
+    @model_validator(mode="after")
+    def _some_annotations(self) -> Split:
+        if not self.annotations and not self.labels:
+            raise PydanticCustomError("split", "a split with annotations")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class _Files:
-    folder: tuple[Text, ...] = ()
+    folders: ClassVar[bool] = True
+    """Whether annotations are folders of one file a picture, and not single files."""
+    folder: tuple[Folder, ...] = ()
     """Names under which the dataset may lie inside the folder given as --raw."""
-    splits: dict[str, Split]
+    splits: Annotated[dict[Name, Split], NOT_EMPTY]
     """The dataset's splits by name: train, val or test."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class CocoSource(_Files):
     """COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
+
+    folders: ClassVar[bool] = False
 
     format: Literal["coco"]
     """Which reader understands the files."""
@@ -50,10 +71,17 @@ class ParseMapSource(_Files):
     """Which reader understands the files."""
     suffix: Text = ".png"
     """How the names of the label maps end; what stands before it is {stem}."""
-    regions: dict[str, tuple[Annotated[int, between(0, 255, True)], ...]]
+    regions: Annotated[dict[Text, Annotated[tuple[Annotated[int, between(1, 255, True)], ...], NOT_EMPTY]], NOT_EMPTY]
     """Regions by name, each of one id of the map or of several that form one object."""
     void: tuple[Annotated[int, between(0, 255, True)], ...] = (0,)
     """Ids that belong to no object; a map that holds yet others is bad."""
+
+    @model_validator(mode="after")
+    def _each_id_once(self) -> ParseMapSource:
+        ids = [i for region in self.regions.values() for i in region] + list(self.void)
+        if twice := [i for i in ids if ids.count(i) > 1]:
+            raise PydanticCustomError("regions", "id {id} once, in regions or in void", {"id": twice[0]})
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -64,10 +92,16 @@ class CityscapesSource(_Files):
     """Which reader understands the files."""
     suffix: Text = "_gtFine_polygons.json"
     """How the names of the polygon files end; what stands before it is {stem}."""
-    labels: tuple[Text, ...]
+    labels: Annotated[tuple[Text, ...], NOT_EMPTY]
     """Labels that are single objects, for pairs.classes to name. All others are scenery, which may hide objects."""
     transparent: tuple[Text, ...] = ()
     """Labels that are part of what they lie on and hide nothing."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> CityscapesSource:
+        if both := sorted(set(self.labels) & set(self.transparent)):
+            raise PydanticCustomError("labels", "{what} in labels or in transparent", {"what": both[0]})
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -78,15 +112,17 @@ class VistasSource(_Files):
     """Which reader understands the files."""
     suffix: Text = ".png"
     """How the names of the instance pictures end; what stands before it is {stem}."""
-    versions: Annotated[tuple[Text, ...], NOT_EMPTY]
+    versions: Annotated[tuple[Name, ...], NOT_EMPTY]
     """Values of {version}, in the order in which they are looked for."""
-    configs: tuple[FolderPattern, ...]
+    configs: Annotated[tuple[FolderPattern, ...], NOT_EMPTY]
     """Files that name the labels, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ScalabelSource(_Files):
     """Scalabel's format, one json a split: BDD100K."""
+
+    folders: ClassVar[bool] = False
 
     format: Literal["scalabel"]
     """Which reader understands the files."""
@@ -118,7 +154,7 @@ class SynthSource:
 
     format: Literal["synth"]
     """Which reader understands the files."""
-    splits: dict[str, SynthSplit]
+    splits: Annotated[dict[Name, SynthSplit], NOT_EMPTY]
     """Splits by name: train, val or test."""
     size: Annotated[int, between(64, 1024, True)] = 512
     """Side of the pictures, in pixels."""

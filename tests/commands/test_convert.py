@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +86,24 @@ def test_another_source_or_layout_is_refused(shards: Path, tmp_path: Path, pics:
     fewer = tmp_path / "fewer"
     shutil.copytree(shards, fewer)
     (fewer / "00000.tar").unlink()
-    for source, more in ((shards, ["--layout", "published"]), (fewer, [])):
-        done = pics("build-shards", "--convert", source, "--out", "out", *more)
+    unnamed = tmp_path / "unnamed"
+    shutil.copytree(fewer, unnamed)
+    (unnamed / "manifest.json").unlink()
+    changed = tmp_path / "changed"
+    shutil.copytree(shards, changed)
+    data = bytearray((changed / "00001.tar").read_bytes())
+    data[5000] ^= 1
+    (changed / "00001.tar").write_bytes(data)
+    for source, more, words in (
+        (shards, ["--layout", "published"], "shards.layout: the folder has"),
+        (unnamed, [], "was built otherwise"),
+        (fewer, [], "00000.tar: not both in the folder and in its manifest.json"),
+        (changed, ["--overwrite"], "00001.tar: is not the file that its manifest.json describes"),
+        (shards, ["--split", "val"], "holds train by its manifest"),
+    ):
+        done = pics("build-shards", "--convert", source, "--out", "other" if "--overwrite" in more else "out", *more)
         assert done.returncode == 2
-        assert "was built otherwise" in done.stderr
+        assert words in done.stderr
         assert contents(tmp_path / "out") == before
     done = pics("build-shards", "--convert", shards, "--out", "out", "--layout", "published", "--overwrite")
     assert done.returncode == 0
@@ -121,3 +137,46 @@ def test_bad_samples_are_listed_and_left_out(shards: Path, tmp_path: Path, pics:
     done = pics("build-shards", "--convert", "spoilt", "--out", "strict", "--layout", "compact", "--max-bad", "4")
     assert done.returncode == 2
     assert "more than --max-bad 4" in done.stderr
+
+
+def test_nothing_is_overwritten_or_doubled(shards: Path, tmp_path: Path, pics: Callable[..., Any]) -> None:
+    found = oracle.read_tars(shards)
+    keys = list(found)[:6]
+    source = tmp_path / "odd"
+    source.mkdir()
+    # Two names of one number, a name without one, an empty first shard, a key given twice.
+    oracle.write_tar(source / "00000.tar", {})
+    oracle.write_tar(source / "000001.tar", {key: found[key] for key in keys[:2]})
+    oracle.write_tar(source / "00001.tar", {key: found[key] for key in keys[2:4]})
+    oracle.write_tar(source / "more.tar", {keys[4]: found[keys[4]], keys[5]: found[keys[5]], "": {}})
+    with tarfile.open(source / "more.tar", "a") as tar:
+        info = tarfile.TarInfo(f"{keys[4]}.bg.jpg")
+        tar.addfile(info, io.BytesIO(b""))
+    done = pics("build-shards", "--convert", source, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert list(oracle.read_tars(tmp_path / "out")) == keys
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert [entry["reason"] for entry in manifest["bad_pictures"]] == ["missing_member"]
+    assert sum(shard["samples"] for shard in manifest["shards"]) == manifest["samples"] == 6
+    assert len({shard["file"] for shard in manifest["shards"]}) == len(manifest["shards"]) == 3
+
+
+@pytest.mark.parametrize("name", ["../evil.bg.jpg", "/abs/x.bg.jpg", "a/../../x.bg.jpg"])
+def test_names_that_leave_their_folder(tmp_path: Path, pics: Callable[..., Any], name: str) -> None:
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards/00000.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    for command in (["--check", "shards"], ["--convert", "shards", "--out", "out"]):
+        done = pics("build-shards", *command)
+        assert done.returncode == 2
+        assert "would lie outside the folder" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_nothing_to_convert_is_said(tmp_path: Path, shards: Path, pics: Callable[..., Any]) -> None:
+    key, members = next(iter(oracle.read_tars(shards).items()))
+    (tmp_path / "one").mkdir()
+    oracle.write_tar(tmp_path / "one/00000.tar", {key: {**members, "json": b"{"}})
+    done = pics("build-shards", "--convert", "one", "--out", "out", "--layout", "compact")
+    assert done.returncode == 2
+    assert "no sample of one could be converted" in done.stderr

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pics_cli.core.data.layouts import SCHEMA, Members, Parts, pack
+from pics_cli.core.data.layouts import Members, Parts, pack
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.pairs import Group
 from pics_cli.core.data.patches import cut_patch, padding_ratios
 from pics_cli.core.data.pictures import RGB, Picture, decode_picture, encode_jpeg, encode_png
 from pics_cli.core.data.published import TINY, published_crop
+from pics_cli.core.data.sample_json import SCHEMA, Geometry
 from pics_cli.core.data.scene import Drawn, Instance, Scene, Skip
 from pics_cli.core.geometry import Box, box_iou, relation
 from pics_cli.core.recipe import DatasetRecipe
@@ -43,7 +44,8 @@ def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) 
         "objects": [_describe(*each) for each in zip(instances, masks, crops, ratios, strict=True)],
         "pairs": box_pairs([instance.box for instance in instances]),
     }  # fmt: skip
-    parts = Parts(stored, masks, meta, patches)
+    geometry = [Geometry(*each) for each in zip(crops, ratios, strict=True)]
+    parts = Parts(stored, masks, meta, geometry, patches)
     if drawn:
         _add_truth(parts, drawn, group)
     return pack(parts, recipe.shards.layout, rgb)

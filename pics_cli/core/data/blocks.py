@@ -22,7 +22,7 @@ from pics_cli.core.data.readers import Reader, open_reader
 from pics_cli.core.data.samples import escape_key
 from pics_cli.core.data.scene import Item, Skip
 from pics_cli.core.data.shards import ShardWriter, shard_path, stats_path
-from pics_cli.core.executors import tick
+from pics_cli.core.executors import let_signals_in, tick
 from pics_cli.core.files import write_json
 from pics_cli.core.recipe import digest, identity
 from pics_cli.errors import BadSample
@@ -89,6 +89,7 @@ def choose_block(source: Input, items: Sequence[Item]) -> tuple[list[Candidate],
     reader = _reader(source)
     candidates, outcome = [], Outcome()
     for item in items:
+        let_signals_in()
         try:
             scene = reader.scene(item)
             chosen = choose(scene, source.recipe.pairs, source.recipe.compat)
@@ -117,14 +118,14 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
             try:
                 scene = reader.scene(item)
                 members = build_sample(scene, group, recipe, source.split)
+                if not isinstance(members, Skip):
+                    writer.add(escape_key(scene.key), members)
             except BadSample as error:
                 outcome.fail(item, error)
                 tick(kept=False)
                 continue
             if isinstance(members, Skip):
                 outcome.skip(item, members.reason)
-            else:
-                writer.add(escape_key(scene.key), members)
             tick(kept=not isinstance(members, Skip))
     summary = writer.summary
     if not writer.samples:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from pics_cli.core.data.bad import stop_at_max_bad
 from pics_cli.core.data.blocks import Candidate, Outcome, build_block, choose_block, digest_candidates
 from pics_cli.core.data.job import Input, Job
 from pics_cli.core.data.output import build_identity, build_manifest, claim_folder, is_whole
 from pics_cli.core.data.readers import Reader
 from pics_cli.core.data.shards import read_stats, remove_temporaries
-from pics_cli.core.executors import Tally
+from pics_cli.core.executors import Tally, in_order
 from pics_cli.core.files import make_folder, only_writer, write_json
 from pics_cli.core.manifest import MANIFEST
+from pics_cli.core.sources import CityscapesSource, SynthSource
 from pics_cli.errors import PicsError
 
-CHOICE_BLOCK = 512
-BAD_SHARE, BAD_FLOOR = 0.01, 100
+# Few enough that a block of 12-megapixel label maps takes seconds, and an interrupt no longer.
+CHOICE_BLOCK = 64
 
 
 @dataclass
@@ -124,6 +126,11 @@ def dry_run(job: Job, reader: Reader, engine: Engine, progress: Progress) -> tup
 
 def check_recipe(source: Input, reader: Reader) -> None:
     """Refuse what the data cannot give: classes that they lack, compat beyond two objects."""
+    if source.recipe.compat and isinstance(source.recipe.source, SynthSource):
+        raise PicsError(
+            f"{source.recipe.name} is drawn: compat reproduces what the research code does with photographs",
+            "build without --compat",
+        )
     if source.recipe.compat and source.recipe.pairs.objects != 2:
         raise PicsError(
             f"pairs.objects is {source.recipe.pairs.objects}: compat reproduces the research code, which takes two",
@@ -137,10 +144,11 @@ def check_recipe(source: Input, reader: Reader) -> None:
             "remove pairs.classes, or use annotations with categories",
         )
     known = set(reader.categories)
+    where = "the recipe's source.labels" if isinstance(source.recipe.source, CityscapesSource) else reader.place
     if unknown := [name for name in named if name not in known]:
         near = get_close_matches(unknown[0], reader.categories, n=3)
         raise PicsError(
-            f"pairs.classes: {', '.join(map(repr, unknown))} not among the {len(known)} categories of {reader.place}",
+            f"pairs.classes: {', '.join(map(repr, unknown))} not among the {len(known)} categories of {where}",
             f"nearest: {', '.join(near)}" if near else f"it has: {', '.join(sorted(known)[:10])}, …",
         )
 
@@ -206,31 +214,10 @@ def _choices(
     source: Input, reader: Reader, executor: Executor, slots: int, pictures: int
 ) -> Iterator[tuple[list[Candidate], Outcome]]:
     """Choices of consecutive runs of pictures, in order, a few of them ahead of the reader."""
-    ahead: deque[Future[tuple[list[Candidate], Outcome]]] = deque()
-    start = 0
-    while start < pictures or ahead:
-        while start < pictures and len(ahead) < slots + 1:
-            stop = min(start + CHOICE_BLOCK, pictures)
-            ahead.append(executor.submit(choose_block, source, reader.items(start, stop)))
-            start = stop
-        yield ahead.popleft().result()
+    starts = range(0, pictures, CHOICE_BLOCK)
+    runs = (reader.items(start, min(start + CHOICE_BLOCK, pictures)) for start in starts)
+    return in_order(executor, slots + 1, choose_block, ((source, items) for items in runs))
 
 
 def _stop_at_max_bad(job: Job, reader: Reader, progress: Progress) -> None:
     stop_at_max_bad(job.max_bad, progress.pictures, progress.outcome.bad, reader.bad)
-
-
-def stop_at_max_bad(
-    max_bad: int | None, total: int, pictures: Sequence[Mapping[str, Any]], records: Mapping[str, Any]
-) -> None:
-    """Raise PicsError where more is bad than allowed: `max_bad`, or 1 % of the total and at least 100."""
-    bad = len(pictures) + sum(records["counts"].values())
-    allowed = max(BAD_FLOOR, int(BAD_SHARE * total)) if max_bad is None else max_bad
-    if bad > allowed:
-        lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in pictures]
-        lines += [f"  {line}" for line in records["lines"]]
-        shown = "\n".join(lines[:5]) + (f"\n  and {len(lines) - 5} more" if len(lines) > 5 else "")
-        raise PicsError(
-            f"{bad} bad pictures or records, more than --max-bad {allowed}; the first:\n{shown}",
-            "mend the input, or allow more with --max-bad N; finished shards are kept and a second run resumes",
-        )

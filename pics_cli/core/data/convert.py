@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
@@ -13,14 +14,16 @@ import cv2
 import numpy as np
 
 from pics_cli.core.data.assemble import box_pairs
-from pics_cli.core.data.build import stop_at_max_bad
+from pics_cli.core.data.bad import stop_at_max_bad
 from pics_cli.core.data.check import list_shards
-from pics_cli.core.data.layouts import SCHEMA, Parts, cut_again, pack, unpack
+from pics_cli.core.data.layouts import Members, Parts, cut_again, pack, unpack
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.output import claim_folder, is_whole, versions
 from pics_cli.core.data.patches import cut_patch
 from pics_cli.core.data.pictures import RGB, decode_picture
 from pics_cli.core.data.published import published_crop
+from pics_cli.core.data.sample_json import SCHEMA, Geometry
+from pics_cli.core.data.samples import decode_patch
 from pics_cli.core.data.shards import (
     SHARD_NAME,
     ShardWriter,
@@ -30,8 +33,8 @@ from pics_cli.core.data.shards import (
     shard_path,
     stats_path,
 )
-from pics_cli.core.executors import tick
-from pics_cli.core.files import make_folder, only_writer, write_json
+from pics_cli.core.executors import in_order, tick
+from pics_cli.core.files import file_sha256, fingerprint, make_folder, only_writer, write_json
 from pics_cli.core.manifest import MANIFEST, read_manifest
 from pics_cli.core.recipe import digest
 from pics_cli.errors import BadSample, PicsError
@@ -47,7 +50,7 @@ class Conversion:
     Attributes:
         source: folder of shards, ours or the research project's.
         layout: `published` or `compact`; None: the one that the source does not have.
-        split: written into the json of samples that have none.
+        split: written into the json of samples that have none, where no manifest tells it.
     """
 
     source: Path
@@ -58,29 +61,37 @@ class Conversion:
     overwrite: bool = False
 
 
-def convert(job: Conversion, executor: Executor) -> tuple[dict[str, Any], int]:
+def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, Any], int]:
     """Convert what is not converted yet; the manifest, and how many shards were there already.
 
+    Args:
+        job: what to convert.
+        executor: where the shards are converted.
+        slots: how many it converts side by side.
+
     Raises:
-        PicsError: no shards, a folder of another build, too many bad samples, disk full.
+        PicsError: no shards, shards that are not what their manifest says, a folder of another build, too many bad
+            samples, disk full.
     """
-    shards, _ = list_shards(job.source)
     if job.folder.resolve() == job.source.resolve():
         raise PicsError(f"--out {job.folder} is the folder to convert", "choose another --out")
+    shards, expected = list_shards(job.source)
+    if strange := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
+        raise PicsError(
+            f"{job.source}: {', '.join(strange[:3])}: not both in the folder and in its {MANIFEST}",
+            "look at it with pics build-shards --check, and build or download what is missing",
+        )
     earlier = read_manifest(job.source)
-    layout = job.layout or _other_layout(shards[0])
+    layout = job.layout or _other_layout(shards)
     recipe = (earlier or {}).get("recipe") or {"name": job.source.resolve().name}
     recipe = {**recipe, "shards": {**recipe.get("shards", {}), "layout": layout}}
-    split = (earlier or {}).get("split") or job.split
-    numbered = all(SHARD_NAME.fullmatch(path.name) for path in shards)
-    numbers = [int(path.stem) for path in shards] if numbered else list(range(len(shards)))
-    listing = [(path.name, path.stat().st_size) for path in shards]
+    listing = {path.name: expected[path.name]["sha256"] if expected else fingerprint(path) for path in shards}
     wanted = {
         "schema": SCHEMA,
-        "split": split,
+        "split": (earlier or {}).get("split") or job.split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
-        "input": {"format": "shards", "shards": len(shards), "listing": digest({"shards": listing})},
+        "input": {"format": "shards", "shards": len(shards), "listing": digest(listing)},
         "versions": versions(),
     }
     make_folder(job.folder)
@@ -90,40 +101,37 @@ def convert(job: Conversion, executor: Executor) -> tuple[dict[str, Any], int]:
         if there and there["complete"] and is_whole(job.folder, there):
             return there, len(shards)
         write_json(job.folder / MANIFEST, {"complete": False, **wanted})
-        finished = [read_stats(job.folder, block) for block in numbers]
-        futures = [
-            None if stats else executor.submit(convert_shard, path, job.folder, block, layout, recipe["name"], split)
-            for block, path, stats in zip(numbers, shards, finished, strict=True)
-        ]
-        blocks: list[dict[str, Any]] = []
+        numbers = _numbers(shards)
+        finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number))}
+        todo = (
+            (path, expected.get(path.name), job.folder, number, layout, recipe["name"], wanted["split"])
+            for number, path in zip(numbers, shards, strict=True)
+            if number not in finished
+        )
+        fresh = in_order(executor, slots + 1, convert_shard, todo)
         try:
-            for stats, future in zip(finished, futures, strict=True):
-                blocks.append(stats or future.result())  # type: ignore[union-attr]
-                bad = [entry for block in blocks for entry in block["bad"]]
-                done = sum(block["samples"] for block in blocks)
-                stop_at_max_bad(job.max_bad, done + len(bad), bad, {"counts": {}, "lines": []})
+            blocks = _collect(job, shards, numbers, finished, fresh)
         finally:
             remove_temporaries(job.folder)
         manifest = _manifest(wanted, earlier, job.folder, blocks)
         write_json(job.folder / MANIFEST, manifest)
-        return manifest, sum(stats is not None for stats in finished)
+        return manifest, len(finished)
 
 
-def convert_shard(path: Path, folder: Path, block: int, layout: str, dataset: str, split: str) -> dict[str, Any]:
+def convert_shard(
+    path: Path, expected: dict[str, Any] | None, folder: Path, block: int, layout: str, dataset: str, split: str
+) -> dict[str, Any]:
     """Convert one shard, then write its stats file. Returns the stats. A function of its arguments alone."""
     cv2.setNumThreads(1)
+    if expected is not None and file_sha256(path) != expected["sha256"]:
+        raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", "build or download it again")
     bad: list[dict[str, Any]] = []
     out = shard_path(folder, block)
     try:
         with ShardWriter(out) as writer:
             for key, members in read_shard(path):
                 try:
-                    parts = unpack(members)
-                    rgb = decode_picture(parts.picture).rgb
-                    if not parts.meta:
-                        parts.meta = _describe(key, parts, rgb, dataset, split)
-                    _drop_what_can_be_cut_again(parts, rgb)
-                    writer.add(key, pack(parts, layout, rgb))
+                    writer.add(key, _convert(key, members, layout, dataset, split))
                 except BadSample as error:
                     bad.append({"item": f"{path.name} {key}", "reason": error.reason, "detail": error.detail})
                 tick(kept=True)
@@ -138,34 +146,73 @@ def convert_shard(path: Path, folder: Path, block: int, layout: str, dataset: st
     return stats
 
 
-def _other_layout(path: Path) -> str:
-    for _, members in read_shard(path):
-        return "compact" if "mask0.png" in members else "published"
-    raise PicsError(f"{path}: no sample in it", "name the wanted form with --layout")
+def _collect(
+    job: Conversion,
+    shards: list[Path],
+    numbers: list[int],
+    finished: dict[int, dict[str, Any]],
+    fresh: Iterator[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Stats of all shards in order; stops where too many samples are bad, for as large a job as it looks so far."""
+    sizes = [path.stat().st_size for path in shards]
+    blocks: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
+    samples = read = 0
+    for number, size in zip(numbers, sizes, strict=True):
+        blocks.append(finished.get(number) or next(fresh))
+        bad.extend(blocks[-1]["bad"])
+        samples, read = samples + blocks[-1]["samples"], read + size
+        stop_at_max_bad(job.max_bad, (samples + len(bad)) * sum(sizes) / read, bad)
+    return blocks
 
 
-def _drop_what_can_be_cut_again(parts: Parts, rgb: RGB) -> None:
-    """Forget the patches that the json describes exactly."""
-    for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
-        if (mask.height, mask.width) != rgb.shape[:2]:
-            raise BadSample("mask_size", f"mask{k}.png is {mask.width}x{mask.height}, its picture is not")
-        described = parts.meta["objects"][k].get("patch", {}).get("crop") is not None
-        if patch is not None and described and np.array_equal(cut_again(rgb, mask, parts.meta, k), _pixels(patch, k)):
-            parts.patches[k] = None
+def _numbers(shards: list[Path]) -> list[int]:
+    """A number for each shard: the one that is its name, unless not all have one of their own."""
+    if all(SHARD_NAME.fullmatch(path.name) for path in shards):
+        numbers = [int(path.stem) for path in shards]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return list(range(len(shards)))
+
+
+def _other_layout(shards: list[Path]) -> str:
+    for path in shards:
+        try:
+            for _, members in read_shard(path):
+                return "compact" if "mask0.png" in members else "published"
+        except BadSample as error:
+            raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
+    raise PicsError(f"{shards[0].parent}: no sample in its {len(shards)} shards", "name a folder of samples")
+
+
+def _convert(key: str, members: Mapping[str, bytes], layout: str, dataset: str, split: str) -> Members:
+    """The members of a sample in another layout.
+
+    Raises:
+        BadSample: it cannot be read.
+    """
+    parts = unpack(members)
+    rgb = decode_picture(parts.picture).rgb
+    patches = [None if data is None else decode_patch(data, k) for k, data in enumerate(parts.patches)]
+    if not parts.meta:
+        parts.geometry = [_find_geometry(rgb, *each) for each in zip(parts.masks, patches, strict=True)]
+        parts.meta = _describe(key, parts, rgb, dataset, split)
+    for k, (mask, patch, geometry) in enumerate(zip(parts.masks, patches, parts.geometry, strict=True)):
+        if layout == "compact" and patch is not None and geometry.crop is not None:
+            parts.patches[k] = None if np.array_equal(cut_again(rgb, mask, geometry, k), patch) else parts.patches[k]
+    return pack(parts, layout, rgb)
 
 
 def _describe(key: str, parts: Parts, rgb: RGB, dataset: str, split: str) -> dict[str, Any]:
     """Our json for a sample that has none: what its picture, masks and patches tell."""
-    objects = []
-    for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
-        if not mask.area:
-            raise BadSample("empty_mask", f"mask{k}.png has no pixel set")
-        geometry = _find_geometry(rgb, mask, _pixels(patch, k)) if patch else None
-        objects.append({
+    objects = [
+        {
             "category": None, "category_id": None, "annotation_id": None, "box": list(mask.box),
             "annotated_box": None, "area": mask.area, "pixels": mask.area, "mask": {"source": None},
-            "patch": geometry or {"crop": None, "padding": None},
-        })  # fmt: skip
+            "patch": {"crop": list(geometry.crop) if geometry.crop else None, "padding": geometry.padding},
+        }
+        for mask, geometry in zip(parts.masks, parts.geometry, strict=True)
+    ]  # fmt: skip
     return {
         "schema": SCHEMA, "dataset": dataset, "split": split, "image_id": key,
         "width": rgb.shape[1], "height": rgb.shape[0], "objects": objects,
@@ -173,21 +220,12 @@ def _describe(key: str, parts: Parts, rgb: RGB, dataset: str, split: str) -> dic
     }  # fmt: skip
 
 
-def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB) -> dict[str, Any] | None:
-    """How a patch was cut, by trying the few ways there are; None where none gives these very pixels."""
-    if (mask.height, mask.width) != rgb.shape[:2]:
-        return None
+def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB | None) -> Geometry:
+    """How a patch was cut, by trying the few published ways; unknown where none gives these very pixels."""
     for crop, padding in product((published_crop(mask), mask.box), _PUBLISHED_PADDING):
-        if np.array_equal(cut_patch(rgb, mask, padding, crop).rgb, patch):
-            return {"crop": list(crop), "padding": padding}
-    return None
-
-
-def _pixels(patch: bytes, k: int) -> RGB:
-    try:
-        return decode_picture(patch).rgb
-    except BadSample as error:
-        raise BadSample("bad_reference", f"obj{k}.png: {error.detail}") from None
+        if patch is not None and np.array_equal(cut_patch(rgb, mask, padding, crop).rgb, patch):
+            return Geometry(crop, padding)
+    return Geometry()
 
 
 def _manifest(

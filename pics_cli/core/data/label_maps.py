@@ -14,6 +14,8 @@ from pics_cli.core.geometry import Box
 LabelMap = npt.NDArray[Any]
 """uint8 or uint16 [H, W]."""
 
+# Larger ones are damaged headers: no camera of a labelled dataset comes near.
+MAX_MAP_PIXELS = 1 << 27
 # Pixels looked at together: what is made from them stays small, whatever the picture.
 _BAND_PIXELS = 1 << 20
 

@@ -8,29 +8,18 @@ exactly (it was not made from the stored picture) stays a member in either layou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from pics_cli.core.data.masks import BoxMask, box_mask, decode_mask_png, decode_segmentation
 from pics_cli.core.data.patches import cut_patch
-from pics_cli.core.data.pictures import RGB, encode_png
-from pics_cli.core.geometry import Box
+from pics_cli.core.data.pictures import RGB, encode_png, upright_size
+from pics_cli.core.data.sample_json import Geometry, Object, Rle, read_meta
 from pics_cli.errors import BadSample
-
-SCHEMA = 1
 
 Members = dict[str, bytes]
 """Extension (`bg.jpg`, `obj0.png`, …) to contents, in the order in which they are written."""
-
-
-class Geometry(msgspec.Struct):
-    """How a patch was cut: which box of the picture, and by which ratio it was widened."""
-
-    crop: tuple[int, int, int, int]
-    padding: Annotated[float, msgspec.Meta(ge=1, le=4)]
 
 
 @dataclass
@@ -39,9 +28,10 @@ class Parts:
 
     Attributes:
         picture: bytes of `bg.jpg`.
-        masks: of each object.
+        masks: of each object; of the picture's size, neither empty nor all of it.
         meta: the json, without masks.
-        patches: PNG bytes of each object's patch; None where it is to be cut from the picture, as the json says.
+        geometry: how each object's patch was cut.
+        patches: PNG bytes of each object's patch; None where it is to be cut from the picture, as `geometry` says.
         full: masks with hidden parts, for the objects that have one.
         others: members that are the same in both layouts, such as `clean.jpg` and `alt0.png`.
     """
@@ -49,6 +39,7 @@ class Parts:
     picture: bytes
     masks: list[BoxMask]
     meta: dict[str, Any]
+    geometry: list[Geometry]
     patches: list[bytes | None]
     full: dict[int, BoxMask] = field(default_factory=dict)
     others: Members = field(default_factory=dict)
@@ -71,7 +62,8 @@ def pack(parts: Parts, layout: str, rgb: RGB) -> Members:
             if patch is not None:
                 members[f"obj{k}.png"] = patch
         else:
-            members[f"obj{k}.png"] = patch if patch is not None else encode_png(cut_again(rgb, mask, parts.meta, k))
+            cut = patch if patch is not None else encode_png(cut_again(rgb, mask, parts.geometry[k], k))
+            members[f"obj{k}.png"] = cut
             members[f"mask{k}.png"] = mask.png()
             if k in parts.full:
                 members[f"full{k}.png"] = parts.full[k].png()
@@ -83,70 +75,58 @@ def pack(parts: Parts, layout: str, rgb: RGB) -> Members:
 def unpack(members: Mapping[str, bytes]) -> Parts:
     """A sample of either layout, ours or (with an empty `meta`) the research project's.
 
+    Sizes are compared with the picture's before anything is decoded.
+
     Raises:
-        BadSample: a member is missing, unexpected or damaged.
+        BadSample: a member is missing, unexpected or damaged, or does not fit the picture.
     """
-    meta = read_meta(members)
-    count = count_objects(members, meta)
-    parts = Parts(members["bg.jpg"], [], meta or {}, [])
+    meta, objects = read_meta(members) or ({}, None)
+    count = count_objects(members, objects)
+    size = upright_size(members["bg.jpg"])
+    parts = Parts(members["bg.jpg"], [], meta, [], [])
     for k in range(count):
-        entry = meta["objects"][k] if meta else {}
-        parts.masks.append(_mask(members, f"mask{k}.png", entry.get("mask", {}).pop("rle", None)))
+        entry = objects[k] if objects else None
+        mask = _mask(members, f"mask{k}.png", entry.mask.rle if entry else None, size)
+        if mask.area in (0, size[0] * size[1]):
+            empty = ("empty_mask", f"mask{k}.png has no pixel set")
+            raise BadSample(*(empty if not mask.area else ("full_mask", f"mask{k}.png covers the whole picture")))
+        parts.masks.append(mask)
         parts.patches.append(members.get(f"obj{k}.png"))
-        if f"full{k}.png" in members or "full" in entry:
-            parts.full[k] = _mask(members, f"full{k}.png", (entry.pop("full", None) or {}).get("rle"))
+        parts.geometry.append(entry.patch if entry else Geometry())
+        hidden = entry.full.rle if entry and entry.full else None
+        if f"full{k}.png" in members or hidden:
+            parts.full[k] = _mask(members, f"full{k}.png", hidden, size)
+        if entry:
+            meta["objects"][k]["mask"].pop("rle", None)
+            meta["objects"][k].pop("full", None)
     kinds = {"clean.jpg", *(f"alt{k}.png" for k in range(count))}
     parts.others = {name: data for name, data in members.items() if name in kinds}
     return parts
 
 
-def cut_again(rgb: RGB, mask: BoxMask, meta: Mapping[str, Any], k: int) -> RGB:
+def cut_again(rgb: RGB, mask: BoxMask, geometry: Geometry, k: int) -> RGB:
     """The patch of object k as the json says that it was cut: uint8 [224, 224, 3].
 
     Raises:
         BadSample: `bad_json` where it does not say, or names a box outside the picture.
     """
-    try:
-        geometry = msgspec.convert(meta["objects"][k]["patch"], Geometry)
-    except (msgspec.ValidationError, KeyError, TypeError) as error:
-        raise BadSample("bad_json", f"objects[{k}].patch: {error}") from None
-    crop: Box = geometry.crop
-    if not (0 <= crop[0] <= crop[2] <= mask.width and 0 <= crop[1] <= crop[3] <= mask.height):
+    crop, padding = geometry.crop, geometry.padding
+    if crop is None or padding is None:
+        raise BadSample("bad_json", f"there is no obj{k}.png, and objects[{k}].patch does not say how it was cut")
+    x0, y0, x1, y1 = crop
+    # The published crop of a mask one pixel wide has no width, but never neither width nor height.
+    if not (0 <= x0 <= x1 <= mask.width and 0 <= y0 <= y1 <= mask.height and (x1 > x0 or y1 > y0)):
         raise BadSample("bad_json", f"objects[{k}].patch: crop {list(crop)} is no box of the picture")
-    return cut_patch(rgb, mask, geometry.padding, crop).rgb
+    return cut_patch(rgb, mask, padding, crop).rgb
 
 
-def read_meta(members: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """The json of a sample, None where it has none.
-
-    Raises:
-        BadSample: `bad_json`.
-    """
-    if "json" not in members:
-        return None
-    try:
-        meta = json.loads(members["json"])
-    except (ValueError, RecursionError) as error:
-        raise BadSample("bad_json", str(error)) from None
-    schema = meta.get("schema") if isinstance(meta, dict) else None
-    if schema != SCHEMA:
-        raise BadSample("bad_json", f"schema is {schema}, expected {SCHEMA}")
-    objects = meta.get("objects")
-    if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
-        raise BadSample("bad_json", "describes no list of objects")
-    if not all(isinstance(entry.get("mask"), dict) for entry in objects):
-        raise BadSample("bad_json", "an object without mask")
-    found: dict[str, Any] = meta
-    return found
-
-
-def count_objects(members: Mapping[str, bytes], meta: Mapping[str, Any] | None) -> int:
+def count_objects(members: Mapping[str, bytes], objects: Sequence[Object] | None) -> int:
     """K of a sample whose members are complete, in either layout.
 
     Raises:
         BadSample: `missing_member`, `extra_member` or `bad_json`.
     """
-    packed = {k for k, entry in enumerate(meta["objects"]) if "rle" in entry["mask"]} if meta else set[int]()
+    packed = {k for k, entry in enumerate(objects or ()) if entry.mask.rle}
     count = max(packed, default=-1) + 1
     while f"obj{count}.png" in members or f"mask{count}.png" in members:
         count += 1
@@ -157,16 +137,18 @@ def count_objects(members: Mapping[str, bytes], meta: Mapping[str, Any] | None) 
     optional = {"json", "clean.jpg", *(f"{kind}{k}.png" for kind in ("alt", "full") for k in range(count))}
     if extra := sorted(members.keys() - wanted - optional - {f"obj{k}.png" for k in packed}):
         raise BadSample("extra_member", f"unexpected {', '.join(extra)}")
-    if meta is not None and len(meta["objects"]) != count:
-        raise BadSample("bad_json", f"describes {len(meta['objects'])} objects, the sample holds {count}")
+    if objects is not None and len(objects) != count:
+        raise BadSample("bad_json", f"describes {len(objects)} objects, the sample holds {count}")
     return count
 
 
-def _mask(members: Mapping[str, bytes], name: str, rle: Any) -> BoxMask:
+def _mask(members: Mapping[str, bytes], name: str, rle: Rle | None, size: tuple[int, int]) -> BoxMask:
+    """A mask from its member, else from the json; of the picture's (width, height)."""
     if name in members:
-        return box_mask(decode_mask_png(members[name]))
-    try:
-        height, width = rle["size"]
-        return decode_segmentation(rle, height, width)
-    except (TypeError, KeyError, ValueError, MemoryError) as error:
-        raise BadSample("bad_json", f"run lengths in place of {name}: {error}") from None
+        return box_mask(decode_mask_png(members[name], name, size))
+    if rle is None:
+        raise BadSample("missing_member", f"no {name}")
+    height, width = rle.size
+    if (width, height) != size:
+        raise BadSample("mask_size", f"{name} is {width}x{height}, its picture {size[0]}x{size[1]} (width x height)")
+    return decode_segmentation({"size": [height, width], "counts": rle.counts}, height, width)

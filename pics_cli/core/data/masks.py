@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pics_cli.core.geometry import Box
@@ -140,18 +142,30 @@ def has_polygon(segmentation: Sequence[Sequence[float]]) -> bool:
     return any(len(part) >= MIN_POLYGON_NUMBERS and len(part) % 2 == 0 for part in segmentation)
 
 
-def decode_mask_png(data: bytes) -> Mask:
+def decode_mask_png(data: bytes, name: str, size: tuple[int, int]) -> Mask:
     """A mask member of a shard (1-bit or 8-bit grey) as bool [H, W]: set above half of the range.
 
+    Args:
+        data: the member.
+        name: what it is called, for messages.
+        size: the (width, height) that it must have, looked at before anything is decoded.
+
     Raises:
-        BadSample: `bad_mask` where it cannot be decoded.
+        BadSample: `bad_mask` where it cannot be decoded, `mask_size`.
     """
     try:
-        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+        found = Image.open(io.BytesIO(data)).size
+    except (OSError, SyntaxError, ValueError):
+        raise BadSample("bad_mask", f"{name}: not a picture") from None
+    if found != size:
+        shown = f"{name} is {found[0]}x{found[1]}, its picture {size[0]}x{size[1]} (width x height)"
+        raise BadSample("mask_size", shown)
+    try:
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:  # a header that claims more pixels than OpenCV allows
         mask = None
     if mask is None:
-        raise BadSample("bad_mask", "not a picture")
+        raise BadSample("bad_mask", f"{name}: not a picture")
     return mask > 127
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from pics_cli import __version__
 from pics_cli.core.data.blocks import Outcome
 from pics_cli.core.data.job import Input, Job
-from pics_cli.core.data.layouts import SCHEMA
 from pics_cli.core.data.readers import Reader
+from pics_cli.core.data.sample_json import SCHEMA
 from pics_cli.core.data.shards import own_files, read_stats, shard_path
 from pics_cli.core.manifest import MANIFEST, differences, read_manifest
 from pics_cli.core.recipe import digest, identity

@@ -101,6 +101,23 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise BadSample("unreadable_image", f"{path}: {error}") from None
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Upright (width, height) of a picture file's bytes, from its header alone.
+
+    Raises:
+        BadSample: `unreadable_image`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:  # looked at first: EXIF data of a PNG may stand behind its pixels
+            raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
+        return _upright_size(image)
+    except UnidentifiedImageError:  # its text holds an address in memory
+        raise BadSample("unreadable_image", "not a picture of a known kind" if data else "the file is empty") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSample("unreadable_image", str(error)) from None
+
+
 def first_size(files: tuple[Path, ...]) -> tuple[int, int]:
     """Upright (width, height) of the first picture that exists.
 
@@ -130,16 +147,17 @@ def encode_png(rgb: RGB) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
 
 
-def decode_alpha(data: bytes) -> npt.NDArray[np.uint8]:
-    """uint8 RGBA [H, W, 4] of a PNG with alpha.
+def decode_alpha(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
 
     Raises:
         BadSample: `unreadable_image`.
     """
     try:
         image = Image.open(io.BytesIO(data))
-        if image.mode != "RGBA":
-            raise BadSample("unreadable_image", f"stored as {image.mode}, expected RGBA")
+        if image.mode != "RGBA" or image.size != size:
+            shown = f"{image.mode} {image.width}x{image.height}"
+            raise BadSample("unreadable_image", f"stored as {shown}, expected RGBA {size[0]}x{size[1]}")
         return np.asarray(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise BadSample("unreadable_image", str(error)) from None

@@ -52,7 +52,15 @@ def published_largest(areas_N: npt.NDArray[np.float64]) -> tuple[int, int]:
     return int(order[0]), int(order[1])
 
 
+def published_box(box: Box) -> tuple[float, float, float, float]:
+    """The box that the research code makes from a mask's: it ends at the last pixel instead of behind it."""
+    x0, y0, x1, y1 = box
+    return x0, y0, x1 - 1, y1 - 1
+
+
 def published_crop(mask: BoxMask) -> Box:
     """The part of the picture that a patch shows: the mask's box without its last row and column."""
+    if mask.area < TINY:
+        return 0, 0, mask.width, mask.height
     x0, y0, x1, y1 = mask.box
-    return (x0, y0, x1 - 1, y1 - 1) if mask.area >= TINY else (0, 0, mask.width, mask.height)
+    return x0, y0, x1 - 1, y1 - 1

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from pics_cli.core.data.layouts import cut_again, unpack
 from pics_cli.core.data.masks import Mask
-from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
+from pics_cli.core.data.patches import PATCH_SIZE
+from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture, upright_size
 from pics_cli.errors import BadSample
 
 
@@ -58,50 +59,41 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     """
     parts = unpack(members)
     background = decode_picture(parts.picture).rgb
-    references, masks, full = [], [], []
-    for k, (box_mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
-        if (box_mask.height, box_mask.width) != background.shape[:2]:
-            size = f"{box_mask.width}x{box_mask.height}"
-            raise BadSample("mask_size", f"mask{k}.png is {size}, its picture {_size(background)} (width x height)")
-        area = box_mask.area
-        if not area:
-            raise BadSample("empty_mask", f"mask{k}.png has no pixel set")
-        if area == box_mask.height * box_mask.width:
-            raise BadSample("full_mask", f"mask{k}.png covers the whole picture")
-        masks.append(box_mask.full())
+    references = []
+    for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
         if patch is None:
-            references.append(cut_again(background, box_mask, parts.meta, k))
+            references.append(cut_again(background, mask, parts.geometry[k], k))
         else:
-            references.append(_decode(patch, f"obj{k}.png", "bad_reference"))
-        whole = parts.full[k].full() if k in parts.full else None
-        if whole is not None and whole.shape != background.shape[:2]:
-            raise BadSample("mask_size", f"full{k}.png is not of its picture's size, {_size(background)}")
-        full.append(whole)
-    clean = None
-    if "clean.jpg" in parts.others:
-        clean = _decode(parts.others["clean.jpg"], "clean.jpg", "bad_clean")
-        if clean.shape != background.shape:
-            raise BadSample("bad_clean", f"clean.jpg is {_size(clean)}, its picture {_size(background)}")
-    alternates = tuple(_alternate(parts.others.get(f"alt{k}.png"), k) for k in range(len(masks)))
+            references.append(decode_patch(patch, k))
+    clean, alternates = None, []
+    try:
+        if data := parts.others.get("clean.jpg"):
+            clean = decode_picture(data, (background.shape[1], background.shape[0])).rgb
+    except BadSample as error:
+        raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
+    for k in range(len(parts.masks)):
+        data = parts.others.get(f"alt{k}.png")
+        try:
+            alternates.append(None if data is None else decode_alpha(data, (PATCH_SIZE, PATCH_SIZE)))
+        except BadSample as error:
+            raise BadSample("bad_reference", f"alt{k}.png: {error.detail}") from None
+    masks = tuple(mask.full() for mask in parts.masks)
+    full = tuple(parts.full[k].full() if k in parts.full else None for k in range(len(masks)))
     meta = parts.meta or None
-    return Sample(key, background, tuple(references), tuple(masks), meta, clean, alternates, tuple(full))
+    return Sample(key, background, tuple(references), masks, meta, clean, tuple(alternates), full)
 
 
-def _decode(data: bytes, name: str, reason: str) -> RGB:
+def decode_patch(data: bytes, k: int) -> RGB:
+    """The member `obj{k}.png`: uint8 [224, 224, 3].
+
+    Raises:
+        BadSample: `bad_reference` or `reference_size`.
+    """
     try:
-        return decode_picture(data).rgb
+        return decode_picture(data, (PATCH_SIZE, PATCH_SIZE)).rgb
     except BadSample as error:
-        raise BadSample(reason, f"{name}: {error.detail}") from None
-
-
-def _alternate(data: bytes | None, k: int) -> npt.NDArray[np.uint8] | None:
-    if data is None:
-        return None
-    try:
-        return decode_alpha(data)
-    except BadSample as error:
-        raise BadSample("bad_reference", f"alt{k}.png: {error.detail}") from None
-
-
-def _size(array: RGB) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
+        if error.reason == "size_mismatch":
+            width, height = upright_size(data)
+            shown = f"obj{k}.png is {width}x{height}, expected {PATCH_SIZE}x{PATCH_SIZE}"
+            raise BadSample("reference_size", shown) from None
+        raise BadSample("bad_reference", f"obj{k}.png: {error.detail}") from None

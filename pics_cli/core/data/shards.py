@@ -14,8 +14,8 @@ from pics_cli.core.data.layouts import Members
 from pics_cli.core.files import AtomicFile
 from pics_cli.errors import BadSample, PicsError
 
-SHARD_NAME = re.compile(r"\d{5,}\.tar")
-_OURS = re.compile(r"(\d{5,}\.(tar|stats\.json)|manifest\.json)(\.\d+\.tmp)?")
+SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
+_OURS = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
 
 
 def shard_path(folder: Path, block: int) -> Path:
@@ -36,7 +36,12 @@ class ShardWriter:
 
     def __init__(self, path: Path) -> None:
         self._file = AtomicFile(path)
-        self.samples = 0
+        self._keys: set[str] = set()
+
+    @property
+    def samples(self) -> int:
+        """How many were added."""
+        return len(self._keys)
 
     def __enter__(self) -> ShardWriter:
         self._file.__enter__()
@@ -44,20 +49,27 @@ class ShardWriter:
         return self
 
     def add(self, key: str, members: Members) -> None:
-        """Append a sample; `key` is escaped already."""
+        """Append a sample; `key` is escaped already.
+
+        Raises:
+            BadSample: `duplicate_key`.
+        """
+        if key in self._keys:
+            raise BadSample("duplicate_key", f"a sample called {key} is in this shard already")
+        self._keys.add(key)
         for extension, data in members.items():
             info = tarfile.TarInfo(f"{key}.{extension}")
             info.size = len(data)
             info.mode = 0o644
             self._tar.addfile(info, io.BytesIO(data))
-        self.samples += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            try:
+        try:
+            if kind is None:
                 self._tar.close()
-            except OSError as failure:
-                kind, error = type(failure), failure
+        except PicsError as failure:
+            self._file.__exit__(type(failure), failure, None)
+            raise
         self._file.__exit__(kind, error, trace)
 
     @property
@@ -73,7 +85,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
 
     Raises:
         PicsError: the file is no tar or is truncated.
-        BadSample: `duplicate_member`, naming the sample.
+        BadSample: `duplicate_member` or `bad_name`, naming it: what follows cannot be told apart.
     """
     key, members = "", dict[str, bytes]()
     try:
@@ -82,6 +94,8 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
                 if not info.isfile():
                     continue
                 name, extension = split_name(info.name)
+                if name.startswith("/") or ".." in name.split("/"):
+                    raise BadSample("bad_name", f"{info.name!r} would lie outside the folder it is unpacked to")
                 if name != key:
                     if members:
                         yield key, members
@@ -91,6 +105,8 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
                 file = tar.extractfile(info)
                 members[extension] = file.read() if file else b""
             _check_end(path, tar.offset)
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
     except tarfile.TarError as error:
         raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
     if members:

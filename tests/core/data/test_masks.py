@@ -129,7 +129,7 @@ def decode(segmentation: Any, height: int, width: int) -> BoxMask:
     assert found.pixels.flags.c_contiguous
     assert found.area == full.sum()
     assert found.box == (tight_box(full) if full.any() else (0, 0, 0, 0))
-    assert np.array_equal(decode_mask_png(found.png()), full)
+    assert np.array_equal(decode_mask_png(found.png(), "mask0.png", full.shape[::-1]), full)
     return found
 
 
@@ -343,11 +343,11 @@ def test_png_has_one_bit_a_pixel(shape: tuple[int, int]) -> None:
 def test_mask_png_is_set_above_half_of_the_range() -> None:
     file = io.BytesIO()
     Image.fromarray(np.array([[0, 1, 127, 128, 254, 255]], np.uint8)).save(file, "PNG")
-    assert decode_mask_png(file.getvalue()).tolist() == [[False, False, False, True, True, True]]
+    assert decode_mask_png(file.getvalue(), "mask0.png", (6, 1)).tolist() == [[False, False, False, True, True, True]]
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_mask_png_that_is_none_is_bad(data: bytes) -> None:
     with pytest.raises(BadSample) as error:
-        decode_mask_png(data)
+        decode_mask_png(data, "mask0.png", (6, 1))
     assert error.value.reason == "bad_mask"

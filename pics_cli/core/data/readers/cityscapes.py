@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pics_cli.core.data.label_maps import region_mask, tabulate
+from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, region_mask, tabulate
 from pics_cli.core.data.masks import box_mask
-from pics_cli.core.data.pictures import MAX_PIXELS
+from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
@@ -62,8 +62,10 @@ class CityscapesReader(FolderReader):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadSample("bad_annotation_file", f"{path}: {error}") from None
         width, height = polygons.imgWidth, polygons.imgHeight
-        if min(width, height) < 1 or width * height > MAX_PIXELS:
+        if min(width, height) < 1 or width * height > MAX_MAP_PIXELS:
             raise BadSample("bad_annotation_file", f"{path}: claims {width} x {height} pixels")
+        if len(polygons.objects) >= 1 << 16:
+            raise BadSample("bad_annotation_file", f"{path}: {len(polygons.objects):,} objects")
         found = self._whole(polygons) if self._compat else self._visible(polygons)
         files = self._files(item)
         key = self._key(item, files)
@@ -78,8 +80,7 @@ class CityscapesReader(FolderReader):
         instances = []
         for number, (area, box) in tabulate(numbers_HW, objects).items():
             mask = partial(region_mask, numbers_HW, box, [number])
-            x0, y0, x1, y1 = box
-            instances.append(_instance(shown[number - 1].label, (x0, y0, x1, y1), area, mask))
+            instances.append(_instance(shown[number - 1].label, box, area, mask))
         return instances
 
     def _whole(self, polygons: _Polygons) -> list[Instance]:
@@ -90,8 +91,7 @@ class CityscapesReader(FolderReader):
                 continue
             mask = box_mask(_paint(polygons, [entry]) > 0)
             if mask.area:
-                x0, y0, x1, y1 = mask.box  # the published boxes end at the last pixel
-                instances.append(_instance(label, (x0, y0, x1 - 1, y1 - 1), mask.area, lambda mask=mask: mask))
+                instances.append(_instance(label, published_box(mask.box), mask.area, lambda mask=mask: mask))
         return instances
 
 

@@ -37,7 +37,7 @@ class FolderReader:
     def _names(self) -> list[str]:
         """Annotation files relative to the folder, sorted; listed once, and by workers never."""
         try:
-            names = sorted(self._walk(self.place, ""))
+            names = sorted(self._walk(self.place, "", ()))
         except OSError as error:
             raise PicsError(f"{error.filename}: cannot list: {(error.strerror or str(error)).lower()}") from None
         if not names:
@@ -51,11 +51,15 @@ class FolderReader:
                 )
         return names
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
+    def _walk(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        state = folder.stat()
+        here = (state.st_dev, state.st_ino)
+        if here in above:  # a link to a folder around it
+            return
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir():
-                    yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+                    yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
                 elif entry.name.endswith(self._suffix) and not entry.name.startswith("."):
                     yield prefix + entry.name
 

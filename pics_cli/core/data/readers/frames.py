@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -18,13 +18,16 @@ from pics_cli.core.records import BLOCK_BYTES, address, read_arrays
 _VERSION = "scalabel 1"
 
 
+Coordinate = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+
+
 class Box2d(msgspec.Struct, gc=False):
     """Corners, the last of which belong to the box."""
 
-    x1: float
-    y1: float
-    x2: float
-    y2: float
+    x1: Coordinate
+    y1: Coordinate
+    x2: Coordinate
+    y2: Coordinate
 
 
 class Poly2d(msgspec.Struct, gc=False):
@@ -78,6 +81,11 @@ _FRAME = msgspec.json.Decoder(Frame)
 _NAME, _CATEGORIES = msgspec.json.Decoder(_Name), msgspec.json.Decoder(_Categories)
 
 
+def frame_key(name: str, video: str | None) -> str:
+    """The key of a frame's sample: the video's name and the picture's, without its ending."""
+    return (f"{video}/" if video else "") + (name.rpartition(".")[0] or name)
+
+
 class FrameIndex:
     """A Scalabel json opened through its index.
 
@@ -121,7 +129,7 @@ def open_frames(path: Path, on_build: Callable[[Path], None] | None = None) -> F
 
 
 def _build(path: Path, folder: Path, source: dict[str, Any]) -> None:
-    faults, names, categories = Faults(), set[tuple[str | None, str]](), set[str]()
+    faults, names, categories = Faults(), set[str](), set[str]()
     spans: list[tuple[int, int]] = []
     for batch in read_arrays(path, {"frames": msgspec.Raw}, BLOCK_BYTES, bare="frames"):
         start = address(batch.data)
@@ -133,7 +141,7 @@ def _build(path: Path, folder: Path, source: dict[str, Any]) -> None:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 faults.note("bad_frame_record", f"byte {offset:,}: {error}")
                 continue
-            key = (found.videoName, found.name)
+            key = frame_key(found.name, found.videoName)
             if key in names:
                 faults.note("duplicate_frame", f"byte {offset:,}: {found.name} given twice")
                 continue

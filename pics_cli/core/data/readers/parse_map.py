@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from pics_cli.core.data.label_maps import LabelMap, Region, region_mask, tabulate
+from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, LabelMap, Region, region_mask, tabulate
+from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
@@ -51,11 +52,9 @@ class ParseMapReader(FolderReader):
         instances = []
         for name, ids in groups:
             box = _union([found[i].box for i in ids])
-            x0, y0, x1, y1 = box
-            last = 1 if self._compat else 0  # the published boxes end at the last pixel
             instances.append(
                 Instance(
-                    box=(x0, y0, x1 - last, y1 - last),
+                    box=published_box(box) if self._compat else box,
                     area=sum(found[i].area for i in ids),
                     category=name,
                     category_id=ids[0],
@@ -79,6 +78,8 @@ def _decode(data: bytes, path: str) -> LabelMap:
                 "bad_label_map",
                 f"{path}: stored as {image.mode}, expected palette or grey: ids cannot be told from colours",
             )
+        if image.width * image.height > MAX_MAP_PIXELS:
+            raise BadSample("bad_label_map", f"{path}: claims {image.width} x {image.height} pixels")
         return np.asarray(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise BadSample("bad_label_map", f"{path}: {error if data else 'the file is empty'}") from None

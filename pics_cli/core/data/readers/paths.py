@@ -80,16 +80,21 @@ def find_place(source: FileSource, split: str, raw: Path, dataset: str) -> Place
         raise PicsError(f"raw folder {raw} {what}", "name the dataset's folder with --raw DIR")
     wanted = source.splits[split]
     versions = source.versions if isinstance(source, VistasSource) else ()
-    folders = source.format not in ("coco", "scalabel")
     looked: list[str] = []
     for base in (raw, *(raw / name for name in source.folder)):
-        for patterns, is_folder in ((wanted.labels, True), (wanted.annotations, folders)):
+        for patterns, is_folder in ((wanted.labels, True), (wanted.annotations, source.folders)):
             for pattern in patterns:
                 for version in versions if "{version}" in pattern else ("",):
                     name = pattern.format(split=split, version=version)
                     path = base / name
                     looked.append(name + "/" * is_folder)
-                    if path.is_dir() if is_folder else path.is_file():
+                    if path.exists() and path.is_dir() != is_folder:
+                        kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
+                        raise PicsError(
+                            f"{path} is {kinds[1]}, expected {kinds[0]} of annotations",
+                            f"name another with --set source.splits.{split}.annotations=[…]",
+                        )
+                    if path.exists():
                         return Place(base, path, split, version, wanted.images)
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
@@ -98,5 +103,5 @@ def find_place(source: FileSource, split: str, raw: Path, dataset: str) -> Place
         f"raw folder {raw} holds no {dataset} {split} annotations: looked for {', '.join(dict.fromkeys(looked))}"
         f"{within}; found {found or 'nothing'}",
         "name the dataset's folder with --raw DIR, or its files with --set "
-        f"source.splits.{split}.annotations=[{'FOLDER' if folders else 'FILE.json'}]",
+        f"source.splits.{split}.annotations=[{'FOLDER' if source.folders else 'FILE.json'}]",
     )

@@ -14,13 +14,14 @@ import msgspec
 from pics_cli.core.data.masks import decode_segmentation, has_polygon, segmentation_area
 from pics_cli.core.data.pictures import first_size
 from pics_cli.core.data.readers.folder import FolderReader
+from pics_cli.core.data.readers.frames import Coordinate
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
 from pics_cli.errors import BadSample
 
 
 class _Label(msgspec.Struct, gc=False):
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
     area: float | None = None
     segmentation: list[list[float]] | dict[str, Any] | None = None
 

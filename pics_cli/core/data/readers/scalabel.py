@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from pics_cli.core.data.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.core.data.pictures import MAX_PIXELS, first_size
-from pics_cli.core.data.readers.frames import Frame, Label, Poly2d, open_frames
+from pics_cli.core.data.readers.frames import Frame, Label, Poly2d, frame_key, open_frames
 from pics_cli.core.data.readers.paths import ImagePaths, Place
 from pics_cli.core.data.scene import Instance, Item, Scene
 from pics_cli.errors import BadSample
@@ -52,8 +51,8 @@ class ScalabelReader:
         files = self._paths.files(name)
         width, height = _frame_size(frame, files)
         found = [self._instance(label, width, height) for label in frame.labels or ()]
-        key = files[0].stem if files and self._compat else name.rpartition(".")[0] or name
-        return Scene(key, frame.name, files, width, height, tuple(thing for thing in found if thing is not None))
+        instances = tuple(thing for thing in found if thing is not None)
+        return Scene(frame_key(frame.name, frame.videoName), frame.name, files, width, height, instances)
 
     def _instance(self, label: Label, width: int, height: int) -> Instance | None:
         segmentation: dict[str, Any] | list[list[float]] | None = label.rle or _polygons(label.poly2d)
@@ -61,8 +60,6 @@ class ScalabelReader:
         if label.box2d is not None:
             given, beyond = label.box2d, 0 if self._compat else 1
             box = (given.x1, given.y1, given.x2 + beyond, given.y2 + beyond)
-            if not all(map(math.isfinite, box)):
-                return None
         else:
             tight = _box(mask)
             if tight is None:

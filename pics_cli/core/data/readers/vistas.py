@@ -9,7 +9,9 @@ import cv2
 import msgspec
 import numpy as np
 
-from pics_cli.core.data.label_maps import LabelMap, region_mask, tabulate
+from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, LabelMap, region_mask, tabulate
+from pics_cli.core.data.pictures import upright_size
+from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
@@ -51,16 +53,14 @@ class VistasReader(FolderReader):
         if (highest := int(values_HW.max()) >> 8) >= len(self._labels):
             raise BadSample("unknown_label", f"{path}: label {highest}, the config names {len(self._labels)} labels")
         below = int((values_HW & 255).max()) if self._compat else 256
-        last = 1 if self._compat else 0  # the published boxes end at the last pixel
         instances = []
         for number, (area, box) in tabulate(values_HW, self._objects).items():
             label, instance = divmod(number - 1, 256)
             if instance >= below:
                 continue
-            x0, y0, x1, y1 = box
             instances.append(
                 Instance(
-                    box=(x0, y0, x1 - last, y1 - last),
+                    box=published_box(box) if self._compat else box,
                     area=area,
                     category=self._labels[label].name,
                     category_id=label,
@@ -98,7 +98,10 @@ def _read_config(place: Place, source: VistasSource) -> list[_Label]:
 def _decode(data: bytes, path: Path) -> LabelMap:
     """uint16 [H, W]."""
     try:
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        width, height = upright_size(data)
+        if width * height > MAX_MAP_PIXELS:
+            raise BadSample("bad_label_map", f"{path}: claims {width} x {height} pixels")
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that claims more pixels than OpenCV allows
         values = None
     if values is None:

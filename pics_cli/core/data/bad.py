@@ -1,0 +1,36 @@
+"""How much bad input a job puts up with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pics_cli.errors import PicsError
+
+BAD_SHARE, BAD_FLOOR = 0.01, 100
+
+
+def stop_at_max_bad(
+    max_bad: int | None, total: float, bad: Sequence[Mapping[str, Any]], records: Mapping[str, Any] | None = None
+) -> None:
+    """Stop a job that meets too much bad input.
+
+    Args:
+        max_bad: how many are allowed; None: 1 % of the total, and at least 100.
+        total: how many pictures or samples the job looks at.
+        bad: the bad ones: `item`, `reason`, `detail`.
+        records: bad records besides, left out while indexing: `counts` by reason, and `lines` on them.
+
+    Raises:
+        PicsError: there are more; names the first.
+    """
+    found = len(bad) + (sum(records["counts"].values()) if records else 0)
+    allowed = max(BAD_FLOOR, int(BAD_SHARE * total)) if max_bad is None else max_bad
+    if found > allowed:
+        lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in bad[:5]]
+        lines += [f"  {line}" for line in records["lines"][:5]] if records else []
+        shown = "\n".join(lines[:5]) + (f"\n  and {found - 5} more" if found > 5 else "")
+        raise PicsError(
+            f"{found} bad pictures or records, more than --max-bad {allowed}; the first:\n{shown}",
+            "mend the input, or allow more with --max-bad N; finished shards are kept and a second run resumes",
+        )
