@@ -35,7 +35,10 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     if detail["type"].startswith("union_tag"):
         loc.append(detail["ctx"]["discriminator"].strip("'"))
     key = ".".join(loc)
-    where = next((origin for k, origin in origins.items() if key == k or key.startswith(k + ".")), f"{path}: {key}")
+    where = f"{path}: {key}"
+    for given, origin in origins.items():
+        if key == given or key.startswith(given + "."):
+            where = origin + (f": {key[len(given) + 1 :]}" if key != given else "")
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = list(hint.__dataclass_fields__)
         near = get_close_matches(loc[-1], allowed, n=1)

@@ -1,7 +1,7 @@
 """Read arrays of records out of a JSON file of any size in bounded memory.
 
-The file's top level is an object; the arrays asked for are decoded block by block into typed records, everything else
-is passed over. A block is cut at its last `},{`: a cut in the wrong place (inside a nested object or a string) leaves
+The file's top level is an object (or, where the caller allows it, one list); the arrays asked for are decoded block by
+block into typed records, everything else is passed over. A block is cut at its last `},{`: a cut in the wrong place (inside a nested object or a string) leaves
 an unbalanced slice that cannot decode, so a slice that decodes was cut between records. Only where that fails is the
 block scanned token by token.
 """
@@ -52,7 +52,7 @@ def read_arrays(
     """Yield the records of the named top-level arrays in file order.
 
     Args:
-        path: a JSON file whose top level is an object.
+        path: a JSON file.
         sections: array name to record type (a `msgspec.Struct`, or `msgspec.Raw`).
         block_bytes: how much is read at a time.
         optional: names among `sections` that the file may lack.
