@@ -153,6 +153,8 @@ def _build(
         contact_sheet.write_sheet(sheet, f"{recipe.name} {split}", tiles)
         console.note(f"contact sheet: {sheet}")
     if manifest and not manifest["samples"]:
+        if not manifest["pictures"]:
+            raise PicsError(f"{reader.place}: lists no picture", "is this another dataset's file?")
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",

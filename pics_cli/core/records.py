@@ -1,9 +1,9 @@
 """Read arrays of records out of a JSON file of any size in bounded memory.
 
 The file's top level is an object (or, where the caller allows it, one list); the arrays asked for are decoded block by
-block into typed records, everything else is passed over. A block is cut at its last `},{`: a cut in the wrong place (inside a nested object or a string) leaves
-an unbalanced slice that cannot decode, so a slice that decodes was cut between records. Only where that fails is the
-block scanned token by token.
+block into typed records, everything else is passed over. A block is cut at its last `},{`: a cut in the wrong place
+(inside a nested object or a string) leaves an unbalanced slice that cannot decode, so a slice that decodes was cut
+between records. Only where that fails is the block scanned token by token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from pics_cli.errors import PicsError
 
 BLOCK_BYTES = 8 << 20
+# What decoding raises on text that is no JSON of the wanted shape, or nested beyond measure.
+JSON_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 # A lone quote is a string that goes on past the end of the buffer.
@@ -128,7 +130,7 @@ class _Reader:
             data = self.bracketed(end)
             try:
                 records = decoder.decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except JSON_FAULTS:
                 continue
             return self.take(section, records, data, end, [])
         return None
@@ -147,7 +149,7 @@ class _Reader:
             text = view[start - self.at + 1 : stop - self.at + 1]
             try:
                 records.append(msgspec.json.decode(text, type=kind))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except JSON_FAULTS as error:
                 shown = bytes(text[:80]).decode("utf-8", "replace")
                 bad.append(f"{section}: {error}: {shown}{'…' if len(text) > 80 else ''}")
         return self.take(section, records, data, end, bad)
@@ -217,7 +219,7 @@ class _Reader:
         self.at = match.end()
         try:
             return msgspec.json.decode(match.group(), type=str)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except JSON_FAULTS:
             raise self.not_json("a string") from None
 
     def accept(self, token: bytes) -> None:

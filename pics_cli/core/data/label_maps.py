@@ -27,12 +27,12 @@ class Region(NamedTuple):
     box: Box
 
 
-def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.uint16]) -> dict[int, Region]:
+def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> dict[int, Region]:
     """Area and box of every object in a label map, in ascending order of the objects' numbers.
 
     Args:
         values_HW: uint8 or uint16 [H, W].
-        objects: uint16 [number of values]; the object that each value belongs to, 0 for none.
+        objects: integers [number of values]; the object that each value belongs to, 0 for none.
     """
     height, width = values_HW.shape
     rows = max(1, _BAND_PIXELS // width)
@@ -48,7 +48,7 @@ def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.uint16]) -> dict[int, 
     return {n: Region(int(area[n]), (int(low[0, n]), int(low[1, n]), int(high[0, n]), int(high[1, n]))) for n in found}
 
 
-def _runs(band_HW: LabelMap, objects: npt.NDArray[np.uint16]) -> tuple[npt.NDArray[np.int64], ...]:
+def _runs(band_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], ...]:
     """Runs of equal values along the rows that belong to an object: object, row, first column, column behind the last.
 
     Label maps have long runs: a few thousand numbers stand for a million pixels.

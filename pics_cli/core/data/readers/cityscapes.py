@@ -16,6 +16,7 @@ from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.core.records import JSON_FAULTS
 from pics_cli.core.sources import CityscapesSource
 from pics_cli.errors import BadSample
 
@@ -59,7 +60,7 @@ class CityscapesReader(FolderReader):
         path, data = self.place / str(item), self._read(item)
         try:
             polygons = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except JSON_FAULTS as error:
             raise BadSample("bad_annotation_file", f"{path}: {error}") from None
         width, height = polygons.imgWidth, polygons.imgHeight
         if min(width, height) < 1 or width * height > MAX_MAP_PIXELS:

@@ -58,9 +58,11 @@ class FolderReader:
             return
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name.startswith("."):  # left by editors and file managers
+                    continue
                 if entry.is_dir():
                     yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
-                elif entry.name.endswith(self._suffix) and not entry.name.startswith("."):
+                elif entry.name.endswith(self._suffix):
                     yield prefix + entry.name
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.data.readers.cache import META, Faults, open_cached
-from pics_cli.core.records import BLOCK_BYTES, address, read_arrays
+from pics_cli.core.records import BLOCK_BYTES, JSON_FAULTS, address, read_arrays
 
 _VERSION = "scalabel 1"
 
@@ -31,10 +31,12 @@ class Box2d(msgspec.Struct, gc=False):
 
 
 class Poly2d(msgspec.Struct, gc=False):
-    """A polygon; `types` has a letter a vertex: L for a vertex, C for a control point of a Bezier curve."""
+    """A polygon, or a line where not `closed`; `types` has a letter a vertex: C begins a cubic Bezier curve, of two
+    control points and an end, L is the end of a straight line."""
 
     vertices: list[tuple[float, float]]
     types: str | None = None
+    closed: bool | None = True
 
 
 class Label(msgspec.Struct, gc=False):
@@ -108,7 +110,7 @@ class FrameIndex:
         return len(self._spans)
 
     def frame(self, number: int) -> Frame:
-        """A frame's record. Raises msgspec.DecodeError or UnicodeDecodeError where it is none."""
+        """A frame's record. Raises one of JSON_FAULTS where it is none."""
         if self._file is None:
             self._file = os.open(self.path, os.O_RDONLY)
         offset, length = self._spans[number].tolist()
@@ -132,13 +134,15 @@ def _build(path: Path, folder: Path, source: dict[str, Any]) -> None:
     faults, names, categories = Faults(), set[str](), set[str]()
     spans: list[tuple[int, int]] = []
     for batch in read_arrays(path, {"frames": msgspec.Raw}, BLOCK_BYTES, bare="frames"):
+        for line in batch.bad:
+            faults.note("bad_frame_record", line)
         start = address(batch.data)
         for record in batch.records:
             text = memoryview(record)
             offset = batch.offset + address(text) - start - 1
             try:
                 found = _NAME.decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except JSON_FAULTS as error:
                 faults.note("bad_frame_record", f"byte {offset:,}: {error}")
                 continue
             key = frame_key(found.name, found.videoName)
@@ -149,7 +153,7 @@ def _build(path: Path, folder: Path, source: dict[str, Any]) -> None:
             spans.append((offset, len(text)))
             try:
                 labels = _CATEGORIES.decode(text).labels or ()
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except JSON_FAULTS:
                 continue  # the reader names it as a bad picture
             categories.update(label.category for label in labels if label.category)
     np.save(folder / "spans.npy", np.array(spans, np.int64).reshape(-1, 2))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, LabelMap, Region, region_mask, tabulate
 from pics_cli.core.data.published import published_box
@@ -57,7 +57,7 @@ class ParseMapReader(FolderReader):
                     box=published_box(box) if self._compat else box,
                     area=sum(found[i].area for i in ids),
                     category=name,
-                    category_id=ids[0],
+                    category_id=ids[0] if name is None else self._regions[name][0],
                     annotation_id=None,
                     ignored=False,
                     mask=partial(region_mask, ids_HW, box, ids),
@@ -81,8 +81,11 @@ def _decode(data: bytes, path: str) -> LabelMap:
         if image.width * image.height > MAX_MAP_PIXELS:
             raise BadSample("bad_label_map", f"{path}: claims {image.width} x {image.height} pixels")
         return np.asarray(image)
+    except UnidentifiedImageError:  # its text holds an address in memory
+        why = "not a picture of a known kind" if data else "the file is empty"
+        raise BadSample("bad_label_map", f"{path}: {why}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("bad_label_map", f"{path}: {error if data else 'the file is empty'}") from None
+        raise BadSample("bad_label_map", f"{path}: {error}") from None
 
 
 def _present(ids: Sequence[int], found: Mapping[int, Region]) -> list[int]:

@@ -17,6 +17,7 @@ from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.frames import Coordinate
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.core.records import JSON_FAULTS
 from pics_cli.errors import BadSample
 
 
@@ -47,7 +48,7 @@ class LabelReader(FolderReader):
         data = self._read(item)
         try:
             labels = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except JSON_FAULTS as error:
             raise BadSample("bad_annotation_file", f"{self.place / str(item)}: {error}") from None
         name = str(item).removesuffix(".json")
         files = self._paths.files(f"{name}.jpg")

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from pics_cli.core.data.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.core.data.pictures import MAX_PIXELS, first_size
 from pics_cli.core.data.readers.frames import Frame, Label, Poly2d, frame_key, open_frames
 from pics_cli.core.data.readers.paths import ImagePaths, Place
 from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.core.records import JSON_FAULTS
 from pics_cli.errors import BadSample
 
 _BEZIER_STEPS = 16
@@ -45,7 +44,7 @@ class ScalabelReader:
         """The picture of a frame."""
         try:
             frame = self._index.frame(int(item))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except JSON_FAULTS as error:
             raise BadSample("bad_frame_record", f"{self.place}: frame {item}: {error}") from None
         name = f"{frame.videoName}/{frame.name}" if frame.videoName else frame.name
         files = self._paths.files(name)
@@ -109,25 +108,33 @@ def _box(mask: Callable[[], BoxMask] | None) -> tuple[float, float, float, float
 
 
 def _polygons(parts: Sequence[Poly2d] | None) -> list[list[float]] | None:
-    """COCO's polygons, curves drawn as short lines."""
-    drawn = [flat for part in parts or () if len(flat := _flatten(part)) >= 6]
+    """COCO's polygons, curves drawn as short lines; open lines are no areas."""
+    drawn = [flat for part in parts or () if part.closed is not False and len(flat := _flatten(part)) >= 6]
     return drawn or None
 
 
 def _flatten(part: Poly2d) -> list[float]:
-    """`x, y, …` of a closed outline. Two control points stand between the ends of a cubic Bezier curve."""
-    points, types = part.vertices, part.types or "L" * len(part.vertices)
+    """`x, y, …` of a closed outline, as Scalabel draws it: a curve takes three vertices, whatever the last one is."""
+    points, types = part.vertices, part.types or ""
     if "C" not in types:
         return [value for point in points for value in point]
-    flat: list[float] = []
-    count = len(points)
-    for i, (point, kind) in enumerate(zip(points, types, strict=False)):
-        if kind == "L":
-            flat += point
-        elif i and types[i - 1] == "L":
-            ends = [points[(i + step) % count] for step in (-1, 0, 1, 2)]
-            for step in range(1, _BEZIER_STEPS):
-                t = step / _BEZIER_STEPS
-                weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-                flat += [sum(w * end[axis] for w, end in zip(weights, ends, strict=True)) for axis in (0, 1)]
+    points = [*points, points[0]]
+    flat, i = [*points[0]], 1
+    while i < len(points):
+        if types[i : i + 1] == "C" and i + 2 < len(points):
+            flat += _curve(points[i - 1 : i + 3])
+            i += 3
+        else:
+            flat += points[i]
+            i += 1
+    return flat
+
+
+def _curve(ends: Sequence[tuple[float, float]]) -> list[float]:
+    """`x, y, …` along a cubic Bezier curve of four points, without the first."""
+    flat = []
+    for step in range(1, _BEZIER_STEPS + 1):
+        t = step / _BEZIER_STEPS
+        weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+        flat += [sum(w * end[axis] for w, end in zip(weights, ends, strict=True)) for axis in (0, 1)]
     return flat

@@ -15,6 +15,7 @@ from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.data.scene import Instance, Item, Scene
+from pics_cli.core.records import JSON_FAULTS
 from pics_cli.core.sources import VistasSource
 from pics_cli.errors import BadSample, PicsError
 
@@ -41,7 +42,7 @@ class VistasReader(FolderReader):
         super().__init__(place, source.suffix, compat, "name the folder that holds the instance pictures")
         self._labels = _read_config(place, source)
         self.categories = tuple(label.name for label in self._labels if label.instances)
-        self._objects = np.zeros(1 << 16, np.uint16)
+        self._objects = np.zeros(1 << 16, np.int64)
         for i, label in enumerate(self._labels):
             if label.instances:
                 self._objects[i << 8 : (i + 1) << 8] = np.arange(i << 8, (i + 1) << 8) + 1
@@ -86,7 +87,7 @@ def _read_config(place: Place, source: VistasSource) -> list[_Label]:
         )
     try:
         config = msgspec.json.decode(found.read_bytes(), type=_Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except JSON_FAULTS as error:
         raise PicsError(f"{found}: {error}", "download it again") from None
     except OSError as error:
         raise PicsError(f"{found}: cannot read: {(error.strerror or str(error)).lower()}") from None
@@ -99,6 +100,9 @@ def _decode(data: bytes, path: Path) -> LabelMap:
     """uint16 [H, W]."""
     try:
         width, height = upright_size(data)
+    except BadSample as error:
+        raise BadSample("bad_label_map", f"{path}: {error.detail}") from None
+    try:
         if width * height > MAX_MAP_PIXELS:
             raise BadSample("bad_label_map", f"{path}: claims {width} x {height} pixels")
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
