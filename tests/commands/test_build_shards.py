@@ -178,6 +178,12 @@ def test_classes_by_name(mine: Path, pics) -> None:
     assert "12 (fewer objects than asked for" in done.stdout
 
 
+def test_compat_takes_two_objects(lvis_raw: Path, pics) -> None:
+    done = pics("build-shards", "lvis", "--raw", lvis_raw, "--compat", "--objects", "3")
+    assert done.returncode == 2
+    assert "pairs.objects is 3: compat reproduces the research code, which takes two" in done.stderr
+
+
 def test_classes_need_labels_that_name_them(objects365_raw: Path, pics) -> None:
     done = pics("build-shards", "objects365", "--raw", objects365_raw, "--set", "pairs.classes.include=[Cup]")
     assert done.returncode == 2
