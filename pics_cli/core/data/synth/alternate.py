@@ -19,6 +19,8 @@ from pics_cli.core.rng import generator
 
 # Drawn at the resolution that the object has in the picture, so that it is not the blurrier one; no coarser than this.
 _LEAST = 88
+# Nor finer than this, which is large enough for what is seen of it at 224.
+_MOST = 144
 _FILL = (0.72, 0.88)
 _NOTHING = np.full((PATCH_SIZE, PATCH_SIZE, 4), (255, 255, 255, 0), np.uint8)
 
@@ -44,7 +46,7 @@ def alternate(plan: ScenePlan, index: int, tissue: RGB) -> npt.NDArray[np.uint8]
     light = _other_light(plan.light, style.light, rng)
 
     x0, y0, x1, y1 = extent(thing, plan.camera)
-    side = int(np.clip(max(x1 - x0, y1 - y0) / fill, _LEAST, PATCH_SIZE))
+    side = int(np.clip(max(x1 - x0, y1 - y0) / fill, _LEAST, _MOST))
     layer = draw(seen, (), _framed(extent(seen, camera), camera, side, fill), light, tissue, side, side)
     # Over white while it is resized, so that no dark seam comes in; then only edges need their own colour back.
     cover = layer.cover
@@ -53,8 +55,7 @@ def alternate(plan: ScenePlan, index: int, tissue: RGB) -> npt.NDArray[np.uint8]
     rgba[..., 3] = 0
     over_white = 255.5 + (straight - np.float32(255)) * spread(cover)
     rgba[layer.window] = np.dstack([over_white, cover * 255 + 0.5])
-    if side != PATCH_SIZE:
-        rgba = cv2.resize(rgba, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    rgba = cv2.resize(rgba, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
     pixels = rgba.reshape(-1, 4)
     alpha = pixels[:, 3].copy()
     edge = np.flatnonzero((alpha > 0) & (alpha < 255))

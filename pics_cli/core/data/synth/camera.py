@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,18 @@ def dot(a: Vec, b: Vec) -> Any:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+def weighted(v: Vec, weights: tuple[float, float, float]) -> Array:
+    """Inner product of vectors, float32 [N] each, with one of numbers; a new array."""
+    total: Array | None = None
+    for part, weight in zip(v, weights, strict=True):
+        if weight:
+            if total is None:
+                total = part * weight
+            else:
+                total += part * weight
+    return np.zeros_like(v[0]) if total is None else total
+
+
 def spin(v: Vec, yaw: float) -> Vec:
     """Turned about the vertical axis by `yaw` radians."""
     c, s = math.cos(yaw), math.sin(yaw)
@@ -41,21 +54,24 @@ class Rays:
     Attributes:
         o: where they start.
         d: their directions, float32 [N] per coordinate.
-        fall: how far each sinks per distance away from the viewer, float32 [N], rising along the list; `slack` is how
-            far it may be off.
+        falls: how far the rays of each row of pixels sink per distance away from the viewer, rising; `slack` is how far
+            it may be off.
+        starts: the first ray of each row, and at the end N.
         away: unit vector (x, y) away from the viewer along the ground.
     """
 
     o: Point
     d: Vec
-    fall: Array
+    falls: list[float]
+    starts: list[int]
     slack: float
     away: tuple[float, float]
 
     def between(self, low: float, high: float) -> slice:
         """The rays that may climb by `low` to `high` per distance."""
-        first, last = np.searchsorted(self.fall, (-high - self.slack, -low + self.slack))
-        return slice(int(first), int(last))
+        first = bisect_left(self.falls, -high - self.slack)
+        last = bisect_left(self.falls, -low + self.slack)
+        return slice(self.starts[first], self.starts[last])
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,11 @@ class Camera:
         x, y, z = (points_N3 - np.asarray(self.eye)).T
         depth = np.maximum(c * y - s * z, 1e-3)
         scale = self.focal / depth
-        return np.stack([self.centre[0] + x * scale, self.centre[1] - (s * y + c * z) * scale, depth], axis=1)
+        seen = np.empty((len(depth), 3))
+        seen[:, 0] = x * scale + self.centre[0]
+        seen[:, 1] = self.centre[1] - (s * y + c * z) * scale
+        seen[:, 2] = depth
+        return seen
 
     def ground(self, x: float, y: float) -> tuple[float, float]:
         """The point of the ground seen at a pixel; it must lie below the horizon."""

@@ -27,6 +27,14 @@ class Caster:
     discs: Array
     sides: Array | None = None
 
+    @cached_property
+    def ball(self) -> tuple[float, float, float, float]:
+        """A ball around all of it: x, y, z and radius."""
+        z, x, y, r = self.discs.astype(np.float64).T
+        cx, cy, cz = x.mean(), y.mean(), (z[0] + z[-1]) / 2
+        reach = np.sqrt((np.hypot(x - cx, y - cy) + r) ** 2 + (z - cz) ** 2).max()
+        return float(cx), float(cy), float(cz), float(reach)
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:
@@ -54,6 +62,11 @@ class Shape:
     def points(self) -> Points:
         """The pieces' points one after the other, float [N, 3]; piece i has those from starts[i] to starts[i + 1]."""
         return np.concatenate(self.pieces)
+
+    @cached_property
+    def columns(self) -> Points:
+        """The same by columns, with a fourth row of ones: float [4, N]."""
+        return np.vstack([self.points.T, np.ones(len(self.points))])
 
     @cached_property
     def starts(self) -> tuple[int, ...]:

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pics_cli.core.data.pictures import RGB
-from pics_cli.core.data.synth.camera import Array, Camera, Rays, Vec, spin
-from pics_cli.core.data.synth.light import lit
+from pics_cli.core.data.synth.camera import Array, Camera, Point, Rays, Vec, spin
+from pics_cli.core.data.synth.edges import FEW, MANY, patches
+from pics_cli.core.data.synth.light import Points, lit
 from pics_cli.core.data.synth.palettes import LINEAR, linear
 from pics_cli.core.data.synth.patterns import texture
 from pics_cli.core.data.synth.rounded import Lump
-from pics_cli.core.data.synth.silhouettes import Cover, silhouette
+from pics_cli.core.data.synth.silhouettes import Cover, pixels, silhouette
 from pics_cli.core.data.synth.solids import ACCENT, FAR, INSIDE, Faces
 from pics_cli.core.data.synth.spec import Light, Thing
 
-# Where in a pixel an edge is sampled: no two samples share a row or a column.
-_SAMPLES = np.asarray([(i + 0.5, j + 0.5) for i, j in enumerate((1, 3, 0, 2))], np.float32) / 4
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
@@ -48,9 +48,8 @@ class Layer:
 
 def extent(thing: Thing, camera: Camera) -> tuple[float, float, float, float]:
     """Box of a whole object in pixels, x0, y0, x1, y1, not clipped."""
-    points = camera.project(thing.outward_points(thing.shape.points))
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    x, y = pixels(thing, camera)
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def paper(thing: Thing, pool: str, pixels: float) -> RGB:
@@ -76,55 +75,62 @@ def draw(
     x0, y0 = max(int(low_x - margin), 0), max(int(low_y - margin), 0)
     x1, y1 = min(int(high_x + margin) + 1, width), min(int(high_y + margin) + 1, height)
     columns, rows = max(x1 - x0, 1), max(y1 - y0, 1)
-    near = np.flatnonzero(_worth_casting(thing, camera, (x0, y0, columns, rows)))
-    xs, ys = (near % columns + x0).astype(np.float32), (near // columns + y0).astype(np.float32)
-    centre = ys + 0.5
-    t, key, solid, face = _cast(thing, camera, xs + 0.5, centre, centre)
+    view = _View.of(thing, camera, y0, rows)
+    worth = _worth_casting(thing, camera, (x0, y0, columns, rows))
+    near = worth.ravel().nonzero()[0]
+    counts = cv2.reduce(worth, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel().astype(np.intp)
+    row = np.repeat(np.arange(rows), counts)
+    xs, ys = (near - row * columns + x0).astype(np.float32), (row + y0).astype(np.float32)
+    mid_x, mid_y = xs + np.float32(0.5), ys + np.float32(0.5)
+    t, key, solid, face = view.cast(mid_x, mid_y, counts)
     keys = np.zeros((rows, columns), np.int16)
     keys.ravel()[near] = key
-    edge = (cv2.dilate(keys, _CROSS) != cv2.erode(keys, _CROSS)).ravel()[near]
-    inner = np.flatnonzero(~edge & (key > 0))
-    border = np.flatnonzero(edge)
-    count = len(_SAMPLES)
-    fine_x = (xs[border, None] + _SAMPLES[:, 0]).ravel()
-    fine_y = (ys[border, None] + _SAMPLES[:, 1]).ravel()
-    fine_t, fine_key, fine_solid, fine_face = _cast(thing, camera, fine_x, fine_y, np.repeat(centre[border], count))
-    # Where an edge pixel shows one patch only, one of its samples tells the colour of all.
-    grouped = fine_key.reshape(-1, count)
-    hit = grouped > 0
-    most = grouped.max(axis=1, initial=0)
-    single = (np.where(hit, grouped, most[:, None]).min(axis=1, initial=32767) == most) & (most > 0)
-    first = np.flatnonzero(single) * count + hit[single].argmax(axis=1)
-    rest = np.flatnonzero((hit & ~single[:, None]).ravel())
-    some = np.concatenate([first, rest])
-
+    bounds = (cv2.dilate(keys, _CROSS) != cv2.erode(keys, _CROSS)).ravel()
+    edge = bounds.take(near)
+    border = edge.nonzero()[0]
+    np.logical_or(edge, key == 0, out=edge)
+    inner = np.logical_not(edge, out=edge).nonzero()[0]
+    samples = FEW if thing.shape.cavity is None else MANY
+    count = len(samples)
+    counts = np.count_nonzero(bounds.reshape(rows, columns) & (worth > 0), axis=1) * count
+    fine_x = (xs.take(border)[:, None] + samples[:, 0]).ravel()
+    fine_y = (ys.take(border)[:, None] + samples[:, 1]).ravel()
+    fine_t, fine_key, fine_solid, fine_face = view.cast(fine_x, fine_y, counts)
+    # Of each patch that an edge pixel shows, one sample tells the colour.
+    some, share = patches(fine_key.reshape(-1, count))
     colours = _shade(
         thing,
         others,
-        camera,
+        view,
         light,
         tissue,
-        np.concatenate([xs[inner] + 0.5, fine_x[some]]),
-        np.concatenate([ys[inner] + 0.5, fine_y[some]]),
-        np.concatenate([t[inner], fine_t[some]]),
-        np.concatenate([solid[inner], fine_solid[some]]),
-        np.concatenate([face[inner], fine_face[some]]),
+        *(
+            np.concatenate([coarse.take(inner), fine.take(some)])
+            for coarse, fine in ((mid_x, fine_x), (mid_y, fine_y), (t, fine_t), (solid, fine_solid), (face, fine_face))
+        ),
     )
-    rgb = np.zeros((rows * columns, 3), np.float32)
-    cover = np.zeros(rows * columns, np.float32)
+    # Four channels: NumPy moves them about as one number of 16 bytes, several times as fast as three.
+    rgba = np.zeros(rows * columns, np.complex128)
+    pixel = near.take(inner)
+    rgba[pixel] = colours[: len(inner)].view(np.complex128)[:, 0]
     depth = np.full(rows * columns, FAR, np.float32)
-    pixel = near[inner]
-    rgb[pixel], cover[pixel], depth[pixel] = colours[: len(inner)], 1, t[inner]
-    pixel = near[border]
-    share = hit.mean(axis=1, dtype=np.float32)
-    cover[pixel] = share
-    depth[pixel] = fine_t.reshape(-1, count).min(axis=1, initial=FAR)
-    rgb[pixel[single]] = colours[len(inner) : len(inner) + len(first)] * share[single, None]
-    samples = np.zeros((len(fine_x), 3), np.float32)
-    samples[rest] = colours[len(inner) + len(first) :]
-    mixed = ~single
-    rgb[pixel[mixed]] = samples.reshape(-1, count, 3)[mixed].mean(axis=1)
-    return Layer(x0, y0, rgb.reshape(rows, columns, 3), cover.reshape(rows, columns), depth.reshape(rows, columns))
+    depth[pixel] = t.take(inner)
+    if len(some):
+        pixel = near.take(border)
+        depth[pixel] = fine_t.reshape(-1, count).min(axis=1)
+        parts = colours[len(inner) :]
+        parts *= share[:, None]
+        owner = some // count
+        first = np.append(0, (owner[1:] != owner[:-1]).nonzero()[0] + 1)
+        rgba[pixel.take(owner.take(first))] = np.add.reduceat(parts, first, axis=0).view(np.complex128)[:, 0]
+    window = rgba.view(np.float32).reshape(rows, columns, 4)
+    return Layer(
+        x0,
+        y0,
+        cv2.cvtColor(window, cv2.COLOR_RGBA2RGB).astype(np.float32, copy=False),
+        cv2.extractChannel(window, 3).astype(np.float32, copy=False),
+        depth.reshape(rows, columns),
+    )
 
 
 def _worth_casting(thing: Thing, camera: Camera, window: tuple[int, int, int, int]) -> Cover:
@@ -137,37 +143,82 @@ def _worth_casting(thing: Thing, camera: Camera, window: tuple[int, int, int, in
     )
 
 
-def _cast(thing: Thing, camera: Camera, x: Array, y: Array, row: Array) -> tuple[Array, Faces, Faces, Faces]:
-    """Depth, smooth patch (0: nothing met), solid and face along the rays through pixel coordinates, [N] each; `row` is
-    the y of each pixel's centre, never falling."""
-    dx, dy, dz = thing.inward_direction(camera.rays(x, y))
-    ox, oy, oz = (float(c) for c in thing.inward(camera.eye))
-    away = spin((0.0, 1.0, 0.0), -thing.yaw)
-    middle = camera.rays(0.0, row)
-    rays = Rays((ox, oy, oz), (dx, dy, dz), -middle[2] / middle[1], 2.5 / camera.focal, (away[0], away[1]))
-    best = np.full(x.shape, FAR, np.float32)
-    key = np.zeros(x.shape, np.int16)
-    which = np.zeros(x.shape, np.int16)
-    face = np.zeros(x.shape, np.int16)
-    patches = 1
-    for number, solid in enumerate(thing.shape.solids):
-        t, f = solid.trace(rays)
-        nearer = t < best
-        if number == 0:
-            best, face = t, f
-            key = np.where(nearer, solid.patch[f] + np.int16(1), np.int16(0))
-        else:
-            at = np.flatnonzero(nearer)
-            best[at], face[at], which[at] = t[at], f[at], number
-            key[at] = solid.patch[f[at]] + patches
-        patches += int(solid.patch.max()) + 1
-    return best, key, which, face
+@dataclass(frozen=True)
+class _View:
+    """How a camera sees a thing's own frame.
+
+    Attributes:
+        thing, camera: which.
+        o: where the camera is.
+        ahead, right, down: the ray through pixel coordinates x, y goes along ahead + x right + y down.
+        falls: see `Rays`; of the rows of pixels of a window.
+    """
+
+    thing: Thing
+    camera: Camera
+    o: Point
+    ahead: Point
+    right: Point
+    down: Point
+    falls: list[float]
+
+    @staticmethod
+    def of(thing: Thing, camera: Camera, first: int, rows: int) -> _View:
+        """For a window of `rows` rows of pixels from the row `first` on."""
+        start, right, down = (
+            thing.inward_direction(camera.rays(x, y)) for x, y in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+        )
+        o = thing.inward(camera.eye)
+        _, forward, rise = camera.rays(0.0, np.arange(rows) + (first + 0.5))
+        return _View(
+            thing,
+            camera,
+            (float(o[0]), float(o[1]), float(o[2])),
+            start,
+            (right[0] - start[0], right[1] - start[1], 0.0),
+            (down[0] - start[0], down[1] - start[1], down[2] - start[2]),
+            (-rise / forward).tolist(),
+        )
+
+    def directions(self, x: Array, y: Array) -> Vec:
+        """Of the rays through pixel coordinates, float32 [N]."""
+        dx = y * self.down[0]
+        dx += self.ahead[0]
+        dx += x * self.right[0]
+        dy = y * self.down[1]
+        dy += self.ahead[1]
+        dy += x * self.right[1]
+        dz = y * self.down[2]
+        dz += self.ahead[2]
+        return dx, dy, dz
+
+    def cast(self, x: Array, y: Array, counts: npt.NDArray[np.intp]) -> tuple[Array, Faces, Faces, Faces]:
+        """Depth, smooth patch (0: nothing met), solid and face along the rays through pixel coordinates, [N] each;
+        `counts` tells how many of them there are in each of the window's rows."""
+        away = spin((0.0, 1.0, 0.0), -self.thing.yaw)
+        starts = [0, *np.cumsum(counts).tolist()]
+        rays = Rays(self.o, self.directions(x, y), self.falls, starts, 2.5 / self.camera.focal, (away[0], away[1]))
+        which = np.zeros(x.shape, np.int16)
+        patches = 1
+        for number, solid in enumerate(self.thing.shape.solids):
+            t, f = solid.trace(rays)
+            if number == 0:
+                best, face = t, f
+                key = (solid.patch + np.int16(1)).take(f)
+                key[t >= FAR] = 0
+            else:
+                at = (t < best).nonzero()[0]
+                f = f.take(at)
+                best[at], face[at], which[at] = t.take(at), f, number
+                key[at] = solid.patch.take(f) + np.int16(patches)
+            patches += int(solid.patch.max()) + 1
+        return best, key, which, face
 
 
 def _shade(
     thing: Thing,
     others: Sequence[Thing],
-    camera: Camera,
+    view: _View,
     light: Light,
     tissue: RGB,
     x: Array,
@@ -176,33 +227,46 @@ def _shade(
     solid: Faces,
     face: Faces,
 ) -> Array:
-    """Light from met points, linear: float32 [N, 3]."""
-    d = camera.rays(x, y)
-    p: Vec = tuple((o + t * c).astype(np.float32) for o, c in zip(camera.eye, d, strict=True))
-    q = thing.inward(p)
-    normals = np.empty((3, len(t)), np.float32)
-    u, v = np.empty(len(t), np.float32), np.empty(len(t), np.float32)
-    slot = np.empty(len(t), np.int16)
-    for number, part in enumerate(thing.shape.solids):
-        at = np.flatnonzero(solid == number) if len(thing.shape.solids) > 1 else slice(None)
-        n, u[at], v[at] = part.surface(face[at], (q[0][at], q[1][at], q[2][at]))
-        for axis in range(3):
-            normals[axis, at] = n[axis]
-        slot[at] = part.slot[face[at]]
-    n = spin((normals[0], normals[1], normals[2]), thing.yaw)
+    """Light from met points, linear, and 1: float32 [N, 4]."""
+    d = view.directions(x, y)
+    q: Vec = tuple(t * c for c in d)
+    for coordinate, o in zip(q, view.o, strict=True):
+        np.add(coordinate, o, out=coordinate)
+    solids = thing.shape.solids
+    if len(solids) == 1:
+        n, u, v = solids[0].surface(face, q)
+        slot = solids[0].slot.take(face)
+    else:
+        normals = np.empty((3, len(t)), np.float32)
+        u, v = np.empty(len(t), np.float32), np.empty(len(t), np.float32)
+        slot = np.empty(len(t), np.int16)
+        for number, part in enumerate(solids):
+            at = (solid == number).nonzero()[0]
+            if not len(at):
+                continue
+            own = face.take(at)
+            n, u[at], v[at] = part.surface(own, (q[0].take(at), q[1].take(at), q[2].take(at)))
+            for axis in range(3):
+                normals[axis, at] = n[axis]
+            slot[at] = part.slot.take(own)
+        n = (normals[0], normals[1], normals[2])
     albedo = cv2.LUT(sample(tissue, u, v)[None], LINEAR)[0]
     for number, colour in ((ACCENT, thing.look.palette[2]), (INSIDE, thing.look.palette[3])):
-        albedo[slot == number] = linear(colour)
-    return lit(thing, others, p, n, camera.eye, (albedo[:, 0], albedo[:, 1], albedo[:, 2]), slot, light)
+        at = (slot == number).nonzero()[0]
+        if len(at):
+            albedo.view(np.complex128)[at] = np.append(linear(colour), np.float32(1)).view(np.complex128)
+    return lit(thing, others, Points(q, d, n, slot), albedo, light)
 
 
-def sample(tissue: RGB, u: Array, v: Array) -> RGB:
-    """Colours of a texture at coordinates that wrap around: uint8 [N, 3]."""
+def sample(tissue: RGB, u: Array, v: Array) -> npt.NDArray[np.uint8]:
+    """Colours of a texture at coordinates that wrap around, and 255: uint8 [N, 4]."""
     count, across = len(u), 256
     padded = -(-max(count, 1) // across) * across
     flat = np.zeros((2, padded), np.float32)
-    flat[0, :count] = (u - np.floor(u)) * np.float32(tissue.shape[1]) - 0.5
-    flat[1, :count] = (v - np.floor(v)) * np.float32(tissue.shape[0]) - 0.5
+    np.multiply(u, np.float32(tissue.shape[1]), out=flat[0, :count])
+    np.multiply(v, np.float32(tissue.shape[0]), out=flat[1, :count])
+    flat -= np.float32(0.5)
     maps = flat.reshape(2, -1, across)
-    found = cv2.remap(tissue, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    return found.reshape(-1, 3)[:count].astype(np.uint8, copy=False)
+    four = cv2.cvtColor(tissue, cv2.COLOR_RGB2RGBA)
+    found = cv2.remap(four, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return found.reshape(-1, 4)[:count].astype(np.uint8, copy=False)

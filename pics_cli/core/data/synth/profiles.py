@@ -55,7 +55,7 @@ def curve(pieces: Sequence[Piece], scale: float, inward: bool) -> Array:
     rows: list[tuple[float, float, float, float]] = []
     lowest = -1.0
     for piece in pieces:
-        # A strip is a piece of a paraboloid (see `Lathe`), so a cone takes several.
+        # Between two points alone a strip is a piece of a paraboloid (see `lathe`), so a cone takes several.
         cone = len(piece) == 2 and piece[1][0] - piece[0][0] > 0.1 and abs(piece[1][1] - piece[0][1]) > 0.05
         steps = 5 if cone else {2: 2, 3: 3}.get(len(piece), 8)
         points = bezier(piece, steps) * scale

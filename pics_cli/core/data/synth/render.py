@@ -165,13 +165,13 @@ def _pair(plan: ScenePlan, i: int, j: int, full: tuple[Mask, ...], order: tuple[
 
 @lru_cache(maxsize=4)
 def _film(size: int) -> Array:
-    """Grain of a picture and what is needed to shift it: float32 [S + 64, S + 64]."""
+    """Grain of a picture and what is needed to shift it, the same in all channels: float32 [S + 64, S + 64, 3]."""
     grain = generator(0, "synth", "film").standard_normal((size + _SHIFT, size + _SHIFT)).astype(np.float32)
-    return cv2.GaussianBlur(grain, (0, 0), 0.7).astype(np.float32, copy=False)
+    return spread(cv2.GaussianBlur(grain, (0, 0), 0.7).astype(np.float32, copy=False))
 
 
 def _grain(plan: ScenePlan) -> Array:
-    """A camera's noise, the same for both pictures: float32 [S, S] around 0, in units of 8-bit steps."""
+    """A camera's noise, the same for both pictures: float32 [S, S, 3] around 0, in units of 8-bit steps."""
     rng = generator(plan.seed, "synth", "grain", plan.pool, plan.index)
     y, x = rng.integers(_SHIFT, size=2).tolist()
     size = plan.style.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pics_cli.core.data.synth.camera import Array, Rays, Vec, dot, unit
+from pics_cli.core.data.synth.camera import Array, Bits, Rays, Vec, dot, unit
 from pics_cli.core.data.synth.solids import ACCENT, FAR, Faces
 
 
@@ -35,20 +35,30 @@ class Tube:
         object.__setattr__(self, "slot", np.full(len(self.centres), ACCENT, np.int16))
 
     def trace(self, rays: Rays) -> tuple[Array, Faces]:
-        o, d = rays.o, rays.d
-        best = np.full(d[0].shape, FAR, np.float32)
-        face = np.zeros(d[0].shape, np.int16)
+        best = np.full(rays.d[0].shape, FAR, np.float32)
+        face = np.zeros(rays.d[0].shape, np.int16)
         centre = self.centres.mean(axis=0)
-        reach = float(np.linalg.norm(self.centres - centre, axis=1).max()) + self.radius
-        near = np.flatnonzero(_ball(o, d, centre.tolist(), reach) < FAR)  # most rays pass a handle by
-        some = (d[0][near], d[1][near], d[2][near])
-        first = np.full(near.shape, FAR, np.float32)
-        which = np.zeros(near.shape, np.int16)
-        for number, ball in enumerate(self.centres.tolist()):
-            t = _ball(o, some, ball, self.radius)
-            closer = np.flatnonzero(t < first)
-            first[closer], which[closer] = t[closer], number
-        best[near], face[near] = first, which
+        reach = float(np.sqrt(((self.centres - centre) ** 2).sum(axis=1).max())) + self.radius
+        near = _meets(rays.o, rays.d, centre.tolist(), reach).nonzero()[0]  # most rays pass a handle by
+        if not len(near):
+            return best, face
+        dx, dy, dz = (c.take(near) for c in rays.d)
+        # Balls by rows, rays by columns: the half of the linear term, then the root of the quadratic.
+        o = np.asarray(rays.o, np.float32) - self.centres
+        half = o[:, :1] * dx
+        half += o[:, 1:2] * dy
+        half += o[:, 2:] * dz
+        a = dx * dx + dy * dy + dz * dz
+        root = half * half
+        root -= ((o * o).sum(axis=1) - np.float32(self.radius**2))[:, None] * a
+        with np.errstate(invalid="ignore"):  # NaN where a ray misses a ball: so it is never the largest
+            np.sqrt(root, out=root)
+        root += half
+        np.copyto(root, -FAR, where=np.isnan(root))
+        which = root.argmax(axis=0)
+        first = root[which, np.arange(len(near))]
+        best[near] = np.where((first < 0) & (first > -FAR), first / -a, FAR)
+        face[near] = which
         return best, face
 
     def surface(self, face: Faces, p: Vec) -> tuple[Vec, Array, Array]:
@@ -73,52 +83,89 @@ class Lump:
     patch: Faces = field(default_factory=lambda: np.zeros(1, np.int16))
     slot: Faces = field(default_factory=lambda: np.zeros(1, np.int16))
 
-    def _distance(self, p: Vec) -> tuple[Array, list[Array]]:
-        """Smooth minimum of the distances to the balls (exponential), and each ball's weight in it."""
-        weights = []
-        total: Any = 0
-        for x, y, z, r in self.balls.tolist():
-            ex, ey, ez = p[0] - x, p[1] - y, p[2] - z
-            away = np.sqrt(ex * ex + ey * ey + ez * ez)
-            weights.append(np.exp(np.maximum((r - away) * (1 / self.melt), np.float32(-30))))
-            total = total + weights[-1]
-        return -self.melt * np.log(total), weights
-
     def trace(self, rays: Rays) -> tuple[Array, Faces]:
-        o, d = rays.o, rays.d
-        best = np.full(d[0].shape, FAR, np.float32)
-        face = np.zeros(d[0].shape, np.int16)
-        centre = self.balls[:, :3].mean(axis=0)
-        reach = float((np.linalg.norm(self.balls[:, :3] - centre, axis=1) + self.balls[:, 3]).max()) + self.melt
-        start = _ball(o, d, centre.tolist(), reach)
-        near = np.flatnonzero(start < FAR)
-        dx, dy, dz = d[0][near], d[1][near], d[2][near]
-        t = start[near]
-        pace = 1.0 / np.sqrt(dx * dx + dy * dy + dz * dz)
-        gap = t
-        for _ in range(18):
-            gap = self._distance((o[0] + t * dx, o[1] + t * dy, o[2] + t * dz))[0]
-            t = t + gap * pace
-        best[near] = np.where(gap < 0.01, t, FAR)
+        best = np.full(rays.d[0].shape, FAR, np.float32)
+        face = np.zeros(rays.d[0].shape, np.int16)
+        # Melting swells the balls by no more than this; rays that pass all of them by then pass the lump by.
+        swell = self.melt * math.log(len(self.balls))
+        a = dot(rays.d, rays.d)
+        start = np.full(a.shape, FAR, np.float32)
+        for x, y, z, r in self.balls.tolist():
+            np.minimum(start, _enters(rays, a, (x, y, z), r + swell), out=start)
+        near = (start < FAR).nonzero()[0]
+        t, a = start.take(near), a.take(near)
+        pace = 1.0 / np.sqrt(a)
+        dx, dy, dz = (c.take(near) for c in rays.d)
+        quadratics = []
+        for x, y, z, r in self.balls.tolist():
+            o = (rays.o[0] - x, rays.o[1] - y, rays.o[2] - z)
+            twice = 2 * (o[0] * dx + o[1] * dy + o[2] * dz)
+            quadratics.append((twice, o[0] * o[0] + o[1] * o[1] + o[2] * o[2], r))
+        for rounds in (3, 5, 10):
+            for _ in range(rounds):
+                total: Any = 0
+                for twice, square, r in quadratics:
+                    away = t * a
+                    away += twice
+                    away *= t
+                    away += square
+                    np.sqrt(away, out=away)
+                    total = total + self._weight(away, r)
+                gap = np.log(total)
+                gap *= -self.melt
+                t = t + gap * pace
+            best[near] = np.where(gap < 0.01, t, FAR)
+            on = (np.abs(gap) > 1e-3).nonzero()[0]  # the others have arrived
+            near, t, a, pace = near.take(on), t.take(on), a.take(on), pace.take(on)
+            quadratics = [(twice.take(on), square, r) for twice, square, r in quadratics]
         return best, face
 
+    def _weight(self, away: Array, radius: float) -> Array:
+        """Weight of a ball in the smooth minimum of the distances to all (exponential), at distances from its centre;
+        it overwrites them."""
+        away -= radius
+        away *= -1 / self.melt
+        np.maximum(away, -30, out=away)
+        return np.exp(away, out=away)
+
     def surface(self, face: Faces, p: Vec) -> tuple[Vec, Array, Array]:  # noqa: ARG002 (it has one face)
-        weights = self._distance(p)[1]
         n: list[Any] = [0, 0, 0]
-        for (x, y, z, _), weight in zip(self.balls.tolist(), weights, strict=True):
-            away = unit((p[0] - x, p[1] - y, p[2] - z))
+        for x, y, z, r in self.balls.tolist():
+            e = (p[0] - x, p[1] - y, p[2] - z)
+            away = np.sqrt(dot(e, e))
+            inverse = 1 / away
+            inverse *= self._weight(away, r)
             for axis in range(3):
-                n[axis] = n[axis] + weight * away[axis]
+                n[axis] = n[axis] + e[axis] * inverse
         u = np.arctan2(p[1], p[0]) * np.float32(0.5 / math.pi) + np.float32(0.5)
         return unit((n[0], n[1], n[2])), u, p[2] * np.float32(0.8)
 
 
-def _ball(o: Vec, d: Vec, centre: Sequence[float], radius: float) -> Array:
-    """Distance at which rays enter a ball, [N]; FAR where they miss it."""
-    ox, oy, oz = (float(o[i]) - centre[i] for i in range(3))
-    a = dot(d, d)
-    b = ox * d[0] + oy * d[1] + oz * d[2]
-    root = b * b - a * (ox * ox + oy * oy + oz * oz - radius * radius)
-    t = -(b + np.sqrt(np.maximum(root, 0))) / a
-    entered: Array = np.where((root > 0) & (t > 1e-4), t, FAR)
+def _meets(o: Vec, d: Vec, centre: Sequence[float], radius: float) -> Bits:
+    """Which rays, or their other halves, meet a ball: [N]."""
+    x, y, z = (o[i] - centre[i] for i in range(3))
+    half = d[0] * x
+    half += d[1] * y
+    half += d[2] * z
+    half *= half
+    half -= dot(d, d) * (x * x + y * y + z * z - radius * radius)
+    meets: Bits = half > 0
+    return meets
+
+
+def _enters(rays: Rays, a: Array, centre: Sequence[float], radius: float) -> Array:
+    """Distance at which rays enter a ball, [N]; FAR where they miss it. `a`: squared lengths of their directions."""
+    x, y, z = (rays.o[i] - centre[i] for i in range(3))
+    half = rays.d[0] * x
+    half += rays.d[1] * y
+    half += rays.d[2] * z
+    root = half * half
+    root -= a * (x * x + y * y + z * z - radius * radius)
+    missed = root <= 0
+    np.maximum(root, 0, out=root)
+    np.sqrt(root, out=root)
+    root += half
+    root /= -a
+    np.copyto(root, FAR, where=missed)
+    entered: Array = root
     return entered

@@ -16,8 +16,9 @@ import numpy as np
 from pics_cli.core.data.synth import profiles
 from pics_cli.core.data.synth.camera import Array
 from pics_cli.core.data.synth.forms import Caster, Knobs, Points, Shape
+from pics_cli.core.data.synth.lathe import Lathe
 from pics_cli.core.data.synth.rounded import Lump, Tube
-from pics_cli.core.data.synth.solids import ACCENT, INSIDE, MAIN, Hull, Lathe, Solid
+from pics_cli.core.data.synth.solids import ACCENT, INSIDE, MAIN, Hull, Solid
 
 _TURN = np.linspace(0, 2 * math.pi, 20, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
@@ -47,14 +48,13 @@ def _rings(curve: Array) -> tuple[Points, ...]:
 def _revolved(outline: profiles.Outline, stand: bool) -> Shape:
     raw = profiles.curve(outline.outer, 1.0, False)
     scale = 1.0 / max(float(raw[-1, 0]), 2 * float(raw[:, 1].max()))
-    outer = profiles.curve(outline.outer, scale, False)
+    outer = raw * np.asarray((scale, scale, 1, 1), np.float32)
     inner = profiles.curve(outline.inner, scale, True) if outline.inner else None
     solids: list[Solid] = [Lathe(outer, inner, (outline.main[0] * scale, outline.main[1] * scale))]
     top, reach = float(outer[-1, 0]), float(outer[:, 1].max())
-    heights = np.linspace(0, top, 9)
+    heights, zero = np.linspace(0, top, 9), np.zeros(9)
     radii = np.interp(heights, outer[:, 0], outer[:, 1])
     radii[[0, -1]] = radii[[1, -2]] * 0.5 + radii[[0, -1]] * 0.5
-    zero = np.zeros_like(heights)
     casters = [Caster(np.stack([heights, zero, zero, radii], axis=1).astype(np.float32))]
     pieces = list(_rings(outer))
     foot = _CIRCLE * reach
@@ -63,7 +63,11 @@ def _revolved(outline: profiles.Outline, stand: bool) -> Shape:
         path = profiles.bezier(outline.handle, 24) * scale
         # Its ends go into the wall, but not through it.
         path[:, 1] = np.maximum(path[:, 1], np.interp(path[:, 0], outer[:, 0], outer[:, 1]))
-        bent.append((np.stack([path[:, 1], np.zeros(24), path[:, 0]], axis=1), 0.045 * scale))
+        thick = 0.045 * scale
+        if inner is not None:
+            hollow = [np.interp(path[:, 0] + shift, inner[:, 0], inner[:, 1]) for shift in (-thick, 0, thick)]
+            path[:, 1] = np.maximum(path[:, 1], np.max(hollow, axis=0) + 1.05 * thick)
+        bent.append((np.stack([path[:, 1], np.zeros(24), path[:, 0]], axis=1), thick))
     if outline.stem:
         path = profiles.bezier([(0.9, 0.0), (1.0, 0.0), (0.95 + outline.stem, 0.06)], 12) * scale
         bent.append((np.stack([path[:, 1], np.zeros(12), path[:, 0]], axis=1), 0.022 * scale))
@@ -141,9 +145,8 @@ def _block(
     size = max(float(np.ptp(corners, axis=0).max()), height * (1 + lean))
     corners, height = corners / size, height / size
     hull, caster, cloud = _convex(corners, height, shrink, lean, slots, 1.2)
-    inner = float(np.abs(corners).max(axis=0)[0]) * shrink, float(np.abs(corners).max(axis=0)[1]) * shrink
-    fit = 1.0 if len(corners) == 4 else 0.72
-    top = None if lean else (height, inner[0] * fit, inner[1] * fit)
+    half_x, half_y = (np.abs(corners).max(axis=0) * shrink * (1.0 if len(corners) == 4 else 0.72)).tolist()
+    top = None if lean else (height, half_x, half_y)
     return Shape((hull,), (caster,), (cloud,), corners, float(cloud[:, 2].max()), top)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -13,27 +14,54 @@ from pics_cli.core.data.synth.spec import Thing
 
 RASTER = 256
 Cover = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
 _SHIFT = 4
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 
 
-def _fill(canvas: Cover, points_N2: npt.NDArray[np.float64]) -> None:
+def pixels(thing: Thing, camera: Camera) -> tuple[Floats, Floats]:
+    """Where the points of a thing's shape are in the picture: x and y in pixels, float [N] each."""
+    # One product takes them from the shape's frame to the camera's: to the right, up, away from it.
+    c, s = math.cos(camera.pitch), math.sin(camera.pitch)
+    cos, sin = math.cos(thing.yaw) * thing.scale, math.sin(thing.yaw) * thing.scale
+    ex, ey, ez = (p - e for p, e in zip(thing.position, camera.eye, strict=True))
+    turn = np.asarray(
+        [
+            (cos, -sin, 0.0, ex),
+            (s * sin, s * cos, c * thing.scale, s * ey + c * ez),
+            (c * sin, c * cos, -s * thing.scale, c * ey - s * ez),
+        ]
+    )
+    right, up, depth = turn @ thing.shape.columns
+    scale = camera.focal / np.maximum(depth, 1e-3)
+    right *= scale
+    right += camera.centre[0]
+    up *= -scale
+    up += camera.centre[1]
+    return right, up
+
+
+def _fill(canvas: Cover, x: Floats, y: Floats, starts: Sequence[int]) -> None:
+    """Fill the convex hulls of parts of a list of points, [N] each; part i begins at starts[i]."""
     # Coordinates name corners of pixels, OpenCV's the centres; it also draws the outline, which adds half a pixel.
-    low, high = points_N2.min(axis=0), points_N2.max(axis=0)
-    inset = np.maximum(1 - 1 / np.maximum(high - low, 2), 0.5)
-    middle = (low + high) / 2
-    hull = cv2.convexHull((((points_N2 - middle) * inset + middle - 0.5) * (1 << _SHIFT)).astype(np.int32))
-    cv2.fillConvexPoly(canvas, hull, 1, cv2.LINE_8, _SHIFT)
+    points = np.empty((len(x), 2), np.int32)
+    first, lengths = starts[:-1], np.diff(starts)
+    for axis, along in enumerate((x, y)):
+        low, high = np.minimum.reduceat(along, first), np.maximum.reduceat(along, first)
+        inset = np.maximum(1 - 1 / np.maximum(high - low, 2), 0.5)
+        middle = (low + high) / 2 * (1 - inset) - 0.5
+        step = 1 << _SHIFT
+        points[:, axis] = along * np.repeat(inset * step, lengths) + np.repeat(middle * step, lengths)
+    for start, end in zip(first, starts[1:], strict=True):
+        cv2.fillConvexPoly(canvas, cv2.convexHull(points[start:end]), 1, cv2.LINE_8, _SHIFT)
 
 
 def silhouette(thing: Thing, camera: Camera, window: tuple[int, int, int, int] = (0, 0, RASTER, RASTER)) -> Cover:
     """Everything of a thing, hidden or not: uint8 [R, R], 0 or 1, or of a window x, y, width, height of the picture."""
-    x, y, width, height = window
-    shape = thing.shape
-    points = camera.project(thing.outward_points(shape.points))[:, :2] - (x, y)
+    left, top, width, height = window
+    x, y = pixels(thing, camera)
     canvas = np.zeros((height, width), np.uint8)
-    for first, last in zip(shape.starts[:-1], shape.starts[1:], strict=True):
-        _fill(canvas, points[first:last])
+    _fill(canvas, x - left, y - top, thing.shape.starts)
     return canvas
 
 
@@ -47,7 +75,7 @@ def front_wall(vessel: Thing, outline: Cover, camera: Camera) -> Cover:
     wall: Cover = outline.copy()
     wall[: max(round(float(points[:, 1].mean())), 0)] = 0
     opening = np.zeros_like(wall)
-    _fill(opening, points)
+    _fill(opening, points[:, 0], points[:, 1], (0, len(points)))
     wall[opening > 0] = 0
     return wall
 

@@ -105,12 +105,21 @@ class Thing:
         k = 1 / self.scale
         return x * k, y * k, z * k
 
+    def outward(self, q: Vec) -> Vec:
+        """Points of the shape's own frame in the world."""
+        x, y, z = (c * self.scale for c in spin(q, self.yaw))
+        return x + self.position[0], y + self.position[1], z + self.position[2]
+
     def outward_points(self, points_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Points of the shape's own frame in the world, float [N, 3]."""
         c, s = math.cos(self.yaw) * self.scale, math.sin(self.yaw) * self.scale
         x, y, z = points_N3.T
         px, py, pz = self.position
-        return np.stack([c * x - s * y + px, s * x + c * y + py, z * self.scale + pz], axis=1)
+        moved = np.empty((len(x), 3))
+        moved[:, 0] = c * x - s * y + px
+        moved[:, 1] = s * x + c * y + py
+        moved[:, 2] = z * self.scale + pz
+        return moved
 
     def foot(self) -> npt.NDArray[np.float64]:
         """Outline on the ground of all of it, float [M, 2]."""

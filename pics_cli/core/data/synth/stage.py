@@ -15,9 +15,9 @@ from pics_cli.core.data.pictures import RGB
 from pics_cli.core.data.synth import patterns
 from pics_cli.core.data.synth.camera import Array
 from pics_cli.core.data.synth.grounds import GROUNDS
-from pics_cli.core.data.synth.light import blocked, closeness
 from pics_cli.core.data.synth.palettes import LINEAR, rgb
 from pics_cli.core.data.synth.photos import cut
+from pics_cli.core.data.synth.shadows import blocked, closeness
 from pics_cli.core.data.synth.spec import ScenePlan, Thing
 from pics_cli.core.rng import generator
 
@@ -129,11 +129,12 @@ def _focus(plan: ScenePlan, picture: RGB, y: Array, first: int) -> RGB:
     reach = max(0.6, min(plan.stage.wall, 4.0))
     weight = np.clip((y - 0.15 * reach) / reach, 0, 1)
     weight[:first] = 1
+    weight = weight.astype(np.float32)
     last = int(np.count_nonzero(weight > 0.02))
     margin = min(last + size // 16, size)
     blurred = cv2.GaussianBlur(picture[:margin], (0, 0), size / 110)[:last]
-    share = weight[:last, None, None].astype(np.float32)
-    picture[:last] = picture[:last] * (1 - share) + blurred * share
+    share = np.repeat(weight[:last, None], size, axis=1)
+    picture[:last] = cv2.blendLinear(picture[:last], blurred, 1 - share, share)
     return picture
 
 

@@ -19,19 +19,19 @@ def spread(values: Array) -> Array:
 
 
 def develop(light: Array, grain: Array | None = None) -> RGB:
-    """Tone curve, gamma 2 and grain: float32 [..., 3] to uint8; `grain` is in 8-bit steps, [...].
+    """Tone curve, gamma 2 and grain: float32 [h, w, 3] to uint8; `grain` is in 8-bit steps, of the same shape.
 
     x / sqrt(1 + (x / s)²) bends highlights smoothly; its square root is the display's gamma.
     """
-    bent = light * np.float32(1 / _SHOULDER)
-    bent *= bent
+    bent = light * light
+    bent *= np.float32(1 / _SHOULDER**2)
     bent += 1
     np.sqrt(bent, out=bent)
     np.divide(light, bent, out=bent)
     np.sqrt(bent, out=bent)
+    if grain is None:
+        return cv2.convertScaleAbs(bent, alpha=255).astype(np.uint8, copy=False)
     bent *= np.float32(255)
-    bent += np.float32(0.5)
-    if grain is not None:
-        bent += spread(grain)
-    developed: RGB = np.clip(bent, 0, 255, out=bent).astype(np.uint8)
-    return developed
+    bent += grain
+    # Where grain makes black negative, its absolute value is as good.
+    return cv2.convertScaleAbs(bent).astype(np.uint8, copy=False)
