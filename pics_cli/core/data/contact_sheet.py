@@ -54,13 +54,18 @@ def sample_tile(sample: Sample) -> Tile:
         _rectangle(rgb, (x, y, x + width, y + height), scale, colour, 2)
     columns = [_column(sample.references)]
     if any(alternate is not None for alternate in sample.alternates):
-        columns.append(_column([None if other is None else other[..., :3] for other in sample.alternates]))
+        columns.append(_column([None if other is None else _on_white(other) for other in sample.alternates]))
     lines = [unescape_key(sample.key)]
     if sample.meta:
         names = " + ".join(str(thing["category"] or "object") for thing in sample.meta["objects"])
         pairs = sample.meta["pairs"][:1]
         lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
     return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))
+
+
+def _on_white(rgba: RGB) -> RGB:
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return (rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def _column(patches: Sequence[RGB | None]) -> RGB:
