@@ -101,17 +101,21 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise BadSample("unreadable_image", f"{path}: {error}") from None
 
 
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Upright (width, height) of a picture file's bytes, from its header alone.
+def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
+    """Upright (width, height) of a picture file's bytes.
+
+    Args:
+        data: the file's bytes.
+        turn: False: as the header has it. That alone is quick: EXIF data of a PNG may stand behind its pixels.
 
     Raises:
         BadSample: `unreadable_image`.
     """
     try:
         image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:  # looked at first: EXIF data of a PNG may stand behind its pixels
+        if image.width * image.height > MAX_PIXELS:
             raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
-        return _upright_size(image)
+        return _upright_size(image) if turn else image.size
     except UnidentifiedImageError:  # its text holds an address in memory
         raise BadSample("unreadable_image", "not a picture of a known kind" if data else "the file is empty") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

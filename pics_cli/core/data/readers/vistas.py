@@ -99,7 +99,7 @@ def _read_config(place: Place, source: VistasSource) -> list[_Label]:
 def _decode(data: bytes, path: Path) -> LabelMap:
     """uint16 [H, W]."""
     try:
-        width, height = upright_size(data)
+        width, height = upright_size(data, turn=False)
     except BadSample as error:
         raise BadSample("bad_label_map", f"{path}: {error.detail}") from None
     try:
