@@ -174,6 +174,8 @@ def test_classes_by_name(mine: Path, pics) -> None:
     assert done.returncode == 2
     assert "'think_4' not among the 1203 categories" in done.stderr
     assert "nearest: thing_4" in done.stderr
+    done = pics("build-shards", "mine.yaml", "--set", "pairs.classes.include=[G_777]")
+    assert "nearest: thing_777" in done.stderr
     done = pics("build-shards", "mine.yaml", "--set", "pairs.classes.include=[thing_3]", "--dry-run")
     assert "12 (fewer objects than asked for" in done.stdout
 

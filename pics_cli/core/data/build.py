@@ -146,7 +146,8 @@ def check_recipe(source: Input, reader: Reader) -> None:
     known = set(reader.categories)
     where = "the recipe's source.labels" if isinstance(source.recipe.source, CityscapesSource) else reader.place
     if unknown := [name for name in named if name not in known]:
-        near = get_close_matches(unknown[0], reader.categories, n=3)
+        near = [name for name in reader.categories if unknown[0].lower() in name.lower()]  # car: object--vehicle--car
+        near = near[:3] or get_close_matches(unknown[0], reader.categories, n=3)
         raise PicsError(
             f"pairs.classes: {', '.join(map(repr, unknown))} not among the {len(known)} categories of {where}",
             f"nearest: {', '.join(near)}" if near else f"it has: {', '.join(sorted(known)[:10])}, …",
