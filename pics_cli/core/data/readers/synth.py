@@ -15,6 +15,7 @@ from pics_cli.core.data.synth.plan import CATEGORIES, ScenePlan, Style, plan_sce
 from pics_cli.core.data.synth.render import Rendered, render
 from pics_cli.core.recipe import DatasetRecipe
 from pics_cli.core.sources import SynthSource
+from pics_cli.errors import BadSample, PicsError
 
 
 class SynthReader:
@@ -42,7 +43,10 @@ class SynthReader:
 
     def scene(self, item: Item) -> Scene:
         """The scene of that number, planned and not drawn yet."""
-        plan = plan_scene(self._style, self._split.pool, self._seed, int(item))
+        try:
+            plan = plan_scene(self._style, self._split.pool, self._seed, int(item))
+        except PicsError as error:
+            raise BadSample("no_room", error.message) from None
         canvas = _Canvas(plan)
         instances = [
             Instance(
