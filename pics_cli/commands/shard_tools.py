@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from pics_cli.errors import PicsError
 
@@ -53,11 +54,12 @@ def convert(
     from pics_cli.core.data.convert import Conversion, convert
     from pics_cli.core.executors import Tally, local_executor
     from pics_cli.core.manifest import read_manifest
+    from pics_cli.core.recipe import Layout
 
     if out is None:
         raise PicsError("--convert needs --out DIR", "name the folder for the converted shards")
-    if layout not in (None, "published", "compact"):
-        raise PicsError(f"--layout {layout}: expected published or compact")
+    if layout not in (None, *get_args(Layout)):
+        raise PicsError(f"--layout {layout}: expected {' or '.join(get_args(Layout))}")
     shards, expected = list_shards(source)
     total = sum(shard["samples"] for shard in expected.values())
     earlier = read_manifest(source) or {}

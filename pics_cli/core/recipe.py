@@ -51,13 +51,16 @@ class Pairs:
     """Which categories take part."""
 
 
+Layout = Literal["published", "compact"]
+
+
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Shards:
     """How samples are packed."""
 
     size: Annotated[int, between(1, math.inf, True)] = 1000
     """Candidates a shard is built from; those that fail on decoding make it shorter."""
-    layout: Literal["published", "compact"] = "published"
+    layout: Layout = "published"
     """`published`: patches and masks as PNG members; `compact`: masks in the json, patches cut anew on reading."""
 
 

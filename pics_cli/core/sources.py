@@ -22,6 +22,7 @@ from pics_cli.core.fields import (
     between,
 )
 
+Pool = Literal["train", "held_out"]
 SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
 
 
@@ -132,7 +133,7 @@ class ScalabelSource(_Files):
 class SynthSplit:
     """Scenes of one split."""
 
-    pool: Literal["train", "held_out"]
+    pool: Pool
     """Which half of the generator's shapes, textures and random numbers; the two have nothing in common."""
     scenes: Annotated[int, between(1, math.inf, True)]
     """How many."""

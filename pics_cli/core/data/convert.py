@@ -50,7 +50,7 @@ class Conversion:
     Attributes:
         source: folder of shards, ours or the research project's.
         layout: `published` or `compact`; None: the one that the source does not have.
-        split: written into the json of samples that have none, where no manifest tells it.
+        split: of the samples; written into the json of those that have none.
     """
 
     source: Path
@@ -88,7 +88,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
     listing = {path.name: expected[path.name]["sha256"] if expected else fingerprint(path) for path in shards}
     wanted = {
         "schema": SCHEMA,
-        "split": (earlier or {}).get("split") or job.split,
+        "split": job.split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
         "input": {"format": "shards", "shards": len(shards), "listing": digest(listing)},

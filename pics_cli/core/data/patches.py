@@ -14,7 +14,6 @@ from pics_cli.core.geometry import Box
 from pics_cli.core.rng import generator
 
 PATCH_SIZE = 224
-WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)

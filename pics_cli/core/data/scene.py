@@ -32,12 +32,12 @@ class Instance:
 
     box: tuple[float, float, float, float]
     area: float
-    category: str | None
-    category_id: int | None
-    annotation_id: int | str | None
-    ignored: bool
-    mask: Callable[[], BoxMask] | None
-    mask_source: str | None
+    category: str | None = None
+    category_id: int | None = None
+    annotation_id: int | str | None = None
+    ignored: bool = False
+    mask: Callable[[], BoxMask] | None = None
+    mask_source: str | None = None
 
 
 class Truth(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import compat_oracle
 import compat_scenes
+import oracle
 from compat_making import assert_masks, block, build, square, write_lvis
 from making import annotation, build_folder, smooth
 from pics_cli.core.recipe import recipe_folder
@@ -104,6 +106,19 @@ def test_d3_viton_region_one_pixel_wide_is_an_object_on_a_white_patch(tmp_path: 
     assert_masks(found, ids == 9, ids == 5)
     assert (found.patches[1] == 255).all()
     assert (found.patches[0] != 255).any()
+
+
+def test_viton_regions_of_several_ids_are_taken_apart(tmp_path: Path) -> None:
+    """Face is 4 and 13: one object of the recipe, two of the research code, each under its own id."""
+    ids = np.zeros((40, 30), np.uint8)
+    ids[5:15, 5:25], ids[20:35, 5:25] = 13, 14
+    ids[2:4, 5:25] = 4
+    raw, ids_of = write_viton(tmp_path, {"a": (smooth(40, 30), ids)}), {}
+    for compat in (True, False):
+        _, out = build_folder("viton_hd", raw, tmp_path / f"out{compat}", compat=compat)
+        (members,) = oracle.read_tars(out).values()
+        ids_of[compat] = [(entry["category_id"], entry["pixels"]) for entry in json.loads(members["json"])["objects"]]
+    assert ids_of == {True: [(14, 300), (13, 200)], False: [(14, 300), (4, 240)]}
 
 
 # --- D4: what is hidden, grouped or deleted is an object like any other -----------------------------------------------

@@ -81,7 +81,7 @@ class CityscapesReader(FolderReader):
         instances = []
         for number, (area, box) in tabulate(numbers_HW, objects).items():
             mask = partial(region_mask, numbers_HW, box, [number])
-            instances.append(_instance(shown[number - 1].label, box, area, mask))
+            instances.append(Instance(box, area, shown[number - 1].label, mask=mask, mask_source="polygon"))
         return instances
 
     def _whole(self, polygons: _Polygons) -> list[Instance]:
@@ -92,21 +92,11 @@ class CityscapesReader(FolderReader):
                 continue
             mask = box_mask(_paint(polygons, [entry]) > 0)
             if mask.area:
-                instances.append(_instance(label, published_box(mask.box), mask.area, lambda mask=mask: mask))
+                box = published_box(mask.box)
+                instances.append(
+                    Instance(box, mask.area, label, mask=lambda mask=mask: mask, mask_source="polygon")  # type: ignore[misc]
+                )
         return instances
-
-
-def _instance(label: str, box: tuple[float, float, float, float], area: float, mask: Any) -> Instance:
-    return Instance(
-        box=box,
-        area=area,
-        category=label,
-        category_id=None,
-        annotation_id=None,
-        ignored=False,
-        mask=mask,
-        mask_source="polygon",
-    )
 
 
 def _paint(polygons: _Polygons, entries: list[_Object]) -> npt.NDArray[Any]:

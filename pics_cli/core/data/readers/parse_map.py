@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, LabelMap, Region, region_mask, tabulate
+from pics_cli.core.data.label_maps import MAX_MAP_PIXELS, LabelMap, region_mask, tabulate
 from pics_cli.core.data.published import published_box
 from pics_cli.core.data.readers.folder import FolderReader
 from pics_cli.core.data.readers.paths import Place
@@ -41,25 +41,24 @@ class ParseMapReader(FolderReader):
         ids_HW = _decode(self._read(item), f"{self.place / str(item)}")
         found = tabulate(ids_HW, _EVERY_ID)
         if self._compat:
-            groups: list[tuple[str | None, Sequence[int]]] = [(self._names_of.get(i), [i]) for i in found]
+            groups = [(self._names_of.get(i), i, [i]) for i in found]
         else:
             if unknown := sorted(found.keys() - self._known):
                 raise BadSample(
                     "unknown_label",
                     f"{self.place / str(item)}: ids {unknown} are in neither regions nor void of the recipe",
                 )
-            groups = [(name, present) for name, ids in self._regions.items() if (present := _present(ids, found))]
+            present = {name: [i for i in ids if i in found] for name, ids in self._regions.items()}
+            groups = [(name, self._regions[name][0], ids) for name, ids in present.items() if ids]
         instances = []
-        for name, ids in groups:
+        for name, category_id, ids in groups:
             box = _union([found[i].box for i in ids])
             instances.append(
                 Instance(
                     box=published_box(box) if self._compat else box,
                     area=sum(found[i].area for i in ids),
                     category=name,
-                    category_id=ids[0] if name is None else self._regions[name][0],
-                    annotation_id=None,
-                    ignored=False,
+                    category_id=category_id,
                     mask=partial(region_mask, ids_HW, box, ids),
                     mask_source="parse",
                 )
@@ -86,10 +85,6 @@ def _decode(data: bytes, path: str) -> LabelMap:
         raise BadSample("bad_label_map", f"{path}: {why}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise BadSample("bad_label_map", f"{path}: {error}") from None
-
-
-def _present(ids: Sequence[int], found: Mapping[int, Region]) -> list[int]:
-    return [i for i in ids if i in found]
 
 
 def _union(boxes: Sequence[Box]) -> Box:

@@ -63,10 +63,6 @@ class LabelReader(FolderReader):
                 Instance(
                     box=(x, y, x + w, y + h),
                     area=area,
-                    category=None,
-                    category_id=None,
-                    annotation_id=None,
-                    ignored=False,
                     mask=mask,
                     mask_source="sam",
                 )

@@ -73,7 +73,6 @@ class ScalabelReader:
             box=box,
             area=area,
             category=label.category,
-            category_id=None,
             annotation_id=label.id,
             ignored=bool(flags.get("crowd") or flags.get("ignored")),
             mask=mask,

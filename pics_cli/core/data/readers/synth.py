@@ -53,9 +53,7 @@ class SynthReader:
                 box=thing.box,
                 area=thing.area,
                 category=thing.category,
-                category_id=None,
                 annotation_id=i,
-                ignored=False,
                 mask=partial(canvas.mask, i),
                 mask_source="drawn",
             )

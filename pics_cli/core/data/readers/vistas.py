@@ -66,7 +66,6 @@ class VistasReader(FolderReader):
                     category=self._labels[label].name,
                     category_id=label,
                     annotation_id=instance,
-                    ignored=False,
                     mask=partial(region_mask, values_HW, box, [number - 1]),
                     mask_source="parse",
                 )

@@ -10,7 +10,8 @@ import numpy as np
 from pics_cli.core.data.synth.palettes import OBJECTS
 from pics_cli.core.data.synth.patterns import FIELDS, LABEL
 from pics_cli.core.data.synth.shapes import FAMILIES
-from pics_cli.core.data.synth.spec import Look, SceneRelation, Style, Thing
+from pics_cli.core.data.synth.spec import Look, Style, Thing
+from pics_cli.core.sources import SceneRelation
 
 HOSTED: tuple[SceneRelation, ...] = ("supporting", "containing")
 

@@ -13,13 +13,12 @@ from pics_cli.core.data.synth.setting import draw_camera, draw_light, draw_stage
 from pics_cli.core.data.synth.silhouettes import RASTER
 from pics_cli.core.data.synth.spec import (
     CATEGORIES,
-    Pool,
     ScenePlan,
-    SceneRelation,
     Style,
     Thing,
 )
 from pics_cli.core.rng import generator
+from pics_cli.core.sources import Pool, SceneRelation
 from pics_cli.errors import FAILED, PicsError
 
 __all__ = ["CATEGORIES", "Pool", "ScenePlan", "SceneRelation", "Style", "Thing", "plan_scene"]

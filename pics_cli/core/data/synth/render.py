@@ -16,10 +16,11 @@ from pics_cli.core.data.pictures import RGB
 from pics_cli.core.data.synth.alternate import alternate
 from pics_cli.core.data.synth.camera import Array
 from pics_cli.core.data.synth.layers import Layer, draw, extent, paper
-from pics_cli.core.data.synth.spec import ScenePlan, SceneRelation
+from pics_cli.core.data.synth.spec import ScenePlan
 from pics_cli.core.data.synth.stage import empty, shaded
 from pics_cli.core.data.synth.tone import develop, spread
 from pics_cli.core.rng import generator
+from pics_cli.core.sources import SceneRelation
 
 # A pair that was not placed on purpose counts as occluding where this much of the hidden object is behind the other.
 HIDES = 0.05

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,8 @@ from pics_cli.core.data.synth.camera import Camera, Point, Vec, spin
 from pics_cli.core.data.synth.forms import Knobs, Shape
 from pics_cli.core.data.synth.palettes import Palette
 from pics_cli.core.data.synth.shapes import FAMILIES, build
+from pics_cli.core.sources import Pool, SceneRelation
 
-Pool = Literal["train", "held_out"]
-SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
 CATEGORIES: tuple[str, ...] = tuple(FAMILIES)
 SIZES = (64, 1024)
 MOST_OBJECTS = 4
