@@ -1,0 +1,1 @@
+"""The compositor: regions, interaction block, networks, sampling. Knows nothing of data files."""

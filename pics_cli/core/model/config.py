@@ -1,0 +1,141 @@
+"""What a model is: `pics.json` of a model folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from pics_cli.core.faults import fault_line
+from pics_cli.core.fields import CONFIG, between
+from pics_cli.core.files import write_json
+from pics_cli.errors import PicsError
+
+VERSION = 1
+FILE = "pics.json"
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+InputScaling = Literal["none", "signal"]
+HintKind = Literal["background", "collage", "overlay"]
+Positive = Annotated[int, between(1, float("inf"), True)]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Link:
+    """A frozen part that lies elsewhere."""
+
+    source: str
+    """Folder, or repository (`owner/name` or `owner/name@revision`)."""
+    folder: str = ""
+    """Where in it the part lies."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of its files, checked when it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ModelConfig:
+    """Shape and meaning of a model; the defaults are the published network's."""
+
+    version: int = VERSION
+    """Of this file's format."""
+    image_size: Positive = 512
+    """S, side of the square the network sees."""
+    objects: Positive = 2
+    """K it was trained with; it takes any number."""
+    object_tokens: Positive = 257
+    """M, tokens of an object."""
+    context_width: Positive = 1024
+    """D, width of an object's tokens."""
+    reference_size: Positive = 224
+    """Side of the square reference."""
+    tau: Annotated[float, between(0, float("inf"), False)] = 0.5
+    """Temperature of the interaction gate."""
+    latent_channels: Positive = 4
+    """Channels of the latent."""
+    latent_scale: Annotated[float, between(0, float("inf"), False)] = 0.18215
+    """Factor on the autoencoder's latent."""
+    downsampling: Positive = 8
+    """Pixels a latent position stands for, across and down."""
+    prediction_type: PredictionType = "epsilon"
+    """What the network predicts."""
+    correct_hint: bool = False
+    """Whether its output is a correction of the hint's latent."""
+    input_scaling: InputScaling = "none"
+    """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
+    hint: HintKind = "background"
+    """What the hint shows in the boxes: nothing, a smooth fill with references, or the background with references."""
+    scheduler: str = "dpm++"
+    """Scheduler used where the user names none."""
+    steps: Positive = 20
+    """Denoising steps, likewise."""
+    guidance: Annotated[float, between(1, float("inf"), True)] = 5.0
+    """Guidance weight, likewise; 1: no unconditional branch."""
+    trained_steps: Annotated[int, between(0, float("inf"), True)] = 0
+    """Optimiser steps it was trained for; 0: not trained."""
+    recipe_hash: str | None = None
+    """Of the recipe it was trained with."""
+    links: dict[str, Link] = field(default_factory=dict)
+    """Frozen parts that lie elsewhere, by name."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.correct_hint and self.prediction_type != "sample":
+            raise PydanticCustomError("correction", "prediction_type sample where correct_hint is true")
+        if self.image_size % self.downsampling:
+            raise PydanticCustomError("size", "an image_size that downsampling divides")
+        return self
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the latent."""
+        return self.image_size // self.downsampling
+
+    def save(self, folder: Path) -> None:
+        """Write `pics.json`."""
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> ModelConfig:
+        """Read `pics.json` of a model folder.
+
+        Raises:
+            PicsError: no model folder, one of a newer version, or a value that is not allowed.
+        """
+        path = folder / FILE
+        try:
+            data = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise PicsError(
+                f"{folder}: not a model folder of pics (no {FILE} in it)",
+                "a folder that `--model` takes holds "
+                f"{FILE}, unet/, controlnet/ and more; research checkpoints: scripts/convert_checkpoint.py CKPT OUT",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise PicsError(f"{path}: unreadable: {error}", "copy the model folder again") from None
+        if not isinstance(data, dict):
+            raise PicsError(f"{path}: got {type(data).__name__}, expected a JSON object", "copy the model folder again")
+        version = data.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise PicsError(
+                f"{path}: version {version} is newer than this pics knows ({VERSION})", "update pics: pip install -U"
+            )
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any], path: Path) -> ModelConfig:
+        """Validate the contents of a `pics.json`.
+
+        Raises:
+            PicsError: with every fault.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            lines = [fault_line(cls, path, detail, {}) for detail in error.errors()]
+            raise PicsError("\n".join(lines), "was this model saved by another version of pics?") from None

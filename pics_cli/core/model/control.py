@@ -1,0 +1,74 @@
+"""The background ControlNet: a copy of the UNet's encoder that sees the background instead of the noisy latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from pics_cli.core.model import layers
+from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.regions import Regions
+
+
+class BackgroundControlNet(ModelMixin, ConfigMixin):
+    """ControlNet whose hint embedding replaces the input convolution's output; parameter names are diffusers'.
+
+    Its outputs depend on hint, timestep, objects and regions, never on the noisy latent: all candidates of a composite
+    share them.
+
+    Args:
+        hint_channels: of the hint: colour and mask.
+        hint_widths: of the hint's convolutions; all but the first halve the resolution.
+        others: see `InteractionUNet`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        hint_channels: int = 4,
+        hint_widths: Sequence[int] = (16, 32, 96, 256),
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        attention_levels: Sequence[bool] = (True, True, True, False),
+        head_width: int = 64,
+        context_width: int = 1024,
+        norm_groups: int = 32,
+        tau: float = 0.5,
+    ) -> None:
+        super().__init__()
+        options = layers.stock_options(
+            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
+        )
+        stock = ControlNetModel(
+            conditioning_channels=hint_channels, conditioning_embedding_out_channels=tuple(hint_widths), **options
+        )
+        layers.adopt(self, stock, tau, leave=("conv_in",))
+
+    def embed_hint(self, hint: Tensor) -> Tensor:
+        """Hints [B, 4, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""
+        embedded: Tensor = self.controlnet_cond_embedding(hint)
+        return embedded
+
+    def forward(self, hint: Tensor, timestep: Tensor, objects: Objects, regions: Regions) -> list[Tensor]:
+        """Residuals for the UNet.
+
+        Args:
+            hint: embedded, [composites, C, h, w].
+            timestep: [1], or [composites] where there is one branch.
+            objects: contexts of the G = branches · composites rows.
+            regions: of the composites, with the same branches and one candidate.
+
+        Returns:
+            One [G, …] per skip of the UNet and, last, the middle's.
+        """
+        time = layers.embed_time(self, timestep, hint.dtype)
+        hidden, skips = layers.descend(self.down_blocks, hint, time, objects, regions)
+        hidden = layers.middle(self.mid_block, hidden, time, objects, regions)
+        rows = len(objects.contexts)
+        residuals = [zero(skip) for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
+        residuals.append(self.controlnet_mid_block(hidden))
+        return [residual.repeat(rows // len(residual), 1, 1, 1) for residual in residuals]

@@ -1,0 +1,63 @@
+"""Where and in which precision a model runs."""
+
+from __future__ import annotations
+
+import torch
+
+from pics_cli.errors import PicsError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto`: a GPU where there is one, else the CPU.
+
+    Raises:
+        PicsError: there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise PicsError(f"--device: got {name}, expected auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise PicsError(
+            f"--device {name}: no CUDA on this machine",
+            "take --device cpu, or look at `nvidia-smi` and at which build of torch is installed: "
+            f"{torch.__version__} " + (f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "knows no CUDA"),
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise PicsError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+    if device.type == "mps" and not _has_mps():
+        raise PicsError(f"--device {name}: no Apple GPU on this machine", "take --device cpu")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of that name; `auto`: bf16 where the device computes in it, else fp16 on a GPU, fp32 on a CPU.
+
+    Raises:
+        PicsError: unknown name.
+    """
+    if name != "auto":
+        if name not in DTYPES:
+            raise PicsError(f"--dtype: got {name}, expected auto, {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+    return torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies in bf16; one that emulates it is several times slower than in float32."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

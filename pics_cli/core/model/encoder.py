@@ -1,0 +1,33 @@
+"""References to object tokens: DINOv2 and a linear projector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# ImageNet's channel means and deviations, as DINOv2 was trained with.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def encode(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
+    """Tokens of reference pictures.
+
+    Args:
+        encoder: transformers' Dinov2Model.
+        projector: from its width to D.
+        references: [B, 3, R, R] in [0, 1], on white.
+
+    Returns:
+        [B, M, D]: class token first, then the patches row by row, after the encoder's final norm and the projector.
+    """
+    mean, deviation = (references.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    pixels = ((references - mean) / deviation).to(projector.weight.dtype)
+    tokens: Tensor = projector(encoder(pixel_values=pixels).last_hidden_state)
+    return tokens
+
+
+def encode_null(encoder: Any, projector: nn.Linear, size: int, device: torch.device) -> Tensor:
+    """The unconditional context [M, D]: tokens of an all-zero picture, black before normalisation (DESIGN §5)."""
+    return encode(encoder, projector, torch.zeros(1, 3, size, size, device=device))[0]

@@ -1,0 +1,204 @@
+"""The interaction block of PICS (Zhou et al., ICLR 2026), fast and exact; `plain.py` holds its equations unrolled.
+
+h: spatial tokens [N, C]; c_k: tokens of object k [M, D]; S(p): the objects whose region covers token p; τ = 0.5.
+
+    h ← h + SelfAttn(LN₁ h)
+    |S(p)| = 0:     x(p) = 0
+    S(p) = {k}:     x(p) = CrossAttn(LN₂ h, c_k)(p)
+    |S(p)| > 1:     g = W_q LN_g(h);  a_k = softmax(g (W_k LN_c c_k)ᵀ / √D) W_v c_k;  s_k = ⟨g, a_k⟩ / √D
+                    α = softmax_{k ∈ S}(s_k / τ);  ĉ_S = Σ α_k a_k, one context token per spatial token
+                    x̂ = CrossAttn(LN₂ h, ĉ_S);  x(p) = Attn_bg(LN_2b(x̂), h)(p)
+    h ← h + x;  h ← h + FF(LN₃ h)
+
+Only queries are routed: the keys of both N × N attentions are all N positions, of h unnormalised for Attn_bg.
+
+Two exact identities save most of the gate. With k̃ = W_k LN_c c_k and v = W_v c_k, [k̃; v] W_q is constant over the
+steps, so z = LN_g(h) ([k̃; v] W_q)ᵀ / √D gives the logits and, since ⟨g, p v⟩ = p · (v g), the scores s_k. And the keys
+and values of ĉ_S are (α p) times the constant v [W_k^cross; W_v^cross]ᵀ.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from pics_cli.core.model import plain
+from pics_cli.core.model.objects import Objects, Statics
+from pics_cli.core.model.regions import Group, RegionTable
+
+
+class InteractionBlock(nn.Module):
+    """Transformer block with the interaction experts; stands where Stable Diffusion has its BasicTransformerBlock.
+
+    Args:
+        width: C.
+        heads: attention heads.
+        head_width: width of a head; heads · head_width is the attentions' inner width.
+        context_width: D.
+        tau: temperature τ of the gate (0.5 as published).
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int, context_width: int, tau: float = 0.5) -> None:
+        super().__init__()
+        self.tau = tau
+        self.place = 0  # of this block among those of its network: where its statics are found
+        self.norm1 = nn.LayerNorm(width)
+        self.attn1 = Attention(width, heads=heads, dim_head=head_width)
+        self.norm2 = nn.LayerNorm(width)
+        self.attn2 = Attention(width, context_width, heads=heads, dim_head=head_width)
+        self.norm3 = nn.LayerNorm(width)
+        self.ff = FeedForward(width, activation_fn="geglu")
+        self.norm2g = nn.LayerNorm(width)
+        self.gate_q = nn.Linear(width, context_width)
+        self.norm_c = nn.LayerNorm(context_width)
+        self.k_proj = nn.Linear(context_width, context_width, bias=False)
+        self.v_proj = nn.Linear(context_width, context_width, bias=False)
+        self.norm2b = nn.LayerNorm(width)
+        self.attn_bg = Attention(width, heads=heads, dim_head=head_width)
+
+    def forward(self, hidden: Tensor, objects: Objects, table: RegionTable) -> Tensor:
+        """Run the block.
+
+        Args:
+            hidden: [G · n, N, C], or [G · n / branches, N, C] where the guidance branches are still the same.
+            objects: contexts of the G rows.
+            table: routing of the G rows at N tokens.
+
+        Returns:
+            [G · n, N, C].
+        """
+        if objects.plain:
+            return plain.interact(self, hidden, objects, table)
+        normed = self.norm1(hidden)
+        hidden = table.spread(hidden + attend(self.attn1, normed, normed))
+        if table.groups:
+            statics = objects.prepared[self.place] if objects.prepared else self.prepare(objects, table)
+            found = self._experts(hidden, statics, objects, table)
+            flat = hidden.flatten(0, 1)
+            targets = torch.cat([group.targets for group in table.groups])
+            hidden = flat.index_add(0, targets, torch.cat(found).to(flat.dtype)).view_as(hidden)
+        return hidden + self.ff(self.norm3(hidden))
+
+    def prepare(self, objects: Objects, table: RegionTable) -> Statics:
+        """What of this block depends on the objects alone. Folded in float32, also for a bf16 model."""
+        contexts = objects.contexts
+        rows, count, length, _ = contexts.shape
+        heads = self.attn2.heads
+        keys, values = (
+            part(contexts).view(rows, count, length, heads, -1).transpose(2, 3).contiguous()
+            for part in (self.attn2.to_k, self.attn2.to_v)
+        )
+        if not table.has_overlaps:
+            return Statics(keys, values, None, None, None)
+        with torch.autocast(contexts.device.type, enabled=False):
+            exact = contexts.float()
+            normed = F.layer_norm(
+                exact, exact.shape[-1:], self.norm_c.weight.float(), self.norm_c.bias.float(), self.norm_c.eps
+            )
+            k = normed @ self.k_proj.weight.float().T
+            v = exact @ self.v_proj.weight.float().T
+            both = torch.cat([k, v], 1).flatten(1, 2) * exact.shape[-1] ** -0.5
+            gate = both @ self.gate_q.weight.float()
+            gate_bias = both @ self.gate_q.bias.float()
+            cross = torch.cat([self.attn2.to_k.weight, self.attn2.to_v.weight]).float()
+            pair = (v @ cross.T).to(contexts.dtype)
+        return Statics(keys, values, gate, gate_bias, pair)
+
+    def _experts(self, hidden: Tensor, statics: Statics, objects: Objects, table: RegionTable) -> list[Tensor]:
+        """x of every group's tokens, each [T, C]."""
+        flat = hidden.flatten(0, 1)
+        overlap = _Overlap(self, hidden, statics, objects, table) if table.has_overlaps else None
+        found = []
+        for group in table.groups:
+            rows = table.rows if group.rows is None else len(group.rows)
+            tokens = flat.index_select(0, group.tokens).view(rows, -1, flat.shape[-1])
+            if len(group.objects) == 1:
+                k = group.objects[0]
+                keys, values = (_rows(part[:, k], group.rows) for part in (statics.keys, statics.values))
+                x = _attention(self.attn2, self.attn2.to_q(self.norm2(tokens)), keys, values)
+            else:
+                assert overlap is not None
+                x = overlap.expert(tokens.view(rows * table.candidates, -1, tokens.shape[-1]), group)
+            x = x.reshape(-1, flat.shape[-1])
+            found.append(x if group.kept is None else x.index_select(0, group.kept))
+        return found
+
+
+class _Overlap:
+    """The pair branch at all N positions of the rows that have overlaps, shared by all their cover sets."""
+
+    def __init__(
+        self, block: InteractionBlock, hidden: Tensor, statics: Statics, objects: Objects, table: RegionTable
+    ) -> None:
+        assert statics.gate is not None
+        assert statics.gate_bias is not None
+        assert statics.pair is not None
+        self.block, self.table, self.objects = block, table, objects
+        self.hidden = _candidates_of(hidden, table)
+        rows = table.overlap_rows
+        self.pair, self.bias = _rows(statics.pair, rows), None if objects.bias is None else _rows(objects.bias, rows)
+        count, length = self.pair.shape[1:3]
+        with torch.autocast(hidden.device.type, enabled=False):
+            normed = block.norm2g(self.hidden).float()
+            z = torch.baddbmm(
+                _rows(statics.gate_bias, rows)[:, None], normed.flatten(1, 2), _rows(statics.gate, rows).mT
+            )
+            logits, values = z.unflatten(-1, (2, count, length)).unbind(2)
+            self.attention = logits.softmax(-1)  # p [O, n · N, K, M]
+            self.scores = torch.linalg.vecdot(self.attention, values)  # s [O, n · N, K]
+        flat = self.hidden.flatten(0, 1)
+        self.keys, self.values = (
+            _heads(block.attn_bg, part(flat)) for part in (block.attn_bg.to_k, block.attn_bg.to_v)
+        )
+
+    def expert(self, tokens: Tensor, group: Group) -> Tensor:
+        """x [R · n, L, C] of the group's tokens [R · n, L, C]."""
+        block, members = self.block, list(group.objects)
+        logits = _rows(self.scores, group.among_overlaps)[..., members] / block.tau
+        if self.bias is not None:
+            logits = logits + _rows(self.bias, group.among_overlaps)[:, None, members]
+        alpha = logits.softmax(-1)
+        if self.objects.trace is not None:
+            self.objects.trace.add(self.table, group, alpha)
+        weights = alpha[..., None] * _rows(self.attention, group.among_overlaps)[..., members, :]
+        pair = _rows(self.pair, group.among_overlaps)[:, members].flatten(1, 2)
+        context = weights.flatten(2).to(pair.dtype) @ pair  # keys and values of ĉ, [R, n · N, 2 C]
+        context = context.view(len(tokens), -1, context.shape[-1])
+        keys, values = (_heads(block.attn2, part) for part in context.chunk(2, -1))
+        mixed = _attention(block.attn2, block.attn2.to_q(block.norm2(tokens)), keys, values)
+        query = block.attn_bg.to_q(block.norm2b(mixed))
+        n = self.table.candidates
+        keys, values = (
+            _rows(part.unflatten(0, (-1, n)), group.among_overlaps).flatten(0, 1) for part in (self.keys, self.values)
+        )
+        return _attention(block.attn_bg, query, keys, values)
+
+
+def attend(layer: Attention, queries: Tensor, context: Tensor) -> Tensor:
+    """Multi-head attention of tokens [B, L, C] to a context [B, N, …] with a layer's own projections."""
+    keys, values = (_heads(layer, part(context)) for part in (layer.to_k, layer.to_v))
+    return _attention(layer, layer.to_q(queries), keys, values)
+
+
+def _attention(layer: Attention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Queries [B, L, C] to keys and values [B, heads, N, d], through the output projection: [B, L, C]."""
+    out = F.scaled_dot_product_attention(_heads(layer, queries), keys, values)
+    projected: Tensor = layer.to_out[0](out.transpose(1, 2).flatten(2))
+    return projected
+
+
+def _heads(layer: Attention, tokens: Tensor) -> Tensor:
+    """[B, L, heads · d] to [B, heads, L, d]."""
+    return tokens.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+
+
+def _rows(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values.index_select(0, rows)
+
+
+def _candidates_of(hidden: Tensor, table: RegionTable) -> Tensor:
+    """[G · n, N, C] to [O, n, N, C] of the rows with overlaps."""
+    return _rows(hidden.unflatten(0, (table.rows, table.candidates)), table.overlap_rows)

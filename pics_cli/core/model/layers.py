@@ -1,0 +1,138 @@
+"""Walking the layers of diffusers' UNet, with interaction blocks in place of its transformer blocks.
+
+diffusers' own forward methods would do all of this but two things: let both guidance branches share what precedes the
+first cross-attention, and hand regions and objects to the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.objects import Objects, Statics
+from pics_cli.core.model.regions import Regions
+
+
+def stock_options(
+    block_out_channels: Sequence[int],
+    layers_per_block: int,
+    attention_levels: Sequence[bool],
+    head_width: int,
+    context_width: int,
+    norm_groups: int,
+) -> dict[str, Any]:
+    """Arguments that make diffusers' UNet and ControlNet of this shape."""
+    if len(attention_levels) != len(block_out_channels):
+        raise ValueError(f"{len(attention_levels)} attention_levels for {len(block_out_channels)} block_out_channels")
+    return {
+        "block_out_channels": tuple(block_out_channels),
+        "layers_per_block": layers_per_block,
+        "down_block_types": tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attention_levels),
+        "cross_attention_dim": context_width,
+        # What diffusers calls attention_head_dim is the number of heads of each level.
+        "attention_head_dim": tuple(width // head_width for width in block_out_channels),
+        "use_linear_projection": True,
+        "norm_num_groups": norm_groups,
+    }
+
+
+def adopt(network: nn.Module, stock: nn.Module, tau: float, leave: Sequence[str] = ()) -> None:
+    """Take over the layers of a stock network under their names, with interaction blocks as transformer blocks."""
+    for name, child in stock.named_children():
+        if name not in leave:
+            network.add_module(name, child)
+    for place, transformer in enumerate(transformers(network)):
+        old = transformer.transformer_blocks[0]
+        width, heads = old.attn1.query_dim, old.attn1.heads
+        block = InteractionBlock(width, heads, old.attn1.inner_dim // heads, old.attn2.cross_attention_dim, tau)
+        block.place = place
+        transformer.transformer_blocks = nn.ModuleList([block])
+
+
+def transformers(network: nn.Module) -> Iterator[Transformer2DModel]:
+    """The transformers of a network, in the order of its modules."""
+    return (module for module in network.modules() if isinstance(module, Transformer2DModel))
+
+
+def prepare(network: nn.Module, objects: Objects, regions: Regions, height: int, width: int) -> list[Statics]:
+    """The statics of every block for a latent of `height` × `width`."""
+    found: list[Statics] = []
+    for transformer, level in _levels(network):
+        table = regions.table(height >> level, width >> level)
+        found.append(transformer.transformer_blocks[0].prepare(objects, table))
+    return found
+
+
+def _levels(network: Any) -> Iterator[tuple[Transformer2DModel, int]]:
+    """Every transformer with the level of the pyramid it works at."""
+    last = len(network.down_blocks) - 1
+    place = {}
+    for level, block in enumerate(network.down_blocks):
+        place.update(dict.fromkeys(getattr(block, "attentions", ()), level))
+    for level, block in enumerate(getattr(network, "up_blocks", ())):
+        place.update(dict.fromkeys(getattr(block, "attentions", ()), last - level))
+    place.update(dict.fromkeys(network.mid_block.attentions, last))
+    return ((transformer, place[transformer]) for transformer in transformers(network))
+
+
+def embed_time(network: Any, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+    """Timesteps [B] or [1] to their embedding, which broadcasts where it is one for the whole batch."""
+    embedded: Tensor = network.time_embedding(network.time_proj(timestep).to(dtype))
+    return embedded
+
+
+def transform(layer: Transformer2DModel, hidden: Tensor, objects: Objects, regions: Regions) -> Tensor:
+    """`Transformer2DModel.forward` [B, C, h, w] with an interaction block: [G · n, C, h, w]."""
+    _, channels, height, width = hidden.shape
+    tokens = layer.proj_in(layer.norm(hidden).permute(0, 2, 3, 1).flatten(1, 2))
+    table = regions.table(height, width)
+    for block in layer.transformer_blocks:
+        tokens = block(tokens, objects, table)
+    out = layer.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return table.spread(hidden) + out.reshape(-1, channels, height, width)
+
+
+def descend(
+    blocks: Sequence[Any], hidden: Tensor, time: Tensor, objects: Objects, regions: Regions
+) -> tuple[Tensor, list[Tensor]]:
+    """The encoder: what goes to the middle, and the skips, those before it first."""
+    skips = [hidden]
+    for block in blocks:
+        attentions = getattr(block, "attentions", [None] * len(block.resnets))
+        for resnet, attention in zip(block.resnets, attentions, strict=True):
+            hidden = resnet(hidden, time)
+            if attention is not None:
+                hidden = transform(attention, hidden, objects, regions)
+            skips.append(hidden)
+        for downsampler in block.downsamplers or ():
+            hidden = downsampler(hidden)
+            skips.append(hidden)
+    return hidden, skips
+
+
+def middle(block: Any, hidden: Tensor, time: Tensor, objects: Objects, regions: Regions) -> Tensor:
+    """The middle block."""
+    hidden = block.resnets[0](hidden, time)
+    for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
+        hidden = resnet(transform(attention, hidden, objects, regions), time)
+    return hidden
+
+
+def ascend(
+    blocks: Sequence[Any], hidden: Tensor, skips: list[Tensor], time: Tensor, objects: Objects, regions: Regions
+) -> Tensor:
+    """The decoder; consumes the skips from the back."""
+    for block in blocks:
+        attentions = getattr(block, "attentions", [None] * len(block.resnets))
+        for resnet, attention in zip(block.resnets, attentions, strict=True):
+            hidden = resnet(torch.cat([hidden, skips.pop()], 1), time)
+            if attention is not None:
+                hidden = transform(attention, hidden, objects, regions)
+        for upsampler in block.upsamplers or ():
+            hidden = upsampler(hidden)
+    return hidden

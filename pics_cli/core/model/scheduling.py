@@ -1,0 +1,43 @@
+"""Schedulers by name; all deterministic, so that a picture is a function of its noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+
+from pics_cli.errors import PicsError
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+}
+PUBLISHED = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+}
+
+
+def published_scheduler() -> Any:
+    """DDIM as published: β linear in √β from √0.00085 to √0.012, leading spacing."""
+    return diffusers.DDIMScheduler(**PUBLISHED, **SCHEDULERS["ddim"][1])
+
+
+def make_scheduler(name: str, base: Any, prediction_type: str) -> Any:
+    """The scheduler of that name over the noise schedule of `base`, another diffusers scheduler.
+
+    Raises:
+        PicsError: unknown name.
+    """
+    if name not in SCHEDULERS:
+        raise PicsError(f"--scheduler: got {name}, expected one of {', '.join(SCHEDULERS)}")
+    kind, options = SCHEDULERS[name]
+    kept = {key: value for key, value in base.config.items() if key in (*PUBLISHED, "trained_betas")}
+    return getattr(diffusers, kind)(**kept, **options, prediction_type=prediction_type)

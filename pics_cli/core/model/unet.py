@@ -1,0 +1,85 @@
+"""The denoising UNet: Stable Diffusion's layers, with interaction blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from pics_cli.core.model import layers
+from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.regions import Regions
+
+
+class InteractionUNet(ModelMixin, ConfigMixin):
+    """UNet of Stable Diffusion's shape whose transformer blocks are interaction blocks; parameter names are diffusers'.
+
+    Args:
+        in_channels, out_channels: of the latent.
+        block_out_channels: widths of the levels.
+        layers_per_block: residual blocks of a level.
+        attention_levels: which levels have transformers; the middle always has one.
+        head_width: of every attention but the gate's.
+        context_width: D, of the object tokens.
+        norm_groups: groups of the group norms.
+        tau: temperature of the gate.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        attention_levels: Sequence[bool] = (True, True, True, False),
+        head_width: int = 64,
+        context_width: int = 1024,
+        norm_groups: int = 32,
+        tau: float = 0.5,
+    ) -> None:
+        super().__init__()
+        options = layers.stock_options(
+            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
+        )
+        up = tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention_levels))
+        stock = UNet2DConditionModel(in_channels=in_channels, out_channels=out_channels, up_block_types=up, **options)
+        layers.adopt(self, stock, tau)
+
+    def forward(
+        self, latent: Tensor, timestep: Tensor, objects: Objects, regions: Regions, residuals: Sequence[Tensor]
+    ) -> Tensor:
+        """The network's prediction.
+
+        Args:
+            latent: [B, c, h, w], noisy; B = composites · n, not repeated for the guidance branches.
+            timestep: [1], or [B] where there is one branch.
+            objects: contexts of the G = branches · composites rows.
+            regions: of the composites, with branches and candidates.
+            residuals: the ControlNet's, each [G, …], the middle's last; shared by the n candidates of a row.
+
+        Returns:
+            [G · n, c, h, w].
+        """
+        time = layers.embed_time(self, timestep, latent.dtype)
+        hidden, skips = layers.descend(self.down_blocks, self.conv_in(latent), time, objects, regions)
+        batch, n = len(objects.contexts) * regions.candidates, regions.candidates
+        *added, last = residuals
+        skips = [_full(skip, batch) + _each(extra, n) for skip, extra in zip(skips, added, strict=True)]
+        hidden = layers.middle(self.mid_block, hidden, time, objects, regions) + _each(last, n)
+        hidden = layers.ascend(self.up_blocks, hidden, skips, time, objects, regions)
+        prediction: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        return prediction
+
+
+def _full(skip: Tensor, batch: int) -> Tensor:
+    """What was computed before the branches part, for every branch."""
+    return skip.repeat(batch // len(skip), 1, 1, 1)
+
+
+def _each(residual: Tensor, candidates: int) -> Tensor:
+    return residual if candidates == 1 else torch.repeat_interleave(residual, candidates, 0)
