@@ -1,13 +1,16 @@
-"""Boxes: `x0, y0, x1, y1`, half-open, in pixels. N, M: number of boxes."""
+"""Boxes: `x0, y0, x1, y1`, half-open, in pixels; the square that a network sees of a picture. N, M: number of boxes."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
+Bytes = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 Relation = Literal["apart", "touching", "overlapping", "containing"]
 
@@ -65,3 +68,98 @@ def relation(a: FloatArray, b: FloatArray) -> Relation:
     if np.all(gap < 0):
         return "overlapping"
     return "touching" if np.all(gap <= CONTAINED_SLACK) else "apart"
+
+
+def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
+    """Raise ValueError unless there is a box, and every box holds a pixel and lies inside a picture of this size."""
+    if not boxes:
+        raise ValueError("no boxes: at least one object is needed")
+    for k, (x0, y0, x1, y1) in enumerate(boxes):
+        shown = f"box {k} ({x0}, {y0}, {x1}, {y1})"
+        if x1 <= x0 or y1 <= y0:
+            raise ValueError(f"{shown} is empty")
+        if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+            raise ValueError(f"{shown} reaches outside the picture, which is {width}x{height}")
+
+
+class Letterbox(NamedTuple):
+    """A picture padded to a centred square (the smaller half first), then resized to S: the published preprocessing.
+
+    Attributes:
+        width, height: of the picture.
+        size: S.
+    """
+
+    width: int
+    height: int
+    size: int
+
+    @property
+    def side(self) -> int:
+        """Side of the square before it is resized."""
+        return max(self.width, self.height)
+
+    @property
+    def left(self) -> int:
+        """Columns of padding before the picture."""
+        return (self.side - self.width) // 2
+
+    @property
+    def top(self) -> int:
+        """Rows of padding above the picture."""
+        return (self.side - self.height) // 2
+
+    def forward(self, picture: Bytes, fill: int = 0, antialias: bool = False) -> Bytes:
+        """uint8 [height, width, 3] to [S, S, 3]; arguments as those of `pad` and `resize`."""
+        return self.resize(self.pad(picture, fill), antialias)
+
+    def pad(self, picture: Bytes, fill: int = 0) -> Bytes:
+        """uint8 [height, width, 3] to a new [side, side, 3] with `fill` around it."""
+        square = np.full((self.side, self.side, 3), fill, np.uint8)
+        self.content(square)[:] = picture
+        return square
+
+    def content(self, square: Bytes) -> Bytes:
+        """The picture's part of a padded square, as a view: [side, side, 3] to [height, width, 3]."""
+        return square[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def resize(self, square: Bytes, antialias: bool = False) -> Bytes:
+        """uint8 [side, side, 3] to [S, S, 3].
+
+        Args:
+            square: a padded picture.
+            antialias: False: bilinear at any ratio, as published, which aliases when it shrinks; True: shrinks by area.
+        """
+        how = cv2.INTER_AREA if antialias and self.side > self.size else cv2.INTER_LINEAR
+        return cv2.resize(square, (self.size, self.size), interpolation=how).astype(np.uint8, copy=False)
+
+    def forward_box(self, box: Box) -> Box:
+        """The pixels of the S x S square whose nearest pixel of the picture lies in a box: a box, or an empty one.
+
+        OpenCV's nearest neighbour is pixel floor(i * side / S), in its own floating point.
+        """
+        nearest = np.floor(np.arange(self.size) * (1.0 / (self.size / self.side)))
+        x0, y0, x1, y1 = box
+        ends = (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
+        a, b, c, d = (int(i) for i in np.searchsorted(nearest, ends))
+        return a, b, c, d
+
+    def inverse(self, square: Bytes) -> Bytes:
+        """The network's picture, uint8 [S, S, 3], at the picture's size without padding: [height, width, 3].
+
+        Shrinks by area, enlarges bicubically. What the network painted over the padding is left out: pixels that are
+        not of the picture alone are first replaced by the nearest that are, so that no dark rim comes along.
+        """
+        square = square[self._own(self.top, self.height)][:, self._own(self.left, self.width)]
+        how = cv2.INTER_AREA if self.side < self.size else cv2.INTER_CUBIC
+        whole = cv2.resize(square, (self.side, self.side), interpolation=how).astype(np.uint8, copy=False)
+        return self.content(whole)
+
+    def _own(self, start: int, length: int) -> npt.NDArray[np.intp]:
+        """int [S]: for each row (or column) of the square the nearest one that `forward` made without padding."""
+        ratio = self.side / self.size
+        first = int(np.ceil((start + 0.5) / ratio - 0.5)) if start else 0
+        last = int(np.floor((start + length - 0.5) / ratio - 0.5)) if start + length < self.side else self.size - 1
+        if last < first:  # the picture is too thin to own a row
+            first = last = min(int((start + length / 2) / ratio), self.size - 1)
+        return np.clip(np.arange(self.size), first, last)

@@ -81,7 +81,7 @@ def _load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
             for what, keys in faults.items()
         )
         raise ValueError(f"weights and configuration differ: {shown}")
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def _load_projector(place: Path, config: ModelConfig) -> nn.Linear:

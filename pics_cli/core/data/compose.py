@@ -1,0 +1,229 @@
+"""Sample to network inputs: the only copy of it, for training, inference and evaluation.
+
+K: objects, S: model size, R: reference size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.data.fill import push_pull
+from pics_cli.core.data.masks import Mask
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.geometry import Box, Letterbox, check_boxes
+from pics_cli.core.model.config import HintKind
+
+Bytes = npt.NDArray[np.uint8]
+
+REFERENCE_SIZE = 224
+WHITE = 255
+# From here on all three channels are the white around an object: the published threshold (DESIGN §6).
+NEARLY_WHITE = 250
+# Side of a reference with alpha against its object: the middle of what training patches are padded by (1.1 to 1.4).
+FRAME = 1.2
+# How much around the boxes decides what fills them, in longer sides of the box around them all.
+_SURROUNDINGS = 0.5
+
+
+class NetworkInputs(NamedTuple):
+    """What the network gets of one sample.
+
+    Attributes:
+        hint_rgb: uint8 [S, S, 3]; the network gets value / 127.5 - 1.
+        hint_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
+        masks: bool [K, S, S]: each object's box, as the nearest pixels show it: nothing of a box that is thinner than
+            a pixel of the square and falls between two.
+        references: uint8 [K, R, R, 3], square, on white; the network gets value / 255.
+    """
+
+    hint_rgb: RGB
+    hint_mask: npt.NDArray[np.int8]
+    masks: Mask
+    references: Bytes
+
+
+def compose(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    size: int,
+    reference_size: int = REFERENCE_SIZE,
+    hint: HintKind = "background",
+    order: Sequence[int] | None = None,
+) -> NetworkInputs:
+    """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
+
+    The hint of kind `background` has the boxes blanked before anything is resized, and is resized bilinearly, bit for
+    bit as published. `collage` has them filled smoothly from their surroundings, `overlay` leaves them; both then have
+    each reference pasted over its box, with its aspect kept, in the middle, and are shrunk by area.
+
+    Args:
+        background: uint8 [H, W, 3].
+        boxes: where each object may be painted, K of them inside the picture.
+        references: K pictures, uint8 [h, w, 3] on white or [h, w, 4] with alpha.
+        size: S.
+        reference_size: R.
+        hint: its kind.
+        order: indices of the objects, back to front, for `collage` and `overlay`; None: as they are given.
+
+    Raises:
+        ValueError: no boxes; a box that is empty or reaches outside; numbers of boxes and references that differ; a
+            reference that is no such picture, or wholly transparent; an order that does not name each object once; an
+            unknown kind of hint.
+    """
+    height, width = background.shape[:2]
+    boxes = [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
+    check_boxes(boxes, width, height)
+    order = range(len(boxes)) if order is None else order
+    _check(background, references, len(boxes), hint, order)
+    letterbox = Letterbox(width, height, size)
+    square = letterbox.pad(background)
+    _draw_hint(letterbox.content(square), boxes, references, hint, order)
+    hint_mask, masks = _regions(letterbox, boxes)
+    return NetworkInputs(
+        hint_rgb=letterbox.resize(square, antialias=hint != "background"),
+        hint_mask=hint_mask,
+        masks=masks,
+        references=np.stack([compose_reference(reference, reference_size) for reference in references]),
+    )
+
+
+def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE) -> RGB:
+    """An object's picture as the encoder gets it: on white, padded to a centred square, resized bilinearly.
+
+    Args:
+        picture: uint8 [h, w, 3] as it is; or [h, w, 4], cropped to the object, with some white around it.
+        size: R.
+
+    Returns:
+        uint8 [R, R, 3].
+    """
+    if picture.shape[2] == 4:
+        rgba = cut_out(picture)
+        height, width = int(rgba.shape[0] * FRAME), int(rgba.shape[1] * FRAME)
+        top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
+        picture = np.full((height, width, 3), WHITE, np.uint8)
+        inner = picture[top : top + rgba.shape[0], left : left + rgba.shape[1]]
+        inner[:] = _over(inner, _premultiplied(rgba))
+    return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
+
+
+def cut_out(reference: Bytes) -> Bytes:
+    """An object's picture with alpha, cropped to the object.
+
+    With alpha, the object is where it is above 0. Without, the crop is the box of all pixels that are not nearly white,
+    and transparent there is only the nearly white that reaches the border of the crop: white inside an object stays.
+    A picture that is white all over is an object as a whole.
+
+    Args:
+        reference: uint8 [h, w, 3] on white or [h, w, 4].
+
+    Returns:
+        uint8 [h', w', 4], not premultiplied.
+    """
+    if reference.shape[2] == 4:
+        x, y, w, h = cv2.boundingRect((reference[..., 3] > 0).view(np.uint8))
+        return reference[y : y + h, x : x + w]
+    white = cv2.inRange(reference, (NEARLY_WHITE,) * 3, (WHITE,) * 3)
+    x, y, w, h = cv2.boundingRect(255 - white)
+    if not w:
+        return np.dstack([reference, np.full_like(reference[..., 0], 255)])
+    rgb, white = reference[y : y + h, x : x + w], white[y : y + h, x : x + w]
+    _, labels = cv2.connectedComponents(
+        cv2.copyMakeBorder(white, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255), connectivity=4
+    )
+    outside = labels[1:-1, 1:-1] == labels[0, 0]
+    return np.dstack([rgb, np.where(outside, 0, 255).astype(np.uint8)])
+
+
+def _check(background: RGB, references: Sequence[Bytes], count: int, hint: str, order: Sequence[int]) -> None:
+    if len(references) != count:
+        raise ValueError(f"{count} boxes, but {len(references)} references")
+    if background.dtype != np.uint8 or background.ndim != 3 or background.shape[2] != 3:
+        raise ValueError(f"background is {background.dtype} {background.shape}, expected uint8 [H, W, 3]")
+    for k, reference in enumerate(references):
+        if reference.dtype != np.uint8 or reference.ndim != 3 or reference.shape[2] not in (3, 4) or not reference.size:
+            found = f"{reference.dtype} {reference.shape}"
+            raise ValueError(f"reference {k} is {found}, expected uint8 [h, w, 3] or [h, w, 4]")
+        if reference.shape[2] == 4 and not reference[..., 3].any():
+            raise ValueError(f"reference {k} is wholly transparent")
+    if sorted(order) != list(range(count)):
+        raise ValueError(f"order {list(order)} does not name each of {count} objects once, counted from 0")
+    if hint not in get_args(HintKind):
+        raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
+
+
+def _regions(letterbox: Letterbox, boxes: Sequence[Box]) -> tuple[npt.NDArray[np.int8], Mask]:
+    """The hint's fourth channel, int8 [S, S], and the objects' masks, bool [K, S, S]."""
+    size = letterbox.size
+    union = np.full((size, size), -1, np.int8)
+    masks = np.zeros((len(boxes), size, size), np.bool_)
+    x0, y0, x1, y1 = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
+    union[y0:y1, x0:x1] = 0
+    for mask, box in zip(masks, boxes, strict=True):
+        x0, y0, x1, y1 = letterbox.forward_box(box)
+        mask[y0:y1, x0:x1] = True
+        union[y0:y1, x0:x1] = 1
+    return union, masks
+
+
+def _draw_hint(
+    canvas: RGB, boxes: Sequence[Box], references: Sequence[Bytes], hint: HintKind, order: Sequence[int]
+) -> None:
+    """Turn the background, uint8 [H, W, 3], into the hint, in place."""
+    if hint == "background":
+        for x0, y0, x1, y1 in boxes:
+            canvas[y0:y1, x0:x1] = 0
+        return
+    if hint == "collage":
+        _fill(canvas, boxes)
+    for k in order:
+        _paste(canvas, boxes[k], cut_out(references[k]))
+
+
+def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
+    """Fill the boxes from what surrounds them, in place."""
+    height, width = canvas.shape[:2]
+    corners = np.array(boxes)
+    (left, top), (right, bottom) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    margin = int(np.ceil(_SURROUNDINGS * max(right - left, bottom - top)))
+    left, top = max(left - margin, 0), max(top - margin, 0)
+    part = canvas[top : min(bottom + margin, height), left : min(right + margin, width)]
+    hole = np.zeros(part.shape[:2], np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        hole[y0 - top : y1 - top, x0 - left : x1 - left] = True
+    part[:] = push_pull(part, hole)
+
+
+def _paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
+    """Lay an object over the middle of its box, as large as fits with its aspect kept, in place."""
+    x0, y0, x1, y1 = box
+    height, width = rgba.shape[:2]
+    scale = min((x1 - x0) / width, (y1 - y0) / height)
+    across, down = max(round(width * scale), 1), max(round(height * scale), 1)
+    # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = cv2.resize(_premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
+    left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
+    under = canvas[top : top + down, left : left + across]
+    under[:] = _over(under, fitted)
+
+
+def _premultiplied(rgba: Bytes) -> Bytes:
+    """uint8 [h, w, 4], colour times alpha."""
+    alpha = cv2.merge([rgba[..., 3]] * 3)
+    colour = cv2.multiply(np.ascontiguousarray(rgba[..., :3]), alpha, scale=1 / 255)
+    return np.dstack([colour, rgba[..., 3]])
+
+
+def _over(under: RGB, premultiplied: Bytes) -> RGB:
+    """Colour over colour, uint8 [h, w, 3]; exact where alpha is 0 or 255."""
+    light = cv2.merge([255 - premultiplied[..., 3]] * 3)
+    behind = cv2.multiply(np.ascontiguousarray(under), light, scale=1 / 255)
+    return cv2.add(np.ascontiguousarray(premultiplied[..., :3]), behind).astype(np.uint8, copy=False)

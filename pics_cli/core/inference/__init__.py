@@ -1,0 +1,1 @@
+"""Compositing of pictures: what `pics infer` does."""

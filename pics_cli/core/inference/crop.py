@@ -1,0 +1,162 @@
+"""Which window of a picture the network sees, and how its picture is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.data.masks import Mask
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.geometry import Box, Letterbox, check_boxes
+
+CropKind = Literal["auto", "full"]
+
+# Side of the window in longer sides of the box around all boxes: these then take up two thirds of it, and a picture
+# with the light and scale of the place is left around them.
+CONTEXT = 1.5
+# A window of less than this part of S would be enlarged to blur.
+MIN_WINDOW = 0.5
+# From this part of S on, up to S, a window is widened to S: it is then not resized at all.
+NEARLY_SIZE = 0.8
+# A window of this part of the picture's longer side may as well be the whole of it.
+NEARLY_WHOLE = 0.85
+# Pixels that are worked on at a time.
+_BLOCK = 1 << 20
+
+
+def window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: int) -> Box:
+    """Choose the part of a picture that the network sees.
+
+    `full` is all of it, the published way. `auto` is a square around all boxes with context, moved to lie inside the
+    picture; where the picture is smaller than the square, the window ends with the picture and is not square. It never
+    cuts a box.
+
+    Args:
+        boxes: inside the picture.
+        width, height: of the picture.
+        kind: `auto` or `full`.
+        size: S, the network's.
+
+    Raises:
+        ValueError: no boxes, one that is empty or reaches outside, or an unknown kind.
+    """
+    check_boxes(boxes, width, height)
+    if kind not in ("auto", "full"):
+        raise ValueError(f"crop {kind!r} is none of auto, full")
+    left, top, right, bottom = _around(boxes)
+    side = int(np.ceil(CONTEXT * max(right - left, bottom - top)))
+    side = max(side, min(int(MIN_WINDOW * size), width, height))
+    if NEARLY_SIZE * size <= side < size:
+        side = size
+    if kind == "full" or side >= NEARLY_WHOLE * max(width, height):
+        return 0, 0, width, height
+    across, down = min(side, width), min(side, height)
+    x0 = min(max(left - (across - (right - left)) // 2, 0), width - across)
+    y0 = min(max(top - (down - (bottom - top)) // 2, 0), height - down)
+    return x0, y0, x0 + across, y0 + down
+
+
+def inside(boxes: Sequence[Box], part: Box) -> list[Box]:
+    """Boxes of the picture as boxes of a window of it."""
+    left, top = part[:2]
+    return [(x0 - left, y0 - top, x1 - left, y1 - top) for x0, y0, x1, y1 in boxes]
+
+
+def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+    """Put the network's picture into the boxes, at the background's own resolution.
+
+    Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
+    border where the picture itself ends. Outside the union nothing changes by a bit.
+
+    Args:
+        background: uint8 [H, W, 3].
+        picture: uint8 [S, S, 3], of the window.
+        window: what the network saw of the background.
+        boxes: inside the window, in the background's pixels.
+        feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
+            box, so that it keeps a middle. 0: a hard edge.
+
+    Returns:
+        A new uint8 [H, W, 3].
+
+    Raises:
+        ValueError: no boxes, or one that is empty or reaches outside the window.
+    """
+    left, top, right, bottom = window
+    check_boxes(inside(boxes, window), right - left, bottom - top)
+    feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
+    out: RGB = background.copy()
+    native = Letterbox(right - left, bottom - top, picture.shape[0]).inverse(picture)
+    x0, _, x1, _ = _around(boxes)
+    for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
+        under = out[y0:y1, x0:x1]
+        over = native[y0 - top : y1 - top, x0 - left : x1 - left]
+        part = weight > 0
+        seam = part & (weight < 1)
+        ratio = weight[seam][:, None]
+        mixed = np.rint(under[seam] * (1 - ratio) + over[seam] * ratio).astype(np.uint8)
+        cv2.copyTo(over, part.view(np.uint8), under)
+        under[seam] = mixed
+    return out
+
+
+def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
+    """Number of pixels outside the boxes that differ between two pictures of one size, uint8 [H, W, 3].
+
+    Raises:
+        ValueError: the pictures differ in size.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"pictures of different sizes: {before.shape} and {after.shape}")
+    height, width = before.shape[:2]
+    count = 0
+    for y0, y1 in _blocks(0, height, width):
+        changed = (before[y0:y1] != after[y0:y1]).reshape(-1, 3)
+        pixels = (changed[:, 0] | changed[:, 1] | changed[:, 2]).reshape(y1 - y0, width)
+        count += np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1)))
+    return count
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return int(min(left)), int(min(top)), int(max(right)), int(max(bottom))
+
+
+def _blocks(top: int, bottom: int, width: int) -> Iterator[tuple[int, int]]:
+    step = max(_BLOCK // max(width, 1), 1)
+    for y0 in range(top, bottom, step):
+        yield y0, min(y0 + step, bottom)
+
+
+def _union(boxes: Sequence[Box], part: Box) -> Mask:
+    """bool, of the part's size: the union of the boxes there."""
+    left, top, right, bottom = part
+    union = np.zeros((bottom - top, right - left), np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        union[max(y0 - top, 0) : max(y1 - top, 0), max(x0 - left, 0) : max(x1 - left, 0)] = True
+    return union
+
+
+def _weights(
+    boxes: Sequence[Box], width: int, height: int, feather: int
+) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+    """Weights of the pasted picture over the box around all boxes, in blocks of rows: y0, y1, float32 [rows, columns].
+
+    The distance of a pixel is that to the nearest one outside the union; beyond the picture's edge there are none.
+    """
+    left, top, right, bottom = _around(boxes)
+    x0, x1 = max(left - 1, 0), min(right + 1, width)
+    halo = feather + 1
+    for first, last in _blocks(top, bottom, right - left):
+        y0, y1 = max(first - halo, top - 1, 0), min(last + halo, bottom + 1, height)
+        union = _union(boxes, (x0, y0, x1, y1))
+        if feather == 0 or union.all():
+            weight = union.astype(np.float32)
+        else:
+            distance = cv2.distanceTransform(union.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / halo, 0, 1))).astype(np.float32)
+        yield first, last, weight[first - y0 : last - y0, left - x0 : right - x0]

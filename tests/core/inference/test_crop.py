@@ -1,0 +1,199 @@
+"""The window that the network sees, and its picture put back."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pics_cli.core.geometry import Box
+from pics_cli.core.inference.crop import changed_outside, inside, paste_back, window
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def drawn(boxes: list[Box], width: int, height: int) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@st.composite
+def scenes(draw: st.DrawFn, largest: int) -> tuple[int, int, list[Box]]:
+    width, height = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    boxes = []
+    for _ in range(draw(st.integers(1, 3))):
+        x0, y0 = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        boxes.append((x0, y0, draw(st.integers(x0 + 1, width)), draw(st.integers(y0 + 1, height))))
+    return width, height, boxes
+
+
+@given(scenes(6000), st.sampled_from([64, 256, 512]))
+@settings(max_examples=300, deadline=None)
+def test_window_holds_every_box_with_context(scene: tuple[int, int, list[Box]], size: int) -> None:
+    width, height, boxes = scene
+    x0, y0, x1, y1 = window(boxes, width, height, "auto", size)
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+    assert all(x0 <= a and y0 <= b and c <= x1 and d <= y1 for a, b, c, d in boxes)
+    longer = max(
+        max(b[2] for b in boxes) - min(b[0] for b in boxes), max(b[3] for b in boxes) - min(b[1] for b in boxes)
+    )
+    for side, whole in ((x1 - x0, width), (y1 - y0, height)):
+        assert side == whole or side >= 1.5 * longer
+        assert side >= min(size // 2, width, height)
+    assert x1 - x0 == y1 - y0 or x1 - x0 == width or y1 - y0 == height
+    assert window(boxes, width, height, "full", size) == (0, 0, width, height)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "width", "height", "expected"),
+    [
+        ([(1000, 900, 1200, 1300)], 4000, 3000, (800, 800, 1400, 1400)),  # 1.5 x 400, in the middle
+        ([(0, 0, 300, 400)], 4000, 3000, (0, 0, 600, 600)),  # moved inside
+        ([(3900, 2900, 4000, 3000)], 4000, 3000, (3744, 2744, 4000, 3000)),  # half of S, not 150
+        ([(2000, 1500, 2300, 1800)], 4000, 3000, (1894, 1394, 2406, 1906)),  # 450 is nearly S
+        ([(100, 300, 900, 700)], 3000, 1000, (0, 0, 1200, 1000)),  # ends with the picture
+        ([(0, 0, 600, 600)], 1000, 800, (0, 0, 1000, 800)),  # nearly all of it
+        ([(10, 10, 20, 20)], 300, 100, (0, 0, 100, 100)),  # no smaller picture is enlarged for a tiny box
+        ([(0, 0, 1, 1)], 1, 1, (0, 0, 1, 1)),
+    ],
+)
+def test_windows(boxes: list[Box], width: int, height: int, expected: Box) -> None:
+    assert window(boxes, width, height, "auto", 512) == expected
+
+
+def test_window_refuses() -> None:
+    with pytest.raises(ValueError, match="no boxes"):
+        window([], 10, 10, "auto", 64)
+    with pytest.raises(ValueError, match="reaches outside"):
+        window([(0, 0, 11, 5)], 10, 10, "full", 64)
+    with pytest.raises(ValueError, match="crop 'square' is none of auto, full"):
+        window([(0, 0, 5, 5)], 10, 10, "square", 64)  # type: ignore[arg-type]
+
+
+@given(scenes(60), st.sampled_from([16, 40]), st.integers(0, 20), st.sampled_from(["auto", "full"]))
+@settings(max_examples=150, deadline=None)
+def test_paste_changes_the_boxes_alone(scene: tuple[int, int, list[Box]], size: int, feather: int, kind: str) -> None:
+    width, height, boxes = scene
+    before = noise(height, width)
+    kept = before.copy()
+    part = window(boxes, width, height, kind, size)  # type: ignore[arg-type]
+    after = paste_back(before, noise(size, size, 1), part, boxes, feather)
+    np.testing.assert_array_equal(before, kept)
+    outside = ~drawn(boxes, width, height)
+    np.testing.assert_array_equal(after[outside], before[outside])
+    assert changed_outside(before, after, boxes) == 0
+
+
+@given(scenes(40), st.integers(0, 60), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_changed_outside_counts(scene: tuple[int, int, list[Box]], changes: int, seed: int) -> None:
+    width, height, boxes = scene
+    before = noise(height, width)
+    after = before.copy()
+    rng = np.random.default_rng(seed)
+    for _ in range(changes):
+        after[rng.integers(height), rng.integers(width), rng.integers(3)] ^= 1
+    covered = drawn(boxes, width, height)
+    expected = sum(
+        bool((before[y, x] != after[y, x]).any()) and not covered[y, x] for y in range(height) for x in range(width)
+    )
+    assert changed_outside(before, after, boxes) == expected
+
+
+def test_changed_outside_refuses_other_sizes() -> None:
+    with pytest.raises(ValueError, match="pictures of different sizes"):
+        changed_outside(noise(4, 5), noise(5, 4), [(0, 0, 1, 1)])
+
+
+def weights(boxes: list[Box], width: int, height: int, feather: int) -> np.ndarray:
+    """How much of white over black arrives, 0 to 1."""
+    side = max(width, height)
+    black, white = np.zeros((height, width, 3), np.uint8), np.full((side, side, 3), 255, np.uint8)
+    pasted = paste_back(black, white, (0, 0, width, height), boxes, feather)
+    assert (pasted == pasted[..., :1]).all()
+    return pasted[..., 0] / 255
+
+
+def plain_weights(boxes: list[Box], width: int, height: int, feather: int) -> np.ndarray:
+    """The same from the distance to each pixel outside, one by one."""
+    covered = drawn(boxes, width, height)
+    feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
+    outside = np.argwhere(~covered)
+    expected = np.zeros((height, width))
+    for y, x in np.argwhere(covered):
+        nearest = np.hypot(*(outside - (y, x)).T).min() if len(outside) else np.inf
+        expected[y, x] = 0.5 - 0.5 * np.cos(np.pi * min(nearest / (feather + 1), 1))
+    return expected
+
+
+@given(scenes(40), st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_ramp_is_of_the_distance_to_the_outside(scene: tuple[int, int, list[Box]], feather: int) -> None:
+    width, height, boxes = scene
+    np.testing.assert_allclose(
+        weights(boxes, width, height, feather), plain_weights(*scene_of(scene), feather), atol=0.003
+    )
+
+
+def scene_of(scene: tuple[int, int, list[Box]]) -> tuple[list[Box], int, int]:
+    width, height, boxes = scene
+    return boxes, width, height
+
+
+def test_ramp_in_blocks_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [(5, 0, 60, 70), (40, 30, 90, 100), (0, 80, 30, 99)]
+    in_one = weights(boxes, 90, 100, 7)
+    monkeypatch.setattr("pics_cli.core.inference.crop._BLOCK", 90 * 3)
+    np.testing.assert_array_equal(weights(boxes, 90, 100, 7), in_one)
+
+
+def test_seam_stays_in_its_band_and_off_the_pictures_edge() -> None:
+    found = weights([(0, 20, 80, 100)], 100, 120, 10)
+    assert (found[30:90, 0:70] == 1).all(), "full weight where the picture ends, and inside the band"
+    assert ((found[20, :79] > 0) & (found[20, :79] < 0.1)).all()
+    assert (np.diff(found[19:31, 30]) > 0).all()
+    hard = weights([(0, 20, 80, 100)], 100, 120, 0)
+    assert set(np.unique(hard)) == {0, 1}
+
+
+def test_boxes_that_touch_have_no_seam_between_them() -> None:
+    found = weights([(10, 10, 50, 90), (50, 10, 90, 90)], 100, 100, 8)
+    assert (found[20:80, 20:80] == 1).all()
+
+
+def test_small_boxes_keep_a_middle() -> None:
+    for side in range(1, 12):
+        found = weights([(20, 20, 20 + side, 20 + side)], 50, 50, 30)
+        assert found[20 + side // 2, 20 + side // 2] == 1
+
+
+def test_pasted_pixels_are_the_networks_own_where_nothing_is_resized() -> None:
+    background, picture = noise(200, 300), noise(64, 64, 1)
+    out = paste_back(background, picture, (100, 50, 164, 114), [(110, 60, 150, 110)], 5)
+    np.testing.assert_array_equal(out[66:104, 116:144], picture[16:54, 16:44])
+
+
+def test_boxes_move_with_their_window() -> None:
+    assert inside([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
+    with pytest.raises(ValueError, match="reaches outside"):
+        paste_back(noise(50, 50), noise(16, 16), (10, 10, 40, 40), [(5, 20, 30, 30)], 0)
+
+
+def test_memory_of_a_large_picture() -> None:
+    """Besides the background: the result, the network's picture at its size, and blocks. Not a float copy of all."""
+    background = np.zeros((4284, 5712, 3), np.uint8)
+    boxes = [(0, 0, 4000, 4000), (2000, 1000, 5712, 4284)]
+    tracemalloc.start()
+    after = paste_back(background, noise(512, 512), (0, 0, 5712, 4284), boxes, 40)
+    assert changed_outside(background, after, boxes) == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 230e6
