@@ -74,12 +74,11 @@ class InteractionBlock(nn.Module):
             return plain.interact(self, hidden, objects, table)
         normed = self.norm1(hidden)
         hidden = table.spread(hidden + attend(self.attn1, normed, normed))
-        if table.groups:
+        if table.targets is not None:
             statics = objects.prepared[self.place] if objects.prepared else self.prepare(objects, table)
             found = self._experts(hidden, statics, objects, table)
             flat = hidden.flatten(0, 1)
-            targets = torch.cat([group.targets for group in table.groups])
-            hidden = flat.index_add(0, targets, torch.cat(found).to(flat.dtype)).view_as(hidden)
+            hidden = flat.index_add(0, table.targets, torch.cat(found).to(flat.dtype)).view_as(hidden)
         return hidden + self.ff(self.norm3(hidden))
 
     def prepare(self, objects: Objects, table: RegionTable) -> Statics:
@@ -156,15 +155,15 @@ class _Overlap:
 
     def expert(self, tokens: Tensor, group: Group) -> Tensor:
         """x [R · n, L, C] of the group's tokens [R · n, L, C]."""
-        block, members = self.block, list(group.objects)
-        logits = _rows(self.scores, group.among_overlaps)[..., members] / block.tau
+        block = self.block
+        logits = _picked(_rows(self.scores, group.among_overlaps), 2, group) / block.tau
         if self.bias is not None:
-            logits = logits + _rows(self.bias, group.among_overlaps)[:, None, members]
+            logits = logits + _picked(_rows(self.bias, group.among_overlaps), 1, group)[:, None]
         alpha = logits.softmax(-1)
         if self.objects.trace is not None:
             self.objects.trace.add(self.table, group, alpha)
-        weights = alpha[..., None] * _rows(self.attention, group.among_overlaps)[..., members, :]
-        pair = _rows(self.pair, group.among_overlaps)[:, members].flatten(1, 2)
+        weights = alpha[..., None] * _picked(_rows(self.attention, group.among_overlaps), 2, group)
+        pair = _picked(_rows(self.pair, group.among_overlaps), 1, group).flatten(1, 2)
         context = weights.flatten(2).to(pair.dtype) @ pair  # keys and values of ĉ, [R, n · N, 2 C]
         context = context.view(len(tokens), -1, context.shape[-1])
         keys, values = (_heads(block.attn2, part) for part in context.chunk(2, -1))
@@ -197,6 +196,11 @@ def _heads(layer: Attention, tokens: Tensor) -> Tensor:
 
 def _rows(values: Tensor, rows: Tensor | None) -> Tensor:
     return values if rows is None else values.index_select(0, rows)
+
+
+def _picked(values: Tensor, dimension: int, group: Group) -> Tensor:
+    """The group's objects along a dimension of all K."""
+    return values if group.members is None else values.index_select(dimension, group.members)
 
 
 def _candidates_of(hidden: Tensor, table: RegionTable) -> Tensor:

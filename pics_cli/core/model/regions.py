@@ -21,6 +21,7 @@ class Group:
 
     Attributes:
         objects: indices, ascending; one: a cross-attention token, several: an overlap token.
+        members: the same, int64 [|S|]; None: all K.
         rows: the rows among G that have such tokens, int64 [R]; None: all.
         tokens: int64 [R · n · L], which of the G · n · N tokens to gather; rows with fewer than L repeat their last.
         kept: int64 [T], which of the gathered are no repeats; None: all.
@@ -29,6 +30,7 @@ class Group:
     """
 
     objects: tuple[int, ...]
+    members: Tensor | None
     rows: Tensor | None
     tokens: Tensor
     kept: Tensor | None
@@ -37,7 +39,7 @@ class Group:
 
 
 class RegionTable:
-    """Routing of one resolution.
+    """Routing of one resolution: `groups`, one for each set of objects that covers a token.
 
     Args:
         cover: bool [B, N, K], whether object k's region covers token p of composite b.
@@ -63,6 +65,7 @@ class RegionTable:
             self.overlap_rows = overlapping.to(cover.device)
         self.groups = [self._group(codes, int(code), overlapping, bucket) for code in codes.unique().tolist() if code]
         self.has_overlaps = len(overlapping) > 0
+        self.targets = torch.cat([group.targets for group in self.groups]) if self.groups else None
 
     def _group(self, codes: Tensor, code: int, overlapping: Tensor, bucket: int) -> Group:
         found = codes == code
@@ -84,6 +87,7 @@ class RegionTable:
             among = torch.searchsorted(overlapping, rows).to(device)
         return Group(
             objects,
+            None if len(objects) == self.cover.shape[2] else torch.tensor(objects, device=device),
             None if len(rows) == self.rows else rows.to(device),
             tokens.to(device),
             kept.to(device) if padded else None,
