@@ -12,6 +12,7 @@ import typer
 
 from pics_cli import __version__
 from pics_cli.commands.build_shards import build_shards
+from pics_cli.commands.infer import InOrder, infer
 from pics_cli.errors import USER_CAN_MEND, PicsError
 
 P = ParamSpec("P")
@@ -58,6 +59,9 @@ app = typer.Typer(
 app.command(
     "build-shards", no_args_is_help=True, epilog="Example: pics build-shards lvis --raw data/raw/COCO --workers 8"
 )(told(build_shards))
+app.command(
+    "infer", cls=InOrder, epilog="Example: pics infer --input sample --output results/sample --model models/pics"
+)(told(infer))
 
 
 def _version(wanted: bool) -> None:

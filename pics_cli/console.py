@@ -81,7 +81,9 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+            speed = task.finished_speed or task.speed or 0
+            slow = 0 < speed < 1
+            return Text(f"{1 / speed:,.1f} s/{unit.removesuffix('s')}" if slow else f"{speed:,.0f} {unit}/s")
 
     columns = (
         TextColumn(label, markup=False), BarColumn(20), MofNCompleteColumn(), Rate(),
@@ -101,9 +103,10 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
     def update(state: State) -> None:
         elapsed = time.monotonic() - start
         if state.total or state.done:  # published shards do not say how many samples they hold
+            each = f" {unit}" if state.done > elapsed else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
             note(
                 tqdm.format_meter(
-                    state.done, state.total, elapsed, prefix=label, unit=f" {unit}", ncols=0, postfix=state.detail
+                    state.done, state.total, elapsed, prefix=label, unit=each, ncols=0, postfix=state.detail
                 )
             )
 

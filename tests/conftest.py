@@ -52,6 +52,16 @@ def objects365_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a few megabytes, untrained."""
+    from pics_cli.core.model.tiny import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def pics(tmp_path: Path) -> Run:
     """Run the command in a folder of its own and return code and texts."""

@@ -49,7 +49,7 @@ def test_imports_point_one_way(path: Path) -> None:
             assert not f"{name}.".startswith(f"{other}."), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["build-shards", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["build-shards", "--help"], ["infer", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom pics_cli.cli import main\n"

@@ -37,7 +37,7 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
 
 
 def test_every_command_line_names_a_real_recipe_and_real_options() -> None:
-    help_text = README.split("### All options")[1]
+    help_text = README.split("### All options of `pics build-shards`")[1]
     for line in re.findall(r"^pics build-shards (.*)$", README, re.MULTILINE):
         for option in re.findall(r"--[a-z-]+", line):
             assert f"  {option} " in help_text, line

@@ -1,0 +1,47 @@
+"""Values that options choose from; apart from core, so that `--help` loads nothing heavy."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Scheduler(str, Enum):
+    """See `core.model.scheduling`."""
+
+    ddim = "ddim"
+    dpm = "dpm++"
+    unipc = "unipc"
+    euler = "euler"
+    heun = "heun"
+
+
+class Crop(str, Enum):
+    """What the network sees of a picture."""
+
+    auto = "auto"
+    full = "full"
+
+
+class Mode(str, Enum):
+    """All objects at once, or one by one."""
+
+    parallel = "parallel"
+    sequential = "sequential"
+
+
+class Memory(str, Enum):
+    """What lies where; see `core.model.memory`."""
+
+    auto = "auto"
+    resident = "resident"
+    sequential = "sequential"
+    offload = "offload"
+
+
+class Dtype(str, Enum):
+    """What the networks compute in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"

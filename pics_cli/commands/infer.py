@@ -1,0 +1,267 @@
+"""`pics infer`: composite pictures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from pics_cli.commands.choices import Crop, Dtype, Memory, Mode, Scheduler
+from pics_cli.errors import PicsError
+
+if TYPE_CHECKING:
+    from pics_cli.console import State
+    from pics_cli.core.inference.inputs import SampleFiles
+    from pics_cli.core.inference.job import Job, Progress, Report
+
+_ORDER = "pics.order"
+# Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
+_LINGER = 1.0
+_NO_MODEL = """\
+no model named: --model takes a folder, or a repository on the Hugging Face hub (owner/name)
+
+A model is a folder of trained networks with a pics.json that describes them. Ways to get one:
+  a research checkpoint:         python scripts/convert_checkpoint.py CKPT OUT
+  an untrained one, for a try:   python scripts/new_model.py OUT --size tiny   (its pictures are noise)
+  a repository on the hub:       --model owner/name"""
+
+
+class InOrder(TyperCommand):
+    """Remembers in which order options were given: repeated ones are gathered in a list each."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse once more, for the order alone."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta[_ORDER] = [parameter.name for parameter in order]
+        return super().parse_args(ctx, args)
+
+
+def infer(
+    context: typer.Context,
+    input: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A sample folder, or a folder of sample folders.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results.  [default: results/NAME of the input]")
+    ] = None,
+    obj_thr: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Objects to take from each sample folder.  [default: all]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PATH|REPO", help="Model folder, or repository on the Hugging Face hub.")
+    ] = None,
+    background: Annotated[
+        Path | None, typer.Option(metavar="IMG", help="One picture without folders: the background.")
+    ] = None,
+    object: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMG", help="A reference to put in; its --box or --mask follows it.  [repeatable]"),
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,W,H", help="Where it goes, in pixels of the background.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option(metavar="IMG", help="Where it goes: the box of the mask's set pixels.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise, together with the sample's name.")] = 0,
+    num: Annotated[int, typer.Option(min=1, help="Candidates of each sample.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's, 20]")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=1, help="Weight of the references; 1: none.  [default: the model's, 5.0]")
+    ] = None,
+    scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's, dpm++]")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 1,
+    crop: Annotated[
+        Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
+    ] = Crop.auto,
+    feather: Annotated[
+        int | None, typer.Option(min=0, metavar="PX", help="Seam inside the regions.  [default: a latent cell]")
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="All objects in one pass, or one by one with the same model, back to front.")
+    ] = Mode.parallel,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|0,1",
+            help="Back to front; auto: the lower box is nearer. When given, overlaps lean to the nearer object.",
+        ),
+    ] = None,
+    memory: Annotated[Memory, typer.Option(help="What lies on the GPU; see above.")] = Memory.auto,
+    dtype: Annotated[
+        Dtype, typer.Option(help="auto: bf16 where the device computes in it, else fp16 on a GPU, fp32 on a CPU.")
+    ] = Dtype.auto,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first: minutes once, then faster.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make pictures again that are there.")] = False,
+    save_grid: Annotated[
+        bool, typer.Option("--save-grid", help="Write inputs and results side by side: DIR/grids.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write regions, gate weights and routing as pictures: DIR/explain.")
+    ] = False,
+) -> None:
+    """Composite objects into pictures: DIR/composed/composed_ID.png and DIR/manifest.jsonl.
+
+    A sample is a folder with image.jpg, object_0.png, object_0_mask.png, object_1.png, … or is given as --background
+    IMG --object A.png --box X,Y,W,H --object B.png --mask B_mask.png. Outside the regions no pixel changes. Run again
+    to resume; `accelerate launch -m pics_cli infer …` shares the samples among several GPUs.
+
+    --memory resident keeps all parts on the GPU; sequential one part at a time (encoder, then UNet and ControlNet, then
+    VAE), the others in main memory; offload brings each layer to the GPU for its own moment; auto takes the fastest
+    that fits.
+    """
+    words = _in_order(context, {"object": object, "box": box, "mask": mask})
+    try:
+        if model is None:
+            raise PicsError(_NO_MODEL)
+        from pics_cli.core.inference.job import Job
+        from pics_cli.core.inference.settings import parse_order
+
+        order_asked = None if order is None else parse_order(order)
+        samples, name, passed_over = _samples(input, background, words, obj_thr)
+        job = Job(
+            samples=tuple(samples),
+            output=output or Path("results") / name,
+            model=model,
+            objects=obj_thr,
+            seed=seed,
+            num=num,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler and scheduler.value,
+            crop=crop.value,
+            feather=feather,
+            mode=mode.value,
+            order=order_asked,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype.value,
+            memory=memory.value,
+            compile=compile,
+            overwrite=overwrite,
+            grid=save_grid,
+            explain=explain,
+        )
+        _run(job, passed_over)
+    except PicsError as error:
+        if _speaks():
+            raise
+        time.sleep(_LINGER)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _speaks() -> bool:
+    """Whether this is the one process of several that tells the user what went wrong."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _in_order(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:
+    """Repeated options in the order of the command line."""
+    values = {name: iter(found or []) for name, found in lists.items()}
+    return [(name, next(values[name])) for name in context.meta[_ORDER] if name in values]
+
+
+def _samples(
+    root: Path | None, background: Path | None, words: Sequence[tuple[str, str]], objects: int | None
+) -> tuple[Sequence[Path | SampleFiles], str, list[str]]:
+    """The samples, what the results are named after, and folders without a sample."""
+    from pics_cli.core.inference.inputs import find_folders, single_sample
+
+    if root is not None and (background is not None or words):
+        other = "--background" if background is not None else f"--{words[0][0]}"
+        raise PicsError(
+            f"--input and {other} exclude each other",
+            "folders: --input PATH; one picture: --background IMG --object A.png --box X,Y,W,H",
+        )
+    if root is not None:
+        if root.name in ("", ".."):
+            root = root.resolve()
+        samples, passed_over = find_folders(root)
+        return samples, root.name, passed_over
+    if background is None:
+        raise PicsError(
+            f"--{words[0][0]} without --background" if words else "nothing to composite",
+            "folders: --input PATH; one picture: --background IMG --object A.png --box X,Y,W,H",
+        )
+    if objects is not None:
+        raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
+    return [single_sample(background, words)], background.stem, []
+
+
+def _run(job: Job, passed_over: Sequence[str]) -> None:
+    from pics_cli import console
+    from pics_cli.core.inference.job import Progress
+    from pics_cli.core.ranks import join_ranks
+
+    with join_ranks(job.device == "cpu") as ranks:
+        from pics_cli.core.inference.run import infer as composite
+
+        progress = Progress()
+        speaks = ranks.rank == 0
+        note: Callable[[str], None] = console.note if speaks else _silence
+        if passed_over:
+            note(f"no sample in {len(passed_over)} folders, passed over: {', '.join(passed_over[:5])}")
+        if speaks:
+            with console.progress("infer", "steps", lambda: _state(progress)):
+                report = composite(job, ranks, progress, note)
+            console.table(f"{job.output}", _rows(job, report))
+            for name, objects in report.unguided:
+                shown = ", ".join(map(str, objects))
+                note(f"{name}: the region of object {shown} is too small beside the others to take in its reference")
+            for failure in report.failures:
+                note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
+        else:
+            report = composite(job, ranks, progress, note)
+    if report.failures:
+        raise PicsError(
+            f"{len(report.failures)} of {report.samples} samples failed",
+            "mend them and run the same command again: it makes those only",
+        )
+
+
+def _silence(_text: str) -> None:
+    pass
+
+
+def _state(progress: Progress) -> State:
+    from pics_cli.console import State
+
+    words = []
+    if progress.sample:
+        words.append(f"sample {progress.sample}")
+    if progress.last_step:
+        words.append(f"step {progress.step}/{progress.last_step}")
+    if progress.of_pictures:
+        words.append(f"{progress.pictures}/{progress.of_pictures} pictures")
+    if (seconds := progress.seconds_a_picture) is not None:
+        words.append(f"{seconds:,.1f} s a picture")
+    return State(round(progress.steps), progress.of_steps, ", ".join(words))
+
+
+def _rows(job: Job, report: Report) -> list[tuple[str, str]]:
+    rows = [("samples", f"{report.samples:,}"), ("pictures made", f"{report.made:,}")]
+    if report.there:
+        rows.append(("there already", f"{report.there:,}"))
+    rows += [(f"failed: {reason}", f"{count:,}") for reason, count in report.reasons.most_common()]
+    if report.made:
+        held = "GPU" if report.peak[1] == "cuda" else "process"
+        rows += [
+            ("seconds a picture", f"{report.seconds / report.made:,.2f}"),
+            ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({held})"),
+            ("changed outside the regions", f"{report.changed:,} pixels"),
+        ]
+    rows.append(("pictures", str(job.output / "composed")))
+    rows += [("grids", str(job.output / "grids"))] * job.grid + [
+        ("explained", str(job.output / "explain"))
+    ] * job.explain
+    return [*rows, ("records", str(job.output / "manifest.jsonl"))]

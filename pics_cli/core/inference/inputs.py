@@ -1,0 +1,255 @@
+"""Inputs of a composite: sample folders or single files → arrays, with every fault named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from pics_cli.core.data.pictures import RGB, decode_picture
+from pics_cli.core.geometry import Box
+from pics_cli.core.inference.region import mask_region
+from pics_cli.errors import BadSample, PicsError
+
+SUFFIXES = ("png", "jpg", "jpeg", "webp")
+_BACKGROUND = re.compile(rf"image\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
+_OBJECT = re.compile(rf"object_(\d+)(_mask)?\.(?:{'|'.join((*SUFFIXES, 'bmp', 'tif', 'tiff'))})", re.IGNORECASE)
+_LAYOUT = "a sample is a folder with image.jpg (or .png, .webp), object_0.png, object_0_mask.png, object_1.png, …"
+
+
+class ObjectFiles(NamedTuple):
+    """One object to be put in: its reference, and its region as a mask file or as a box (the other is None)."""
+
+    reference: Path
+    mask: Path | None
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """Where the parts of one sample lie."""
+
+    id: str
+    background: Path
+    objects: tuple[ObjectFiles, ...]
+
+    def parts(self) -> dict[str, Path]:
+        """Every file by the part it plays: background, object_0, mask_0, …"""
+        parts = {"background": self.background}
+        for k, files in enumerate(self.objects):
+            parts[f"object_{k}"] = files.reference
+            if files.mask is not None:
+                parts[f"mask_{k}"] = files.mask
+        return parts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A sample, read.
+
+    Attributes:
+        background: uint8 RGB [H, W, 3].
+        boxes: K regions in the background, half-open ints.
+        references: K pictures, uint8 [h, w, 3], or [h, w, 4] with alpha.
+    """
+
+    background: RGB
+    boxes: tuple[Box, ...]
+    references: tuple[npt.NDArray[np.uint8], ...]
+
+
+def find_folders(root: Path) -> tuple[list[Path], list[str]]:
+    """The sample folders that `root` stands for (itself, or those in it, sorted), and names of folders passed over.
+
+    Raises:
+        PicsError: no such folder, or no sample in it.
+    """
+    if not root.is_dir():
+        if root.exists():
+            raise PicsError(
+                f"--input {root}: is a file, expected a folder",
+                "one picture without folders: --background IMG --object A.png --box x,y,w,h",
+            )
+        raise PicsError(f"--input {root}: no such folder", _LAYOUT)
+    try:
+        if _is_sample(root):
+            return [root], []
+        inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        samples = [path for path in inside if _is_sample(path)]
+    except OSError as error:
+        raise PicsError(f"{error.filename}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    if not samples:
+        raise PicsError(
+            f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
+        )
+    return samples, [path.name for path in inside if path not in set(samples)]
+
+
+def list_sample(folder: Path, objects: int | None) -> SampleFiles:
+    """The files of a sample folder.
+
+    Args:
+        objects: take the first so many objects; None: all.
+
+    Raises:
+        BadSample: a file is missing (its expected name is said) or there twice, or there are too few objects.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise BadSample("unreadable_folder", f"{folder}: {(error.strerror or str(error)).lower()}") from None
+    background = _only(folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)")
+    found: dict[int, tuple[list[str], list[str]]] = {}
+    for name in names:
+        if match := _OBJECT.fullmatch(name):
+            found.setdefault(int(match[1]), ([], []))[match[2] is not None].append(name)
+    if not found:
+        raise BadSample("missing_object", f"{folder}: no object_0.png and object_0_mask.png")
+    if objects is not None and len(found) < objects:
+        raise BadSample("too_few_objects", f"{folder}: {len(found)} objects, --obj-thr asks for {objects}")
+    pairs = []
+    for k in sorted(found)[:objects]:
+        pictures, masks = found[k]
+        reference = _only(folder, pictures, f"object_{k}.png", *masks)
+        pairs.append(ObjectFiles(reference, _only(folder, masks, f"object_{k}_mask.png", *pictures)))
+    return SampleFiles(folder.name, background, tuple(pairs))
+
+
+def single_sample(background: Path, words: Sequence[tuple[str, str]]) -> SampleFiles:
+    """A sample from command-line flags: each object is followed by its box or its mask.
+
+    Args:
+        background: the picture; its name without the suffix is the sample's id.
+        words: (`object` | `box` | `mask`, value) in the order of the command line.
+
+    Raises:
+        PicsError: an object without or with more than one region, a region without object, a malformed box.
+    """
+    objects: list[ObjectFiles] = []
+    for kind, value in words:
+        if kind == "object":
+            _check_region(objects)
+            objects.append(ObjectFiles(Path(value), None))
+            continue
+        if not objects:
+            raise PicsError(f"--{kind} {value} stands before any --object", _ORDER)
+        last = objects[-1]
+        if last.mask is not None or last.box is not None:
+            raise PicsError(f"--object {last.reference}: two regions, the second is --{kind} {value}", _ORDER)
+        objects[-1] = last._replace(mask=Path(value)) if kind == "mask" else last._replace(box=parse_box(value))
+    _check_region(objects)
+    if not objects:
+        raise PicsError(f"--background {background}: no --object to put into it", _ORDER)
+    return SampleFiles(background.stem, background, tuple(objects))
+
+
+_ORDER = "each --object is followed by its region: --object A.png --box x,y,w,h --object B.png --mask B_mask.png"
+
+
+def parse_box(text: str) -> Box:
+    """`x,y,w,h` in pixels of the background → x0, y0, x1, y1.
+
+    Raises:
+        PicsError: not four whole numbers, or no area.
+    """
+    try:
+        x, y, width, height = (int(word) for word in text.split(","))
+    except ValueError:
+        raise PicsError(
+            f"--box {text}: expected four whole numbers x,y,w,h: left, top, width, height in pixels"
+        ) from None
+    if width < 1 or height < 1:
+        raise PicsError(f"--box {text}: width {width} and height {height}, both must be at least 1")
+    return (x, y, x + width, y + height)
+
+
+def read_parts(files: SampleFiles) -> dict[str, bytes]:
+    """Bytes of every file of a sample, by the part it plays.
+
+    Raises:
+        BadSample: a file is missing or cannot be read.
+    """
+    return {part: _read(path, part) for part, path in files.parts().items()}
+
+
+def part_hashes(files: SampleFiles) -> dict[str, str]:
+    """sha256 (hex) of every file of a sample, by the part it plays; the same errors as `read_parts`."""
+    return {part: hashlib.sha256(_read(path, part)).hexdigest() for part, path in files.parts().items()}
+
+
+def decode(files: SampleFiles, parts: Mapping[str, bytes]) -> Inputs:
+    """Decode a sample's files.
+
+    Raises:
+        BadSample: a picture or mask that cannot be decoded, a mask that does not fit, a box outside the picture.
+    """
+    try:
+        background = decode_picture(parts["background"]).rgb
+    except BadSample as error:
+        raise BadSample(error.reason, f"{files.background}: {error.detail}") from None
+    height, width = background.shape[:2]
+    boxes, references = [], []
+    for k, (path, mask, box) in enumerate(files.objects):
+        references.append(_reference(parts[f"object_{k}"], path))
+        if mask is not None:
+            boxes.append(mask_region(parts[f"mask_{k}"], str(mask), (width, height)))
+        elif box is not None:
+            boxes.append(box)
+            x0, y0, x1, y1 = box
+            if min(x0, y0) < 0 or x1 > width or y1 > height:
+                shown = f"box {x0},{y0},{x1 - x0},{y1 - y0} (x,y,w,h) of {path}"
+                raise BadSample("box_outside", f"{shown} leaves the background, which is {width}x{height}")
+    return Inputs(background, tuple(boxes), tuple(references))
+
+
+def _reference(data: bytes, path: Path) -> npt.NDArray[np.uint8]:
+    """uint8 [h, w, 4] where some of it is transparent, else [h, w, 3]."""
+    try:
+        rgb = decode_picture(data).rgb
+        image = Image.open(io.BytesIO(data))
+        if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+            return rgb
+        rgba = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+    except BadSample as error:
+        raise BadSample(error.reason, f"{path}: {error.detail}") from None
+    low, high = int(rgba[..., 3].min()), int(rgba[..., 3].max())
+    if not high:
+        raise BadSample("empty_reference", f"{path}: every pixel is transparent")
+    return rgba if low < 255 else rgb
+
+
+def _is_sample(folder: Path) -> bool:
+    return any(_BACKGROUND.fullmatch(path.name) or _OBJECT.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _only(folder: Path, names: Sequence[str], expected: str, *partners: str) -> Path:
+    if not names:
+        kind = "image" if expected.startswith("image") else "mask" if "_mask" in expected else "object"
+        there = f", though {partners[0]} is there" if partners else ""
+        raise BadSample(f"missing_{kind}", f"{folder / expected}: no such file{there}")
+    if len(names) > 1:
+        raise BadSample("two_files", f"{folder}: both {names[0]} and {names[1]}, expected one of them")
+    return folder / names[0]
+
+
+def _check_region(objects: Sequence[ObjectFiles]) -> None:
+    if objects and objects[-1].mask is None and objects[-1].box is None:
+        raise PicsError(f"--object {objects[-1].reference}: no region: neither --box nor --mask follows it", _ORDER)
+
+
+def _read(path: Path, part: str) -> bytes:
+    kind = part.partition("_")[0].replace("background", "image")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadSample(f"missing_{kind}", f"{path}: no such file") from None
+    except OSError as error:
+        raise BadSample(f"unreadable_{kind}", f"{path}: {(error.strerror or str(error)).lower()}") from None

@@ -1,0 +1,95 @@
+"""A planned sample → everything that the network and the way back from it need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pics_cli.core.data.compose import NetworkInputs, compose
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.geometry import Box, Letterbox
+from pics_cli.core.inference.crop import inside, window
+from pics_cli.core.inference.inputs import Inputs, decode, read_parts
+from pics_cli.core.inference.job import Failure
+from pics_cli.core.inference.plan import Task
+from pics_cli.core.inference.settings import Settings, back_to_front, gate_bias, seam
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.errors import BadSample
+
+
+class Prepared(NamedTuple):
+    """A sample, ready for the network.
+
+    Attributes:
+        window: what the network sees of the background.
+        boxes: in the window's pixels.
+        order: of the objects, back to front.
+        bias: added to each object's logit in the gate; None: nothing is.
+        feather: of the seam, in pixels of the background.
+        network: the inputs of all objects at once.
+        unguided: objects whose region falls between the latent's cells: their references reach no token.
+    """
+
+    task: Task
+    inputs: Inputs
+    window: Box
+    boxes: list[Box]
+    order: list[int]
+    bias: list[float] | None
+    feather: int
+    network: NetworkInputs
+    unguided: list[int]
+
+    @property
+    def seen(self) -> RGB:
+        """The window's pixels, uint8 [h, w, 3]."""
+        x0, y0, x1, y1 = self.window
+        return self.inputs.background[y0:y1, x0:x1]
+
+
+def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | Failure:
+    """Read, decode, choose the window and compose; what is wrong with the sample is its failure."""
+    try:
+        inputs = decode(task.files, read_parts(task.files))
+        order = back_to_front(settings.order, inputs.boxes)
+        height, width = inputs.background.shape[:2]
+        part = window(inputs.boxes, width, height, settings.crop, config.image_size)
+        boxes = inside(inputs.boxes, part)
+        _refuse_vanished(boxes, part, config.image_size)
+        network = inputs_of(
+            inputs.background[part[1] : part[3], part[0] : part[2]], boxes, inputs.references, config, order
+        )
+    except BadSample as error:
+        return Failure(task.files.id, error.reason, error.detail)
+    bias = gate_bias(settings.order, inputs.boxes)
+    feather = seam(settings.feather, part, config.image_size, config.downsampling)
+    cells = network.masks[:, :: config.downsampling, :: config.downsampling]
+    unguided = [k for k in range(len(boxes)) if not cells[k].any()]
+    return Prepared(task, inputs, part, boxes, order, bias, feather, network, unguided)
+
+
+def inputs_of(
+    seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
+) -> NetworkInputs:
+    """What a model of this configuration sees of a window with these objects."""
+    return compose(
+        seen,
+        boxes,
+        references,
+        size=config.image_size,
+        reference_size=config.reference_size,
+        hint=config.hint,
+        order=order,
+    )
+
+
+def _refuse_vanished(boxes: Sequence[Box], part: Box, size: int) -> None:
+    """A region that falls between the network's pixels would be painted with what it knows nothing of."""
+    letterbox = Letterbox(part[2] - part[0], part[3] - part[1], size)
+    for k, box in enumerate(boxes):
+        x0, y0, x1, y1 = letterbox.forward_box(box)
+        if x1 <= x0 or y1 <= y0:
+            shown = f"the region of object {k} is {box[2] - box[0]}x{box[3] - box[1]} pixels"
+            raise BadSample(
+                "tiny_region", f"{shown}, less than one in the {size}x{size} that the model sees of {letterbox.side}"
+            )

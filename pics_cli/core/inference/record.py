@@ -1,0 +1,162 @@
+"""What a composite was made from: a record that its PNG carries, and the manifest that gathers the records."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pics_cli.core.data.pictures import RGB, encode_png
+from pics_cli.core.files import AtomicFile
+from pics_cli.core.manifest import differences
+from pics_cli.errors import PicsError
+
+MANIFEST = "manifest.jsonl"
+# What of a record decides its pixels, besides the model.
+_IDENTITY = ("id", "candidate", "seed", "settings")
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER_END = 33  # signature, and a header chunk of fixed length, which must come first
+_KEYWORD = b"pics\0"
+# Of a file's bytes, spread evenly from its head to its tail.
+_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+
+
+class Foreign(Exception):
+    """A whole PNG that carries no record of ours."""
+
+
+class Damaged(Exception):
+    """A file that is no whole PNG."""
+
+
+def composed_name(sample: str, candidate: int) -> str:
+    """File name of a composite: as published for the first candidate, numbered for the others."""
+    return f"composed_{sample}{f'_{candidate}' if candidate else ''}.png"
+
+
+def model_fingerprint(folder: Path) -> str:
+    """16 hex digits over names, sizes and samples of a model folder's files; reading them whole would take too long."""
+    digest = hashlib.sha256()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        inside = path.relative_to(folder)
+        if path.suffix in (".json", ".safetensors") and not any(part.startswith(".") for part in inside.parts):
+            size = path.stat().st_size
+            digest.update(f"{inside.as_posix()}\0{size}\0".encode())
+            with path.open("rb") as file:
+                for k in range(_SAMPLES):
+                    file.seek(max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
+                    digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def write_composite(path: Path, picture: RGB, record: Mapping[str, Any]) -> None:
+    """Write a PNG that carries its record, whole or not at all.
+
+    Args:
+        path: where; that it is there says that it is done.
+        picture: uint8 [H, W, 3].
+        record: plain data; stands as JSON in a text chunk `pics` before the pixels.
+    """
+    data = encode_png(picture)
+    text = b"tEXt" + _KEYWORD + json.dumps(record).encode("ascii")
+    with AtomicFile(path) as file:
+        file.write(data[:_HEADER_END])
+        file.write(struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)))
+        file.write(data[_HEADER_END:])
+
+
+def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
+    """The record of a PNG, None where there is no such file.
+
+    Args:
+        path: the PNG.
+        whole: look at every chunk up to the end, checksums included; False: at the record alone.
+
+    Raises:
+        Damaged: no PNG, cut short, or a checksum that does not fit.
+        Foreign: a PNG without a record.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_SIGNATURE)) != _SIGNATURE:
+                raise Damaged("no PNG")
+            record = None
+            for kind, data in _chunks(file):
+                if kind == b"tEXt" and data.startswith(_KEYWORD) and record is None:
+                    record = _parse(data[len(_KEYWORD) :])
+                if kind == b"IDAT" and (record is None or not whole):
+                    break
+                if kind == b"IEND":
+                    break
+            if record is None:
+                raise Foreign
+            return record
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+
+
+def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In what two records differ that decides pixels, one line each."""
+    lines = differences({key: there.get(key) for key in _IDENTITY}, {key: here.get(key) for key in _IDENTITY})
+    parts, wanted = there.get("inputs") or {}, here["inputs"]
+    for part in [*parts, *(part for part in wanted if part not in parts)]:
+        if parts.get(part) != wanted.get(part):
+            lines.append(f"inputs.{part}: the folder's picture was made from another one")
+    old, new = there.get("model") or {}, here["model"]
+    if old.get("fingerprint") != new["fingerprint"]:
+        lines.append(f"model: the folder has {_shown(old)}, this run {_shown(new)}")
+    return lines
+
+
+def write_manifest(output: Path, composed: Path) -> int:
+    """Gather the records of all composites of a folder into its manifest, by sample and candidate.
+
+    Returns:
+        How many there are.
+    """
+    records = []
+    for path in composed.glob("composed_*.png"):
+        with contextlib.suppress(Damaged, Foreign):
+            records.append(read_record(path, whole=False) or {})
+    records.sort(key=lambda record: (str(record.get("id")), record.get("candidate", 0)))
+    with AtomicFile(output / MANIFEST) as file:
+        for record in records:
+            file.write((json.dumps(record) + "\n").encode())
+    return len(records)
+
+
+def _shown(model: Mapping[str, Any]) -> str:
+    return f"{model.get('name')} ({str(model.get('fingerprint'))[:8]})"
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError:
+        raise Damaged("its record is no JSON") from None
+    if not isinstance(record, dict):
+        raise Foreign
+    return record
+
+
+def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of each chunk, checked as they come."""
+    while True:
+        head = file.read(8)
+        if len(head) < 8:
+            raise Damaged("cut short")
+        length, kind = struct.unpack(">I4s", head)
+        data, check = file.read(length), file.read(4)
+        if len(data) < length or len(check) < 4:
+            raise Damaged("cut short")
+        if struct.unpack(">I", check)[0] != zlib.crc32(data, zlib.crc32(kind)):
+            raise Damaged("a checksum does not fit")
+        yield kind, data

@@ -1,0 +1,155 @@
+"""Composite samples: plan, denoise batch by batch, put back, write; resumable, over any number of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from pics_cli import __version__
+from pics_cli.core.files import make_folder, only_writer
+from pics_cli.core.inference.batch import Compositor
+from pics_cli.core.inference.inputs import decode, read_parts
+from pics_cli.core.inference.job import Failure, Job, Progress, Report
+from pics_cli.core.inference.memory import memory_told
+from pics_cli.core.inference.plan import Plan, Task, make_plan
+from pics_cli.core.inference.record import model_fingerprint, write_manifest
+from pics_cli.core.inference.settings import Settings
+from pics_cli.core.inference.sheets import write_grid
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
+from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.parts import PATTERNS
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.scheduling import SCHEDULERS
+from pics_cli.core.ranks import Ranks
+from pics_cli.errors import FAILED, BadSample, PicsError
+
+_TEMPORARY = re.compile(r".+\.\d+\.tmp")
+
+
+def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
+    """Composite what is missing in the output folder.
+
+    Args:
+        job: what to do.
+        ranks: the processes that share it; each calls this.
+        progress: of this process's share; updated as the work goes on.
+        note: told single lines worth reading.
+
+    Returns:
+        How it went, over all processes.
+
+    Raises:
+        PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
+            memory, disk full. Samples that are at fault themselves are in the report instead.
+    """
+    folder, config, device, dtype = ranks.together(lambda: _look_at_model(job, ranks))[ranks.rank]
+    settings = resolve(job, config, dtype)
+    common = {
+        "seed": job.seed,
+        "model": {"name": job.model, "fingerprint": model_fingerprint(folder)},
+        "settings": {**asdict(settings), "order": list(job.order) if isinstance(job.order, tuple) else job.order},
+    }
+    with contextlib.ExitStack() as stack:
+        ranks.together(lambda: stack.enter_context(_claimed(job.output)) if ranks.rank == 0 else None)
+        plan = make_plan(job, common, ranks)
+        _tell(plan, job, note)
+        report = Report(len(job.samples), plan.there, failures=list(plan.failures))
+        if ranks.rank == 0:  # after the plan: what stood in the way has been refused
+            stack.callback(write_manifest, job.output, job.output / "composed")
+        if plan.tasks:
+            mine = plan.tasks[ranks.rank :: ranks.size]
+            for share in ranks.together(lambda: _work(job, settings, mine, progress, (folder, dtype, device))):
+                report.add(share)
+    report.failures.sort()
+    if report.changed:
+        raise PicsError(
+            f"{report.changed:,} pixels changed outside the regions, which must be none", "please report it", FAILED
+        )
+    return report
+
+
+def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
+    """The job's settings, with what was left open taken from the model.
+
+    Raises:
+        PicsError: an unknown scheduler.
+    """
+    scheduler = job.scheduler or config.scheduler
+    if scheduler not in SCHEDULERS:
+        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(SCHEDULERS)}")
+    return Settings(
+        steps=job.steps or config.steps,
+        guidance=config.guidance if job.guidance is None else job.guidance,
+        scheduler=scheduler,
+        crop=job.crop,
+        feather=job.feather,
+        mode=job.mode,
+        order=job.order,
+        dtype=next(name for name, kind in DTYPES.items() if kind == dtype),
+    )
+
+
+def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
+    own = ranks.device or ""  # of several processes each has its own GPU: `cuda` means that one
+    device = choose_device(own if own and (job.device == "auto" or own.startswith(job.device)) else job.device)
+    folder = snapshot(job.model, "--model", PATTERNS)
+    return folder, ModelConfig.load(folder), device, choose_dtype(job.dtype, device)
+
+
+@contextlib.contextmanager
+def _claimed(output: Path) -> Iterator[None]:
+    """Be the folder's one writer, and clear away what a killed run left half written."""
+    make_folder(output / "composed", "choose another --output")
+    with only_writer(output):
+        for path in (*output.glob("*.tmp"), *output.glob("*/*.tmp")):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink()
+        yield
+
+
+def _tell(plan: Plan, job: Job, note: Callable[[str], None]) -> None:
+    for line in plan.damaged:
+        note(f"{line}: made again")
+    if plan.unexplained:
+        note(f"{plan.unexplained} finished samples have no explanation; --overwrite makes them again with one")
+    if job.explain and job.mode == "sequential":
+        note("one object at a time knows no overlaps: --explain draws the regions alone")
+
+
+def _work(
+    job: Job,
+    settings: Settings,
+    tasks: Sequence[Task],
+    progress: Progress,
+    model: tuple[Path, torch.dtype, torch.device],
+) -> Report:
+    """A process's share of the tasks."""
+    folder, dtype, device = model
+    report = Report()
+    making = [task for task in tasks if task.candidates]
+    if making:
+        with memory_told(job, device):
+            pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)
+            if job.compile:
+                pipeline.compile()
+            Compositor(job, settings, pipeline, progress, report, _versions()).run(making)
+    for task in tasks:
+        if not task.candidates:  # only its grid is missing
+            try:
+                write_grid(job.output, task, decode(task.files, read_parts(task.files)), job.num)
+            except BadSample as error:
+                report.failures.append(Failure(task.files.id, error.reason, error.detail))
+    return report
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+    return {"pics": __version__, "python": platform.python_version(), **{name: version(name) for name in libraries}}

@@ -1,0 +1,88 @@
+"""The processes of one run: started alone, or several by `accelerate launch`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pics_cli.errors import PicsError
+
+T = TypeVar("T")
+
+# What launchers call the number of processes.
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+# One process may be done long before the others: waiting is no fault.
+_PATIENCE = timedelta(days=30)
+
+
+def _alone(mine: Any) -> list[Any]:
+    return [mine]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run.
+
+    Attributes:
+        rank: its number; 0 speaks and writes what belongs to all.
+        size: how many there are.
+        gather: everybody's objects, in rank order, to everybody; all must call it.
+        device: the one that belongs to this process, None where it runs alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    gather: Callable[[Any], list[Any]] = _alone
+    device: str | None = None
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """Do work in every process and give everybody all results, in rank order.
+
+        Raises:
+            PicsError: it failed in one of them; all raise the same, so that none waits for one that gave up.
+        """
+        try:
+            mine: tuple[T | None, PicsError | None] = (work(), None)
+        except PicsError as error:
+            mine = (None, error)
+        everyone = self.gather(mine)
+        for _, failure in everyone:
+            if failure is not None:
+                raise failure
+        return [result for result, _ in everyone]
+
+
+def launched() -> bool:
+    """Whether a launcher started several processes."""
+    return any(int(os.environ.get(name) or 1) > 1 for name in _SIZES)
+
+
+@contextlib.contextmanager
+def join_ranks(cpu: bool) -> Iterator[Ranks]:
+    """Meet the other processes, where there are any, for the time of a `with` block.
+
+    Args:
+        cpu: compute on the CPU even where there is a GPU.
+    """
+    if not launched():
+        yield Ranks()
+        return
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_PATIENCE)
+    ranks = Ranks(state.process_index, state.num_processes, lambda mine: list(gather_object([mine])), str(state.device))
+    try:
+        try:
+            yield ranks
+        except PicsError:  # which all processes raise; anything else ends this one, and its launcher the others
+            ranks.gather(None)
+            raise
+        ranks.gather(None)  # none goes before the others are done: launchers stop the rest when one has failed
+    finally:
+        state.destroy_process_group()

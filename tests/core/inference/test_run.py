@@ -1,0 +1,307 @@
+"""Compositing in this process with a small untrained model: what changes, what may not, what a second run does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
+from pics_cli.core.data.compose import compose
+from pics_cli.core.files import only_writer
+from pics_cli.core.inference.crop import paste_back
+from pics_cli.core.inference.job import Job
+from pics_cli.core.inference.memory import advice, memory_told
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.errors import PicsError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four samples: three of two objects and different pictures, one of three objects."""
+    root = tmp_path_factory.mktemp("samples")
+    make_sample(root / "-a")
+    make_sample(root / "b", [(0, 0, 40, 96), (30, 40, 120, 96)], seed=1)
+    make_sample(root / "c", [(10, 10, 60, 50), (70, 60, 110, 90)], seed=2, alpha=False)
+    make_sample(root / "d", [*BOXES, (10, 50, 60, 90)], seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def reference(samples: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of them, one at a time."""
+    output = tmp_path_factory.mktemp("reference")
+    report = run(samples, output, tiny_model, num=2)
+    assert (report.samples, report.made, report.there, report.changed) == (4, 8, 0, 0)
+    assert not report.failures
+    return output
+
+
+def records(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+
+
+def stamps(output: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (output / "composed").iterdir()}
+
+
+def assert_near(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, picture in ours.items():
+        assert np.abs(picture.astype(int) - theirs[name]).max() <= 1, name
+
+
+def test_only_the_regions_change(reference: Path, samples: Path) -> None:
+    pictures = composed(reference)
+    for record in records(reference):
+        before = np.asarray(Image.open(samples / record["id"] / "image.png"))
+        after = pictures[Path(record["file"]).name]
+        changed = (before != after).any(2)
+        left = outside(record["boxes"])
+        assert not changed[left].any()
+        assert changed[~left].mean() > 0.9
+        assert record["changed_outside"] == 0
+    assert (pictures["composed_b.png"] != pictures["composed_b_1.png"]).any()
+
+
+def test_records_say_how_a_picture_was_made(reference: Path, samples: Path, tiny_model: Path) -> None:
+    found = records(reference)
+    assert [(one["id"], one["candidate"]) for one in found] == [(id, n) for id in ("-a", "b", "c", "d") for n in (0, 1)]
+    one = found[0]
+    assert one["boxes"] == [list(box) for box in BOXES]
+    assert one["files"]["mask_1"] == str(samples / "-a/object_1_mask.png")
+    assert one["settings"] == {
+        "steps": 1, "guidance": 5.0, "scheduler": "dpm++", "crop": "auto", "feather": None, "mode": "parallel",
+        "order": None, "dtype": "fp32",
+    }  # fmt: skip
+    assert one["model"]["name"] == str(tiny_model)
+    assert one["peak_memory"]["bytes"] > 1e8
+    assert 0 < one["seconds"] < 100
+    assert one["versions"]["torch"] == torch.__version__.split("+")[0]
+    with Image.open(reference / one["file"]) as image:
+        assert json.loads(image.info["pics"]) == one
+
+
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_batches_change_nothing(
+    reference: Path, samples: Path, tiny_model: Path, tmp_path: Path, batch_size: int
+) -> None:
+    run(samples, tmp_path, tiny_model, num=2, batch_size=batch_size)
+    assert_near(composed(tmp_path), composed(reference))
+
+
+def test_a_sample_does_not_depend_on_the_others(
+    reference: Path, samples: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run(samples / "c", tmp_path, tiny_model)
+    assert_near(composed(tmp_path), {"composed_c.png": composed(reference)["composed_c.png"]})
+    run(samples / "c", tmp_path / "other", tiny_model, seed=1)
+    assert (composed(tmp_path / "other")["composed_c.png"] != composed(tmp_path)["composed_c.png"]).any()
+
+
+def test_a_second_run_makes_what_is_missing(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(reference, output)
+    before, lines = stamps(output), (output / "manifest.jsonl").read_text()
+    notes: list[str] = []
+    assert run(samples, output, tiny_model, num=2).made == 0
+    (output / "composed/composed_b_1.png").unlink()
+    damaged = output / "composed/composed_-a.png"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    (output / "composed/composed_c.png.12.tmp").touch()  # of a run that was killed
+    report = run(samples, output, tiny_model, num=2, batch_size=4, notes=notes)
+    assert (report.made, report.there) == (2, 6)
+    assert notes == [f"{damaged}: cut short: made again"]
+    after = stamps(output)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"composed_-a.png", "composed_b_1.png"}
+    assert_near(composed(output), composed(reference))
+    again = records(output)
+    for old, new in zip(map(json.loads, lines.splitlines()), again, strict=True):
+        assert all(old[key] == new[key] for key in ("id", "candidate", "inputs", "settings", "seed", "boxes"))
+
+
+def test_another_identity_is_refused_by_name(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(reference, output)
+    before = stamps(output)
+    with pytest.raises(PicsError) as caught:
+        run(samples, output, tiny_model, seed=5, guidance=2.0)
+    first = f"{output}/composed/composed_-a.png: seed: the folder has 0, this run 5; settings.guidance: "
+    assert first in caught.value.message
+    assert "--overwrite" in str(caught.value.hint)
+    other = tmp_path / "samples"
+    shutil.copytree(samples, other)
+    thing(2).save(other / "b/object_0.png")
+    with pytest.raises(PicsError, match=r"composed_b.png: inputs.object_0: the folder's picture was made from another"):
+        run(other, output, tiny_model)
+    scene().save(output / "composed/composed_new.png")
+    make_sample(other / "new")
+    with pytest.raises(PicsError, match=r"composed_new.png: a picture that pics did not write"):
+        run(other / "new", output, tiny_model)
+    assert {name: stamp for name, stamp in stamps(output).items() if name in before} == before
+    assert run(samples / "b", output, tiny_model, seed=5, overwrite=True).made == 1
+    changed = stamps(output)
+    assert {name for name in before if changed[name] != before[name]} == {"composed_b.png"}
+    assert len(records(output)) == 8
+
+
+def test_more_candidates_are_added_to_those_there(
+    reference: Path, samples: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    assert run(samples / "b", tmp_path, tiny_model).made == 1
+    report = run(samples / "b", tmp_path, tiny_model, num=2)
+    assert (report.made, report.there) == (1, 1)
+    theirs = composed(reference)
+    assert_near(composed(tmp_path), {name: theirs[name] for name in ("composed_b.png", "composed_b_1.png")})
+
+
+def test_bad_samples_do_not_stop_the_others(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "samples"
+    shutil.copytree(samples, root)
+    (root / "-a/object_1_mask.png").unlink()
+    Image.new("L", SIZE).save(root / "b/object_0_mask.png")
+    report = run(root, tmp_path / "out", tiny_model, objects=2, batch_size=4)
+    assert (report.samples, report.made) == (4, 2)
+    assert [(one.id, one.reason) for one in report.failures] == [("-a", "missing_mask"), ("b", "empty_mask")]
+    assert set(composed(tmp_path / "out")) == {"composed_c.png", "composed_d.png"}
+    report = run(root, tmp_path / "out3", tiny_model, objects=3)
+    assert [(one.id, one.reason) for one in report.failures] == [
+        ("-a", "too_few_objects"), ("b", "too_few_objects"), ("c", "too_few_objects"),
+    ]  # fmt: skip
+    assert report.made == 1
+
+
+def test_a_region_that_the_network_cannot_see_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "a", [(3, 3, 4, 4), (10, 10, 900, 900)], (1000, 1000))
+    report = run(tmp_path / "a", tmp_path / "out", tiny_model)
+    assert [one.reason for one in report.failures] == ["tiny_region"]
+    assert "the region of object 0 is 1x1 pixels, less than one in the 128x128" in report.failures[0].detail
+
+
+def test_a_region_that_no_token_falls_into_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "a", [(9, 9, 49, 49), (10, 100, 900, 900)], (1000, 1000))
+    report = run(tmp_path / "a", tmp_path / "out", tiny_model)
+    assert (report.made, report.unguided) == (1, [("a", [0])])
+    assert records(tmp_path / "out")[0]["unguided"] == [0]
+
+
+def test_names_that_collide_are_refused_before_work(tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("a", "a_1"):
+        make_sample(tmp_path / "in" / name)
+    with pytest.raises(PicsError, match=r"samples a and a_1 would both write composed_a_1.png"):
+        run(tmp_path / "in", tmp_path / "out", tiny_model, num=2)
+    assert not composed(tmp_path / "out")
+
+
+def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Against the same two insertions by hand: the lower box last, each with noise of its own, in the joint window."""
+    report = run(samples / "b", tmp_path / "one", tiny_model, mode="sequential", num=2, explain=True)
+    assert report.made == 2
+    pipeline = PicsPipeline.from_pretrained(tiny_model)
+    background = np.asarray(Image.open(samples / "b/image.png"))
+    boxes = [(0, 0, 40, 96), (30, 40, 120, 96)]
+    expected = {}
+    for n in range(2):
+        picture, part = background, (0, 0, *SIZE)
+        for step in range(2):
+            box = boxes[step]
+            inputs = compose(picture, [box], [np.asarray(thing(step))], size=128, reference_size=56)
+            noise = pipeline.noise(0, "b", n, step)[None, None]
+            made = pipeline([inputs], noise, steps=1)[0, 0]
+            picture = paste_back(picture, made, part, [box], 8)
+        expected[f"composed_b{'_1' * n}.png"] = picture
+    assert records(tmp_path / "one")[0]["window"] == [0, 0, *SIZE]
+    assert_near(composed(tmp_path / "one"), expected)
+    run(samples, tmp_path / "three", tiny_model, mode="sequential", num=2, batch_size=3)
+    assert_near({name: composed(tmp_path / "three")[name] for name in expected}, expected)
+    run(samples / "b", tmp_path / "turned", tiny_model, mode="sequential", order=(1, 0))
+    assert (composed(tmp_path / "turned")["composed_b.png"] != expected["composed_b.png"]).any()
+    assert [path.name for path in (tmp_path / "one/explain").iterdir()] == ["b_regions.png"]
+
+
+def test_an_order_leans_overlaps_to_the_nearer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, order in (("none", None), ("first", (1, 0)), ("second", (0, 1)), ("auto", "auto")):
+        run(samples / "b", tmp_path / name, tiny_model, order=order)
+        found[name] = composed(tmp_path / name)["composed_b.png"]
+    assert (found["none"] != found["first"]).any()
+    assert (found["first"] != found["second"]).any()
+    assert (found["none"] != found["second"]).any()
+    assert (found["auto"] == found["second"]).all()
+    report = run(samples / "d", tmp_path / "wrong", tiny_model, order=(1, 0))
+    assert report.failures[0].detail == "--order lists 2 objects, the sample has 3"
+
+
+def test_crop_full_and_feather(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "in/wide", [(600, 20, 680, 90), (640, 40, 700, 100)], (1000, 140))
+    for name, options in (("auto", {}), ("full", {"crop": "full"}), ("hard", {"feather": 0})):
+        run(tmp_path / "in", tmp_path / name, tiny_model, **options)
+    windows = {name: records(tmp_path / name)[0]["window"] for name in ("auto", "full", "hard")}
+    assert windows["full"] == [0, 0, 1000, 140]
+    x0, y0, x1, y1 = windows["auto"]
+    assert (y0, y1) == (0, 140)
+    assert 100 < x1 - x0 < 300
+    pictures = {name: composed(tmp_path / name)["composed_wide.png"].astype(int) for name in windows}
+    assert records(tmp_path / "hard")[0]["feather"] == 0
+    seam = np.abs(pictures["auto"] - pictures["hard"]).max(2) > 0
+    assert seam[20:100, 600:700].any()
+    assert not seam[45:55, 650:660].any()
+
+
+def test_sheets(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(reference, output)
+    notes: list[str] = []
+    report = run(samples, output, tiny_model, num=2, grid=True, explain=True, notes=notes)
+    assert report.made == 0
+    assert len(list((output / "grids").iterdir())) == 4, "grids need no model"
+    assert notes == ["4 finished samples have no explanation; --overwrite makes them again with one"]
+    run(samples, output, tiny_model, num=2, batch_size=2, explain=True, overwrite=True)
+    names = {path.name for path in (output / "explain").iterdir()}
+    assert names == {f"{id}_{what}.png" for id in ("-a", "b", "c", "d") for what in ("alpha", "regions", "routing")}
+    assert_near(composed(output), composed(reference))
+
+
+def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(PicsError, match="another writer is at work here"):
+        run(samples, tmp_path, tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "flags"),
+    [
+        ({"batch_size": 4, "num": 2}, "cuda", "--batch-size 1, then a smaller --num"),
+        ({}, "cuda", "try --memory sequential, then --memory offload; what is finished is kept"),
+        ({"memory": "sequential", "dtype": "fp32"}, "cuda", "try --memory offload, then --dtype bf16;"),
+        ({"memory": "offload"}, "cuda", "try --device cpu;"),
+        ({"batch_size": 4}, "cpu", "try --batch-size 1, then closing other programs;"),
+    ],
+)
+def test_out_of_memory_names_cheaper_flags(options: dict, device: str, flags: str) -> None:
+    job = Job((), Path(), "m", **options)
+    assert flags in advice(job, torch.device(device))
+
+
+def test_out_of_memory_is_told_and_other_errors_are_not() -> None:
+    job = Job((), Path(), "m")
+    with pytest.raises(PicsError, match=r"out of memory on cpu .*allocate"), memory_told(job, CPU):
+        torch.empty(1 << 60)
+    with pytest.raises(PicsError, match="out of memory on cpu"), memory_told(job, CPU):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(PicsError, match="out of memory on cpu"), memory_told(job, CPU):
+        np.empty(1 << 60, np.uint8)
+    with pytest.raises(RuntimeError, match="shapes"), memory_told(job, CPU):
+        raise RuntimeError("shapes do not fit")
