@@ -12,6 +12,10 @@ import pytest
 
 from demo_data import make_lvis, make_objects365
 
+# One worker a core already: threads that wait for each other would slow everything down several times. Set before torch
+# is loaded; processes that the tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

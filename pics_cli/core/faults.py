@@ -35,7 +35,7 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     if detail["type"].startswith("union_tag"):
         loc.append(detail["ctx"]["discriminator"].strip("'"))
     key = ".".join(loc)
-    where = f"{path}: {key}"
+    where = f"{path}: {key}" if key else str(path)
     for given, origin in origins.items():
         if key == given or key.startswith(given + "."):
             where = origin + (f": {key[len(given) + 1 :]}" if key != given else "")
@@ -58,6 +58,8 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
         plain = int(float(value)) if detail["type"].startswith("int") else float(value)
         shown = plain if isinstance(plain, int) else _with_dot(plain)
         note = f" (YAML reads {value} as text; write {shown})"
+    if not key:
+        return f"{where}: expected {expected}"
     return f"{where}: got {show(value)}, expected {expected}{note}"
 
 

@@ -69,5 +69,6 @@ def _plain(name: str) -> str:
 Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_plain)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+Inside = Annotated[str, AfterValidator(lambda pattern: _inside(pattern, ()))]
 Folder = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ()))]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, FOLDER_FIELDS))]

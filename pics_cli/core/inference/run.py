@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from pics_cli import __version__
 from pics_cli.core.files import make_folder, only_writer
-from pics_cli.core.inference.batch import Compositor
 from pics_cli.core.inference.inputs import decode, read_parts
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
 from pics_cli.core.inference.memory import memory_told
@@ -22,12 +22,9 @@ from pics_cli.core.inference.plan import Plan, Task, make_plan
 from pics_cli.core.inference.record import model_fingerprint, write_manifest
 from pics_cli.core.inference.settings import Settings
 from pics_cli.core.inference.sheets import write_grid
-from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.model.parts import PATTERNS
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.scheduling import SCHEDULERS
 from pics_cli.core.ranks import Ranks
 from pics_cli.errors import FAILED, BadSample, PicsError
 
@@ -83,8 +80,8 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
         PicsError: an unknown scheduler.
     """
     scheduler = job.scheduler or config.scheduler
-    if scheduler not in SCHEDULERS:
-        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(SCHEDULERS)}")
+    if scheduler not in get_args(Scheduler):
+        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(get_args(Scheduler))}")
     return Settings(
         steps=job.steps or config.steps,
         guidance=config.guidance if job.guidance is None else job.guidance,
@@ -136,6 +133,10 @@ def _work(
     report = Report()
     making = [task for task in tasks if task.candidates]
     if making:
+        # Where all pictures are there, seconds of importing diffusers and transformers are spared.
+        from pics_cli.core.inference.batch import Compositor
+        from pics_cli.core.model.pipeline import PicsPipeline
+
         with memory_told(job, device):
             pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)
             if job.compile:

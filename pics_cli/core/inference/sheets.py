@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from pics_cli.core.inference import draw
 from pics_cli.core.inference.inputs import Inputs
 from pics_cli.core.inference.plan import Task, composed_path, explain_path, grid_path
 from pics_cli.core.inference.prepare import Prepared
-from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.tracing import Trace
+
+if TYPE_CHECKING:
+    from pics_cli.core.model.pipeline import PicsPipeline
 
 
 def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:

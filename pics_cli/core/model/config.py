@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from pics_cli.core.faults import fault_line
-from pics_cli.core.fields import CONFIG, between
+from pics_cli.core.fields import CONFIG, Inside, between
 from pics_cli.core.files import write_json
 from pics_cli.errors import PicsError
 
@@ -22,7 +22,11 @@ FILE = "pics.json"
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 InputScaling = Literal["none", "signal"]
+Part = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
+Scheduler = Literal["ddim", "dpm++", "unipc", "euler", "heun"]
 HintKind = Literal["background", "collage", "overlay"]
+# What of a repository on the hub is downloaded.
+PATTERNS = ("*.json", *(f"{name}/*" for name in (*get_args(Part), "scheduler")))
 Positive = Annotated[int, between(1, float("inf"), True)]
 
 
@@ -32,7 +36,7 @@ class Link:
 
     source: str
     """Folder, or repository (`owner/name` or `owner/name@revision`)."""
-    folder: str = ""
+    folder: Inside = ""
     """Where in it the part lies."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of its files, checked when it is loaded."""
@@ -42,7 +46,7 @@ class Link:
 class ModelConfig:
     """Shape and meaning of a model; the defaults are the published network's."""
 
-    version: int = VERSION
+    version: Annotated[int, between(1, VERSION, True)] = VERSION
     """Of this file's format."""
     image_size: Positive = 512
     """S, side of the square the network sees."""
@@ -70,7 +74,7 @@ class ModelConfig:
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
     hint: HintKind = "background"
     """What the hint shows in the boxes: nothing, a smooth fill with references, or the background with references."""
-    scheduler: str = "dpm++"
+    scheduler: Scheduler = "dpm++"
     """Scheduler used where the user names none."""
     steps: Positive = 20
     """Denoising steps, likewise."""
@@ -80,7 +84,7 @@ class ModelConfig:
     """Optimiser steps it was trained for; 0: not trained."""
     recipe_hash: str | None = None
     """Of the recipe it was trained with."""
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[Part, Link] = field(default_factory=dict)
     """Frozen parts that lie elsewhere, by name."""
 
     @model_validator(mode="after")

@@ -78,7 +78,9 @@ class InteractionBlock(nn.Module):
             statics = objects.prepared[self.place] if objects.prepared else self.prepare(objects, table)
             found = self._experts(hidden, statics, objects, table)
             flat = hidden.flatten(0, 1)
-            hidden = flat.index_add(0, table.targets, torch.cat(found).to(flat.dtype)).view_as(hidden)
+            flat = F.pad(flat, (0, 0, 0, 1)) if table.padded else flat
+            flat = flat.index_add(0, table.targets, torch.cat(found).to(flat.dtype))
+            hidden = flat[: table.batch * table.tokens].view_as(hidden)
         return hidden + self.ff(self.norm3(hidden))
 
     def prepare(self, objects: Objects, table: RegionTable) -> Statics:

@@ -68,6 +68,11 @@ def prepare(network: nn.Module, objects: Objects, regions: Regions, height: int,
     return found
 
 
+def sizes(network: Any, height: int, width: int) -> list[tuple[int, int]]:
+    """The resolutions of a network's transformers, for a latent of `height` × `width`."""
+    return sorted({(height >> level, width >> level) for _, level in _levels(network)})
+
+
 def _levels(network: Any) -> Iterator[tuple[Transformer2DModel, int]]:
     """Every transformer with the level of the pyramid it works at."""
     last = len(network.down_blocks) - 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +31,91 @@ PARTS: dict[str, Any] = {
     "projector": nn.Linear,
     "vae": diffusers.AutoencoderKL,
 }
-# The command shows its own progress.
+_PROJECTOR = "model.safetensors"
+_AGAIN = "copy or convert the model again"
+# The command shows its own progress, and says itself what is wrong.
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
-PATTERNS = ("*.json", *(f"{name}/*" for name in (*PARTS, "scheduler")))
-_PROJECTOR = "model.safetensors"
 
 
 def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
     """Every part and the scheduler, by name.
 
     Raises:
-        PicsError: a part is missing, unreadable or does not fit its configuration.
+        PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
     """
     found: dict[str, Any] = {}
+    links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
     for name, kind in PARTS.items():
-        place = _linked(name, config.links[name]) if name in config.links else folder / name
+        place = _linked(name, links[name]) if name in links else folder / name
         if not place.is_dir():
-            raise PicsError(f"{place}: missing, the model folder is not complete", "copy or convert the model again")
+            raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
         try:
-            if name == "projector":
-                found[name] = _load_projector(place, config).to(dtype)
-            else:
-                found[name] = _load_module(kind, place, dtype)
+            with quiet():
+                if name == "projector":
+                    found[name] = _load_projector(place).to(dtype)
+                else:
+                    found[name] = load_module(kind, place, dtype)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise PicsError(
-                f"{place}: cannot be loaded: {str(error).strip().splitlines()[0]}", "copy or convert the model again"
-            ) from None
+            raise PicsError(f"{place}: cannot be loaded: {' '.join(str(error).split())}", _AGAIN) from None
+    if faults := misfits(config, **found):
+        raise PicsError("\n".join(f"{folder}: {fault}" for fault in faults), _AGAIN)
     return {**found, "scheduler": _load_scheduler(folder / "scheduler")}
+
+
+def misfits(
+    config: ModelConfig, unet: Any, controlnet: Any, image_encoder: Any, projector: nn.Linear, vae: Any
+) -> list[str]:
+    """What the parts of a model and its configuration say differently, one line each."""
+    encoder, levels = image_encoder.config, len(unet.config.block_out_channels)
+    patches = config.reference_size // encoder.patch_size
+    lines = [
+        f"{key} is {wanted} in pics.json, {found} in {where}"
+        for key, wanted, where, found in (
+            ("tau", config.tau, "unet", unet.config.tau),
+            ("tau", config.tau, "controlnet", controlnet.config.tau),
+            ("context_width", config.context_width, "unet", unet.config.context_width),
+            ("context_width", config.context_width, "controlnet", controlnet.config.context_width),
+            ("context_width", config.context_width, "projector", projector.out_features),
+            ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
+            ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
+            ("downsampling", config.downsampling, "vae", 2 ** (len(vae.config.block_out_channels) - 1)),
+            ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
+            ("reference_size", config.reference_size, "image_encoder", encoder.image_size),
+            ("object_tokens", config.object_tokens, "image_encoder", 1 + patches**2),
+        )
+        if wanted != found
+    ]
+    if encoder.hidden_size != projector.in_features:
+        lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
+    if config.latent_size % 2 ** (levels - 1):
+        lines.append(
+            f"image_size {config.image_size} is no multiple of {config.downsampling * 2 ** (levels - 1)}: "
+            f"{config.downsampling} for the latent, halved {levels - 1} times by unet"
+        )
+    return lines
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' advice on stderr: what matters of it becomes an error."""
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    before = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.set_verbosity(level)
 
 
 def _linked(name: str, link: Link) -> Path:
     folder = snapshot(link.source, f"pics.json: links.{name}", [f"{link.folder}/*" if link.folder else "*"])
     place = folder / link.folder
     for file, expected in link.sha256.items():
+        if not (place / file).is_file():
+            raise PicsError(f"{place / file}: missing; the model links to it ({name})", f"bring back {link.source}")
         if (found := file_sha256(place / file)) != expected:
             raise PicsError(
                 f"{place / file}: sha256 {found[:12]}…, but the model was made with {expected[:12]}…",
@@ -69,10 +124,20 @@ def _linked(name: str, link: Link) -> Path:
     return place
 
 
-def _load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
+def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
+    """A module of diffusers or transformers with all its weights.
+
+    Raises:
+        ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
+    """
     options = {"dtype" if kind is transformers.Dinov2Model else "torch_dtype": dtype}
     module, report = kind.from_pretrained(
-        place, output_loading_info=True, use_safetensors=True, local_files_only=True, **options
+        place,
+        output_loading_info=True,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,
+        **options,
     )
     faults = {what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[what]}
     if faults:
@@ -84,15 +149,17 @@ def _load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def _load_projector(place: Path, config: ModelConfig) -> nn.Linear:
+def _load_projector(place: Path) -> nn.Linear:
     weights = load_file(place / _PROJECTOR)
-    width = weights["weight"].shape[1]
-    projector = nn.Linear(width, config.context_width)
+    out, inside = weights["weight"].shape
+    projector = nn.Linear(inside, out)
     projector.load_state_dict(weights)
     return projector
 
 
 def _load_scheduler(place: Path) -> Any:
+    if not place.is_dir():
+        raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
     try:
         name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
         return getattr(diffusers, name).from_pretrained(place)
@@ -109,6 +176,10 @@ def save(name: str, part: nn.Module, folder: Path) -> None:
         save_file({key: value.contiguous() for key, value in part.state_dict().items()}, folder / name / _PROJECTOR)
     else:
         part.save_pretrained(folder / name)  # type: ignore[operator]
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (folder / name).glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)  # safetensors makes files that only their owner can read
 
 
 def index(scheduler: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pics_cli.core.files import make_folder, write_json
 from pics_cli.core.model import encoder, parts
-from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.config import PATTERNS, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.memory import Residency, choose_memory
@@ -24,8 +24,8 @@ from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.rng import generator
 
-# CUDA graphs are recorded for every shape: index lists are padded to few lengths.
-_GRAPH_BUCKET = 256
+# Of pictures for which graphs are kept; torch's own limit of 8 would have it go on uncompiled without a word.
+_KINDS = 64
 
 
 class NetworkInput(Protocol):
@@ -86,7 +86,7 @@ class PicsPipeline:
         self.memory = choose_memory(memory, self.device, self.parts)
         self._residency = Residency(self.parts, self.device, self.memory)
         self._null: Tensor | None = None
-        self._compile = False
+        self._graph: Callable[[Denoiser, Tensor, Tensor], Tensor] | None = None
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -115,7 +115,7 @@ class PicsPipeline:
             PicsError: no such folder or repository, no model in it, one of a newer version, a part that is missing or
                 does not fit.
         """
-        folder = snapshot(str(name), flag, parts.PATTERNS)
+        folder = snapshot(str(name), flag, PATTERNS)
         config = ModelConfig.load(folder)
         loaded = parts.load(folder, config, dtype)
         return cls(config, **loaded, device=device, memory=memory)
@@ -126,7 +126,12 @@ class PicsPipeline:
         Args:
             folder: new or empty.
             link: names of parts that `config.links` has; they are not written again.
+
+        Raises:
+            ValueError: the weights are offloaded.
         """
+        if self.memory == "offload":
+            raise ValueError("a pipeline with memory='offload' cannot be saved: load it with memory='resident'")
         folder = Path(folder)
         make_folder(folder)
         for name, part in self.parts.items():
@@ -134,11 +139,18 @@ class PicsPipeline:
                 parts.save(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
         write_json(folder / "model_index.json", parts.index(self.scheduler))
-        replace(self.config, links={name: self.config.links[name] for name in link}).save(folder)
+        links = {name: entry for name, entry in self.config.links.items() if name in link}
+        replace(self.config, links=links).save(folder)
 
     def compile(self) -> None:
-        """Compile the denoising step: CUDA graphs on a GPU, which the first picture of each shape pays for."""
-        self._compile = True
+        """Compile the denoising step: CUDA graphs on a GPU.
+
+        A graph is made for each batch size, number of objects and candidates, and for each of four shares that overlaps
+        can have of the picture: the first picture of such a kind takes minutes, the others run it.
+        """
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        torch._dynamo.config.recompile_limit = _KINDS
+        self._graph = torch.compile(_predict, mode=mode, dynamic=False)
 
     def noise(self, seed: int, key: str, candidate: int = 0, step: int = 0) -> Tensor:
         """float32 [c, h, w], unit normal: a function of seed, sample, candidate and insertion step alone."""
@@ -179,8 +191,10 @@ class PicsPipeline:
         hint = torch.cat([picture, hint_mask[:, None].to(self.dtype)], 1).contiguous(memory_format=torch.channels_last)
         guidance = self.config.guidance if guidance is None else guidance
         contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
-        with self._residency.use("vae"):
-            correction = self._latent(picture) if self.config.correct_hint else None
+        correction = None
+        if self.config.correct_hint:
+            with self._residency.use("vae"):
+                correction = self._latent(picture)
         count, candidates = noise.shape[:2]
         with self._residency.use("unet", "controlnet"):
             denoiser = Denoiser(
@@ -195,13 +209,13 @@ class PicsPipeline:
                 candidates=candidates,
                 bias=None if bias is None else bias.to(self.device),
                 hold=self.memory != "offload",
-                bucket=_GRAPH_BUCKET if self._compile else 1,
+                uniform=self._graph is not None,
                 trace=trace,
             )
             stepper = make_scheduler(scheduler or self.config.scheduler, self.scheduler, self.config.prediction_type)
             stepper.set_timesteps(steps or self.config.steps, device=self.device)
             latent = sample(
-                self._graphed(denoiser) if self._compile else denoiser,
+                self._graphed(denoiser),
                 stepper,
                 noise.flatten(0, 1).to(self.device),
                 self.dtype,
@@ -214,9 +228,11 @@ class PicsPipeline:
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 
     def _graphed(self, denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
-        graph = torch.compile(denoiser, mode="reduce-overhead" if self.device.type == "cuda" else None, dynamic=False)
+        if self._graph is None:
+            return denoiser
+        graph = self._graph
         # A graph's output lies in memory that its next run overwrites.
-        return lambda latent, timestep: graph(latent, timestep).clone()
+        return lambda latent, timestep: graph(denoiser, latent, timestep).clone()
 
     def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
         """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is made once."""
@@ -238,3 +254,7 @@ class PicsPipeline:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
         decoded = self.vae.decode((latent / self.config.latent_scale).to(self.dtype)).sample
         return ((decoded.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _predict(denoiser: Denoiser, latent: Tensor, timestep: Tensor) -> Tensor:
+    return denoiser(latent, timestep)

@@ -5,14 +5,16 @@ Shapes: G rows of conditioning (guidance branches × composites), n candidates a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-# Batches whose rows differ, and graphs that want repeated shapes, pad index lists up to a multiple of this.
-BUCKET = 64
+# Shares of all tokens that a cover set's index lists may be padded to where shapes must not change from picture to
+# picture: a compiled graph is made for each of them.
+SHARES = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class Group:
         objects: indices, ascending; one: a cross-attention token, several: an overlap token.
         members: the same, int64 [|S|]; None: all K.
         rows: the rows among G that have such tokens, int64 [R]; None: all.
-        tokens: int64 [R · n · L], which of the G · n · N tokens to gather; rows with fewer than L repeat their last.
-        kept: int64 [T], which of the gathered are no repeats; None: all.
-        targets: int64 [T], where the results belong among the G · n · N tokens; no index occurs twice.
+        tokens: int64 [R · n · L], which of the G · n · N tokens to gather; rows with fewer than L have others, too.
+        kept: int64 [T], which of the gathered are the group's own; None: all, or the others have a target of no effect.
+        targets: int64 [T], where the results belong among the G · n · N tokens; no index occurs twice but G · n · N
+            itself, which means nowhere.
         among_overlaps: the rows' positions among the rows that have any overlap, int64 [R]; None: those are the same.
     """
 
@@ -45,41 +48,50 @@ class RegionTable:
         cover: bool [B, N, K], whether object k's region covers token p of composite b.
         branches: how often the composites are repeated for guidance; G = branches · B, branch by branch.
         candidates: n, how many pictures are made of each composite at once; they share its regions.
-        bucket: L is rounded up to a multiple of this.
+        share: None: groups are as long as they have to be. A number: shapes depend on it, K, N, G and n alone: there is
+            a group for every set of objects, single objects are gathered at all tokens, sets at this share of them.
     """
 
-    def __init__(self, cover: Tensor, branches: int = 1, candidates: int = 1, bucket: int = 1) -> None:
+    def __init__(self, cover: Tensor, branches: int = 1, candidates: int = 1, share: float | None = None) -> None:
         self.cover = cover
-        self.branches = branches
-        self.candidates = candidates
+        self.branches, self.candidates = branches, candidates
         composites, self.tokens, objects = cover.shape
         self.rows = branches * composites
         self.batch = self.rows * candidates
-        bits = 2 ** torch.arange(objects, dtype=torch.int64)
-        self.codes = (cover.cpu().to(torch.int64) * bits).sum(-1)
+        self.codes = cover_codes(cover)
         codes = self.codes.repeat(branches, 1)
-        several = torch.tensor([bin(code).count("1") > 1 for code in range(2**objects)])
-        overlapping = several[codes].any(1).nonzero()[:, 0]
+        overlapping = _several(codes, objects).any(1).nonzero()[:, 0]
         self.overlap_rows: Tensor | None = None
-        if 0 < len(overlapping) < self.rows:
-            self.overlap_rows = overlapping.to(cover.device)
-        self.groups = [self._group(codes, int(code), overlapping, bucket) for code in codes.unique().tolist() if code]
-        self.has_overlaps = len(overlapping) > 0
+        self.padded = share is not None
+        if share is None:
+            self.has_overlaps = len(overlapping) > 0
+            if 0 < len(overlapping) < self.rows:
+                self.overlap_rows = overlapping.to(cover.device)
+            self.groups = [self._group(codes, int(code), overlapping) for code in codes.unique().tolist() if code]
+        else:
+            self.has_overlaps = share > 0 and objects > 1
+            lengths = {1: self.tokens, **dict.fromkeys(range(2, objects + 1), -int(-share * self.tokens // 1))}
+            sets = [(code, lengths[bin(code).count("1")]) for code in range(1, 2**objects)]
+            everyone = torch.arange(self.rows)
+            self.groups = [self._group(codes, code, everyone, length) for code, length in sets if length]
         self.targets = torch.cat([group.targets for group in self.groups]) if self.groups else None
 
-    def _group(self, codes: Tensor, code: int, overlapping: Tensor, bucket: int) -> Group:
+    def _group(self, codes: Tensor, code: int, overlapping: Tensor, length: int | None = None) -> Group:
         found = codes == code
-        rows = found.any(1).nonzero()[:, 0]
-        lists = [found[row].nonzero()[:, 0] for row in rows.tolist()]
-        longest = max(len(tokens) for tokens in lists)
-        longest = min(-(-longest // bucket) * bucket, self.tokens) if bucket > 1 else longest
-        picks = torch.stack([torch.cat([t, t[-1:].expand(longest - len(t))]) for t in lists])  # [R, L]
-        real = torch.stack([torch.arange(longest) < len(t) for t in lists])
+        rows = torch.arange(self.rows) if length else found.any(1).nonzero()[:, 0]
+        found = found[rows]
+        length = length or int(found.sum(1).max())
+        picks = (~found).to(torch.uint8).argsort(dim=1, stable=True)[:, :length]  # [R, L], the group's own first
+        own = found.gather(1, picks)[:, None].expand(-1, self.candidates, -1).flatten()
         # Candidates of a row lie behind each other: token p of candidate j of row g is (g · n + j) · N + p.
         first = (rows[:, None] * self.candidates + torch.arange(self.candidates)) * self.tokens  # [R, n]
         tokens = (first[:, :, None] + picks[:, None]).flatten()
-        kept = real[:, None].expand(-1, self.candidates, -1).flatten().nonzero()[:, 0]
-        padded = len(kept) < len(tokens)
+        kept = None
+        if self.padded:
+            targets = torch.where(own, tokens, self.batch * self.tokens)
+        else:
+            kept = None if own.all() else own.nonzero()[:, 0]
+            targets = tokens if kept is None else tokens[kept]
         device = self.cover.device
         objects = tuple(k for k in range(code.bit_length()) if code >> k & 1)
         among = None
@@ -90,8 +102,8 @@ class RegionTable:
             None if len(objects) == self.cover.shape[2] else torch.tensor(objects, device=device),
             None if len(rows) == self.rows else rows.to(device),
             tokens.to(device),
-            kept.to(device) if padded else None,
-            (tokens[kept] if padded else tokens).to(device),
+            None if kept is None else kept.to(device),
+            targets.to(device),
             among,
         )
 
@@ -110,28 +122,49 @@ class Regions:
 
     Args:
         masks: bool [B, K, S, S], 1 in each object's box.
-        branches, candidates, bucket: see `RegionTable`.
+        branches, candidates, share: see `RegionTable`.
     """
 
-    def __init__(self, masks: Tensor, branches: int = 1, candidates: int = 1, bucket: int = 1) -> None:
+    def __init__(self, masks: Tensor, branches: int = 1, candidates: int = 1, share: float | None = None) -> None:
         if masks.ndim != 4 or masks.shape[1] < 1:
             raise ValueError(f"region masks: got shape {tuple(masks.shape)}, expected [B, K, S, S] with K >= 1")
         self.masks = masks.bool()
-        self.branches, self.candidates, self.bucket = branches, candidates, bucket
+        self.branches, self.candidates, self.share = branches, candidates, share
         self._tables: dict[tuple[int, int], RegionTable] = {}
 
     def table(self, height: int, width: int) -> RegionTable:
         """The routing at `height` × `width` tokens, row by row."""
         if (height, width) not in self._tables:
-            masks = self.masks[:, :, _nearest(self.masks.shape[2], height)][..., _nearest(self.masks.shape[3], width)]
-            cover = masks.flatten(2).transpose(1, 2)
-            self._tables[height, width] = RegionTable(cover, self.branches, self.candidates, self.bucket)
+            cover = cover_at(self.masks, height, width)
+            self._tables[height, width] = RegionTable(cover, self.branches, self.candidates, self.share)
         return self._tables[height, width]
 
     def for_one_candidate(self) -> Regions:
         """The same regions for a network that all candidates share."""
-        return self if self.candidates == 1 else Regions(self.masks, self.branches, 1, self.bucket)
+        return self if self.candidates == 1 else Regions(self.masks, self.branches, 1, self.share)
 
 
-def _nearest(size: int, count: int) -> Tensor:
-    return torch.arange(count) * size // count
+def cover_at(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks bool [B, K, S, S] at a resolution of tokens: bool [B, h · w, K]."""
+    rows, columns = (torch.arange(count) * masks.shape[2 + i] // count for i, count in enumerate((height, width)))
+    return masks[:, :, rows][..., columns].flatten(2).transpose(1, 2)
+
+
+def cover_codes(cover: Tensor) -> Tensor:
+    """bool [B, N, K] to int64 [B, N]: bit k is set where object k covers the token."""
+    return (cover.cpu().to(torch.int64) << torch.arange(cover.shape[2])).sum(-1)
+
+
+def overlap_share(masks: Tensor, sizes: Sequence[tuple[int, int]]) -> float:
+    """The smallest of `SHARES` that no set of several objects exceeds in any sample at any of these resolutions."""
+    largest = 0.0
+    for height, width in sizes:
+        codes = cover_codes(cover_at(masks, height, width))
+        for code in codes[_several(codes, masks.shape[1])].unique().tolist():
+            largest = max(largest, float((codes == code).float().mean(1).max()))
+    return next(share for share in SHARES if largest <= share)
+
+
+def _several(codes: Tensor, objects: int) -> Tensor:
+    """Whether a code names more than one object."""
+    return torch.tensor([bin(code).count("1") > 1 for code in range(2**objects)])[codes]

