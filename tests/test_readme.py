@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -36,8 +37,11 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
     assert manifest["samples"] == 1  # cup and bowl, though cup and spoon overlap more
 
 
-def test_every_command_line_names_a_real_recipe_and_real_options() -> None:
-    help_text = README.split("### All options of `pics build-shards`")[1]
-    for line in re.findall(r"^pics build-shards (.*)$", README, re.MULTILINE):
+@pytest.mark.parametrize("command", ["build-shards", "infer"])
+def test_every_command_line_names_real_options(command: str) -> None:
+    help_text = README.split(f"### All options of `pics {command}`")[1]
+    lines = re.findall(rf"^(?:pics|accelerate launch -m pics_cli) {command} (.*)$", README, re.MULTILINE)
+    assert lines
+    for line in lines:
         for option in re.findall(r"--[a-z-]+", line):
             assert f"  {option} " in help_text, line

@@ -74,7 +74,10 @@ def infer(
         int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's, 20]")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=1, help="Weight of the references; 1: none.  [default: the model's, 5.0]")
+        float | None,
+        typer.Option(
+            min=1, help="How far to follow the references; 1: no guidance, half the work.  [default: the model's, 5.0]"
+        ),
     ] = None,
     scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's, dpm++]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 1,
@@ -100,7 +103,8 @@ def infer(
     ] = Dtype.auto,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the networks first: minutes once, then faster.")
+        bool,
+        typer.Option("--compile", help="Compile the networks: minutes for the first picture of a kind, then faster."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make pictures again that are there.")] = False,
     save_grid: Annotated[
@@ -118,7 +122,7 @@ def infer(
 
     --memory resident keeps all parts on the GPU; sequential one part at a time (encoder, then UNet and ControlNet, then
     VAE), the others in main memory; offload brings each layer to the GPU for its own moment; auto takes the fastest
-    that fits.
+    that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB.
     """
     words = _in_order(context, {"object": object, "box": box, "mask": mask})
     try:

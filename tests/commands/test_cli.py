@@ -56,10 +56,11 @@ def test_version(pics) -> None:
     assert re.fullmatch(r"pics \d+\.\d+\.\d+\n", pics("--version").stdout)
 
 
-def test_readme_shows_the_help_as_it_is() -> None:
+@pytest.mark.parametrize("command", ["build-shards", "infer"])
+def test_readme_shows_the_help_as_it_is(command: str) -> None:
     """The README's command section is the help text itself, so that it cannot lag behind."""
     done = subprocess.run(
-        [sys.executable, "-m", "pics_cli", "build-shards", "--help"],
+        [sys.executable, "-m", "pics_cli", command, "--help"],
         capture_output=True, text=True, check=True, env={"COLUMNS": "100", "PATH": ""},
     )  # fmt: skip
     text = done.stdout.replace("python -m pics_cli", "pics").strip()
