@@ -55,7 +55,7 @@ def main() -> None:
         check_image_size(options.image_size or TINY.image_size, TINY.downsampling, 2)
         pipeline = tiny_pipeline(options.seed, **changed)
         for part in pipeline.parts.values():
-            part.to(getattr(torch, DTYPES[options.dtype]))
+            torch.nn.Module.to(part, getattr(torch, DTYPES[options.dtype]))  # diffusers' own warns of nothing
     else:
         pipeline = new_model(
             options.base or BASE,

@@ -14,6 +14,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.norm import SteadyGroupNorm
 from pics_cli.core.model.objects import Objects, Statics
 from pics_cli.core.model.regions import Regions
 
@@ -46,6 +47,10 @@ def adopt(network: nn.Module, stock: nn.Module, tau: float, leave: Sequence[str]
     for name, child in stock.named_children():
         if name not in leave:
             network.add_module(name, child)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.GroupNorm:
+                setattr(parent, name, SteadyGroupNorm(child.num_groups, child.num_channels, child.eps))
     for place, transformer in enumerate(transformers(network)):
         old = transformer.transformer_blocks[0]
         width, heads = old.attn1.query_dim, old.attn1.heads

@@ -81,7 +81,7 @@ class PicsPipeline:
         self.dtype: torch.dtype = next(unet.parameters()).dtype
         for part in self.parts.values():
             part.eval().requires_grad_(False)
-        for part in (unet, controlnet, vae):
+        for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
             part.to(memory_format=torch.channels_last)
         self.memory = choose_memory(memory, self.device, self.parts)
         self._residency = Residency(self.parts, self.device, self.memory)

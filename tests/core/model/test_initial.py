@@ -260,7 +260,7 @@ WRONG_BASES = {
     "cut weights": (lambda sd: cut(sd / "unet" / "diffusion_pytorch_model.safetensors"), "unet: cannot be loaded"),
     "a missing weight": (
         lambda sd: lose(sd / "unet" / "diffusion_pytorch_model.safetensors", "conv_in.bias"),
-        "missing keys: conv_in.bias",
+        "missing keys, such as conv_in.bias",
     ),
     "equal numbers of heads": (lambda sd: change_config(sd / "unet", attention_head_dim=4), "heads of one width"),
 }
