@@ -18,11 +18,6 @@ Relation = Literal["apart", "touching", "overlapping", "containing"]
 CONTAINED_SLACK = 2.0
 
 
-def xywh_to_xyxy(boxes_N4: FloatArray) -> FloatArray:
-    """COCO's `x, y, width, height` to corners. float [N, 4] to float [N, 4]."""
-    return np.concatenate([boxes_N4[:, :2], boxes_N4[:, :2] + boxes_N4[:, 2:]], axis=1)
-
-
 def box_iou(a_N4: FloatArray, b_M4: FloatArray) -> FloatArray:
     """Intersection over union of every box of a with every box of b: float [N, M] in [0, 1]; 0 for empty boxes."""
     low = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])

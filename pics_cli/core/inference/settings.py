@@ -13,8 +13,6 @@ from pics_cli.errors import BadSample, PicsError
 # the nearer then gets e² : 1, 88 % of the weight; one that it is sure of keeps the upper hand.
 ORDER_BIAS = 2.0
 
-CROPS = ("auto", "full")
-MODES = ("parallel", "sequential")
 CropName = Literal["auto", "full"]
 Order = Literal["auto"] | tuple[int, ...]
 

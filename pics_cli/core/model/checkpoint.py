@@ -95,9 +95,7 @@ def _open_torch(path: Path, mapped: bool) -> Checkpoint:
 def _refused(path: Path, name: str) -> PicsError:
     return PicsError(
         f"{path}: holds an object of class {name}, which is not loaded: loading it could run code",
-        "if you trust the file, keep its tensors alone, where that class is installed: python -c "
-        f"\"import torch; torch.save(torch.load({str(path)!r}, map_location='cpu', weights_only=False)['state_dict'],"
-        " 'tensors.ckpt')\"",
+        "save its tensors alone where that class is installed: torch.save of its state_dict, or safetensors",
     )
 
 

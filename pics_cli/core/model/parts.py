@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pics_cli.core.files import file_sha256
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.hashes import check_files
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
@@ -113,14 +113,7 @@ def quiet() -> Iterator[None]:
 def _linked(name: str, link: Link) -> Path:
     folder = snapshot(link.source, f"pics.json: links.{name}", [f"{link.folder}/*" if link.folder else "*"])
     place = folder / link.folder
-    for file, expected in link.sha256.items():
-        if not (place / file).is_file():
-            raise PicsError(f"{place / file}: missing; the model links to it ({name})", f"bring back {link.source}")
-        if (found := file_sha256(place / file)) != expected:
-            raise PicsError(
-                f"{place / file}: sha256 {found[:12]}…, but the model was made with {expected[:12]}…",
-                f"bring back that version of {link.source}, or convert the model again",
-            )
+    check_files(place, link.sha256)
     return place
 
 

@@ -30,7 +30,7 @@ def flat(height: int, width: int, colour: tuple[int, ...]) -> np.ndarray:
 def golden(shared_data: Path) -> dict[str, np.ndarray]:
     path = shared_data.parent / "golden" / "compose.safetensors"
     if not path.is_file():
-        pytest.skip(f"no {path}: the golden numbers are not part of the repository")
+        pytest.skip(f"no {path}: the shared golden numbers are not part of the repository")
     return load_file(path)
 
 

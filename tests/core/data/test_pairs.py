@@ -15,7 +15,7 @@ import oracle
 from pics_cli.core.data.masks import BoxMask, box_mask
 from pics_cli.core.data.pairs import SKIP_REASONS, choose
 from pics_cli.core.data.scene import Instance, Scene, Skip
-from pics_cli.core.geometry import box_area, box_iou, contained, nested, relation, xywh_to_xyxy
+from pics_cli.core.geometry import box_area, box_iou, contained, nested, relation
 from pics_cli.core.recipe import Classes, Pairs
 
 Box = tuple[float, float, float, float]
@@ -327,8 +327,3 @@ def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
 def test_relation(other: Box, expected: str) -> None:
     a, b = np.array((10, 10, 50, 50), float), np.array(other, float)
     assert relation(a, b) == relation(b, a) == expected
-
-
-def test_xywh() -> None:
-    given = np.array([[1, 2, 3, 4], [-1.5, 0, 0.5, 0], [5, 5, -2, -3]])
-    assert xywh_to_xyxy(given).tolist() == [[1, 2, 4, 6], [-1.5, 0, -1, 0], [5, 5, 3, 2]]

@@ -1,0 +1,169 @@
+"""What the denoising figures run: networks with random weights, none of them zero, and the two standard cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
+
+from pics_cli.core.data.compose import NetworkInputs
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.sampling import Denoiser
+from pics_cli.core.model.scheduling import published_scheduler
+from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.unet import InteractionUNet
+
+# Share of the picture that two boxes cover, a fifth of it both; half-open x0, y0, x1, y1 at 512×512.
+CASES = {
+    "30%": ((147, 75, 364, 292), (147, 219, 364, 436)),
+    "80%": ((6, 47, 506, 298), (6, 214, 506, 465)),
+}
+GUIDANCE = 5.0
+TIMESTEP = 601
+
+Step = Callable[[], Tensor]
+
+
+class Run(NamedTuple):
+    """What the command line says: small shapes, for trying the script out; rounds of figures that take time."""
+
+    tiny: bool
+    rounds: int
+
+
+class Networks:
+    """UNet and ControlNet in float32 on the CPU, and the inputs of one composite.
+
+    Args:
+        tiny: small shapes, for trying the script out.
+    """
+
+    def __init__(self, tiny: bool) -> None:
+        self.config: ModelConfig
+        if tiny:
+            small = tiny_pipeline()
+            self.config, self.unet, self.controlnet = small.config, small.unet, small.controlnet
+        else:
+            self.config = ModelConfig()
+            self.unet, self.controlnet = (random(kind) for kind in (InteractionUNet, BackgroundControlNet))
+        config, drawn = self.config, torch.Generator().manual_seed(1)
+        side, tokens = config.image_size, (config.object_tokens, config.context_width)
+        self.hint = torch.rand(1, 4, side, side, generator=drawn) * 2 - 1
+        self.contexts = torch.randn(1, 2, *tokens, generator=drawn)
+        self.null = torch.randn(tokens, generator=drawn)
+        self.latents = torch.randn(8, config.latent_channels, *[config.latent_size] * 2, generator=drawn)
+        self.timestep = torch.tensor([TIMESTEP])
+
+    def layout(self, fast: bool) -> None:
+        """Lay the weights as our pipeline does, or as the research code does: both sides share them."""
+        for network in (self.unet, self.controlnet):
+            network.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
+
+    def ours(self, case: str, candidates: int = 1) -> Step:
+        """Our guided step; what is constant over the steps is made here."""
+        denoiser = self._denoiser(case, self.contexts, self.null, candidates=candidates)
+        latents = self.latents[:candidates]
+        return lambda: denoiser(latents, self.timestep)
+
+    def baseline(self, case: str) -> Step:
+        """The same step as the research code computes it: a pass for each branch, the hint embedded in each."""
+
+        def step() -> Tensor:
+            conditional, unconditional = (
+                self._denoiser(case, contexts, None, plain=True)(self.latents[:1], self.timestep)
+                for contexts in (self.contexts, self.null.expand_as(self.contexts))
+            )
+            return unconditional + GUIDANCE * (conditional - unconditional)
+
+        return step
+
+    def predictions(self, step: Step) -> tuple[Tensor, Tensor]:
+        """What both branches predict in a step, [2, c, h, w], and the guided prediction [1, c, h, w]."""
+        branches: list[Tensor] = []
+        hook = self.unet.conv_out.register_forward_hook(lambda *call: branches.append(call[-1]))
+        guided = step()
+        hook.remove()
+        return torch.cat(branches), guided
+
+    def _denoiser(self, case: str, contexts: Tensor, null: Tensor | None, **options: Any) -> Denoiser:
+        latent = (self.config.latent_size,) * 2
+        inputs = {"hint": self.hint, "contexts": contexts, "null": null, "masks": masks(case, self.config)[None]}
+        return Denoiser(self.unet, self.controlnet, **inputs, size=latent, guidance=GUIDANCE, **options)
+
+
+def masks(case: str, config: ModelConfig) -> Tensor:
+    """bool [2, S, S]: the boxes of a case."""
+    found = torch.zeros(2, config.image_size, config.image_size, dtype=torch.bool)
+    for mask, box in zip(found, CASES[case], strict=True):
+        x0, y0, x1, y1 = (value * config.image_size // 512 for value in box)
+        mask[y0:y1, x0:x1] = True
+    return found
+
+
+def composite(case: str, config: ModelConfig) -> NetworkInputs:
+    """A composite of noise with the boxes of a case."""
+    drawn, boxes = np.random.default_rng(1), masks(case, config).numpy()
+    size, reference = config.image_size, config.reference_size
+    return NetworkInputs(
+        hint_rgb=drawn.integers(0, 256, (size, size, 3), np.uint8),
+        hint_mask=boxes.any(0).astype(np.int8),
+        masks=boxes,
+        references=drawn.integers(0, 256, (2, reference, reference, 3), np.uint8),
+    )
+
+
+def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsPipeline:
+    """The whole compositor of the published shape in bf16, made without any file."""
+    if tiny:
+        return tiny_pipeline(device=str(device), memory=memory)
+    config, place = ModelConfig(), device if memory == "resident" else torch.device("cpu")
+    giant = Dinov2Config(
+        hidden_size=1536,
+        num_hidden_layers=40,
+        num_attention_heads=24,
+        use_swiglu_ffn=True,
+        image_size=config.reference_size,
+        patch_size=14,
+    )
+    kinds: list[Callable[[], nn.Module]] = [
+        InteractionUNet,
+        BackgroundControlNet,
+        lambda: Dinov2Model(giant),
+        lambda: nn.Linear(giant.hidden_size, config.context_width),
+        lambda: diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=config.latent_channels,
+            sample_size=config.image_size,
+        ),
+    ]
+    parts: list[Any] = [random(kind, place, torch.bfloat16) for kind in kinds]
+    return PicsPipeline(config, *parts, published_scheduler(), device=device, memory=memory)
+
+
+def random(
+    kind: Callable[[], nn.Module], device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Any:
+    """A module with weights of the usual scale, also where training starts from zero; libraries take minutes for it."""
+    with torch.device("meta"):
+        module = nn.Module.to(kind(), dtype)  # diffusers' own warns
+    if list(module.buffers()):
+        raise ValueError(f"{type(module).__name__} has buffers, which would stay empty")
+    module.to_empty(device=device or torch.device("cpu")).requires_grad_(False)
+    torch.manual_seed(0)
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            bound = parameter[0].numel() ** -0.5
+            parameter.uniform_(-bound, bound)
+        else:
+            parameter.normal_(1.0 if name.endswith("weight") else 0.0, 0.1)
+    return module.eval()

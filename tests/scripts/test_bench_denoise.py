@@ -1,0 +1,39 @@
+"""The denoising benchmark runs through, with small shapes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "denoise.py"
+
+
+def table(*arguments: str) -> dict[str, list[str]]:
+    """Result, goal and met of every row."""
+    command = [sys.executable, str(SCRIPT), *arguments, "--tiny", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    head, rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines())
+    assert head == ["figure", "result", "goal", "met"]
+    assert set(rule) == {"---"}
+    assert all(len(row) == 4 for row in rows)
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_cpu_figures() -> None:
+    rows = table("work", "seconds", "activations")
+    for figure in ("work, TFLOP a step", "seconds, CPU time of a step", "activations, peak of a step"):
+        assert {f"{figure}, 30%", f"{figure}, 80%"} <= rows.keys()
+    assert float(rows["relative L2 of the branches' predictions"][0].split(";")[0]) <= 1e-5
+    # Small shapes say nothing about the goals.
+    assert all(goal == met == "" for _, goal, met in rows.values())
+
+
+@pytest.mark.slow
+def test_other_figures() -> None:
+    rows = table("candidates", "gpu", "gpu_compiled", "gpu_memory")
+    assert "candidates, TFLOP a step and candidate, 80%" in rows
+    assert {"gpu, eager, batch 1, one step", "gpu, compiled, batch 1, one step"} <= rows.keys()
+    assert {f"gpu memory, {mode}" for mode in ("resident", "sequential", "offload")} <= rows.keys()
