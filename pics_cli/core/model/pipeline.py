@@ -23,6 +23,7 @@ from pics_cli.core.model.scheduling import make_scheduler
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.rng import generator
+from pics_cli.errors import PicsError
 
 # Of pictures for which graphs are kept; torch's own limit of 8 would have it go on uncompiled without a word.
 _KINDS = 64
@@ -147,7 +148,15 @@ class PicsPipeline:
 
         A graph is made for each batch size, number of objects and candidates, and for each of four shares that overlaps
         can have of the picture: the first picture of such a kind takes minutes, the others run it.
+
+        Raises:
+            PicsError: not all parts are resident.
         """
+        if self.memory != "resident":
+            raise PicsError(
+                f"--compile: graphs need weights that stay in place, but memory is {self.memory}",
+                "take --memory resident, or leave out --compile",
+            )
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         torch._dynamo.config.recompile_limit = _KINDS
         self._graph = torch.compile(_predict, mode=mode, dynamic=False)

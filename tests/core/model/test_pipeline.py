@@ -256,6 +256,12 @@ def test_memory_modes_paint_the_same_picture(tiny: PicsPipeline, saved: Path, me
         np.testing.assert_array_equal(picture(loaded), expected)
 
 
+@pytest.mark.parametrize("memory", ["sequential", "offload"])
+def test_graphs_need_weights_that_stay(saved: Path, memory: str) -> None:
+    with pytest.raises(PicsError, match=f"--compile: .* memory is {memory}"):
+        PicsPipeline.from_pretrained(saved, memory=memory).compile()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_compiled_equals_eager(tiny: PicsPipeline) -> None:
