@@ -82,6 +82,7 @@ class PicsPipeline:
         self.dtype: torch.dtype = next(unet.parameters()).dtype
         for part in self.parts.values():
             part.eval().requires_grad_(False)
+        # The autoencoder's group norms are torch's own, which lose digits in this layout on a CPU; see `norm`.
         for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
             part.to(memory_format=torch.channels_last)
         self.memory = choose_memory(memory, self.device, self.parts)
@@ -256,12 +257,12 @@ class PicsPipeline:
 
     def _latent(self, picture: Tensor) -> Tensor:
         """Pictures [B, 3, S, S] in [-1, 1] to latents [B, c, h, w]."""
-        latent: Tensor = self.vae.encode(picture).latent_dist.mode() * self.config.latent_scale
+        latent: Tensor = self.vae.encode(picture.contiguous()).latent_dist.mode() * self.config.latent_scale
         return latent
 
     def _picture(self, latent: Tensor) -> Tensor:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
-        decoded = self.vae.decode((latent / self.config.latent_scale).to(self.dtype)).sample
+        decoded = self.vae.decode((latent / self.config.latent_scale).to(self.dtype).contiguous()).sample
         return ((decoded.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
