@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import typer
 from pics_cli import __version__
 from pics_cli.commands.build_shards import build_shards
 from pics_cli.commands.infer import InOrder, infer
-from pics_cli.errors import USER_CAN_MEND, PicsError
+from pics_cli.errors import FAILED, USER_CAN_MEND, PicsError
 
 P = ParamSpec("P")
+TRACEBACK = "PICS_TRACEBACK"
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,6 +38,16 @@ def told(command: Callable[P, None]) -> Callable[P, None]:
         except PermissionError as error:
             print(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode", file=sys.stderr)
             raise typer.Exit(USER_CAN_MEND) from None
+        except Exception as error:
+            if os.environ.get(TRACEBACK) or isinstance(error, (typer.Exit, typer.Abort)):
+                raise
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            print(
+                f"error: {what}\n\nhint: this is a fault of pics; please report it with the text that "
+                f"{TRACEBACK}=1 in front of the same command gives",
+                file=sys.stderr,
+            )
+            raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
             print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
             number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT

@@ -194,7 +194,7 @@ def check_network(golden: Golden) -> Iterator[Figure]:
     steps = golden["out.ddim_timesteps"].tolist()
     if golden.setting("betas") != BETAS or float(golden.setting("eta")) != 0:
         raise PicsError(f"{golden.path}: metadata: expected betas {BETAS} and eta 0", _HINT)
-    scheduler = make_scheduler("ddim", published_scheduler(), "epsilon")
+    scheduler = make_scheduler("ddim", published_scheduler(), "epsilon", len(steps))
     scheduler.set_timesteps(len(steps), device=golden.device)
     yield Figure("guided DDIM, timesteps", None, float(scheduler.timesteps.tolist() != steps), 0)
 

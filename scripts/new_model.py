@@ -50,9 +50,9 @@ def main() -> None:
     from pics_cli.core.model.tiny import TINY, tiny_pipeline
 
     check_new(options.out)
-    changed = {"hint": options.hint, **({"image_size": options.image_size} if options.image_size else {})}
+    changed = {"hint": options.hint, **({} if options.image_size is None else {"image_size": options.image_size})}
     if options.size == "tiny":
-        check_image_size(options.image_size or TINY.image_size, TINY.downsampling, 2)
+        check_image_size(changed.get("image_size", TINY.image_size), TINY.downsampling, 2)
         pipeline = tiny_pipeline(options.seed, **changed)
         for part in pipeline.parts.values():
             torch.nn.Module.to(part, getattr(torch, DTYPES[options.dtype]))  # diffusers' own warns of nothing

@@ -197,5 +197,5 @@ def _in_use(path: Path) -> PicsError:
     who = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
     return PicsError(
         f"{path.parent}: another writer is at work here ({who})",
-        f"wait for it or choose another --out; if that process is gone, remove {path}",
+        f"wait for it or choose another folder; if that process is gone, remove {path}",
     )

@@ -94,6 +94,7 @@ def draw_sheet(title: str, tiles: Sequence[Tile], height: int = HEIGHT, width: i
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    text = " ".join(text.split())  # a file's name may hold line breaks
     while text and draw.textlength(text, font) > width:
         text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
     return text

@@ -20,7 +20,7 @@ from pics_cli.core.inference import sheets
 from pics_cli.core.inference.crop import changed_outside, paste_back
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
 from pics_cli.core.inference.memory import peak, start_measuring
-from pics_cli.core.inference.plan import Task, composed_path
+from pics_cli.core.inference.plan import Task, composed_path, explain_paths, grid_path
 from pics_cli.core.inference.prepare import Prepared, inputs_of, prepare
 from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
@@ -201,6 +201,9 @@ class Compositor:
             },
             "versions": self.versions,
         }
+        # Sheets of a picture that was there before would outlive it where this run makes none, or is stopped.
+        for sheet in (grid_path(self.job.output, files.id), *explain_paths(self.job.output, files.id)):
+            sheet.unlink(missing_ok=True)
         write_composite(path, picture, record)
         self.report.made += 1
         self.report.changed += changed

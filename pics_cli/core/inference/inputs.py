@@ -116,6 +116,11 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     if objects is not None and len(found) < objects:
         raise BadSample("too_few_objects", f"{folder}: {len(found)} objects, --obj-thr asks for {objects}")
     pairs = []
+    for k in range(min(found), max(found)):
+        if k not in found and (objects is None or sum(other < k for other in found) < objects):
+            raise BadSample(
+                "missing_object", f"{folder / f'object_{k}.png'}: no such file, though there is a later one"
+            )
     for k in sorted(found)[:objects]:
         pictures, masks = found[k]
         reference = _only(folder, pictures, f"object_{k}.png", *masks)

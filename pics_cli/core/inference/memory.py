@@ -7,13 +7,14 @@ import resource
 import sys
 from collections.abc import Iterator
 
+import cv2
 import torch
 
 from pics_cli.core.inference.job import Job
 from pics_cli.errors import PicsError
 
 # How torch's allocators for CUDA, Apple GPUs and the CPU begin.
-_WORDS = ("out of memory", "can't allocate memory")
+_WORDS = ("out of memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def memory_told(job: Job, device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, cv2.error) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _WORDS):
             raise
         first = (str(error).strip() or "no more can be allocated").splitlines()[0]

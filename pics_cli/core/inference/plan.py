@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from pics_cli.core.ranks import Ranks
 from pics_cli.errors import BadSample, PicsError
 
 _SHOWN = 5
+# Bytes of a picture's name: file systems end at 255, and a temporary name is longer.
+_LONGEST = 235
 
 
 class Task(NamedTuple):
@@ -104,6 +107,8 @@ def _look(job: Job, common: Mapping[str, Any], samples: Sequence[Path | SampleFi
     plan = Plan()
     for sample in samples:
         try:
+            if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _LONGEST:
+                raise BadSample("long_name", f"its pictures' names would be longer than {_LONGEST} bytes; rename it")
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
             record = {
                 "id": sample_id(sample),
@@ -151,6 +156,11 @@ def composed_path(output: Path, sample: str, candidate: int) -> Path:
 def grid_path(output: Path, sample: str) -> Path:
     """Where inputs and results side by side lie."""
     return output / "grids" / f"grid_{sample}.png"
+
+
+def explain_paths(output: Path, sample: str) -> list[Path]:
+    """All of them."""
+    return [explain_path(output, sample, what) for what in ("regions", "alpha", "routing")]
 
 
 def explain_path(output: Path, sample: str, what: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,7 +51,11 @@ class Prepared(NamedTuple):
 def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | Failure:
     """Read, decode, choose the window and compose; what is wrong with the sample is its failure."""
     try:
-        inputs = decode(task.files, read_parts(task.files))
+        contents = read_parts(task.files)
+        inputs = decode(task.files, contents)
+        for role, data in contents.items():
+            if hashlib.sha256(data).hexdigest() != task.record["inputs"][role]:
+                raise BadSample("changed_input", f"{task.files.parts()[role]}: changed since this run began")
         order = back_to_front(settings.order, inputs.boxes)
         height, width = inputs.background.shape[:2]
         part = window(inputs.boxes, width, height, settings.crop, config.image_size)

@@ -28,7 +28,9 @@ from pics_cli.core.model.hub import snapshot
 from pics_cli.core.ranks import Ranks
 from pics_cli.errors import FAILED, BadSample, PicsError
 
-_TEMPORARY = re.compile(r".+\.\d+\.tmp")
+_TEMPORARY = re.compile(
+    r"(?:composed_.+\.png|grid_.+\.png|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)\.\d+\.tmp", re.DOTALL
+)
 
 
 def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
@@ -96,7 +98,7 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
 
 def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
     own = ranks.device or ""  # of several processes each has its own GPU: `cuda` means that one
-    device = choose_device(own if own and (job.device == "auto" or own.startswith(job.device)) else job.device)
+    device = choose_device(own if own and job.device in ("auto", own, own.partition(":")[0]) else job.device)
     folder = snapshot(job.model, "--model", PATTERNS)
     return folder, ModelConfig.load(folder), device, choose_dtype(job.dtype, device)
 
@@ -106,9 +108,10 @@ def _claimed(output: Path) -> Iterator[None]:
     """Be the folder's one writer, and clear away what a killed run left half written."""
     make_folder(output / "composed", "choose another --output")
     with only_writer(output):
-        for path in (*output.glob("*.tmp"), *output.glob("*/*.tmp")):
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink()
+        for folder in (output, *(output / name for name in ("composed", "grids", "explain"))):
+            for path in folder.glob("*.tmp"):
+                if _TEMPORARY.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
         yield
 
 

@@ -13,7 +13,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.assemble import Part, dinov2_options, faults, fill, on_meta
 from pics_cli.core.model.checkpoint import open_checkpoint
-from pics_cli.core.model.hashes import check_first_use, files_of
+from pics_cli.core.model.hashes import check_known, files_of
 from pics_cli.core.model.hub import is_local, snapshot
 from pics_cli.core.model.parts import load_module, quiet
 from pics_cli.core.model.rename import dinov2_plan, resample_positions
@@ -102,7 +102,7 @@ def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[st
     say(f"comparing {path} with what was used before")
     local = Path(name).exists() or CHECKPOINTS in path.parents
     known = str(path.absolute()) if local else name
-    return Source(known, path, check_first_use(known, files))
+    return Source(known, path, check_known(known, files))
 
 
 def load(kind: Any, place: Path) -> Any:

@@ -26,7 +26,10 @@ Part = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
 Scheduler = Literal["ddim", "dpm++", "unipc", "euler", "heun"]
 HintKind = Literal["background", "collage", "overlay"]
 # What of a repository on the hub is downloaded.
-PATTERNS = ("*.json", *(f"{name}/*" for name in (*get_args(Part), "scheduler")))
+PATTERNS = (
+    "*.json",
+    *(f"{name}/*.{kind}" for name in (*get_args(Part), "scheduler") for kind in ("json", "safetensors")),
+)
 Positive = Annotated[int, between(1, float("inf"), True)]
 
 

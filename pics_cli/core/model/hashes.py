@@ -23,8 +23,8 @@ def sha256(path: Path) -> str:
     return _sha256(path, known)
 
 
-def check_first_use(name: str, files: Mapping[str, Path]) -> dict[str, str]:
-    """Record the hashes of a base model's files at its first use, and compare with the record at every later one.
+def check_known(name: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """Compare the hashes of a base model's files with those recorded at its first use, if there was one.
 
     Args:
         name: what the user called it: a repository, or a path.
@@ -37,18 +37,26 @@ def check_first_use(name: str, files: Mapping[str, Path]) -> dict[str, str]:
         PicsError: a file has changed, gone or come since.
     """
     known = _load()
-    key = str(Path(name).resolve()) if Path(name).exists() else name
+    key = _key(name)
     now = {inside: _sha256(path, known) for inside, path in sorted(files.items())}
     before = known["models"].get(key)
-    if before is None:
-        known["models"][key] = now
-        _save(known)
-    elif before != now:
+    if before is not None and before != now:
         raise PicsError(
             f"{name}: not the files that were used before: {_difference(before, now)}",
             f"fetch the former files again; or, if the change is meant, remove the entry {key!r} from {_path()}",
         )
     return now
+
+
+def record_first_use(name: str, sha256: Mapping[str, str]) -> None:
+    """Remember the hashes of a base model that was read without fault: a broken download must not be the measure."""
+    known = _load()
+    known["models"].setdefault(_key(name), dict(sha256))
+    _save(known)
+
+
+def _key(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:

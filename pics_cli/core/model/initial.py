@@ -28,6 +28,7 @@ from pics_cli.core.model.assemble import check_image_size, on_meta, some
 from pics_cli.core.model.bases import BASE, DINOV2, find_base, find_dinov2, load, load_dinov2, read_scheduler
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.hashes import record_first_use
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.scheduling import PUBLISHED, SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
@@ -81,6 +82,8 @@ def new_model(
     noise = read_scheduler(stable.path / "scheduler")
     say(f"reading {vision.path}")
     encoder = load_dinov2(vision.path, config.reference_size)
+    for source in (stable, vision):
+        record_first_use(source.name, source.sha256)
     downsampling = 2 ** (len(vae.config.block_out_channels) - 1)
     check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
     with torch.random.fork_rng(devices=[]):

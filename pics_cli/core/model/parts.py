@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,6 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -20,6 +20,7 @@ from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
 from pics_cli.core.model.hashes import check_files
 from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.scheduling import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
@@ -56,8 +57,8 @@ def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any
                     found[name] = _load_projector(place).to(dtype)
                 else:
                     found[name] = load_module(kind, place, dtype)
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise PicsError(f"{place}: cannot be loaded: {' '.join(str(error).split())}", _AGAIN) from None
+        except Exception as error:  # whatever the libraries make of files that are not theirs
+            raise _unreadable(place, error) from None
     if faults := misfits(config, **found):
         raise PicsError("\n".join(f"{folder}: {fault}" for fault in faults), _AGAIN)
     return {**found, "scheduler": _load_scheduler(folder / "scheduler")}
@@ -68,7 +69,7 @@ def misfits(
 ) -> list[str]:
     """What the parts of a model and its configuration say differently, one line each."""
     encoder, levels = image_encoder.config, len(unet.config.block_out_channels)
-    patches = config.reference_size // encoder.patch_size
+    patches = config.reference_size // max(encoder.patch_size, 1)
     lines = [
         f"{key} is {wanted} in pics.json, {found} in {where}"
         for key, wanted, where, found in (
@@ -78,6 +79,7 @@ def misfits(
             ("context_width", config.context_width, "controlnet", controlnet.config.context_width),
             ("context_width", config.context_width, "projector", projector.out_features),
             ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
+            ("latent_channels", config.latent_channels, "unet's output", unet.config.out_channels),
             ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
             ("downsampling", config.downsampling, "vae", 2 ** (len(vae.config.block_out_channels) - 1)),
             ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
@@ -86,6 +88,18 @@ def misfits(
         )
         if wanted != found
     ]
+    lines += [
+        f"{key} is {unet.config[key]} in unet, {controlnet.config[key]} in controlnet"
+        for key in ("block_out_channels", "layers_per_block", "attention_levels", "norm_groups")
+        if _plain(unet.config[key]) != _plain(controlnet.config[key])
+    ]
+    for where, found, wanted in (
+        ("controlnet's hint", controlnet.config.hint_channels, 4),
+        ("vae's input", vae.config.in_channels, 3),
+        ("vae's output", vae.config.out_channels, 3),
+    ):
+        if found != wanted:
+            lines.append(f"{where} has {found} channels, expected {wanted}")
     if encoder.hidden_size != projector.in_features:
         lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
     if config.latent_size % 2 ** (levels - 1):
@@ -94,6 +108,10 @@ def misfits(
             f"{config.downsampling} for the latent, halved {levels - 1} times by unet"
         )
     return lines
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 @contextlib.contextmanager
@@ -123,7 +141,12 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
     Raises:
         ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
     """
-    options = {"dtype" if kind is transformers.Dinov2Model else "torch_dtype": dtype}
+    if "quantization_config" in json.loads((place / "config.json").read_text()):
+        raise ValueError("config.json asks for quantised weights, which are not supported")
+    options: dict[str, Any] = {"torch_dtype": dtype}
+    if kind is transformers.Dinov2Model:
+        # Said here, because a configuration may name kernels that would be fetched from the hub.
+        options = {"dtype": dtype, "attn_implementation": "sdpa"}
     module, report = kind.from_pretrained(
         place,
         output_loading_info=True,
@@ -154,12 +177,21 @@ def _load_scheduler(place: Path) -> Any:
     if not place.is_dir():
         raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
     try:
-        name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
-        return getattr(diffusers, name).from_pretrained(place)
-    except (OSError, KeyError, AttributeError, ValueError) as error:
-        raise PicsError(
-            f"{place}: no scheduler: {str(error).strip().splitlines()[0]}", "copy the model again"
-        ) from None
+        with quiet():
+            name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
+            if name not in {kind for kind, _ in SCHEDULERS.values()}:
+                raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
+            return getattr(diffusers, name).from_pretrained(place)
+    except Exception as error:  # as above
+        raise _unreadable(place, error) from None
+
+
+def _unreadable(place: Path, error: Exception) -> Exception:
+    """What to raise instead: the fault as one line, but for want of memory, which is told elsewhere."""
+    if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
+        return error
+    why = " ".join(str(error).split()) or type(error).__name__
+    return PicsError(f"{place}: cannot be loaded: {why}", _AGAIN)
 
 
 def save(name: str, part: nn.Module, folder: Path) -> None:

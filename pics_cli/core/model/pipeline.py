@@ -23,7 +23,7 @@ from pics_cli.core.model.scheduling import make_scheduler
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.rng import generator
-from pics_cli.errors import PicsError
+from pics_cli.errors import FAILED, PicsError
 
 # Of pictures for which graphs are kept; torch's own limit of 8 would have it go on uncompiled without a word.
 _KINDS = 64
@@ -222,8 +222,12 @@ class PicsPipeline:
                 uniform=self._graph is not None,
                 trace=trace,
             )
-            stepper = make_scheduler(scheduler or self.config.scheduler, self.scheduler, self.config.prediction_type)
-            stepper.set_timesteps(steps or self.config.steps, device=self.device)
+            stepper = make_scheduler(
+                scheduler or self.config.scheduler,
+                self.scheduler,
+                self.config.prediction_type,
+                steps or self.config.steps,
+            )
             latent = sample(
                 self._graphed(denoiser),
                 stepper,
@@ -234,7 +238,7 @@ class PicsPipeline:
                 on_step=on_step,
             )
         with self._residency.use("vae"):
-            pictures = torch.cat([self._picture(one[None]) for one in latent])
+            pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 
     def _graphed(self, denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
@@ -263,7 +267,18 @@ class PicsPipeline:
     def _picture(self, latent: Tensor) -> Tensor:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
         decoded = self.vae.decode((latent / self.config.latent_scale).to(self.dtype).contiguous()).sample
-        return ((decoded.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return ((_finite(decoded).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """The values, unless some are no numbers: a picture of those would be black, and pass for a result."""
+    if not torch.isfinite(values).all():
+        raise PicsError(
+            "the network gave values that are no numbers (nan or inf)",
+            "try --dtype bf16 or fp32 and a smaller --guidance; if it persists, copy or convert the model again",
+            FAILED,
+        )
+    return values
 
 
 def _predict(denoiser: Denoiser, latent: Tensor, timestep: Tensor) -> Tensor:

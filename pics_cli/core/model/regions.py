@@ -12,9 +12,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pics_cli.errors import PicsError
+
 # Shares of all tokens that a cover set's index lists may be padded to where shapes must not change from picture to
 # picture: a compiled graph is made for each of them.
 SHARES = (0.0, 0.25, 0.5, 1.0)
+# Objects: a bit each in a cover code; uniform tables have a group for every set of them.
+_MOST, _MOST_UNIFORM = 62, 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class RegionTable:
         self.batch = self.rows * candidates
         self.codes = cover_codes(cover)
         codes = self.codes.repeat(branches, 1)
-        overlapping = _several(codes, objects).any(1).nonzero()[:, 0]
+        overlapping = _several(codes).any(1).nonzero()[:, 0]
         self.overlap_rows: Tensor | None = None
         self.padded = share is not None
         if share is None:
@@ -128,6 +132,9 @@ class Regions:
     def __init__(self, masks: Tensor, branches: int = 1, candidates: int = 1, share: float | None = None) -> None:
         if masks.ndim != 4 or masks.shape[1] < 1:
             raise ValueError(f"region masks: got shape {tuple(masks.shape)}, expected [B, K, S, S] with K >= 1")
+        if masks.shape[1] > (_MOST if share is None else _MOST_UNIFORM):
+            most = f"{_MOST}, compiled {_MOST_UNIFORM}"
+            raise PicsError(f"{masks.shape[1]} objects in one picture, at most {most}", "insert them in several runs")
         self.masks = masks.bool()
         self.branches, self.candidates, self.share = branches, candidates, share
         self._tables: dict[tuple[int, int], RegionTable] = {}
@@ -160,11 +167,11 @@ def overlap_share(masks: Tensor, sizes: Sequence[tuple[int, int]]) -> float:
     largest = 0.0
     for height, width in sizes:
         codes = cover_codes(cover_at(masks, height, width))
-        for code in codes[_several(codes, masks.shape[1])].unique().tolist():
+        for code in codes[_several(codes)].unique().tolist():
             largest = max(largest, float((codes == code).float().mean(1).max()))
     return next(share for share in SHARES if largest <= share)
 
 
-def _several(codes: Tensor, objects: int) -> Tensor:
+def _several(codes: Tensor) -> Tensor:
     """Whether a code names more than one object."""
-    return torch.tensor([bin(code).count("1") > 1 for code in range(2**objects)])[codes]
+    return (codes & (codes - 1)) != 0

@@ -30,14 +30,21 @@ def published_scheduler() -> Any:
     return diffusers.DDIMScheduler(**PUBLISHED, **SCHEDULERS["ddim"][1])
 
 
-def make_scheduler(name: str, base: Any, prediction_type: str) -> Any:
-    """The scheduler of that name over the noise schedule of `base`, another diffusers scheduler.
+def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> Any:
+    """The scheduler of that name over the noise schedule of `base`, another diffusers scheduler, with its steps set.
 
     Raises:
-        PicsError: unknown name.
+        PicsError: unknown name, or more steps than the noise schedule has.
     """
     if name not in SCHEDULERS:
         raise PicsError(f"--scheduler: got {name}, expected one of {', '.join(SCHEDULERS)}")
     kind, options = SCHEDULERS[name]
     kept = {key: value for key, value in base.config.items() if key in (*PUBLISHED, "trained_betas")}
-    return getattr(diffusers, kind)(**kept, **options, prediction_type=prediction_type)
+    scheduler = getattr(diffusers, kind)(**kept, **options, prediction_type=prediction_type)
+    limit = scheduler.config.num_train_timesteps
+    # Leading spacing with an offset would begin beyond the last step of the noise schedule.
+    if steps <= limit:
+        scheduler.set_timesteps(steps)
+    if steps > limit or float(scheduler.timesteps.max()) >= limit:
+        raise PicsError(f"--steps {steps}: more than --scheduler {name} takes from a noise schedule of {limit}")
+    return scheduler

@@ -31,14 +31,15 @@ class Trace:
             self._sums[tokens, code * composites + row] = (known + weights[at], count + 1)
 
     def alpha(self, objects: int, size: int) -> Tensor:
-        """Mean weight of each object at overlap tokens, over resolutions too: float [B, K, S, S], nan elsewhere."""
+        """Mean weight of each object at tokens where it overlaps another, over resolutions too: float [B, K, S, S], nan
+        elsewhere."""
         composites = len(next(iter(self._codes.values()))) if self._codes else 0
         total = torch.zeros(composites, objects, size, size)
-        count = torch.zeros(composites, 1, size, size)
+        count = torch.zeros(composites, objects, size, size)
         for tokens, codes in self._codes.items():
             side = int(tokens**0.5)
             level = torch.zeros(composites, objects, tokens)
-            seen = torch.zeros(composites, 1, tokens)
+            seen = torch.zeros(composites, objects, tokens)
             for (found, key), (weights, times) in self._sums.items():
                 code, row = divmod(key, composites)
                 if found != tokens:
@@ -47,7 +48,7 @@ class Trace:
                 members = [k for k in range(objects) if code >> k & 1]
                 for i, k in enumerate(members):
                     level[row, k, here] = weights[here, i] / times
-                seen[row, 0, here] = 1
+                    seen[row, k, here] = 1
             nearest = torch.arange(size) * side // size
             total += level.unflatten(2, (side, side))[:, :, nearest][..., nearest]
             count += seen.unflatten(2, (side, side))[:, :, nearest][..., nearest]

@@ -132,13 +132,23 @@ def test_a_sample_folder_is_read(tmp_path: Path) -> None:
     assert len(list_sample(folder, 2).objects) == 2
 
 
-def test_numbers_may_start_anywhere_and_leave_gaps(tmp_path: Path) -> None:
+def test_numbers_may_start_anywhere(tmp_path: Path) -> None:
     folder = make_sample(tmp_path / "a")
-    (folder / "object_1.png").rename(folder / "object_10.png")
-    (folder / "object_1_mask.png").rename(folder / "object_10_mask.png")
-    (folder / "object_0.png").rename(folder / "object_2.PNG")
-    (folder / "object_0_mask.png").rename(folder / "object_2_mask.png")
-    assert [one.reference.name for one in list_sample(folder, None).objects] == ["object_2.PNG", "object_10.png"]
+    for old, new in ((1, 10), (0, 9)):
+        (folder / f"object_{old}.png").rename(folder / f"object_{new}.PNG")
+        (folder / f"object_{old}_mask.png").rename(folder / f"object_{new}_mask.png")
+    assert [one.reference.name for one in list_sample(folder, None).objects] == ["object_9.PNG", "object_10.PNG"]
+
+
+def test_a_gap_in_the_numbers_is_a_missing_object(tmp_path: Path) -> None:
+    """Both files of an object misspelt must not mean a composite without it."""
+    folder = make_sample(tmp_path / "a")
+    (folder / "object_1.png").rename(folder / "object_2.png")
+    (folder / "object_1_mask.png").rename(folder / "object_2_mask.png")
+    with pytest.raises(BadSample, match=r"object_1\.png: no such file, though there is a later one") as error:
+        list_sample(folder, None)
+    assert error.value.reason == "missing_object"
+    assert len(list_sample(folder, 1).objects) == 1
 
 
 def _spoil(folder: Path, change: str) -> None:

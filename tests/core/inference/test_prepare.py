@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from composites import BOXES, make_sample
-from pics_cli.core.inference.inputs import list_sample
+from pics_cli.core.inference.inputs import list_sample, part_hashes
 from pics_cli.core.inference.job import Failure
 from pics_cli.core.inference.plan import Task
 from pics_cli.core.inference.prepare import Prepared, prepare
@@ -24,7 +24,8 @@ SETTINGS = Settings(
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    return Task(list_sample(make_sample(tmp_path / "a"), None), (0,), {})
+    files = list_sample(make_sample(tmp_path / "a"), None)
+    return Task(files, (0,), {"inputs": part_hashes(files)})
 
 
 def prepared(task: Task, settings: Settings, config: ModelConfig) -> Prepared:
@@ -60,3 +61,11 @@ def test_a_bad_sample_is_a_failure(task: Task) -> None:
     assert prepare(task, SETTINGS, CONFIG) == Failure(
         "a", "unreadable_image", f"{task.files.background}: the file is empty"
     )
+
+
+def test_what_changed_since_the_run_began_is_not_recorded_as_what_it_was(task: Task) -> None:
+    data = task.files.background.read_bytes()
+    task.files.background.write_bytes(data + b"more")
+    found = prepare(task, SETTINGS, CONFIG)
+    assert isinstance(found, Failure)
+    assert (found.reason, found.detail) == ("changed_input", f"{task.files.background}: changed since this run began")

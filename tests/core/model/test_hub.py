@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from pics_cli.core.model import hub
 from pics_cli.core.model.hashes import FILE as HASHES
-from pics_cli.core.model.hashes import check_files, check_first_use
+from pics_cli.core.model.hashes import check_files, check_known, record_first_use
 from pics_cli.errors import PicsError
 
 
@@ -59,19 +59,21 @@ def test_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hashes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"one")
-    first = check_first_use("somebody/model", {"a.bin": file})
+    first = check_known("somebody/model", {"a.bin": file})
+    record_first_use("somebody/model", first)
+    record_first_use("somebody/model", {})
     counted: list[Path] = []
     monkeypatch.setattr("pics_cli.core.model.hashes.file_sha256", lambda path: counted.append(path) or "other")  # type: ignore[func-returns-value]
-    assert check_first_use("somebody/model", {"a.bin": file}) == first
+    assert check_known("somebody/model", {"a.bin": file}) == first
     check_files(tmp_path, first)
     assert counted == []
     os.utime(file, ns=(1, 1))
     with pytest.raises(PicsError, match=r"somebody/model: not the files .* a.bin has sha256 other"):
-        check_first_use("somebody/model", {"a.bin": file})
+        check_known("somebody/model", {"a.bin": file})
     with pytest.raises(PicsError, match=r"b\.bin is gone, a\.bin has sha256 other"):
         check_files(tmp_path, {**first, "b.bin": "0"})
     with pytest.raises(PicsError, match=r"b\.bin is new"):
-        check_first_use("somebody/model", {"a.bin": file, "b.bin": file})
+        check_known("somebody/model", {"a.bin": file, "b.bin": file})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": {}}'])
@@ -79,5 +81,5 @@ def test_unreadable_record_of_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PICS_CACHE", str(tmp_path))
     (tmp_path / HASHES).write_text(text)
     with pytest.raises(PicsError, match=str(tmp_path / HASHES)) as told:
-        check_first_use("a/b", {"x": tmp_path / HASHES})
+        check_known("a/b", {"x": tmp_path / HASHES})
     assert "remove it" in str(told.value.hint)

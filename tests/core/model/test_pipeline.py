@@ -256,6 +256,14 @@ def test_memory_modes_paint_the_same_picture(tiny: PicsPipeline, saved: Path, me
         np.testing.assert_array_equal(picture(loaded), expected)
 
 
+def test_values_that_are_no_numbers_are_no_picture(saved: Path) -> None:
+    pipeline = PicsPipeline.from_pretrained(saved)
+    pipeline.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(PicsError, match="no numbers") as error:
+        picture(pipeline)
+    assert error.value.exit_code == 1
+
+
 @pytest.mark.parametrize("memory", ["sequential", "offload"])
 def test_graphs_need_weights_that_stay(saved: Path, memory: str) -> None:
     with pytest.raises(PicsError, match=f"--compile: .* memory is {memory}"):

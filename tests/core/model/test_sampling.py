@@ -32,9 +32,7 @@ def noise(seed: int = 0) -> Tensor:
 
 
 def scheduler(name: str, steps: int, prediction: str = "epsilon") -> Any:
-    made = make_scheduler(name, published_scheduler(), prediction)
-    made.set_timesteps(steps)
-    return made
+    return make_scheduler(name, published_scheduler(), prediction, steps)
 
 
 def signal_at(timestep: Tensor) -> float:
@@ -177,7 +175,7 @@ def test_the_network_alone_works_in_its_precision() -> None:
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_is_deterministic_and_takes_over_the_noise_schedule(name: str) -> None:
     base = published_scheduler().__class__(**{**published_scheduler().config, "beta_end": 0.02})
-    made = make_scheduler(name, base, "epsilon")
+    made = make_scheduler(name, base, "epsilon", 4)
     assert (made.config.beta_start, made.config.beta_end, made.config.beta_schedule) == (0.00085, 0.02, "scaled_linear")
     first, second = (sample(epsilon, scheduler(name, 4), noise(), torch.float32) for _ in range(2))
     assert torch.equal(first, second)
@@ -185,5 +183,14 @@ def test_every_scheduler_is_deterministic_and_takes_over_the_noise_schedule(name
 
 def test_unknown_scheduler() -> None:
     with pytest.raises(PicsError) as error:
-        make_scheduler("plms", published_scheduler(), "epsilon")
+        make_scheduler("plms", published_scheduler(), "epsilon", 4)
     assert str(error.value) == "--scheduler: got plms, expected one of ddim, dpm++, unipc, euler, heun"
+
+
+@pytest.mark.parametrize(("name", "steps"), [*((name, 1001) for name in SCHEDULERS), ("ddim", 1000), ("euler", 1000)])
+def test_steps_beyond_the_noise_schedule(name: str, steps: int) -> None:
+    """Leading spacing with an offset of 1 would begin at timestep 1000 of 0 to 999."""
+    with pytest.raises(
+        PicsError, match=f"--steps {steps}: more than --scheduler .* takes from a noise schedule of 1000"
+    ):
+        make_scheduler(name, published_scheduler(), "epsilon", steps)
