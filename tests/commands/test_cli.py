@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from pics_cli.cli import told
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -65,3 +68,23 @@ def test_readme_shows_the_help_as_it_is(command: str) -> None:
     )  # fmt: skip
     text = done.stdout.replace("python -m pics_cli", "pics").strip()
     assert text in README.read_text()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_fault_of_ours_is_told_and_not_shown_as_a_traceback(asked: bool, monkeypatch, capsys) -> None:
+    """Unless somebody asks for it, to report it."""
+
+    def fault() -> None:
+        raise LookupError("no\nsuch thing")
+
+    if asked:
+        monkeypatch.setenv("PICS_TRACEBACK", "1")
+        with pytest.raises(LookupError):
+            told(fault)()
+        return
+    with pytest.raises(typer.Exit) as stop:
+        told(fault)()
+    assert stop.value.exit_code == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: LookupError: no such thing\n\nhint: ")
+    assert "PICS_TRACEBACK=1" in text

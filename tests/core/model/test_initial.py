@@ -240,6 +240,18 @@ def test_changed_base_is_told(made: Bases, tmp_path: Path) -> None:
     new_model(str(tmp_path / "sd"), str(made.dinov2), config=CONFIG)
 
 
+def test_a_broken_download_is_not_the_measure(made: Bases, tmp_path: Path) -> None:
+    """What cannot be read is not recorded as the first use: the files fetched again are then accepted."""
+    shutil.copytree(made.sd, tmp_path / "sd")
+    weights = tmp_path / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(PicsError, match="vae: cannot be loaded"):
+        new_model(str(tmp_path / "sd"), str(made.dinov2), config=CONFIG)
+    weights.write_bytes(whole)
+    new_model(str(tmp_path / "sd"), str(made.dinov2), config=CONFIG)
+
+
 def change_config(folder: Path, **values: object) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
