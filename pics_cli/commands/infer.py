@@ -76,7 +76,9 @@ def infer(
     guidance: Annotated[
         float | None,
         typer.Option(
-            min=1, help="How far to follow the references; 1: no guidance, half the work.  [default: the model's, 5.0]"
+            min=1,
+            max=100,
+            help="How far to follow the references; 1: no guidance, half the work.  [default: the model's, 5.0]",
         ),
     ] = None,
     scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's, dpm++]")] = None,
