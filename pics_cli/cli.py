@@ -33,7 +33,7 @@ def told(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except PicsError as error:
-            print(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+            print(error.text, file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except PermissionError as error:
             print(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode", file=sys.stderr)

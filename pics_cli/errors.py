@@ -30,6 +30,11 @@ class PicsError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def text(self) -> str:
+        """What the user reads: the message and, below it, the hint."""
+        return f"error: {self.message}" + (f"\n\nhint: {self.hint}" if self.hint else "")
+
 
 class BadSample(Exception):
     """A picture or record that should have been readable: counted against --max-bad.

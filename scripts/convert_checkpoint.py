@@ -16,7 +16,7 @@ from pathlib import Path
 
 from told import told
 
-DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DTYPES = ("bf16", "fp16", "fp32")
 
 
 def arguments() -> argparse.Namespace:
@@ -35,15 +35,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
 
-    import torch
-
     from pics_cli.core.model.convert import FILE, convert
+    from pics_cli.core.model.devices import DTYPES as dtypes
 
     report = convert(
         options.checkpoint,
         options.out,
         dinov2=options.dinov2,
-        dtype=getattr(torch, DTYPES[options.dtype]),
+        dtype=dtypes[options.dtype],
         head_width=options.head_width,
         encoder_head_width=options.encoder_head_width,
         image_size=options.image_size,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from told import told
 
-DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DTYPES = ("bf16", "fp16", "fp32")
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +45,7 @@ def main() -> None:
     from pics_cli.core.model.assemble import check_image_size
     from pics_cli.core.model.bases import BASE, DINOV2
     from pics_cli.core.model.config import ModelConfig
+    from pics_cli.core.model.devices import DTYPES as dtypes
     from pics_cli.core.model.folder import check_new, whole_folder
     from pics_cli.core.model.initial import new_model
     from pics_cli.core.model.tiny import TINY, tiny_pipeline
@@ -55,14 +56,14 @@ def main() -> None:
         check_image_size(changed.get("image_size", TINY.image_size), TINY.downsampling, 2)
         pipeline = tiny_pipeline(options.seed, **changed)
         for part in pipeline.parts.values():
-            torch.nn.Module.to(part, getattr(torch, DTYPES[options.dtype]))  # diffusers' own warns of nothing
+            torch.nn.Module.to(part, dtypes[options.dtype])  # diffusers' own warns of nothing
     else:
         pipeline = new_model(
             options.base or BASE,
             options.dinov2 or DINOV2,
             config=ModelConfig(**changed),
             seed=options.seed,
-            dtype=getattr(torch, DTYPES[options.dtype]),
+            dtype=dtypes[options.dtype],
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )
     with whole_folder(options.out) as folder:

@@ -18,7 +18,7 @@ def told(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except PicsError as error:
-        print(f"error: {error.message}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        print(error.text, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt as stop:
         sys.exit(STOPPED + (signal.SIGTERM if stop.args else signal.SIGINT))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pics_cli.core.inference.crop import CropKind
 from pics_cli.core.inference.inputs import SampleFiles
-from pics_cli.core.inference.settings import CropName, Order
+from pics_cli.core.inference.settings import Order
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Job:
     steps: int | None = None
     guidance: float | None = None
     scheduler: str | None = None
-    crop: CropName = "auto"
+    crop: CropKind = "auto"
     feather: int | None = None
     mode: str = "parallel"
     order: Order | None = None

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pics_cli.core.geometry import Box
+from pics_cli.core.inference.crop import CropKind
 from pics_cli.errors import BadSample, PicsError
 
 # Added to the gate's logits (s_k / τ) for each place towards the viewer: of two objects that the network thinks equal,
 # the nearer then gets e² : 1, 88 % of the weight; one that it is sure of keeps the upper hand.
 ORDER_BIAS = 2.0
 
-CropName = Literal["auto", "full"]
 Order = Literal["auto"] | tuple[int, ...]
 
 
@@ -30,7 +30,7 @@ class Settings:
     steps: int
     guidance: float
     scheduler: str
-    crop: CropName
+    crop: CropKind
     feather: int | None
     mode: str
     order: Order | None
