@@ -14,6 +14,7 @@ import typer
 from pics_cli import __version__
 from pics_cli.commands.build_shards import build_shards
 from pics_cli.commands.infer import InOrder, infer
+from pics_cli.commands.train import train
 from pics_cli.errors import FAILED, USER_CAN_MEND, PicsError
 
 P = ParamSpec("P")
@@ -61,7 +62,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 app = typer.Typer(
-    help="Pairwise image compositing with spatial interactions: from raw datasets to training shards.",
+    help="Pairwise image compositing with spatial interactions: raw datasets to shards, shards to models, pictures.",
     epilog="Example: pics build-shards lvis --raw data/raw/COCO --out data/train/LVIS",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -74,6 +75,9 @@ app.command(
 app.command(
     "infer", cls=InOrder, epilog="Example: pics infer --input sample --output results/sample --model models/pics"
 )(told(infer))
+app.command(
+    "train", no_args_is_help=True, epilog="Example: pics train --recipe joint --data-root data --gpus 8"
+)(told(train))
 
 
 def _version(wanted: bool) -> None:

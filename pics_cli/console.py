@@ -14,11 +14,12 @@ LOG_WIDTH = 160
 
 
 class State(NamedTuple):
-    """How far a job is: counts of `unit`, and words on what happened."""
+    """How far a job is: counts of `unit`, words on what happened, and what earlier runs had done."""
 
     done: int
     total: int
     detail: str
+    before: int = 0
 
 
 def note(text: str) -> None:
@@ -103,10 +104,12 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
     def update(state: State) -> None:
         elapsed = time.monotonic() - start
         if state.total or state.done:  # published shards do not say how many samples they hold
-            each = f" {unit}" if state.done > elapsed else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
+            fast = state.done - state.before > elapsed
+            each = f" {unit}" if fast else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
             note(
                 tqdm.format_meter(
-                    state.done, state.total, elapsed, prefix=label, unit=each, ncols=0, postfix=state.detail
+                    state.done, state.total, elapsed, prefix=label, unit=each, ncols=0, postfix=state.detail,
+                    initial=state.before,
                 )
             )
 

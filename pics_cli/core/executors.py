@@ -65,7 +65,7 @@ class SerialExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        with _signals_held():
+        with signals_held():
             try:
                 future.set_result(fn(*args, **kwargs))
             except Exception as error:
@@ -90,7 +90,7 @@ _pending: list[Callable[[], object]] = []
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Keep interrupts until `let_signals_in` is called (in the main thread, where Python handles signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -109,6 +109,11 @@ def _signals_held() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _pending.clear()
+
+
+def signal_waits() -> bool:
+    """Whether an interrupt came since `let_signals_in` was last called."""
+    return bool(_pending)
 
 
 def let_signals_in() -> None:
@@ -173,12 +178,19 @@ def _start_counting(tally: Tally | None) -> None:
 
 def _start_worker(tally: Tally | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _start_counting(tally)
 
 
-def _end_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and they would go on writing beside its successor."""
+def end_with_parent() -> None:
+    """Called by a worker process: end when the parent does.
+
+    A parent that was killed cannot stop its workers, and they would go on working beside its successor.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

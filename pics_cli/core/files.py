@@ -124,6 +124,13 @@ def write_json(path: Path, data: Any) -> None:
         file.write((json.dumps(data, indent=1) + "\n").encode())
 
 
+def open_to_umask(path: Path) -> None:
+    """Give a file the mode that new files have here: safetensors makes files that only their owner can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def sync_folder(path: Path) -> None:
     """Make a rename inside this folder survive a power cut."""
     handle = os.open(path, os.O_RDONLY)

@@ -77,6 +77,11 @@ def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
             raise ValueError(f"{shown} reaches outside the picture, which is {width}x{height}")
 
 
+def by_lower_edge(boxes: Sequence[Box]) -> list[int]:
+    """Indices from back to front where nobody knows better: the box that reaches lower is nearer."""
+    return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
+
+
 class Letterbox(NamedTuple):
     """A picture padded to a centred square (the smaller half first), then resized to S: the published preprocessing.
 

@@ -51,11 +51,22 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
+    """A manifest's contents; `path` names it in messages.
+
+    Raises:
+        PicsError: it is none.
+    """
+    try:
+        data = json.loads(text.decode("utf-8"))
     except ValueError as error:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,8 @@ from pics_cli.core.faults import fault_line, show, twice
 from pics_cli.core.fields import CONFIG, NOT_EMPTY, Text, between
 from pics_cli.core.sources import Source
 from pics_cli.errors import PicsError
+
+Recipe = TypeVar("Recipe")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -155,7 +157,20 @@ def parse_override(text: str) -> Override:
 
 
 def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecipe:
-    """Read and validate a dataset recipe.
+    """Read and validate a dataset recipe; see `load_recipe`."""
+    return load_recipe(path, DatasetRecipe, overrides)
+
+
+def load_recipe(
+    path: Path, tree: type[Recipe], overrides: Sequence[Override] = (), data: dict[str, Any] | None = None
+) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        path: of the YAML file.
+        tree: the dataclass that it is read into.
+        overrides: values that replace the file's.
+        data: contents to take instead of the file's.
 
     Raises:
         PicsError: with one line for every fault found.
@@ -164,18 +179,33 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
     if twice_given := next((key for key in given if given.count(key) > 1), None):
         flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
         raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
-    data, faults = _read_yaml(path)
+    read, faults = _read_yaml(path)
+    data = data or read
     data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
     for override in overrides:
         _apply(data, override)
     try:
-        recipe = TypeAdapter(DatasetRecipe).validate_json(json.dumps(data), strict=True)
+        recipe = TypeAdapter(tree).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         origins = {override.key: override.origin for override in overrides}
-        faults += [fault_line(DatasetRecipe, path, detail, origins) for detail in error.errors()]
+        faults += [fault_line(tree, path, detail, origins) for detail in error.errors()]
     if faults:
         raise PicsError("\n".join(faults), f"mend {path.name} or the values given on the command line")
     return recipe
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe's contents as plain data, not validated.
+
+    Raises:
+        PicsError: it cannot be read, or is no mapping.
+    """
+    return _read_yaml(path)[0]
+
+
+def recipe_kind(path: Path) -> object:
+    """What a recipe says that it is: `dataset`, `training`, …; not validated."""
+    return read_recipe(path).get("kind")
 
 
 def identity(recipe: DatasetRecipe) -> dict[str, Any]:
@@ -201,7 +231,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise PicsError(f"{path}: cannot read as YAML: {error}") from None
     if not isinstance(data, dict):
-        raise PicsError(f"{path}: got {show(data)}, expected a mapping that starts with kind: dataset")
+        raise PicsError(f"{path}: got {show(data)}, expected a mapping that starts with kind: …")
     try:
         return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in twice(node)]
     except RecursionError:

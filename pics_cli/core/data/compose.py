@@ -56,6 +56,7 @@ def compose(
     reference_size: int = REFERENCE_SIZE,
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
+    patches: Sequence[RGB] | None = None,
 ) -> NetworkInputs:
     """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
 
@@ -71,17 +72,23 @@ def compose(
         reference_size: R.
         hint: its kind.
         order: indices of the objects, back to front, for `collage` and `overlay`; None: as they are given.
+        patches: K pictures, uint8 [R, R, 3] on white, that the encoder gets as they are; the references are then for
+            the hint alone. None: each reference, as `compose_reference` frames it.
 
     Raises:
-        ValueError: no boxes; a box that is empty or reaches outside; numbers of boxes and references that differ; a
-            reference that is no such picture, or wholly transparent; an order that does not name each object once; an
-            unknown kind of hint.
+        ValueError: no boxes; a box that is empty or reaches outside; numbers of boxes and references or patches that
+            differ; a reference that is no such picture, or wholly transparent; a patch that is none; an order that does
+            not name each object once; an unknown kind of hint.
     """
     height, width = background.shape[:2]
     boxes = [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
     check_boxes(boxes, width, height)
     order = range(len(boxes)) if order is None else order
     _check(background, references, len(boxes), hint, order)
+    if patches is None:
+        patches = [compose_reference(reference, reference_size) for reference in references]
+    else:
+        _check_patches(patches, len(boxes), reference_size)
     letterbox = Letterbox(width, height, size)
     square = letterbox.pad(background)
     _draw_hint(letterbox.content(square), boxes, references, hint, order)
@@ -90,27 +97,28 @@ def compose(
         hint_rgb=letterbox.resize(square, antialias=hint != "background"),
         hint_mask=hint_mask,
         masks=masks,
-        references=np.stack([compose_reference(reference, reference_size) for reference in references]),
+        references=np.stack(patches),
     )
 
 
-def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE) -> RGB:
+def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:
     """An object's picture as the encoder gets it: on white, padded to a centred square, resized bilinearly.
 
     Args:
         picture: uint8 [h, w, 3] as it is; or [h, w, 4], cropped to the object, with some white around it.
         size: R.
+        frame: side of the result over the longer side of an object with alpha, at least 1.
 
     Returns:
         uint8 [R, R, 3].
     """
     if picture.shape[2] == 4:
         rgba = cut_out(picture)
-        height, width = int(rgba.shape[0] * FRAME), int(rgba.shape[1] * FRAME)
+        height, width = int(rgba.shape[0] * frame), int(rgba.shape[1] * frame)
         top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
         picture = np.full((height, width, 3), WHITE, np.uint8)
         inner = picture[top : top + rgba.shape[0], left : left + rgba.shape[1]]
-        inner[:] = _over(inner, _premultiplied(rgba))
+        inner[:] = over_white(premultiplied(rgba))
     return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
 
 
@@ -159,6 +167,14 @@ def _check(background: RGB, references: Sequence[Bytes], count: int, hint: str, 
         raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
 
 
+def _check_patches(patches: Sequence[RGB], count: int, size: int) -> None:
+    if len(patches) != count:
+        raise ValueError(f"{count} boxes, but {len(patches)} patches")
+    for k, patch in enumerate(patches):
+        if patch.dtype != np.uint8 or patch.shape != (size, size, 3):
+            raise ValueError(f"patch {k} is {patch.dtype} {patch.shape}, expected uint8 [{size}, {size}, 3]")
+
+
 def _regions(letterbox: Letterbox, boxes: Sequence[Box]) -> tuple[npt.NDArray[np.int8], Mask]:
     """The hint's fourth channel, int8 [S, S], and the objects' masks, bool [K, S, S]."""
     size = letterbox.size
@@ -184,7 +200,7 @@ def _draw_hint(
     if hint == "collage":
         _fill(canvas, boxes)
     for k in order:
-        _paste(canvas, boxes[k], cut_out(references[k]))
+        paste(canvas, boxes[k], cut_out(references[k]))
 
 
 def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
@@ -201,7 +217,7 @@ def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
     part[:] = push_pull(part, hole)
 
 
-def _paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
+def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
     """Lay an object over the middle of its box, as large as fits with its aspect kept, in place."""
     x0, y0, x1, y1 = box
     height, width = rgba.shape[:2]
@@ -209,21 +225,26 @@ def _paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
     across, down = max(round(width * scale), 1), max(round(height * scale), 1)
     # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(_premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
+    fitted = cv2.resize(premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
     left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
     under = canvas[top : top + down, left : left + across]
     under[:] = _over(under, fitted)
 
 
-def _premultiplied(rgba: Bytes) -> Bytes:
+def premultiplied(rgba: Bytes) -> Bytes:
     """uint8 [h, w, 4], colour times alpha."""
-    alpha = cv2.merge([rgba[..., 3]] * 3)
-    colour = cv2.multiply(np.ascontiguousarray(rgba[..., :3]), alpha, scale=1 / 255)
-    return np.dstack([colour, rgba[..., 3]])
+    alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)  # and 255 as its own alpha
+    return cv2.multiply(rgba, alpha, scale=1 / 255).astype(np.uint8, copy=False)
 
 
-def _over(under: RGB, premultiplied: Bytes) -> RGB:
-    """Colour over colour, uint8 [h, w, 3]; exact where alpha is 0 or 255."""
-    light = cv2.merge([255 - premultiplied[..., 3]] * 3)
+def over_white(upper: Bytes) -> RGB:
+    """Premultiplied colour, uint8 [h, w, 4], over white: uint8 [h, w, 3]."""
+    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
+    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), light).astype(np.uint8, copy=False)
+
+
+def _over(under: RGB, upper: Bytes) -> RGB:
+    """Premultiplied colour over colour, uint8 [h, w, 3]; exact where alpha is 0 or 255."""
+    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
     behind = cv2.multiply(np.ascontiguousarray(under), light, scale=1 / 255)
-    return cv2.add(np.ascontiguousarray(premultiplied[..., :3]), behind).astype(np.uint8, copy=False)
+    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), behind).astype(np.uint8, copy=False)

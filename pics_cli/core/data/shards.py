@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,30 +88,61 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
         PicsError: the file is no tar or is truncated.
         BadSample: `duplicate_member` or `bad_name`, naming it: what follows cannot be told apart.
     """
-    key, members = "", dict[str, bytes]()
+    with open_shard(path) as tar:
+        for key, infos in runs(tar):
+            yield key, contents(tar, key, infos)
+
+
+@contextlib.contextmanager
+def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
+    """A shard's tar, for a block that goes through all of it; the block's end is where the archive must end, too.
+
+    Raises:
+        PicsError: the file is no tar or is truncated.
+    """
     try:
         with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                if not info.isfile():
-                    continue
-                name, extension = split_name(info.name)
-                if name.startswith("/") or ".." in name.split("/"):
-                    raise BadSample("bad_name", f"{info.name!r} would lie outside the folder it is unpacked to")
-                if name != key:
-                    if members:
-                        yield key, members
-                    key, members = name, {}
-                if extension in members:
-                    raise BadSample("duplicate_member", f"{key} holds {extension} twice")
-                file = tar.extractfile(info)
-                members[extension] = file.read() if file else b""
+            yield tar
             _check_end(path, tar.offset)
     except OSError as error:
         raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
     except tarfile.TarError as error:
         raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
-    if members:
-        yield key, members
+
+
+def runs(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+    """Yield (key, members) for each run of files with one key; only headers are read."""
+    key, infos = "", list[tarfile.TarInfo]()
+    while (info := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+        if not info.isfile():
+            continue
+        name = split_name(info.name)[0]
+        if name != key:
+            if infos:
+                yield key, infos
+            key, infos = name, []
+        infos.append(info)
+    if infos:
+        yield key, infos
+
+
+def contents(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -> Mapping[str, bytes]:
+    """The members of a run, by extension.
+
+    Raises:
+        BadSample: `duplicate_member` or `bad_name`.
+    """
+    if key.startswith("/") or ".." in key.split("/"):
+        raise BadSample("bad_name", f"{infos[0].name!r} would lie outside the folder it is unpacked to")
+    members = dict[str, bytes]()
+    for info in infos:
+        extension = split_name(info.name)[1]
+        if extension in members:
+            raise BadSample("duplicate_member", f"{key} holds {extension} twice")
+        file = tar.extractfile(info)
+        members[extension] = file.read() if file else b""
+    return members
 
 
 def _check_end(path: Path, offset: int) -> None:

@@ -19,13 +19,13 @@ from pics_cli.core.data.pictures import RGB
 from pics_cli.core.inference import sheets
 from pics_cli.core.inference.crop import changed_outside, paste_back
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
-from pics_cli.core.inference.memory import peak, start_measuring
 from pics_cli.core.inference.plan import Task, composed_path, explain_paths, grid_path
 from pics_cli.core.inference.prepare import Prepared, inputs_of, prepare
 from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.tracing import Trace
+from pics_cli.core.model.usage import peak, start_measuring
 
 
 class Composite(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pics_cli.core.geometry import Box
+from pics_cli.core.geometry import Box, by_lower_edge
 from pics_cli.core.inference.crop import CropKind
 from pics_cli.errors import BadSample, PicsError
 
@@ -64,7 +64,7 @@ def back_to_front(order: Order | None, boxes: Sequence[Box]) -> list[int]:
         BadSample: `order` where the list is for another number of objects.
     """
     if order is None or order == "auto":
-        return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
+        return by_lower_edge(boxes)
     if len(order) != len(boxes):
         raise BadSample("order", f"--order lists {len(order)} objects, the sample has {len(boxes)}")
     return list(order)

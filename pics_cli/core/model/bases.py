@@ -30,8 +30,8 @@ _BASE_FILES = (
     *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", *_WEIGHTS)),
 )
 _DINOV2_FILES = ("config.json", "model.safetensors", "model-*.safetensors", "*.index.json")
-_DINOV2_HEAD_WIDTH = 64
-_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+DINOV2_HEAD_WIDTH = 64
+DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
 class Source(NamedTuple):
@@ -84,10 +84,7 @@ def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
         return Path(name)
     if is_local(name):
         return snapshot(name, flag, patterns)
-    repository = name.partition("@")[0]
-    kept = [CHECKPOINTS / repository.rpartition("/")[2]]
-    if repository in ORIGINALS:
-        kept.append(CHECKPOINTS / ORIGINALS[repository])
+    kept = copies(name)
     for path in kept:
         if path.exists():
             return path
@@ -96,6 +93,15 @@ def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
     except PicsError as error:
         looked = " or ".join(map(str, kept))
         raise PicsError(error.message, f"{error.hint}; one that lies in {looked} is found without the flag") from None
+
+
+def copies(name: str) -> list[Path]:
+    """Where in `checkpoints/` a repository's copy would lie."""
+    repository = name.partition("@")[0]
+    kept = [CHECKPOINTS / repository.rpartition("/")[2]]
+    if repository in ORIGINALS:
+        kept.append(CHECKPOINTS / ORIGINALS[repository])
+    return kept
 
 
 def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[str], None]) -> Source:
@@ -114,7 +120,7 @@ def load(kind: Any, place: Path) -> Any:
     try:
         with quiet():
             return load_module(kind, place, torch.float32)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(
             f"{place}: cannot be loaded: {why}", "was it downloaded completely? weights are expected as safetensors"
@@ -129,7 +135,7 @@ def read_scheduler(place: Path) -> dict[str, Any]:
     """
     try:
         return dict(diffusers.DDIMScheduler.load_config(place))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise PicsError(f"{place}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again") from None
 
 
@@ -137,7 +143,7 @@ def load_dinov2(path: Path, size: int) -> Any:
     """DINOv2 with its position table resampled, once and as the research code does it, for references of this size."""
     if path.is_file():
         part = Part(open_checkpoint(path))
-        options = dinov2_options(part, _DINOV2_HEAD_WIDTH, size)
+        options = dinov2_options(part, DINOV2_HEAD_WIDTH, size)
         module = on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
         plan = dinov2_plan(part, module.state_dict().keys(), size // options["patch_size"])
         if problems := faults("DINOv2", module, plan, part):

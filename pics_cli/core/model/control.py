@@ -23,7 +23,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
     Args:
         hint_channels: of the hint: colour and mask.
         hint_widths: of the hint's convolutions; all but the first halve the resolution.
-        others: see `InteractionUNet`.
+        others, and the attribute: see `InteractionUNet`.
     """
 
     @register_to_config
@@ -40,6 +40,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
         tau: float = 0.5,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         options = layers.stock_options(
             block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
         )
@@ -65,9 +66,10 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
         Returns:
             One [G, …] per skip of the UNet and, last, the middle's.
         """
+        recompute = self.gradient_checkpointing
         time = layers.embed_time(self, timestep, hint.dtype)
-        hidden, skips = layers.descend(self.down_blocks, hint, time, objects, regions)
-        hidden = layers.middle(self.mid_block, hidden, time, objects, regions)
+        hidden, skips = layers.descend(self.down_blocks, hint, time, objects, regions, recompute)
+        hidden = layers.middle(self.mid_block, hidden, time, objects, regions, recompute)
         rows = len(objects.contexts)
         residuals = [zero(skip) for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         residuals.append(self.controlnet_mid_block(hidden))

@@ -15,7 +15,7 @@ def encode(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
     """Tokens of reference pictures.
 
     Args:
-        encoder: transformers' Dinov2Model.
+        encoder: transformers' Dinov2Model. Gradients reach it where one of its parameters wants them.
         projector: from its width to D.
         references: [B, 3, R, R] in [0, 1], on white.
 
@@ -23,8 +23,9 @@ def encode(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
         [B, M, D]: class token first, then the patches row by row, after the encoder's final norm and the projector.
     """
     mean, deviation = (references.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    pixels = ((references - mean) / deviation).to(projector.weight.dtype)
-    tokens: Tensor = projector(encoder(pixel_values=pixels).last_hidden_state)
+    pixels = ((references - mean) / deviation).to(next(encoder.parameters()).dtype)
+    features = encoder(pixel_values=pixels).last_hidden_state
+    tokens: Tensor = projector(features.to(projector.weight.dtype))
     return tokens
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pics_cli.core.model.bases import BASE, DINOV2, find_base, find_dinov2, load
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
 from pics_cli.core.model.hashes import record_first_use
+from pics_cli.core.model.parts import reduction
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.scheduling import PUBLISHED, SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
@@ -36,7 +37,7 @@ from pics_cli.errors import PicsError
 
 HINT_WIDTHS = (16, 32, 96, 256)
 
-_EXPERT = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
+EXPERT = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
 _CONTROL = re.compile(r"controlnet_")
 _STARTS_AT_ZERO = re.compile(r"\.attn_bg\.to_out\.0\.|controlnet_(down_blocks|mid_block|cond_embedding\.conv_out)\.")
 _NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
@@ -51,6 +52,7 @@ def new_model(
     dinov2: str = DINOV2,
     *,
     config: ModelConfig | None = None,
+    keep: Collection[str] = (),
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     say: Callable[[str], None] = lambda _text: None,
@@ -63,6 +65,7 @@ def new_model(
         base: Stable Diffusion in diffusers' layout: folder, or repository as `owner/name` or `owner/name@revision`.
         dinov2: folder or repository in transformers' layout, or the original DINOv2 file.
         config: what does not follow from the base model (picture size, hint, reference size, …).
+        keep: values of `config` that stand although the base has its own: prediction_type, latent_scale.
         seed: of the new layers.
         dtype: of all parts.
         say: told what is being done.
@@ -84,24 +87,15 @@ def new_model(
     encoder = load_dinov2(vision.path, config.reference_size)
     for source in (stable, vision):
         record_first_use(source.name, source.sha256)
-    downsampling = 2 ** (len(vae.config.block_out_channels) - 1)
+    downsampling = reduction(vae)
     check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = _unet(stock, stable.path / "unet", config.tau)
-        controlnet = _controlnet(unet, downsampling)
-        projector = _projector(encoder, unet.config.context_width)
-    config = replace(
-        config,
-        object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
-        context_width=unet.config.context_width,
-        latent_channels=unet.config.in_channels,
-        latent_scale=vae.config.scaling_factor,
-        downsampling=downsampling,
-        prediction_type=noise.get("prediction_type", "epsilon"),
-        trained_steps=0,
-        links={"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))},
-    )
+        controlnet = control_copy(unet, hint_widths(downsampling))
+        projector = new_projector(encoder, unet.config.context_width)
+    links = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
+    config = replace(fitted(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
     scheduler = diffusers.DDIMScheduler(
         **{**PUBLISHED, **{key: noise[key] for key in _NOISE if key in noise}}, **SCHEDULERS["ddim"][1]
     )
@@ -110,18 +104,37 @@ def new_model(
     return PicsPipeline(config, unet, controlnet, encoder, projector, vae, scheduler)
 
 
+def fitted(
+    config: ModelConfig, unet: Any, encoder: Any, vae: Any, noise: Mapping[str, Any], keep: Collection[str] = ()
+) -> ModelConfig:
+    """A configuration with what follows from the parts; `noise`: configuration of the base's scheduler."""
+    own = {"latent_scale": vae.config.scaling_factor, "prediction_type": noise.get("prediction_type", "epsilon")}
+    return replace(
+        config,
+        object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
+        context_width=unet.config.context_width,
+        latent_channels=unet.config.in_channels,
+        downsampling=reduction(vae),
+        **{key: value for key, value in own.items() if key not in keep},
+    )
+
+
 def _inside(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in hashes.items() if name.startswith(prefix)}
 
 
 def _unet(stock: Any, place: Path, tau: float) -> Any:
     """The UNet with Stable Diffusion's weights and new experts."""
-    options = {**_shape(stock.config, place), "tau": tau}
-    unet = on_meta(lambda: InteractionUNet(**options), str(place))
-    return _adopt(unet, stock.state_dict(), _EXPERT, str(place))
+    unet = on_meta(lambda: InteractionUNet(**unet_options(stock.config, place), tau=tau), str(place))
+    return adopt(unet, stock.state_dict(), EXPERT, str(place))
 
 
-def _shape(config: Any, place: Path) -> dict[str, Any]:
+def unet_options(config: Any, place: Path) -> dict[str, Any]:
+    """Arguments of `InteractionUNet`, but for τ, from the configuration of diffusers' UNet in the folder `place`.
+
+    Raises:
+        PicsError: its heads are not of one width.
+    """
     widths, levels = config.block_out_channels, [kind.startswith("CrossAttn") for kind in config.down_block_types]
     # What the configuration calls attention_head_dim is the number of heads, of all levels or of each.
     given = config.num_attention_heads or config.attention_head_dim
@@ -146,19 +159,32 @@ def _shape(config: Any, place: Path) -> dict[str, Any]:
     }
 
 
-def _controlnet(unet: Any, downsampling: int) -> Any:
-    """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
+def hint_widths(downsampling: int) -> tuple[int, ...]:
+    """Widths of the hint's convolutions, which halve the picture as often as the autoencoder does."""
     halvings = downsampling.bit_length() - 1
-    widths = (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
+    return (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
+
+
+def blank_control(unet: Any, widths: Sequence[int]) -> nn.Module:
+    """The ControlNet of a UNet's shape, without memory; `widths`: of the hint's convolutions."""
     shape = {key: value for key, value in unet.config.items() if key in _SHARED}
-    controlnet = on_meta(lambda: BackgroundControlNet(hint_widths=widths, **shape), "controlnet")
+    return on_meta(lambda: BackgroundControlNet(hint_widths=tuple(widths), **shape), "controlnet")
+
+
+def control_copy(unet: Any, widths: Sequence[int]) -> Any:
+    """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
+    controlnet = blank_control(unet, widths)
     wanted = controlnet.state_dict().keys()
     copied = {key: value.clone() for key, value in unet.state_dict().items() if key in wanted}
-    return _adopt(controlnet, copied, _CONTROL, "controlnet")
+    return adopt(controlnet, copied, _CONTROL, "controlnet")
 
 
-def _adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
-    """Fill a module on the meta device: what its state names, and the new layers from the random generator."""
+def adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
+    """Fill a module on the meta device: what its state names, and the new layers from the random generator.
+
+    Raises:
+        PicsError: the state does not fit.
+    """
     wanted = module.state_dict()
     unknown = [key for key in state if key not in wanted]
     missing = [key for key in wanted if key not in state and not new.search(key)]
@@ -170,8 +196,8 @@ def _adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str],
         )
     try:
         # Transformers whose projections are convolutions are the same as with linear layers.
-        fitted = {key: value.reshape(wanted[key].shape) for key, value in state.items()}
-        module.load_state_dict(fitted, strict=False, assign=True)
+        reshaped = {key: value.reshape(wanted[key].shape) for key, value in state.items()}
+        module.load_state_dict(reshaped, strict=False, assign=True)
     except RuntimeError as error:
         raise PicsError(f"{where}: {str(error).splitlines()[-1].strip()}", _OTHER_BASE) from None
     for name, layer in module.named_modules():
@@ -185,7 +211,7 @@ def _adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str],
     return module
 
 
-def _projector(encoder: Any, width: int) -> nn.Linear:
+def new_projector(encoder: Any, width: int) -> nn.Linear:
     """Contexts of unit variance from the encoder's tokens."""
     norm = encoder.layernorm
     square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())

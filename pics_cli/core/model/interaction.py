@@ -19,6 +19,8 @@ and values of ĉ_S are (α p) times the constant v [W_k^cross; W_v^cross]ᵀ.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
@@ -94,11 +96,9 @@ class InteractionBlock(nn.Module):
         )
         if not table.has_overlaps:
             return Statics(keys, values, None, None, None)
-        with torch.autocast(contexts.device.type, enabled=False):
+        with _exactly(contexts.device):
             exact = contexts.float()
-            normed = F.layer_norm(
-                exact, exact.shape[-1:], self.norm_c.weight.float(), self.norm_c.bias.float(), self.norm_c.eps
-            )
+            normed = _exact_norm(self.norm_c, exact)
             k = normed @ self.k_proj.weight.float().T
             v = exact @ self.v_proj.weight.float().T
             both = torch.cat([k, v], 1).flatten(1, 2) * exact.shape[-1] ** -0.5
@@ -142,8 +142,8 @@ class _Overlap:
         rows = table.overlap_rows
         self.pair, self.bias = _rows(statics.pair, rows), None if objects.bias is None else _rows(objects.bias, rows)
         count, length = self.pair.shape[1:3]
-        with torch.autocast(hidden.device.type, enabled=False):
-            normed = block.norm2g(self.hidden).float()
+        with _exactly(hidden.device):
+            normed = _exact_norm(block.norm2g, self.hidden)
             z = torch.baddbmm(
                 _rows(statics.gate_bias, rows)[:, None], normed.flatten(1, 2), _rows(statics.gate, rows).mT
             )
@@ -191,9 +191,19 @@ def _attention(layer: Attention, queries: Tensor, keys: Tensor, values: Tensor) 
     return projected
 
 
+def _exact_norm(layer: nn.LayerNorm, tokens: Tensor) -> Tensor:
+    """A layer norm in float32, whatever the tokens and the layer are in."""
+    return F.layer_norm(tokens.float(), tokens.shape[-1:], layer.weight.float(), layer.bias.float(), layer.eps)
+
+
 def _heads(layer: Attention, tokens: Tensor) -> Tensor:
     """[B, L, heads · d] to [B, heads, L, d]."""
     return tokens.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+
+
+def _exactly(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in the precision of the tensors, whatever autocast says; the meta device knows no autocast."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _rows(values: Tensor, rows: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.norm import SteadyGroupNorm
@@ -108,16 +109,18 @@ def transform(layer: Transformer2DModel, hidden: Tensor, objects: Objects, regio
 
 
 def descend(
-    blocks: Sequence[Any], hidden: Tensor, time: Tensor, objects: Objects, regions: Regions
+    blocks: Sequence[Any], hidden: Tensor, time: Tensor, objects: Objects, regions: Regions, recompute: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
-    """The encoder: what goes to the middle, and the skips, those before it first."""
+    """The encoder: what goes to the middle, and the skips, those before it first.
+
+    `recompute`, here and below: where a gradient is wanted, keep only what goes into each residual block and its
+    transformer, and compute the rest again for the gradient.
+    """
     skips = [hidden]
     for block in blocks:
         attentions = getattr(block, "attentions", [None] * len(block.resnets))
         for resnet, attention in zip(block.resnets, attentions, strict=True):
-            hidden = resnet(hidden, time)
-            if attention is not None:
-                hidden = transform(attention, hidden, objects, regions)
+            hidden = _step(resnet, attention, [hidden], time, objects, regions, recompute)
             skips.append(hidden)
         for downsampler in block.downsamplers or ():
             hidden = downsampler(hidden)
@@ -125,24 +128,62 @@ def descend(
     return hidden, skips
 
 
-def middle(block: Any, hidden: Tensor, time: Tensor, objects: Objects, regions: Regions) -> Tensor:
+def middle(
+    block: Any, hidden: Tensor, time: Tensor, objects: Objects, regions: Regions, recompute: bool = False
+) -> Tensor:
     """The middle block."""
-    hidden = block.resnets[0](hidden, time)
-    for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
-        hidden = resnet(transform(attention, hidden, objects, regions), time)
+    for resnet, attention in zip(block.resnets, [*block.attentions, None], strict=True):
+        hidden = _step(resnet, attention, [hidden], time, objects, regions, recompute)
     return hidden
 
 
 def ascend(
-    blocks: Sequence[Any], hidden: Tensor, skips: list[Tensor], time: Tensor, objects: Objects, regions: Regions
+    blocks: Sequence[Any],
+    hidden: Tensor,
+    skips: list[Tensor],
+    time: Tensor,
+    objects: Objects,
+    regions: Regions,
+    recompute: bool = False,
 ) -> Tensor:
     """The decoder; consumes the skips from the back."""
     for block in blocks:
         attentions = getattr(block, "attentions", [None] * len(block.resnets))
         for resnet, attention in zip(block.resnets, attentions, strict=True):
-            hidden = resnet(torch.cat([hidden, skips.pop()], 1), time)
-            if attention is not None:
-                hidden = transform(attention, hidden, objects, regions)
+            inputs = [hidden, skips.pop()]
+            del hidden
+            hidden = _step(resnet, attention, inputs, time, objects, regions, recompute)
         for upsampler in block.upsamplers or ():
             hidden = upsampler(hidden)
     return hidden
+
+
+def _step(
+    resnet: Any,
+    attention: Transformer2DModel | None,
+    inputs: list[Tensor],
+    time: Tensor,
+    objects: Objects,
+    regions: Regions,
+    recompute: bool,
+) -> Tensor:
+    """A residual block of the inputs' channels together, and its transformer; empties the list of inputs."""
+
+    def run(*given: Tensor) -> Tensor:
+        left = list(given) or inputs
+        hidden: Tensor = resnet(_together(left), time)
+        return hidden if attention is None else transform(attention, hidden, objects, regions)
+
+    if not (recompute and torch.is_grad_enabled()):
+        # The list is the only one to hold its tensors, so that they are gone when the transformer runs.
+        return run()
+    # Nothing in these layers is random, so there is no state of a generator to bring back.
+    hidden: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return hidden
+
+
+def _together(inputs: list[Tensor]) -> Tensor:
+    """The inputs side by side; empties the list."""
+    whole = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+    inputs.clear()
+    return whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pics_cli.core.files import open_to_umask
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
 from pics_cli.core.model.hashes import check_files
 from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.pixels import PixelAutoencoder
 from pics_cli.core.model.scheduling import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
@@ -32,6 +33,8 @@ PARTS: dict[str, Any] = {
     "projector": nn.Linear,
     "vae": diffusers.AutoencoderKL,
 }
+# The autoencoder may be one of several; its configuration says which, and none but the first where it does not.
+AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
 _PROJECTOR = "model.safetensors"
 _AGAIN = "copy or convert the model again"
 # The command shows its own progress, and says itself what is wrong.
@@ -55,6 +58,8 @@ def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any
             with quiet():
                 if name == "projector":
                     found[name] = _load_projector(place).to(dtype)
+                elif name == "vae":
+                    found[name] = load_module(autoencoder(place), place, dtype)
                 else:
                     found[name] = load_module(kind, place, dtype)
         except Exception as error:  # whatever the libraries make of files that are not theirs
@@ -81,7 +86,7 @@ def misfits(
             ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
             ("latent_channels", config.latent_channels, "unet's output", unet.config.out_channels),
             ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
-            ("downsampling", config.downsampling, "vae", 2 ** (len(vae.config.block_out_channels) - 1)),
+            ("downsampling", config.downsampling, "vae", reduction(vae)),
             ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
             ("reference_size", config.reference_size, "image_encoder", encoder.image_size),
             ("object_tokens", config.object_tokens, "image_encoder", 1 + patches**2),
@@ -110,6 +115,26 @@ def misfits(
     return lines
 
 
+def autoencoder(place: Path) -> Any:
+    """The class that the configuration of an autoencoder names.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or names another.
+    """
+    name = json.loads((place / "config.json").read_text()).get("_class_name", PARTS["vae"].__name__)
+    if name not in AUTOENCODERS:
+        raise ValueError(f"config.json names the class {name}, expected one of {', '.join(AUTOENCODERS)}")
+    return AUTOENCODERS[name]
+
+
+def reduction(vae: Any) -> int:
+    """Pixels that a position of the autoencoder's latent stands for, across and down."""
+    if isinstance(vae, PixelAutoencoder):
+        return vae.config.patch
+    levels: int = len(vae.config.block_out_channels)
+    return 2 ** (levels - 1)
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
@@ -136,11 +161,13 @@ def _linked(name: str, link: Link) -> Path:
 
 
 def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
-    """A module of diffusers or transformers with all its weights.
+    """A module of ours, diffusers or transformers with all its weights.
 
     Raises:
         ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
     """
+    if kind is PixelAutoencoder:
+        return PixelAutoencoder.from_pretrained(place)
     if "quantization_config" in json.loads((place / "config.json").read_text()):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
@@ -201,18 +228,19 @@ def save(name: str, part: nn.Module, folder: Path) -> None:
         save_file({key: value.contiguous() for key, value in part.state_dict().items()}, folder / name / _PROJECTOR)
     else:
         part.save_pretrained(folder / name)  # type: ignore[operator]
-    mask = os.umask(0)
-    os.umask(mask)
     for path in (folder / name).glob("*.safetensors"):
-        path.chmod(0o666 & ~mask)  # safetensors makes files that only their owner can read
+        open_to_umask(path)
 
 
-def index(scheduler: Any) -> dict[str, Any]:
+def index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
     """`model_index.json`: what diffusers' own folders hold, for people and tools that look there."""
     from pics_cli import __version__
 
-    library = {"image_encoder": "transformers", "projector": "torch.nn", "vae": "diffusers"}
-    listed = {name: [library.get(name, "pics_cli"), kind.__name__] for name, kind in PARTS.items()}
+    kinds = {**PARTS, "vae": kind_of_vae}
+    library = {
+        transformers.Dinov2Model: "transformers", nn.Linear: "torch.nn", diffusers.AutoencoderKL: "diffusers"
+    }  # fmt: skip
+    listed = {name: [library.get(kind, "pics_cli"), kind.__name__] for name, kind in kinds.items()}
     return {
         "_class_name": "PicsPipeline",
         "_pics_version": __version__,

@@ -57,7 +57,7 @@ class PicsPipeline:
         unet, controlnet: the networks.
         image_encoder: transformers' Dinov2Model.
         projector: from its width to D.
-        vae: diffusers' AutoencoderKL.
+        vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
         scheduler: a diffusers scheduler, of which the noise schedule is taken.
         device, memory: where the parts run, and what lies there when; see `memory.Residency`.
     """
@@ -140,7 +140,7 @@ class PicsPipeline:
             if name not in link:
                 parts.save(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", parts.index(self.scheduler))
+        write_json(folder / "model_index.json", parts.index(self.scheduler, type(self.vae)))
         links = {name: entry for name, entry in self.config.links.items() if name in link}
         replace(self.config, links=links).save(folder)
 
@@ -161,6 +161,10 @@ class PicsPipeline:
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         torch._dynamo.config.recompile_limit = _KINDS
         self._graph = torch.compile(_predict, mode=mode, dynamic=False)
+
+    def forget(self) -> None:
+        """Make anew what was derived from the weights: they have changed."""
+        self._null = None
 
     def noise(self, seed: int, key: str, candidate: int = 0, step: int = 0) -> Tensor:
         """float32 [c, h, w], unit normal: a function of seed, sample, candidate and insertion step alone."""

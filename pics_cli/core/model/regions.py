@@ -54,10 +54,18 @@ class RegionTable:
         candidates: n, how many pictures are made of each composite at once; they share its regions.
         share: None: groups are as long as they have to be. A number: shapes depend on it, K, N, G and n alone: there is
             a group for every set of objects, single objects are gathered at all tokens, sets at this share of them.
+        device: of the indices; None: the cover's.
     """
 
-    def __init__(self, cover: Tensor, branches: int = 1, candidates: int = 1, share: float | None = None) -> None:
-        self.cover = cover
+    def __init__(
+        self,
+        cover: Tensor,
+        branches: int = 1,
+        candidates: int = 1,
+        share: float | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.cover, self.device = cover, cover.device if device is None else device
         self.branches, self.candidates = branches, candidates
         composites, self.tokens, objects = cover.shape
         self.rows = branches * composites
@@ -70,7 +78,7 @@ class RegionTable:
         if share is None:
             self.has_overlaps = len(overlapping) > 0
             if 0 < len(overlapping) < self.rows:
-                self.overlap_rows = overlapping.to(cover.device)
+                self.overlap_rows = _send(overlapping, self.device)
             self.groups = [self._group(codes, int(code), overlapping) for code in codes.unique().tolist() if code]
         else:
             self.has_overlaps = share > 0 and objects > 1
@@ -96,18 +104,17 @@ class RegionTable:
         else:
             kept = None if own.all() else own.nonzero()[:, 0]
             targets = tokens if kept is None else tokens[kept]
-        device = self.cover.device
         objects = tuple(k for k in range(code.bit_length()) if code >> k & 1)
         among = None
         if len(objects) > 1 and len(rows) < len(overlapping):
-            among = torch.searchsorted(overlapping, rows).to(device)
+            among = _send(torch.searchsorted(overlapping, rows), self.device)
         return Group(
             objects,
-            None if len(objects) == self.cover.shape[2] else torch.tensor(objects, device=device),
-            None if len(rows) == self.rows else rows.to(device),
-            tokens.to(device),
-            None if kept is None else kept.to(device),
-            targets.to(device),
+            None if len(objects) == self.cover.shape[2] else _send(torch.tensor(objects), self.device),
+            None if len(rows) == self.rows else _send(rows, self.device),
+            _send(tokens, self.device),
+            None if kept is None else _send(kept, self.device),
+            _send(targets, self.device),
             among,
         )
 
@@ -118,7 +125,8 @@ class RegionTable:
     @cached_property
     def dense(self) -> Tensor:
         """The cover of every row of the batch, bool [G · n, N, K]."""
-        return self.cover.repeat(self.branches, 1, 1).repeat_interleave(self.candidates, 0)
+        cover = _send(self.cover, self.device)
+        return cover.repeat(self.branches, 1, 1).repeat_interleave(self.candidates, 0)
 
 
 class Regions:
@@ -127,15 +135,24 @@ class Regions:
     Args:
         masks: bool [B, K, S, S], 1 in each object's box.
         branches, candidates, share: see `RegionTable`.
+        device: where the networks run; None: where the masks are. With masks on the CPU and a GPU here, the tables are
+            made without waiting for the GPU.
     """
 
-    def __init__(self, masks: Tensor, branches: int = 1, candidates: int = 1, share: float | None = None) -> None:
+    def __init__(
+        self,
+        masks: Tensor,
+        branches: int = 1,
+        candidates: int = 1,
+        share: float | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         if masks.ndim != 4 or masks.shape[1] < 1:
             raise ValueError(f"region masks: got shape {tuple(masks.shape)}, expected [B, K, S, S] with K >= 1")
         if masks.shape[1] > (_MOST if share is None else _MOST_UNIFORM):
             most = f"{_MOST}, compiled {_MOST_UNIFORM}"
             raise PicsError(f"{masks.shape[1]} objects in one picture, at most {most}", "insert them in several runs")
-        self.masks = masks.bool()
+        self.masks, self.device = masks.bool(), device
         self.branches, self.candidates, self.share = branches, candidates, share
         self._tables: dict[tuple[int, int], RegionTable] = {}
 
@@ -143,12 +160,12 @@ class Regions:
         """The routing at `height` × `width` tokens, row by row."""
         if (height, width) not in self._tables:
             cover = cover_at(self.masks, height, width)
-            self._tables[height, width] = RegionTable(cover, self.branches, self.candidates, self.share)
+            self._tables[height, width] = RegionTable(cover, self.branches, self.candidates, self.share, self.device)
         return self._tables[height, width]
 
     def for_one_candidate(self) -> Regions:
         """The same regions for a network that all candidates share."""
-        return self if self.candidates == 1 else Regions(self.masks, self.branches, 1, self.share)
+        return self if self.candidates == 1 else Regions(self.masks, self.branches, 1, self.share, self.device)
 
 
 def cover_at(masks: Tensor, height: int, width: int) -> Tensor:
@@ -170,6 +187,13 @@ def overlap_share(masks: Tensor, sizes: Sequence[tuple[int, int]]) -> float:
         for code in codes[_several(codes)].unique().tolist():
             largest = max(largest, float((codes == code).float().mean(1).max()))
     return next(share for share in SHARES if largest <= share)
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """Values to a device; from main memory to a GPU by way of pinned memory, else the copy would wait for its queue."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def _several(codes: Tensor) -> Tensor:

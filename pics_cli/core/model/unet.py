@@ -27,6 +27,9 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         context_width: D, of the object tokens.
         norm_groups: groups of the group norms.
         tau: temperature of the gate.
+
+    Attributes:
+        gradient_checkpointing: compute layers again for the gradient, see `layers.descend`.
     """
 
     @register_to_config
@@ -43,6 +46,7 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         tau: float = 0.5,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         options = layers.stock_options(
             block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
         )
@@ -65,13 +69,14 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         Returns:
             [G · n, c, h, w].
         """
+        recompute = self.gradient_checkpointing
         time = layers.embed_time(self, timestep, latent.dtype)
-        hidden, skips = layers.descend(self.down_blocks, self.conv_in(latent), time, objects, regions)
+        hidden, skips = layers.descend(self.down_blocks, self.conv_in(latent), time, objects, regions, recompute)
         batch, n = len(objects.contexts) * regions.candidates, regions.candidates
         *added, last = residuals
         skips = [_full(skip, batch) + _each(extra, n) for skip, extra in zip(skips, added, strict=True)]
-        hidden = layers.middle(self.mid_block, hidden, time, objects, regions) + _each(last, n)
-        hidden = layers.ascend(self.up_blocks, hidden, skips, time, objects, regions)
+        hidden = layers.middle(self.mid_block, hidden, time, objects, regions, recompute) + _each(last, n)
+        hidden = layers.ascend(self.up_blocks, hidden, skips, time, objects, regions, recompute)
         prediction: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return prediction
 

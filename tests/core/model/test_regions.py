@@ -193,6 +193,25 @@ def test_candidates_share_the_regions_of_their_composite() -> None:
     assert shared.for_one_candidate() is shared
 
 
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_tables_go_to_the_device_that_is_named(share: float | None) -> None:
+    """Masks that stay in main memory, networks elsewhere: the same tables there."""
+    masks = torch.zeros(3, 2, 16, 16, dtype=torch.bool)
+    masks[0, 0, :8] = masks[0, 1, 4:] = masks[1, 0, :8] = masks[2, 1, 2:4] = True
+    near, far = (Regions(masks, candidates=2, share=share, device=device) for device in (None, torch.device("meta")))
+    for regions in (far, far.for_one_candidate()):
+        table, other = regions.table(8, 8), Regions(masks, candidates=regions.candidates, share=share).table(8, 8)
+        assert table.dense.device.type == "meta"
+        for group, expected in zip(table.groups, other.groups, strict=True):
+            assert group.objects == expected.objects
+            for ours, theirs in zip(vars(group).values(), vars(expected).values(), strict=True):
+                if isinstance(theirs, Tensor):
+                    assert (ours.device.type, ours.shape, ours.dtype) == ("meta", theirs.shape, theirs.dtype)
+                else:
+                    assert ours == theirs
+    assert near.table(8, 8).groups[0].tokens.device.type == "cpu"
+
+
 @pytest.mark.parametrize("shape", [(2, 16, 16), (1, 0, 16, 16)])
 def test_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \[B, K, S, S\]"):

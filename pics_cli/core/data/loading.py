@@ -1,0 +1,291 @@
+"""Samples by position, batches of them in order whatever the number of workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pics_cli.core.data.mixture import Item
+from pics_cli.core.data.shard_sets import Shards, checked_index, local_path
+from pics_cli.core.data.tar_index import SampleIndex, read_sample
+from pics_cli.core.data.training_sample import prepare, still
+from pics_cli.core.executors import end_with_parent
+from pics_cli.core.model.config import HintKind
+from pics_cli.core.rng import generator
+from pics_cli.core.training_recipe import Augment
+from pics_cli.errors import FAILED, BadSample, PicsError
+
+Batch = dict[str, Any]
+
+# Samples tried for one position, before the whole set is taken for unreadable.
+_TRIES = 16
+# Seconds in which a worker that is asked to end lets its parent take what it still needs to save.
+_GRACE = 30.0
+
+
+class Draw(Protocol):
+    """What is drawn for a sample besides its augmentation, by name."""
+
+    def __call__(self, rng: np.random.Generator, /) -> dict[str, npt.NDArray[Any]]: ...
+
+
+class Order(Protocol):
+    """Which sample stands where: a `Mixture`, or `Listed` items."""
+
+    def locate(self, position: int) -> Item: ...
+
+    def instead(self, item: Item, rng: np.random.Generator) -> Item: ...
+
+
+class TrainingData(Dataset[Batch]):
+    """Samples by position, as a training step sees them.
+
+    Args:
+        sets: shards of each set.
+        order: which of their samples stands at a position.
+        augment: how references and boxes are varied, of sets that do not say it themselves.
+        seed: of the run: augmentation, `draw`, and which sample takes the place of a bad one.
+        size: S.
+        reference_size: R.
+        hint: its kind.
+        draw: what else is drawn for a sample; must be picklable.
+        cache_gb: room for shards fetched from elsewhere.
+        fixed: without variation, for validation.
+        swap: references exchanged among the objects of a sample.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Shards],
+        order: Order,
+        *,
+        augment: Augment,
+        seed: int,
+        size: int,
+        reference_size: int,
+        hint: HintKind,
+        draw: Draw | None = None,
+        cache_gb: float = 50.0,
+        fixed: bool = False,
+        swap: bool = False,
+    ) -> None:
+        self.sets, self.order, self.seed, self.draw = list(sets), order, seed, draw
+        augments = [each.augment or augment for each in sets]
+        self._augments = [still(each) for each in augments] if fixed else augments
+        self._compose: dict[str, Any] = {"size": size, "reference_size": reference_size, "hint": hint, "swap": swap}
+        self._cache_gb = cache_gb
+        self._indexes: dict[tuple[int, int], SampleIndex] = {}
+
+    def __getitem__(self, position: int) -> Batch:
+        """Arrays of a sample and what `draw` drew; `key` ("SET/KEY"); `bad`: what it stands in for.
+
+        Raises:
+            PicsError: a shard cannot be read; one sample after the other is bad.
+        """
+        item, bad = self.order.locate(position), list[dict[str, str]]()
+        rng = generator(self.seed, "instead", position)
+        for _ in range(_TRIES):
+            name = self.sets[item.set].name
+            key = f"{Path(str(self.sets[item.set].sources[item.shard])).name} #{item.sample}"
+            try:
+                key, members = self._read(item)
+                return {**self._prepare(item, key, members), "key": f"{name}/{key}", "bad": bad}
+            except BadSample as error:
+                bad.append({"set": name, "key": key, "reason": error.reason, "detail": error.detail})
+            item = self.order.instead(item, rng)
+        last = f"{key}: {error_text(bad[-1])}"
+        raise PicsError(
+            f"{name}: {_TRIES} samples drawn in a row cannot be read, the last: {last}",
+            "look at the set with `pics build-shards --check DIR`",
+        )
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Batch] | Failed:
+        """Several samples; what is wrong with them as a value, since the loader wraps exceptions in text of its own."""
+        try:
+            return [self[position] for position in positions]
+        except PicsError as error:
+            return Failed(error)
+
+    def _read(self, item: Item) -> tuple[str, Mapping[str, bytes]]:
+        shards = self.sets[item.set]
+        for _ in range(_TRIES):
+            path = local_path(shards, item.shard, self._cache_gb)
+            try:
+                index = self._index(item, path)
+                start, stop = index[item.sample : item.sample + 2].tolist()
+                return read_sample(path, start, stop)
+            except FileNotFoundError:  # fetched, and removed by another process to make room
+                if not shards.remote:
+                    break
+        if shards.remote:
+            raise PicsError(f"{shards.sources[item.shard]}: removed from the cache before it was read, several times",
+                            "raise data.cache_gb: it holds too few shards for this many processes")  # fmt: skip
+        raise PicsError(f"{path}: no such file any more", "put it back, then run the same command again: it resumes")
+
+    def _index(self, item: Item, path: Path) -> SampleIndex:
+        found = self._indexes.get(item[:2])
+        if found is None:
+            found = self._indexes[item[:2]] = checked_index(self.sets[item.set], item.shard, path)
+        return found
+
+    def _prepare(self, item: Item, key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
+        name = self.sets[item.set].name
+        when = (item.epoch, item.repetition)
+        arrays = prepare(
+            members,
+            set_name=name,
+            key=key,
+            augment=self._augments[item.set],
+            rng_keys=when,
+            seed=self.seed,
+            **self._compose,
+        )
+        drawn = self.draw(generator(self.seed, "draw", name, key, *when)) if self.draw else {}
+        return {**arrays, **drawn}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_indexes": {}}
+
+
+class Failed:
+    """An error on its way from a worker."""
+
+    def __init__(self, error: PicsError) -> None:
+        self.error = error
+
+
+def collate(samples: Sequence[Mapping[str, Any]] | Failed) -> Batch | Failed:
+    """Samples to a batch: arrays stacked to tensors, `keys` and `bad` as lists.
+
+    Samples with fewer objects get empty boxes, 0 0 0 0, and black references.
+    """
+    if isinstance(samples, Failed):
+        return samples
+    most = max(len(sample["boxes"]) for sample in samples)
+    batch: Batch = {}
+    for name, first in samples[0].items():
+        if not isinstance(first, np.ndarray):
+            continue
+        shape = (most, *first.shape[1:]) if name in ("boxes", "references") else first.shape
+        whole = _empty((len(samples), *shape), torch.from_numpy(first[...]).dtype)
+        rows = whole.numpy()
+        for at, sample in enumerate(samples):
+            array = sample[name]
+            if array.shape == shape:
+                rows[at] = array
+            else:
+                rows[at, : len(array)] = array
+                rows[at, len(array) :] = 0
+        batch[name] = whole
+    batch["keys"] = [sample["key"] for sample in samples if "key" in sample]
+    batch["bad"] = [one for sample in samples for one in sample.get("bad", ())]
+    return batch
+
+
+def positions(start: int, rank: int, size: int, batch: int) -> Iterator[list[int]]:
+    """Positions of each batch of one of `size` processes, from `start` on, without end.
+
+    All processes' n-th batches together are the n-th `batch * size` positions, so that a step of any number of batches
+    takes the next ones without a gap.
+    """
+    for number in count():
+        first = start + (number * size + rank) * batch
+        yield list(range(first, first + batch))
+
+
+class Loader(DataLoader[Batch]):
+    """Batches in the order asked for; errors of the workers come out as they are."""
+
+    def check_worker_number_rationality(self) -> None:
+        """PyTorch warns, twice, where there are more workers than cores; a recipe is for machines of any size."""
+
+    def __iter__(self) -> Generator[Batch, None, None]:  # type: ignore[override]
+        """Close the generator to end the workers."""
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, Failed):
+                    raise batch.error
+                yield batch
+        except RuntimeError as error:
+            if told := worker_died(error):
+                raise told from None
+            raise
+
+
+def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, pin: bool = False) -> Loader:
+    """A loader of batches, which are read ahead by workers, two for each.
+
+    Args:
+        data: the samples.
+        batches: positions of each batch.
+        workers: processes; 0: this one.
+        pin: into memory that a GPU can fetch from by itself.
+    """
+    return Loader(
+        data,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_start_worker,
+    )
+
+
+def worker_died(error: RuntimeError) -> PicsError | None:
+    """What the user reads where a loader's worker ended of itself; None for another error.
+
+    PyTorch raises it in whatever the main thread does at that time.
+    """
+    words = str(error)
+    if "DataLoader worker (pid" not in words:
+        return None
+    if "bus error" in words.lower():
+        return PicsError(
+            "a process that reads samples ran out of shared memory",
+            "give the container more (docker run --shm-size=8g), or fewer --set data.workers",
+            FAILED,
+        )
+    return PicsError(
+        "a process that reads samples died; often the machine ran out of memory",
+        "run the same command again with fewer --set data.workers: it resumes",
+        FAILED,
+    )
+
+
+def error_text(bad: Mapping[str, str]) -> str:
+    """`reason: detail`."""
+    return f"{bad['reason']}: {bad['detail']}"
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor; in a worker, in memory shared with the main process, so that it is not copied once more."""
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype)
+    tensor = torch.empty(shape, dtype=dtype)
+    tensor.share_memory_()
+    return tensor
+
+
+def _start_worker(_: int) -> None:
+    """An interrupt is for the main process alone, which still wants samples for the step it is in."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
+    end_with_parent()
+    cv2.setNumThreads(0)
+
+
+def _end_soon(*_: object) -> None:
+    timer = threading.Timer(_GRACE, os._exit, (1,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,168 @@
+"""A sample of a shard → what a training step sees of it: references cut and varied, boxes grown, hint and target.
+
+K: objects, S: model size, R: reference size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
+from pics_cli.core.data.compose import FRAME, compose, cut_out
+from pics_cli.core.data.layouts import Parts, unpack
+from pics_cli.core.data.patches import PATCH_SIZE
+from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
+from pics_cli.core.geometry import Box, Letterbox, by_lower_edge
+from pics_cli.core.model.config import HintKind
+from pics_cli.core.rng import generator
+from pics_cli.core.training_recipe import Augment
+from pics_cli.errors import BadSample
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Arrays(TypedDict):
+    """What a training step sees of a sample.
+
+    Attributes:
+        hint: uint8 [S, S, 3], `hint_rgb` of `compose`.
+        target: uint8 [S, S, 3], the picture in the square, black around it.
+        boxes: int16 [K, 4], where each object is painted, in the square; none is empty.
+        content: int16 [4], the picture's part of the square.
+        references: uint8 [K, R, R, 3] on white.
+    """
+
+    hint: Bytes
+    target: Bytes
+    boxes: npt.NDArray[np.int16]
+    content: npt.NDArray[np.int16]
+    references: Bytes
+
+
+def prepare(
+    members: Mapping[str, bytes],
+    *,
+    set_name: str,
+    key: str,
+    augment: Augment,
+    rng_keys: Sequence[str | int],
+    seed: int,
+    size: int,
+    reference_size: int,
+    hint: HintKind,
+    swap: bool = False,
+) -> Arrays:
+    """Decode a sample's members and make what a training step sees.
+
+    References are cut from the picture by their masks, or taken from the object's alternative view where the sample
+    has one and the draw says so; the stored patches are not looked at.
+
+    Args:
+        members: by extension, of either layout.
+        set_name: with the key and `rng_keys`, what the draws are a function of.
+        key: of the sample.
+        augment: how references and boxes are varied.
+        rng_keys: epoch and the like.
+        seed: of the run.
+        size: S.
+        reference_size: R.
+        hint: its kind.
+        swap: each object gets the reference of the one before it, the first that of the last.
+
+    Raises:
+        BadSample: a member is missing or damaged; a box that holds no pixel of the square.
+    """
+    parts = unpack(members)
+    rgb = decode_picture(parts.picture).rgb
+    height, width = rgb.shape[:2]
+    boxes, references = list[Box](), list[Reference]()
+    for k, mask in enumerate(parts.masks):
+        rng = generator(seed, "augment", set_name, key, *rng_keys, k)
+        rgba = _alternate(parts, k) if rng.random() < augment.alternate else None
+        if rgba is None:
+            rgba = cut_reference(rgb, mask)
+        references.append(vary(rgba, augment, rng, reference_size, detail=0 if hint == "background" else size))
+        boxes.append(grow(mask.box, augment, rng, width, height))
+    if swap:
+        references = references[-1:] + references[:-1]
+    letterbox = Letterbox(width, height, size)
+    seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
+    _refuse_vanished(boxes, seen, letterbox)
+    composed = compose(
+        rgb,
+        boxes,
+        [reference.rgba for reference in references],
+        size=size,
+        reference_size=reference_size,
+        hint=hint,
+        order=_back_to_front(parts.meta, boxes),
+        patches=[reference.patch for reference in references],
+    )
+    return Arrays(
+        hint=composed.hint_rgb,
+        target=target(rgb, letterbox, hint),
+        boxes=seen,
+        content=np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
+        references=composed.references,
+    )
+
+
+def target(rgb: RGB, letterbox: Letterbox, hint: HintKind) -> RGB:
+    """The picture as the network is to paint it, uint8 [S, S, 3]: resized as the hint of this kind is."""
+    return letterbox.forward(rgb, antialias=hint != "background")
+
+
+def still(augment: Augment) -> Augment:
+    """Without any variation, for validation; objects come from their alternative view if they mostly do in training."""
+    return replace(
+        augment,
+        flip=0.0,
+        rotation=0.0,
+        perspective=0.0,
+        scale=(FRAME, FRAME),
+        brightness=0.0,
+        contrast=0.0,
+        alternate=float(augment.alternate >= 0.5),
+        box_growth=(1.0, 1.0),
+    )
+
+
+def _alternate(parts: Parts, k: int) -> RGBA | None:
+    """The object seen differently, uint8 [h, w, 4], cropped to it; None where the sample has no such view."""
+    data = parts.others.get(f"alt{k}.png")
+    if data is None:
+        return None
+    try:
+        rgba = decode_alpha(data, (PATCH_SIZE, PATCH_SIZE))
+    except BadSample as error:
+        raise BadSample("bad_reference", f"alt{k}.png: {error.detail}") from None
+    if not rgba[..., 3].any():
+        raise BadSample("bad_reference", f"alt{k}.png is wholly transparent")
+    return cut_out(rgba)
+
+
+def _back_to_front(meta: Mapping[str, Any], boxes: Sequence[Box]) -> list[int]:
+    """Indices of the objects from back to front: as the json says where it does, else as inference's `auto`."""
+    order = meta.get("order")
+    if order is None:
+        return by_lower_edge(boxes)
+    whole = isinstance(order, list) and all(type(k) is int for k in order)
+    if not whole or sorted(order) != list(range(len(boxes))):
+        raise BadSample("bad_json", f"order {order} does not name each of {len(boxes)} objects once")
+    return [int(k) for k in reversed(order)]
+
+
+def _refuse_vanished(boxes: Sequence[Box], seen: npt.NDArray[np.int16], letterbox: Letterbox) -> None:
+    """As inference does: an object without a pixel of its own would be learnt from what it does not show."""
+    for k in np.flatnonzero((seen[:, 2:] <= seen[:, :2]).any(axis=1)).tolist():
+        x0, y0, x1, y1 = boxes[k]
+        shown = f"the region of object {k} is {x1 - x0}x{y1 - y0} pixels"
+        square = f"{letterbox.size}x{letterbox.size}"
+        raise BadSample(
+            "tiny_region", f"{shown}, less than one in the {square} that the model sees of {letterbox.side}"
+        )

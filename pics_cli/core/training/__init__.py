@@ -1,0 +1,1 @@
+"""Training: what is trained, on what, the loop, its checkpoints, and looking at the model meanwhile."""

@@ -1,0 +1,172 @@
+"""Checkpoints: everything a run needs to go on, in folders that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pics_cli.core.files import file_sha256, open_to_umask, write_json
+from pics_cli.core.model.folder import whole_folder
+from pics_cli.core.training_recipe import Checkpoints, TrainingRecipe
+from pics_cli.errors import PicsError
+
+FOLDER, STATE = "checkpoints", "state.json"
+WEIGHTS, EMA, OPTIMIZER, RANDOM = (
+    "weights.safetensors",
+    "ema.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+)
+_NAME = re.compile(r"step_([0-9]{8,})")
+_LEFT = re.compile(r"step_[0-9]{8,}\.[0-9]+\.tmp")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found whole.
+
+    Attributes:
+        folder: where it is.
+        state: `step`, `position`, the recipe, and what else belongs to no tensor.
+    """
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps behind it."""
+        return int(self.state["step"])
+
+    @property
+    def recipe(self) -> TrainingRecipe:
+        """Of the run that wrote it."""
+        plain = json.dumps(self.state["recipe"])
+        return TypeAdapter(TrainingRecipe).validate_json(plain, strict=True)
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        """The tensors of one of its files, by name, on the CPU."""
+        with safe_open(self.folder / file, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+
+
+def path_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return root / FOLDER / f"step_{step:08d}"
+
+
+def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        folder: its name; must not exist.
+        tensors: by file and name.
+        state: plain data.
+
+    Raises:
+        PicsError: it cannot be written; what was there before is untouched.
+    """
+    with whole_folder(folder) as place:
+        hashes = {}
+        for file, contents in tensors.items():
+            save_file({name: value.detach().cpu().contiguous() for name, value in contents.items()}, place / file)
+            open_to_umask(place / file)
+            with (place / file).open("rb") as written:
+                os.fsync(written.fileno())
+            hashes[file] = file_sha256(place / file)
+        write_json(place / STATE, {**state, "sha256": hashes})
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint, with every file compared with its hash.
+
+    Raises:
+        PicsError: no checkpoint, or a damaged one; says what of it.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text())
+        hashes, step = state["sha256"], state["step"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise PicsError(f"{folder}: no checkpoint ({STATE} is missing)", _WHICH) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PicsError(f"{folder / STATE}: unreadable: {error}", _WHICH) from None
+    if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
+        raise PicsError(f"{folder / STATE}: not the state of a checkpoint", _WHICH)
+    for file, expected in hashes.items():
+        if not (folder / file).is_file():
+            raise PicsError(f"{folder}: {file} is missing", _WHICH)
+        if file_sha256(folder / file) != expected:
+            raise PicsError(f"{folder / file}: damaged: not the contents that were written (sha256 differs)", _WHICH)
+    return Checkpoint(folder, state)
+
+
+_WHICH = "name the folder of a checkpoint, ROOT/checkpoints/step_…, or take --resume auto"
+
+
+def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest good checkpoint of a run; damaged ones are told of and set aside under another name."""
+    for step, folder in reversed(list(found(root))):
+        try:
+            return read(folder)
+        except PicsError as error:
+            aside = folder.with_name(f"{folder.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            say(f"{error.message}; set aside as {aside.name}, looking for one before step {step:,}")
+        except SafetensorError as error:  # pragma: no cover  (the hash was right)
+            raise PicsError(f"{folder}: {error}", _WHICH) from None
+    return None
+
+
+def found(root: Path) -> Iterator[tuple[int, Path]]:
+    """Steps and folders of the checkpoints of a run, oldest first; whether they are whole is not looked at."""
+    folder = root / FOLDER
+    named = ((match, path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name)))
+    yield from sorted((int(match[1]), path) for match, path in named)
+
+
+def tidy(root: Path, options: Checkpoints) -> None:
+    """Remove checkpoints that are not to be kept. Only for whoever holds the folder's lock."""
+    steps = list(found(root))
+    for step, folder in steps[: -options.keep]:
+        if options.keep_every is None or step % options.keep_every:
+            shutil.rmtree(folder)
+
+
+def remove_temporaries(root: Path) -> None:
+    """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
+    for path in (root / FOLDER).glob("step_*.tmp"):
+        if _LEFT.fullmatch(path.name):
+            shutil.rmtree(path)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimiser's state as `kind/parameter`, for parameters in the optimiser's order."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{kind}/{names[index]}": torch.as_tensor(value)
+        for index, values in state.items()
+        for kind, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Take over what `optimizer_tensors` gave."""
+    place = {name: index for index, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        state.setdefault(place[name], {})[kind] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

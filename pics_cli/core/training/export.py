@@ -1,0 +1,58 @@
+"""A checkpoint as a model folder that `pics infer` takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from pics_cli.core.model.devices import DTYPES
+from pics_cli.core.model.folder import whole_folder
+from pics_cli.core.recipe import digest
+from pics_cli.core.training.checkpoint import EMA, WEIGHTS, Checkpoint
+from pics_cli.core.training.start import start_model
+from pics_cli.core.training.state import load_weights
+from pics_cli.core.training.trainable import named
+from pics_cli.core.training_recipe import TrainingRecipe, plain_recipe
+from pics_cli.errors import PicsError
+
+
+def export(recipe: TrainingRecipe, found: Checkpoint, out: Path, say: Callable[[str], None]) -> None:
+    """Write the model of a checkpoint: the moving average of its weights where there is one.
+
+    Args:
+        recipe: of the run.
+        found: the checkpoint.
+        out: the model folder; one that an earlier export of a run wrote is replaced.
+        say: told what is being done.
+
+    Raises:
+        PicsError: the base model is not the one trained from, or `out` is something else or cannot be written.
+    """
+    if out.exists() and not (out / "pics.json").is_file():
+        raise PicsError(f"{out}: exists already, and is no model folder", "choose another name")
+    start = start_model(recipe, lambda _text: None)
+    if found.state["base"] != start.base:
+        raise PicsError(f"{found.folder}: was trained from another base model", "name that one: --base PATH|REPO")
+    load_weights(start, found.tensors(WEIGHTS), found.folder)
+    if recipe.ema.enabled and EMA in found.state["sha256"]:
+        here = dict(named(start.pipeline))
+        for name, value in found.tensors(EMA).items():
+            here[name].data.copy_(value)
+    pipeline = start.pipeline
+    pipeline.config = replace(
+        pipeline.config, trained_steps=found.step, recipe_hash=digest(plain_recipe(recipe)), links={}
+    )
+    for part in pipeline.parts.values():
+        nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
+    fresh = out.with_name(f"{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with whole_folder(fresh) as folder:
+        pipeline.save_pretrained(folder)
+    if out.exists():
+        shutil.rmtree(out)
+    fresh.rename(out)
+    say(f"wrote {out}")

@@ -1,0 +1,150 @@
+"""From a batch of samples to a loss: the forward process, what the network is to predict, and weights.
+
+B: samples, K: objects, S: model size, [c, h, w]: a latent. ᾱ_t: the share of signal at timestep t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.regions import cover_at
+from pics_cli.core.training.compositor import Compositor
+from pics_cli.core.training_recipe import Objective
+
+# Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
+_ENCODED = 4
+
+
+class Losses(NamedTuple):
+    """Losses of each sample, float32 [B]: with all weights, and the mean inside the regions alone, unweighted."""
+
+    weighted: Tensor
+    region: Tensor
+
+
+def target_of(kind: str, clean: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
+    """What a network of a prediction type is to output, [B, c, h, w].
+
+    epsilon: ε; v_prediction: √ᾱ ε − √(1 − ᾱ) x₀ (Salimans and Ho 2022); sample: x₀.
+
+    Args:
+        kind: the prediction type.
+        clean, noise: x₀ and ε, [B, c, h, w].
+        signal: ᾱ of each sample, broadcast to [B, 1, 1, 1].
+    """
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return signal.sqrt() * noise - (1 - signal).sqrt() * clean
+    return clean
+
+
+def snr_weight(kind: str, signal: Tensor, gamma: float) -> Tensor:
+    """Min-SNR-γ weights (Hang et al., ICCV 2023, eq. 8 and appendix) of a prediction type, shaped as `signal`.
+
+    With SNR = ᾱ / (1 − ᾱ): min(SNR, γ) times 1 / SNR for epsilon, 1 / (SNR + 1) for v, 1 for sample.
+    """
+    snr = signal / (1 - signal)
+    clipped = snr.clamp(max=gamma)
+    return {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[kind]
+
+
+def box_masks(boxes: Tensor, size: int) -> Tensor:
+    """Boxes int [B, K, 4] in the square of side S to bool [B, K, S, S]; empty boxes to empty masks."""
+    along = torch.arange(size)
+    x0, y0, x1, y1 = boxes.long().unbind(-1)
+    across = (along >= x0[..., None]) & (along < x1[..., None])
+    down = (along >= y0[..., None]) & (along < y1[..., None])
+    return down[..., :, None] & across[..., None, :]
+
+
+class Step:
+    """What one forward pass of training computes, on any device.
+
+    Args:
+        pipeline: the model.
+        network: its `Compositor`, or what Accelerate made of it.
+        objective: loss and weights.
+        half: precision of the parts that are not trained.
+    """
+
+    def __init__(self, pipeline: PicsPipeline, network: Any, objective: Objective, half: torch.dtype) -> None:
+        self.pipeline, self.network, self.objective, self.half = pipeline, network, objective, half
+        self.config: ModelConfig = pipeline.config
+        self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
+
+    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Losses:
+        """Losses of a batch.
+
+        Args:
+            batch: hint, target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4]; references uint8
+                [B, K, R, R, 3]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder that draws its
+                latents, posterior float32 [B, c, h, w]; on the CPU.
+            device: where the networks are.
+        """
+        masks = box_masks(batch["boxes"], self.config.image_size)
+        hint = self._hint(batch["hint"], batch["content"], masks, device)
+        noise = batch["noise"].to(device)
+        posterior = batch["posterior"].to(device) if "posterior" in batch else None
+        clean = self._latents(_picture(batch["target"].to(device)), posterior)
+        correction = self._latents(hint[:, :3]) if self.config.correct_hint else None
+        signal = self.signal[batch["timestep"]].to(device)[:, None, None, None]
+        noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+        if self.config.input_scaling == "signal":
+            noisy = noisy * signal.sqrt()
+        references = batch["references"].to(device).permute(0, 1, 4, 2, 3).float() / 255
+        kept = ~batch["dropped"].to(device)
+        references = references * kept[:, None, None, None, None]
+        prediction = self.network(noisy, batch["timestep"].to(device), hint, masks, references).float()
+        if correction is not None:
+            prediction = prediction + correction
+        wanted = target_of(self.config.prediction_type, clean, noise, signal)
+        return self._losses(prediction, wanted, signal, masks)
+
+    def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
+        """float32 [B, 4, S, S]."""
+        inside = box_masks(content[:, None], self.config.image_size)[:, 0]
+        kind = torch.where(masks.any(1), 1, torch.where(inside, 0, -1)).to(torch.int8)
+        hint = torch.cat([_picture(rgb.to(device)), kind.to(device)[:, None].float()], 1)
+        return hint.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _latents(self, pictures: Tensor, posterior: Tensor | None = None) -> Tensor:
+        """Pictures [B, 3, S, S] in [-1, 1] to latents, float32 [B, c, h, w]; drawn with `posterior`, else the mode."""
+        found = []
+        for at in range(0, len(pictures), _ENCODED):
+            dist = self.pipeline.vae.encode(pictures[at : at + _ENCODED].to(self.half).contiguous()).latent_dist
+            latent = dist.mode().float()
+            if posterior is not None:
+                latent = latent + dist.std.float() * posterior[at : at + _ENCODED]
+            found.append(latent)
+        return torch.cat(found) * self.config.latent_scale
+
+    def _losses(self, prediction: Tensor, wanted: Tensor, signal: Tensor, masks: Tensor) -> Losses:
+        difference = prediction - wanted
+        each = difference.square() if self.objective.loss == "l2" else difference.abs()
+        each = each.mean(1)  # [B, h, w]
+        height, width = each.shape[1:]
+        inside = cover_at(masks, height, width).any(2).view(-1, height, width).to(each)
+        weight = 1 + (self.objective.region_weight - 1) * inside
+        weighted = (each * weight).sum((1, 2)) / weight.sum((1, 2))
+        if self.objective.min_snr is not None:
+            weighted = weighted * snr_weight(self.config.prediction_type, signal, self.objective.min_snr).flatten()
+        region = (each.detach() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        return Losses(weighted, region)
+
+
+def new_step(pipeline: PicsPipeline, objective: Objective, half: torch.dtype) -> Step:
+    """A step over the pipeline's own modules."""
+    return Step(pipeline, Compositor(pipeline), objective, half)
+
+
+def _picture(rgb: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] to float32 [B, 3, S, S] in [-1, 1]."""
+    return rgb.permute(0, 3, 1, 2).float() / 127.5 - 1

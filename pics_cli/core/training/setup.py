@@ -1,0 +1,187 @@
+"""From a job to a run that is ready to train: folder, data, model, optimiser, and where an earlier run stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType
+
+from pics_cli.core.files import make_folder, only_writer
+from pics_cli.core.manifest import differences
+from pics_cli.core.model.devices import choose_device, choose_dtype
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.ranks import Ranks
+from pics_cli.core.training import checkpoint
+from pics_cli.core.training.checkpoint import Checkpoint
+from pics_cli.core.training.compositor import Compositor
+from pics_cli.core.training.feed import held_data
+from pics_cli.core.training.job import Job, Progress
+from pics_cli.core.training.live import Run
+from pics_cli.core.training.objective import Step
+from pics_cli.core.training.optimizer import Average, make_optimizer
+from pics_cli.core.training.recorder import trackers
+from pics_cli.core.training.sources import find_sources, share_rows
+from pics_cli.core.training.start import Start, start_model
+from pics_cli.core.training.state import State
+from pics_cli.core.training.trainable import set_up
+from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.errors import PicsError
+
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+
+
+def set_up_run(
+    job: Job, ranks: Ranks, stack: contextlib.ExitStack, progress: Progress, note: Callable[[str], None]
+) -> Run:
+    """Get everything ready.
+
+    Args:
+        job: what to do.
+        ranks: the processes that share it; each calls this.
+        stack: gets what must be undone at the end.
+        progress: told what goes on.
+        note: told single lines worth reading.
+
+    Raises:
+        PicsError: see `run.train`.
+    """
+    recipe = job.recipe
+    device = torch.device(ranks.device) if ranks.device else choose_device(job.device)
+    dtype = choose_dtype(recipe.precision, device)
+    log_with = trackers(recipe.log.wandb)
+    progress.steps = recipe.steps
+    first = ranks.rank == 0
+    say = note if first else _silence
+    ranks.together(lambda: _claim(job, stack) if first else None)
+    progress.doing = "looking at the data"
+    ranks.together(lambda: find_sources(job, say) if first else None)  # leaves indexes for the others
+    sources = ranks.together(lambda: find_sources(job, _silence))[ranks.rank]
+    for name, words in share_rows(sources):
+        say(f"{name}: {words}")
+    progress.doing = "loading the model"
+    start = ranks.together(lambda: start_model(recipe, say))[ranks.rank]
+    accelerator = _accelerator(device, dtype, log_with, job.root)
+    state, step = _model(recipe, start, accelerator, device, dtype)
+    run = Run(job, ranks, accelerator, device, state, step, sources, [])
+    found = ranks.together(lambda: _earlier(run, say) if first else None)[0]
+    if found is not None:
+        ranks.together(lambda: state.load(found, say))
+        run.bad, run.resumed = list(found.state["bad"]), True
+        _tell_remapping(run, found, say)
+    progress.step = progress.begun = state.step
+    progress.doing = ""
+    run.held = ranks.together(lambda: held_data(recipe, sources, state.start.pipeline))[ranks.rank]
+    return run
+
+
+def _claim(job: Job, stack: contextlib.ExitStack) -> None:
+    """Make the folder, and be its only writer."""
+    make_folder(job.root)
+    stack.enter_context(only_writer(job.root))
+    make_folder(job.root / checkpoint.FOLDER)
+    checkpoint.remove_temporaries(job.root)
+
+
+def _accelerator(device: torch.device, dtype: torch.dtype, log_with: list[str], root: Path) -> Accelerator:
+    precision = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    if precision == "fp16" and device.type == "cpu":
+        raise PicsError("precision: fp16 needs a GPU", "take fp32, or bf16 on a CPU that computes in it")
+    # A batch without overlaps gives some experts no gradient.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=precision,
+        log_with=log_with,
+        project_dir=str(root),
+        kwargs_handlers=[parallel],
+    )
+    if accelerator.distributed_type not in _SUPPORTED:
+        raise PicsError(
+            f"accelerate launch: {accelerator.distributed_type.value} is not supported, only one process for each GPU",
+            "leave its flag out, or make a plain configuration with `accelerate config`",
+        )
+    return accelerator
+
+
+def _model(
+    recipe: TrainingRecipe, start: Start, accelerator: Accelerator, device: torch.device, dtype: torch.dtype
+) -> tuple[State, Step]:
+    """The model where it is trained, its optimiser and its average."""
+    pipeline = moved(start.pipeline, device)
+    trained = set_up(pipeline, recipe.train, recipe.train_encoder, dtype)
+    for network in (pipeline.unet, pipeline.controlnet):
+        network.gradient_checkpointing = recipe.gradient_checkpointing
+    network = accelerator.prepare(Compositor(pipeline))
+    optimizer = accelerator.prepare(make_optimizer(trained, recipe.optimizer))
+    average = Average(trained, recipe.ema) if recipe.ema.enabled else None
+    state = State(start._replace(pipeline=pipeline), trained, optimizer, average, accelerator)
+    return state, Step(pipeline, network, recipe.objective, dtype)
+
+
+def moved(pipeline: PicsPipeline, device: torch.device) -> PicsPipeline:
+    """The same model on another device."""
+    parts: dict[str, Any] = dict(pipeline.parts)
+    return PicsPipeline(pipeline.config, **parts, scheduler=pipeline.scheduler, device=device)
+
+
+def _earlier(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint to go on from; None: there is none, or none is wanted.
+
+    Raises:
+        PicsError: what is in the folder does not belong to this run.
+    """
+    job = run.job
+    if job.resume == "none":
+        if there := [folder.name for _, folder in checkpoint.found(job.root)]:
+            raise PicsError(
+                f"--resume none: {job.root} holds checkpoints of an earlier run ({there[-1]}, …)",
+                "choose another --root-dir, or remove them",
+            )
+        return None
+    if job.resume != "auto":
+        chosen = Path(job.resume).resolve()
+        later = [folder for _, folder in checkpoint.found(job.root) if folder.name > chosen.name]
+        if chosen.parent == (job.root / checkpoint.FOLDER).resolve() and later:
+            raise PicsError(
+                f"--resume {job.resume}: {job.root} holds later checkpoints ({later[-1].name}, …)",
+                "choose another --root-dir for what comes now, or remove them",
+            )
+        found = checkpoint.read(chosen)
+        for line in _differences(found, run):
+            say(f"goes on otherwise than before: {line}")
+        return found
+    newest = checkpoint.newest(job.root, say)
+    if newest is not None and (lines := _differences(newest, run)):
+        raise PicsError(
+            "\n".join(f"{job.root}: an earlier run was of another kind: {line}" for line in lines),
+            f"give the same values, or choose another --root-dir; to go on with others: --resume {newest.folder}",
+        )
+    return newest
+
+
+def _differences(found: Checkpoint, run: Run) -> list[str]:
+    lines = differences(found.state["identity"], run.identity)
+    if found.state["base"] != run.state.start.base:
+        lines.append("the base model: other files")
+    return lines
+
+
+def _tell_remapping(run: Run, found: Checkpoint, say: Callable[[str], None]) -> None:
+    before, now = found.state["world"], run.facts([])["world"]
+    if before != now:
+        was, here = (" × ".join(str(world[key]) for key in before) for world in (before, now))
+        say(
+            f"processes × batch × accumulation was {was}, is {here}: goes on at sample {run.state.position:,} "
+            f"of the same order, as step {run.state.step + 1:,}"
+        )
+
+
+def _silence(_text: str) -> None:
+    pass
