@@ -35,6 +35,9 @@ def train(
         str | None,
         typer.Option(metavar="PATH|REPO", help="Stable Diffusion 2.1, or a model of pics, to start from."),
     ] = None,
+    dinov2: Annotated[
+        str | None, typer.Option(metavar="PATH|REPO|FILE", help="DINOv2 ViT-g/14, where the base is Stable Diffusion.")
+    ] = None,
     data_root: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder that the recipe's shards are looked for in.")
     ] = None,
@@ -93,6 +96,7 @@ def train(
             "steps": ("--steps", steps),
             "optimizer.learning_rate": ("--learning-rate", learning_rate),
             "model.base": ("--base", base),
+            "model.dinov2": ("--dinov2", dinov2),
             "data.root": ("--data-root", data_root),
             "data.epoch_share": ("--limit-train-batches", limit_train_batches),
             "validation.every": ("--logger-freq", logger_freq),
@@ -134,6 +138,7 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
 
 
 def _train(job: Job) -> None:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's advice on unused parameters, which there may be
     from pics_cli import console
     from pics_cli.core.ranks import join_ranks
 

@@ -115,9 +115,9 @@ class Letterbox(NamedTuple):
 
     def pad(self, picture: Bytes, fill: int = 0) -> Bytes:
         """uint8 [height, width, 3] to a new [side, side, 3] with `fill` around it."""
-        square = np.full((self.side, self.side, 3), fill, np.uint8)
-        self.content(square)[:] = picture
-        return square
+        right, bottom = self.side - self.width - self.left, self.side - self.height - self.top
+        around = (self.top, bottom, self.left, right)
+        return cv2.copyMakeBorder(picture, *around, cv2.BORDER_CONSTANT, value=(fill,) * 3).astype(np.uint8, copy=False)
 
     def content(self, square: Bytes) -> Bytes:
         """The picture's part of a padded square, as a view: [side, side, 3] to [height, width, 3]."""

@@ -55,6 +55,16 @@ class Ranks:
                 raise failure
         return [result for result, _ in everyone]
 
+    def each(self, work: Callable[[], T]) -> T:
+        """Do work in every process and give each its own result, which may be large.
+
+        Raises:
+            PicsError: it failed in one of them, as in `together`.
+        """
+        found = list[T]()
+        self.together(lambda: found.append(work()))
+        return found[0]
+
 
 def launched() -> bool:
     """Whether a launcher started several processes."""

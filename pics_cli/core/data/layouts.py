@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pics_cli.core.data.masks import BoxMask, box_mask, decode_mask_png, decode_segmentation
+from pics_cli.core.data.masks import BoxMask, decode_box_mask, decode_segmentation
 from pics_cli.core.data.patches import cut_patch
 from pics_cli.core.data.pictures import RGB, encode_png, upright_size
 from pics_cli.core.data.sample_json import Geometry, Object, Rle, read_meta
@@ -145,7 +145,7 @@ def count_objects(members: Mapping[str, bytes], objects: Sequence[Object] | None
 def _mask(members: Mapping[str, bytes], name: str, rle: Rle | None, size: tuple[int, int]) -> BoxMask:
     """A mask from its member, else from the json; of the picture's (width, height)."""
     if name in members:
-        return box_mask(decode_mask_png(members[name], name, size))
+        return decode_box_mask(members[name], name, size)
     if rle is None:
         raise BadSample("missing_member", f"no {name}")
     height, width = rle.size

@@ -99,7 +99,7 @@ class TrainingData(Dataset[Batch]):
             name = self.sets[item.set].name
             key = f"{Path(str(self.sets[item.set].sources[item.shard])).name} #{item.sample}"
             try:
-                key, members = self._read(item)
+                key, members = self.read(item)
                 return {**self._prepare(item, key, members), "key": f"{name}/{key}", "bad": bad}
             except BadSample as error:
                 bad.append({"set": name, "key": key, "reason": error.reason, "detail": error.detail})
@@ -117,7 +117,7 @@ class TrainingData(Dataset[Batch]):
         except PicsError as error:
             return Failed(error)
 
-    def _read(self, item: Item) -> tuple[str, Mapping[str, bytes]]:
+    def read(self, item: Item) -> tuple[str, Mapping[str, bytes]]:
         shards = self.sets[item.set]
         for _ in range(_TRIES):
             path = local_path(shards, item.shard, self._cache_gb)

@@ -21,6 +21,8 @@ from pics_cli.errors import BadSample
 Mask = npt.NDArray[np.bool_]
 MIN_POLYGON_NUMBERS = 6
 
+_SIGNATURE, _HEADER = b"\x89PNG\r\n\x1a\n", struct.Struct(">IIBBBBB")
+
 
 @dataclass(frozen=True, slots=True)
 class BoxMask:
@@ -85,12 +87,9 @@ class BoxMask:
         packed = np.packbits(padded, axis=1)
         rows[y0:y1, 1 + x0 // 8 : 1 + x0 // 8 + packed.shape[1]] = packed
         # Written by hand because it is ten times faster than OpenCV on large pictures, and the format is this short.
-        header = struct.pack(">IIBBBBB", self.width, self.height, 1, 0, 0, 0, 0)
+        header = _HEADER.pack(self.width, self.height, 1, 0, 0, 0, 0)
         chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
-        return b"\x89PNG\r\n\x1a\n" + b"".join(
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-            for name, data in chunks
-        )
+        return _SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks)
 
 
 def box_mask(mask: npt.NDArray[Any]) -> BoxMask:
@@ -167,6 +166,52 @@ def decode_mask_png(data: bytes, name: str, size: tuple[int, int]) -> Mask:
     if mask is None:
         raise BadSample("bad_mask", f"{name}: not a picture")
     return mask > 127
+
+
+def decode_box_mask(data: bytes, name: str, size: tuple[int, int]) -> BoxMask:
+    """A mask member of a shard; arguments and errors as those of `decode_mask_png`.
+
+    What `BoxMask.png` wrote is unpacked inside its box alone, which is several times faster.
+    """
+    rows = _own_rows(data, size)
+    if rows is None:
+        return box_mask(decode_mask_png(data, name, size))
+    width, height = size
+    across = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(rows, axis=0), count=width))
+    if not len(across):
+        return BoxMask((0, 0, 0, 0), np.zeros((0, 0), np.bool_), height, width)
+    down = np.flatnonzero(rows.any(axis=1))
+    x0, y0, x1, y1 = int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1
+    left = x0 // 8
+    bits = np.unpackbits(rows[y0:y1, left : (x1 + 7) // 8], axis=1)
+    pixels = np.ascontiguousarray(bits[:, x0 - 8 * left : x1 - 8 * left]).view(np.bool_)
+    return BoxMask((x0, y0, x1, y1), pixels, height, width)
+
+
+def _own_rows(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
+    """Rows of an undamaged PNG such as `BoxMask.png` writes, uint8 [height, ceil(width / 8)]; None of any other."""
+    header = _HEADER.pack(*size, 1, 0, 0, 0, 0)
+    start, end = len(_SIGNATURE) + 25 + 8, len(data) - 16
+    if len(data) < start + 16 or not data.startswith(_SIGNATURE + _chunk(b"IHDR", header)):
+        return None
+    packed = data[start:end]
+    if data[start - 8 :] != _chunk(b"IDAT", packed) + _chunk(b"IEND", b""):
+        return None
+    width, height = size
+    across = 1 + (width + 7) // 8
+    try:
+        text = zlib.decompressobj().decompress(packed, across * height + 1)
+    except zlib.error:
+        return None
+    if len(text) != across * height:
+        return None
+    rows = np.frombuffer(text, np.uint8).reshape(height, across)
+    return None if rows[:, 0].any() else rows[:, 1:]
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def _packed(segmentation: object, height: int, width: int) -> dict[str, Any]:

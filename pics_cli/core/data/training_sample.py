@@ -80,13 +80,11 @@ def prepare(
     parts = unpack(members)
     rgb = decode_picture(parts.picture).rgb
     height, width = rgb.shape[:2]
+    detail = 0 if hint == "background" else size
     boxes, references = list[Box](), list[Reference]()
     for k, mask in enumerate(parts.masks):
         rng = generator(seed, "augment", set_name, key, *rng_keys, k)
-        rgba = _alternate(parts, k) if rng.random() < augment.alternate else None
-        if rgba is None:
-            rgba = cut_reference(rgb, mask)
-        references.append(vary(rgba, augment, rng, reference_size, detail=0 if hint == "background" else size))
+        references.append(varied(parts, rgb, k, augment, rng, reference_size, detail))
         boxes.append(grow(mask.box, augment, rng, width, height))
     if swap:
         references = references[-1:] + references[:-1]
@@ -94,7 +92,7 @@ def prepare(
     seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
     _refuse_vanished(boxes, seen, letterbox)
     composed = compose(
-        rgb,
+        _without_objects(parts, rgb, hint),
         boxes,
         [reference.rgba for reference in references],
         size=size,
@@ -110,6 +108,20 @@ def prepare(
         content=np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
         references=composed.references,
     )
+
+
+def varied(
+    parts: Parts, rgb: RGB, k: int, augment: Augment, rng: np.random.Generator, reference_size: int, detail: int = 0
+) -> Reference:
+    """The reference of object k: cut from the picture, or its alternative view where there is one; varied.
+
+    Raises:
+        BadSample: the alternative view is damaged, or nothing of the object would be seen.
+    """
+    rgba = _alternate(parts, k) if rng.random() < augment.alternate else None
+    if rgba is None:
+        rgba = cut_reference(rgb, parts.masks[k])
+    return vary(rgba, augment, rng, reference_size, detail=detail)
 
 
 def target(rgb: RGB, letterbox: Letterbox, hint: HintKind) -> RGB:
@@ -144,6 +156,23 @@ def _alternate(parts: Parts, k: int) -> RGBA | None:
     if not rgba[..., 3].any():
         raise BadSample("bad_reference", f"alt{k}.png is wholly transparent")
     return cut_out(rgba)
+
+
+def _without_objects(parts: Parts, rgb: RGB, hint: HintKind) -> RGB:
+    """What the hint is made of: the background without the objects where the sample has it, as a user's background is.
+
+    Else the picture itself, which shows of the objects what lies outside their boxes, such as shadows.
+    """
+    data = parts.others.get("clean.jpg")
+    if data is None:
+        if hint == "overlay":
+            why = "hint overlay needs clean.jpg, the background without the objects: the picture shows the answer"
+            raise BadSample("no_clean", f"{why}; take hint collage for this set")
+        return rgb
+    try:
+        return decode_picture(data, rgb.shape[1::-1]).rgb
+    except BadSample as error:
+        raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
 
 
 def _back_to_front(meta: Mapping[str, Any], boxes: Sequence[Box]) -> list[int]:

@@ -94,7 +94,7 @@ def new_model(
         unet = _unet(stock, stable.path / "unet", config.tau)
         controlnet = control_copy(unet, hint_widths(downsampling))
         projector = new_projector(encoder, unet.config.context_width)
-    links = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
+    links: dict[Any, Link] = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
     config = replace(fitted(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
     scheduler = diffusers.DDIMScheduler(
         **{**PUBLISHED, **{key: noise[key] for key in _NOISE if key in noise}}, **SCHEDULERS["ddim"][1]

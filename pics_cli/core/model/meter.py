@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# What CUDA's autocast computes in 16 bit, and what in float32, of the functions that our networks call.
+_HALF, _EXACT = ("linear", "conv2d"), ("layer_norm", "group_norm")
+_ATTENTION = "scaled_dot_product_attention"
+
 
 class Meter(TorchDispatchMode):
     """Counts the bytes of live tensors that are made while its `with` block runs.
@@ -22,19 +26,21 @@ class Meter(TorchDispatchMode):
 
     Args:
         device: count what lies on devices of this type alone, such as "cuda"; None: on all.
+        half: on the meta device, which knows no autocast, compute in this type what CUDA's autocast would; None: in
+            the types of the tensors.
 
     Attributes:
         current: bytes that live now.
         peak: the most that lived at once.
     """
 
-    def __init__(self, device: str | None = None) -> None:
-        super().__init__()
+    def __init__(self, device: str | None = None, half: torch.dtype | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.current = self.peak = 0
-        self._device = device
+        self._device, self._half = device, half
         self._known: dict[int, weakref.ref[Any]] = {}
         self._sizes: dict[int, int] = {}
-        self._attention: Callable[..., Tensor] = F.scaled_dot_product_attention
+        self._replaced: dict[str, Callable[..., Tensor]] = {}
 
     def watch(self, *held: nn.Module | Tensor) -> None:
         """Count what was there before, too: tensors; parameters, their gradients and buffers of modules."""
@@ -43,15 +49,17 @@ class Meter(TorchDispatchMode):
                 self._count(tensor, watched=True)
 
     def __enter__(self) -> Meter:
-        super().__enter__()
-        self._attention = F.scaled_dot_product_attention
+        super().__enter__()  # type: ignore[no-untyped-call]
         # A mode for torch's functions would be off while a backward pass computes layers again.
-        F.scaled_dot_product_attention = self._attend
+        for name in (_ATTENTION, *_HALF, *_EXACT):
+            self._replaced[name] = getattr(F, name)
+            setattr(F, name, _on_meta(name, self._replaced[name], self._half))
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        F.scaled_dot_product_attention = self._attention
-        super().__exit__(*raised)
+        for name, function in self._replaced.items():
+            setattr(F, name, function)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -87,12 +95,28 @@ class Meter(TorchDispatchMode):
         del self._known[key]
         self.current -= self._sizes.pop(key)
 
-    def _attend(self, query: Tensor, *others: Any, **options: Any) -> Tensor:
-        """Attention; on the meta device with the memory of a fused kernel, without Q Kᵀ."""
-        if not query.is_meta:
-            return self._attention(query, *others, **options)
-        attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, *others[:2])[0]
-        return attended
+
+def _on_meta(name: str, function: Callable[..., Tensor], half: torch.dtype | None) -> Callable[..., Tensor]:
+    """A function of `torch.nn.functional` that takes a GPU's memory where its tensors are on the meta device."""
+
+    def run(*given: Any, **options: Any) -> Tensor:
+        if not given[0].is_meta:
+            return function(*given, **options)
+        if half is not None:
+            dtype = torch.float32 if name in _EXACT else half
+            given = tuple(_cast(value, dtype) for value in given)
+            options = {key: _cast(value, dtype) for key, value in options.items()}
+        if name == _ATTENTION:
+            # As fused kernels do: without Q Kᵀ.
+            attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*given[:3])[0]
+            return attended
+        return function(*given, **options)
+
+    return run
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -30,6 +30,11 @@ def published_scheduler() -> Any:
     return diffusers.DDIMScheduler(**PUBLISHED, **SCHEDULERS["ddim"][1])
 
 
+def small_scheduler() -> Any:
+    """The same noise for a new small network, whose sampling starts at the noisiest timestep however few the steps."""
+    return diffusers.DDIMScheduler(**{**PUBLISHED, "timestep_spacing": "trailing"}, **SCHEDULERS["ddim"][1])
+
+
 def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> Any:
     """The scheduler of that name over the noise schedule of `base`, another diffusers scheduler, with its steps set.
 

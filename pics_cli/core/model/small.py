@@ -24,7 +24,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.initial import adopt, blank_control, control_copy, new_projector
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.pixels import LATENT_SCALE, PixelAutoencoder
-from pics_cli.core.model.scheduling import published_scheduler
+from pics_cli.core.model.scheduling import small_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
@@ -142,7 +142,7 @@ def small_pipeline(
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
     return PicsPipeline(
-        config, unet, controlnet, encoder, projector, blank["vae"], published_scheduler(), device=device
+        config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device
     )
 
 

@@ -22,21 +22,21 @@ class Compositor(nn.Module):
         self.unet, self.controlnet = pipeline.unet, pipeline.controlnet
         self.image_encoder, self.projector = pipeline.image_encoder, pipeline.projector
 
-    def forward(self, latent: Tensor, timestep: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
         """The prediction, one branch.
 
         Args:
             latent: [B, c, h, w], noisy and scaled.
             timestep: int64 [B].
             hint: [B, 4, S, S].
-            masks: bool [B, K, S, S], on the CPU: routing tables are made there.
+            regions: of the B composites. Not their masks, which data-parallel training would bring to the GPU, while
+                routing tables are made on the CPU.
             references: [B, K, 3, R, R] in [0, 1]; black for a dropped condition.
 
         Returns:
             [B, c, h, w].
         """
         objects = Objects(self.contexts(references))
-        regions = Regions(masks, device=latent.device)
         embedded = self.controlnet.embed_hint(hint)
         residuals = self.controlnet(embedded, timestep, objects, regions)
         prediction: Tensor = self.unet(latent, timestep, objects, regions, residuals)

@@ -16,7 +16,7 @@ from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.rng import generator
 from pics_cli.core.training.feed import draws_of
 from pics_cli.core.training.objective import new_step
-from pics_cli.core.training.trainable import named, set_up
+from pics_cli.core.training.trainable import set_up
 from pics_cli.core.training_recipe import TrainingRecipe
 
 # The standard case for figures (DESIGN §5): two boxes of 30 % of a 512×512 picture, which overlap.
@@ -61,18 +61,12 @@ def estimate(recipe: TrainingRecipe, pipeline: PicsPipeline, dtype: torch.dtype)
     count = sum(value.numel() for value in trained.values())
     everything = sum(value.numel() for part in pipeline.parts.values() for value in part.parameters())
     single = 4 * count
-    copies = 0
-    if dtype != torch.float32:
-        # No autocast on the meta device: the trained weights take its place, and their copies are added.
-        for _, parameter in named(pipeline):
-            parameter.data = parameter.data.to(dtype)
-        copies = dtype.itemsize * count
     step = new_step(pipeline, recipe.objective, dtype)
-    with Meter() as meter:
+    # There is no autocast on the meta device: the meter does what it does elsewhere.
+    with Meter(half=dtype if dtype != torch.float32 else None) as meter:
         losses = step(standard_batch(recipe, pipeline), torch.device("meta"))
         losses.weighted.mean().backward()
-    # Gradients are float32 whatever the networks compute in; at the end of the backward pass only they are left.
-    needed = max(meter.peak + copies, single)
+    needed = max(meter.peak, single)  # at the end of the backward pass only gradients are left
     average = single if recipe.ema.enabled and recipe.ema.device == "same" else 0
     return Memory(weights, 2 * single, average, needed, (everything, count))
 

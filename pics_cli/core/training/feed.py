@@ -60,11 +60,8 @@ def batches(
     """This process's batches, from a position of the stream on, without end."""
     order = positions(start, ranks.rank, ranks.size, recipe.batch_size)
     loader = make_loader(data, order, recipe.data.workers, pin=device.type == "cuda")
-    iterator = iter(loader)
-    try:
+    with contextlib.closing(iter(loader)) as iterator:
         yield iterator
-    finally:
-        del iterator
 
 
 def collated(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

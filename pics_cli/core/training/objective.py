@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.regions import cover_at
+from pics_cli.core.model.regions import Regions, cover_at
 from pics_cli.core.training.compositor import Compositor
 from pics_cli.core.training_recipe import Objective
 
@@ -101,7 +101,8 @@ class Step:
         references = batch["references"].to(device).permute(0, 1, 4, 2, 3).float() / 255
         kept = ~batch["dropped"].to(device)
         references = references * kept[:, None, None, None, None]
-        prediction = self.network(noisy, batch["timestep"].to(device), hint, masks, references).float()
+        regions = Regions(masks, device=device)
+        prediction = self.network(noisy, batch["timestep"].to(device), hint, regions, references).float()
         if correction is not None:
             prediction = prediction + correction
         wanted = target_of(self.config.prediction_type, clean, noise, signal)

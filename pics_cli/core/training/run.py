@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pics_cli.core.data.bad import stop_at_max_bad
+from pics_cli.core.data.loading import worker_died
 from pics_cli.core.executors import let_signals_in, signal_waits, signals_held
 from pics_cli.core.files import write_json
 from pics_cli.core.model.usage import out_of_memory_told, peak, start_measuring
@@ -45,7 +46,12 @@ def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
     with contextlib.ExitStack() as stack:
         run = set_up_run(job, ranks, stack, progress, note)
         with out_of_memory_told(run.device, lambda: advice(job)), signals_held():
-            report = Loop(run, progress, note).go()
+            try:
+                report = Loop(run, progress, note).go()
+            except RuntimeError as error:
+                if told := worker_died(error):
+                    raise told from None
+                raise
     if ranks.rank == 0:
         progress.doing = "writing the model"
         report.model = job.root / MODEL
@@ -88,6 +94,8 @@ class Loop:
         if self.run.ranks.rank == 0:
             self.recorder = Recorder(self.run.job.root, self.run.accelerator, self.recipe.name, begun)
         try:
+            if not self.run.resumed:
+                self._look()  # what training is to improve
             with self.run.batches() as batches:
                 while self.state.step < self.recipe.steps:
                     self._step(batches)
@@ -149,18 +157,22 @@ class Loop:
         """What happens after a step now and then."""
         step, recipe = self.state.step, self.recipe
         if step % recipe.validation.every == 0 or step == recipe.steps:
-            self.progress.doing = "validating"
-            values = self.run.validate()
-            self.report.last |= {f"validation_{name}": value for name, value in values.items()}
-            if self.recorder is not None and values:
-                self.recorder.write("validation", step, values)
-                if (sheet := self.run.draw()) is not None:
-                    self.recorder.draw(step, sheet)
-                self.note(f"step {step:,}: {self.run.verdict(values)}")
-            self.run.ranks.gather(None)
-            self.progress.doing = ""
+            self._look()
         if step % recipe.checkpoints.every == 0:
             self._save()
+
+    def _look(self) -> None:
+        """Validate, and draw what the model makes of some samples."""
+        self.progress.doing, step = "validating", self.state.step
+        values = self.run.validate()
+        self.report.last |= {f"validation_{name}": value for name, value in values.items()}
+        if self.recorder is not None and values:
+            self.recorder.write("validation", step, values)
+            if (sheet := self.run.draw()) is not None:
+                self.recorder.draw(step, sheet)
+            self.note(f"step {step:,}: {self.run.verdict(values)}")
+        self.run.ranks.gather(None)
+        self.progress.doing = ""
 
     def _save(self) -> None:
         self.progress.doing = "saving"

@@ -57,34 +57,42 @@ def set_up_run(
     progress.steps = recipe.steps
     first = ranks.rank == 0
     say = note if first else _silence
-    ranks.together(lambda: _claim(job, stack) if first else None)
     progress.doing = "looking at the data"
-    ranks.together(lambda: find_sources(job, say) if first else None)  # leaves indexes for the others
-    sources = ranks.together(lambda: find_sources(job, _silence))[ranks.rank]
+    before = ranks.each(lambda: find_sources(job, say) if first else None)  # leaves indexes for the others
+    sources = ranks.each(lambda: before or find_sources(job, _silence))
     for name, words in share_rows(sources):
         say(f"{name}: {words}")
+    ranks.together(lambda: _claim(job, stack) if first else None)
     progress.doing = "loading the model"
-    start = ranks.together(lambda: start_model(recipe, say))[ranks.rank]
+    start = ranks.each(lambda: start_model(recipe, say))
     accelerator = _accelerator(device, dtype, log_with, job.root)
     state, step = _model(recipe, start, accelerator, device, dtype)
     run = Run(job, ranks, accelerator, device, state, step, sources, [])
     found = ranks.together(lambda: _earlier(run, say) if first else None)[0]
     if found is not None:
-        ranks.together(lambda: state.load(found, say))
+        ranks.each(lambda: state.load(found, say))
         run.bad, run.resumed = list(found.state["bad"]), True
         _tell_remapping(run, found, say)
     progress.step = progress.begun = state.step
     progress.doing = ""
-    run.held = ranks.together(lambda: held_data(recipe, sources, state.start.pipeline))[ranks.rank]
+    run.held = ranks.each(lambda: held_data(recipe, sources, state.start.pipeline))
     return run
 
 
 def _claim(job: Job, stack: contextlib.ExitStack) -> None:
     """Make the folder, and be its only writer."""
     make_folder(job.root)
+    stack.callback(_remove_if_empty, job.root)
     stack.enter_context(only_writer(job.root))
     make_folder(job.root / checkpoint.FOLDER)
     checkpoint.remove_temporaries(job.root)
+
+
+def _remove_if_empty(root: Path) -> None:
+    """Leave no folder behind where a run did not even begin."""
+    with contextlib.suppress(OSError):
+        (root / checkpoint.FOLDER).rmdir()
+        root.rmdir()
 
 
 def _accelerator(device: torch.device, dtype: torch.dtype, log_with: list[str], root: Path) -> Accelerator:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pics_cli.core.data.mixture import Item, Mixture, held_out, items_of
-from pics_cli.core.data.shard_sets import Shards, resolve
+from pics_cli.core.data.shard_sets import WINDOW, Shards, resolve
 from pics_cli.core.training.job import Job
 
-# Shards of a set that must be fetched, which are in use at a time.
-_WINDOW = 8
 # Of sets that have no validation shards, at most this share is held out.
 _HELD_OUT = 0.1
 
@@ -72,7 +70,7 @@ def find_sources(job: Job, say: Callable[[str], None]) -> Sources:
         job.recipe.seed,
         share=data.epoch_share,
         held_out=[chosen if here else set() for chosen, here in zip(numbers, own, strict=True)],
-        windows=[_WINDOW if each.remote else None for each in sets],
+        windows=[WINDOW if each.remote else None for each in sets],
     )
     names = [each.name for each, here in zip(sets, own, strict=True) if here]
     return Sources(sets, order, held_sets, items_of(counts, numbers), names)

@@ -56,7 +56,7 @@ def start_model(recipe: TrainingRecipe, say: Callable[[str], None]) -> Start:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
         return _go_on(base, place, given)
     dinov2 = model.dinov2 or DINOV2
-    pipeline = new_model(base, dinov2, config=configured(ModelConfig(), given), seed=recipe.seed, say=say)
+    pipeline = new_model(base, dinov2, config=configured(ModelConfig(), given), keep=given, seed=recipe.seed, say=say)
     files = {"base": find_base(base, _silence).sha256, "dinov2": find_dinov2(dinov2, _silence).sha256}
     return Start(pipeline, False, digest(files))
 

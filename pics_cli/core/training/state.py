@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pics_cli.core.recipe import digest
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, WEIGHTS, Checkpoint
 from pics_cli.core.training.optimizer import Average
@@ -52,7 +53,7 @@ class State:
             OPTIMIZER: checkpoint.optimizer_tensors(self.optimizer, list(self.trained)),
             RANDOM: _random_state(),
         }
-        state: dict[str, Any] = {"step": self.step, "position": self.position, **facts}
+        state: dict[str, Any] = {"step": self.step, "position": self.position, "trained": self._names(), **facts}
         if self.average is not None:
             tensors[EMA], state["ema_steps"] = self.average.state()
         if self.accelerator.scaler is not None:
@@ -65,15 +66,13 @@ class State:
         Raises:
             PicsError: it is of another architecture, or of other trained parts.
         """
-        load_weights(self.start, found.tensors(WEIGHTS), found.folder)
-        tensors = found.tensors(OPTIMIZER)
-        there = {key.partition("/")[2] for key in tensors}
-        if unknown := sorted(there - self.trained.keys()):
+        if found.state["trained"] != self._names():
             raise PicsError(
-                f"{found.folder}: other parameters were trained there, such as {unknown[0]}",
+                f"{found.folder}: other parameters were trained there",
                 "take the same train: and train_encoder: as that run, or start anew: --resume none, another --root-dir",
             )
-        checkpoint.load_optimizer(self.optimizer, list(self.trained), tensors)
+        load_weights(self.start, found.tensors(WEIGHTS), found.folder)
+        checkpoint.load_optimizer(self.optimizer, list(self.trained), found.tensors(OPTIMIZER))
         if self.average is not None:
             if "ema_steps" in found.state:
                 self.average.load(found.tensors(EMA), found.state["ema_steps"])
@@ -84,6 +83,10 @@ class State:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
         _restore_random_state(found.tensors(RANDOM))
         self.step, self.position = found.step, int(found.state["position"])
+
+    def _names(self) -> str:
+        """Which parameters are trained, as a hash."""
+        return digest({name: list(value.shape) for name, value in self.trained.items()})
 
 
 def kept_weights(start: Start, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from pics_cli.core.training.objective import Step
 
 # Standard errors by which swapped references must raise the loss, to say that the model listens.
 CLEARLY = 2.0
+# And the least share by which they must raise it: far below, it is rounding.
+NOTABLE = 0.001
 
 
 class Held(NamedTuple):
@@ -129,6 +131,7 @@ def verdict(values: Mapping[str, float]) -> str:
     words = f"validation loss {values['loss']:.4f}"
     for name, what in (("probe", "references swapped"), ("probe_encoder", "in the encoder alone")):
         if f"{name}_z" in values:
-            clear = "clear" if values[f"{name}_z"] > CLEARLY else "not clear"
-            words += f"; {what}: {values[f'{name}_rise']:+.1%} in the regions ({clear}: z {values[f'{name}_z']:.1f})"
+            rise, z = values[f"{name}_rise"], values[f"{name}_z"]
+            clear = "clear" if z > CLEARLY and rise > NOTABLE else "not clear"
+            words += f"; {what}: {rise:+.1%} in the regions ({clear}: z {z:.1f})"
     return words

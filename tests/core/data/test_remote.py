@@ -27,7 +27,7 @@ from pics_cli.errors import PicsError
 
 
 class Server:
-    """Serves a folder; `asked` counts requests by path, `faults` are answered once each: a code, or bytes to stop after."""
+    """Serves a folder; `asked` counts requests by path, `faults` come once each: a code, or bytes to stop after."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked, self.faults = folder, Counter[str](), dict[str, list[int]]()
@@ -127,13 +127,13 @@ def test_the_shards_are_read_like_local_ones(server: Server, built: Path) -> Non
     remote_set = found(f"{server.address}/train/Synth")
     local_set = resolve(Data(root=str(built), sets={"A": ShardSet(shards="train/Synth")}), "train")
     options = {"augment": STILL, "seed": 0, "size": 64, "reference_size": 56, "hint": "background"}
-    for cache_gb in (50.0, 1e-9):
+    for cache_gb in (1e-9, 50.0):
         order = mixed(remote_set, windows=[WINDOW])
         far, near = (TrainingData(sets, order, cache_gb=cache_gb, **options) for sets in (remote_set, local_set))  # type: ignore[arg-type]
         for position in range(6):
             assert far[position]["key"] == near[position]["key"]
             assert (far[position]["references"] == near[position]["references"]).all()
-    assert server.asked["GET /train/Synth/00000.tar"] >= 2
+    assert sum(server.asked.values()) > 1 + 3 + 3
 
 
 def test_fetched_once(server: Server, cache: Path) -> None:

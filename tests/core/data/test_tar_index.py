@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_as_read_through(tmp_path_factory: pytest.TempPathFactory, entries: list
 def test_runs_folders_and_links(tmp_path: Path) -> None:
     """A run is a sample wherever its members lie; what is no file belongs to none."""
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name, kind in (("d", tarfile.DIRTYPE), ("d/x.a", tarfile.REGTYPE), ("d/x.link", tarfile.SYMTYPE),
-                           ("d/x.b", tarfile.REGTYPE), ("y.a", tarfile.REGTYPE), ("d/x.a", tarfile.REGTYPE)):  # fmt: skip
+        kinds = {"d": tarfile.DIRTYPE, "d/x.link": tarfile.SYMTYPE}
+        for name in ("d", "d/x.a", "d/x.link", "d/x.b", "y.a", "d/x.a"):
             info = tarfile.TarInfo(name)
-            info.type, info.size = kind, 3 if kind == tarfile.REGTYPE else 0
+            info.type, info.size = kinds.get(name, tarfile.REGTYPE), 0 if name in kinds else 3
             tar.addfile(info, io.BytesIO(b"abc"))
     assert [(key, sorted(found)) for key, found in all_samples(tmp_path / "a.tar")] == [
         ("d/x", ["a", "b"]), ("y", ["a"]), ("d/x", ["a"])]  # fmt: skip
@@ -65,7 +66,7 @@ def test_a_bad_run_leaves_the_others(tmp_path: Path) -> None:
     index = index_shard(path).tolist()
     assert len(index) == 5
     found = []
-    for span in zip(index[:-1], index[1:], strict=True):
+    for span in pairwise(index):
         try:
             found.append(read_sample(path, *span)[0])
         except BadSample as error:
@@ -79,7 +80,7 @@ def test_the_index_is_kept_for_this_very_file(tmp_path: Path, monkeypatch: pytes
     index = index_shard(path).tolist()
     assert is_indexed(path)
     scan = tar_index._scan
-    monkeypatch.setattr(tar_index, "_scan", lambda path: pytest.fail("scanned again"))
+    monkeypatch.setattr(tar_index, "_scan", lambda _: pytest.fail("scanned again"))
     assert index_shard(path).tolist() == index
     write_shard(path, range(4))
     assert not is_indexed(path)

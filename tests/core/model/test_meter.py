@@ -7,6 +7,9 @@ from itertools import accumulate
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from pics_cli.core.model.meter import Meter
@@ -95,8 +98,51 @@ def test_one_kind_of_device_alone() -> None:
     assert (len(here), len(there), meter.current) == (100, 10, 40)
 
 
-def test_leaves_attention_as_it_was() -> None:
-    before = torch.nn.functional.scaled_dot_product_attention
-    with pytest.raises(ZeroDivisionError), Meter():
+def call(name: str, device: str) -> Tensor:
+    """A function of `torch.nn.functional` on tensors in float32."""
+    made = {
+        "linear": ((2, 8), (4, 8), (4,)),
+        "conv2d": ((1, 4, 8, 8), (4, 4, 3, 3), (4,)),
+        "layer_norm": ((2, 8),),
+        "group_norm": ((1, 4, 8, 8),),
+        "scaled_dot_product_attention": ((1, 2, 8, 16),) * 3,
+    }[name]
+    others = {"layer_norm": [(8,)], "group_norm": [2]}.get(name, [])
+    found: Tensor = getattr(F, name)(*(torch.empty(shape, device=device) for shape in made), *others)
+    return found
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d", "layer_norm", "group_norm", "scaled_dot_product_attention"])
+def test_half_computes_what_autocast_does_on_a_gpu(name: str) -> None:
+    """Against torch's own rules for CUDA, which tensors that only pretend to be there follow, too."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        with FakeTensorMode():
+            expected = call(name, "cuda").dtype
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    with Meter(half=torch.bfloat16):
+        assert call(name, "meta").dtype == expected
+    with Meter():
+        assert call(name, "meta").dtype == torch.float32
+
+
+def test_half_takes_less_and_its_gradients_are_exact() -> None:
+    peaks = []
+    for half in (None, torch.bfloat16):
+        layer = torch.nn.Linear(256, 256, device="meta")
+        rows = torch.empty(4096, 256, device="meta")
+        with Meter(half=half) as meter:
+            layer(layer(rows)).sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.dtype == torch.float32
+        peaks.append(meter.peak)
+    assert 0.4 < peaks[1] / peaks[0] < 0.8
+
+
+def test_leaves_torchs_functions_as_they_were() -> None:
+    before = F.scaled_dot_product_attention, F.linear, F.layer_norm
+    with pytest.raises(ZeroDivisionError), Meter(half=torch.bfloat16):
         raise ZeroDivisionError
-    assert torch.nn.functional.scaled_dot_product_attention is before
+    assert (F.scaled_dot_product_attention, F.linear, F.layer_norm) == before

@@ -1,0 +1,142 @@
+"""Workers that read samples: interrupts, ends, and how each is told."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from training_shards import local_set, mixed, write_shard
+
+from pics_cli.core.data import loading
+from pics_cli.core.data.loading import Batch, TrainingData, make_loader, positions, worker_died
+from pics_cli.core.training_recipe import Augment
+from pics_cli.errors import PicsError
+
+
+def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
+    """Drawn by the worker: which process it is, and how many threads it may use."""
+    return {"pid": np.asarray(os.getpid()), "threads": np.array([cv2.getNumThreads(), torch.get_num_threads()])}
+
+
+def loader_of(folder: Path, workers: int) -> Generator[Batch, None, None]:
+    sets = [local_set("A", [write_shard(folder / "a.tar", range(8))])]
+    data = TrainingData(sets, mixed(sets), augment=Augment(), seed=0, size=64, reference_size=56, hint="background",
+                        draw=who)  # fmt: skip
+    return iter(make_loader(data, positions(0, 0, 1, 2), workers))
+
+
+def pids(batch: Batch) -> set[int]:
+    return set(batch["pid"].tolist())
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()
+
+
+def read_on(loader: Generator[Batch, None, None], pid: int) -> None:
+    """Until a worker has ended, and a little more. PyTorch may say so in any line of it, not only in `next`."""
+    try:
+        assert wait_until(lambda: not runs(pid))
+        list(itertools.islice(loader, 50))
+    except RuntimeError as error:
+        raise worker_died(error) or error from None
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_signals_to_the_group_leave_the_workers(tmp_path: Path) -> None:
+    """An interrupt, or a job that is asked to end: the samples of the step that is under way still come."""
+    with closing(loader_of(tmp_path, 2)) as loader:
+        workers = pids(next(loader)) | pids(next(loader))
+        assert len(workers) == 2
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for pid in workers:
+                os.kill(pid, number)
+        for batch in itertools.islice(loader, 20):
+            assert pids(batch) <= workers
+    assert wait_until(lambda: not any(runs(pid) for pid in workers))
+
+
+def test_closing_ends_the_workers(tmp_path: Path) -> None:
+    loader = loader_of(tmp_path, 2)
+    workers = pids(next(loader)) | pids(next(loader))
+    loader.close()
+    assert wait_until(lambda: not any(runs(pid) for pid in workers))
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_asked_to_end_does_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_GRACE", 0.05)
+    with closing(loader_of(tmp_path, 1)) as loader:
+        (pid,) = pids(next(loader))
+        os.kill(pid, signal.SIGTERM)
+        with pytest.raises(PicsError, match="a process that reads samples died"):
+            read_on(loader, pid)
+
+
+def test_a_killed_worker_is_told_in_one_line(tmp_path: Path) -> None:
+    """As the kernel does where memory runs out."""
+    with closing(loader_of(tmp_path, 2)) as loader:
+        (pid,) = pids(next(loader))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(PicsError, match=r"^a process that reads samples died; often the machine ran out") as told:
+            read_on(loader, pid)
+        assert told.value.exit_code == 1
+        assert "data.workers" in str(told.value.hint)
+
+
+def test_words_of_other_errors() -> None:
+    assert worker_died(RuntimeError("Caught ValueError in DataLoader worker process 0.")) is None
+    bus = RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that …")
+    assert "shared memory" in str(worker_died(bus))
+    assert "out of memory" in str(worker_died(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2] / "helpers")!r}]
+from test_loading_processes import loader_of, pids
+loader = loader_of(Path({str(tmp_path)!r}), 3)
+print(*(pid for _ in range(3) for pid in pids(next(loader))), flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        workers = [int(word) for word in parent.stdout.readline().split()]
+        assert len(set(workers)) == 3
+        assert all(map(runs, workers))
+        parent.kill()
+    assert wait_until(lambda: not any(map(runs, workers)), 4)
+
+
+def test_workers_compute_alone(tmp_path: Path) -> None:
+    """With one thread: the workers are the parallelism. What this process uses stays as it was."""
+    before = cv2.getNumThreads()
+    with closing(loader_of(tmp_path, 1)) as loader:
+        assert next(loader)["threads"].tolist() == [[1, 1]] * 2
+    assert cv2.getNumThreads() == before

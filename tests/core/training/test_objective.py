@@ -1,0 +1,186 @@
+"""The loss: forward process, targets and weights, against NumPy in float64 that was written from the equations."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pics_cli.core.training.objective import Losses, box_masks, snr_weight, target_of
+from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, pipeline_of, small, step_of
+
+Array = npt.NDArray[np.float64]
+
+# β linear in √β from √0.00085 to √0.012, 1000 of them.
+SIGNAL: Array = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+
+
+def unshuffled(pictures: Any, patch: int = 8) -> Array:
+    """uint8 [B, S, S, 3] to latents float64 [B, 3 · patch², S / patch, S / patch]."""
+    x = np.asarray(pictures).astype(np.float64) / 127.5 - 1
+    count, size = x.shape[:2]
+    x = x.reshape(count, size // patch, patch, size // patch, patch, 3)
+    return x.transpose(0, 5, 2, 4, 1, 3).reshape(count, -1, size // patch, size // patch)
+
+
+def inside_of(batch: dict[str, Any], size: int, latent: int) -> Array:
+    """1 where a region covers the pixel that a latent position stands for, [B, h, w]."""
+    found = np.zeros((len(batch["boxes"]), latent, latent))
+    for b, i, j in product(*map(range, found.shape)):
+        y, x = i * size // latent, j * size // latent
+        found[b, i, j] = any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in batch["boxes"][b].tolist())
+    return found
+
+
+def oracle(batch: dict[str, Any], answer: Array, config: Any, **objective: Any) -> tuple[Array, Array, Array]:
+    """The network's input, and both losses of each sample."""
+    scale = config.latent_scale
+    clean, noise = unshuffled(batch["target"]) * scale, np.asarray(batch["noise"]).astype(np.float64)
+    a = SIGNAL[np.asarray(batch["timestep"])][:, None, None, None]
+    noisy = np.sqrt(a) * clean + np.sqrt(1 - a) * noise
+    given = noisy * np.sqrt(a) if config.input_scaling == "signal" else noisy
+    wanted = {
+        "epsilon": noise, "v_prediction": np.sqrt(a) * noise - np.sqrt(1 - a) * clean, "sample": clean
+    }[config.prediction_type]  # fmt: skip
+    output = answer + (unshuffled(batch["hint"]) * scale if config.correct_hint else 0)
+    each = np.abs(output - wanted) if objective.get("loss") == "l1" else (output - wanted) ** 2
+    each = each.mean(1)
+    inside = inside_of(batch, config.image_size, config.latent_size)
+    weight = np.where(inside > 0, objective.get("region_weight", 1.0), 1.0)
+    weighted = (each * weight).sum((1, 2)) / weight.sum((1, 2))
+    if gamma := objective.get("min_snr"):
+        snr = (a / (1 - a))[:, 0, 0, 0]
+        least = np.minimum(snr, gamma)
+        weighted = weighted * {"epsilon": least / snr, "v_prediction": least / (snr + 1), "sample": least}[
+            config.prediction_type
+        ]
+    covered = inside.sum((1, 2))
+    region = np.where(covered > 0, (each * inside).sum((1, 2)) / np.maximum(covered, 1), 0)
+    return given, weighted, region
+
+
+MEANINGS: list[dict[str, Any]] = [
+    {"prediction_type": "epsilon"},
+    {"prediction_type": "v_prediction", "input_scaling": "signal", "latent_scale": 0.5},
+    {"prediction_type": "sample", "input_scaling": "signal"},
+    {**CORRECTING, "latent_scale": 0.3},
+]
+OBJECTIVES: list[dict[str, Any]] = [
+    {}, {"loss": "l1", "region_weight": 4.0}, {"min_snr": 5.0}, {"loss": "l1", "min_snr": 0.5, "region_weight": 0.25}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("meaning", MEANINGS, ids=lambda one: "-".join(map(str, one.values())))
+def test_against_the_equations(meaning: dict[str, Any]) -> None:
+    pipeline = small(**meaning)
+    batch = batch_of(pipeline)
+    answer = torch.randn(batch["noise"].shape, generator=torch.Generator().manual_seed(1))
+    for objective in OBJECTIVES:
+        network = Recorded(lambda *_: answer)
+        losses = step_of(pipeline, network, **objective)(batch, CPU)
+        given, weighted, region = oracle(batch, answer.numpy().astype(np.float64), pipeline.config, **objective)
+        np.testing.assert_allclose(network.given["latent"], given, atol=2e-6)
+        np.testing.assert_allclose(losses.weighted, weighted, rtol=2e-5)
+        np.testing.assert_allclose(losses.region, region, rtol=2e-5)
+        assert losses.weighted.dtype == torch.float32
+        assert losses.weighted.shape == losses.region.shape == (3,)
+
+
+def test_what_the_networks_are_given() -> None:
+    pipeline = small()
+    batch = batch_of(pipeline, content=(0, 6, 64, 58), dropped=(False, True, False))
+    network = Recorded(lambda latent, *_: latent)
+    step_of(pipeline, network)(batch, CPU)
+    hint, masks = network.given["hint"].numpy(), network.given["masks"].numpy()
+    np.testing.assert_allclose(hint[:, :3].transpose(0, 2, 3, 1), batch["hint"].numpy() / 127.5 - 1, atol=1e-6)
+    expected = np.full((3, 64, 64), -1.0)
+    expected[:, 6:58] = 0
+    for b, boxes in enumerate(LAYOUTS):
+        for k, (x0, y0, x1, y1) in enumerate(boxes):
+            alone = np.zeros((64, 64), bool)
+            alone[y0:y1, x0:x1] = True
+            np.testing.assert_array_equal(masks[b, k], alone)
+            expected[b, y0:y1, x0:x1] = 1
+    np.testing.assert_array_equal(hint[:, 3], expected)
+    references = batch["references"].numpy().transpose(0, 1, 4, 2, 3) / 255
+    references[1] = 0
+    np.testing.assert_allclose(network.given["references"], references, atol=1e-6)
+    assert network.given["timestep"].tolist() == [7, 480, 999]
+
+
+@pytest.mark.parametrize(
+    ("kind", "correct"), [("epsilon", False), ("v_prediction", False), ("sample", False), ("sample", True)]
+)
+def test_a_perfect_network_has_no_loss(kind: str, correct: bool) -> None:
+    """It solves the forward process for what it is asked."""
+    pipeline = small(prediction_type=kind, correct_hint=correct)
+    batch = batch_of(pipeline, timesteps=(300, 480, 700))
+
+    def perfect(latent: torch.Tensor, timestep: torch.Tensor, hint: torch.Tensor, *_: Any) -> torch.Tensor:
+        a = torch.from_numpy(SIGNAL)[timestep][:, None, None, None]
+        noise = batch["noise"].double()
+        clean = (latent.double() - (1 - a).sqrt() * noise) / a.sqrt()
+        found = {"epsilon": (latent.double() - a.sqrt() * clean) / (1 - a).sqrt(), "sample": clean}
+        found["v_prediction"] = (a.sqrt() * latent.double() - clean) / (1 - a).sqrt()
+        shown = torch.nn.functional.pixel_unshuffle(hint[:, :3].double(), 8) if correct else 0
+        return (found[kind] - shown).float()
+
+    losses = step_of(pipeline, perfect, loss="l1", region_weight=3.0, min_snr=5.0)(batch, CPU)
+    assert losses.weighted.max() < 2e-5
+    assert losses.region.max() < 2e-6
+
+
+def test_min_snr_makes_the_prediction_types_one() -> None:
+    """The same guess at the picture costs the same, whatever the network calls it."""
+    draw = torch.Generator().manual_seed(0)
+    clean, noise, guess = (torch.randn(40, 3, 4, 4, generator=draw, dtype=torch.float64) for _ in range(3))
+    a = torch.from_numpy(SIGNAL[::25])[:, None, None, None]
+    noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
+    guesses = {
+        "sample": guess,
+        "epsilon": (noisy - a.sqrt() * guess) / (1 - a).sqrt(),
+        "v_prediction": (a.sqrt() * noisy - guess) / (1 - a).sqrt(),
+    }
+    costs = [
+        (value - target_of(kind, clean, noise, a)).square().mean((1, 2, 3)) * snr_weight(kind, a, 5.0).flatten()
+        for kind, value in guesses.items()
+    ]
+    for cost in costs[1:]:
+        torch.testing.assert_close(cost, costs[0], rtol=1e-9, atol=0)
+
+
+def test_a_sample_without_a_region_costs_nothing_there() -> None:
+    """An empty box alone cannot come from the data, but must not become 0 / 0."""
+    pipeline = small()
+    batch = batch_of(pipeline, [[(0, 0, 0, 0)]], timesteps=(10,))
+    losses = step_of(pipeline)(batch, CPU)
+    assert losses.region.tolist() == [0.0]
+    assert torch.isfinite(losses.weighted).all()
+
+
+def test_the_autoencoders_latent_is_drawn_for_the_target_only() -> None:
+    """mean + std · posterior for what is to be painted, the mode for what the hint shows, both scaled."""
+    pipeline = pipeline_of("tiny", prediction_type="sample", correct_hint=True)
+    batch = batch_of(pipeline, timesteps=(200, 300, 400))
+    five = {name: torch.cat([value, value.flip(0)[:2]]) for name, value in batch.items()}  # more than are encoded at once
+    network = Recorded(lambda latent, *_: torch.zeros_like(latent))
+    losses: Losses = step_of(pipeline, network)(five, CPU)
+    with torch.no_grad():
+        dist = pipeline.vae.encode(five["target"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
+        shown = pipeline.vae.encode(five["hint"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mode() * 0.5
+    clean = (dist.mean + torch.exp(0.5 * dist.logvar) * five["posterior"]) * 0.5
+    a = torch.from_numpy(SIGNAL)[five["timestep"]][:, None, None, None].float()
+    noisy = a.sqrt() * clean + (1 - a).sqrt() * five["noise"]
+    torch.testing.assert_close(network.given["latent"], noisy, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(losses.weighted, (shown - clean).square().mean((1, 2, 3)), rtol=1e-4, atol=0)
+
+
+def test_boxes_with_nothing_in_them() -> None:
+    boxes = torch.tensor([[[0, 0, 0, 0], [5, 3, 5, 9], [2, 1, 4, 2]]], dtype=torch.int16)
+    masks = box_masks(boxes, 8)
+    assert masks.sum((2, 3)).tolist() == [[0, 0, 2]]
+    assert masks[0, 2, 1, 2:4].all()

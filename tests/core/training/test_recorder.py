@@ -1,0 +1,139 @@
+"""The log of a run: one line an event, cut back to what the checkpoint knows when the run goes on."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from pics_cli.core.training import recorder
+from pics_cli.core.training.recorder import LOG, Recorder, keep_until, trackers
+from pics_cli.errors import PicsError
+
+
+@pytest.fixture(autouse=True)
+def _plain_accelerator() -> Iterator[None]:
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+def record(root: Path, after: int) -> Recorder:
+    accelerator = Accelerator(cpu=True, log_with=trackers(False), project_dir=str(root))
+    return Recorder(root, accelerator, "mine", after)
+
+
+def lines(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / LOG).read_text().splitlines()]
+
+
+def points(root: Path) -> list[tuple[int, str, float]]:
+    """Steps, names and values in TensorBoard's files, in the order of writing."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted((root / "tensorboard").rglob("events*"), key=lambda path: path.stat().st_mtime_ns):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack("<Q", data[at : at + 8])
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            for value in event.summary.value:
+                found.append((event.step, value.tag, value.simple_value))
+    return found
+
+
+def test_cut_back_when_the_run_goes_on(tmp_path: Path) -> None:
+    """A run that was killed at step 7 goes on from its checkpoint of step 4; its last line was half written."""
+    first = record(tmp_path, 0)
+    for step in range(1, 8):
+        first.write("train", step, {"loss": step / 10, "bad": 0})
+        if step in (4, 6):
+            first.write("validation", step, {"loss": 1.0})
+    first.close()
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"kind": "train", "step": 3, "lo')
+    second = record(tmp_path, 4)
+    assert [(line["kind"], line["step"]) for line in lines(tmp_path)] == [
+        *(("train", step) for step in (1, 2, 3, 4)), ("validation", 4)]  # fmt: skip
+    second.write("train", 5, {"loss": 0.05, "samples": 80})
+    second.close()
+    assert lines(tmp_path)[-1] == {"kind": "train", "step": 5, "loss": 0.05, "samples": 80}
+    assert lines(tmp_path)[3] == {"kind": "train", "step": 4, "loss": 0.4, "bad": 0}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_from_the_start_and_from_the_end(tmp_path: Path) -> None:
+    for step in (0, 9):
+        record(tmp_path, step).close()
+        assert lines(tmp_path) == []
+    one = record(tmp_path, 0)
+    one.write("train", 1, {"loss": 1.0})
+    one.close()
+    record(tmp_path, 1).close()
+    assert len(lines(tmp_path)) == 1
+    record(tmp_path, 0).close()
+    assert lines(tmp_path) == []
+
+
+@pytest.mark.parametrize("torn", ["", "{", '{"kind": "train", "step": 2, "loss": 0.', '"words"', '{"loss": 1}', "[1]",
+                                  '{"step": null}', "\x00\x00\x00", '{"kind": "train"}'])  # fmt: skip
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_lines_that_are_none_are_dropped(tmp_path: Path, torn: str, end: str) -> None:
+    path = tmp_path / LOG
+    path.write_text('{"kind": "train", "step": 1, "loss": NaN}\n' + torn + end)
+    keep_until(path, 5)
+    assert path.read_text() == '{"kind": "train", "step": 1, "loss": NaN}\n'
+
+
+def test_a_torn_character_does_not_matter(tmp_path: Path) -> None:
+    """A power cut can leave bytes that are no text."""
+    path = tmp_path / LOG
+    path.write_bytes(b'{"kind": "train", "step": 1}\n\xff\xfe\x80')
+    keep_until(path, 5)
+    assert path.read_text() == '{"kind": "train", "step": 1}\n'
+
+
+def test_every_line_is_on_disk_at_once(tmp_path: Path) -> None:
+    one = record(tmp_path, 0)
+    one.write("train", 1, {"loss": 1.0})
+    assert lines(tmp_path) == [{"kind": "train", "step": 1, "loss": 1.0}]
+    one.close()
+
+
+def test_points_and_sheets(tmp_path: Path) -> None:
+    one = record(tmp_path, 0)
+    one.write("train", 3, {"loss": 0.25, "rate": 2, "words": "no number"})
+    one.write("validation", 3, {"loss": 0.5})
+    sheet = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    path = one.draw(3, sheet)
+    one.close()
+    assert path == tmp_path / "samples" / "step_00000003.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), sheet)
+    found = points(tmp_path)
+    assert {(3, "train/loss", 0.25), (3, "train/rate", 2.0), (3, "validation/loss", 0.5)} <= set(found)
+    assert any(tag == "samples" for _, tag, _ in found)
+    assert not any("words" in tag for _, tag, _ in found)
+    assert lines(tmp_path)[0]["words"] == "no number"
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / LOG).mkdir()
+    with pytest.raises(PicsError, match=r"log.jsonl: cannot write"):
+        record(tmp_path, 0)
+
+
+def test_weights_and_biases_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trackers(False) == ["tensorboard"]
+    monkeypatch.setattr(recorder, "find_spec", lambda name: None)
+    with pytest.raises(PicsError, match=r"log.wandb: .* is not installed") as caught:
+        trackers(True)
+    assert "pip install wandb" in str(caught.value.hint)

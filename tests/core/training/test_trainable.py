@@ -1,0 +1,145 @@
+"""Which parameters are trained: counts at the published size, gradients for exactly these, precisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from huggingface_hub import constants
+
+from pics_cli.core.model.layers import stock_options
+from pics_cli.core.model.outline import outline
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.training.objective import new_step
+from pics_cli.core.training.plan import blank_pipeline
+from pics_cli.core.training.trainable import is_new, is_trained, named, set_up
+from pics_cli.core.training_recipe import Objective, Trained
+from trainees import CPU, batch_of, pipeline_of, step_of
+
+KINDS: tuple[Trained, ...] = ("published", "experts", "full")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> PicsPipeline:
+    """At the published size, without memory; nothing on this machine may change that."""
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", str(empty / "hub"))
+        patch.chdir(empty)
+        return blank_pipeline(outline(None, None, None, {}))
+
+
+def counts(pipeline: PicsPipeline, kind: Trained, encoder: bool = False) -> dict[str, float]:
+    """Millions of trained parameters by part."""
+    found = dict.fromkeys(pipeline.parts, 0)
+    for name, parameter in named(pipeline):
+        found[name.partition(".")[0]] += parameter.numel() * is_trained(name, kind, encoder)
+    return {part: count / 1e6 for part, count in found.items()}
+
+
+def test_counts_at_the_published_size(published: PicsPipeline) -> None:
+    """Where gradients arrived in the research code: 408.6 and 565.9 million, 974.5 together (reference, point 16)."""
+    found = counts(published, "published")
+    assert found["controlnet"] == pytest.approx(408.6, abs=0.05)
+    assert found["unet"] == pytest.approx(565.9, abs=0.05)
+    assert sum(found.values()) == pytest.approx(974.5, abs=0.1)
+    assert found["projector"] == found["image_encoder"] == found["vae"] == 0
+
+
+def test_experts_adds_every_new_layer_and_the_projector(published: PicsPipeline) -> None:
+    """67.6 million new ones in the UNet's encoder and middle there, of which 23.2 million are an unused layer."""
+    before, found = counts(published, "published"), counts(published, "experts")
+    assert found["unet"] - before["unet"] == pytest.approx(67.6 - 23.2, abs=0.1)
+    assert found["projector"] == pytest.approx((1536 + 1) * 1024 / 1e6, abs=1e-6)
+    assert (found["controlnet"], found["image_encoder"]) == (before["controlnet"], 0)
+
+
+def test_full_is_everything_but_autoencoder_and_encoder(published: PicsPipeline) -> None:
+    whole = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in published.parts.items()}
+    assert counts(published, "full") == {**whole, "vae": 0, "image_encoder": 0}
+    token = 1536 / 1e6
+    with_encoder = counts(published, "published", encoder=True)
+    assert with_encoder["image_encoder"] == pytest.approx(whole["image_encoder"] - token, abs=1e-9)
+    assert counts(published, "experts", encoder=True)["unet"] == counts(published, "experts")["unet"]
+
+
+def test_what_only_a_checkpoint_holds(published: PicsPipeline) -> None:
+    """Layers of the UNet that Stable Diffusion's has not, and all of ControlNet and projector; else everything."""
+    with torch.device("meta"):
+        stock = diffusers.UNet2DConditionModel(
+            **stock_options((320, 640, 1280, 1280), 2, (True, True, True, False), 64, 1024, 32)
+        )
+    base = {f"unet.{name}" for name, _ in stock.named_parameters()}
+    old = {name for name, _ in named(published) if not is_new(name, False)}
+    assert {name for name in old if name.startswith("unet.")} == base
+    encoder = {name for name, _ in published.image_encoder.named_parameters(prefix="image_encoder")}
+    assert old == base | encoder
+    assert all(is_new(name, True) for name, _ in named(published))
+
+
+def gradients(pipeline: PicsPipeline, kind: Trained, encoder: bool = False) -> dict[str, torch.Tensor]:
+    """Of a batch with overlaps and single regions, by name; every layer set to random values before."""
+    trained = set_up(pipeline, kind, encoder, torch.float32)
+    step_of(pipeline)(batch_of(pipeline), CPU).weighted.mean().backward()
+    found = {name: parameter.grad for name, parameter in named(pipeline) if parameter.grad is not None}
+    assert found.keys() == trained.keys()
+    assert all(parameter.grad is None for parameter in pipeline.vae.parameters())
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoder", [False, True])
+def test_every_trained_parameter_gets_a_gradient_and_no_other(kind: Trained, encoder: bool) -> None:
+    found = gradients(pipeline_of("small"), kind, encoder)
+    # A bias of all keys alike changes no attention.
+    empty = {name for name, gradient in found.items() if not gradient.any() and not name.endswith("k_proj.bias")}
+    assert not empty
+    assert any(name.startswith("image_encoder.") for name in found) == encoder
+    assert ("projector.weight" in found) == (kind != "published")
+    assert any("unet.down_blocks" in name and "attn_bg" in name for name in found) == (kind != "published")
+    assert ("unet.conv_in.weight" in found) == (kind == "full")
+
+
+def test_a_real_autoencoder_stays_as_it_is() -> None:
+    found = gradients(pipeline_of("tiny"), "full")
+    assert not any(name.startswith(("vae", "image_encoder")) for name in found)
+
+
+def test_a_new_network_begins_to_learn() -> None:
+    """Nothing is stirred: what is zero at the start gets a gradient, or lets one through after a step."""
+    pipeline = pipeline_of("small", stirred=False, prediction_type="sample", correct_hint=True)
+    trained = set_up(pipeline, "full", False, torch.float32)
+    optimizer = torch.optim.SGD(trained.values(), lr=0.5)
+    batch, moved = batch_of(pipeline), set()
+    for _ in range(4):
+        step_of(pipeline)(batch, CPU).weighted.mean().backward()
+        moved |= {name for name, parameter in trained.items() if parameter.grad is not None and parameter.grad.any()}
+        optimizer.step()
+        optimizer.zero_grad()
+    assert trained.keys() - moved == set()
+
+
+@pytest.mark.parametrize("kind", ["small", "tiny"])
+@pytest.mark.parametrize("encoder", [False, True])
+def test_frozen_parts_in_bf16_under_autocast(kind: str, encoder: bool) -> None:
+    """Trained weights and their gradients stay in float32; the loss is that of float32, but for rounding."""
+    options: dict[str, Any] = {"timesteps": (100, 400, 800)}
+    whole, half = pipeline_of(kind), pipeline_of(kind)
+    expected = step_of(whole)(batch_of(whole, **options), CPU).weighted
+    trained = set_up(half, "experts", encoder, torch.bfloat16)
+    for name, parameter in named(half):
+        assert parameter.dtype == (torch.float32 if name in trained else torch.bfloat16), name
+        assert parameter.requires_grad == (name in trained), name
+    assert all(parameter.dtype == torch.bfloat16 for parameter in half.vae.parameters())
+    step = new_step(half, Objective(), torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = step(batch_of(half, **options), CPU)
+    losses.weighted.mean().backward()
+    assert losses.weighted.dtype == torch.float32
+    torch.testing.assert_close(losses.weighted, expected, rtol=0.03, atol=0)
+    for name, parameter in trained.items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == torch.float32, name
+        assert torch.isfinite(parameter.grad).all(), name

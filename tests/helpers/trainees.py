@@ -1,0 +1,128 @@
+"""Small models of real parts, batches and recipes to train them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.small import small_config, small_pipeline
+from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.training.objective import Step, new_step
+from pics_cli.core.training_recipe import Objective, Shape, TrainingRecipe
+
+CPU = torch.device("cpu")
+GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
+CORRECTING: dict[str, Any] = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "input_scaling": "signal"}
+SHAPE = asdict(
+    Shape(
+        block_out_channels=(16, 32), head_width=16, norm_groups=8, context_width=32, hint_widths=(8, 8, 8, 8),
+        encoder_width=24, encoder_layers=1, encoder_heads=2,
+    )
+)  # fmt: skip
+# In a square of 64: two that overlap at 8×8 and at 4×4 latent positions, two apart, and one that holds the other.
+LAYOUTS = (
+    ((4, 8, 40, 40), (20, 12, 60, 60)),
+    ((0, 0, 20, 24), (40, 30, 64, 64)),
+    ((8, 8, 56, 56), (16, 20, 44, 48)),
+)
+
+
+def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsPipeline:
+    """A model for 64×64 pictures that works on pixels; stirred: no layer is zero, so that every branch shows."""
+    pipeline = small_pipeline(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
+    if stirred:
+        stir(pipeline, seed)
+    return pipeline
+
+
+def stir(pipeline: PicsPipeline, seed: int = 0) -> None:
+    """Give every parameter that is zero random values."""
+    draw = torch.Generator().manual_seed(seed)
+    for part in pipeline.parts.values():
+        for parameter in part.parameters():
+            if not parameter.any():
+                scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+                nn.init.normal_(parameter, std=scale, generator=draw)
+
+
+def pipeline_of(kind: str, **overrides: Any) -> PicsPipeline:
+    """`small`, or `tiny` with a real autoencoder."""
+    return small(**overrides) if kind == "small" else tiny_pipeline(**overrides)
+
+
+def batch_of(
+    pipeline: PicsPipeline,
+    layouts: Sequence[Sequence[Sequence[int]]] = LAYOUTS,
+    *,
+    timesteps: Sequence[int] = (7, 480, 999),
+    dropped: Sequence[bool] = (False, False, False),
+    content: Sequence[int] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A batch as the loader makes it, of noise; layouts in a square of 64, whatever the model's size is."""
+    config, random = pipeline.config, np.random.default_rng(seed)
+    count, size, latent = len(layouts), config.image_size, config.latent_size
+    objects = max(len(boxes) for boxes in layouts)
+
+    def pictures(*shape: int) -> Tensor:
+        return torch.from_numpy(random.integers(0, 256, (*shape, 3), np.uint8))
+
+    def normal() -> Tensor:
+        return torch.from_numpy(random.standard_normal((count, config.latent_channels, latent, latent), np.float32))
+
+    boxes = torch.zeros(count, objects, 4, dtype=torch.int16)
+    for row, layout in zip(boxes, layouts, strict=True):
+        row[: len(layout)] = torch.tensor(layout) * size // 64
+    inside = torch.tensor(content or (0, 0, size, size), dtype=torch.int16)
+    return {
+        "hint": pictures(count, size, size),
+        "target": pictures(count, size, size),
+        "references": pictures(count, objects, config.reference_size, config.reference_size),
+        "boxes": boxes,
+        "content": inside.repeat(count, 1),
+        "timestep": torch.tensor(timesteps[:count]),
+        "dropped": torch.tensor(dropped[:count]),
+        "noise": normal(),
+        "posterior": normal(),
+    }
+
+
+def rows(batch: dict[str, Any], *which: int) -> dict[str, Any]:
+    """Some samples of a batch."""
+    return {name: value[list(which)] for name, value in batch.items()}
+
+
+def step_of(pipeline: PicsPipeline, network: Any = None, **objective: Any) -> Step:
+    """A step in float32 over the pipeline's own networks, or over something in their place."""
+    options = Objective(**objective)
+    return new_step(pipeline, options, torch.float32) if network is None else Step(
+        pipeline, network, options, torch.float32
+    )  # fmt: skip
+
+
+class Recorded:
+    """A network that keeps what it is given and what it answers."""
+
+    def __init__(self, network: Any) -> None:
+        self.network, self.given, self.answer = network, dict[str, Tensor](), torch.empty(0)
+
+    def __call__(self, latent: Tensor, timestep: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+        given = {"latent": latent, "timestep": timestep, "hint": hint, "masks": masks, "references": references}
+        self.given = given
+        self.answer = self.network(*given.values())
+        return self.answer
+
+
+def recipe_of(**changes: Any) -> TrainingRecipe:
+    """A training recipe of the small model."""
+    model = {**changes.pop("model", {}), **GIVEN, "shape": SHAPE}
+    plain = {"kind": "training", "name": "mine", "out": "LOGS/mine", "batch_size": 2, "precision": "fp32",
+             "data": {"sets": {"A": {"shards": "train/A"}}}, "model": model, **changes}  # fmt: skip
+    return TypeAdapter(TrainingRecipe).validate_python(plain, strict=False)
