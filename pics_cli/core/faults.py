@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -68,6 +68,7 @@ def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
     keys: list[str] = []
     hint = holder = tree
     for part in loc:
+        hint = _without_none(hint)
         if get_origin(hint) in (Union, UnionType) and is_dataclass(get_args(hint)[0]):
             # Validation adds the tag of the member it chose; the user did not write it.
             hint = next(kind for kind in get_args(hint) if part in get_args(get_type_hints(kind)["format"]))
@@ -79,6 +80,12 @@ def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
         else:
             hint = next(iter(get_args(hint)[1:]), None)  # dict[str, X]: any key leads to X
     return keys, holder
+
+
+def _without_none(hint: Any) -> Any:
+    """X of `X | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if get_origin(hint) in (Union, UnionType) else []
+    return kinds[0] if len(kinds) == 1 else hint
 
 
 def _with_dot(value: float) -> str:

@@ -35,6 +35,12 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _some(share: float) -> float:
+    if not 0 < share <= 1:
+        raise PydanticCustomError("range", "0 < value <= 1: a share of every epoch")
+    return share
+
+
 Ratios = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
@@ -86,7 +92,7 @@ class Data:
     """Folder that the shards are looked for in."""
     sets: Annotated[dict[Name, ShardSet], NOT_EMPTY]
     """The sets of shards, by name."""
-    epoch_share: Annotated[float, between(0, 1, True)] = 1.0
+    epoch_share: Annotated[float, AfterValidator(_some)] = 1.0
     """Share of every epoch's samples that is used."""
     workers: Annotated[int, between(0, 256, True)] = 4
     """Processes that read samples, for each GPU; 0: the training process itself."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,10 +38,20 @@ LAYOUTS = (
 
 def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsPipeline:
     """A model for 64×64 pictures that works on pixels; stirred: no layer is zero, so that every branch shows."""
+    return copy.deepcopy(_small(seed, stirred, **overrides))
+
+
+@cache  # making one takes longer than training it a step
+def _small(seed: int, stirred: bool, **overrides: Any) -> PicsPipeline:
     pipeline = small_pipeline(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
     if stirred:
         stir(pipeline, seed)
     return pipeline
+
+
+@cache
+def _tiny(**overrides: Any) -> PicsPipeline:
+    return tiny_pipeline(**overrides)
 
 
 def stir(pipeline: PicsPipeline, seed: int = 0) -> None:
@@ -54,7 +66,7 @@ def stir(pipeline: PicsPipeline, seed: int = 0) -> None:
 
 def pipeline_of(kind: str, **overrides: Any) -> PicsPipeline:
     """`small`, or `tiny` with a real autoencoder."""
-    return small(**overrides) if kind == "small" else tiny_pipeline(**overrides)
+    return small(**overrides) if kind == "small" else copy.deepcopy(_tiny(**overrides))
 
 
 def batch_of(

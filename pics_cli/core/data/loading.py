@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import count
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +31,8 @@ Batch = dict[str, Any]
 
 # Samples tried for one position, before the whole set is taken for unreadable.
 _TRIES = 16
-# Seconds in which a worker that is asked to end lets its parent take what it still needs to save.
-_GRACE = 30.0
+# Seconds that the end of a worker may take after its connection.
+_GONE = 5.0
 
 
 class Draw(Protocol):
@@ -211,15 +212,27 @@ class Loader(DataLoader[Batch]):
         """PyTorch warns, twice, where there are more workers than cores; a recipe is for machines of any size."""
 
     def __iter__(self) -> Generator[Batch, None, None]:  # type: ignore[override]
-        """Close the generator to end the workers."""
+        """Close the generator to end the workers.
+
+        Raises:
+            PicsError: of a worker, or because one ended of itself.
+        """
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = super().__iter__()
+        if self.num_workers and threading.current_thread() is threading.main_thread():
+            # PyTorch's handler would tell of a dead worker in whatever line the main thread is; here it is told anyway.
+            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
         try:
-            for batch in super().__iter__():
+            for batch in batches:
                 if isinstance(batch, Failed):
                     raise batch.error
                 yield batch
-        except RuntimeError as error:
-            if told := worker_died(error):
-                raise told from None
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            workers = getattr(batches, "_workers", [])
+            if workers and isinstance(error, OSError | EOFError):  # a worker broke off, but may not be gone quite yet
+                wait([worker.sentinel for worker in workers], _GONE)
+            if told := worker_died(error, [worker.exitcode for worker in workers]):
+                raise told from error
             raise
 
 
@@ -242,25 +255,25 @@ def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, 
     )
 
 
-def worker_died(error: RuntimeError) -> PicsError | None:
-    """What the user reads where a loader's worker ended of itself; None for another error.
+def worker_died(error: Exception, codes: Sequence[int | None] = ()) -> PicsError | None:
+    """What the user reads where a loader's worker ended of itself, or could not hand over what it read.
 
-    PyTorch raises it in whatever the main thread does at that time.
+    Args:
+        error: as PyTorch raised it.
+        codes: exit codes of the workers, None of those that run.
+
+    Returns:
+        None for another error.
     """
-    words = str(error)
-    if "DataLoader worker (pid" not in words:
-        return None
-    if "bus error" in words.lower():
-        return PicsError(
-            "a process that reads samples ran out of shared memory",
-            "give the container more (docker run --shm-size=8g), or fewer --set data.workers",
-            FAILED,
-        )
-    return PicsError(
-        "a process that reads samples died; often the machine ran out of memory",
-        "run the same command again with fewer --set data.workers: it resumes",
-        FAILED,
-    )
+    fewer = "run the same command again with fewer --set data.workers: it resumes"
+    if "open files" in str(error):
+        return PicsError("too many open files", f"allow more (ulimit -n 65536), or {fewer}", FAILED)
+    if -signal.SIGBUS in codes:
+        hint = f"give the container more (docker run --shm-size=8g), or {fewer}"
+        return PicsError("a process that reads samples ran out of shared memory", hint, FAILED)
+    if any(codes) or "DataLoader worker (pid" in str(error):
+        return PicsError("a process that reads samples died; often the machine ran out of memory", fewer, FAILED)
+    return None
 
 
 def error_text(bad: Mapping[str, str]) -> str:
@@ -278,14 +291,17 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _start_worker(_: int) -> None:
-    """An interrupt is for the main process alone, which still wants samples for the step it is in."""
+    """Signals to all processes of a job are for the main one alone, which still wants samples for the step it is in."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_soon)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, daemon=True).start()
     end_with_parent()
     cv2.setNumThreads(0)
 
 
-def _end_soon(*_: object) -> None:
-    timer = threading.Timer(_GRACE, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+def _end_when_told() -> None:
+    """By the main process, that is, and not by whoever asks the whole job to end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

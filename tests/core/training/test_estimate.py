@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pics_cli.core.model.outline import outline
 from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.small import small_config, small_pipeline
 from pics_cli.core.training.estimate import estimate, standard_batch
 from pics_cli.core.training.objective import new_step
 from pics_cli.core.training.optimizer import Average, make_optimizer
@@ -62,9 +63,15 @@ def measured(recipe: TrainingRecipe, pipeline: PicsPipeline, dtype: torch.dtype)
     }
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("train", ["published", "experts", "full"])
-@pytest.mark.parametrize("kind", ["small", "tiny"])
+# Three of all twelve every time: each of both models, of the three choices, and with and without recomputing.
+QUICK = {("small", "published", False), ("small", "full", True), ("tiny", "experts", True)}
+ALL = [
+    pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow)
+    for one in product(("small", "tiny"), ("published", "experts", "full"), (False, True))
+]
+
+
+@pytest.mark.parametrize(("kind", "train", "recompute"), ALL)
 def test_as_a_real_step(kind: str, train: str, recompute: bool) -> None:
     recipe = recipe_of(train=train, gradient_checkpointing=recompute)
     predicted = estimate(recipe, moved(pipeline_of(kind), META), torch.float32)
@@ -77,11 +84,12 @@ def test_as_a_real_step(kind: str, train: str, recompute: bool) -> None:
     assert predicted.peak == pytest.approx(sum(found.values()), rel=0.15)
 
 
-OTHERS: list[dict[str, Any]] = [
-    {"batch_size": 5, "ema": {"enabled": False}},
+OTHERS = [
     {"train_encoder": True, "model": {"prediction_type": "sample", "correct_hint": True}, "batch_size": 1},
-    {"model": {"objects": 4}, "batch_size": 3, "objective": {"region_weight": 3.0}},
-]
+    pytest.param({"batch_size": 5, "ema": {"enabled": False}}, marks=pytest.mark.slow),
+    pytest.param({"model": {"objects": 4}, "batch_size": 3, "objective": {"region_weight": 3.0}},
+                 marks=pytest.mark.slow),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", OTHERS)
@@ -95,7 +103,7 @@ def test_of_other_recipes(changes: dict[str, Any]) -> None:
     assert predicted.peak == pytest.approx(sum(found.values()), rel=0.15)
 
 
-@pytest.mark.parametrize("kind", ["small", "tiny"])
+@pytest.mark.parametrize("kind", ["small", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_in_bf16(kind: str) -> None:
     """With autocast's copies of the trained weights."""
     recipe = recipe_of(train="experts")
@@ -105,22 +113,25 @@ def test_in_bf16(kind: str) -> None:
     assert predicted.peak == pytest.approx(sum(found.values()), rel=0.15)
 
 
+# One level: half the operations to count.
+LOW = {**SHAPE, "block_out_channels": (16,), "attention_levels": (True,)}
+
+
+def predicted_low(dtype: torch.dtype = torch.float32, **changes: Any) -> int:
+    recipe = recipe_of(**{"train": "full", "batch_size": 4, **changes})
+    return estimate(recipe, blank_pipeline(outline(None, None, LOW, GIVEN)), dtype).peak
+
+
 def test_what_is_cheaper() -> None:
     """What users are told to try really lowers the figure."""
-
-    def peak(dtype: torch.dtype = torch.float32, **changes: Any) -> int:
-        return estimate(recipe_of(**{"train": "full", "batch_size": 4, **changes}), moved(small(), META), dtype).peak
-
-    base = peak()
-    for change in ({"gradient_checkpointing": True}, {"batch_size": 1}, {"ema": {"device": "cpu"}},
-                   {"ema": {"enabled": False}}, {"train": "published"}):  # fmt: skip
-        assert peak(**change) < base, change
-    assert peak(accumulation=8) == base
+    base = predicted_low()
+    for change in ({"gradient_checkpointing": True}, {"batch_size": 2, "accumulation": 2}, {"ema": {"device": "cpu"}},
+                   {"train": "published"}):  # fmt: skip
+        assert predicted_low(**change) < base, change
 
 
-def test_from_configuration_files_alone() -> None:
-    recipe = recipe_of()
-    drawn = outline(None, None, SHAPE, GIVEN)
-    assert estimate(recipe, blank_pipeline(drawn), torch.float32) == estimate(
-        recipe, moved(small(), META), torch.float32
-    )
+def test_configuration_files_are_enough() -> None:
+    """As of the model itself."""
+    pipeline = small_pipeline(small_config(LOW, GIVEN), LOW)
+    recipe = recipe_of(train="full", batch_size=4)
+    assert estimate(recipe, moved(pipeline, META), torch.float32).peak == predicted_low()

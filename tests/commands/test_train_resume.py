@@ -1,0 +1,201 @@
+"""A run that was stopped, killed or damaged ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from training_runs import (
+    checkpoints,
+    copied,
+    last_step,
+    lines,
+    losses,
+    make_data,
+    model_files,
+    start,
+    train,
+    write_recipe,
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, and a recipe with accumulation and a moving average."""
+    folder = tmp_path_factory.mktemp("resume")
+    make_data(folder / "data")
+    write_recipe(
+        folder / "small.yaml", data__root=str(folder / "data"), batch_size=1, accumulation=2, validation__every=4,
+        checkpoints__every=5, checkpoints__keep=2,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(place: Path) -> Path:
+    """The run of 20 steps that nothing happened to; all runs are called `run`, which their models' recipe hash sees."""
+    done = go(place / "straight")
+    assert done.exit_code == 0, done.stderr
+    return place / "straight/run"
+
+
+def go(folder: Path, *words: str | Path):
+    folder.mkdir(exist_ok=True)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return train("--recipe", "../small.yaml", "--root-dir", "run", *words)
+    finally:
+        os.chdir(before)
+
+
+def check_same(run: Path, straight: Path) -> None:
+    """Losses, gradients' norms, rates, validation figures, and every byte of the model."""
+    assert lines(run) == lines(straight)
+    assert [one["step"] for one in lines(run)] == list(range(1, 21))
+    assert lines(run, "validation") == lines(straight, "validation")
+    ours, theirs = model_files(run), model_files(straight)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_the_run_is_what_it_should_be(straight: Path) -> None:
+    assert len(set(losses(straight))) == 20
+    assert [one["step"] for one in lines(straight, "validation")] == [0, 4, 8, 12, 16, 20]
+    assert checkpoints(straight) == ["step_00000015", "step_00000020"]
+    assert {"unet/diffusion_pytorch_model.safetensors", "pics.json"} <= model_files(straight).keys()
+    assert sorted(path.name for path in (straight / "samples").iterdir())[0] in ("step_00000000.png", "step_00000004.png")
+    assert list((straight / "tensorboard").rglob("events*"))
+    assert not (straight / ".lock").exists()
+
+
+def test_eight_and_twelve_steps_are_twenty(place: Path, straight: Path) -> None:
+    """The first part with a worker, the second without."""
+    assert go(place / "parts", "--steps", "8", "--set", "data.workers=1").exit_code == 0
+    assert checkpoints(place / "parts/run") == ["step_00000005", "step_00000008"]
+    done = go(place / "parts")
+    assert done.exit_code == 0, done.stderr
+    assert "20 (12 in this run)" in done.stdout
+    check_same(place / "parts/run", straight)
+
+
+def test_killed_terminated_and_interrupted(place: Path, straight: Path) -> None:
+    """One after the other, with a worker: kill -9 between two checkpoints, SIGTERM, SIGINT, then to the end."""
+    folder = place / "stopped"
+    folder.mkdir()
+    run = folder / "run"
+    words = ["--recipe", "../small.yaml", "--root-dir", "run"]
+    assert start(folder, *words).when(lambda: last_step(run) >= 7, signal.SIGKILL) == -signal.SIGKILL
+    assert "step_00000005" in checkpoints(run)
+    assert last_step(run) < 10, "too late to show anything"
+    for number, step in ((signal.SIGTERM, 11), (signal.SIGINT, 14)):
+        started = start(folder, *words, "--set", "data.workers=1")
+        assert started.when(lambda step=step: last_step(run) >= step, number) == 128 + number
+        assert "stopped: what is finished is kept; the same command resumes" in started.text
+        assert checkpoints(run)[-1] == f"step_{last_step(run):08d}"
+        assert lines(run) == lines(straight)[: last_step(run)]
+        assert not (run / ".lock").exists()
+        assert not (run / "model").exists()
+    done = go(folder)
+    assert done.exit_code == 0, done.stderr
+    check_same(run, straight)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.json"])
+def test_newest_checkpoint_truncated(place: Path, straight: Path, file: str) -> None:
+    """It is told of and set aside, the one before it is taken."""
+    folder = place / f"truncated {file}"
+    run = copied(straight, folder / "run")
+    path = run / "checkpoints/step_00000020" / file
+    path.write_bytes(path.read_bytes()[:1000])
+    done = go(folder)
+    assert done.exit_code == 0, done.stderr
+    assert f"step_00000020/{file}: " in done.stderr
+    assert "set aside as step_00000020.damaged, looking for one before step 20" in done.stderr
+    assert "20 (5 in this run)" in done.stdout
+    check_same(run, straight)
+
+
+def test_every_checkpoint_damaged_starts_anew(place: Path, straight: Path) -> None:
+    folder = place / "all damaged"
+    run = copied(straight, folder / "run")
+    for name in checkpoints(run):
+        (run / "checkpoints" / name / "optimizer.safetensors").unlink()
+    done = go(folder, "--steps", "2")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("optimizer.safetensors is missing") == 2
+    assert lines(run) == lines(straight)[:2]
+
+
+def test_another_batch_goes_on_at_the_same_sample(place: Path, straight: Path) -> None:
+    folder = place / "remapped"
+    run = copied(straight, folder / "run")
+    done = go(folder, "--steps", "22", "--batch-size", "3", "--set", "accumulation=1")
+    assert done.exit_code == 0, done.stderr
+    told = "processes × batch × accumulation was 1 × 1 × 2, is 1 × 3 × 1: goes on at sample 40 of the same order"
+    assert f"{told}, as step 21" in done.stderr
+    assert [one["samples"] for one in lines(run)][18:] == [38, 40, 43, 46]
+
+
+def test_resume_a_named_checkpoint(place: Path, straight: Path) -> None:
+    """Into a folder of its own, to the same end; not where later ones lie."""
+    folder = place / "named"
+    done = go(folder, "--resume", straight / "checkpoints/step_00000015")
+    assert done.exit_code == 0, done.stderr
+    assert "20 (5 in this run)" in done.stdout
+    assert model_files(folder / "run") == model_files(straight)
+    assert lines(folder / "run") == lines(straight)[15:]
+    before = checkpoints(straight)
+    done = go(straight.parent, "--resume", "run/checkpoints/step_00000015")
+    assert done.exit_code == 2
+    assert "holds later checkpoints (step_00000020, …)" in done.stderr
+    assert checkpoints(straight) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--resume", "none"], "--resume none: run holds checkpoints of an earlier run (step_00000020, …)"),
+        (["--resume", "nowhere"], "--resume nowhere: expected auto, none or the folder of a checkpoint"),
+        (["--resume", "run"], "run: no checkpoint (state.json is missing)"),
+        (["--set", "model.shape.context_width=32"], "an earlier run was of another kind: recipe.model.shape"),
+        (["--set", "seed=1"], "an earlier run was of another kind: recipe.seed"),
+        (["--set", "data.sets.B.repeat=3"], "an earlier run was of another kind: recipe.data.sets.B.repeat"),
+        (["--learning-rate", "2"], "an earlier run was of another kind: recipe.optimizer.learning_rate"),
+    ],
+)
+def test_what_cannot_be_resumed(straight: Path, words: list[str], text: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in straight.rglob("*")}
+    done = go(straight.parent, "--steps", "30", *words)
+    assert done.exit_code == 2
+    assert text in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in straight.rglob("*")} == before
+
+
+def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> None:
+    """Named, so that other values are taken: those that no weight fits to are not."""
+    named = straight / "checkpoints/step_00000015"
+    done = go(place / "other", "--resume", named, "--set", "model.shape.context_width=32")
+    assert done.exit_code == 2
+    assert "a checkpoint of another architecture: " in done.stderr
+    assert "here" in done.stderr
+    assert not (place / "other/run").exists()
+    done = go(place / "other", "--resume", named, "--set", "train=published", "--set", "train_encoder=false")
+    assert done.exit_code == 2
+    assert "other parameters were trained there, such as " in done.stderr
+    done = go(place / "other", "--resume", named, "--learning-rate", "0.002", "--steps", "16")
+    assert done.exit_code == 0, done.stderr
+    assert "goes on otherwise than before: recipe.optimizer.learning_rate" in done.stderr
+    (line,) = lines(place / "other/run")
+    assert (line["step"], line["learning_rate"]) == (16, 0.002)
+
+
+def test_state_says_what_it_belongs_to(straight: Path) -> None:
+    state = json.loads((straight / "checkpoints/step_00000020/state.json").read_text())
+    assert (state["step"], state["position"]) == (20, 40)
+    assert state["world"] == {"processes": 1, "batch_size": 1, "accumulation": 2}
+    assert state["ema_steps"] == 20

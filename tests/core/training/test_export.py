@@ -1,0 +1,150 @@
+"""From a checkpoint to a model folder that inference takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import safe_open
+from torch import Tensor
+
+from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.recipe import digest
+from pics_cli.core.training import checkpoint
+from pics_cli.core.training.checkpoint import Checkpoint
+from pics_cli.core.training.export import export
+from pics_cli.core.training.optimizer import Average, make_optimizer
+from pics_cli.core.training.start import start_model
+from pics_cli.core.training.state import State
+from pics_cli.core.training.trainable import named, set_up
+from pics_cli.core.training_recipe import Ema, TrainingRecipe, plain_recipe
+from pics_cli.errors import PicsError
+from trainees import CORRECTING, recipe_of, small
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@pytest.fixture(autouse=True)
+def _plain_accelerator() -> Iterator[None]:
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+class Trained:
+    """A run without its loop: weights that were moved at random, and their average."""
+
+    def __init__(self, root: Path, recipe: TrainingRecipe, step: int = 12) -> None:
+        start = start_model(recipe, lambda _text: None)
+        trained = set_up(start.pipeline, recipe.train, recipe.train_encoder, torch.float32)
+        average = Average(trained, Ema(decay=0.5)) if recipe.ema.enabled else None
+        state = State(start, trained, make_optimizer(trained, recipe.optimizer), average, Accelerator(cpu=True), step)
+        draw = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            with torch.no_grad():
+                for value in trained.values():
+                    value.add_(torch.randn(value.shape, generator=draw), alpha=0.05)
+            if average is not None:
+                average.step()
+        state.save(checkpoint.path_of(root, step), {"base": start.base, "recipe": plain_recipe(recipe)})
+        self.found: Checkpoint = checkpoint.read(checkpoint.path_of(root, step))
+        self.weights = {name: value.detach().clone() for name, value in named(start.pipeline)}
+        self.averages: dict[str, Tensor] = {} if average is None else average.state()[0]
+        self.recipe = recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    AcceleratorState._reset_state(True)
+    return Trained(tmp_path_factory.mktemp("run"), recipe_of(train="experts", model=CORRECTING))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_the_average_lands_in_the_folder(run: Trained, tmp_path: Path, dtype: Any) -> None:
+    recipe = replace(run.recipe, export=replace(run.recipe.export, dtype=dtype))
+    notes: list[str] = []
+    export(recipe, run.found, tmp_path / "model", notes.append)
+    assert notes == [f"wrote {tmp_path / 'model'}"]
+    written = json.loads((tmp_path / "model" / "pics.json").read_text())
+    assert (written["trained_steps"], written["recipe_hash"]) == (12, digest(plain_recipe(recipe)))
+    assert (written["prediction_type"], written["correct_hint"], written["links"]) == ("sample", True, {})
+    loaded = PicsPipeline.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
+    found = dict(named(loaded))
+    assert found.keys() == run.weights.keys()
+    assert run.averages.keys() < found.keys()
+    for name, value in found.items():
+        expected = run.averages.get(name, run.weights[name])
+        assert torch.equal(value, expected.to(DTYPES[dtype])), name
+    assert any(not torch.equal(value, run.weights[name]) for name, value in run.averages.items())
+    for path in (tmp_path / "model").rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            assert {file.get_tensor(name).dtype for name in file.keys()} == {DTYPES[dtype]}, path  # noqa: SIM118
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_without_an_average_the_weights_do(run: Trained, tmp_path: Path) -> None:
+    """Where the run kept none, and where the recipe says now that it is not wanted."""
+    plain = recipe_of(ema={"enabled": False}, train="published", export={"dtype": "fp32"})
+    without = Trained(tmp_path / "run", plain, step=1)
+    unwanted = replace(run.recipe, ema=replace(run.recipe.ema, enabled=False), export=plain.export)
+    for recipe, trained in ((plain, without), (unwanted, run)):
+        export(recipe, trained.found, tmp_path / "model", print)
+        found = dict(named(PicsPipeline.from_pretrained(tmp_path / "model")))
+        assert all(torch.equal(value, trained.weights[name]) for name, value in found.items())
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(PicsError, match="exists already, and is no model folder") as caught:
+        export(run.recipe, run.found, out, print)
+    assert caught.value.hint
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    (out / "notes.txt").unlink()
+    small().save_pretrained(out)
+    (tmp_path / "model.new").mkdir()  # an export that was interrupted
+    export(run.recipe, run.found, out, print)
+    assert json.loads((out / "pics.json").read_text())["trained_steps"] == 12
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:
+    shape = {**asdict(run.recipe)["model"]["shape"], "encoder_layers": 2}
+    other = replace(run.recipe, model=replace(run.recipe.model, shape=type(run.recipe.model.shape)(**shape)))
+    with pytest.raises(PicsError, match="was trained from another base model"):
+        export(other, run.found, tmp_path / "model", print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_from_a_model_of_pics(tmp_path: Path) -> None:
+    """Frozen parts come from the base, what was trained from the checkpoint; the base stays as it is."""
+    base = small(5)
+    base.save_pretrained(tmp_path / "base")
+    recipe = recipe_of(train="experts", export={"dtype": "fp32"})
+    model = replace(recipe.model, shape=None, base=str(tmp_path / "base"), reference_size=None, hint="collage",
+                    guidance=2.5)  # fmt: skip
+    recipe = replace(recipe, model=model)
+    trained = Trained(tmp_path / "run", recipe, step=40)
+    kept = trained.found.tensors(checkpoint.WEIGHTS)
+    assert "unet.conv_in.weight" not in kept
+    export(recipe, trained.found, tmp_path / "model", print)
+    loaded = PicsPipeline.from_pretrained(tmp_path / "model")
+    assert (loaded.config.hint, loaded.config.guidance, loaded.config.trained_steps) == ("collage", 2.5, 40)
+    assert torch.equal(loaded.unet.conv_in.weight, base.unet.conv_in.weight)
+    assert not torch.equal(loaded.unet.conv_out.weight, base.unet.conv_out.weight)
+    assert torch.equal(loaded.unet.conv_out.weight, trained.averages["unet.conv_out.weight"])
+    assert PicsPipeline.from_pretrained(tmp_path / "base").config == base.config
+    # Another model under the same name is not taken for the same.
+    small(6).save_pretrained(tmp_path / "other")
+    (tmp_path / "base").rename(tmp_path / "away")
+    (tmp_path / "other").rename(tmp_path / "base")
+    with pytest.raises(PicsError, match="was trained from another base model"):
+        export(recipe, trained.found, tmp_path / "again", print)

@@ -1,0 +1,36 @@
+"""Weights & Biases gets what the log gets, when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+
+from pics_cli.core.training import recorder
+from pics_cli.core.training.recorder import Recorder, trackers
+from pics_cli.errors import PicsError
+
+
+def test_figures_and_sheets_reach_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network: the run is kept in a folder, to be sent later."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    accelerator = Accelerator(cpu=True, log_with=trackers(True), project_dir=str(tmp_path))
+    record = Recorder(tmp_path, accelerator, "a run", 0)
+    record.write("train", 1, {"loss": 0.123456789})
+    record.draw(1, np.zeros((8, 8, 3), np.uint8))
+    record.close()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    (log,) = run.glob("run-*.wandb")
+    assert b"train/loss" in log.read_bytes()
+    assert b"0.123456789" in log.read_bytes()
+    assert list((run / "files" / "media" / "images").glob("samples_*.png"))
+
+
+def test_asked_for_but_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "find_spec", lambda _name: None)
+    assert trackers(False) == ["tensorboard"]
+    with pytest.raises(PicsError, match=r"log\.wandb: Weights & Biases is not installed"):
+        trackers(True)

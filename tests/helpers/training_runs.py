@@ -1,0 +1,198 @@
+"""Small runs of `pics train`: data, a recipe, and the command in this process or in one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate.state import AcceleratorState, PartialState
+from typer.testing import CliRunner, Result
+
+from pics_cli.cli import app
+from pics_cli.core.training import live
+from training_shards import write_shard
+
+SHAPE: dict[str, Any] = {
+    "block_out_channels": [8], "attention_levels": [True], "norm_groups": 4, "head_width": 8,
+    "hint_widths": [8, 8, 8, 8], "encoder_width": 16, "encoder_layers": 1, "encoder_heads": 2, "context_width": 16,
+}  # fmt: skip
+MODEL: dict[str, Any] = {"shape": SHAPE, "image_size": 32, "reference_size": 28, "hint": "background",
+                         "scheduler": "ddim", "steps": 1, "guidance": 1.0}  # fmt: skip
+# Samples in the shards of each set; A has shards for validation, too.
+PER_SHARD, SHARDS, FIRST = 8, {"A": 3, "B": 2}, {"A": 0, "B": 500}
+
+
+def make_data(folder: Path) -> Path:
+    """Shards of the sets A and B, by hand, in the published layout."""
+    for name, shards in SHARDS.items():
+        for shard in range(shards):
+            first = FIRST[name] + shard * PER_SHARD
+            write_shard(folder / f"train/{name}/{shard:05d}.tar", range(first, first + PER_SHARD))
+    write_shard(folder / "val/A/00000.tar", range(100, 103))
+    return folder
+
+
+def write_recipe(path: Path, **changes: Any) -> Path:
+    """A recipe over A and B (twice) of a model of a hundred thousand parameters; keywords are keys, `__` for the dot."""
+    plain: dict[str, Any] = {
+        "kind": "training", "name": "small", "out": "LOGS/small", "steps": 20, "batch_size": 2, "train": "full",
+        "train_encoder": True, "precision": "fp32",
+        "data": {"root": "data", "workers": 0,
+                 "sets": {"A": {"shards": "{split}/A"}, "B": {"shards": "{split}/B", "repeat": 2}}},
+        "model": MODEL,
+        "optimizer": {"learning_rate": 1.0e-3, "warmup": 2},
+        "validation": {"every": 100, "samples": 2, "sheet": 1, "bins": 2},
+        "checkpoints": {"every": 100},
+        "log": {"every": 1},
+    }  # fmt: skip
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        inner = plain
+        for parent in parents:
+            inner[parent] = dict(inner.get(parent, {}))
+            inner = inner[parent]
+        inner[last] = value
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    return path
+
+
+def train(*words: str | Path) -> Result:
+    """`pics train` on the CPU in this process: another one would have to load the libraries first."""
+    return command("train", *words, "--device", "cpu")
+
+
+def command(*words: str | Path) -> Result:
+    """`pics` in this process."""
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        done = CliRunner().invoke(app, [*map(str, words)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        PartialState._reset_state()
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert "Traceback" not in done.stderr
+    assert "fault of pics" not in done.stderr, done.stderr
+    return done
+
+
+class Started:
+    """`pics train` in a process of its own, in folder `at`; its texts go to a file there."""
+
+    def __init__(self, process: BaseProcess, texts: Path) -> None:
+        self.process, self.texts = process, texts
+
+    @property
+    def text(self) -> str:
+        return self.texts.read_text()
+
+    def when(self, ready: Callable[[], bool], number: int) -> int | None:
+        """Send a signal as soon as something is so, wait for the end and return the exit code."""
+        while not ready() and self.process.is_alive():
+            time.sleep(0.005)
+        assert self.process.is_alive(), self.text
+        os.kill(self.process.pid or 0, number)
+        return self.code()
+
+    def code(self) -> int | None:
+        """Wait for the end and return the exit code, negative for a signal."""
+        self.process.join(120)
+        assert self.process.exitcode is not None, self.text
+        assert "Traceback" not in self.text
+        return self.process.exitcode
+
+
+def start(at: Path, *words: str | Path, keys: Path | None = None, **environment: str) -> Started:
+    """Start `pics train`; `keys`: a file that gets the keys of each batch, a line of JSON for each."""
+    context = multiprocessing.get_context("forkserver")  # which loads the libraries once for all that are started
+    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.run", "pics_cli.core.training.setup"])
+    number = len(list(at.glob("texts*")))
+    texts = at / f"texts{number}"
+    texts.touch()
+    environment = {"PICS_CACHE": os.environ["PICS_CACHE"], **environment}
+    words = ("train", *words, "--device", "cpu")
+    process = context.Process(target=_main, args=(at, [*map(str, words)], texts, keys, environment))
+    process.start()
+    return Started(process, texts)
+
+
+def _main(at: Path, words: list[str], texts: Path, keys: Path | None, environment: Mapping[str, str]) -> None:
+    os.chdir(at)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with texts.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if keys is not None:
+        _record(keys)
+    sys.argv = ["pics", *words]
+    app(words)
+
+
+def _record(path: Path) -> None:
+    """Have the keys of every batch written down."""
+    batches = live.batches
+
+    @contextlib.contextmanager
+    def recorded(*arguments: Any) -> Iterator[Iterator[dict[str, Any]]]:
+        with path.open("w") as file, batches(*arguments) as found:
+            yield noted(file, found)
+
+    def noted(file: Any, found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for batch in found:
+            print(json.dumps(batch["keys"]), file=file, flush=True)
+            yield batch
+
+    live.batches = recorded  # type: ignore[assignment]
+
+
+def lines(root: Path, kind: str = "train") -> list[dict[str, Any]]:
+    """The log of a run, without what no two runs share: times and memory."""
+    found = [json.loads(line) for line in (root / "log.jsonl").read_text().splitlines()]
+    timing = {"samples_per_second", "data_seconds", "compute_seconds", "memory_bytes"}
+    return [{key: value for key, value in one.items() if key not in timing} for one in found if one["kind"] == kind]
+
+
+def losses(root: Path) -> list[float]:
+    """Of each step."""
+    return [one["loss"] for one in lines(root)]
+
+
+def model_files(root: Path) -> dict[str, bytes]:
+    """Every file of the trained model."""
+    folder = root / "model"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def checkpoints(root: Path) -> list[str]:
+    """Whatever lies in the folder of the checkpoints."""
+    return sorted(path.name for path in (root / "checkpoints").iterdir())
+
+
+def last_step(root: Path) -> int:
+    """The last step in the log, 0 without one."""
+    path = root / "log.jsonl"
+    found = re.findall(r'"step": (\d+)', path.read_text()) if path.is_file() else []
+    return int(found[-1]) if found else 0
+
+
+def copied(run: Path, to: Path) -> Path:
+    """A run's folder once more, to go on from."""
+    shutil.copytree(run, to)
+    return to
