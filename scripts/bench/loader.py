@@ -15,7 +15,6 @@ import io
 import itertools
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,8 +23,10 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from common import Bench, Row, cpu_time, spread
 from made_shards import make_shards
@@ -38,7 +39,7 @@ from pics_cli.core.data.training_sample import still
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.training.draws import Draws
 from pics_cli.core.training_recipe import Augment, Objective
-from plain_loader import batches, samples
+from plain_loader import samples
 
 # Width and height, samples of a round, and the aim.
 SIZES = ((640, 480, 24, 4.5), (1280, 720, 12, 6.0), (2048, 1024, 8, 6.0))
@@ -104,12 +105,12 @@ def worker(bench: Bench) -> Iterator[Row]:
         for turn in range(bench.repeats):
             found = {}
             for side in rotated(2, turn):
-                loader = our_loader(folder, count) if side else batches(folder / "published.tar", BATCH, count)
-                found[side] = passed(loader)
+                loader = our_loader if side else plain_loader
+                found[side] = passed(loader(folder / "published.tar", count))
             rounds.append((found[0], found[1]))
         for name, index, wanted in (("CPU time of the worker", 0, goal), ("  wall time", 1, None)):
             ratios = [plain[index] / ours[index] for plain, ours in rounds]
-            plain, ours = (count / median(sides[side][index] for sides in rounds) for side in (0, 1))
+            plain, ours = (1 / median(sides[side][index] for sides in rounds) for side in (0, 1))
             shown = f"{spread(ratios)}; {ours:.1f} against {plain:.1f} samples/s"
             met = (f">= {wanted:g}x", median(ratios) >= wanted) if wanted else ()
             yield Row(f"worker, {width}x{height}, {name}" if wanted else name, shown, *met)
@@ -118,7 +119,7 @@ def worker(bench: Bench) -> Iterator[Row]:
 
 
 class Passed(NamedTuple):
-    """What a loader took: CPU seconds of its worker, wall seconds, bytes of the tensors that came."""
+    """What a loader took for a sample: CPU seconds of its worker, wall seconds; bytes of all tensors that came."""
 
     cpu: float
     wall: float
@@ -126,17 +127,23 @@ class Passed(NamedTuple):
 
 
 def passed(loader: Iterable[Any]) -> Passed:
-    """Take all batches from a loader with one worker, which then has ended."""
-    start, before, size = time.perf_counter(), children(), 0
+    """Take all batches from a loader with one worker; the time before the first does not count."""
+    used, came, size = list[float](), list[float](), 0
     for batch in loader:
+        came.append(time.perf_counter())
+        used += batch["cpu"].tolist()
         size += sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
-    return Passed(children() - before, time.perf_counter() - start, size)
+    return Passed((used[-1] - used[0]) / (len(used) - 1), (came[-1] - came[0]) / (len(used) - BATCH), size)
 
 
-def children() -> float:
-    """CPU seconds of all processes that this one started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def stamped(sample: dict[str, Any]) -> dict[str, Any]:
+    """With the CPU time that its process has taken so far."""
+    return {**sample, "cpu": np.array(time.process_time())}
+
+
+def drawn(rng: np.random.Generator) -> dict[str, Any]:
+    """What is drawn for a training step, and the stamp."""
+    return stamped(DRAWS(rng))
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -181,13 +188,18 @@ def our_data(paths: Sequence[Path], augment: Augment) -> TrainingData:
     sets = [Shards(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths]
     order = Mixture([each.counts for each in sets], [1.0] * len(sets), 0)
     options = {"size": CONFIG.image_size, "reference_size": CONFIG.reference_size, "hint": CONFIG.hint}
-    return TrainingData(sets, order, augment=augment, seed=0, draw=DRAWS, **options)
+    return TrainingData(sets, order, augment=augment, seed=0, draw=drawn, **options)
 
 
-def our_loader(folder: Path, count: int) -> Iterable[Any]:
-    """Batches of the first samples from one worker."""
-    data = our_data([folder / "published.tar"], still(Augment()))
-    return make_loader(data, itertools.islice(positions(0, 0, 1, BATCH), count // BATCH), 1)
+def our_loader(shard: Path, count: int) -> Iterable[Any]:
+    """Batches of our first samples from one worker."""
+    chosen = itertools.islice(positions(0, 0, 1, BATCH), count // BATCH)
+    return make_loader(our_data([shard], still(Augment())), chosen, 1)
+
+
+def plain_loader(shard: Path, count: int) -> Iterable[Any]:
+    """Batches of the baseline's first samples from one worker."""
+    return DataLoader(samples(shard, count).map(stamped), batch_size=BATCH, num_workers=1)
 
 
 def decoding(folder: Path, count: int) -> float:

@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 import webdataset
 
 Array = npt.NDArray[Any]
@@ -28,12 +27,7 @@ NEARLY_WHITE = 250
 def samples(shard: Path, count: int, ratio: float = 1.2, growth: float = 1.0) -> Any:
     """An iterable of this many samples of a published shard, in its order, again and again."""
     dataset = webdataset.WebDataset([str(shard)], shardshuffle=False, empty_check=False)
-    return dataset.decode("pil").map(partial(construct, ratio=ratio, growth=growth)).repeat().slice(count)
-
-
-def batches(shard: Path, size: int, count: int) -> torch.utils.data.DataLoader[Any]:
-    """Batches of the first samples from one worker."""
-    return torch.utils.data.DataLoader(samples(shard, count), batch_size=size, num_workers=1)
+    return dataset.decode("pil").map(partial(construct, ratio=ratio, growth=growth)).with_epoch(count)
 
 
 def construct(sample: Mapping[str, Any], ratio: float, growth: float) -> dict[str, Array]:

@@ -137,7 +137,7 @@ class Trainer:
 
 
 def cpu(run: Run) -> Iterator[Row]:
-    """The small network of recipe `tiny`: predicted and real peak, and CPU time of a step with and without recomputing."""
+    """The network of recipe `tiny`: predicted and real peak, CPU time of a step with and without recomputing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     recipes = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pics_cli.core.training.run import Loop
 from training_runs import (
     checkpoints,
     copied,
@@ -83,26 +84,49 @@ def test_eight_and_twelve_steps_are_twenty(place: Path, straight: Path) -> None:
     check_same(place / "parts/run", straight)
 
 
-def test_killed_terminated_and_interrupted(place: Path, straight: Path) -> None:
-    """One after the other, with a worker: kill -9 between two checkpoints, SIGTERM, SIGINT, then to the end."""
+def test_killed_and_terminated(place: Path, straight: Path) -> None:
+    """In processes of their own: kill -9 between two checkpoints, then with a worker SIGTERM, then to the end."""
     folder = place / "stopped"
     folder.mkdir()
     run = folder / "run"
     words = ["--recipe", "../small.yaml", "--root-dir", "run"]
     assert start(folder, *words).when(lambda: last_step(run) >= 7, signal.SIGKILL) == -signal.SIGKILL
-    assert "step_00000005" in checkpoints(run)
-    assert last_step(run) < 10, "too late to show anything"
-    for number, step in ((signal.SIGTERM, 11), (signal.SIGINT, 14)):
-        started = start(folder, *words, "--set", "data.workers=1")
-        assert started.when(lambda step=step: last_step(run) >= step, number) == 128 + number
-        assert "stopped: what is finished is kept; the same command resumes" in started.text
-        assert checkpoints(run)[-1] == f"step_{last_step(run):08d}"
-        assert lines(run) == lines(straight)[: last_step(run)]
-        assert not (run / ".lock").exists()
-        assert not (run / "model").exists()
+    assert checkpoints(run)[-1] == "step_00000005"
+    started = start(folder, *words, "--set", "data.workers=1")
+    assert started.when(lambda: last_step(run) >= 8, signal.SIGTERM) == 143
+    assert "stopped: what is finished is kept; the same command resumes" in started.text
+    assert checkpoints(run)[-1] == f"step_{last_step(run):08d}"
+    assert lines(run) == lines(straight)[: last_step(run)]
+    assert not (run / ".lock").exists()
+    assert not (run / "model").exists()
     done = go(folder)
     assert done.exit_code == 0, done.stderr
     check_same(run, straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_step_that_validates(
+    place: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It is saved after that step, and nothing of it is left out in the end."""
+    step, folder = Loop._step, place / number.name
+
+    def signalled(loop: Loop, batches: object) -> None:
+        if loop.state.step == 3:
+            os.kill(os.getpid(), number)
+        step(loop, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "_step", signalled)
+        done = go(folder)
+    assert done.exit_code == 128 + number
+    assert "stopped: what is finished is kept; the same command resumes" in done.stderr
+    assert checkpoints(folder / "run") == ["step_00000004"]
+    assert [one["step"] for one in lines(folder / "run")] == [1, 2, 3, 4]
+    done = go(folder, "--steps", "5")
+    assert done.exit_code == 0, done.stderr
+    assert lines(folder / "run") == lines(straight)[:5]
+    assert lines(folder / "run", "validation")[:2] == lines(straight, "validation")[:2]
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "state.json"])

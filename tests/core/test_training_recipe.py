@@ -140,13 +140,18 @@ BROKEN = [
     ("augment: {box_growth: 1.2}", "augment.box_growth: got 1.2, expected a list, such as [a, b]"),
     ("augment: {scales: [1, 2]}", "augment.scales: unknown key, nearest: scale, allowed: flip, rotation"),
     ("augment: {brightness: .nan}", "augment.brightness: got NaN, expected"),
-    ("objective: {timesteps: late}", "objective.timesteps: got \"late\", expected 'published', 'uniform' or 'high_noise'"),
+    (
+        "objective: {timesteps: late}",
+        "objective.timesteps: got \"late\", expected 'published', 'uniform' or 'high_noise'",
+    ),
     ("objective: {dropout: 1.5}", f"objective.dropout: got 1.5, {SHARE}"),
     ("objective: {min_snr: 0}", "objective.min_snr: got 0, expected 0 < value"),
     ("objective: {region_weight: 0}", "objective.region_weight: got 0, expected 0 < value"),
     ("objective: {loss: huber}", "objective.loss: got \"huber\", expected 'l2' or 'l1'"),
-    ("optimizer: {learning_rate: 1e-5}", 'optimizer.learning_rate: got "1e-5", expected number (YAML reads 1e-5 as text; '
-                                         "write 1.0e-05)"),
+    (
+        "optimizer: {learning_rate: 1e-5}",
+        'optimizer.learning_rate: got "1e-5", expected number (YAML reads 1e-5 as text; write 1.0e-05)',
+    ),
     ("optimizer: {learning_rate: 0}", "optimizer.learning_rate: got 0, expected 0 < value"),
     ("optimizer: {betas: [0.9, 2]}", f"optimizer.betas.1: got 2, {SHARE}"),
     ("optimizer: {warmup: -5}", "optimizer.warmup: got -5, expected 0 <= value"),

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small import small_config, small_pipeline
 from pics_cli.core.model.tiny import tiny_pipeline
 from pics_cli.core.training.objective import Step, new_step
@@ -125,10 +126,10 @@ class Recorded:
     def __init__(self, network: Any) -> None:
         self.network, self.given, self.answer = network, dict[str, Tensor](), torch.empty(0)
 
-    def __call__(self, latent: Tensor, timestep: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-        given = {"latent": latent, "timestep": timestep, "hint": hint, "masks": masks, "references": references}
-        self.given = given
-        self.answer = self.network(*given.values())
+    def __call__(self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
+        self.given = {"latent": latent, "timestep": timestep, "hint": hint, "masks": regions.masks,
+                      "references": references}  # fmt: skip
+        self.answer = self.network(latent, timestep, hint, regions, references)
         return self.answer
 
 

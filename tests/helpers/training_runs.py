@@ -132,6 +132,7 @@ def start(at: Path, *words: str | Path, keys: Path | None = None, **environment:
 
 
 def _main(at: Path, words: list[str], texts: Path, keys: Path | None, environment: Mapping[str, str]) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # as on any Linux, for the processes that read samples
     os.chdir(at)
     os.environ.update(environment)
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -105,7 +106,7 @@ class TrainingData(Dataset[Batch]):
             except BadSample as error:
                 bad.append({"set": name, "key": key, "reason": error.reason, "detail": error.detail})
             item = self.order.instead(item, rng)
-        last = f"{key}: {error_text(bad[-1])}"
+        last = "{key}: {reason}: {detail}".format(**bad[-1])
         raise PicsError(
             f"{name}: {_TRIES} samples drawn in a row cannot be read, the last: {last}",
             "look at the set with `pics build-shards --check DIR`",
@@ -234,6 +235,8 @@ class Loader(DataLoader[Batch]):
             if told := worker_died(error, [worker.exitcode for worker in workers]):
                 raise told from error
             raise
+        finally:
+            del batches  # an error that is still looked at would keep it, and it its workers
 
 
 def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, pin: bool = False) -> Loader:
@@ -276,18 +279,11 @@ def worker_died(error: Exception, codes: Sequence[int | None] = ()) -> PicsError
     return None
 
 
-def error_text(bad: Mapping[str, str]) -> str:
-    """`reason: detail`."""
-    return f"{bad['reason']}: {bad['detail']}"
-
-
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """A tensor; in a worker, in memory shared with the main process, so that it is not copied once more."""
     if torch.utils.data.get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
-    tensor = torch.empty(shape, dtype=dtype)
-    tensor.share_memory_()
-    return tensor
+    return torch.empty(shape, dtype=dtype).share_memory_()  # type: ignore[no-any-return]
 
 
 def _start_worker(_: int) -> None:
@@ -302,6 +298,7 @@ def _start_worker(_: int) -> None:
 
 def _end_when_told() -> None:
     """By the main process, that is, and not by whoever asks the whole job to end."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    parent = multiprocessing.parent_process()  # not the process that forked this one, where a server does that
+    while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)

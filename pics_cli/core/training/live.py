@@ -37,6 +37,7 @@ class Run:
         sources: samples to train on and to look at.
         held: the latter, composed.
         resumed: whether it goes on from a checkpoint.
+        looked: the last step that was validated; -1: none.
         bad: unreadable samples that were met before.
     """
 
@@ -49,6 +50,7 @@ class Run:
     sources: Sources
     held: list[Held]
     resumed: bool = False
+    looked: int = -1
     bad: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -68,18 +70,28 @@ class Run:
         with batches(self.job.recipe, data, self.state.position, self.ranks, self.device) as found:
             yield found
 
-    def facts(self, bad: list[dict[str, str]]) -> dict[str, Any]:
-        """What a checkpoint belongs to, besides its tensors."""
+    def facts(self, looked: int, bad: list[dict[str, str]]) -> dict[str, Any]:
+        """What a checkpoint belongs to, besides its tensors; the last step validated, and bad samples so far."""
         return {
             "identity": self.identity,
             "recipe": plain_recipe(self.job.recipe),
             "base": self.state.start.base,
-            "world": {"processes": self.ranks.size, "batch_size": self.job.recipe.batch_size,
-                      "accumulation": self.job.recipe.accumulation},
+            "world": self.world,
+            "looked": looked,
             "bad": bad,
             "versions": {"pics": __version__, "python": platform.python_version(),
                          **{name: version(name) for name in ("torch", "diffusers", "transformers", "accelerate")}},
         }  # fmt: skip
+
+    @property
+    def world(self) -> dict[str, int]:
+        """What makes the samples of a step."""
+        recipe = self.job.recipe
+        return {
+            "processes": self.ranks.size,
+            "batch_size": recipe.batch_size,
+            "accumulation": recipe.accumulation,
+        }
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def trackers(wandb: bool) -> list[str]:
         PicsError: one that is asked for is not installed.
     """
     if wandb and find_spec("wandb") is None:
-        raise PicsError("log.wandb: Weights & Biases is not installed", "pip install 'pics-cli[wandb]', or --set log.wandb=false")
+        raise PicsError(
+            "log.wandb: Weights & Biases is not installed", "pip install 'pics-cli[wandb]', or --set log.wandb=false"
+        )
     return ["tensorboard", *(["wandb"] if wandb else [])]
 
 

@@ -86,6 +86,7 @@ class Loop:
         self.schedule = make_schedule(self.state.optimizer, self.recipe.optimizer, self.recipe.steps, self.state.step)
         self.recorder: Recorder | None = None
         self.saved = self.state.step if run.resumed else -1
+        self.looked = run.looked
 
     def go(self) -> Report:
         """Train to the end."""
@@ -94,8 +95,9 @@ class Loop:
         if self.run.ranks.rank == 0:
             self.recorder = Recorder(self.run.job.root, self.run.accelerator, self.recipe.name, begun)
         try:
-            if not self.run.resumed:
-                self._look()  # what training is to improve
+            # What training is to improve; or what a signal left undone.
+            if self._is_due() and self.looked != self.state.step:
+                self._look()
             with self.run.batches() as batches:
                 while self.state.step < self.recipe.steps:
                     self._step(batches)
@@ -155,11 +157,14 @@ class Loop:
 
     def _between(self) -> None:
         """What happens after a step now and then."""
-        step, recipe = self.state.step, self.recipe
-        if step % recipe.validation.every == 0 or step == recipe.steps:
+        if self._is_due():
             self._look()
-        if step % recipe.checkpoints.every == 0:
+        if self.state.step % self.recipe.checkpoints.every == 0:
             self._save()
+
+    def _is_due(self) -> bool:
+        """Whether this step is one after which to validate; 0 is."""
+        return self.state.step % self.recipe.validation.every == 0 or self.state.step == self.recipe.steps
 
     def _look(self) -> None:
         """Validate, and draw what the model makes of some samples."""
@@ -172,6 +177,7 @@ class Loop:
                 self.recorder.draw(step, sheet)
             self.note(f"step {step:,}: {self.run.verdict(values)}")
         self.run.ranks.gather(None)
+        self.looked = step
         self.progress.doing = ""
 
     def _save(self) -> None:
@@ -180,7 +186,8 @@ class Loop:
 
         def write() -> None:
             if run.ranks.rank == 0:
-                self.state.save(checkpoint.path_of(run.job.root, self.state.step), run.facts(self.report.bad))
+                facts = run.facts(self.looked, self.report.bad)
+                self.state.save(checkpoint.path_of(run.job.root, self.state.step), facts)
                 checkpoint.tidy(run.job.root, self.recipe.checkpoints)
 
         run.ranks.together(write)

@@ -71,7 +71,7 @@ def set_up_run(
     found = ranks.together(lambda: _earlier(run, say) if first else None)[0]
     if found is not None:
         ranks.each(lambda: state.load(found, say))
-        run.bad, run.resumed = list(found.state["bad"]), True
+        run.bad, run.looked, run.resumed = list(found.state["bad"]), int(found.state["looked"]), True
         _tell_remapping(run, found, say)
     progress.step = progress.begun = state.step
     progress.doing = ""
@@ -185,7 +185,7 @@ def _differences(found: Checkpoint, run: Run) -> list[str]:
 
 
 def _tell_remapping(run: Run, found: Checkpoint, say: Callable[[str], None]) -> None:
-    before, now = found.state["world"], run.facts([])["world"]
+    before, now = found.state["world"], run.world
     if before != now:
         was, here = (" × ".join(str(world[key]) for key in before) for world in (before, now))
         say(

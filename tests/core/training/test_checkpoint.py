@@ -95,9 +95,7 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("file", "damage", "words"), DAMAGES)
-def test_damage_is_told_and_stepped_over(
-    tmp_path: Path, file: str, damage: Callable[[Path], None], words: str
-) -> None:
+def test_damage_is_told_and_stepped_over(tmp_path: Path, file: str, damage: Callable[[Path], None], words: str) -> None:
     save(tmp_path, 5)
     broken, notes = save(tmp_path, 9), list[str]()
     damage(broken / file)

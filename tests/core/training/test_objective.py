@@ -55,9 +55,10 @@ def oracle(batch: dict[str, Any], answer: Array, config: Any, **objective: Any) 
     if gamma := objective.get("min_snr"):
         snr = (a / (1 - a))[:, 0, 0, 0]
         least = np.minimum(snr, gamma)
-        weighted = weighted * {"epsilon": least / snr, "v_prediction": least / (snr + 1), "sample": least}[
-            config.prediction_type
-        ]
+        weighted = (
+            weighted
+            * {"epsilon": least / snr, "v_prediction": least / (snr + 1), "sample": least}[config.prediction_type]
+        )
     covered = inside.sum((1, 2))
     region = np.where(covered > 0, (each * inside).sum((1, 2)) / np.maximum(covered, 1), 0)
     return given, weighted, region
@@ -166,7 +167,9 @@ def test_the_autoencoders_latent_is_drawn_for_the_target_only() -> None:
     """mean + std · posterior for what is to be painted, the mode for what the hint shows, both scaled."""
     pipeline = pipeline_of("tiny", prediction_type="sample", correct_hint=True)
     batch = batch_of(pipeline, timesteps=(200, 300, 400))
-    five = {name: torch.cat([value, value.flip(0)[:2]]) for name, value in batch.items()}  # more than are encoded at once
+    five = {
+        name: torch.cat([value, value.flip(0)[:2]]) for name, value in batch.items()
+    }  # more than are encoded at once
     network = Recorded(lambda latent, *_: torch.zeros_like(latent))
     losses: Losses = step_of(pipeline, network)(five, CPU)
     with torch.no_grad():

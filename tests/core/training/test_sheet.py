@@ -42,7 +42,7 @@ def test_with_frozen_parts_in_bf16(kind: str) -> None:
         made = results(half, samples(half), 0, 2)
     for one, other in zip(made, expected, strict=True):
         assert one.dtype == np.uint8
-        assert np.abs(one.astype(float) - other).mean() < 4
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.95
     half.forget()
     assert all(value.requires_grad and value.dtype == torch.float32 for value in trained.values())
 

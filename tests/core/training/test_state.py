@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from pics_cli.core.model.small import small_config, small_pipeline
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
 from pics_cli.core.training.optimizer import Average, make_optimizer
@@ -20,7 +21,7 @@ from pics_cli.core.training.state import State, kept_weights
 from pics_cli.core.training.trainable import is_new, named, set_up
 from pics_cli.core.training_recipe import Ema, Optimizer, Trained
 from pics_cli.errors import PicsError
-from trainees import CPU, batch_of, small, stir, step_of
+from trainees import CPU, GIVEN, SHAPE, batch_of, small, step_of, stir
 
 FACTS: dict[str, Any] = {"base": "b", "bad": [], "note": "α"}
 
@@ -184,10 +185,19 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
         assert f"{folder}: a checkpoint of another architecture: {words}" in caught.value.message
         assert caught.value.hint
         assert same(before, weights(resumed))  # nothing is taken over by half
-    # Other widths by recipe.
-    other = state_of(image_size=64, latent_scale=2.0)
-    other.load(found, print)
-    assert same(weights(other), weights(state))
+
+
+def test_other_widths_are_another_architecture(tmp_path: Path) -> None:
+    """Not other trained parts: the message says what to take again."""
+    state_of().save(tmp_path / "a", FACTS)
+    wider = {**SHAPE, "context_width": 48}
+    pipeline = small_pipeline(small_config(wider, GIVEN), wider)
+    trained = set_up(pipeline, "full", False, torch.float32)
+    other = State(
+        Start(pipeline, True, "b"), trained, make_optimizer(trained, Optimizer()), None, Accelerator(cpu=True)
+    )
+    with pytest.raises(PicsError, match=r"a checkpoint of another architecture: .* is \[.*\] there, \[.*\] here"):
+        other.load(checkpoint.read(tmp_path / "a"), print)
 
 
 @pytest.mark.parametrize(("first", "then"), [("full", "published"), ("published", "full")])

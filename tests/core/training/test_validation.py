@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.regions import Regions
 from pics_cli.core.training import validation
 from pics_cli.core.training.draws import Draws
 from pics_cli.core.training.feed import collated, draws_of
@@ -38,8 +39,10 @@ def sample(seed: int, hint: str = "background", objects: int = 2) -> Held:
             target[y0:y1, x0:x1] = colour
             picture[y0:y1, x0:x1] = 0 if hint == "background" else pale // 2
         references = np.broadcast_to(shown[:, None, None], (objects, 28, 28, 3))
-        return {"hint": picture, "target": target, "boxes": np.array(boxes, np.int16),
-                "content": np.array([0, 0, 64, 64], np.int16), "references": np.ascontiguousarray(references)}  # fmt: skip
+        return {
+            "hint": picture, "target": target, "boxes": np.array(boxes, np.int16),
+            "content": np.array([0, 0, 64, 64], np.int16), "references": np.ascontiguousarray(references),
+        }  # fmt: skip
 
     swapped = None if objects < 2 else arrays(np.roll(colours, 1, 0))
     return held(f"Set/{seed}", arrays(colours), swapped, hint)
@@ -48,8 +51,8 @@ def sample(seed: int, hint: str = "background", objects: int = 2) -> Held:
 def by_references(weight: float) -> Any:
     """A network that fills each box with its reference's colour, as far as it listens."""
 
-    def paint(latent: Tensor, _t: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-        picture = hint[:, :3].clone()
+    def paint(_latent: Tensor, _t: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
+        picture, masks = hint[:, :3].clone(), regions.masks
         for b, k in np.ndindex(*masks.shape[:2]):
             colour = references[b, k].mean((1, 2)) * 2 - 1
             picture[b, :, masks[b, k]] = weight * colour[:, None] + (1 - weight) * 0.1
@@ -58,7 +61,7 @@ def by_references(weight: float) -> Any:
     return paint
 
 
-def by_hint(latent: Tensor, _t: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+def by_hint(_latent: Tensor, _t: Tensor, hint: Tensor, *_: Any) -> Tensor:
     """One that looks at the hint alone."""
     return torch.nn.functional.pixel_unshuffle(hint[:, :3], 8)
 
@@ -129,7 +132,7 @@ def test_fixed_whatever_the_batch(model: PicsPipeline, draws: Draws, batch: int)
 def test_no_gradient_and_no_dropped_condition(model: PicsPipeline, draws: Draws) -> None:
     seen: list[Tensor] = []
 
-    def network(latent: Tensor, timestep: Tensor, hint: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+    def network(latent: Tensor, timestep: Tensor, _hint: Tensor, _regions: Regions, references: Tensor) -> Tensor:
         assert not torch.is_grad_enabled()
         assert references.flatten(1).any(1).all()
         seen.append(timestep)
@@ -144,7 +147,7 @@ def test_no_gradient_and_no_dropped_condition(model: PicsPipeline, draws: Draws)
 
 def test_summary() -> None:
     random = np.random.default_rng(0)
-    bins, regions = random.random((7, 4)), random.random((7, 3)) + [0, 0.3, 0.1]
+    bins, regions = random.random((7, 4)), random.random((7, 3)) + np.array([0, 0.3, 0.1])
     names = ("own", "swapped", "encoder")
     some = [Figures(list(b), dict(zip(names, r, strict=True))) for b, r in zip(bins.tolist(), regions, strict=True)]
     found = summarise([*some, Figures([1.0] * 4, {"own": 50.0})])  # a sample of one object

@@ -1,0 +1,159 @@
+"""`pics train` in several processes: every sample once, the numbers of one process with as large a batch, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pics_cli.core.data.mixture import Item
+from pics_cli.core.data.shards import ShardWriter
+from pics_cli.core.recipe import Override
+from pics_cli.core.training.job import Job
+from pics_cli.core.training.sources import find_sources
+from pics_cli.core.training_recipe import load_training
+from training_runs import (
+    FIRST,
+    PER_SHARD,
+    Started,
+    checkpoints,
+    lines,
+    losses,
+    make_data,
+    model_files,
+    start,
+    train,
+    write_recipe,
+)
+from training_shards import members
+
+CLOSE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    make_data(folder / "data")
+    write_recipe(folder / "small.yaml", batch_size=1, validation__every=20, checkpoints__every=10)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def two(at: Path, *words: str | Path) -> list[Started]:
+    """Both processes of a run, as a launcher starts them; the keys that each reads go to `keys0` and `keys1`."""
+    environment = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    environment |= {"MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true"}
+    return [
+        start(at, *words, keys=at / f"keys{rank}", RANK=str(rank), LOCAL_RANK=str(rank), **environment)
+        for rank in range(2)
+    ]
+
+
+def expected(recipe: Path, data: Path, number: int) -> list[str]:
+    """Keys at the first positions of the stream, by the mixture and the numbers that samples were made with."""
+    loaded = load_training(str(recipe), [Override("data.root", str(data), "--data-root")])
+    sources = find_sources(Job(loaded, Path("unused")), lambda _: None)
+
+    def key(item: Item) -> str:
+        name = sources.sets[item.set].name
+        return f"{name}/{FIRST[name] + item.shard * PER_SHARD + item.sample:04d}"
+
+    return [key(sources.order.locate(position)) for position in range(number)]
+
+
+def read(at: Path) -> list[list[list[str]]]:
+    """Keys of every batch that each of two ranks took."""
+    return [[json.loads(line) for line in (at / f"keys{rank}").read_text().splitlines()] for rank in range(2)]
+
+
+def test_every_position_once_and_the_numbers_of_one(place: Path) -> None:
+    """20 steps of two processes, the last ten after a stop, against one process with twice the batch."""
+    words = ["--recipe", "small.yaml", "--root-dir", "two", "--set", "data.workers=1"]
+    ranks = two(place, *words, "--steps", "10")
+    assert [rank.code() for rank in ranks] == [0, 0], ranks[0].text
+    assert "samples in" in ranks[0].text
+    assert "samples in" not in ranks[1].text
+    first = read(place)
+    ranks = two(place, *words)
+    assert [rank.code() for rank in ranks] == [0, 0], ranks[0].text
+    second = read(place)
+    wanted = expected(place / "small.yaml", place / "data", 40)
+    for rank in range(2):
+        assert first[rank][:10] + second[rank][:10] == [[key] for key in wanted[rank::2]]
+    done = train("--recipe", place / "small.yaml", "--data-root", place / "data", "--root-dir", place / "one",
+                 "--batch-size", "2")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert losses(place / "two") == pytest.approx(losses(place / "one"), rel=0, abs=CLOSE)
+    assert len(losses(place / "one")) == 20
+    ours, theirs = (lines(place / name, "validation")[-1] for name in ("two", "one"))
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=0, abs=CLOSE)
+    assert checkpoints(place / "two") == checkpoints(place / "one") == ["step_00000010", "step_00000020"]
+    assert model_files(place / "two").keys() == model_files(place / "one").keys()
+    done = train("--recipe", place / "small.yaml", "--data-root", place / "data", "--root-dir", place / "two",
+                 "--batch-size", "2", "--steps", "21")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "was 2 × 1 × 1, is 1 × 2 × 1: goes on at sample 40 of the same order, as step 21" in done.stderr
+
+
+def test_a_signal_to_one_of_them_stops_both(place: Path) -> None:
+    ranks = two(place, "--recipe", "small.yaml", "--root-dir", "stopped", "--steps", "200")
+    log = place / "stopped/log.jsonl"
+    assert ranks[1].when(lambda: log.is_file() and bool(log.read_text()), 15) in (143, 130)
+    assert ranks[0].code() in (143, 130)
+    assert "stopped: what is finished is kept" in ranks[0].text
+    assert len(checkpoints(place / "stopped")) >= 1
+    assert checkpoints(place / "stopped")[-1] == f"step_{len(losses(place / 'stopped')):08d}"
+
+
+def launched(at: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *map(str, words), "--device", "cpu"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=at, check=False, env=environment)
+
+
+@pytest.mark.slow
+def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None:
+    """Two on the CPU; they train until a sample cannot be read, which --max-bad does not allow."""
+    order = expected(place / "small.yaml", place / "data", 40)
+    late = max(range(40), key=lambda position: order.index(order[position]))
+    name, number = order[late].split("/")
+    shard = (int(number) - FIRST[name]) // PER_SHARD
+    path = make_data(place / "bad") / f"train/{name}/{shard:05d}.tar"
+    with ShardWriter(path) as writer:
+        for other in range(FIRST[name] + shard * PER_SHARD, FIRST[name] + (shard + 1) * PER_SHARD):
+            parts = members(other)
+            if other == int(number):
+                parts["bg.jpg"] = parts["bg.jpg"][:300]
+            writer.add(f"{other:04d}", parts)
+    words = ["--recipe", "small.yaml", "--data-root", "bad", "--root-dir", "gpus", "--max-bad", "0", "--steps", "21"]
+    done = launched(place, "pics_cli", "train", *words, "--gpus", "2")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("more than --max-bad 0") == 1
+    assert f"{name} {number}: " in done.stderr
+    assert [one["step"] for one in lines(place / "gpus")] == list(range(1, late // 2 + 1))
+
+
+@pytest.mark.slow
+def test_a_launcher(place: Path) -> None:
+    """torchrun; `accelerate launch` is what --gpus uses."""
+    words = ["--recipe", "small.yaml", "--root-dir", "launched", "--steps", "2"]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = launched(place, *launcher, "pics_cli", "train", *words)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert done.stdout.count("loss of the last step") == 1
+    (last,) = (one for one in lines(place / "launched") if one["step"] == 2)
+    assert last["samples"] == 4
+    assert (place / "launched/model/pics.json").is_file()
