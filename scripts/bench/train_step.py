@@ -39,7 +39,7 @@ from pics_cli.core.training_recipe import TrainingRecipe, load_training
 
 
 class Setting(NamedTuple):
-    """What memory depends on, and the aim in GB, the moving average left out; None where there is none."""
+    """What memory depends on, and the aim in GB; None where there is none."""
 
     train: str
     batch: int
@@ -83,13 +83,17 @@ def predicted(run: Run) -> Iterator[Row]:
         drawn = outline_of(recipe.model)
         taken, memory = cpu_time(estimate, recipe, blank_pipeline(drawn), setting.dtype)
         fixed = memory.peak - memory.average
-        wanted = (f"<= {setting.aim:g} GB", fixed <= 1e9 * setting.aim) if setting.aim else ()
         parts = {"weights": memory.weights, "optimiser": memory.optimizer, "step": memory.step}
         shown = ", ".join(f"{name} {gb(size)}" for name, size in parts.items())
-        yield Row(f"predicted, {setting.words}", f"{gb(fixed)} GB: {shown}", *wanted)
+        yield Row(f"predicted, {setting.words}", f"{gb(fixed)} GB: {shown}", *wanted(setting, fixed))
         everything, trained = (count / 1e6 for count in memory.parameters)
-        average = f"{gb(memory.peak)} GB with the moving average on the GPU"
-        yield Row("  with it", f"{average}; trained {trained:.1f} of {everything:.1f} million; {taken:.1f} s CPU")
+        shown = f"{gb(memory.peak)} GB; trained {trained:.1f} of {everything:.1f} million; {taken:.1f} s CPU"
+        yield Row("  with the moving average beside it", shown, *wanted(setting, memory.peak))
+
+
+def wanted(setting: Setting, size: int) -> tuple[str, bool | None]:
+    """The aim, and whether it is met."""
+    return ("", None) if setting.aim is None else (f"<= {setting.aim:g} GB", size <= 1e9 * setting.aim)
 
 
 def gb(size: float) -> str:

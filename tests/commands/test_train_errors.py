@@ -66,7 +66,7 @@ def everything(folder: Path) -> set[str]:
         ("--recipe jonit", "jonit"),
         ("--recipe dataset.yaml", "dataset.yaml: "),
         ("--set stepz=3", "unknown key, nearest: steps"),
-        ("--set steps=many", "--set steps: got \"many\", expected "),
+        ("--set steps=many", '--set steps: got "many", expected '),
         ("--steps 0", "--steps: got 0, expected "),
         ("--batch-size 0", "--batch-size: got 0, expected "),
         ("--learning-rate 0", "--learning-rate: got 0"),

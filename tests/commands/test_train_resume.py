@@ -69,7 +69,10 @@ def test_the_run_is_what_it_should_be(straight: Path) -> None:
     assert [one["step"] for one in lines(straight, "validation")] == [0, 4, 8, 12, 16, 20]
     assert checkpoints(straight) == ["step_00000015", "step_00000020"]
     assert {"unet/diffusion_pytorch_model.safetensors", "pics.json"} <= model_files(straight).keys()
-    assert sorted(path.name for path in (straight / "samples").iterdir())[0] in ("step_00000000.png", "step_00000004.png")
+    assert sorted(path.name for path in (straight / "samples").iterdir())[0] in (
+        "step_00000000.png",
+        "step_00000004.png",
+    )
     assert list((straight / "tensorboard").rglob("events*"))
     assert not (straight / ".lock").exists()
 

@@ -1,4 +1,4 @@
-"""Training recipes: shipped ones load, a dataset recipe stands for its set, faults are named, identity is what matters."""
+"""Training recipes: shipped ones load, a dataset recipe stands for its set, faults and identity are told."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_an_override_is_named_by_its_flag(tmp_path: Path) -> None:
-    with pytest.raises(PicsError, match="--set optimizer.clip: got -1, expected 0 < value"):
+    with pytest.raises(PicsError, match=r"--set optimizer\.clip: got -1, expected 0 < value"):
         load(tmp_path, GOOD, parse_override("optimizer.clip=-1"))
     assert load(tmp_path, GOOD, parse_override("data.sets.B.shards=b")).data.sets.keys() == {"A", "B"}
 

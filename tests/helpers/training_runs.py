@@ -177,7 +177,11 @@ def losses(root: Path) -> list[float]:
 
 def model_files(root: Path) -> dict[str, bytes]:
     """Every file of the trained model."""
-    folder = root / "model"
+    return files(root / "model")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder, by its path there."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -223,6 +223,7 @@ class Loader(DataLoader[Batch]):
         if self.num_workers and threading.current_thread() is threading.main_thread():
             # PyTorch's handler would tell of a dead worker in whatever line the main thread is; here it is told anyway.
             signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        told = None
         try:
             for batch in batches:
                 if isinstance(batch, Failed):
@@ -230,13 +231,15 @@ class Loader(DataLoader[Batch]):
                 yield batch
         except (RuntimeError, ConnectionError, EOFError) as error:
             workers = getattr(batches, "_workers", [])
-            if workers and isinstance(error, OSError | EOFError):  # a worker broke off, but may not be gone quite yet
+            if workers and not isinstance(error, RuntimeError):  # one broke off, but may not be gone quite yet
                 wait([worker.sentinel for worker in workers], _GONE)
-            if told := worker_died(error, [worker.exitcode for worker in workers]):
-                raise told from error
-            raise
+            told = worker_died(error, [worker.exitcode for worker in workers])
+            if told is None:
+                raise
         finally:
-            del batches  # an error that is still looked at would keep it, and it its workers
+            del batches
+        if told is not None:  # raised here, so that nothing of the error keeps the other workers
+            raise told
 
 
 def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, pin: bool = False) -> Loader:

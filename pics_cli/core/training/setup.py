@@ -99,11 +99,8 @@ def _accelerator(device: torch.device, dtype: torch.dtype, log_with: list[str], 
     precision = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     if precision == "fp16" and device.type == "cpu":
         raise PicsError("precision: fp16 needs a GPU", "take fp32, or bf16 on a CPU that computes in it")
-    # A batch without overlaps gives some experts no gradient. Buffers are constants; sharing them in every forward pass
-    # would have processes wait for each other that validate on different numbers of samples.
-    parallel = DistributedDataParallelKwargs(
-        find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False
-    )
+    # A batch without overlaps gives some experts no gradient.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     accelerator = Accelerator(
