@@ -75,9 +75,9 @@ app.command(
 app.command(
     "infer", cls=InOrder, epilog="Example: pics infer --input sample --output results/sample --model models/pics"
 )(told(infer))
-app.command(
-    "train", no_args_is_help=True, epilog="Example: pics train --recipe joint --data-root data --gpus 8"
-)(told(train))
+app.command("train", no_args_is_help=True, epilog="Example: pics train --recipe joint --data-root data --gpus 8")(
+    told(train)
+)
 
 
 def _version(wanted: bool) -> None:

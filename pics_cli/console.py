@@ -108,7 +108,13 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
             each = f" {unit}" if fast else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
             note(
                 tqdm.format_meter(
-                    state.done, state.total, elapsed, prefix=label, unit=each, ncols=0, postfix=state.detail,
+                    state.done,
+                    state.total,
+                    elapsed,
+                    prefix=label,
+                    unit=each,
+                    ncols=0,
+                    postfix=state.detail,
                     initial=state.before,
                 )
             )

@@ -1,6 +1,6 @@
 """Speed and memory of reading training samples, each figure against a baseline measured in the same run.
 
-    python scripts/bench/loader.py [FIGURE ...] [--rounds N] [--data DIR]
+    python scripts/bench/loader.py [FIGURE ...] [--pictures N] [--rounds R] [--data DIR]
 
 Pictures of 640x480, 1280x720 and 2048x1024 with two objects, made from a seed. Ratios mean something on any machine,
 absolute figures on the one they were measured on; CPU time is disturbed little by other work. docs/benchmarks.md says
@@ -60,8 +60,8 @@ class Side(NamedTuple):
 
 def speed(bench: Bench) -> Iterator[Row]:
     """CPU time of making samples in this process, all sides taking turns."""
-    for width, height, count, goal in SIZES:
-        folder, rounds = shards(bench, width, height), list[list[float]]()
+    for width, height, most, goal in SIZES:
+        folder, count, rounds = shards(bench, width, height), min(most, pictures(bench)), list[list[float]]()
         sides = makers(folder)
         for turn in range(bench.repeats + 1):
             spent = [0.0] * len(sides)
@@ -77,8 +77,8 @@ def speed(bench: Bench) -> Iterator[Row]:
             name = f"speed, {width}x{height}" if side == 1 else f"  {words}"
             yield Row(name, f"{spread(ratios)}; {rate} per thread", *wanted)
         decoded = decoding(folder, count)
-        pictures = median(plain) / decoded
-        yield Row("  plain, in JPEGs decoded by Pillow", f"{pictures:.1f} of {1e3 * decoded:.1f} ms")
+        shown = median(plain) / decoded
+        yield Row("  plain, in JPEGs decoded by Pillow", f"{shown:.1f} of {1e3 * decoded:.1f} ms")
 
 
 def makers(folder: Path) -> list[Side]:
@@ -100,8 +100,9 @@ def makers(folder: Path) -> list[Side]:
 
 def worker(bench: Bench) -> Iterator[Row]:
     """One worker process of a loader: its CPU time, wall time until the last batch is here, bytes that come over."""
-    for width, height, few, goal in SIZES:
-        folder, count, rounds = shards(bench, width, height), 2 * few, list[tuple[Passed, ...]]()
+    for width, height, most, goal in SIZES:
+        folder, rounds = shards(bench, width, height), list[tuple[Passed, ...]]()
+        count = 2 * BATCH * -(-min(most, pictures(bench)) // BATCH)
         for turn in range(bench.repeats):
             found = {}
             for side in rotated(2, turn):
@@ -164,7 +165,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield Row("  after the first and the last batches", f"{start / 1e9:.2f} and {held[-1][0] / 1e9:.2f} GB")
     yield Row("  pages that they share counted for each", f"{max(rss for _, rss in held) / 1e9:.2f} GB")
     size = sum(len(data) for _, members in read_shard(folders[0] / "published.tar") for data in members.values())
-    shuffled = WORKERS * SHUFFLED * size / PICTURES
+    shuffled = WORKERS * SHUFFLED * size / pictures(bench)
     yield Row("  published shuffle buffers, computed", f"{shuffled / 1e9:.1f} GB of encoded 640x480 samples")
 
 
@@ -178,9 +179,15 @@ def of_workers(name: str) -> int:
     return total
 
 
+def pictures(bench: Bench) -> int:
+    """How many there are of each size."""
+    return bench.pictures or PICTURES
+
+
 def shards(bench: Bench, width: int, height: int) -> Path:
     """The folder of shards of one size."""
-    return bench.made(f"{width}x{height}-{PICTURES}", lambda path: make_shards(path, width, height, PICTURES))
+    count = pictures(bench)
+    return bench.made(f"{width}x{height}-{count}", lambda path: make_shards(path, width, height, count))
 
 
 def our_data(paths: Sequence[Path], augment: Augment) -> TrainingData:
@@ -204,8 +211,8 @@ def plain_loader(shard: Path, count: int) -> Iterable[Any]:
 
 def decoding(folder: Path, count: int) -> float:
     """CPU seconds in which Pillow decodes a background."""
-    pictures = [members["bg.jpg"] for _, members in read_shard(folder / "published.tar")]
-    chosen = list(itertools.islice(itertools.cycle(pictures), count))
+    backgrounds = [members["bg.jpg"] for _, members in read_shard(folder / "published.tar")]
+    chosen = list(itertools.islice(itertools.cycle(backgrounds), count))
     read = cpu_time(lambda: [Image.open(io.BytesIO(data)).convert("RGB") for data in chosen])[0]
     return read / count
 
@@ -226,20 +233,23 @@ FIGURES = {figure.__name__: figure for figure in (speed, worker, memory)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all when none is named")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of every figure; default 5")
+    parser.add_argument("--pictures", type=int, metavar="N", help=f"made of each size; default {PICTURES}")
+    parser.add_argument("--rounds", type=int, default=5, metavar="R", help="of every figure; default 5")
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep the shards here and use them again")
     arguments = parser.parse_args()
     if unknown := set(arguments.figures) - FIGURES.keys():
         parser.error(f"unknown figure {', '.join(sorted(unknown))}; known: {', '.join(FIGURES)}")
     if arguments.rounds < 2:
         parser.error(f"--rounds: got {arguments.rounds}, expected at least 2")
+    if arguments.pictures is not None and arguments.pictures < 1:
+        parser.error(f"--pictures: got {arguments.pictures}, expected at least 1")
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["PICS_CACHE"] = str(Path(temporary) / "cache")
         data = arguments.data or Path(temporary) / "data"
         data.mkdir(parents=True, exist_ok=True)
-        bench = Bench(data.resolve(), Path(temporary), None, arguments.rounds)
+        bench = Bench(data.resolve(), Path(temporary), arguments.pictures, arguments.rounds)
         print("| figure | result | goal | met |\n| --- | --- | --- | --- |")
         for name in arguments.figures or FIGURES:
             for row in FIGURES[name](bench):

@@ -18,13 +18,14 @@ from making import build_folder
 from pics_cli.core.data.shards import ShardWriter
 from pics_cli.core.files import file_sha256, only_writer
 from pics_cli.core.training.objective import Step
-from training_runs import checkpoints, command, last_step, lines, losses, make_data, train, write_recipe
+from training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
 from training_shards import members, write_shard
 
 SETS = {
     "LVIS": "lvis", "VITONHD": "viton_hd", "Objects365": "objects365", "Cityscapes": "cityscapes",
     "MapillaryVistas": "mapillary_vistas", "BDD100K": "bdd100k",
 }  # fmt: skip
+SMALL = {"steps": 4, "checkpoints__every": 2, "validation__every": 50, "validation__bins": 1, "ema__enabled": False}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_data(tmp_path_factory.mktemp("errors") / "data")
 
 
+@pytest.fixture(scope="module")
+def trained(data: Path) -> Path:
+    """A run of two steps, to be copied and gone on from."""
+    write_recipe(data.parent / "small.yaml", **SMALL)
+    done = train("--recipe", data.parent / "small.yaml", "--data-root", data, "--root-dir", data.parent / "run",
+                 "--steps", "2")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    return data.parent / "run"
+
+
 @pytest.fixture
 def here(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with data and recipes, in which commands run."""
     (tmp_path / "data").symlink_to(data)
-    write_recipe(tmp_path / "small.yaml", steps=4, checkpoints__every=2, validation__every=50, ema__enabled=False)
+    write_recipe(tmp_path / "small.yaml", **SMALL)
     (tmp_path / "empty/train/A").mkdir(parents=True)
     (tmp_path / "empty/train/B").mkdir()
     (tmp_path / "file").write_text("")
@@ -182,9 +193,9 @@ def test_a_rate_that_is_far_too_high(here: Path) -> None:
     assert not (here / "run/model").exists()
 
 
-def test_weights_that_are_no_numbers(here: Path) -> None:
+def test_weights_that_are_no_numbers(here: Path, trained: Path) -> None:
     """The samples of the step are named, nothing is saved, what was saved stays."""
-    assert small("--steps", "2").exit_code == 0
+    copied(trained, here / "run")
     folder = here / "run/checkpoints/step_00000002"
     tensors = load_file(folder / "weights.safetensors")
     tensors["unet.conv_in.weight"][:] = torch.nan
@@ -257,9 +268,9 @@ def test_out_of_memory_says_what_to_lower(here: Path, monkeypatch: pytest.Monkey
         assert way in done.stderr
 
 
-def test_a_full_disk_while_saving(here: Path) -> None:
+def test_a_full_disk_while_saving(here: Path, trained: Path) -> None:
     """The checkpoint before it survives, and with room the run goes on from there to the same end."""
-    assert small("--steps", "2").exit_code == 0
+    copied(trained, here / "run")
     before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     sizes = [path.stat().st_size for path in (here / "run/checkpoints/step_00000002").iterdir()]
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1000, hard))  # weights fit, the optimiser's state does not

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 from pics_cli.core.training.run import Loop
 from training_runs import (
@@ -30,8 +31,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     make_data(folder / "data")
     write_recipe(
-        folder / "small.yaml", data__root=str(folder / "data"), batch_size=1, accumulation=2, validation__every=4,
-        checkpoints__every=5, checkpoints__keep=2,
+        folder / "small.yaml", data__root=str(folder / "data"), batch_size=1, accumulation=2, validation__every=6,
+        validation__bins=1, checkpoints__every=5, checkpoints__keep=2,
     )  # fmt: skip
     return folder
 
@@ -44,7 +45,7 @@ def straight(place: Path) -> Path:
     return place / "straight/run"
 
 
-def go(folder: Path, *words: str | Path):
+def go(folder: Path, *words: str | Path) -> Result:
     folder.mkdir(exist_ok=True)
     before = Path.cwd()
     os.chdir(folder)
@@ -54,11 +55,12 @@ def go(folder: Path, *words: str | Path):
         os.chdir(before)
 
 
-def check_same(run: Path, straight: Path) -> None:
-    """Losses, gradients' norms, rates, validation figures, and every byte of the model."""
+def check_same(run: Path, straight: Path, besides: int | None = None) -> None:
+    """Losses, gradients' norms, rates, validation figures (`besides`: of a step more), every byte of the model."""
     assert lines(run) == lines(straight)
     assert [one["step"] for one in lines(run)] == list(range(1, 21))
-    assert lines(run, "validation") == lines(straight, "validation")
+    validations = [one for one in lines(run, "validation") if one["step"] != besides]
+    assert validations == lines(straight, "validation")
     ours, theirs = model_files(run), model_files(straight)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
@@ -66,7 +68,7 @@ def check_same(run: Path, straight: Path) -> None:
 
 def test_the_run_is_what_it_should_be(straight: Path) -> None:
     assert len(set(losses(straight))) == 20
-    assert [one["step"] for one in lines(straight, "validation")] == [0, 4, 8, 12, 16, 20]
+    assert [one["step"] for one in lines(straight, "validation")] == [0, 6, 12, 18, 20]
     assert checkpoints(straight) == ["step_00000015", "step_00000020"]
     assert {"unet/diffusion_pytorch_model.safetensors", "pics.json"} <= model_files(straight).keys()
     assert sorted(path.name for path in (straight / "samples").iterdir())[0] in (
@@ -81,10 +83,11 @@ def test_eight_and_twelve_steps_are_twenty(place: Path, straight: Path) -> None:
     """The first part with a worker, the second without."""
     assert go(place / "parts", "--steps", "8", "--set", "data.workers=1").exit_code == 0
     assert checkpoints(place / "parts/run") == ["step_00000005", "step_00000008"]
+    assert lines(place / "parts/run", "validation")[-1]["step"] == 8  # as every last step is
     done = go(place / "parts")
     assert done.exit_code == 0, done.stderr
     assert "20 (12 in this run)" in done.stdout
-    check_same(place / "parts/run", straight)
+    check_same(place / "parts/run", straight, 8)
 
 
 def test_killed_and_terminated(place: Path, straight: Path) -> None:
@@ -107,35 +110,31 @@ def test_killed_and_terminated(place: Path, straight: Path) -> None:
     check_same(run, straight)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_a_step_that_validates(
-    place: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
+def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is saved after that step, and nothing of it is left out in the end."""
-    step, folder = Loop._step, place / number.name
+    step, folder = Loop._step, place / "interrupted"
 
     def signalled(loop: Loop, batches: object) -> None:
-        if loop.state.step == 3:
-            os.kill(os.getpid(), number)
+        if loop.state.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
         step(loop, batches)
 
     with monkeypatch.context() as patched:
         patched.setattr(Loop, "_step", signalled)
         done = go(folder)
-    assert done.exit_code == 128 + number
+    assert done.exit_code == 130
     assert "stopped: what is finished is kept; the same command resumes" in done.stderr
-    assert checkpoints(folder / "run") == ["step_00000004"]
-    assert [one["step"] for one in lines(folder / "run")] == [1, 2, 3, 4]
-    done = go(folder, "--steps", "5")
+    assert checkpoints(folder / "run") == ["step_00000005", "step_00000006"]
+    assert [one["step"] for one in lines(folder / "run")] == [1, 2, 3, 4, 5, 6]
+    done = go(folder, "--steps", "7")
     assert done.exit_code == 0, done.stderr
-    assert lines(folder / "run") == lines(straight)[:5]
+    assert lines(folder / "run") == lines(straight)[:7]
     assert lines(folder / "run", "validation")[:2] == lines(straight, "validation")[:2]
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "state.json"])
-def test_newest_checkpoint_truncated(place: Path, straight: Path, file: str) -> None:
+def test_newest_checkpoint_truncated(place: Path, straight: Path) -> None:
     """It is told of and set aside, the one before it is taken."""
-    folder = place / f"truncated {file}"
+    folder, file = place / "truncated", "weights.safetensors"
     run = copied(straight, folder / "run")
     path = run / "checkpoints/step_00000020" / file
     path.write_bytes(path.read_bytes()[:1000])
@@ -145,17 +144,6 @@ def test_newest_checkpoint_truncated(place: Path, straight: Path, file: str) -> 
     assert "set aside as step_00000020.damaged, looking for one before step 20" in done.stderr
     assert "20 (5 in this run)" in done.stdout
     check_same(run, straight)
-
-
-def test_every_checkpoint_damaged_starts_anew(place: Path, straight: Path) -> None:
-    folder = place / "all damaged"
-    run = copied(straight, folder / "run")
-    for name in checkpoints(run):
-        (run / "checkpoints" / name / "optimizer.safetensors").unlink()
-    done = go(folder, "--steps", "2")
-    assert done.exit_code == 0, done.stderr
-    assert done.stderr.count("optimizer.safetensors is missing") == 2
-    assert lines(run) == lines(straight)[:2]
 
 
 def test_another_batch_goes_on_at_the_same_sample(place: Path, straight: Path) -> None:
@@ -213,7 +201,7 @@ def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> No
     assert not (place / "other/run").exists()
     done = go(place / "other", "--resume", named, "--set", "train=published", "--set", "train_encoder=false")
     assert done.exit_code == 2
-    assert "other parameters were trained there, such as " in done.stderr
+    assert "other parameters were trained there" in done.stderr
     done = go(place / "other", "--resume", named, "--learning-rate", "0.002", "--steps", "16")
     assert done.exit_code == 0, done.stderr
     assert "goes on otherwise than before: recipe.optimizer.learning_rate" in done.stderr

@@ -46,7 +46,7 @@ def make_data(folder: Path) -> Path:
 
 
 def write_recipe(path: Path, **changes: Any) -> Path:
-    """A recipe over A and B (twice) of a model of a hundred thousand parameters; keywords are keys, `__` for the dot."""
+    """A recipe over A and B (twice) for a very small model; keywords are keys, `__` for the dot."""
     plain: dict[str, Any] = {
         "kind": "training", "name": "small", "out": "LOGS/small", "steps": 20, "batch_size": 2, "train": "full",
         "train_encoder": True, "precision": "fp32",

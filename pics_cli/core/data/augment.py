@@ -67,10 +67,9 @@ class View(NamedTuple):
 def cut_reference(rgb: RGB, mask: BoxMask) -> RGBA:
     """An object out of its picture, uint8 [H, W, 3]: uint8 [h, w, 4], the mask's box with alpha 255 where it is set."""
     x0, y0, x1, y1 = mask.box
-    cut = np.empty((y1 - y0, x1 - x0, 4), np.uint8)
-    cut[..., :3] = rgb[y0:y1, x0:x1]
-    np.multiply(mask.pixels.view(np.uint8), 255, out=cut[..., 3])
-    return cut
+    cut = cv2.cvtColor(rgb[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)  # several times faster than assigning three of four
+    cv2.insertChannel(mask.pixels.view(np.uint8) * np.uint8(255), cut, 3)
+    return cut.astype(np.uint8, copy=False)
 
 
 def plain(rgba: RGBA, size: int) -> Reference:

@@ -141,9 +141,7 @@ def small_pipeline(
         controlnet = control_copy(unet, given.hint_widths)
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
-    return PicsPipeline(
-        config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device
-    )
+    return PicsPipeline(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)
 
 
 def _encoder(config: ModelConfig, shape: SmallShape) -> Any:

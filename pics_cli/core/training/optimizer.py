@@ -47,7 +47,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, options: Optimizer, steps: i
 
 
 class Average:
-    """Exponential moving average of the trained weights, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)).
+    """Exponential moving average of the trained weights, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n))
+    for n > 0; the first step takes the weights as they are.
 
     Args:
         trained: parameters by name.

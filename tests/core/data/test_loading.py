@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_shards import STILL, local_set, members, mixed, write_shard
 
 from making import build_folder
 from pics_cli.core.data import tar_index
@@ -22,6 +21,7 @@ from pics_cli.core.data.shard_sets import resolve
 from pics_cli.core.data.shards import ShardWriter, read_shard
 from pics_cli.core.training_recipe import Augment, Data, ShardSet
 from pics_cli.errors import PicsError
+from training_shards import STILL, local_set, members, mixed, write_shard
 
 
 def noise(rng: np.random.Generator) -> dict[str, Any]:

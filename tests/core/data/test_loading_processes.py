@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from training_shards import local_set, mixed, write_shard
 
 from pics_cli.core.data.loading import Batch, TrainingData, make_loader, positions, worker_died
 from pics_cli.core.training_recipe import Augment
 from pics_cli.errors import PicsError
+from training_shards import local_set, mixed, write_shard
 
 
 def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:

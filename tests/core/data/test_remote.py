@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training_shards import STILL, mixed, write_shard
 
 from making import build_folder
 from pics_cli.core.data import remote
@@ -24,6 +23,7 @@ from pics_cli.core.data.shard_sets import WINDOW, Shards, resolve
 from pics_cli.core.data.tar_index import index_shard
 from pics_cli.core.training_recipe import Data, ShardSet
 from pics_cli.errors import PicsError
+from training_shards import STILL, mixed, write_shard
 
 
 class Server:

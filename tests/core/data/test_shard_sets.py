@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_shards import members, write_shard
 
 from making import build_folder
 from pics_cli.core.data import shard_sets
@@ -17,6 +16,7 @@ from pics_cli.core.data.shard_sets import Shards, resolve
 from pics_cli.core.data.shards import ShardWriter
 from pics_cli.core.training_recipe import Augment, Data, ShardSet
 from pics_cli.errors import PicsError
+from training_shards import members, write_shard
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_shards import write_shard
 
 from pics_cli.core.data import tar_index
 from pics_cli.core.data.shards import ShardWriter, read_shard
 from pics_cli.core.data.tar_index import index_shard, is_indexed, read_sample
 from pics_cli.errors import BadSample, PicsError
+from training_shards import write_shard
 
 
 def all_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:

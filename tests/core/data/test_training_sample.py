@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from training_shards import STILL, boxes_of, members
 
 from making import encoded, smooth
 from pics_cli.core.data.compose import compose, compose_reference
@@ -19,6 +18,7 @@ from pics_cli.core.data.pictures import decode_picture, encode_png
 from pics_cli.core.data.training_sample import Arrays, prepare, still
 from pics_cli.core.training_recipe import Augment
 from pics_cli.errors import BadSample
+from training_shards import STILL, boxes_of, members
 
 VARIED = Augment()
 
@@ -40,15 +40,35 @@ def cut_outs(sample: Members, width: int = 96, height: int = 64) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("hint", ["background", "collage", "overlay"])
+def with_empty(sample: Members, empty: bool = True) -> Members:
+    """The sample with a picture without its objects, or as it is."""
+    if not empty:
+        return sample
+    height, width = decode_picture(sample["bg.jpg"]).rgb.shape[:2]
+    return {**sample, "clean.jpg": encode_png(np.full((height, width, 3), (90, 140, 60), np.uint8))}
+
+
+def test_a_photograph_would_show_the_answer() -> None:
+    """Hint overlay leaves the background as it is, so it must be one without the objects."""
+    with pytest.raises(BadSample, match=r"hint overlay needs clean\.jpg") as caught:
+        made(members(1), hint="overlay")
+    assert caught.value.reason == "no_clean"
+
+
+@pytest.mark.parametrize(("hint", "empty"), [("background", 0), ("background", 1), ("collage", 0), ("overlay", 1)])
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96), (64, 64), (201, 130)])
-def test_without_variation_as_inference_composes(hint: str, width: int, height: int) -> None:
-    """Hint, references and boxes are those of `compose` for the true boxes and cut-outs; boxes as its masks."""
-    sample = members(1, width=width, height=height)
+def test_without_variation_as_inference_composes(hint: str, empty: bool, width: int, height: int) -> None:
+    """Hint, references and boxes are those of `compose` for the true boxes and cut-outs; boxes as its masks.
+
+    The hint is made of the picture without the objects where the sample has it; references never are.
+    """
+    sample = with_empty(members(1, width=width, height=height), empty)
     arrays = made(sample, hint=hint)
-    rgb = decode_picture(sample["bg.jpg"]).rgb
+    behind = decode_picture(sample["clean.jpg" if empty else "bg.jpg"]).rgb
     boxes = boxes_of(2, width, height)
-    expected = compose(rgb, boxes, cut_outs(sample, width, height), size=64, reference_size=56, hint=hint, order=(0, 1))
+    expected = compose(
+        behind, boxes, cut_outs(sample, width, height), size=64, reference_size=56, hint=hint, order=(0, 1)
+    )
     assert np.array_equal(arrays["hint"], expected.hint_rgb)
     assert np.array_equal(arrays["references"], expected.references)
     masks = np.zeros((2, 64, 64), bool)
@@ -100,7 +120,7 @@ def test_white_objects_keep_their_white() -> None:
     """Alpha is the mask: white pixels of an object are not taken for its surroundings."""
     sample = members(4)
     white = encode_png(np.full((64, 96, 3), 255, np.uint8))
-    arrays = made({**sample, "bg.jpg": white}, hint="overlay")
+    arrays = made({**sample, "bg.jpg": white}, hint="collage")
     assert (arrays["references"] == 255).all()
     black = encode_png(np.zeros((64, 96, 3), np.uint8))
     arrays = made({**sample, "bg.jpg": black}, hint="background")
@@ -133,13 +153,13 @@ def test_order_of_the_objects() -> None:
 
     With references swapped: pasted over themselves, objects would give the picture in any order.
     """
-    plain = members(7)
-    known = {order: members(7, meta={"order": list(order)}) for order in ((0, 1), (1, 0))}
+    plain = with_empty(members(7))
+    known = {order: with_empty(members(7, meta={"order": list(order)})) for order in ((0, 1), (1, 0))}
     hints = {order: made(sample, hint="overlay", swap=True)["hint"] for order, sample in known.items()}
     assert np.array_equal(made(plain, hint="overlay", swap=True)["hint"], hints[1, 0])  # object 1 reaches lower
     assert not np.array_equal(hints[0, 1], hints[1, 0])
-    rgb, boxes = decode_picture(plain["bg.jpg"]).rgb, boxes_of(2)
-    expected = compose(rgb, boxes, cut_outs(plain)[::-1], size=64, reference_size=56, hint="overlay", order=(1, 0))
+    behind, boxes = decode_picture(plain["clean.jpg"]).rgb, boxes_of(2)
+    expected = compose(behind, boxes, cut_outs(plain)[::-1], size=64, reference_size=56, hint="overlay", order=(1, 0))
     assert np.array_equal(hints[0, 1], expected.hint_rgb)
 
 

@@ -189,9 +189,9 @@ except PicsError as error:
 """
 
 
-@pytest.mark.parametrize("room", [8_000, 100_000])
+@pytest.mark.parametrize("room", [100_000, pytest.param(8_000, marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, room: int) -> None:
-    """In the weights, which come first, and in the larger state of the optimiser."""
+    """In the larger state of the optimiser, and in the weights, which come first."""
     done = subprocess.run(
         [sys.executable, "-c", _FULL, str(tmp_path), str(room)], capture_output=True, text=True, check=False
     )

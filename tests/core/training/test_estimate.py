@@ -84,14 +84,14 @@ def test_as_a_real_step(kind: str, train: str, recompute: bool) -> None:
     assert predicted.peak == pytest.approx(sum(found.values()), rel=0.15)
 
 
-OTHERS = [
+OTHERS: list[dict[str, Any]] = [
     {"train_encoder": True, "model": {"prediction_type": "sample", "correct_hint": True}, "batch_size": 1},
-    pytest.param({"batch_size": 5, "ema": {"enabled": False}}, marks=pytest.mark.slow),
-    pytest.param({"model": {"objects": 4}, "batch_size": 3, "objective": {"region_weight": 3.0}},
-                 marks=pytest.mark.slow),
-]  # fmt: skip
+    {"batch_size": 5, "ema": {"enabled": False}},
+    {"model": {"objects": 4}, "batch_size": 3, "objective": {"region_weight": 3.0}},
+]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OTHERS)
 def test_of_other_recipes(changes: dict[str, Any]) -> None:
     recipe = recipe_of(train="full", **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ def test_figures_and_sheets_reach_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     record.close()
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     (log,) = run.glob("run-*.wandb")
+    for _ in range(100):  # written by a process of its own, which may be a moment behind
+        if b"0.123456789" in log.read_bytes():
+            break
+        time.sleep(0.1)
     assert b"train/loss" in log.read_bytes()
     assert b"0.123456789" in log.read_bytes()
     assert list((run / "files" / "media" / "images").glob("samples_*.png"))

@@ -1,0 +1,86 @@
+"""Masks in PNG files of the two simple forms that shards hold, read without the general decoder.
+
+A decoder turns a whole picture into bytes; a mask is mostly empty, and only the part that is not matters. Every
+checksum is compared. What is not of these forms is for OpenCV to read.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+SIGNATURE, HEADER = b"\x89PNG\r\n\x1a\n", struct.Struct(">IIBBBBB")
+_NONE, _SUB = 0, 1
+_START = len(SIGNATURE) + 12 + HEADER.size
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def one_bit_rows(data: bytes, size: tuple[int, int]) -> Bytes | None:
+    """Rows of a 1-bit PNG without filters, packed: uint8 [height, ceil(width / 8)]; None for any other file.
+
+    Args:
+        data: the file.
+        size: (width, height) that it must have.
+    """
+    rows = _rows(data, size, 1)
+    return None if rows is None or rows[:, 0].any() else rows[:, 1:]
+
+
+def grey_part(data: bytes, size: tuple[int, int]) -> tuple[int, int, Bytes] | None:
+    """The part of an 8-bit grey PNG that holds something, from its first such column and row on.
+
+    Of files in which each row is stored as it is or as differences to the left, as OpenCV does.
+
+    Args:
+        data: the file.
+        size: (width, height) that it must have.
+
+    Returns:
+        x0, y0 and the values, uint8 [h, w], h and w being 0 where all is 0; None for any other file.
+    """
+    rows = _rows(data, size, 8)
+    if rows is None or rows[:, 0].max() > _SUB:
+        return None
+    down = np.flatnonzero(rows[:, 1:].any(axis=1))
+    if not len(down):
+        return 0, 0, np.zeros((0, 0), np.uint8)
+    y0, y1 = int(down[0]), int(down[-1]) + 1
+    part = rows[y0:y1, 1:]
+    # Before the first value that is not 0 nothing is set, in either kind of row.
+    x0 = int(part.any(axis=0).argmax())
+    values: Bytes = np.add.accumulate(part[:, x0:], axis=1, dtype=np.uint8)
+    plain = rows[y0:y1, 0] == _NONE
+    if plain.any():
+        values[plain] = part[plain, x0:]
+    return x0, y0, values
+
+
+def _rows(data: bytes, size: tuple[int, int], bits: int) -> Bytes | None:
+    """Rows of an undamaged grey PNG of this depth, each with its filter first; None for any other file."""
+    if not data.startswith(SIGNATURE + chunk(b"IHDR", HEADER.pack(*size, bits, 0, 0, 0, 0))):
+        return None
+    packed, at = [], _START
+    while data[at + 4 : at + 8] == b"IDAT":
+        (length,) = struct.unpack_from(">I", data, at)
+        packed.append(data[at + 8 : at + 8 + length])
+        if data[at : at + 12 + length] != chunk(b"IDAT", packed[-1]):
+            return None
+        at += 12 + length
+    if data[at:] != chunk(b"IEND", b""):
+        return None
+    width, height = size
+    across = 1 + (width * bits + 7) // 8
+    try:
+        text = zlib.decompressobj().decompress(b"".join(packed), across * height + 1)
+    except zlib.error:
+        return None
+    return np.frombuffer(text, np.uint8).reshape(height, across) if len(text) == across * height else None
