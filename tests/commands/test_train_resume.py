@@ -96,10 +96,10 @@ def test_killed_and_terminated(place: Path, straight: Path) -> None:
     folder.mkdir()
     run = folder / "run"
     words = ["--recipe", "../small.yaml", "--root-dir", "run"]
-    assert start(folder, *words).when(lambda: last_step(run) >= 7, signal.SIGKILL) == -signal.SIGKILL
-    assert checkpoints(run)[-1] == "step_00000005"
+    assert start(folder, *words).when(lambda: last_step(run) >= 6, signal.SIGKILL) == -signal.SIGKILL
+    assert 5 <= int(checkpoints(run)[-1][5:13]) < last_step(run)
     started = start(folder, *words, "--set", "data.workers=1")
-    assert started.when(lambda: last_step(run) >= 8, signal.SIGTERM) == 143
+    assert started.when(lambda: last_step(run) >= 11, signal.SIGTERM) == 143
     assert "stopped: what is finished is kept; the same command resumes" in started.text
     assert checkpoints(run)[-1] == f"step_{last_step(run):08d}"
     assert lines(run) == lines(straight)[: last_step(run)]

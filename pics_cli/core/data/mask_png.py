@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -80,7 +81,7 @@ def _rows(data: bytes, size: tuple[int, int], bits: int) -> Bytes | None:
     width, height = size
     across = 1 + (width * bits + 7) // 8
     try:
-        text = zlib.decompressobj().decompress(b"".join(packed), across * height + 1)
-    except zlib.error:
+        text = isal_zlib.decompressobj().decompress(b"".join(packed), across * height + 1)
+    except isal_zlib.error:  # type: ignore[misc]  # its type is not declared
         return None
     return np.frombuffer(text, np.uint8).reshape(height, across) if len(text) == across * height else None

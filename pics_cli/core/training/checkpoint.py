@@ -165,8 +165,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dic
 def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
     """Take over what `optimizer_tensors` gave."""
     place = {name: index for index, name in enumerate(names)}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
-        state.setdefault(place[name], {})[kind] = value
+        parameter = parameters[place[name]]
+        if value.shape == parameter.shape and value.ndim:
+            # In the parameter's own layout (channels last): fused kernels want that.
+            state.setdefault(place[name], {})[kind] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        else:
+            state.setdefault(place[name], {})[kind] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
