@@ -19,7 +19,12 @@ class PicsError(Exception):
         message: one line: file, key or sample, what was found, what is allowed.
         hint: what to do next.
         exit_code: 2 where the user can mend it (the default), 1 for a failure inside.
+
+    Attributes:
+        alone: of several processes this one alone met it, while others may wait for it; else all of them raise it.
     """
+
+    alone = False
 
     def __init__(self, message: str, hint: str | None = None, exit_code: int = USER_CAN_MEND) -> None:
         super().__init__(message, hint, exit_code)

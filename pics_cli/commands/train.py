@@ -119,7 +119,7 @@ def train(
         else:
             _train(job)
     except PicsError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if error.alone or os.environ.get("RANK", "0") == "0":
             raise
         time.sleep(_LINGER)
         raise typer.Exit(error.exit_code) from None

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from pics_cli.errors import PicsError
+from pics_cli.errors import FAILED, PicsError
 
 T = TypeVar("T")
+
+# How torch says that a process it exchanges numbers with is not there any more.
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Gloo")
 
 # What launchers call the number of processes.
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -21,6 +24,10 @@ _PATIENCE = timedelta(days=30)
 
 def _alone(mine: Any) -> list[Any]:
     return [mine]
+
+
+class Agreed(PicsError):
+    """An error that all processes raise."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Ranks:
         everyone = self.gather(mine)
         for _, failure in everyone:
             if failure is not None:
-                raise failure
+                raise Agreed(failure.message, failure.hint, failure.exit_code)
         return [result for result, _ in everyone]
 
     def each(self, work: Callable[[], T]) -> T:
@@ -69,6 +76,37 @@ class Ranks:
 def launched() -> bool:
     """Whether a launcher started several processes."""
     return any(int(os.environ.get(name) or 1) > 1 for name in _SIZES)
+
+
+@contextlib.contextmanager
+def raised_alone(ranks: Ranks) -> Iterator[None]:
+    """For work in which processes exchange numbers without `together`: what one of them raises is its own.
+
+    Raises:
+        PicsError: as it was raised.
+    """
+    try:
+        yield
+    except PicsError as error:
+        error.alone = ranks.size > 1 and not isinstance(error, Agreed)
+        raise
+
+
+@contextlib.contextmanager
+def ended_told(ranks: Ranks) -> Iterator[None]:
+    """What torch says where another process has ended, as a line for the user.
+
+    Raises:
+        PicsError: another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size == 1 or not any(word in str(error) for word in _GONE):
+            raise
+        gone = PicsError("another process of this run has ended", "its own message, above or below, says why", FAILED)
+        gone.alone = True
+        raise gone from None
 
 
 @contextlib.contextmanager
@@ -90,8 +128,9 @@ def join_ranks(cpu: bool) -> Iterator[Ranks]:
     try:
         try:
             yield ranks
-        except PicsError:  # which all processes raise; anything else ends this one, and its launcher the others
-            ranks.gather(None)
+        except PicsError as error:  # anything else ends this process, and its launcher the others
+            if not error.alone:
+                ranks.gather(None)
             raise
         ranks.gather(None)  # none goes before the others are done: launchers stop the rest when one has failed
     finally:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import count
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,18 +18,16 @@ from pics_cli.core.data.mixture import Item
 from pics_cli.core.data.shard_sets import Shards, checked_index, local_path
 from pics_cli.core.data.tar_index import SampleIndex, read_sample
 from pics_cli.core.data.training_sample import prepare, still
-from pics_cli.core.executors import end_with_parent
+from pics_cli.core.data.workers import start_worker, worker_died
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
 from pics_cli.core.training_recipe import Augment
-from pics_cli.errors import FAILED, BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError
 
 Batch = dict[str, Any]
 
 # Samples tried for one position, before the whole set is taken for unreadable.
 _TRIES = 16
-# Seconds that the end of a worker may take after its connection.
-_GONE = 5.0
 
 
 class Draw(Protocol):
@@ -230,10 +224,7 @@ class Loader(DataLoader[Batch]):
                     raise batch.error
                 yield batch
         except (RuntimeError, ConnectionError, EOFError) as error:
-            workers = getattr(batches, "_workers", [])
-            if workers and not isinstance(error, RuntimeError):  # one broke off, but may not be gone quite yet
-                wait([worker.sentinel for worker in workers], _GONE)
-            told = worker_died(error, [worker.exitcode for worker in workers])
+            told = worker_died(error, getattr(batches, "_workers", []))
             if told is None:
                 raise
         finally:
@@ -257,29 +248,8 @@ def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, 
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
-
-
-def worker_died(error: Exception, codes: Sequence[int | None] = ()) -> PicsError | None:
-    """What the user reads where a loader's worker ended of itself, or could not hand over what it read.
-
-    Args:
-        error: as PyTorch raised it.
-        codes: exit codes of the workers, None of those that run.
-
-    Returns:
-        None for another error.
-    """
-    fewer = "run the same command again with fewer --set data.workers: it resumes"
-    if "open files" in str(error):
-        return PicsError("too many open files", f"allow more (ulimit -n 65536), or {fewer}", FAILED)
-    if -signal.SIGBUS in codes:
-        hint = f"give the container more (docker run --shm-size=8g), or {fewer}"
-        return PicsError("a process that reads samples ran out of shared memory", hint, FAILED)
-    if any(codes) or "DataLoader worker (pid" in str(error):
-        return PicsError("a process that reads samples died; often the machine ran out of memory", fewer, FAILED)
-    return None
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -287,21 +257,3 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     if torch.utils.data.get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
     return torch.empty(shape, dtype=dtype).share_memory_()  # type: ignore[no-any-return]
-
-
-def _start_worker(_: int) -> None:
-    """Signals to all processes of a job are for the main one alone, which still wants samples for the step it is in."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, daemon=True).start()
-    end_with_parent()
-    cv2.setNumThreads(0)
-
-
-def _end_when_told() -> None:
-    """By the main process, that is, and not by whoever asks the whole job to end."""
-    parent = multiprocessing.parent_process()  # not the process that forked this one, where a server does that
-    while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
-        pass
-    os._exit(0)

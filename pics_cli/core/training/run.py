@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from pics_cli.core.data.bad import stop_at_max_bad
-from pics_cli.core.data.loading import worker_died
 from pics_cli.core.executors import let_signals_in, signal_waits, signals_held
 from pics_cli.core.files import write_json
 from pics_cli.core.model.usage import out_of_memory_told, peak, start_measuring
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.ranks import Agreed, Ranks, ended_told, raised_alone
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.export import export
 from pics_cli.core.training.job import Job, Progress, Report
@@ -24,7 +23,7 @@ from pics_cli.core.training.objective import Losses
 from pics_cli.core.training.optimizer import make_schedule
 from pics_cli.core.training.recorder import Recorder
 from pics_cli.core.training.setup import set_up_run
-from pics_cli.errors import FAILED, PicsError
+from pics_cli.errors import FAILED
 
 MODEL, BAD = "model", "bad.json"
 
@@ -44,14 +43,10 @@ def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         KeyboardInterrupt: after saving, when a signal came.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_told(ranks))
         run = set_up_run(job, ranks, stack, progress, note)
-        with out_of_memory_told(run.device, lambda: advice(job)), signals_held():
-            try:
-                report = Loop(run, progress, note).go()
-            except RuntimeError as error:
-                if told := worker_died(error):
-                    raise told from None
-                raise
+        with raised_alone(ranks), out_of_memory_told(run.device, lambda: advice(job)), signals_held():
+            report = Loop(run, progress, note).go()
     if ranks.rank == 0:
         progress.doing = "writing the model"
         report.model = job.root / MODEL
@@ -215,7 +210,7 @@ class Loop:
         mine = [key for key, loss in zip(seen, losses.tolist(), strict=True) if not math.isfinite(loss)]
         keys = [key for some in self.run.ranks.gather(mine) for key in some]
         last = "none yet" if self.saved < 0 else str(checkpoint.path_of(self.run.job.root, self.saved))
-        raise PicsError(
+        raise Agreed(
             f"step {self.state.step + 1:,}: the loss or its gradient is no number (nan or inf); samples: "
             + ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else ""),
             f"nothing was saved since; last good checkpoint: {last}. Look at these samples; or lower --learning-rate, "
@@ -230,7 +225,7 @@ class Loop:
         if self.run.ranks.rank == 0:
             write_json(self.run.job.root / BAD, self.report.bad)
         items = [{"item": f"{one['set']} {one['key']}", **one} for one in self.report.bad]
-        stop_at_max_bad(self.run.job.max_bad, self.run.samples, items)
+        self.run.ranks.together(lambda: stop_at_max_bad(self.run.job.max_bad, self.run.samples, items))
 
     def _stop(self) -> None:
         """Save and end: a signal came to one of the processes."""

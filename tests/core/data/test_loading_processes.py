@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pics_cli.core.data.loading import Batch, TrainingData, make_loader, positions, worker_died
+from pics_cli.core.data.loading import Batch, TrainingData, make_loader, positions
+from pics_cli.core.data.workers import worker_died
 from pics_cli.core.training_recipe import Augment
 from pics_cli.errors import PicsError
 from training_shards import local_set, mixed, write_shard
@@ -104,13 +105,14 @@ def test_the_handler_of_other_children_stays(tmp_path: Path) -> None:
 
 
 def test_words_of_errors() -> None:
-    caught = RuntimeError("Caught ValueError in DataLoader worker process 0.")
-    assert worker_died(caught) is worker_died(caught, [None, 0]) is None
-    gone = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
-    for told in (worker_died(gone), worker_died(ConnectionResetError(), [None, -9])):
-        assert "out of memory" in str(told)
-    assert "shared memory" in str(worker_died(gone, [None, -signal.SIGBUS]))
-    assert str(worker_died(RuntimeError("Too many open files. Communication with …"))) == "too many open files"
+    context = multiprocessing.get_context("fork")
+    for number, words in ((signal.SIGBUS, "ran out of shared memory"), (signal.SIGKILL, "out of memory")):
+        process = context.Process(target=signal.raise_signal, args=(number,))
+        process.start()
+        assert words in str(worker_died(ConnectionResetError(), [process]))
+    assert worker_died(RuntimeError("Caught ValueError in DataLoader worker process 0."), []) is None
+    assert "died" in str(worker_died(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), []))
+    assert str(worker_died(RuntimeError("Too many open files. Communication with …"), [])) == "too many open files"
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
