@@ -215,10 +215,11 @@ def _export(job: Job, path: Path) -> None:
 
     if job.resume not in ("auto", "none"):
         found = checkpoint.read(Path(job.resume))
-    elif (newest := checkpoint.newest(job.root, console.note)) is None:
+    elif (newest := checkpoint.newest(job.root, console.note, set_aside=False)) is None:
         raise PicsError(f"{job.root}: no checkpoint to export", "name the run with --root-dir, or train first")
     else:
         found = newest
+    checkpoint.check_facts(found)
     recipe = found.recipe  # of the run, whatever the command line says; but base models may have moved since
     base = job.recipe.model.base
     if base is not None:

@@ -86,6 +86,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 _HELD = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 2
 _pending: list[Callable[[], object]] = []
 
 
@@ -99,6 +100,8 @@ def signals_held() -> Iterator[None]:
     handlers = {number: handler for number in _HELD if callable(handler := signal.getsignal(number))}
 
     def hold(number: int, frame: FrameType | None) -> None:
+        if len(_pending) >= _PATIENCE:  # asked again and again: do not wait for what may never end
+            handlers[signal.Signals(number)](number, frame)
         _pending.append(lambda: handlers[signal.Signals(number)](number, frame))
 
     for number in handlers:

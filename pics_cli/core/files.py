@@ -145,13 +145,14 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder's lock file, which names host and pid, while the block runs.
 
     The lock is an advisory file lock, so that it goes with its process, however that ends; a lock file left behind on
-    this host is taken over, one left by another host is not, since its process cannot be asked.
+    this host is taken over, and by the same job of a batch scheduler that was started again elsewhere; one left by
+    another host is not, since its process cannot be asked.
 
     Raises:
         PicsError: another process writes here.
     """
     path = folder / ".lock"
-    me = {"host": socket.gethostname(), "pid": os.getpid()}
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
     try:
         handle = _open_lock(path)
     except OSError as error:
@@ -161,7 +162,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         text = os.read(handle, 4096)
         owner = _owner(text)
-        if owner.get("host", me["host"]) != me["host"]:
+        requeued = me["job"] is not None and owner.get("job") == me["job"]
+        if owner.get("host", me["host"]) != me["host"] and not requeued:
             raise _in_use(path)
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(me).encode(), 0)

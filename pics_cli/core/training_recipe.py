@@ -41,6 +41,13 @@ def _some(share: float) -> float:
     return share
 
 
+def _below_one(value: float) -> float:
+    if not 0 <= value < 1:
+        raise PydanticCustomError("range", "0 <= value < 1")
+    return value
+
+
+BelowOne = Annotated[float, AfterValidator(_below_one)]
 Ratios = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
@@ -192,7 +199,7 @@ class Optimizer:
     """After the warm-up: as it is, or down to 0 at the last step."""
     warmup: Count = 1000
     """Steps in which it rises from 0."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     """Of AdamW."""
     weight_decay: NotNegative = 0.01
     """Of AdamW."""
@@ -349,5 +356,12 @@ def training_identity(recipe: TrainingRecipe) -> dict[str, Any]:
     plain = plain_recipe(recipe)
     kept = {key: value for key, value in plain.items() if key not in free}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("root", "workers", "cache_gb")}
+    # What the shards hold and what the base models are is compared by hash, wherever they lie.
+    places = ("shards", "recipe", "fetch")
+    kept["data"]["sets"] = {
+        name: {key: value for key, value in given.items() if key not in places}
+        for name, given in kept["data"]["sets"].items()
+    }
+    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2")}
     kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
     return kept

@@ -20,6 +20,7 @@ from pics_cli.core.training.sources import find_sources
 from pics_cli.core.training.start import start_model
 from pics_cli.core.training_recipe import load_training
 from training_runs import MODEL, checkpoints, command, files, lines, losses, make_data, model_files, train, write_recipe
+from training_shards import write_shard
 
 SYNTH = {"source__size": 64, "shards__size": 4}
 
@@ -123,7 +124,7 @@ def test_drawn_scenes_to_a_composite(here: Path) -> None:
     (here / "file").write_text("")
     done = train("--recipe", "tiny", "--root-dir", "run", "--export", "file")
     assert done.exit_code == 2
-    assert "file: exists already, and is no model folder" in done.stderr
+    assert "file: exists already" in done.stderr
 
 
 def test_published_and_compact_shards_give_the_same_batches(here: Path) -> None:
@@ -205,3 +206,11 @@ def test_a_share_of_an_epoch_is_the_same_samples_in_another_order_of_each(here: 
     epochs = [{order.locate(6 * epoch + at)[:3] for at in range(6)} for epoch in range(3)]
     assert [len(epoch) for epoch in epochs] == [6, 6, 6]
     assert len(set.union(*epochs)) > 6
+
+
+def test_fewer_shards_than_workers(here: Path) -> None:
+    write_shard(here / "mixed/train/A/00000.tar", range(12))
+    words = ["--recipe", "small.yaml", "--data-root", "mixed", "--allow-missing", "--root-dir", "run", "--steps", "4"]
+    done = train(*words, "--set", "data.workers=3", "--set", "validation.samples=1")
+    assert done.exit_code == 0, done.stderr
+    assert [one["step"] for one in lines(here / "run")] == [1, 2, 3, 4]

@@ -11,7 +11,12 @@ BAD_SHARE, BAD_FLOOR = 0.01, 100
 
 
 def stop_at_max_bad(
-    max_bad: int | None, total: float, bad: Sequence[Mapping[str, Any]], records: Mapping[str, Any] | None = None
+    max_bad: int | None,
+    total: float,
+    bad: Sequence[Mapping[str, Any]],
+    records: Mapping[str, Any] | None = None,
+    what: str = "pictures or records",
+    kept: str = "finished shards are kept",
 ) -> None:
     """Stop a job that meets too much bad input.
 
@@ -20,6 +25,7 @@ def stop_at_max_bad(
         total: how many pictures or samples the job looks at.
         bad: the bad ones: `item`, `reason`, `detail`.
         records: bad records besides, left out while indexing: `counts` by reason, and `lines` on them.
+        what, kept: words for what was bad, and for what is not lost.
 
     Raises:
         PicsError: there are more; names the first.
@@ -31,6 +37,6 @@ def stop_at_max_bad(
         lines += [f"  {line}" for line in records["lines"][:5]] if records else []
         shown = "\n".join(lines[:5]) + (f"\n  and {found - 5} more" if found > 5 else "")
         raise PicsError(
-            f"{found} bad pictures or records, more than --max-bad {allowed}; the first:\n{shown}",
-            "mend the input, or allow more with --max-bad N; finished shards are kept and a second run resumes",
+            f"{found} bad {what}, more than --max-bad {allowed}; the first:\n{shown}",
+            f"mend the input, or allow more with --max-bad N; {kept} and a second run resumes",
         )

@@ -114,6 +114,7 @@ class TrainingData(Dataset[Batch]):
             return Failed(error)
 
     def read(self, item: Item) -> tuple[str, Mapping[str, bytes]]:
+        """Key and members of a sample; errors as those of `read_sample` but for files that are gone: PicsError."""
         shards = self.sets[item.set]
         for _ in range(_TRIES):
             path = local_path(shards, item.shard, self._cache_gb)
@@ -249,6 +250,7 @@ def make_loader(data: TrainingData, batches: Iterator[list[int]], workers: int, 
         collate_fn=collate,
         pin_memory=pin,
         worker_init_fn=start_worker,
+        generator=torch.Generator(),  # of workers' seeds, which nothing uses: torch's own generator stays as it is
     )
 
 

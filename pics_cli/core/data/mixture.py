@@ -176,13 +176,15 @@ def place(ends: Ints, number: int) -> tuple[int, int]:
     return shard, number - (int(ends[shard - 1]) if shard else 0)
 
 
-def held_out(counts: Sequence[Sequence[int]], number: int, seed: int) -> list[set[int]]:
+def held_out(counts: Sequence[Sequence[int]], number: int, seed: int, most: Sequence[float] = ()) -> list[set[int]]:
     """Sample numbers of each set to validate on: of all sets in proportion to their samples, at least one of each.
 
-    At most half of a set, and `number` in all where there are that many; fewer sets than `number` get one each.
+    `number` in all where there are that many; fewer sets than `number` get one each. Of a set at most the share that
+    `most` says, half by default, but one sample of any set that has two.
     """
     totals = [sum(each) for each in counts]
-    room = [int(total * _MOST_HELD_OUT) for total in totals]
+    shares = most or [_MOST_HELD_OUT] * len(totals)
+    room = [max(int(total * share), min(1, total // 2)) for total, share in zip(totals, shares, strict=True)]
     takes = [0] * len(totals)
     for _ in range(min(number, sum(room))):
         # The set that is furthest behind its share; one that has none yet comes first, the largest of those before.

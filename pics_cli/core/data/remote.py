@@ -51,17 +51,38 @@ def fetch(source: str, cache_gb: float, sha256: str | None = None) -> Path:
     Raises:
         PicsError: it cannot be fetched, is no whole tar, or is not what the manifest says.
     """
-    folder = cache_folder() / "shards"
-    path = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.tar"
+    path = _place(source, sha256)
     if _used(path):
         return path
-    make_folder(folder, _HINT)
+    make_folder(path.parent, _HINT)
     with _locked(path.with_suffix(".lock")):
         if not _used(path):
             _remove_abandoned(path)
             _download(source, path, sha256)
-            _make_room(folder, path, cache_gb)
+            _make_room(path.parent, path, cache_gb)
     return path
+
+
+def _place(source: str, sha256: str | None) -> Path:
+    """Where a shard is kept; by what it must hold, too: one that was built anew is another."""
+    name = hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:32]
+    return cache_folder() / "shards" / f"{name}.tar"
+
+
+def count_samples(source: str, cache_gb: float) -> int:
+    """Samples of a shard that no manifest counts; remembered, so that it is fetched for that but once.
+
+    Raises:
+        PicsError: it cannot be fetched.
+    """
+    path = _place(source, None).with_suffix(".samples")
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        samples = len(index_shard(fetch(source, cache_gb))) - 1
+    with AtomicFile(path) as file:
+        file.write(str(samples).encode())
+    return samples
 
 
 def remote_shards(address: str) -> list[tuple[str, int | None, str | None]] | None:
@@ -111,7 +132,7 @@ def _read(address: str, head: bool = False) -> bytes | None:
             with _open(address, "HEAD" if head else "GET") as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
+            if error.code in (403, 404, 410):  # 403 is what object stores answer for names that are not there
                 return None
             raise
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pics_cli.core.data.layouts import unpack
-from pics_cli.core.data.remote import fetch, remote_shards
+from pics_cli.core.data.remote import count_samples, fetch, remote_shards
 from pics_cli.core.data.shard_names import expand, is_address, is_pipe, is_wild, matching
 from pics_cli.core.data.tar_index import SampleIndex, index_shard, is_indexed, read_sample
 from pics_cli.core.executors import available_cores, local_executor
@@ -247,8 +247,10 @@ def _count(found: Sequence[_Found], cache_gb: float, say: Say) -> list[Shards]:
         for shard, (_, samples, _) in enumerate(each.files):
             if samples is not None:
                 shards.counts.append(samples)
+            elif each.remote:
+                shards.counts.append(count_samples(str(shards.sources[shard]), cache_gb))
             else:
-                shards.counts.append(len(index_shard(local_path(shards, shard, cache_gb))) - 1)
+                shards.counts.append(len(index_shard(Path(shards.sources[shard]))) - 1)
         counted.append(shards)
     return counted
 

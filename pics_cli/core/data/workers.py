@@ -37,7 +37,7 @@ def _end_when_told() -> None:
     os._exit(0)
 
 
-def worker_died(error: Exception, workers: Sequence[BaseProcess]) -> PicsError | None:
+def worker_died(error: Exception, workers: Sequence[BaseProcess] = ()) -> PicsError | None:
     """What the user reads where a loader's worker ended of itself, or could not hand over what it read.
 
     Args:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
+from pydantic import TypeAdapter, ValidationError
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pics_cli.core.faults import fault_line
 from pics_cli.core.files import file_sha256, open_to_umask, write_json
 from pics_cli.core.model.folder import whole_folder
 from pics_cli.core.training_recipe import Checkpoints, TrainingRecipe
@@ -54,7 +55,12 @@ class Checkpoint:
     def recipe(self) -> TrainingRecipe:
         """Of the run that wrote it."""
         plain = json.dumps(self.state["recipe"])
-        return TypeAdapter(TrainingRecipe).validate_json(plain, strict=True)
+        try:
+            return TypeAdapter(TrainingRecipe).validate_json(plain, strict=True)
+        except ValidationError as error:
+            where = self.folder / STATE
+            lines = [fault_line(TrainingRecipe, where, detail, {}) for detail in error.errors()]
+            raise PicsError("\n".join(lines), "it was saved by another version of pics") from None
 
     def tensors(self, file: str) -> dict[str, Tensor]:
         """The tensors of one of its files, by name, on the CPU."""
@@ -99,34 +105,70 @@ def read(folder: Path) -> Checkpoint:
         state = json.loads((folder / STATE).read_text())
         hashes, step = state["sha256"], state["step"]
     except (FileNotFoundError, NotADirectoryError):
-        raise PicsError(f"{folder}: no checkpoint ({STATE} is missing)", _WHICH) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PicsError(f"{folder / STATE}: unreadable: {error}", _WHICH) from None
+        raise Damaged(f"{folder}: no checkpoint ({STATE} is missing)", _WHICH) from None
+    except OSError as error:
+        raise PicsError(f"{folder / STATE}: cannot read: {(error.strerror or str(error)).lower()}", _WHICH) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder / STATE}: unreadable: {error}", _WHICH) from None
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
-        raise PicsError(f"{folder / STATE}: not the state of a checkpoint", _WHICH)
+        raise Damaged(f"{folder / STATE}: not the state of a checkpoint", _WHICH)
     for file, expected in hashes.items():
         if not (folder / file).is_file():
-            raise PicsError(f"{folder}: {file} is missing", _WHICH)
+            raise Damaged(f"{folder}: {file} is missing", _WHICH)
         if file_sha256(folder / file) != expected:
-            raise PicsError(f"{folder / file}: damaged: not the contents that were written (sha256 differs)", _WHICH)
+            raise Damaged(f"{folder / file}: damaged: not the contents that were written (sha256 differs)", _WHICH)
     return Checkpoint(folder, state)
 
 
+_NEEDED = {"position", "trained", "identity", "recipe", "base", "world", "precision", "looked", "bad"}
 _WHICH = "name the folder of a checkpoint, ROOT/checkpoints/step_…, or take --resume auto"
 
 
-def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest good checkpoint of a run; damaged ones are told of and set aside under another name."""
+def check_facts(found: Checkpoint) -> None:
+    """Whether a checkpoint says all that is asked of it.
+
+    Raises:
+        PicsError: another version of pics saved it.
+    """
+    if missing := _NEEDED - found.state.keys():
+        raise PicsError(
+            f"{found.folder / STATE}: holds no {', '.join(sorted(missing))}", "it was saved by another version of pics"
+        )
+
+
+class Damaged(PicsError):
+    """A checkpoint that is not what was written."""
+
+
+def newest(root: Path, say: Callable[[str], None], set_aside: bool = True) -> Checkpoint | None:
+    """The newest good checkpoint of a run, None where there is none at all.
+
+    Args:
+        root: of the run.
+        say: told of damaged ones.
+        set_aside: give those another name, so that the step can be saved again; only for the folder's one writer.
+
+    Raises:
+        PicsError: there are some, and all are damaged; or one cannot be read.
+    """
+    damaged = 0
     for step, folder in reversed(list(found(root))):
         try:
             return read(folder)
-        except PicsError as error:
-            aside = folder.with_name(f"{folder.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-            say(f"{error.message}; set aside as {aside.name}, looking for one before step {step:,}")
-        except SafetensorError as error:  # pragma: no cover  (the hash was right)
-            raise PicsError(f"{folder}: {error}", _WHICH) from None
+        except Damaged as error:
+            damaged += 1
+            words = f"{error.message}; looking for one before step {step:,}"
+            if set_aside:
+                aside = folder.with_name(f"{folder.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+                words += f"; set aside as {aside.name}"
+            say(words)
+    if damaged:
+        raise PicsError(
+            f"{root}: no good checkpoint, {damaged} damaged",
+            "start anew with the same command, which keeps nothing of that run; or choose another --root-dir",
+        )
     return None
 
 
@@ -142,14 +184,16 @@ def tidy(root: Path, options: Checkpoints) -> None:
     steps = list(found(root))
     for step, folder in steps[: -options.keep]:
         if options.keep_every is None or step % options.keep_every:
-            shutil.rmtree(folder)
+            gone = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # whoever reads it keeps what is open
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_temporaries(root: Path) -> None:
     """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
     for path in (root / FOLDER).glob("step_*.tmp"):
         if _LEFT.fullmatch(path.name):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

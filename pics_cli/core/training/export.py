@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
+from pics_cli.core.model.config import FILE
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.model.folder import whole_folder
+from pics_cli.core.model.folder import check_new, whole_folder
 from pics_cli.core.recipe import digest
 from pics_cli.core.training.checkpoint import EMA, WEIGHTS, Checkpoint
 from pics_cli.core.training.start import start_model
@@ -20,20 +21,23 @@ from pics_cli.core.training_recipe import TrainingRecipe, plain_recipe
 from pics_cli.errors import PicsError
 
 
-def export(recipe: TrainingRecipe, found: Checkpoint, out: Path, say: Callable[[str], None]) -> None:
+def export(
+    recipe: TrainingRecipe, found: Checkpoint, out: Path, say: Callable[[str], None], replace_it: bool = False
+) -> None:
     """Write the model of a checkpoint: the moving average of its weights where there is one.
 
     Args:
         recipe: of the run.
         found: the checkpoint.
-        out: the model folder; one that an earlier export of a run wrote is replaced.
+        out: the model folder.
+        replace_it: whether a model folder of that name, which the same run wrote, may be replaced; else it must be new.
         say: told what is being done.
 
     Raises:
-        PicsError: the base model is not the one trained from, or `out` is something else or cannot be written.
+        PicsError: the base model is not the one trained from, or `out` exists or cannot be written.
     """
-    if out.exists() and not (out / "pics.json").is_file():
-        raise PicsError(f"{out}: exists already, and is no model folder", "choose another name")
+    if not replace_it or not (out / FILE).is_file():
+        check_new(out)
     start = start_model(recipe, lambda _text: None)
     if found.state["base"] != start.base:
         raise PicsError(f"{found.folder}: was trained from another base model", "name that one: --base PATH|REPO")
@@ -48,11 +52,16 @@ def export(recipe: TrainingRecipe, found: Checkpoint, out: Path, say: Callable[[
     )
     for part in pipeline.parts.values():
         nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
-    fresh = out.with_name(f"{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    with whole_folder(fresh) as folder:
-        pipeline.save_pretrained(folder)
-    if out.exists():
-        shutil.rmtree(out)
-    fresh.rename(out)
+    if not out.exists():
+        with whole_folder(out) as folder:
+            pipeline.save_pretrained(folder)
+    else:
+        fresh, aside = (out.with_name(f"{out.name}.{word}") for word in ("new", "old"))
+        for left in (fresh, aside):  # by an export that was interrupted
+            shutil.rmtree(left, ignore_errors=True)
+        with whole_folder(fresh) as folder:
+            pipeline.save_pretrained(folder)
+        out.rename(aside)
+        fresh.rename(out)
+        shutil.rmtree(aside, ignore_errors=True)
     say(f"wrote {out}")

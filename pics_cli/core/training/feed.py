@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,23 +33,27 @@ def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsPipeli
     return TrainingData(sources.sets, sources.order, draw=draws_of(recipe, pipeline), **_shape(recipe, pipeline))
 
 
-def held_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsPipeline) -> list[Held]:
-    """The samples to look at, without variation, each with own and with swapped references.
+def held_data(
+    recipe: TrainingRecipe, sources: Sources, pipeline: PicsPipeline, wanted: Iterable[int], say: Callable[[str], None]
+) -> dict[int, Held]:
+    """Samples to look at by number, without variation, each with own and with swapped references.
 
     Raises:
         PicsError: they cannot be read.
     """
     if not sources.held:
-        return []
+        return {}
     options = {**_shape(recipe, pipeline), "fixed": True}
     own, swapped = (
         TrainingData(sources.held_sets, Listed(sources.held), swap=swap, **options) for swap in (False, True)
     )
-    found = []
-    for at in range(len(sources.held)):
+    found = {}
+    for at in wanted:
         sample = own[at]
+        for bad in sample["bad"]:
+            say(f"{bad['set']} {bad['key']}: {bad['reason']}: {bad['detail']}; validation takes another sample")
         other = _arrays(swapped[at]) if len(sample["boxes"]) > 1 else None
-        found.append(held(sample["key"], _arrays(sample), other, pipeline.config.hint))
+        found[at] = held(sample["key"], _arrays(sample), other, pipeline.config.hint)
     return found
 
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from pics_cli import __version__
 from pics_cli.core.data.pictures import RGB
+from pics_cli.core.executors import signal_waits
 from pics_cli.core.ranks import Ranks
 from pics_cli.core.training import sheet, validation
 from pics_cli.core.training.feed import batches, collated, draws_of, training_data
@@ -35,9 +36,9 @@ class Run:
         state: what changes.
         step: forward pass and losses.
         sources: samples to train on and to look at.
-        held: the latter, composed.
+        held: of the latter those that this process looks at, composed, by number.
         resumed: whether it goes on from a checkpoint.
-        looked: the last step that was validated; -1: none.
+        looked, saved: the last step that was validated, and that lies in the folder; -1: none.
         bad: unreadable samples that were met before.
     """
 
@@ -48,9 +49,10 @@ class Run:
     state: State
     step: Step
     sources: Sources
-    held: list[Held]
+    held: dict[int, Held]
     resumed: bool = False
     looked: int = -1
+    saved: int = -1
     bad: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -77,6 +79,7 @@ class Run:
             "recipe": plain_recipe(self.job.recipe),
             "base": self.state.start.base,
             "world": self.world,
+            "precision": self.accelerator.mixed_precision,
             "looked": looked,
             "bad": bad,
             "versions": {"pics": __version__, "python": platform.python_version(),
@@ -98,22 +101,28 @@ class Run:
         """What must be the same for a later run to go on from this one."""
         return {"recipe": training_identity(self.job.recipe), "data": self.sources.contents}
 
-    def validate(self) -> dict[str, float]:
-        """Figures of the samples held out, with the averaged weights; empty where there are no such samples."""
+    def validate(self) -> dict[str, float] | None:
+        """Figures of the samples held out, with the averaged weights; None where a signal came to a process."""
         recipe = self.job.recipe
         draws = draws_of(recipe, self.state.start.pipeline)
+        numbers = range(self.ranks.rank, len(self.sources.held), self.ranks.size)
+        samples = [self.held[number] for number in numbers]
         with self._averaged():
             mine = validation.look(
-                self.step, self.held[self.ranks.rank :: self.ranks.size], draws, recipe.seed,
+                self.step, samples, draws, recipe.seed,
                 bins=recipe.validation.bins, batch=recipe.batch_size, device=self.device, collate=collated,
+                stop=signal_waits,
             )  # fmt: skip
-        everyone = [one for some in self.ranks.gather(mine) for one in some]
+        shares = self.ranks.gather(mine)
+        if any(share is None for share in shares):
+            return None
+        everyone = [one for share in shares for one in share]
         return validation.summarise(everyone) if everyone else {}
 
     def draw(self) -> RGB | None:
         """What the model, with the averaged weights, makes of the first samples held out."""
         options, recipe = self.job.recipe.validation, self.job.recipe
-        shown = self.held[: options.sheet]
+        shown = [self.held[number] for number in range(min(options.sheet, len(self.sources.held)))]
         if not shown:
             return None
         pipeline = self.state.start.pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -38,7 +39,7 @@ class Recorder:
         root: of the run.
         accelerator: with `trackers` as its `log_with`.
         name: of the run.
-        after: steps that are behind: what an interrupted run recorded beyond them will be recorded again.
+        after: steps that are behind, -1 where a run begins: what is recorded beyond them will be recorded again.
     """
 
     def __init__(self, root: Path, accelerator: Accelerator, name: str, after: int) -> None:
@@ -50,20 +51,19 @@ class Recorder:
             raise writing_failed(root / LOG, error) from None
         accelerator.init_trackers(
             TENSORBOARD,
-            init_kwargs={"tensorboard": {"purge_step": after + 1}, "wandb": {"name": name, "dir": str(root)}},
+            init_kwargs={"tensorboard": {"purge_step": max(after, 0) + 1}, "wandb": {"name": name, "dir": str(root)}},
         )
         self._trackers: list[GeneralTracker] = list(accelerator.trackers)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Record an event: `train` or `validation`, after a step."""
-        try:
-            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        with self._room():
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise writing_failed(self.root / LOG, error) from None
         numbers = {f"{kind}/{key}": value for key, value in values.items() if isinstance(value, (int, float))}
-        for tracker in self._trackers:
-            tracker.log(numbers, step=step)
+        with self._room():
+            for tracker in self._trackers:
+                tracker.log(numbers, step=step)
 
     def draw(self, step: int, sheet: RGB) -> Path:
         """Record a sheet of pictures, uint8 [h, w, 3]; returns where it lies."""
@@ -79,10 +79,19 @@ class Recorder:
         return path
 
     def close(self) -> None:
-        """Finish all records."""
-        self._file.close()
+        """Finish all records, as far as that can be: what went wrong while writing has been told."""
+        with contextlib.suppress(OSError):
+            self._file.close()
         for tracker in self._trackers:
-            tracker.finish()
+            with contextlib.suppress(OSError):
+                tracker.finish()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise writing_failed(self.root / LOG, error) from None
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -26,6 +26,8 @@ from pics_cli.core.training.setup import set_up_run
 from pics_cli.errors import FAILED
 
 MODEL, BAD = "model", "bad.json"
+# Steps in a row that the gradient scaler of fp16 may leave out: it halves its factor each time, from 65536.
+_OVERFLOWS = 40
 
 
 def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
@@ -47,11 +49,18 @@ def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         run = set_up_run(job, ranks, stack, progress, note)
         with raised_alone(ranks), out_of_memory_told(run.device, lambda: advice(job)), signals_held():
             report = Loop(run, progress, note).go()
-    if ranks.rank == 0:
-        progress.doing = "writing the model"
-        report.model = job.root / MODEL
-        export(job.recipe, checkpoint.read(checkpoint.path_of(job.root, run.state.step)), report.model, note)
-    ranks.gather(None)
+            if any(ranks.gather(signal_waits())):  # while the last step was validated or saved
+                let_signals_in()
+                raise KeyboardInterrupt
+
+        def write_model() -> None:
+            if ranks.rank == 0:
+                progress.doing = "writing the model"
+                found = checkpoint.read(checkpoint.path_of(job.root, run.state.step))
+                export(job.recipe, found, job.root / MODEL, note, replace_it=True)
+
+        ranks.together(write_model)
+    report.model = job.root / MODEL
     return report
 
 
@@ -80,15 +89,18 @@ class Loop:
         self.report = Report(steps=(self.state.step, 0), bad=list(run.bad))
         self.schedule = make_schedule(self.state.optimizer, self.recipe.optimizer, self.recipe.steps, self.state.step)
         self.recorder: Recorder | None = None
-        self.saved = self.state.step if run.resumed else -1
+        self.saved = run.saved
         self.looked = run.looked
+        self.overflows = 0
 
     def go(self) -> Report:
         """Train to the end."""
         start_measuring(self.run.device)
         begun = self.state.step
         if self.run.ranks.rank == 0:
-            self.recorder = Recorder(self.run.job.root, self.run.accelerator, self.recipe.name, begun)
+            self.recorder = Recorder(
+                self.run.job.root, self.run.accelerator, self.recipe.name, begun if self.run.resumed else -1
+            )
         try:
             # What training is to improve; or what a signal left undone.
             if self._is_due() and self.looked != self.state.step:
@@ -121,12 +133,14 @@ class Loop:
                 run.accelerator.backward(found.weighted.mean() / parts)
             losses.append(found.weighted.detach())
             seen += batch["keys"]
-        loss, faults, signalled, met = self._agree(torch.cat(losses), bad)
+        mine = torch.cat(losses).cpu()
+        loss, faults, signalled, met = self._agree(mine, bad)
         if faults:
-            self._stop_at_nan(torch.cat(losses), seen)
+            self._stop_at_nan(mine, seen)
         norm = float(run.accelerator.clip_grad_norm_(state.trained.values(), self.recipe.optimizer.clip or math.inf))
         if not math.isfinite(norm) and run.accelerator.scaler is None:
             self._stop_at_nan(torch.full((len(seen),), norm), seen)
+        self._count_overflows(norm)
         rate = self.schedule.get_last_lr()[0]
         state.optimizer.step()
         self.schedule.step()
@@ -143,7 +157,8 @@ class Loop:
             self._count_bad(bad)
         self.report.last |= {"loss": loss}
         if self.recorder is not None and (state.step % self.recipe.log.every == 0 or state.step == self.recipe.steps):
-            values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "samples": state.position}
+            values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else None,
+                      "samples": state.position}  # fmt: skip
             timing = {"samples_per_second": run.samples_a_step / took, "data_seconds": waited,
                       "compute_seconds": took - waited, "memory_bytes": self.progress.memory}  # fmt: skip
             self.recorder.write("train", state.step, {**values, **timing, "bad": len(self.report.bad)})
@@ -165,6 +180,9 @@ class Loop:
         """Validate, and draw what the model makes of some samples."""
         self.progress.doing, step = "validating", self.state.step
         values = self.run.validate()
+        if values is None:
+            self._stop()
+            return
         self.report.last |= {f"validation_{name}": value for name, value in values.items()}
         if self.recorder is not None and values:
             self.recorder.write("validation", step, values)
@@ -218,14 +236,29 @@ class Loop:
             FAILED,
         )  # fmt: skip
 
+    def _count_overflows(self, norm: float) -> None:
+        """Half-precision gradients overflow now and then, and the scaler leaves such a step out; not for ever."""
+        self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
+        if self.overflows > _OVERFLOWS:
+            raise Agreed(
+                f"step {self.state.step + 1:,}: the gradient has overflowed in {self.overflows} steps in a row",
+                "take --set precision=bf16 or fp32, or a smaller --learning-rate; what was saved is kept",
+                FAILED,
+            )
+
     def _count_bad(self, bad: list[dict[str, str]]) -> None:
         """Note samples that could not be read, each once, and stop where there are too many."""
         for some in self.run.ranks.gather(bad):
-            self.report.bad += [one for one in some if one not in self.report.bad]
+            for one in some:
+                if one not in self.report.bad:
+                    self.report.bad.append(one)
         if self.run.ranks.rank == 0:
             write_json(self.run.job.root / BAD, self.report.bad)
         items = [{"item": f"{one['set']} {one['key']}", **one} for one in self.report.bad]
-        self.run.ranks.together(lambda: stop_at_max_bad(self.run.job.max_bad, self.run.samples, items))
+        allowed, total = self.run.job.max_bad, self.run.samples
+        self.run.ranks.together(
+            lambda: stop_at_max_bad(allowed, total, items, what="samples", kept="checkpoints are kept")
+        )
 
     def _stop(self) -> None:
         """Save and end: a signal came to one of the processes."""

@@ -58,8 +58,9 @@ def set_up_run(
     first = ranks.rank == 0
     say = note if first else _silence
     progress.doing = "looking at the data"
-    before = ranks.each(lambda: find_sources(job, say) if first else None)  # leaves indexes for the others
-    sources = ranks.each(lambda: before or find_sources(job, _silence))
+    found_first = ranks.together(lambda: find_sources(job, say) if first else None)[0]
+    assert found_first is not None
+    sources = found_first
     for name, words in share_rows(sources):
         say(f"{name}: {words}")
     ranks.together(lambda: _claim(job, stack) if first else None)
@@ -67,15 +68,20 @@ def set_up_run(
     start = ranks.each(lambda: start_model(recipe, say))
     accelerator = _accelerator(device, dtype, log_with, job.root)
     state, step = _model(recipe, start, accelerator, device, dtype)
-    run = Run(job, ranks, accelerator, device, state, step, sources, [])
+    run = Run(job, ranks, accelerator, device, state, step, sources, {})
     found = ranks.together(lambda: _earlier(run, say) if first else None)[0]
     if found is not None:
         ranks.each(lambda: state.load(found, say))
         run.bad, run.looked, run.resumed = list(found.state["bad"]), int(found.state["looked"]), True
+        run.saved = state.step if found.folder.parent == (job.root / checkpoint.FOLDER).resolve() else -1
         _tell_remapping(run, found, say)
     progress.step = progress.begun = state.step
     progress.doing = ""
-    run.held = ranks.each(lambda: held_data(recipe, sources, state.start.pipeline))
+    number = len(sources.held)
+    wanted = set(range(ranks.rank, number, ranks.size)) | set(
+        range(min(recipe.validation.sheet, number)) if first else ()
+    )
+    run.held = ranks.each(lambda: held_data(recipe, sources, state.start.pipeline, sorted(wanted), note))
     return run
 
 
@@ -154,18 +160,19 @@ def _earlier(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
             )
         return None
     if job.resume != "auto":
-        chosen = Path(job.resume).resolve()
-        later = [folder for _, folder in checkpoint.found(job.root) if folder.name > chosen.name]
-        if chosen.parent == (job.root / checkpoint.FOLDER).resolve() and later:
+        found = checkpoint.read(Path(job.resume).resolve())
+        checkpoint.check_facts(found)
+        if later := [folder.name for step, folder in checkpoint.found(job.root) if step > found.step]:
             raise PicsError(
-                f"--resume {job.resume}: {job.root} holds later checkpoints ({later[-1].name}, …)",
+                f"--resume {job.resume}: {job.root} holds later checkpoints ({later[-1]}, …)",
                 "choose another --root-dir for what comes now, or remove them",
             )
-        found = checkpoint.read(chosen)
         for line in _differences(found, run):
             say(f"goes on otherwise than before: {line}")
         return found
-    newest = checkpoint.newest(job.root, say)
+    newest = checkpoint.newest(job.root.resolve(), say)
+    if newest is not None:
+        checkpoint.check_facts(newest)
     if newest is not None and (lines := _differences(newest, run)):
         raise PicsError(
             "\n".join(f"{job.root}: an earlier run was of another kind: {line}" for line in lines),
@@ -182,6 +189,9 @@ def _differences(found: Checkpoint, run: Run) -> list[str]:
 
 
 def _tell_remapping(run: Run, found: Checkpoint, say: Callable[[str], None]) -> None:
+    was, here = found.state["precision"], run.accelerator.mixed_precision
+    if was != here:
+        say(f"precision was {was}, is {here}: the numbers will differ from those of an uninterrupted run")
     before, now = found.state["world"], run.world
     if before != now:
         was, here = (" × ".join(str(world[key]) for key in before) for world in (before, now))

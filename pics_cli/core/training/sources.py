@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pics_cli.core.data.mixture import Item, Mixture, held_out, items_of
 from pics_cli.core.data.shard_sets import WINDOW, Shards, resolve
 from pics_cli.core.training.job import Job
+from pics_cli.errors import PicsError
 
 # Of sets that have no validation shards, at most this share is held out.
 _HELD_OUT = 0.1
@@ -59,19 +60,23 @@ def find_sources(job: Job, say: Callable[[str], None]) -> Sources:
     held_sets = [there.get(each.name, each) for each in sets]
     counts = [each.counts for each in held_sets]
     own = [held is each for held, each in zip(held_sets, sets, strict=True)]
-    most = options.samples
-    if any(own):
-        scarce = sum(each.samples for each, here in zip(sets, own, strict=True) if here)
-        most = min(most, max(len(sets), int(_HELD_OUT * scarce)))
-    numbers = held_out(counts, most, job.recipe.seed)
-    order = Mixture(
-        [each.counts for each in sets],
-        [each.repeat for each in sets],
-        job.recipe.seed,
-        share=data.epoch_share,
-        held_out=[chosen if here else set() for chosen, here in zip(numbers, own, strict=True)],
-        windows=[WINDOW if each.remote else None for each in sets],
-    )
+    numbers = held_out(counts, options.samples, job.recipe.seed, [_HELD_OUT if here else 1.0 for here in own])
+    try:
+        order = Mixture(
+            [each.counts for each in sets],
+            [each.repeat for each in sets],
+            job.recipe.seed,
+            share=data.epoch_share,
+            held_out=[chosen if here else set() for chosen, here in zip(numbers, own, strict=True)],
+            windows=[WINDOW if each.remote else None for each in sets],
+        )
+        empty = [each.name for each, share in zip(sets, order.shares, strict=True) if not share]
+    except ValueError:
+        empty = [each.name for each in sets]
+    if empty:
+        raise PicsError(
+            f"{', '.join(empty)}: no sample in an epoch: too few for so small a repeat", "raise data.sets.NAME.repeat"
+        )
     names = [each.name for each, here in zip(sets, own, strict=True) if here]
     return Sources(sets, order, held_sets, items_of(counts, numbers), names)
 

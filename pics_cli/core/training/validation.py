@@ -68,7 +68,8 @@ def look(
     batch: int,
     device: torch.device,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
-) -> list[Figures]:
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Figures] | None:
     """Figures of each sample.
 
     Args:
@@ -80,10 +81,16 @@ def look(
         batch: samples at a time.
         device: of the networks.
         collate: puts samples into a batch.
+        stop: asked between batches whether to give up.
+
+    Returns:
+        None where it was given up.
     """
     jobs = [(at, part, way) for at, one in enumerate(samples) for part in range(bins) for way in one.ways]
     loss: dict[tuple[int, int, str], tuple[float, float]] = {}
     for start in range(0, len(jobs), batch):
+        if stop():
+            return None
         some = jobs[start : start + batch]
         made = []
         for at, part, way in some:

@@ -94,6 +94,8 @@ def test_a_batch(two: list[Any]) -> None:
     for row, sample in enumerate(samples):
         objects = len(sample["boxes"])
         assert objects in (1, 2, 3)
+        assert all(np.array_equal(batch[name][row], sample[name]) for name in ("hint", "target", "content", "noise"))
+        assert batch["timestep"][row] == sample["timestep"]
         assert np.array_equal(batch["boxes"][row, :objects], sample["boxes"])
         assert np.array_equal(batch["references"][row, :objects], sample["references"])
         assert not batch["boxes"][row, objects:].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import multiprocessing
 import os
@@ -104,15 +105,21 @@ def test_the_handler_of_other_children_stays(tmp_path: Path) -> None:
         assert signal.getsignal(signal.SIGCHLD) == before
 
 
+def end_by(number: int) -> None:
+    """Without the traceback that pytest would print of it."""
+    faulthandler.disable()
+    signal.raise_signal(number)
+
+
 def test_words_of_errors() -> None:
     context = multiprocessing.get_context("fork")
     for number, words in ((signal.SIGBUS, "ran out of shared memory"), (signal.SIGKILL, "out of memory")):
-        process = context.Process(target=signal.raise_signal, args=(number,))
+        process = context.Process(target=end_by, args=(number,))
         process.start()
         assert words in str(worker_died(ConnectionResetError(), [process]))
-    assert worker_died(RuntimeError("Caught ValueError in DataLoader worker process 0."), []) is None
-    assert "died" in str(worker_died(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), []))
-    assert str(worker_died(RuntimeError("Too many open files. Communication with …"), [])) == "too many open files"
+    assert worker_died(RuntimeError("Caught ValueError in DataLoader worker process 0.")) is None
+    assert "died" in str(worker_died(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")))
+    assert str(worker_died(RuntimeError("Too many open files. Communication with …"))) == "too many open files"
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

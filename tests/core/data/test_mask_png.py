@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from making import encoded
-from pics_cli.core.data import masks
+from pics_cli.core.data.mask_png import SIGNATURE, chunk, grey_part, one_bit_rows
 from pics_cli.core.data.masks import BoxMask, box_mask, decode_box_mask, decode_mask_png
 from pics_cli.errors import BadSample
 
@@ -42,7 +42,7 @@ def test_as_opencv_reads_it(width: int, height: int, seed: int, share: float) ->
     mask = drawn(width, height, seed, share)
     expected = box_mask(mask)
     data = expected.png()
-    assert masks._own_rows(data, (width, height)) is not None
+    assert one_bit_rows(data, (width, height)) is not None
     assert np.array_equal(decode_mask_png(data, "", (width, height)), mask)
     assert equal(decode_box_mask(data, "", (width, height)), expected)
     for other in (cv2.imencode(".png", mask * np.uint8(255))[1].tobytes(), encoded(Image.fromarray(mask), "PNG")):
@@ -51,7 +51,19 @@ def test_as_opencv_reads_it(width: int, height: int, seed: int, share: float) ->
 
 def png(rows: bytes, header: bytes, packed: bytes | None = None) -> bytes:
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows) if packed is None else packed), (b"IEND", b""))
-    return masks._SIGNATURE + b"".join(masks._chunk(*part) for part in parts)
+    return SIGNATURE + b"".join(chunk(*part) for part in parts)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
+def test_grey_masks_as_opencv_reads_them(width: int, height: int, seed: int) -> None:
+    """Of any values, as OpenCV writes them; set above half of the range."""
+    rng = np.random.default_rng(seed)
+    grey = drawn(width, height, seed, 0.7) * rng.choice([1, 126, 127, 128, 129, 255], (height, width)).astype(np.uint8)
+    data = cv2.imencode(".png", grey)[1].tobytes()
+    assert grey_part(data, (width, height)) is not None
+    assert one_bit_rows(data, (width, height)) is None
+    assert equal(decode_box_mask(data, "", (width, height)), box_mask(grey > 127))
 
 
 def test_bits_behind_the_last_column_count_for_nothing() -> None:
@@ -66,20 +78,20 @@ def test_bits_behind_the_last_column_count_for_nothing() -> None:
 def test_filters_are_left_to_opencv() -> None:
     header = struct.pack(">IIBBBBB", 8, 2, 1, 0, 0, 0, 0)
     data = png(b"\0\x0f" + b"\2\xf0", header)  # the second row is told as what is added to the first
-    assert masks._own_rows(data, (8, 2)) is None
+    assert one_bit_rows(data, (8, 2)) is None
     assert decode_box_mask(data, "", (8, 2)).full().tolist() == [[False] * 4 + [True] * 4, [True] * 8]
 
 
 def test_damage_and_another_size() -> None:
     """As `decode_mask_png` has it: our own are not trusted more than others."""
     good = box_mask(drawn(40, 30, 1, 0.9)).png()
-    assert masks._own_rows(good, (40, 30)) is not None
+    assert one_bit_rows(good, (40, 30)) is not None
     for place in range(len(good)):
         damaged = bytearray(good)
         damaged[place] ^= 0x11
-        assert masks._own_rows(bytes(damaged), (40, 30)) is None
+        assert one_bit_rows(bytes(damaged), (40, 30)) is None
     for data in (good[:-1], good[:60], good + b"x", b""):
-        assert masks._own_rows(data, (40, 30)) is None
+        assert one_bit_rows(data, (40, 30)) is None
     with pytest.raises(BadSample, match=r"mask0\.png is 40x30, its picture 30x40") as caught:
         decode_box_mask(good, "mask0.png", (30, 40))
     assert caught.value.reason == "mask_size"
@@ -90,5 +102,5 @@ def test_damage_and_another_size() -> None:
 @pytest.mark.parametrize("rows", [b"\0\x0f" * 3, b"\0\x0f", b"\0\x0f" * 100_000])
 def test_more_or_fewer_rows_than_it_says(rows: bytes) -> None:
     header = struct.pack(">IIBBBBB", 8, 2, 1, 0, 0, 0, 0)
-    assert masks._own_rows(png(rows, header), (8, 2)) is None
-    assert masks._own_rows(png(b"", header, b"no zlib"), (8, 2)) is None
+    assert one_bit_rows(png(rows, header), (8, 2)) is None
+    assert one_bit_rows(png(b"", header, b"no zlib"), (8, 2)) is None

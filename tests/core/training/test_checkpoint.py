@@ -133,9 +133,14 @@ def test_all_damaged_one_after_the_other(tmp_path: Path) -> None:
     for _ in range(2):
         for step in (1, 2):
             cut(save(tmp_path, step) / WEIGHTS)
-        assert checkpoint.newest(tmp_path, notes.append) is None
-    assert ["step 2" in note for note in notes] == [True, False, True, False]
+        with pytest.raises(PicsError, match="no good checkpoint, 2 damaged"):  # not a silent start from 0
+            checkpoint.newest(tmp_path, notes.append, set_aside=False)
+        assert steps(tmp_path) == [1, 2]
+        with pytest.raises(PicsError, match="no good checkpoint, 2 damaged"):
+            checkpoint.newest(tmp_path, notes.append)
+    assert ["step_00000002" in note for note in notes] == [True, False] * 4
     assert steps(tmp_path) == []
+    assert checkpoint.newest(tmp_path, notes.append) is None
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,9 @@ def test_without_an_average_the_weights_do(run: Trained, tmp_path: Path) -> None
     plain = recipe_of(ema={"enabled": False}, train="published", export={"dtype": "fp32"})
     without = Trained(tmp_path / "run", plain, step=1)
     unwanted = replace(run.recipe, ema=replace(run.recipe.ema, enabled=False), export=plain.export)
-    for recipe, trained in ((plain, without), (unwanted, run)):
-        export(recipe, trained.found, tmp_path / "model", print)
-        found = dict(named(PicsPipeline.from_pretrained(tmp_path / "model")))
+    for name, recipe, trained in (("a", plain, without), ("b", unwanted, run)):
+        export(recipe, trained.found, tmp_path / name, print)
+        found = dict(named(PicsPipeline.from_pretrained(tmp_path / name)))
         assert all(torch.equal(value, trained.weights[name]) for name, value in found.items())
 
 
@@ -104,14 +104,17 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
     out = tmp_path / "model"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(PicsError, match="exists already, and is no model folder") as caught:
-        export(run.recipe, run.found, out, print)
-    assert caught.value.hint
+    for replace_it in (False, True):
+        with pytest.raises(PicsError, match="exists already") as caught:
+            export(run.recipe, run.found, out, print, replace_it)
+        assert caught.value.hint
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     (out / "notes.txt").unlink()
     small().save_pretrained(out)
     (tmp_path / "model.new").mkdir()  # an export that was interrupted
-    export(run.recipe, run.found, out, print)
+    with pytest.raises(PicsError, match="exists already"):  # a model, but whose?
+        export(run.recipe, run.found, out, print)
+    export(run.recipe, run.found, out, print, replace_it=True)
     assert json.loads((out / "pics.json").read_text())["trained_steps"] == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
