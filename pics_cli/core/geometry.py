@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -82,6 +83,13 @@ def by_lower_edge(boxes: Sequence[Box]) -> list[int]:
     return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
 
 
+@lru_cache(maxsize=64)
+def _nearest(side: int, size: int) -> npt.NDArray[np.float64]:
+    """float [S]: which pixel of a square of `side` each pixel of one of `size` shows; not to be written to."""
+    nearest: npt.NDArray[np.float64] = np.floor(np.arange(size) * (1.0 / (size / side)))
+    return nearest
+
+
 class Letterbox(NamedTuple):
     """A picture padded to a centred square (the smaller half first), then resized to S: the published preprocessing.
 
@@ -138,7 +146,7 @@ class Letterbox(NamedTuple):
 
         OpenCV's nearest neighbour is pixel floor(i * side / S), in its own floating point.
         """
-        nearest = np.floor(np.arange(self.size) * (1.0 / (self.size / self.side)))
+        nearest = _nearest(self.side, self.size)
         x0, y0, x1, y1 = box
         ends = (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
         a, b, c, d = (int(i) for i in np.searchsorted(nearest, ends))

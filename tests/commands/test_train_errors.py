@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -95,7 +94,6 @@ def everything(folder: Path) -> set[str]:
         ("--set data.sets.A.shards=http:/x", "A: data/http:/x: no such folder"),
         ("--set data.sets.A.shards=pipe:cat --set data.sets.A.repeat=1", "needs --allow-pipe"),
         ("--set data.sets.B.repeat=0", "data.sets.B.repeat: got 0"),
-        ("--set log.wandb=true", "log.wandb: Weights & Biases is not installed"),
         ("--set precision=fp16", "precision: fp16 needs a GPU"),
         ("--set model.image_size=33", "model.image_size 33 is not a multiple of 8"),
         ("--set model.shape.norm_groups=3", "model.shape.norm_groups: got 3, expected a divisor of"),
@@ -108,8 +106,6 @@ def everything(folder: Path) -> set[str]:
 )
 def test_what_cannot_be_done_is_told(here: Path, words: str, text: str) -> None:
     given = words.split()
-    if "log.wandb=true" in given and find_spec("wandb"):
-        pytest.skip("wandb is installed")
     before = everything(here)
     done = small(*given) if "--device" not in given else _on(given)
     assert done.exit_code == 2

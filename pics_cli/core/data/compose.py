@@ -80,25 +80,35 @@ def compose(
             differ; a reference that is no such picture, or wholly transparent; a patch that is none; an order that does
             not name each object once; an unknown kind of hint.
     """
+    hint_rgb = compose_hint(background, boxes, references, size=size, hint=hint, order=order)
+    if patches is None:
+        patches = [compose_reference(reference, reference_size) for reference in references]
+    else:
+        _check_patches(patches, len(boxes), reference_size)
+    height, width = background.shape[:2]
+    hint_mask, masks = _regions(Letterbox(width, height, size), boxes)
+    return NetworkInputs(hint_rgb, hint_mask, masks, np.stack(patches))
+
+
+def compose_hint(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    size: int,
+    hint: HintKind = "background",
+    order: Sequence[int] | None = None,
+) -> RGB:
+    """The hint's colours alone, uint8 [S, S, 3]; arguments and errors as those of `compose`."""
     height, width = background.shape[:2]
     boxes = [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
     check_boxes(boxes, width, height)
     order = range(len(boxes)) if order is None else order
     _check(background, references, len(boxes), hint, order)
-    if patches is None:
-        patches = [compose_reference(reference, reference_size) for reference in references]
-    else:
-        _check_patches(patches, len(boxes), reference_size)
     letterbox = Letterbox(width, height, size)
     square = letterbox.pad(background)
     _draw_hint(letterbox.content(square), boxes, references, hint, order)
-    hint_mask, masks = _regions(letterbox, boxes)
-    return NetworkInputs(
-        hint_rgb=letterbox.resize(square, antialias=hint != "background"),
-        hint_mask=hint_mask,
-        masks=masks,
-        references=np.stack(patches),
-    )
+    return letterbox.resize(square, antialias=hint != "background")
 
 
 def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
-from pics_cli.core.data.compose import FRAME, compose, cut_out
+from pics_cli.core.data.compose import FRAME, compose_hint, cut_out
 from pics_cli.core.data.layouts import Parts, unpack
 from pics_cli.core.data.patches import PATCH_SIZE
 from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
@@ -91,22 +91,20 @@ def prepare(
     letterbox = Letterbox(width, height, size)
     seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
     _refuse_vanished(boxes, seen, letterbox)
-    composed = compose(
+    hint_rgb = compose_hint(
         _without_objects(parts, rgb, hint),
         boxes,
         [reference.rgba for reference in references],
         size=size,
-        reference_size=reference_size,
         hint=hint,
         order=_back_to_front(parts.meta, boxes),
-        patches=[reference.patch for reference in references],
     )
     return Arrays(
-        hint=composed.hint_rgb,
+        hint=hint_rgb,
         target=target(rgb, letterbox, hint),
         boxes=seen,
         content=np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
-        references=composed.references,
+        references=np.stack([reference.patch for reference in references]),
     )
 
 
