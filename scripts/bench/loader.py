@@ -38,7 +38,7 @@ from pics_cli.core.data.tar_index import index_shard
 from pics_cli.core.data.training_sample import still
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.training.draws import Draws
-from pics_cli.core.training_recipe import Augment, Objective
+from pics_cli.core.training_sections import Augment, Objective
 from plain_loader import samples
 
 # Width and height, samples of a round, and the aim.

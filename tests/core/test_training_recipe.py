@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 from pics_cli.core.recipe import Override, find_recipe, parse_override, recipe_kind, recipe_names
-from pics_cli.core.training_recipe import (
-    Augment,
-    TrainingRecipe,
-    load_training,
-    plain_recipe,
-    training_identity,
-)
+from pics_cli.core.training_recipe import TrainingRecipe, load_training, plain_recipe, training_identity
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import PicsError
 
 GOOD = """

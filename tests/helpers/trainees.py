@@ -18,7 +18,8 @@ from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small import small_config, small_pipeline
 from pics_cli.core.model.tiny import tiny_pipeline
 from pics_cli.core.training.objective import Step, new_step
-from pics_cli.core.training_recipe import Objective, Shape, TrainingRecipe
+from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.core.training_sections import Objective, Shape
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}

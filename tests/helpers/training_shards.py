@@ -18,7 +18,7 @@ from pics_cli.core.data.pictures import decode_picture, encode_png
 from pics_cli.core.data.shard_sets import Shards
 from pics_cli.core.data.shards import ShardWriter
 from pics_cli.core.data.tar_index import index_shard
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 
 # Neither references nor boxes are varied.
 STILL = Augment(flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0, alternate=0.0,

@@ -17,7 +17,7 @@ from pics_cli.core.data.compose import FRAME, WHITE, compose_reference, cut_out,
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.geometry import Box
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 
 RGBA = npt.NDArray[np.uint8]

@@ -21,7 +21,7 @@ from pics_cli.core.data.training_sample import prepare, still
 from pics_cli.core.data.workers import start_worker, worker_died
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample, PicsError
 
 Batch = dict[str, Any]

@@ -15,7 +15,7 @@ from pics_cli.core.data.shard_names import expand, is_address, is_pipe, is_wild,
 from pics_cli.core.data.tar_index import SampleIndex, index_shard, is_indexed, read_sample
 from pics_cli.core.executors import available_cores, local_executor
 from pics_cli.core.manifest import MANIFEST, read_manifest
-from pics_cli.core.training_recipe import Augment, Data, ShardSet
+from pics_cli.core.training_sections import Augment, Data, ShardSet
 from pics_cli.errors import BadSample, PicsError
 
 Split = Literal["train", "val"]

@@ -20,7 +20,7 @@ from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
 from pics_cli.core.geometry import Box, Letterbox, by_lower_edge
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 
 Bytes = npt.NDArray[np.uint8]

@@ -20,7 +20,8 @@ from torch import Tensor
 from pics_cli.core.faults import fault_line
 from pics_cli.core.files import file_sha256, open_to_umask, write_json
 from pics_cli.core.model.folder import whole_folder
-from pics_cli.core.training_recipe import Checkpoints, TrainingRecipe
+from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.core.training_sections import Checkpoints
 from pics_cli.errors import PicsError
 
 FOLDER, STATE = "checkpoints", "state.json"

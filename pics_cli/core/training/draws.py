@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.training_recipe import Objective
+from pics_cli.core.training_sections import Objective
 
 # Published: this share of the samples gets a timestep of the whole schedule, the others one of its first half.
 _WHOLE, _HALF = 0.3, 0.5

@@ -15,7 +15,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.regions import Regions, cover_at
 from pics_cli.core.training.compositor import Compositor
-from pics_cli.core.training_recipe import Objective
+from pics_cli.core.training_sections import Objective
 
 # Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
 _ENCODED = 4

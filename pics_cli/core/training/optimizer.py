@@ -10,7 +10,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from pics_cli.core.training_recipe import Ema, Optimizer
+from pics_cli.core.training_sections import Ema, Optimizer
 
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], options: Optimizer) -> torch.optim.AdamW:

@@ -17,7 +17,8 @@ from pics_cli.core.training.estimate import Memory, estimate
 from pics_cli.core.training.job import Job
 from pics_cli.core.training.sources import find_sources, share_rows
 from pics_cli.core.training.start import overrides
-from pics_cli.core.training_recipe import Model, plain_recipe
+from pics_cli.core.training_recipe import plain_recipe
+from pics_cli.core.training_sections import Model
 
 Rows = list[tuple[str, str]]
 

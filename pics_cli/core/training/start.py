@@ -18,7 +18,8 @@ from pics_cli.core.model.initial import new_model
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.small import small_config, small_pipeline
 from pics_cli.core.recipe import digest
-from pics_cli.core.training_recipe import Model, TrainingRecipe
+from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.core.training_sections import Model
 from pics_cli.errors import PicsError
 
 

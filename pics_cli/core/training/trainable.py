@@ -10,7 +10,7 @@ from torch import nn
 
 from pics_cli.core.model.initial import EXPERT
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.training_recipe import Trained
+from pics_cli.core.training_sections import Trained
 
 _DECODER = re.compile(r"(up_blocks|conv_norm_out|conv_out)\.")
 # Parts whose parameters may be trained; the autoencoder never is.

@@ -14,7 +14,7 @@ from pics_cli.core.data.compose import FRAME, compose, compose_reference
 from pics_cli.core.data.masks import box_mask
 from pics_cli.core.geometry import Box
 from pics_cli.core.rng import generator
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 
 STILL = Augment(flip=0, rotation=0, perspective=0, scale=(FRAME, FRAME), brightness=0, contrast=0)

@@ -19,7 +19,7 @@ from pics_cli.core.data.loading import Batch, Failed, TrainingData, collate, mak
 from pics_cli.core.data.mixture import Item, Listed, held_out, items_of
 from pics_cli.core.data.shard_sets import resolve
 from pics_cli.core.data.shards import ShardWriter, read_shard
-from pics_cli.core.training_recipe import Augment, Data, ShardSet
+from pics_cli.core.training_sections import Augment, Data, ShardSet
 from pics_cli.errors import PicsError
 from training_shards import STILL, local_set, members, mixed, write_shard
 

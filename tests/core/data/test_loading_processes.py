@@ -22,7 +22,7 @@ import torch
 
 from pics_cli.core.data.loading import Batch, TrainingData, make_loader, positions
 from pics_cli.core.data.workers import worker_died
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import PicsError
 from training_shards import local_set, mixed, write_shard
 

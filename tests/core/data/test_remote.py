@@ -22,7 +22,7 @@ from pics_cli.core.data.remote import fetch, remote_shards
 from pics_cli.core.data.shard_sets import WINDOW, Shards, resolve
 from pics_cli.core.data.tar_index import index_shard
 from pics_cli.core.files import cache_folder
-from pics_cli.core.training_recipe import Data, ShardSet
+from pics_cli.core.training_sections import Data, ShardSet
 from pics_cli.errors import PicsError
 from training_shards import STILL, mixed, write_shard
 

@@ -14,7 +14,7 @@ from pics_cli.core.data import shard_sets
 from pics_cli.core.data.shard_names import expand, matching
 from pics_cli.core.data.shard_sets import Shards, resolve
 from pics_cli.core.data.shards import ShardWriter
-from pics_cli.core.training_recipe import Augment, Data, ShardSet
+from pics_cli.core.training_sections import Augment, Data, ShardSet
 from pics_cli.errors import PicsError
 from training_shards import members, write_shard
 

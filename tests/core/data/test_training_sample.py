@@ -16,7 +16,7 @@ from pics_cli.core.data.layouts import Members
 from pics_cli.core.data.masks import box_mask, decode_mask_png
 from pics_cli.core.data.pictures import decode_picture, encode_png
 from pics_cli.core.data.training_sample import Arrays, prepare, still
-from pics_cli.core.training_recipe import Augment
+from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 from training_shards import STILL, boxes_of, members
 

@@ -18,7 +18,7 @@ from pics_cli.core.model.outline import Outline, outline
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.small import checked, small_config, small_pipeline
 from pics_cli.core.model.tiny import tiny_pipeline
-from pics_cli.core.training_recipe import Shape
+from pics_cli.core.training_sections import Shape
 from pics_cli.errors import PicsError
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}

@@ -17,7 +17,7 @@ from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.pixels import PixelAutoencoder
 from pics_cli.core.model.small import SmallShape, small_config, small_pipeline
-from pics_cli.core.training_recipe import Shape
+from pics_cli.core.training_sections import Shape
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

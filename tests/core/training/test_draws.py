@@ -10,7 +10,7 @@ import pytest
 from pics_cli.core.rng import generator
 from pics_cli.core.training.draws import Draws, fixed_draws
 from pics_cli.core.training.feed import draws_of
-from pics_cli.core.training_recipe import Objective
+from pics_cli.core.training_sections import Objective
 from trainees import pipeline_of, recipe_of
 
 MANY = 40_000

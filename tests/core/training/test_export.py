@@ -24,7 +24,8 @@ from pics_cli.core.training.optimizer import Average, make_optimizer
 from pics_cli.core.training.start import start_model
 from pics_cli.core.training.state import State
 from pics_cli.core.training.trainable import named, set_up
-from pics_cli.core.training_recipe import Ema, TrainingRecipe, plain_recipe
+from pics_cli.core.training_recipe import TrainingRecipe, plain_recipe
+from pics_cli.core.training_sections import Ema
 from pics_cli.errors import PicsError
 from trainees import CORRECTING, recipe_of, small
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pics_cli.core.training.optimizer import Average, learning_rate, make_optimizer, make_schedule
-from pics_cli.core.training_recipe import Ema, Optimizer
+from pics_cli.core.training_sections import Ema, Optimizer
 
 
 def parameters(seed: int = 0) -> dict[str, nn.Parameter]:

@@ -19,7 +19,7 @@ from pics_cli.core.training.optimizer import Average, make_optimizer
 from pics_cli.core.training.start import Start
 from pics_cli.core.training.state import State, kept_weights
 from pics_cli.core.training.trainable import is_new, named, set_up
-from pics_cli.core.training_recipe import Ema, Optimizer, Trained
+from pics_cli.core.training_sections import Ema, Optimizer, Trained
 from pics_cli.errors import PicsError
 from trainees import CPU, GIVEN, SHAPE, batch_of, small, step_of, stir
 

@@ -15,7 +15,7 @@ from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.training.objective import new_step
 from pics_cli.core.training.plan import blank_pipeline
 from pics_cli.core.training.trainable import is_new, is_trained, named, set_up
-from pics_cli.core.training_recipe import Objective, Trained
+from pics_cli.core.training_sections import Objective, Trained
 from trainees import CPU, batch_of, pipeline_of, step_of
 
 KINDS: tuple[Trained, ...] = ("published", "experts", "full")
