@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_killed_and_terminated(place: Path, straight: Path) -> None:
     check_same(run, straight)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Also where the tests themselves were started in the background, which ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is saved after that step, and nothing of it is left out in the end."""
     step, folder = Loop._step, place / "interrupted"

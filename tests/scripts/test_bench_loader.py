@@ -57,7 +57,7 @@ def test_the_baseline_hands_over_what_the_research_code_does() -> None:
 @pytest.mark.slow
 def test_script(tmp_path: Path) -> None:
     few = ("--pictures", "2", "--rounds", "2", "--data", str(tmp_path))
-    command = [sys.executable, str(BENCH / "loader.py"), "speed", "worker", *few]
+    command = [sys.executable, str(BENCH / "loader.py"), "worker", *few]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     sent = [row for row in rows if row[0] == "MB a sample to the trainer"]
