@@ -96,6 +96,19 @@ def test_goes_on_bitwise(tmp_path: Path, kind: Trained, encoder: bool) -> None:
         assert first == second
 
 
+def test_moments_lie_as_their_parameters_do(tmp_path: Path) -> None:
+    """Convolutions lie with channels last, files do not know of it, and AdamW's fused kernels want both alike."""
+    state = state_of()
+    train(state, 1)
+    state.save(tmp_path / "step_00000001", FACTS)
+    fresh = state_of(seed=5)
+    fresh.load(checkpoint.read(tmp_path / "step_00000001"), print)
+    held = fresh.optimizer.state
+    layouts = {name: (value.stride(), held[value]["exp_avg"].stride()) for name, value in fresh.trained.items()}
+    assert all(own == moment for own, moment in layouts.values())
+    assert any(not value.is_contiguous() for value in fresh.trained.values())
+
+
 def test_of_parameters_that_had_no_gradient_yet(tmp_path: Path) -> None:
     """Without an overlap some experts have none: there is no state of theirs to save, and they begin later."""
     apart = [((0, 0, 20, 20), (40, 40, 64, 64))] * 3
