@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from torch import Tensor
 import golden
 import research
 from golden import Figure, Golden, check_all
+from in_process import run_script
 from pics_cli.core.data.compose import compose
 from pics_cli.errors import PicsError
 
@@ -267,15 +266,13 @@ def test_script(own: Path, tmp_path: Path, spoilt: bool) -> None:
     folder = shutil.copytree(own, tmp_path / "golden")
     if spoilt:
         rewrite(folder, "net", "out.eps", spoil(load_file(folder / "net.safetensors")["out.eps"]))
-    command = [sys.executable, str(SCRIPT), "--golden", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, "--golden", folder)
     assert done.returncode == int(spoilt), done.stderr
     assert done.stdout.splitlines()[-1].endswith(f"{2 * spoilt} above their limit")
     assert ("ABOVE" in done.stdout) == spoilt
 
 
 def test_script_tells_what_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--golden", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, "--golden", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path / 'block.safetensors'}: missing\n\nhint: ")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2Model
 
 import research
+from in_process import run_script
 from pics_cli.core.model.checkpoint import open_checkpoint
 from pics_cli.core.model.convert import FILE, Report, convert
 from pics_cli.core.model.pipeline import PicsPipeline
@@ -306,12 +305,6 @@ def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
-def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
 def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -> None:
     """Networks and encoder of the golden numbers as one Lightning checkpoint, with an autoencoder of ours."""
     golden = shared_data.parent / "golden"
@@ -326,7 +319,7 @@ def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -
     state |= maker.state
     torch.save(lightning(state), tmp_path / "last.ckpt")
     widths = ("--head-width", 16, "--encoder-head-width", 16)
-    done = run_script(tmp_path / "last.ckpt", tmp_path / "out", "--image-size", 128, *widths)
+    done = run_script(SCRIPT, tmp_path / "last.ckpt", tmp_path / "out", "--image-size", 128, *widths)
     assert done.returncode == 0, done.stderr
     assert "40 not needed: blend_mlp is never called" in done.stdout
     pipeline = PicsPipeline.from_pretrained(tmp_path / "out")
@@ -337,7 +330,7 @@ def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -
 
 def test_script_tells_faults(tmp_path: Path) -> None:
     torch.save({"critic.weight": torch.zeros(3)}, tmp_path / "a.ckpt")
-    done = run_script(tmp_path / "a.ckpt", tmp_path / "out")
+    done = run_script(SCRIPT, tmp_path / "a.ckpt", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "lacks unet (model.diffusion_model.*)" in done.stderr

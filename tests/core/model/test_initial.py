@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import Dinov2Model
 
 import bases
+import in_process
 from pics_cli.core.files import cache_folder
 from pics_cli.core.model.bases import load_dinov2
 from pics_cli.core.model.config import ModelConfig
@@ -344,14 +345,16 @@ def test_script_without_a_hub(tmp_path: Path, environment: dict[str, str]) -> No
 
 
 def test_script_makes_a_tiny_model(tmp_path: Path) -> None:
-    done = run_script(tmp_path / "tiny", "--size", "tiny", "--hint", "overlay", "--dtype", "bf16")
+    done = in_process.run_script(SCRIPT, tmp_path / "tiny", "--size", "tiny", "--hint", "overlay", "--dtype", "bf16")
     assert done.returncode == 0, done.stderr
     assert PicsPipeline.from_pretrained(tmp_path / "tiny").config.hint == "overlay"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_script_makes_a_model(made: Bases, tmp_path: Path) -> None:
-    done = run_script(tmp_path / "new", "--base", made.sd, "--dinov2", made.original, "--image-size", 128)
+    done = in_process.run_script(
+        SCRIPT, tmp_path / "new", "--base", made.sd, "--dinov2", made.original, "--image-size", 128
+    )
     assert done.returncode == 0, done.stderr
     config = PicsPipeline.from_pretrained(tmp_path / "new").config
     assert (config.image_size, config.object_tokens, config.trained_steps) == (128, 257, 0)
