@@ -104,7 +104,8 @@ def ended_told(ranks: Ranks) -> Iterator[None]:
     except RuntimeError as error:
         if ranks.size == 1 or not any(word in str(error) for word in _GONE):
             raise
-        gone = PicsError("another process of this run has ended", "its own message, above or below, says why", FAILED)
+        why = str(error).splitlines()[0][:200]
+        gone = PicsError(f"another process of this run is gone ({why})", "its own message, if any, says why", FAILED)
         gone.alone = True
         raise gone from None
 

@@ -112,7 +112,7 @@ def _of_base(name: str, place: Path | None, dinov2: str, overrides: Mapping[str,
 def _of_pics(place: Path, overrides: Mapping[str, Any]) -> Outline:
     """Of a model folder of pics."""
     stored = ModelConfig.load(place)
-    config = checked({**asdict(stored), "links": stored.links, **overrides})
+    config = checked(overrides, stored)
     words = [f"configuration of {place}"]
     places: dict[str, Path | None] = {}
     links: Mapping[str, Link] = stored.links  # type: ignore[assignment]  # its keys are names of parts

@@ -76,14 +76,14 @@ def small_config(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mode
     return checked({"latent_scale": LATENT_SCALE, **overrides, **derived})
 
 
-def checked(values: Mapping[str, Any]) -> ModelConfig:
-    """A configuration of values from the `model` section of a training recipe.
+def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
+    """A configuration of values from the `model` section of a training recipe; the others are `base`'s, or published.
 
     Raises:
         PicsError: with every fault of them.
     """
     try:
-        return ModelConfig(**values)
+        return replace(base or ModelConfig(), **values)
     except ValidationError as error:
         lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
         raise PicsError("\n".join(lines), "change the recipe's model section") from None

@@ -64,6 +64,17 @@ def box_masks(boxes: Tensor, size: int) -> Tensor:
     return down[..., :, None] & across[..., None, :]
 
 
+def hint_kinds(masks: Tensor, content: Tensor) -> Tensor:
+    """The hint's fourth channel, int8 [B, S, S]: 1 in the regions, 0 in the rest of the picture, -1 in the padding.
+
+    Args:
+        masks: bool [B, K, S, S].
+        content: int [B, 4], the picture's part of the square.
+    """
+    inside = box_masks(content[:, None], masks.shape[-1])[:, 0]
+    return torch.where(masks.any(1), 1, torch.where(inside, 0, -1)).to(torch.int8)
+
+
 class Step:
     """What one forward pass of training computes, on any device.
 
@@ -110,8 +121,7 @@ class Step:
 
     def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
         """float32 [B, 4, S, S]."""
-        inside = box_masks(content[:, None], self.config.image_size)[:, 0]
-        kind = torch.where(masks.any(1), 1, torch.where(inside, 0, -1)).to(torch.int8)
+        kind = hint_kinds(masks, content)
         hint = torch.cat([_picture(rgb.to(device)), kind.to(device)[:, None].float()], 1)
         return hint.contiguous(memory_format=torch.channels_last)
 

@@ -13,7 +13,7 @@ from pics_cli.core.data.drawing import GAP, Tile, colour_of, column, draw_sheet,
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.geometry import Box
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.training.objective import box_masks
+from pics_cli.core.training.objective import box_masks, hint_kinds
 from pics_cli.core.training.validation import Held
 
 _HEIGHT = 256
@@ -24,11 +24,10 @@ class Composite:
 
     def __init__(self, arrays: Mapping[str, Any], size: int) -> None:
         boxes, content = (torch.from_numpy(np.asarray(arrays[name])) for name in ("boxes", "content"))
-        masks = box_masks(boxes[None], size)[0].numpy()
-        inside = box_masks(content[None, None], size)[0, 0].numpy()
+        masks = box_masks(boxes[None], size)
         self.hint_rgb: npt.NDArray[np.uint8] = arrays["hint"]
-        self.hint_mask = np.where(masks.any(0), 1, np.where(inside, 0, -1)).astype(np.int8)
-        self.masks: npt.NDArray[np.bool_] = masks
+        self.hint_mask: npt.NDArray[np.int8] = hint_kinds(masks, content[None])[0].numpy()
+        self.masks: npt.NDArray[np.bool_] = masks[0].numpy()
         self.references: npt.NDArray[np.uint8] = arrays["references"]
 
 

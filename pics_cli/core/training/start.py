@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from pics_cli.core.faults import fault_line
 from pics_cli.core.inference.record import model_fingerprint
 from pics_cli.core.model.assemble import check_image_size
 from pics_cli.core.model.bases import BASE, DINOV2, find, find_base, find_dinov2
-from pics_cli.core.model.config import FILE, PATTERNS, ModelConfig
+from pics_cli.core.model.config import FILE, PATTERNS
 from pics_cli.core.model.initial import new_model
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.small import small_config, small_pipeline
+from pics_cli.core.model.small import checked, small_config, small_pipeline
 from pics_cli.core.recipe import digest
 from pics_cli.core.training_recipe import TrainingRecipe
 from pics_cli.core.training_sections import Model
@@ -57,22 +54,9 @@ def start_model(recipe: TrainingRecipe, say: Callable[[str], None]) -> Start:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
         return _go_on(base, place, given)
     dinov2 = model.dinov2 or DINOV2
-    pipeline = new_model(base, dinov2, config=configured(ModelConfig(), given), keep=given, seed=recipe.seed, say=say)
+    pipeline = new_model(base, dinov2, config=checked(given), keep=given, seed=recipe.seed, say=say)
     files = {"base": find_base(base, _silence).sha256, "dinov2": find_dinov2(dinov2, _silence).sha256}
     return Start(pipeline, False, digest(files))
-
-
-def configured(config: ModelConfig, given: dict[str, Any]) -> ModelConfig:
-    """A model's configuration with what the recipe says of it.
-
-    Raises:
-        PicsError: values that do not go together.
-    """
-    try:
-        return replace(config, **given)
-    except ValidationError as error:
-        lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
-        raise PicsError("\n".join(lines), "change the recipe's model section") from None
 
 
 def overrides(model: Model) -> dict[str, Any]:
@@ -90,7 +74,7 @@ def _go_on(name: str, place: Path, given: dict[str, Any]) -> Start:
         key = different[0]
         there = getattr(pipeline.config, key)
         raise PicsError(f"model.{key}: got {given[key]}, but {name} was made with {there}", f"leave out model.{key}")
-    pipeline.config = configured(pipeline.config, given)
+    pipeline.config = checked(given, pipeline.config)
     return Start(pipeline, False, model_fingerprint(place))
 
 
