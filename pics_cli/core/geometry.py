@@ -78,6 +78,20 @@ def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
             raise ValueError(f"{shown} reaches outside the picture, which is {width}x{height}")
 
 
+def clip_box(box: Box, width: int, height: int) -> Box:
+    """The part of a box that lies in a picture of this size."""
+    x0, y0, x1, y1 = box
+    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+
+
+def scaled(box: Box, factor: float) -> Box:
+    """A box with its sides times `factor` about its middle, to the nearest pixel; one that had pixels keeps some."""
+    x0, y0, x1, y1 = box
+    dx = min(round((x1 - x0) * (1 - factor) / 2), (x1 - x0 - 1) // 2)
+    dy = min(round((y1 - y0) * (1 - factor) / 2), (y1 - y0 - 1) // 2)
+    return x0 + dx, y0 + dy, x1 - dx, y1 - dy
+
+
 def by_lower_edge(boxes: Sequence[Box]) -> list[int]:
     """Indices from back to front where nobody knows better: the box that reaches lower is nearer."""
     return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
@@ -162,6 +176,20 @@ class Letterbox(NamedTuple):
         how = cv2.INTER_AREA if self.side < self.size else cv2.INTER_CUBIC
         whole = cv2.resize(square, (self.side, self.side), interpolation=how).astype(np.uint8, copy=False)
         return self.content(whole)
+
+    def enlarged(self, square: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Smooth values of the square at the picture's size, bilinear, without what belongs to the padding alone.
+
+        Args:
+            square: float32 [S, S] or [S, S, n].
+
+        Returns:
+            float32 [height, width] or [height, width, n].
+        """
+        square = square[self._own(self.top, self.height)][:, self._own(self.left, self.width)]
+        how = cv2.INTER_AREA if self.side < self.size else cv2.INTER_LINEAR
+        whole = cv2.resize(square, (self.side, self.side), interpolation=how).astype(np.float32, copy=False)
+        return whole[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def _own(self, start: int, length: int) -> npt.NDArray[np.intp]:
         """int [S]: for each row (or column) of the square the nearest one that `forward` made without padding."""

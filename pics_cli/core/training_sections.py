@@ -61,6 +61,8 @@ class Augment:
     """Most by which its values are stretched or squeezed around their mean, as a share."""
     alternate: Share = 1.0
     """Share of the references taken from the object's alternative view, where the data has one."""
+    absent: Share = 0.0
+    """Share of the samples, where the data has the background alone, that show no object and are to become that."""
     box_growth: Ratios = (1.0, 1.2)
     """Side of the region over that of the object's box, drawn between these two for each side."""
 
@@ -145,8 +147,10 @@ class Model:
     """K it is meant for."""
     reference_size: Positive | None = None
     """Side of the square reference."""
-    hint: Literal["background", "collage", "overlay"] | None = None
+    hint: Literal["background", "collage", "overlay", "layers"] | None = None
     """What the hint shows in the boxes."""
+    fill: Annotated[float, between(0.5, 1, True)] | None = None
+    """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     """What the network predicts."""
     correct_hint: bool | None = None
@@ -179,6 +183,9 @@ class Objective:
     """γ of min-SNR-γ weighting (Hang et al., ICCV 2023); none: no weighting."""
     region_weight: Above = 1.0
     """Weight of the loss inside the regions against outside."""
+    gradient: NotNegative = 0.0
+    """Weight of a further term: L1 of the difference in gradients of the picture, weighted alike (prediction_type
+    sample, on pixels)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

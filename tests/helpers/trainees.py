@@ -24,6 +24,7 @@ from pics_cli.core.training_sections import Objective, Shape
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
 CORRECTING: dict[str, Any] = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "input_scaling": "signal"}
+LAYERS: dict[str, Any] = {**CORRECTING, "hint": "layers", "fill": 0.75}
 SHAPE = asdict(
     Shape(
         block_out_channels=(16, 32), head_width=16, norm_groups=8, context_width=32, hint_widths=(8, 8, 8, 8),
@@ -85,8 +86,8 @@ def batch_of(
     count, size, latent = len(layouts), config.image_size, config.latent_size
     objects = max(len(boxes) for boxes in layouts)
 
-    def pictures(*shape: int) -> Tensor:
-        return torch.from_numpy(random.integers(0, 256, (*shape, 3), np.uint8))
+    def pictures(*shape: int, count: int = 1) -> Tensor:
+        return torch.from_numpy(random.integers(0, 256, (*shape, 3 * count), np.uint8))
 
     def normal() -> Tensor:
         return torch.from_numpy(random.standard_normal((count, config.latent_channels, latent, latent), np.float32))
@@ -96,7 +97,7 @@ def batch_of(
         row[: len(layout)] = torch.tensor(layout) * size // 64
     inside = torch.tensor(content or (0, 0, size, size), dtype=torch.int16)
     return {
-        "hint": pictures(count, size, size),
+        "hint": pictures(count, size, size, count=config.hint_pictures),
         "target": pictures(count, size, size),
         "references": pictures(count, objects, config.reference_size, config.reference_size),
         "boxes": boxes,

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.compose import FRAME, WHITE, compose_reference, cut_out, over_white, premultiplied
+from pics_cli.core.data.compose import FRAME, compose_reference
+from pics_cli.core.data.cutouts import WHITE, cut_out, over_white, premultiplied
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.geometry import Box
@@ -143,13 +144,13 @@ def show(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
     return Reference(patch, cut_out(turned))
 
 
-def grow(box: Box, augment: Augment, rng: np.random.Generator, width: int, height: int) -> Box:
-    """A box of a width x height picture with its sides grown about its middle, cut off where the picture ends."""
+def grow(box: Box, augment: Augment, rng: np.random.Generator) -> Box:
+    """A box with its sides grown about its middle, which may reach out of the picture."""
     low, high = augment.box_growth
     across, down = (low + (high - low) * rng.random(2) - 1) / 2
     x0, y0, x1, y1 = box
     dx, dy = round((x1 - x0) * across), round((y1 - y0) * down)
-    return max(x0 - dx, 0), max(y0 - dy, 0), min(x1 + dx, width), min(y1 + dy, height)
+    return x0 - dx, y0 - dy, x1 + dx, y1 + dy
 
 
 def _lit(rgba: RGBA, view: View) -> RGBA:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pics_cli.core.data.augment import Reference
-from pics_cli.core.data.compose import paste
+from pics_cli.core.data.cutouts import paste
 from pics_cli.core.data.drawing import GAP, Tile, colour_of, draw_sheet
 from pics_cli.core.data.pictures import RGB
 

@@ -5,25 +5,23 @@ K: objects, S: model size, R: reference size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, get_args
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.data.cutouts import WHITE, cut_out, is_empty, over_white, paste, premultiplied
 from pics_cli.core.data.fill import push_pull
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box, Letterbox, check_boxes
+from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, check_boxes, scaled
 from pics_cli.core.model.config import HintKind
 
 Bytes = npt.NDArray[np.uint8]
 
 REFERENCE_SIZE = 224
-WHITE = 255
-# From here on all three channels are the white around an object: the published threshold (DESIGN §6).
-NEARLY_WHITE = 250
 # Side of a reference with alpha against its object: the middle of what training patches are padded by (1.1 to 1.4).
 FRAME = 1.2
 # How much around the boxes decides what fills them, in longer sides of the box around them all.
@@ -34,7 +32,7 @@ class NetworkInputs(NamedTuple):
     """What the network gets of one sample.
 
     Attributes:
-        hint_rgb: uint8 [S, S, 3]; the network gets value / 127.5 - 1.
+        hint_rgb: uint8 [S, S, 3 L], L pictures one after the other; the network gets value / 127.5 - 1.
         hint_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
         masks: bool [K, S, S]: each object's box, as the nearest pixels show it: nothing of a box that is thinner than
             a pixel of the square and falls between two.
@@ -56,31 +54,36 @@ def compose(
     reference_size: int = REFERENCE_SIZE,
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
+    places: Sequence[Box] | None = None,
     patches: Sequence[RGB] | None = None,
 ) -> NetworkInputs:
     """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
 
     The hint of kind `background` has the boxes blanked before anything is resized, and is resized bilinearly, bit for
     bit as published. `collage` has them filled smoothly from their surroundings, `overlay` leaves them; both then have
-    each reference pasted over its box, with its aspect kept, in the middle, and are shrunk by area.
+    each reference pasted over its place, with its aspect kept, in the middle, and are shrunk by area. `layers` is three
+    pictures: `overlay`, the same pasted the other way round, front to back, and the background as it is.
 
     Args:
         background: uint8 [H, W, 3].
         boxes: where each object may be painted, K of them inside the picture.
-        references: K pictures, uint8 [h, w, 3] on white or [h, w, 4] with alpha.
+        references: K pictures, uint8 [h, w, 3] on white or [h, w, 4] with alpha; nothing is pasted of one that is white
+            all over.
         size: S.
         reference_size: R.
         hint: its kind.
-        order: indices of the objects, back to front, for `collage` and `overlay`; None: as they are given.
+        order: indices of the objects, back to front, for hints that show them: known, so that `layers` shows no other.
+            None: by their lower edges, as a guess.
+        places: where in its box each object is pasted; None: all over it.
         patches: K pictures, uint8 [R, R, 3] on white, that the encoder gets as they are; the references are then for
             the hint alone. None: each reference, as `compose_reference` frames it.
 
     Raises:
-        ValueError: no boxes; a box that is empty or reaches outside; numbers of boxes and references or patches that
-            differ; a reference that is no such picture, or wholly transparent; a patch that is none; an order that does
-            not name each object once; an unknown kind of hint.
+        ValueError: no boxes; a box or place that is empty or reaches outside; numbers of boxes and of references,
+            places or patches that differ; a reference that is no such picture, or wholly transparent; a patch that is
+            none; an order that does not name each object once; an unknown kind of hint.
     """
-    hint_rgb = compose_hint(background, boxes, references, size=size, hint=hint, order=order)
+    hint_rgb = compose_hint(background, boxes, references, size=size, hint=hint, order=order, places=places)
     if patches is None:
         patches = [compose_reference(reference, reference_size) for reference in references]
     else:
@@ -98,17 +101,50 @@ def compose_hint(
     size: int,
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
-) -> RGB:
-    """The hint's colours alone, uint8 [S, S, 3]; arguments and errors as those of `compose`."""
+    places: Sequence[Box] | None = None,
+) -> Bytes:
+    """The hint's colours alone, uint8 [S, S, 3 L]; arguments and errors as those of `compose`."""
     height, width = background.shape[:2]
-    boxes = [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
-    check_boxes(boxes, width, height)
-    order = range(len(boxes)) if order is None else order
-    _check(background, references, len(boxes), hint, order)
     letterbox = Letterbox(width, height, size)
-    square = letterbox.pad(background)
-    _draw_hint(letterbox.content(square), boxes, references, hint, order)
-    return letterbox.resize(square, antialias=hint != "background")
+    painted = []
+    for draw in painters(background, boxes, references, hint=hint, order=order, places=places):
+        square = letterbox.pad(background)
+        draw(letterbox.content(square))
+        painted.append(letterbox.resize(square, antialias=hint != "background"))
+    return painted[0] if len(painted) == 1 else np.concatenate(painted, axis=2)
+
+
+def painters(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    hint: HintKind,
+    order: Sequence[int] | None = None,
+    places: Sequence[Box] | None = None,
+) -> list[Callable[[RGB], None]]:
+    """What turns the background, uint8 [H, W, 3], into each of the hint's L pictures, in place; see `compose`."""
+    height, width = background.shape[:2]
+    boxes = _whole(boxes)
+    check_boxes(boxes, width, height)
+    places = boxes if places is None else _whole(places)
+    check_boxes(places, width, height)
+    forward = by_lower_edge(boxes) if order is None else list(order)
+    _check(background, references, places, len(boxes), hint, forward)
+    if hint == "background":
+        return [partial(_blank, boxes=boxes)]
+    cuts = [None if is_empty(reference) else cut_out(reference) for reference in references]
+    lay = partial(_lay, places=places, cuts=cuts)
+    if hint == "collage":
+        return [partial(_filled, boxes=boxes, then=partial(lay, order=forward))]
+    if hint == "overlay":
+        return [partial(lay, order=forward)]
+    return [partial(lay, order=forward), partial(lay, order=forward[::-1] if order is None else forward), _leave]
+
+
+def places_in(boxes: Sequence[Box], fill: float) -> list[Box]:
+    """The middle of each box, `fill` of its sides, where its object is pasted."""
+    return [scaled(box, fill) for box in boxes]
 
 
 def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:
@@ -132,37 +168,17 @@ def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float =
     return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
 
 
-def cut_out(reference: Bytes) -> Bytes:
-    """An object's picture with alpha, cropped to the object.
-
-    With alpha, the object is where it is above 0. Without, the crop is the box of all pixels that are not nearly white,
-    and transparent there is only the nearly white that reaches the border of the crop: white inside an object stays.
-    A picture that is white all over is an object as a whole.
-
-    Args:
-        reference: uint8 [h, w, 3] on white or [h, w, 4].
-
-    Returns:
-        uint8 [h', w', 4], not premultiplied.
-    """
-    if reference.shape[2] == 4:
-        x, y, w, h = cv2.boundingRect((reference[..., 3] > 0).view(np.uint8))
-        return reference[y : y + h, x : x + w]
-    white = cv2.inRange(reference, (NEARLY_WHITE,) * 3, (WHITE,) * 3)
-    x, y, w, h = cv2.boundingRect(255 - white)
-    if not w:
-        return np.dstack([reference, np.full_like(reference[..., 0], 255)])
-    rgb, white = reference[y : y + h, x : x + w], white[y : y + h, x : x + w]
-    _, labels = cv2.connectedComponents(
-        cv2.copyMakeBorder(white, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255), connectivity=4
-    )
-    outside = labels[1:-1, 1:-1] == labels[0, 0]
-    return np.dstack([rgb, np.where(outside, 0, 255).astype(np.uint8)])
+def _whole(boxes: Sequence[Box]) -> list[Box]:
+    return [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
 
 
-def _check(background: RGB, references: Sequence[Bytes], count: int, hint: str, order: Sequence[int]) -> None:
+def _check(
+    background: RGB, references: Sequence[Bytes], places: Sequence[Box], count: int, hint: str, order: Sequence[int]
+) -> None:
     if len(references) != count:
         raise ValueError(f"{count} boxes, but {len(references)} references")
+    if len(places) != count:
+        raise ValueError(f"{count} boxes, but {len(places)} places")
     if background.dtype != np.uint8 or background.ndim != 3 or background.shape[2] != 3:
         raise ValueError(f"background is {background.dtype} {background.shape}, expected uint8 [H, W, 3]")
     for k, reference in enumerate(references):
@@ -199,18 +215,25 @@ def _regions(letterbox: Letterbox, boxes: Sequence[Box]) -> tuple[npt.NDArray[np
     return union, masks
 
 
-def _draw_hint(
-    canvas: RGB, boxes: Sequence[Box], references: Sequence[Bytes], hint: HintKind, order: Sequence[int]
-) -> None:
-    """Turn the background, uint8 [H, W, 3], into the hint, in place."""
-    if hint == "background":
-        for x0, y0, x1, y1 in boxes:
-            canvas[y0:y1, x0:x1] = 0
-        return
-    if hint == "collage":
-        _fill(canvas, boxes)
+def _blank(canvas: RGB, boxes: Sequence[Box]) -> None:
+    for x0, y0, x1, y1 in boxes:
+        canvas[y0:y1, x0:x1] = 0
+
+
+def _leave(canvas: RGB) -> None:
+    """The background as it is."""
+
+
+def _lay(canvas: RGB, places: Sequence[Box], cuts: Sequence[Bytes | None], order: Sequence[int]) -> None:
     for k in order:
-        paste(canvas, boxes[k], cut_out(references[k]))
+        cut = cuts[k]
+        if cut is not None:
+            paste(canvas, places[k], cut)
+
+
+def _filled(canvas: RGB, boxes: Sequence[Box], then: Callable[[RGB], None]) -> None:
+    _fill(canvas, boxes)
+    then(canvas)
 
 
 def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
@@ -225,36 +248,3 @@ def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
     for x0, y0, x1, y1 in boxes:
         hole[y0 - top : y1 - top, x0 - left : x1 - left] = True
     part[:] = push_pull(part, hole)
-
-
-def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
-    """Lay an object over the middle of its box, as large as fits with its aspect kept, in place."""
-    x0, y0, x1, y1 = box
-    height, width = rgba.shape[:2]
-    scale = min((x1 - x0) / width, (y1 - y0) / height)
-    across, down = max(round(width * scale), 1), max(round(height * scale), 1)
-    # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
-    left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
-    under = canvas[top : top + down, left : left + across]
-    under[:] = _over(under, fitted)
-
-
-def premultiplied(rgba: Bytes) -> Bytes:
-    """uint8 [h, w, 4], colour times alpha."""
-    alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)  # and 255 as its own alpha
-    return cv2.multiply(rgba, alpha, scale=1 / 255).astype(np.uint8, copy=False)
-
-
-def over_white(upper: Bytes) -> RGB:
-    """Premultiplied colour, uint8 [h, w, 4], over white: uint8 [h, w, 3]."""
-    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
-    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), light).astype(np.uint8, copy=False)
-
-
-def _over(under: RGB, upper: Bytes) -> RGB:
-    """Premultiplied colour over colour, uint8 [h, w, 3]; exact where alpha is 0 or 255."""
-    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
-    behind = cv2.multiply(np.ascontiguousarray(under), light, scale=1 / 255)
-    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), behind).astype(np.uint8, copy=False)

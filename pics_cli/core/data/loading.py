@@ -55,6 +55,7 @@ class TrainingData(Dataset[Batch]):
         size: S.
         reference_size: R.
         hint: its kind.
+        fill: share of a region's sides that a pasted object takes.
         draw: what else is drawn for a sample; must be picklable.
         cache_gb: room for shards fetched from elsewhere.
         fixed: without variation, for validation.
@@ -71,6 +72,7 @@ class TrainingData(Dataset[Batch]):
         size: int,
         reference_size: int,
         hint: HintKind,
+        fill: float = 1.0,
         draw: Draw | None = None,
         cache_gb: float = 50.0,
         fixed: bool = False,
@@ -79,7 +81,8 @@ class TrainingData(Dataset[Batch]):
         self.sets, self.order, self.seed, self.draw = list(sets), order, seed, draw
         augments = [each.augment or augment for each in sets]
         self._augments = [still(each) for each in augments] if fixed else augments
-        self._compose: dict[str, Any] = {"size": size, "reference_size": reference_size, "hint": hint, "swap": swap}
+        shape = {"size": size, "reference_size": reference_size, "hint": hint, "fill": fill}
+        self._compose: dict[str, Any] = {**shape, "swap": swap}
         self._cache_gb = cache_gb
         self._indexes: dict[tuple[int, int], SampleIndex] = {}
 

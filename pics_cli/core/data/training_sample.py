@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
-from pics_cli.core.data.compose import FRAME, compose_hint, cut_out
+from pics_cli.core.data.compose import FRAME, compose_hint, places_in
+from pics_cli.core.data.cutouts import WHITE, cut_out
 from pics_cli.core.data.layouts import Parts, unpack
+from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.patches import PATCH_SIZE
 from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
-from pics_cli.core.geometry import Box, Letterbox, by_lower_edge
+from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, clip_box
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
 from pics_cli.core.training_sections import Augment
@@ -30,7 +32,7 @@ class Arrays(TypedDict):
     """What a training step sees of a sample.
 
     Attributes:
-        hint: uint8 [S, S, 3], `hint_rgb` of `compose`.
+        hint: uint8 [S, S, 3 L], `hint_rgb` of `compose`.
         target: uint8 [S, S, 3], the picture in the square, black around it.
         boxes: int16 [K, 4], where each object is painted, in the square; none is empty.
         content: int16 [4], the picture's part of the square.
@@ -55,12 +57,14 @@ def prepare(
     size: int,
     reference_size: int,
     hint: HintKind,
+    fill: float = 1.0,
     swap: bool = False,
 ) -> Arrays:
     """Decode a sample's members and make what a training step sees.
 
     References are cut from the picture by their masks, or taken from the object's alternative view where the sample
-    has one and the draw says so; the stored patches are not looked at.
+    has one and the draw says so; the stored patches are not looked at. An alternative view shows what of the object is
+    hidden in the picture, too: its box is then that of the mask with hidden parts, where there is one.
 
     Args:
         members: by extension, of either layout.
@@ -72,6 +76,7 @@ def prepare(
         size: S.
         reference_size: R.
         hint: its kind.
+        fill: share of a region's sides that a pasted object takes.
         swap: each object gets the reference of the one before it, the first that of the last.
 
     Raises:
@@ -81,23 +86,29 @@ def prepare(
     rgb = decode_picture(parts.picture).rgb
     height, width = rgb.shape[:2]
     detail = 0 if hint == "background" else size
-    boxes, references = list[Box](), list[Reference]()
-    for k, mask in enumerate(parts.masks):
+    grown, references = list[Box](), list[Reference]()
+    for k in range(len(parts.masks)):
         rng = generator(seed, "augment", set_name, key, *rng_keys, k)
-        references.append(varied(parts, rgb, k, augment, rng, reference_size, detail))
-        boxes.append(grow(mask.box, augment, rng, width, height))
+        reference, shown = varied(parts, rgb, k, augment, rng, reference_size, detail)
+        references.append(reference)
+        grown.append(grow(shown.box, augment, rng))
     if swap:
         references = references[-1:] + references[:-1]
+    behind = _without_objects(parts, rgb, hint)
+    if generator(seed, "absent", set_name, key, *rng_keys).random() < augment.absent:
+        rgb, references = _clean(parts, rgb), [_nothing(reference_size)] * len(references)
+    boxes = [clip_box(box, width, height) for box in grown]
     letterbox = Letterbox(width, height, size)
     seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
     _refuse_vanished(boxes, seen, letterbox)
     hint_rgb = compose_hint(
-        _without_objects(parts, rgb, hint),
+        behind,
         boxes,
         [reference.rgba for reference in references],
         size=size,
         hint=hint,
-        order=_back_to_front(parts.meta, boxes),
+        order=None if hint == "layers" else _back_to_front(parts.meta, boxes),
+        places=[clip_box(place, width, height) for place in places_in(grown, fill)],
     )
     return Arrays(
         hint=hint_rgb,
@@ -110,16 +121,22 @@ def prepare(
 
 def varied(
     parts: Parts, rgb: RGB, k: int, augment: Augment, rng: np.random.Generator, reference_size: int, detail: int = 0
-) -> Reference:
+) -> tuple[Reference, BoxMask]:
     """The reference of object k: cut from the picture, or its alternative view where there is one; varied.
+
+    Returns:
+        It, and the mask of what it shows of the object.
 
     Raises:
         BadSample: the alternative view is damaged, or nothing of the object would be seen.
     """
     rgba = _alternate(parts, k) if rng.random() < augment.alternate else None
+    shown = parts.masks[k]
     if rgba is None:
-        rgba = cut_reference(rgb, parts.masks[k])
-    return vary(rgba, augment, rng, reference_size, detail=detail)
+        rgba = cut_reference(rgb, shown)
+    else:
+        shown = parts.full.get(k, shown)
+    return vary(rgba, augment, rng, reference_size, detail=detail), shown
 
 
 def target(rgb: RGB, letterbox: Letterbox, hint: HintKind) -> RGB:
@@ -129,6 +146,7 @@ def target(rgb: RGB, letterbox: Letterbox, hint: HintKind) -> RGB:
 
 def still(augment: Augment) -> Augment:
     """Without any variation, for validation; objects come from their alternative view if they mostly do in training."""
+    middle = augment.box_growth[0] if augment.box_growth[0] == augment.box_growth[1] else 1.0
     return replace(
         augment,
         flip=0.0,
@@ -138,7 +156,8 @@ def still(augment: Augment) -> Augment:
         brightness=0.0,
         contrast=0.0,
         alternate=float(augment.alternate >= 0.5),
-        box_growth=(1.0, 1.0),
+        absent=0.0,
+        box_growth=(middle, middle),
     )
 
 
@@ -161,16 +180,27 @@ def _without_objects(parts: Parts, rgb: RGB, hint: HintKind) -> RGB:
 
     Else the picture itself, which shows of the objects what lies outside their boxes, such as shadows.
     """
+    if "clean.jpg" not in parts.others and hint in ("overlay", "layers"):
+        why = f"hint {hint} needs clean.jpg, the background without the objects: the picture shows the answer"
+        raise BadSample("no_clean", f"{why}; take hint collage for this set")
+    return _clean(parts, rgb)
+
+
+def _clean(parts: Parts, rgb: RGB) -> RGB:
+    """The background without the objects where the sample has it, else the picture."""
     data = parts.others.get("clean.jpg")
     if data is None:
-        if hint == "overlay":
-            why = "hint overlay needs clean.jpg, the background without the objects: the picture shows the answer"
-            raise BadSample("no_clean", f"{why}; take hint collage for this set")
         return rgb
     try:
         return decode_picture(data, rgb.shape[1::-1]).rgb
     except BadSample as error:
         raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
+
+
+def _nothing(reference_size: int) -> Reference:
+    """No object: white all over."""
+    white = np.full((reference_size, reference_size, 3), WHITE, np.uint8)
+    return Reference(white, white)
 
 
 def _back_to_front(meta: Mapping[str, Any], boxes: Sequence[Box]) -> list[int]:

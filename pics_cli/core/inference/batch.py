@@ -16,13 +16,16 @@ import numpy.typing as npt
 import torch
 
 from pics_cli.core.data.pictures import RGB
+from pics_cli.core.geometry import Box
 from pics_cli.core.inference import sheets
 from pics_cli.core.inference.crop import changed_outside, paste_back
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
+from pics_cli.core.inference.native import corrected, native
 from pics_cli.core.inference.plan import Task, composed_path, explain_paths, grid_path
-from pics_cli.core.inference.prepare import Prepared, inputs_of, prepare
+from pics_cli.core.inference.prepare import Prepared, inputs_of, painters_of, prepare
 from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
+from pics_cli.core.model.correction import Blend
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.usage import peak, start_measuring
@@ -34,6 +37,13 @@ class Composite(NamedTuple):
     sample: Prepared
     candidate: int
     picture: RGB
+
+
+class _Made(NamedTuple):
+    """What the network made: pictures uint8 [B, n, S, S, 3], and what it did to its hint, where that is known."""
+
+    pictures: npt.NDArray[np.uint8]
+    blend: Blend | None
 
 
 class Compositor:
@@ -111,11 +121,11 @@ class Compositor:
     def _together(self, batch: Sequence[Prepared], trace: Trace | None) -> Iterator[Composite]:
         """All objects of a sample in one pass."""
         bias = None if batch[0].bias is None else torch.tensor([one.bias for one in batch])
-        pictures = self._call([one.network for one in batch], self._noise(batch, 0), bias, trace)
+        made = self._call([one.network for one in batch], self._noise(batch, 0), bias, trace)
         for b, one in enumerate(batch):
             for n, candidate in enumerate(one.task.candidates):
-                boxes = one.inputs.boxes
-                done = paste_back(one.inputs.background, pictures[b, n], one.window, boxes, one.feather)
+                picture = self._native(made, b, n, one.seen, one.boxes, one.inputs.references, one.known)
+                done = paste_back(one.inputs.background, picture, one.window, one.inputs.boxes, one.feather)
                 yield Composite(one, candidate, done)
 
     def _one_by_one(self, batch: Sequence[Prepared]) -> Iterator[Composite]:
@@ -130,17 +140,30 @@ class Compositor:
                     k = batch[b].order[step]
                     boxes, references = [batch[b].boxes[k]], [batch[b].inputs.references[k]]
                     inputs.append(inputs_of(seen[b][n], boxes, references, self.pipeline.config))
-                pictures = self._call(inputs, torch.stack([noise[b, n] for b, n in some])[:, None], None, None)
-                for (b, n), picture in zip(some, pictures[:, 0], strict=True):
+                made = self._call(inputs, torch.stack([noise[b, n] for b, n in some])[:, None], None, None)
+                for at, (b, n) in enumerate(some):
                     whole = (0, 0, seen[b][n].shape[1], seen[b][n].shape[0])
-                    box = batch[b].boxes[batch[b].order[step]]
-                    seen[b][n] = paste_back(seen[b][n], picture, whole, [box], batch[b].feather)
+                    k = batch[b].order[step]
+                    boxes, references = [batch[b].boxes[k]], [batch[b].inputs.references[k]]
+                    picture = self._native(made, at, 0, seen[b][n], boxes, references, None)
+                    seen[b][n] = paste_back(seen[b][n], picture, whole, boxes, batch[b].feather)
         for b, one in enumerate(batch):
             x0, y0, x1, y1 = one.window
             for n, candidate in enumerate(one.task.candidates):
                 picture = one.inputs.background.copy()
                 picture[y0:y1, x0:x1] = seen[b][n]
                 yield Composite(one, candidate, picture)
+
+    def _native(
+        self, made: _Made, b: int, n: int, seen: RGB, boxes: Sequence[Box], references: Sequence[Any],
+        order: Sequence[int] | None,
+    ) -> RGB:  # fmt: skip
+        """Candidate n of composite b at the size of its window."""
+        height, width = seen.shape[:2]
+        if made.blend is None or max(height, width) <= self.pipeline.config.image_size:
+            return native(made.pictures[b, n], width, height)
+        paint = painters_of(seen, boxes, references, self.pipeline.config, order)
+        return corrected(seen, paint, made.blend.shares[b, n].numpy(), made.blend.residual[b, n].numpy())
 
     def _noise(self, batch: Sequence[Prepared], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
@@ -155,15 +178,17 @@ class Compositor:
 
     def _call(
         self, inputs: Sequence[Any], noise: torch.Tensor, bias: torch.Tensor | None, trace: Trace | None
-    ) -> npt.NDArray[np.uint8]:
+    ) -> _Made:
         before = self.progress.steps
+        config = self.pipeline.config
+        blends: list[Blend] | None = [] if config.correct_hint and config.on_pixels else None
 
         def on_step(number: int, count: int) -> None:
             self.progress.step, self.progress.last_step = number, count
             # Some schedulers take more steps than were asked for.
             self.progress.steps = before + len(inputs) * self.settings.steps * number / count
 
-        return self.pipeline(
+        pictures = self.pipeline(
             inputs,
             noise,
             steps=self.settings.steps,
@@ -172,7 +197,9 @@ class Compositor:
             bias=bias,
             on_step=on_step,
             trace=trace,
+            blends=blends,
         )
+        return _Made(pictures, blends[0] if blends else None)
 
     def _write(self, composite: Composite, seconds: float) -> None:
         one, candidate, picture = composite

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box, Letterbox, check_boxes
+from pics_cli.core.geometry import Box, check_boxes
 
 CropKind = Literal["auto", "full"]
 
@@ -66,15 +66,15 @@ def inside(boxes: Sequence[Box], part: Box) -> list[Box]:
     return [(x0 - left, y0 - top, x1 - left, y1 - top) for x0, y0, x1, y1 in boxes]
 
 
-def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
-    """Put the network's picture into the boxes, at the background's own resolution.
+def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+    """Put the network's picture of a window into the boxes.
 
     Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
     border where the picture itself ends. Outside the union nothing changes by a bit.
 
     Args:
         background: uint8 [H, W, 3].
-        picture: uint8 [S, S, 3], of the window.
+        native: uint8 [h, w, 3], of the window and in its pixels; see `native`.
         window: what the network saw of the background.
         boxes: inside the window, in the background's pixels.
         feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
@@ -90,7 +90,6 @@ def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box],
     check_boxes(inside(boxes, window), right - left, bottom - top)
     feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
     out: RGB = background.copy()
-    native = Letterbox(right - left, bottom - top, picture.shape[0]).inverse(picture)
     x0, _, x1, _ = _around(boxes)
     for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
         under = out[y0:y1, x0:x1]

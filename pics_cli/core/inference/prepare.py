@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pics_cli.core.data.compose import NetworkInputs, compose
+from pics_cli.core.data.compose import NetworkInputs, compose, painters, places_in
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.geometry import Box, Letterbox
 from pics_cli.core.inference.crop import inside, window
@@ -25,6 +25,7 @@ class Prepared(NamedTuple):
         window: what the network sees of the background.
         boxes: in the window's pixels.
         order: of the objects, back to front.
+        known: the same where the user gave it, else None.
         bias: added to each object's logit in the gate; None: nothing is.
         feather: of the seam, in pixels of the background.
         network: the inputs of all objects at once.
@@ -36,6 +37,7 @@ class Prepared(NamedTuple):
     window: Box
     boxes: list[Box]
     order: list[int]
+    known: list[int] | None
     bias: list[float] | None
     feather: int
     network: NetworkInputs
@@ -61,16 +63,17 @@ def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | F
         part = window(inputs.boxes, width, height, settings.crop, config.image_size)
         boxes = inside(inputs.boxes, part)
         _refuse_vanished(boxes, part, config.image_size)
+        known = None if settings.order in (None, "auto") else order
         network = inputs_of(
-            inputs.background[part[1] : part[3], part[0] : part[2]], boxes, inputs.references, config, order
+            inputs.background[part[1] : part[3], part[0] : part[2]], boxes, inputs.references, config, known
         )
     except BadSample as error:
         return Failure(task.files.id, error.reason, error.detail)
     bias = gate_bias(settings.order, inputs.boxes)
-    feather = seam(settings.feather, part, config.image_size, config.downsampling)
+    feather = seam(settings.feather, part, boxes, config)
     cells = network.masks[:, :: config.downsampling, :: config.downsampling]
     unguided = [k for k in range(len(boxes)) if not cells[k].any()]
-    return Prepared(task, inputs, part, boxes, order, bias, feather, network, unguided)
+    return Prepared(task, inputs, part, boxes, order, known, bias, feather, network, unguided)
 
 
 def inputs_of(
@@ -85,7 +88,16 @@ def inputs_of(
         reference_size=config.reference_size,
         hint=config.hint,
         order=order,
+        places=places_in(boxes, config.fill),
     )
+
+
+def painters_of(
+    seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
+) -> list[Callable[[RGB], None]]:
+    """What makes the pictures of the hint of `inputs_of` at the window's own size."""
+    places = places_in(boxes, config.fill)
+    return painters(seen, boxes, references, hint=config.hint, order=order, places=places)
 
 
 def _refuse_vanished(boxes: Sequence[Box], part: Box, size: int) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pics_cli.core.geometry import Box, by_lower_edge
 from pics_cli.core.inference.crop import CropKind
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample, PicsError
 
 # Added to the gate's logits (s_k / τ) for each place towards the viewer: of two objects that the network thinks equal,
@@ -78,9 +79,13 @@ def gate_bias(order: Order | None, boxes: Sequence[Box]) -> list[float] | None:
     return [ORDER_BIAS * ranks.index(k) for k in range(len(boxes))]
 
 
-def seam(feather: int | None, window: Box, size: int, downsampling: int) -> int:
-    """Width of the seam in pixels of the picture: as asked for, or one cell of the latent."""
+def seam(feather: int | None, window: Box, boxes: Sequence[Box], config: ModelConfig) -> int:
+    """Width of the seam in pixels of the picture: as asked for, or one cell of the latent.
+
+    At least the room that the model leaves around objects for their shadows, which then fade out in it.
+    """
     if feather is not None:
         return feather
     side = max(window[2] - window[0], window[3] - window[1])
-    return max(1, round(downsampling * side / size))
+    room = (1 - config.fill) / 2 * min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)
+    return max(1, round(config.downsampling * side / config.image_size), round(room))

@@ -24,7 +24,7 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 InputScaling = Literal["none", "signal"]
 Part = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
 Scheduler = Literal["ddim", "dpm++", "unipc", "euler", "heun"]
-HintKind = Literal["background", "collage", "overlay"]
+HintKind = Literal["background", "collage", "overlay", "layers"]
 # What of a repository on the hub is downloaded.
 PATTERNS = (
     "*.json",
@@ -76,7 +76,11 @@ class ModelConfig:
     input_scaling: InputScaling = "none"
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
     hint: HintKind = "background"
-    """What the hint shows in the boxes: nothing, a smooth fill with references, or the background with references."""
+    """What the hint shows in the boxes: nothing; a smooth fill with references; the background with references; or
+    three pictures (background with references back to front, front to back, without), of which the network takes shares
+    for each pixel and adds a correction."""
+    fill: Annotated[float, between(0.5, 1, True)] = 1.0
+    """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
     scheduler: Scheduler = "dpm++"
     """Scheduler used where the user names none."""
     steps: Positive = 20
@@ -94,6 +98,8 @@ class ModelConfig:
     def _fits(self) -> Self:
         if self.correct_hint and self.prediction_type != "sample":
             raise PydanticCustomError("correction", "prediction_type sample where correct_hint is true")
+        if self.hint == "layers" and not self.correct_hint:
+            raise PydanticCustomError("layers", "correct_hint true where hint is layers")
         if self.image_size % self.downsampling:
             raise PydanticCustomError("size", "an image_size that downsampling divides")
         return self
@@ -102,6 +108,36 @@ class ModelConfig:
     def latent_size(self) -> int:
         """Side of the latent."""
         return self.image_size // self.downsampling
+
+    @property
+    def hint_pictures(self) -> int:
+        """L, pictures of the hint."""
+        return 3 if self.hint == "layers" else 1
+
+    @property
+    def shares(self) -> int:
+        """Numbers for each picture of the hint and latent position that say its share; 0 where there is one picture.
+
+        One for each pixel where the latent holds pixels, else one for the position.
+        """
+        if self.hint_pictures == 1:
+            return 0
+        return self.downsampling**2 if self.on_pixels else 1
+
+    @property
+    def on_pixels(self) -> bool:
+        """Whether the latent holds the pixels themselves."""
+        return self.latent_channels == 3 * self.downsampling**2
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the network's output."""
+        return self.latent_channels + self.hint_pictures * self.shares
+
+    @property
+    def hint_channels(self) -> int:
+        """Channels of the hint: its pictures, and the kind of each pixel."""
+        return 3 * self.hint_pictures + 1
 
     def save(self, folder: Path) -> None:
         """Write `pics.json`."""

@@ -50,7 +50,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
         layers.adopt(self, stock, tau, leave=("conv_in",))
 
     def embed_hint(self, hint: Tensor) -> Tensor:
-        """Hints [B, 4, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""
+        """Hints [B, 3 L + 1, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""
         embedded: Tensor = self.controlnet_cond_embedding(hint)
         return embedded
 

@@ -165,15 +165,15 @@ def hint_widths(downsampling: int) -> tuple[int, ...]:
     return (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
 
 
-def blank_control(unet: Any, widths: Sequence[int]) -> nn.Module:
+def blank_control(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
     """The ControlNet of a UNet's shape, without memory; `widths`: of the hint's convolutions."""
     shape = {key: value for key, value in unet.config.items() if key in _SHARED}
-    return on_meta(lambda: BackgroundControlNet(hint_widths=tuple(widths), **shape), "controlnet")
+    return on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
 
 
-def control_copy(unet: Any, widths: Sequence[int]) -> Any:
+def control_copy(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
     """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
-    controlnet = blank_control(unet, widths)
+    controlnet = blank_control(unet, widths, hint_channels)
     wanted = controlnet.state_dict().keys()
     copied = {key: value.clone() for key, value in unet.state_dict().items() if key in wanted}
     return adopt(controlnet, copied, _CONTROL, "controlnet")

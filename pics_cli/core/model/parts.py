@@ -84,7 +84,7 @@ def misfits(
             ("context_width", config.context_width, "controlnet", controlnet.config.context_width),
             ("context_width", config.context_width, "projector", projector.out_features),
             ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
-            ("latent_channels", config.latent_channels, "unet's output", unet.config.out_channels),
+            ("channels of the output", config.output_channels, "unet", unet.config.out_channels),
             ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
             ("downsampling", config.downsampling, "vae", reduction(vae)),
             ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
@@ -99,7 +99,7 @@ def misfits(
         if _plain(unet.config[key]) != _plain(controlnet.config[key])
     ]
     for where, found, wanted in (
-        ("controlnet's hint", controlnet.config.hint_channels, 4),
+        ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
         ("vae's input", vae.config.in_channels, 3),
         ("vae's output", vae.config.out_channels, 3),
     ):

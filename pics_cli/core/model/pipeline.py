@@ -16,6 +16,7 @@ from pics_cli.core.files import make_folder, write_json
 from pics_cli.core.model import encoder, parts
 from pics_cli.core.model.config import PATTERNS, ModelConfig
 from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.correction import Blend, Correction
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.memory import Residency, choose_memory
 from pics_cli.core.model.sampling import Denoiser, sample
@@ -34,7 +35,7 @@ class NetworkInput(Protocol):
 
     @property
     def hint_rgb(self) -> npt.NDArray[np.uint8]:
-        """uint8 [S, S, 3]."""
+        """uint8 [S, S, 3 L]."""
 
     @property
     def hint_mask(self) -> npt.NDArray[np.int8]:
@@ -184,6 +185,7 @@ class PicsPipeline:
         bias: Tensor | None = None,
         on_step: Callable[[int, int], None] | None = None,
         trace: Trace | None = None,
+        blends: list[Blend] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Composite.
 
@@ -194,6 +196,7 @@ class PicsPipeline:
             bias: [B, K], added to the gate's logits; see `Objects`.
             on_step: called after each denoising step with its number and their count.
             trace: filled with what `--explain` draws.
+            blends: of a model with `correct_hint` that works on pixels: what it did to its hint is added here.
 
         Returns:
             uint8 [B, n, S, S, 3].
@@ -205,11 +208,13 @@ class PicsPipeline:
         hint = torch.cat([picture, hint_mask[:, None].to(self.dtype)], 1).contiguous(memory_format=torch.channels_last)
         guidance = self.config.guidance if guidance is None else guidance
         contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
+        count, candidates = noise.shape[:2]
         correction = None
         if self.config.correct_hint:
             with self._residency.use("vae"):
-                correction = self._latent(picture)
-        count, candidates = noise.shape[:2]
+                pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
+                pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
+                correction = Correction(pictures, self.config.shares)
         with self._residency.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
@@ -238,10 +243,12 @@ class PicsPipeline:
                 noise.flatten(0, 1).to(self.device),
                 self.dtype,
                 scaling=self.config.input_scaling,
-                correction=None if correction is None else correction.float().repeat_interleave(candidates, 0),
+                correction=correction,
                 on_step=on_step,
             )
         with self._residency.use("vae"):
+            if blends is not None and correction is not None:
+                blends.append(correction.blend(latent, self.vae, self.config.latent_scale, candidates))
             pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 

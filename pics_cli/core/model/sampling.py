@@ -22,7 +22,7 @@ class Denoiser:
 
     Args:
         unet, controlnet: the networks.
-        hint: [B, 4, S, S] in the networks' dtype.
+        hint: [B, 3 L + 1, S, S] in the networks' dtype.
         contexts: [B, K, M, D].
         null: [M, D], the unconditional context; None: no guidance, one branch.
         masks: bool [B, K, S, S].
@@ -120,7 +120,7 @@ def sample(
     dtype: torch.dtype,
     *,
     scaling: str = "none",
-    correction: Tensor | None = None,
+    correction: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Run a scheduler from noise to a clean latent.
@@ -131,7 +131,7 @@ def sample(
         noise: float32 [B · n, c, h, w], unit normal.
         dtype: of the network's input; the scheduler itself steps in float32.
         scaling: of the noisy input: "none", or "signal": times √ᾱ_t.
-        correction: what the output corrects, [B · n, c, h, w]; None: the output stands for itself.
+        correction: from the output to what the scheduler is to take for it; None: the output stands for itself.
         on_step: called after each step with its number, from 1, and the number of steps.
     """
     latent = noise * scheduler.init_noise_sigma
@@ -141,7 +141,7 @@ def sample(
             scaled = scaled * scheduler.alphas_cumprod[timestep.long().cpu()].sqrt().to(scaled)
         output = predict(scaled.to(dtype), timestep[None].to(latent.device)).float()
         if correction is not None:
-            output = output + correction
+            output = correction(output)
         (latent,) = scheduler.step(output, timestep, latent, return_dict=False)[:1]
         if on_step is not None:
             on_step(number, len(scheduler.timesteps))

@@ -31,8 +31,10 @@ def published_scheduler() -> Any:
 
 
 def small_scheduler() -> Any:
-    """The same noise for a new small network, whose sampling starts at the noisiest timestep however few the steps."""
-    return diffusers.DDIMScheduler(**{**PUBLISHED, "timestep_spacing": "trailing"}, **SCHEDULERS["ddim"][1])
+    """The same noise for a new small network: sampling starts at the noisiest timestep however few the steps, and ends
+    without any noise, which on pixels would be seen."""
+    options = {**SCHEDULERS["ddim"][1], "set_alpha_to_one": True}
+    return diffusers.DDIMScheduler(**{**PUBLISHED, "timestep_spacing": "trailing"}, **options)
 
 
 def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> Any:
@@ -45,7 +47,8 @@ def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> An
         raise PicsError(f"--scheduler: got {name}, expected one of {', '.join(SCHEDULERS)}")
     kind, options = SCHEDULERS[name]
     kept = {key: value for key, value in base.config.items() if key in (*PUBLISHED, "trained_betas")}
-    scheduler = getattr(diffusers, kind)(**kept, **options, prediction_type=prediction_type)
+    last = {key: base.config[key] for key in ("set_alpha_to_one",) if key in options and key in base.config}
+    scheduler = getattr(diffusers, kind)(**{**kept, **options, **last}, prediction_type=prediction_type)
     limit = scheduler.config.num_train_timesteps
     # Leading spacing with an offset would begin beyond the last step of the noise schedule.
     if steps <= limit:

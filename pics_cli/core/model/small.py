@@ -1,8 +1,8 @@
 """A new small network of a shape of one's own, from random weights, that works on pixels.
 
-What starts how, besides what `initial` says of new layers: the UNet's output convolution is zero, so that the first
-prediction is 0, and a network that corrects its hint paints the hint; all other layers start as torch has them. The
-encoder of the references is a DINOv2 with random weights.
+What starts how, besides what `initial` says of new layers: the UNet's output convolution has weights of zero, so that
+the first prediction is 0, and a network that corrects its hint paints the hint, or of several pictures mostly the
+first; all other layers start as torch has them. The encoder of the references is a DINOv2 with random weights.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.faults import fault_line
 from pics_cli.core.model.assemble import on_meta
 from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.correction import start_logits
 from pics_cli.core.model.initial import adopt, blank_control, control_copy, new_projector
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.pixels import LATENT_SCALE, PixelAutoencoder
@@ -94,7 +95,7 @@ def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]
     given = SmallShape(**shape)
     unet = on_meta(
         lambda: InteractionUNet(
-            in_channels=config.latent_channels, out_channels=config.latent_channels,
+            in_channels=config.latent_channels, out_channels=config.output_channels,
             block_out_channels=tuple(given.block_out_channels), layers_per_block=given.layers_per_block,
             attention_levels=tuple(given.attention_levels), head_width=given.head_width,
             context_width=given.context_width, norm_groups=given.norm_groups, tau=config.tau,
@@ -103,7 +104,7 @@ def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]
     )  # fmt: skip
     return {
         "unet": unet,
-        "controlnet": blank_control(unet, given.hint_widths),
+        "controlnet": blank_control(unet, given.hint_widths, config.hint_channels),
         "image_encoder": on_meta(lambda: _encoder(config, given), _WHERE),
         "projector": on_meta(lambda: nn.Linear(given.encoder_width, given.context_width), _WHERE),
         "vae": PixelAutoencoder(given.patch),
@@ -136,9 +137,10 @@ def small_pipeline(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet: Any = adopt(blank["unet"], {}, _EVERY, _WHERE)
-        for parameter in unet.conv_out.parameters():
-            nn.init.zeros_(parameter)
-        controlnet = control_copy(unet, given.hint_widths)
+        nn.init.zeros_(unet.conv_out.weight)
+        start = start_logits(config.latent_channels, config.hint_pictures, config.shares)
+        unet.conv_out.bias.data.copy_(start)
+        controlnet = control_copy(unet, given.hint_widths, config.hint_channels)
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
     return PicsPipeline(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)

@@ -28,7 +28,7 @@ class Compositor(nn.Module):
         Args:
             latent: [B, c, h, w], noisy and scaled.
             timestep: int64 [B].
-            hint: [B, 4, S, S].
+            hint: [B, 3 L + 1, S, S].
             regions: of the B composites. Not their masks, which data-parallel training would bring to the GPU, while
                 routing tables are made on the CPU.
             references: [B, K, 3, R, R] in [0, 1]; black for a dropped condition.

@@ -79,9 +79,10 @@ def standard_batch(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, 
     drawn = draws_of(recipe, pipeline)(generator(0, "estimate"))
     found = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
     picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
+    hint = torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8)
     return {
         **found,
-        "hint": picture,
+        "hint": hint,
         "target": picture,
         "boxes": boxes[None].repeat(batch, 1, 1),
         "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),

@@ -80,6 +80,7 @@ def _shape(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, Any]:
         "size": pipeline.config.image_size,
         "reference_size": pipeline.config.reference_size,
         "hint": pipeline.config.hint,
+        "fill": pipeline.config.fill,
         "cache_gb": recipe.data.cache_gb,
     }
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.correction import Correction
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.regions import Regions, cover_at
 from pics_cli.core.training.compositor import Compositor
 from pics_cli.core.training_sections import Objective
+from pics_cli.errors import PicsError
 
 # Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
 _ENCODED = 4
@@ -83,20 +85,28 @@ class Step:
         network: its `Compositor`, or what Accelerate made of it.
         objective: loss and weights.
         half: precision of the parts that are not trained.
+
+    Raises:
+        PicsError: a loss that this model's predictions do not have.
     """
 
     def __init__(self, pipeline: PicsPipeline, network: Any, objective: Objective, half: torch.dtype) -> None:
         self.pipeline, self.network, self.objective, self.half = pipeline, network, objective, half
         self.config: ModelConfig = pipeline.config
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
+        if objective.gradient and not (self.config.on_pixels and self.config.prediction_type == "sample"):
+            raise PicsError(
+                f"objective.gradient: got {objective.gradient}, which needs a model that predicts the picture's pixels",
+                "set it to 0, or take a model.shape with prediction_type sample",
+            )
 
     def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Losses:
         """Losses of a batch.
 
         Args:
-            batch: hint, target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4]; references uint8
-                [B, K, R, R, 3]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder that draws its
-                latents, posterior float32 [B, c, h, w]; on the CPU.
+            batch: hint uint8 [B, S, S, 3 L]; target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4];
+                references uint8 [B, K, R, R, 3]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder
+                that draws its latents, posterior float32 [B, c, h, w]; on the CPU.
             device: where the networks are.
         """
         masks = box_masks(batch["boxes"], self.config.image_size)
@@ -104,7 +114,7 @@ class Step:
         noise = batch["noise"].to(device)
         posterior = batch["posterior"].to(device) if "posterior" in batch else None
         clean = self._latents(_picture(batch["target"].to(device)), posterior)
-        correction = self._latents(hint[:, :3]) if self.config.correct_hint else None
+        correction = self._correction(hint[:, :-1]) if self.config.correct_hint else None
         signal = self.signal[batch["timestep"]].to(device)[:, None, None, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         if self.config.input_scaling == "signal":
@@ -115,15 +125,24 @@ class Step:
         regions = Regions(masks, device=device)
         prediction = self.network(noisy, batch["timestep"].to(device), hint, regions, references).float()
         if correction is not None:
-            prediction = prediction + correction
+            prediction = correction(prediction)
         wanted = target_of(self.config.prediction_type, clean, noise, signal)
-        return self._losses(prediction, wanted, signal, masks)
+        losses = self._losses(prediction, wanted, signal, masks)
+        if self.objective.gradient:
+            rough = self._rough(prediction - wanted, masks)
+            losses = losses._replace(weighted=losses.weighted + self.objective.gradient * rough)
+        return losses
 
     def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
-        """float32 [B, 4, S, S]."""
+        """float32 [B, 3 L + 1, S, S]."""
         kind = hint_kinds(masks, content)
         hint = torch.cat([_picture(rgb.to(device)), kind.to(device)[:, None].float()], 1)
         return hint.contiguous(memory_format=torch.channels_last)
+
+    def _correction(self, pictures: Tensor) -> Correction:
+        """Of the hint's pictures, [B, 3 L, S, S] in [-1, 1]."""
+        latents = self._latents(pictures.unflatten(1, (-1, 3)).flatten(0, 1))
+        return Correction(latents.unflatten(0, (len(pictures), -1)), self.config.shares)
 
     @torch.no_grad()
     def _latents(self, pictures: Tensor, posterior: Tensor | None = None) -> Tensor:
@@ -141,14 +160,28 @@ class Step:
         difference = prediction - wanted
         each = difference.square() if self.objective.loss == "l2" else difference.abs()
         each = each.mean(1)  # [B, h, w]
-        height, width = each.shape[1:]
-        inside = cover_at(masks, height, width).any(2).view(-1, height, width).to(each)
-        weight = 1 + (self.objective.region_weight - 1) * inside
+        inside, weight = self._weight(masks, each)
         weighted = (each * weight).sum((1, 2)) / weight.sum((1, 2))
         if self.objective.min_snr is not None:
             weighted = weighted * snr_weight(self.config.prediction_type, signal, self.objective.min_snr).flatten()
         region = (each.detach() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         return Losses(weighted, region)
+
+    def _weight(self, masks: Tensor, each: Tensor) -> tuple[Tensor, Tensor]:
+        """1 in the regions and 0 elsewhere, and each position's weight, [B, h, w]; each: the loss, of that shape."""
+        height, width = each.shape[1:]
+        inside = cover_at(masks, height, width).any(2).view(-1, height, width).to(each)
+        return inside, 1 + (self.objective.region_weight - 1) * inside
+
+    def _rough(self, difference: Tensor, masks: Tensor) -> Tensor:
+        """Mean size of the gradients of a difference of latents [B, c, h, w] that hold pixels, weighted: [B]."""
+        picture = self.pipeline.vae.decode(difference / self.config.latent_scale).sample
+        total = torch.zeros(len(picture), device=picture.device)
+        for along in (-1, -2):
+            each = picture.diff(dim=along).abs().mean(1)
+            _, weight = self._weight(masks, each)
+            total = total + (each * weight).sum((1, 2)) / weight.sum((1, 2))
+        return total
 
 
 def new_step(pipeline: PicsPipeline, objective: Objective, half: torch.dtype) -> Step:
@@ -157,5 +190,5 @@ def new_step(pipeline: PicsPipeline, objective: Objective, half: torch.dtype) ->
 
 
 def _picture(rgb: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3] to float32 [B, 3, S, S] in [-1, 1]."""
+    """uint8 [B, S, S, n] to float32 [B, n, S, S] in [-1, 1]."""
     return rgb.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -31,7 +31,7 @@ def write_preview(job: Job, path: Path, say: Callable[[str], None]) -> None:
     sources, config = find_sources(job, say), outline_of(job.recipe.model).config
     data = TrainingData(
         sources.sets, sources.order, augment=job.recipe.augment, seed=job.recipe.seed, size=config.image_size,
-        reference_size=config.reference_size, hint=config.hint, cache_gb=job.recipe.data.cache_gb,
+        reference_size=config.reference_size, hint=config.hint, fill=config.fill, cache_gb=job.recipe.data.cache_gb,
     )  # fmt: skip
     rows: list[Row] = []
     for position in range(sources.order.epoch_length):
@@ -62,7 +62,7 @@ def _rows(job: Job, data: TrainingData, position: int, size: int) -> list[Row]:
 
         def draw(epoch: int, plain: bool = False, k: int = k) -> Reference:
             rng = generator(job.recipe.seed, "augment", shards.name, key, epoch, item.repetition, k)
-            return varied(parts, rgb, k, still(augment) if plain else augment, rng, size)
+            return varied(parts, rgb, k, still(augment) if plain else augment, rng, size)[0]
 
         rows.append((f"{shards.name}/{key}, object {k}", draw(0, plain=True), [draw(epoch) for epoch in range(_TIMES)]))
     return rows

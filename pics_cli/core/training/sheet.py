@@ -45,7 +45,7 @@ def draw(title: str, samples: Sequence[Held], made: Sequence[RGB]) -> RGB:
     """A row for each sample: hint with regions, references, target, result."""
     tiles: list[Tile] = []
     for held, result in zip(samples, made, strict=True):
-        hint, scale = shrink(np.ascontiguousarray(held.own["hint"]), _HEIGHT)
+        hint, scale = shrink(np.ascontiguousarray(held.own["hint"][..., :3]), _HEIGHT)
         for k, box in enumerate(held.own["boxes"].tolist()):
             whole: Box = (box[0], box[1], box[2], box[3])
             rectangle(hint, whole, scale, colour_of(k), 2)

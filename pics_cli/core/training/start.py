@@ -19,6 +19,8 @@ from pics_cli.core.training_recipe import TrainingRecipe
 from pics_cli.core.training_sections import Model
 from pics_cli.errors import PicsError
 
+_NEW = "take another hint, or a new network: model.shape"
+
 
 class Start(NamedTuple):
     """A model to be trained.
@@ -53,6 +55,8 @@ def start_model(recipe: TrainingRecipe, say: Callable[[str], None]) -> Start:
         if model.dinov2 is not None:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
         return _go_on(base, place, given)
+    if given.get("hint") == "layers":
+        raise PicsError("model.hint: got layers, which a network from a base model has no inputs and outputs for", _NEW)
     dinov2 = model.dinov2 or DINOV2
     pipeline = new_model(base, dinov2, config=checked(given), keep=given, seed=recipe.seed, say=say)
     files = {"base": find_base(base, _silence).sha256, "dinov2": find_dinov2(dinov2, _silence).sha256}
@@ -74,6 +78,9 @@ def _go_on(name: str, place: Path, given: dict[str, Any]) -> Start:
         key = different[0]
         there = getattr(pipeline.config, key)
         raise PicsError(f"model.{key}: got {given[key]}, but {name} was made with {there}", f"leave out model.{key}")
+    if "layers" in (hints := {given.get("hint", pipeline.config.hint), pipeline.config.hint}) and len(hints) > 1:
+        there = pipeline.config.hint
+        raise PicsError(f"model.hint: got {given['hint']}, but the network of {name} has the inputs of {there}", _NEW)
     pipeline.config = checked(given, pipeline.config)
     return Start(pipeline, False, model_fingerprint(place))
 

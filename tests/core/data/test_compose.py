@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from pics_cli.core.data.compose import HintKind, compose, compose_reference, cut_out
+from pics_cli.core.data.compose import HintKind, compose, compose_reference
+from pics_cli.core.data.cutouts import cut_out
 from pics_cli.core.data.fill import GREY, push_pull
 from pics_cli.core.geometry import Box
 

@@ -16,6 +16,7 @@ from pics_cli.core.data.layouts import Members
 from pics_cli.core.data.masks import box_mask, decode_mask_png
 from pics_cli.core.data.pictures import decode_picture, encode_png
 from pics_cli.core.data.training_sample import Arrays, prepare, still
+from pics_cli.core.geometry import Letterbox
 from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 from training_shards import STILL, boxes_of, members
@@ -161,6 +162,55 @@ def test_order_of_the_objects() -> None:
     behind, boxes = decode_picture(plain["clean.jpg"]).rgb, boxes_of(2)
     expected = compose(behind, boxes, cut_outs(plain)[::-1], size=64, reference_size=56, hint="overlay", order=(1, 0))
     assert np.array_equal(hints[0, 1], expected.hint_rgb)
+
+
+def test_a_hint_of_layers_guesses_as_inference_does() -> None:
+    """Whatever the json says: the network has to find the true order itself, from both."""
+    sample = with_empty(members(7, meta={"order": [0, 1]}))
+    found = made(sample, hint="layers", swap=True)["hint"]
+    lower = made(with_empty(members(7)), hint="overlay", swap=True)["hint"]
+    assert np.array_equal(found[..., :3], lower)
+    assert np.array_equal(found[..., 3:6], made(sample, hint="overlay", swap=True)["hint"])
+    behind = decode_picture(sample["clean.jpg"]).rgb
+    assert np.array_equal(found[..., 6:], Letterbox(96, 64, 64).forward(behind, antialias=True))
+
+
+def test_room_for_shadows() -> None:
+    """Regions grow, and the objects in the hint stay where they are in the picture."""
+    sample = with_empty(members(9))
+    roomy = replace(STILL, box_growth=(1.25, 1.25))
+    tight, found = made(sample, hint="overlay"), made(sample, roomy, hint="overlay", fill=0.8)
+    assert np.array_equal(found["hint"], tight["hint"])
+    assert (found["boxes"][:, 2:] - found["boxes"][:, :2] > 1.1 * (tight["boxes"][:, 2:] - tight["boxes"][:, :2])).all()
+    assert not np.array_equal(made(sample, roomy, hint="overlay")["hint"], tight["hint"])
+
+
+def test_an_alternate_spans_what_is_hidden_too() -> None:
+    """It shows the whole object, so its box is that of the mask with hidden parts; a cut-out has the visible one."""
+    hidden = np.zeros((64, 96), bool)
+    hidden[2:60, 3:90] = True
+    alternate = np.full((224, 224, 4), (10, 200, 30, 255), np.uint8)
+    sample = {**members(8), "alt0.png": encode_png(alternate), "full0.png": box_mask(hidden).png()}
+    whole = made(sample, replace(STILL, alternate=1.0))
+    assert whole["boxes"][0].tolist() == list(Letterbox(96, 64, 64).forward_box((3, 2, 90, 60)))
+    cut = made(sample)
+    assert np.array_equal(cut["boxes"], made(members(8))["boxes"])
+    assert np.array_equal(cut["boxes"][1], whole["boxes"][1])
+
+
+def test_absent_objects() -> None:
+    """As often as asked: white references, nothing in the hint, and the background as what it is to become."""
+    sample = with_empty(members(10))
+    never, always = replace(STILL, absent=0.0), replace(STILL, absent=1.0)
+    empty = made(sample, always, hint="layers")
+    assert (empty["references"] == 255).all()
+    for at in (0, 3, 6):
+        assert np.array_equal(empty["hint"][..., at : at + 3], empty["target"])
+    assert np.array_equal(empty["boxes"], made(sample, never, hint="layers")["boxes"])
+    some = replace(STILL, absent=0.3)
+    seen = [bool((made(sample, some, rng_keys=(epoch,))["references"] == 255).all()) for epoch in range(60)]
+    assert 8 < sum(seen) < 30
+    assert still(some).absent == 0
 
 
 @pytest.mark.parametrize("order", [[0], [0, 0], [0, 2], ["0", "1"], [0.0, 1.0], [True, False], "01", 7])

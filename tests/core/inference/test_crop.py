@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pics_cli.core.geometry import Box
 from pics_cli.core.inference.crop import changed_outside, inside, paste_back, window
+from pics_cli.core.inference.native import native
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -85,7 +86,8 @@ def test_paste_changes_the_boxes_alone(scene: tuple[int, int, list[Box]], size: 
     before = noise(height, width)
     kept = before.copy()
     part = window(boxes, width, height, kind, size)  # type: ignore[arg-type]
-    after = paste_back(before, noise(size, size, 1), part, boxes, feather)
+    made = native(noise(size, size, 1), part[2] - part[0], part[3] - part[1])
+    after = paste_back(before, made, part, boxes, feather)
     np.testing.assert_array_equal(before, kept)
     outside = ~drawn(boxes, width, height)
     np.testing.assert_array_equal(after[outside], before[outside])
@@ -115,8 +117,7 @@ def test_changed_outside_refuses_other_sizes() -> None:
 
 def weights(boxes: list[Box], width: int, height: int, feather: int) -> np.ndarray:
     """How much of white over black arrives, 0 to 1."""
-    side = max(width, height)
-    black, white = np.zeros((height, width, 3), np.uint8), np.full((side, side, 3), 255, np.uint8)
+    black, white = np.zeros((height, width, 3), np.uint8), np.full((height, width, 3), 255, np.uint8)
     pasted = paste_back(black, white, (0, 0, width, height), boxes, feather)
     assert (pasted == pasted[..., :1]).all()
     return pasted[..., 0] / 255
@@ -184,7 +185,7 @@ def test_pasted_pixels_are_the_networks_own_where_nothing_is_resized() -> None:
 def test_boxes_move_with_their_window() -> None:
     assert inside([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
     with pytest.raises(ValueError, match="reaches outside"):
-        paste_back(noise(50, 50), noise(16, 16), (10, 10, 40, 40), [(5, 20, 30, 30)], 0)
+        paste_back(noise(50, 50), noise(30, 30), (10, 10, 40, 40), [(5, 20, 30, 30)], 0)
 
 
 def test_memory_of_a_large_picture() -> None:
@@ -192,7 +193,7 @@ def test_memory_of_a_large_picture() -> None:
     background = np.zeros((4284, 5712, 3), np.uint8)
     boxes = [(0, 0, 4000, 4000), (2000, 1000, 5712, 4284)]
     tracemalloc.start()
-    after = paste_back(background, noise(512, 512), (0, 0, 5712, 4284), boxes, 40)
+    after = paste_back(background, native(noise(512, 512), 5712, 4284), (0, 0, 5712, 4284), boxes, 40)
     assert changed_outside(background, after, boxes) == 0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -17,6 +17,7 @@ from pics_cli.core.files import only_writer
 from pics_cli.core.inference.crop import paste_back
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.memory import advice, memory_told
+from pics_cli.core.inference.native import native
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.errors import PicsError
 
@@ -221,7 +222,8 @@ def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Pat
             inputs = compose(picture, [box], [np.asarray(thing(step))], size=128, reference_size=56)
             noise = pipeline.noise(0, "b", n, step)[None, None]
             made = pipeline([inputs], noise, steps=1)[0, 0]
-            picture = paste_back(picture, made, part, [box], 8)
+            native_size = native(made, part[2] - part[0], part[3] - part[1])
+            picture = paste_back(picture, native_size, part, [box], 8)
         expected[f"composed_b{'_1' * n}.png"] = picture
     assert records(tmp_path / "one")[0]["window"] == [0, 0, *SIZE]
     assert_near(composed(tmp_path / "one"), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pics_cli.core.inference.settings import ORDER_BIAS, back_to_front, gate_bias, parse_order, seam
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample, PicsError
 
 BOXES = [(0, 0, 10, 90), (0, 0, 10, 50), (5, 5, 20, 70)]
@@ -31,7 +32,11 @@ def test_only_an_order_that_was_asked_for_biases_the_gate() -> None:
 
 
 def test_the_seam_is_a_latent_cell_unless_asked_for() -> None:
-    assert seam(None, (0, 0, 512, 512), 512, 8) == 8
-    assert seam(None, (10, 10, 2058, 1034), 512, 8) == 32
-    assert seam(None, (0, 0, 20, 20), 512, 8) == 1
-    assert seam(0, (0, 0, 512, 512), 512, 8) == 0
+    boxes, config = [(0, 0, 80, 80), (0, 0, 40, 120)], ModelConfig()
+    assert seam(None, (0, 0, 512, 512), boxes, config) == 8
+    assert seam(None, (10, 10, 2058, 1034), boxes, config) == 32
+    assert seam(None, (0, 0, 20, 20), boxes, config) == 1
+    assert seam(0, (0, 0, 512, 512), boxes, config) == 0
+    roomy = ModelConfig(fill=0.5)
+    assert seam(None, (0, 0, 512, 512), boxes, roomy) == 10  # a quarter of the shortest side
+    assert seam(3, (0, 0, 512, 512), boxes, roomy) == 3

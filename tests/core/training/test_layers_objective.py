@@ -1,0 +1,126 @@
+"""A hint of three pictures and the loss of gradients: in the picture's pixels, by NumPy, and as inference has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pics_cli.core.training.compositor import Compositor
+from pics_cli.core.training.sheet import Composite
+from pics_cli.core.training.start import start_model
+from pics_cli.errors import PicsError
+from trainees import CPU, LAYERS, Recorded, batch_of, pipeline_of, recipe_of, rows, small, step_of
+
+Array = npt.NDArray[np.float64]
+
+
+def painted(batch: dict[str, Any], answer: torch.Tensor) -> Array:
+    """What the network's answer makes of the hint, float64 [B, 3, S, S] in [-1, 1]."""
+    residual = F.pixel_shuffle(answer[:, :192].double(), 8).numpy()
+    logits = F.pixel_shuffle(answer[:, 192:].double(), 8).numpy()  # 3 · 64 channels: a number a picture and pixel
+    shown = batch["hint"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5 - 1
+    weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return residual + sum(weights[:, i : i + 1] * shown[:, 3 * i : 3 * i + 3] for i in range(3))
+
+
+def weights_of(batch: dict[str, Any], weight: float) -> Array:
+    """Of each latent position by whether a region covers its first pixel, spread over its pixels: [B, S, S]."""
+    found = np.ones((len(batch["boxes"]), 64, 64))
+    for row, boxes in zip(found, batch["boxes"].tolist(), strict=True):
+        for x0, y0, x1, y1 in boxes:
+            row[y0:y1, x0:x1] = weight
+    return found
+
+
+@pytest.mark.parametrize("gradient", [0.0, 0.5])
+def test_against_the_pixels(gradient: float) -> None:
+    pipeline = small(**LAYERS)
+    batch = batch_of(pipeline)
+    network = Recorded(Compositor(pipeline))
+    with torch.no_grad():
+        losses = step_of(pipeline, network, loss="l1", region_weight=4.0, gradient=gradient)(batch, CPU)
+    assert network.given["hint"].shape == (3, 10, 64, 64)
+    assert network.answer.shape == (3, 384, 8, 8)
+    wanted = batch["target"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5 - 1
+    error = painted(batch, network.answer) - wanted
+    coarse = weights_of(batch, 4.0)[:, ::8, ::8]  # regions as the latent's positions see them
+    each = np.abs(error).mean(1).reshape(3, 8, 8, 8, 8).mean((2, 4))
+    expected = (each * coarse).sum((1, 2)) / coarse.sum((1, 2))
+    for axis in (2, 3):
+        rough = np.abs(np.diff(error, axis=axis)).mean(1)
+        height, width = rough.shape[1:]
+        weight = weights_of(batch, 4.0)
+        rows_seen, columns_seen = (np.arange(n) * 64 // n for n in (height, width))
+        weight = weight[:, rows_seen][:, :, columns_seen]
+        expected = expected + gradient * (rough * weight).sum((1, 2)) / weight.sum((1, 2))
+    np.testing.assert_allclose(losses.weighted, expected, rtol=1e-4)
+
+
+def test_a_network_can_choose_a_picture() -> None:
+    """Where the target is the reversed paste in one half and the background in the other, shares alone reach it."""
+    pipeline = small(**LAYERS)
+    batch = batch_of(pipeline)
+    hint = batch["hint"]
+    batch["target"] = torch.cat([hint[:, :, :24, 3:6], hint[:, :, 24:, 6:]], 2)
+    answer = torch.zeros(3, 384, 8, 8)
+    answer[:, 192 + 64 : 192 + 128, :, :3] = 40
+    answer[:, 192 + 128 :, :, 3:] = 40
+    losses = step_of(pipeline, lambda *_: answer, loss="l1", gradient=1.0)(batch, CPU)
+    assert losses.weighted.max() < 1e-5
+    batch["target"] = 255 - batch["target"]
+    assert step_of(pipeline, lambda *_: answer, loss="l1")(batch, CPU).weighted.min() > 0.1
+
+
+def test_training_sees_what_inference_makes() -> None:
+    """One step from the noisiest level: the picture of the pipeline is what the training step's network answers."""
+    pipeline = small(**{**LAYERS, "scheduler": "ddim", "steps": 1, "guidance": 1.0})
+    batch = rows(batch_of(pipeline), 0)
+    last = pipeline.scheduler.config.num_train_timesteps - 1
+    noise = batch["noise"][None]
+    made = pipeline([Composite({name: value[0].numpy() for name, value in batch.items()}, 64)], noise)[0, 0]
+    # At the last timestep the noisy latent that training makes has a little of the target in it; inference has none.
+    batch["timestep"] = torch.tensor([last])
+    signal = float(pipeline.scheduler.alphas_cumprod[last])
+    clean = F.pixel_unshuffle(batch["target"].permute(0, 3, 1, 2).float() / 127.5 - 1, 8)
+    batch["noise"] = (batch["noise"] - signal**0.5 * clean) / (1 - signal) ** 0.5
+    network = Recorded(Compositor(pipeline))
+    with torch.no_grad():
+        step_of(pipeline, network)(batch, CPU)
+    expected = (painted(batch, network.answer)[0].transpose(1, 2, 0) + 1) * 127.5
+    np.testing.assert_allclose(made, np.clip(expected, 0, 255), atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"),
+    [("small", {"prediction_type": "epsilon"}), ("tiny", {"prediction_type": "sample"})],
+)
+def test_gradients_are_of_pixels(kind: str, meaning: dict[str, Any]) -> None:
+    with pytest.raises(PicsError, match=r"objective\.gradient: got 1\.0, which needs a model that predicts"):
+        step_of(pipeline_of(kind, **meaning), gradient=1.0)
+
+
+def test_a_base_model_has_no_inputs_for_layers() -> None:
+    model = {"hint": "layers", "prediction_type": "sample", "correct_hint": True, "shape": None, "base": "nowhere/none"}
+    recipe = recipe_of()
+    from dataclasses import replace
+
+    changed = replace(recipe, model=replace(recipe.model, **model))
+    with pytest.raises(PicsError):
+        start_model(changed, lambda _: None)
+
+
+def test_going_on_from_another_hint_is_refused(tmp_path: Any) -> None:
+    from dataclasses import replace
+
+    small(**LAYERS).save_pretrained(tmp_path / "model")
+    recipe = recipe_of()
+    model = replace(recipe.model, shape=None, image_size=None, reference_size=None, base=str(tmp_path / "model"))
+    going_on = start_model(replace(recipe, model=model), lambda _: None)
+    assert going_on.pipeline.config.hint == "layers"
+    with pytest.raises(PicsError, match=r"model\.hint: got overlay, but the network of .* has the inputs of layers"):
+        start_model(replace(recipe, model=replace(model, hint="overlay")), lambda _: None)
