@@ -21,6 +21,11 @@ def test_wheel_ships_recipes_and_the_command(tmp_path: Path) -> None:
         file.extractall(tmp_path / "installed")
     for recipe in (ROOT / "recipes").glob("*.yaml"):
         assert f"pics_cli/recipes/{recipe.name}" in names
+    for bundled in (*(ROOT / "pics_cli/models").rglob("*"), *(ROOT / "pics_cli/samples").rglob("*")):
+        if bundled.is_file():
+            assert bundled.relative_to(ROOT).as_posix() in names
+    assert "pics_cli/models/pics-mini/files.json" in names
+    assert any(name.startswith("pics_cli/samples/") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
     done = subprocess.run(
         [sys.executable, "-m", "pics_cli", "build-shards", "lvis", "--raw", "none"],

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 _ORDER = "pics.order"
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
-_NO_MODEL = """\
-no model named: --model takes a folder, or a repository on the Hugging Face hub (owner/name)
-
-A model is a folder of trained networks with a pics.json that describes them. Ways to get one:
-  a research checkpoint:         python scripts/convert_checkpoint.py CKPT OUT
-  an untrained one, for a try:   python scripts/new_model.py OUT --size tiny   (its pictures are noise)
-  a repository on the hub:       --model owner/name"""
 
 
 class InOrder(TyperCommand):
@@ -44,7 +37,12 @@ class InOrder(TyperCommand):
 def infer(
     context: typer.Context,
     input: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A sample folder, or a folder of sample folders.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A sample folder, or a folder of sample folders; sample, where no such folder is: samples bundled "
+            "with pics.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results.  [default: results/NAME of the input]")
@@ -53,8 +51,14 @@ def infer(
         int | None, typer.Option(min=1, metavar="K", help="Objects to take from each sample folder.  [default: all]")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="PATH|REPO", help="Model folder, or repository on the Hugging Face hub.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="PATH|REPO",
+            show_default=False,
+            help="Model folder, or repository on the Hugging Face hub.  [default: the bundled pics-mini, small, "
+            "trained on drawn scenes]",
+        ),
+    ] = "pics-mini",
     background: Annotated[
         Path | None, typer.Option(metavar="IMG", help="One picture without folders: the background.")
     ] = None,
@@ -70,18 +74,16 @@ def infer(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, together with the sample's name.")] = 0,
     num: Annotated[int, typer.Option(min=1, help="Candidates of each sample.")] = 1,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's, 20]")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
             min=1,
             max=100,
-            help="How far to follow the references; 1: no guidance, half the work.  [default: the model's, 5.0]",
+            help="How far to follow the references; 1: no guidance, half the work.  [default: the model's]",
         ),
     ] = None,
-    scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's, dpm++]")] = None,
+    scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 1,
     crop: Annotated[
         Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
@@ -112,6 +114,10 @@ def infer(
     save_grid: Annotated[
         bool, typer.Option("--save-grid", help="Write inputs and results side by side: DIR/grids.")
     ] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw one sheet of all samples: regions, references, first result."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Write regions, gate weights and routing as pictures: DIR/explain.")
     ] = False,
@@ -128,13 +134,11 @@ def infer(
     """
     words = _in_order(context, {"object": object, "box": box, "mask": mask})
     try:
-        if model is None:
-            raise PicsError(_NO_MODEL)
         from pics_cli.core.inference.job import Job
         from pics_cli.core.inference.settings import parse_order
 
         order_asked = None if order is None else parse_order(order)
-        samples, name, passed_over = _samples(input, background, words, obj_thr)
+        samples, name, notes = _samples(input, background, words, obj_thr)
         job = Job(
             samples=tuple(samples),
             output=output or Path("results") / name,
@@ -157,8 +161,9 @@ def infer(
             overwrite=overwrite,
             grid=save_grid,
             explain=explain,
+            sheet=sheet,
         )
-        _run(job, passed_over)
+        _run(job, notes)
     except PicsError as error:
         if _speaks():
             raise
@@ -180,7 +185,8 @@ def _in_order(context: typer.Context, lists: dict[str, list[str] | None]) -> lis
 def _samples(
     root: Path | None, background: Path | None, words: Sequence[tuple[str, str]], objects: int | None
 ) -> tuple[Sequence[Path | SampleFiles], str, list[str]]:
-    """The samples, what the results are named after, and folders without a sample."""
+    """The samples, what the results are named after, and lines worth reading on them."""
+    from pics_cli.core.inference.bundled import choose_input
     from pics_cli.core.inference.inputs import find_folders, single_sample
 
     if root is not None and (background is not None or words):
@@ -192,19 +198,24 @@ def _samples(
     if root is not None:
         if root.name in ("", ".."):
             root = root.resolve()
-        samples, passed_over = find_folders(root)
-        return samples, root.name, passed_over
+        chosen, line = choose_input(root)
+        samples, passed_over = find_folders(chosen)
+        notes = [line] if line else []
+        if passed_over:
+            notes.append(f"no sample in {len(passed_over)} folders, passed over: {', '.join(passed_over[:5])}")
+        return samples, root.name, notes
     if background is None:
         raise PicsError(
             f"--{words[0][0]} without --background" if words else "nothing to composite",
-            "folders: --input PATH; one picture: --background IMG --object A.png --box X,Y,W,H",
+            "folders: --input PATH (bundled ones: --input sample); one picture: --background IMG --object A.png --box "
+            "X,Y,W,H",
         )
     if objects is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
     return [single_sample(background, words)], background.stem, []
 
 
-def _run(job: Job, passed_over: Sequence[str]) -> None:
+def _run(job: Job, notes: Sequence[str]) -> None:
     from pics_cli import console
     from pics_cli.core.inference.job import Progress
     from pics_cli.core.ranks import join_ranks
@@ -215,8 +226,8 @@ def _run(job: Job, passed_over: Sequence[str]) -> None:
         progress = Progress()
         speaks = ranks.rank == 0
         note: Callable[[str], None] = console.note if speaks else _silence
-        if passed_over:
-            note(f"no sample in {len(passed_over)} folders, passed over: {', '.join(passed_over[:5])}")
+        for line in notes:
+            note(line)
         if speaks:
             with console.progress("infer", "steps", lambda: _state(progress)):
                 report = composite(job, ranks, progress, note)
@@ -270,4 +281,5 @@ def _rows(job: Job, report: Report) -> list[tuple[str, str]]:
     rows += [("grids", str(job.output / "grids"))] * job.grid + [
         ("explained", str(job.output / "explain"))
     ] * job.explain
+    rows += [] if job.sheet is None else [("sheet", str(job.sheet))]
     return [*rows, ("records", str(job.output / "manifest.jsonl"))]

@@ -58,9 +58,7 @@ def records(output: Path) -> list[dict]:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("", "no model named: --model takes a folder, or a repository"),
-        ("--input in", "scripts/convert_checkpoint.py CKPT OUT"),
-        ("--model m", "nothing to composite\n\nhint: folders: --input PATH; one picture: --background IMG"),
+        ("--model m", "nothing to composite\n\nhint: folders: --input PATH (bundled ones: --input sample); one"),
         ("--model m --input nowhere", "--input nowhere: no such folder"),
         ("--model m --input bg.png", "--input bg.png: is a file, expected a folder"),
         ("--model m --input empty", "--input empty: no sample: looked for image.* and object_*"),

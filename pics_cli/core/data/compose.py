@@ -16,7 +16,7 @@ from pics_cli.core.data.cutouts import WHITE, cut_out, is_empty, over_white, pas
 from pics_cli.core.data.fill import push_pull
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, check_boxes, scaled
+from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, check_boxes
 from pics_cli.core.model.config import HintKind
 
 Bytes = npt.NDArray[np.uint8]
@@ -140,11 +140,6 @@ def painters(
     if hint == "overlay":
         return [partial(lay, order=forward)]
     return [partial(lay, order=forward), partial(lay, order=forward[::-1] if order is None else forward), _leave]
-
-
-def places_in(boxes: Sequence[Box], fill: float) -> list[Box]:
-    """The middle of each box, `fill` of its sides, where its object is pasted."""
-    return [scaled(box, fill) for box in boxes]
 
 
 def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:

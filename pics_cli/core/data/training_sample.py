@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
-from pics_cli.core.data.compose import FRAME, compose_hint, places_in
+from pics_cli.core.data.compose import FRAME, compose_hint
 from pics_cli.core.data.cutouts import WHITE, cut_out
 from pics_cli.core.data.layouts import Parts, unpack
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.patches import PATCH_SIZE
 from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
+from pics_cli.core.data.places import places_in
 from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, clip_box
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator

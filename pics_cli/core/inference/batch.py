@@ -160,7 +160,7 @@ class Compositor:
     ) -> RGB:  # fmt: skip
         """Candidate n of composite b at the size of its window."""
         height, width = seen.shape[:2]
-        if made.blend is None or max(height, width) <= self.pipeline.config.image_size:
+        if made.blend is None:
             return native(made.pictures[b, n], width, height)
         paint = painters_of(seen, boxes, references, self.pipeline.config, order)
         return corrected(seen, paint, made.blend.shares[b, n].numpy(), made.blend.residual[b, n].numpy())

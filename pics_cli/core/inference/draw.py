@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from pics_cli.core.files import AtomicFile, make_folder
 from pics_cli.core.geometry import Box, Letterbox
 
 HEIGHT = 384  # a multiple of every resolution the networks work at
+ROW = 240  # of the sheet of many samples
 _MAX_WIDTH = 1900
 _TINT = 0.35
 _UNCOVERED = (232, 230, 224)
@@ -43,13 +45,43 @@ def draw_grid(
     small, scale = shrink(background, HEIGHT)
     for k, box in enumerate(boxes):
         rectangle(small, box, scale, colour_of(k), 2)
-    squares = [_square(on_white(one) if one.shape[2] == 4 else one) for one in references]
     tiles = [
         Tile(small, ("background and regions", f"{background.shape[1]}x{background.shape[0]}")),
-        Tile(column(squares, HEIGHT), ("references",)),
+        Tile(_references(references, HEIGHT), ("references",)),
         *(Tile(shrink(picture, HEIGHT)[0], ("result", caption)) for caption, picture in results),
     ]
     return _sheet(name, tiles)
+
+
+class Row(NamedTuple):
+    """A sample of the sheet of many: name, uint8 RGB background, its regions, references, and one result."""
+
+    name: str
+    background: RGB
+    boxes: Sequence[Box]
+    references: Sequence[npt.NDArray[np.uint8]]
+    result: RGB
+
+
+def row_tile(row: Row) -> Tile:
+    """Background with regions, references and result side by side, small."""
+    small, scale = shrink(row.background, ROW)
+    for k, box in enumerate(row.boxes):
+        rectangle(small, box, scale, colour_of(k), 2)
+    gap = np.full((ROW, GAP, 3), 255, np.uint8)
+    pictures = [small, gap, _references(row.references, ROW), gap, shrink(row.result, ROW)[0]]
+    return Tile(np.hstack(pictures), (f"{row.name}  {row.background.shape[1]}x{row.background.shape[0]}",))
+
+
+def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
+    """Tiles of `row_tile`, one to a row: uint8 RGB."""
+    wide = max(tile.rgb.shape[1] for tile in tiles)
+    alike = []
+    for tile in tiles:
+        rgb = np.full((ROW, wide, 3), 255, np.uint8)
+        rgb[:, : tile.rgb.shape[1]] = tile.rgb
+        alike.append(Tile(rgb, tile.lines))
+    return draw_sheet(title, alike, ROW, max(wide + 2 * GAP, 480))
 
 
 def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:
@@ -131,6 +163,11 @@ def _sheet(title: str, tiles: Sequence[Tile]) -> RGB:
     width = sum(tile.rgb.shape[1] + GAP for tile in tiles) + GAP
     widest = max(tile.rgb.shape[1] for tile in tiles) + 2 * GAP
     return draw_sheet(title, tiles, HEIGHT, max(min(width, _MAX_WIDTH), widest, 480))
+
+
+def _references(references: Sequence[npt.NDArray[np.uint8]], height: int) -> RGB:
+    """Below each other, on white."""
+    return column([_square(on_white(one) if one.shape[2] == 4 else one) for one in references], height)
 
 
 def _square(rgb: RGB) -> RGB:

@@ -78,7 +78,7 @@ def find_folders(root: Path) -> tuple[list[Path], list[str]]:
                 f"--input {root}: is a file, expected a folder",
                 "one picture without folders: --background IMG --object A.png --box x,y,w,h",
             )
-        raise PicsError(f"--input {root}: no such folder", _LAYOUT)
+        raise PicsError(f"--input {root}: no such folder", f"{_LAYOUT}; for samples bundled with pics: --input sample")
     try:
         if _is_sample(root):
             return [root], []

@@ -20,13 +20,14 @@ class Job:
     Attributes:
         samples: sample folders, or a sample given file by file.
         objects: take the first so many objects of each folder; None: all.
-        model: folder or hub repository.
+        model: folder, hub repository, or name of the bundled model.
         num: candidates of each sample.
         steps, guidance, scheduler: None: the model's own.
         feather: None: one cell of the latent.
         order: None: not asked for.
         overwrite: redo pictures that are there.
         grid, explain: write the sheets of these names beside the pictures.
+        sheet: a PNG of all samples with their first results; None: not asked for.
     """
 
     samples: tuple[Path | SampleFiles, ...]
@@ -50,6 +51,7 @@ class Job:
     overwrite: bool = False
     grid: bool = False
     explain: bool = False
+    sheet: Path | None = None
 
 
 class Failure(NamedTuple):

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pics_cli.core.data.compose import NetworkInputs, compose, painters, places_in
+from pics_cli.core.data.compose import NetworkInputs, compose, painters
 from pics_cli.core.data.pictures import RGB
+from pics_cli.core.data.places import places_of
 from pics_cli.core.geometry import Box, Letterbox
 from pics_cli.core.inference.crop import inside, window
 from pics_cli.core.inference.inputs import Inputs, decode, read_parts
@@ -88,7 +89,7 @@ def inputs_of(
         reference_size=config.reference_size,
         hint=config.hint,
         order=order,
-        places=places_in(boxes, config.fill),
+        places=places_of(boxes, references, config.fill, seen.shape[1], seen.shape[0]),
     )
 
 
@@ -96,7 +97,7 @@ def painters_of(
     seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
 ) -> list[Callable[[RGB], None]]:
     """What makes the pictures of the hint of `inputs_of` at the window's own size."""
-    places = places_in(boxes, config.fill)
+    places = places_of(boxes, references, config.fill, seen.shape[1], seen.shape[0])
     return painters(seen, boxes, references, hint=config.hint, order=order, places=places)
 
 

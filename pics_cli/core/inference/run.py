@@ -15,13 +15,15 @@ import torch
 
 from pics_cli import __version__
 from pics_cli.core.files import make_folder, only_writer
+from pics_cli.core.inference.bundled import refuse_memory
 from pics_cli.core.inference.inputs import decode, read_parts
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
 from pics_cli.core.inference.memory import memory_told
 from pics_cli.core.inference.plan import Plan, Task, make_plan
 from pics_cli.core.inference.record import model_fingerprint, write_manifest
 from pics_cli.core.inference.settings import Settings
-from pics_cli.core.inference.sheets import write_grid
+from pics_cli.core.inference.sheets import check_overview, write_grid, write_overview
+from pics_cli.core.model.bundled import bundled_model, describe, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
@@ -51,6 +53,10 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
     """
     folder, config, device, dtype = ranks.together(lambda: _look_at_model(job, ranks))[ranks.rank]
     settings = resolve(job, config, dtype)
+    if is_bundled(job.model):
+        note(describe(config.image_size))
+    if settings.guidance > config.guidance == 1:
+        note(f"--guidance {settings.guidance:g}: this model is meant to go without (1): twice the work, not better")
     common = {
         "seed": job.seed,
         "model": {"name": job.model, "fingerprint": model_fingerprint(folder)},
@@ -67,6 +73,8 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
             mine = plan.tasks[ranks.rank :: ranks.size]
             for share in ranks.together(lambda: _work(job, settings, mine, progress, (folder, dtype, device))):
                 report.add(share)
+        # By one, when all are done: pictures of every process and of earlier runs are in it.
+        ranks.together(lambda: write_overview(job, note) if job.sheet is not None and ranks.rank == 0 else None)
     report.failures.sort()
     if report.changed:
         raise PicsError(
@@ -97,9 +105,11 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
 
 
 def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
+    check_overview(job)
     own = ranks.device or ""  # of several processes each has its own GPU: `cuda` means that one
     device = choose_device(own if own and job.device in ("auto", own, own.partition(":")[0]) else job.device)
-    folder = snapshot(job.model, "--model", PATTERNS)
+    folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", PATTERNS)
+    refuse_memory(job.memory, folder, job.model)
     return folder, ModelConfig.load(folder), device, choose_dtype(job.dtype, device)
 
 

@@ -81,6 +81,8 @@ class PicsPipeline:
         self.image_encoder, self.projector = image_encoder, projector
         self.device = torch.device(device)
         self.dtype: torch.dtype = next(unet.parameters()).dtype
+        # Half precision has fewer digits than a pixel's value, which no weights need where there are none.
+        self._pixels = torch.float32 if config.on_pixels else self.dtype
         for part in self.parts.values():
             part.eval().requires_grad_(False)
         # The autoencoder's group norms are torch's own, which lose digits in this layout on a CPU; see `norm`.
@@ -204,8 +206,8 @@ class PicsPipeline:
         hint_u8 = torch.from_numpy(np.stack([one.hint_rgb for one in samples])).to(self.device)
         hint_mask = torch.from_numpy(np.stack([one.hint_mask for one in samples])).to(self.device)
         masks = torch.from_numpy(np.stack([one.masks for one in samples]))
-        picture = hint_u8.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1
-        hint = torch.cat([picture, hint_mask[:, None].to(self.dtype)], 1).contiguous(memory_format=torch.channels_last)
+        picture = hint_u8.permute(0, 3, 1, 2).to(self._pixels) / 127.5 - 1
+        hint = torch.cat([picture, hint_mask[:, None]], 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
         guidance = self.config.guidance if guidance is None else guidance
         contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
         count, candidates = noise.shape[:2]
@@ -277,7 +279,7 @@ class PicsPipeline:
 
     def _picture(self, latent: Tensor) -> Tensor:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
-        decoded = self.vae.decode((latent / self.config.latent_scale).to(self.dtype).contiguous()).sample
+        decoded = self.vae.decode((latent / self.config.latent_scale).to(self._pixels).contiguous()).sample
         return ((_finite(decoded).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pics_cli.core.data.compose import compose, painters, places_in
+from pics_cli.core.data.compose import compose, painters
 from pics_cli.core.data.cutouts import cut_out, is_empty, paste
+from pics_cli.core.data.places import places_in, places_of
 from pics_cli.core.geometry import Box, check_boxes, clip_box, scaled
 
 BOXES: list[Box] = [(4, 6, 30, 40), (20, 10, 44, 36)]
@@ -125,3 +126,34 @@ def test_scaled(x: int, y: int, width: int, height: int, factor: float) -> None:
 def test_clip_box() -> None:
     assert clip_box((-3, 2, 50, 9), 40, 8) == (0, 2, 40, 8)
     assert clip_box((1, 2, 5, 6), 40, 8) == (1, 2, 5, 6)
+
+
+@given(st.data(), st.integers(30, 120), st.integers(30, 120), st.sampled_from([0.75, 0.8]))
+def test_a_region_cut_by_the_border_has_its_object_where_it_was(
+    data: st.DataObject, width: int, height: int, fill: float
+) -> None:
+    """Training pastes into the middle of the whole region; inference knows what the picture left of it."""
+    x0, y0 = data.draw(st.integers(0, width - 12)), data.draw(st.integers(0, height - 12))
+    x1, y1 = data.draw(st.integers(x0 + 10, width)), data.draw(st.integers(y0 + 10, height))
+    box = (x0, y0, x1, y1)
+    region = clip_box(scaled(box, 1 / fill), width, height)
+    (found,) = places_of([region], [noisy(y1 - y0, x1 - x0)], fill, width, height)
+    check_boxes([found], width, height)
+    uncut = [region[0] > 0 and region[2] < width, region[1] > 0 and region[3] < height]
+    one_sided = (region[0] == 0) + (region[2] == width) < 2 and (region[1] == 0) + (region[3] == height) < 2
+    if any(uncut) and one_sided:
+        slack = 2 + 0.04 * max(x1 - x0, y1 - y0)  # rounding of a small side tells the other one's length
+        assert np.abs(np.subtract(found, box)).max() <= slack + 2 * max((x1 - x0) / (y1 - y0), (y1 - y0) / (x1 - x0))
+    if all(uncut):
+        assert found == scaled(region, fill)
+
+
+def test_a_region_at_the_border_that_is_large_enough_is_whole() -> None:
+    tall = noisy(40, 10)
+    assert places_of([(0, 20, 60, 60)], [tall], 0.75, 100, 100) == [scaled((0, 20, 60, 60), 0.75)]
+    assert places_of([(0, 20, 60, 60)], [tall], 1.0, 100, 100) == [(0, 20, 60, 60)]
+    wide = noisy(10, 40)  # of which the left was cut off: 30 high, so 120 wide
+    (cut,) = places_of([(0, 20, 100, 60)], [wide], 0.75, 400, 100)
+    assert cut == (0, 25, 120, 55)
+    white = flat(9, 9, 255, 255, 255)
+    assert places_of([(0, 20, 60, 60)], [white], 0.75, 100, 100) == [scaled((0, 20, 60, 60), 0.75)]

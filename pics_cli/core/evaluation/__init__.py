@@ -1,0 +1,1 @@
+"""Figures of composites, and the baselines that they are compared with."""

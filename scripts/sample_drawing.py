@@ -1,0 +1,190 @@
+"""Parts of the bundled samples: drawn scenes with sharp references, and the cup cut out of a photograph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.data.synth.camera import Camera
+from pics_cli.core.data.synth.layers import draw, extent, paper
+from pics_cli.core.data.synth.photos import photo
+from pics_cli.core.data.synth.spec import Light, ScenePlan
+from pics_cli.core.data.synth.tone import develop, spread
+from pics_cli.core.geometry import Box
+from pics_cli.core.rng import generator
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+# Of its region's sides that an object takes; the rest is room for its shadow (`fill` of the bundled model).
+FILL = 0.75
+REFERENCE = 320
+_MARGIN = 10
+_SLIT = 32  # pixels of the finer drawing
+_FINER = 4  # references are drawn this many times finer, for smooth edges
+_TURN = 5.0
+_LAMP = 0.6
+_TINT = 0.04
+
+# Points on the outlines of saucer, cup and the end of the spoon in coffee.png, read off the picture enlarged.
+_SAUCER = (
+    (180.4, 68.2), (149.8, 86.5), (121.2, 108), (99.8, 136.5), (85.5, 162), (77, 201.8), (76.3, 216.3), (77.3, 238.8),
+    (86.5, 272.4), (109, 308.2), (139.6, 340.8), (174.3, 365.3), (210, 380.6), (243.7, 387.3), (284.5, 390.2),
+    (310, 389), (350, 381), (386, 367), (414, 350), (438, 328), (462, 296), (475, 264), (479.6, 230), (478, 204),
+    (474, 185), (461.2, 152), (441, 128.2), (417.2, 104.4),
+)  # fmt: skip
+_RIM = (
+    (173.3, 112), (174.3, 95.7), (184.5, 69.2), (202.9, 48.8), (233.5, 29.4), (284.5, 17.8), (300, 18.9),
+    (327.5, 23.8), (355, 36.6), (377, 53.1), (395.2, 73.3), (405.3, 95.2), (408.6, 117.2),
+)  # fmt: skip
+_SPOON = (
+    (396.5, 72.5), (400.7, 68.7), (406.2, 67), (412.6, 67), (418.1, 69), (422.3, 72.3), (424.3, 77), (424, 80.6),
+    (420.9, 91.6), (417.2, 105.3), (413.5, 117), (405, 110),
+)  # fmt: skip
+_FINE = 8  # outlines are drawn this many times finer than the picture
+_INSET = 1.3  # pixels that the outline is drawn in, past the rim where cup and table mix
+_SOFT = 0.7
+
+
+def full_box(mask: npt.NDArray[np.bool_]) -> Box:
+    """The box of a mask's pixels."""
+    x, y, width, height = map(int, cv2.boundingRect(mask.view(np.uint8)))
+    return x, y, x + width, y + height
+
+
+def region(box: tuple[float, float, float, float], width: int, height: int) -> Box:
+    """An object's region: its box, grown about its middle so that the object takes `FILL` of the sides, clipped."""
+    x0, y0, x1, y1 = box
+    across, down = (x1 - x0) / FILL / 2, (y1 - y0) / FILL / 2
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return (
+        max(round(x - across), 0), max(round(y - down), 0), min(round(x + across), width), min(round(y + down), height)
+    )  # fmt: skip
+
+
+def reference(plan: ScenePlan, index: int, side: int = REFERENCE) -> Bytes:
+    """One object of a plan alone, turned a little and in other light: uint8 RGBA, white where alpha is 0.
+
+    As `synth`'s alternative views are made, but as sharp as this side allows.
+    """
+    rng = generator(plan.seed, "samples", plan.index, index)
+    thing = plan.things[index]
+    turn = math.radians(_TURN) * rng.uniform(0.4, 1) * rng.choice((-1, 1))
+    x, y, z = thing.position
+    camera = plan.camera.swung((x, y, z + 0.5 * thing.shape.height * thing.scale), math.radians(_TURN) * 0.2)
+    turned = replace(thing, yaw=thing.yaw + turn)
+    x0, y0, x1, y1 = extent(turned, camera)
+    zoom = (side - 2 * _MARGIN) / max(x1 - x0, y1 - y0)
+    width, height = (math.ceil(zoom * length) + 2 * _MARGIN for length in (x1 - x0, y1 - y0))
+    centre = (
+        width / 2 - zoom * ((x0 + x1) / 2 - camera.centre[0]), height / 2 - zoom * ((y0 + y1) / 2 - camera.centre[1])
+    )  # fmt: skip
+    seen = Camera(camera.eye, camera.pitch, camera.focal * zoom, centre).zoomed(_FINER)
+    tissue, light = paper(thing, plan.pool, _FINER * side), _other(plan.light, rng)
+    layer = draw(turned, (), seen, light, tissue, _FINER * width, _FINER * height)
+    cover = np.zeros((_FINER * height, _FINER * width), np.float32)
+    carried = np.zeros((*cover.shape, 3), np.float32)
+    cover[layer.window] = np.clip(layer.cover, 0, 1)
+    straight = develop(layer.rgb / spread(np.maximum(layer.cover, np.float32(1e-3))))
+    carried[layer.window] = straight
+    slit = _slits(cover)
+    colour = _outward(carried, (cover > 0.99) & ~slit)
+    carried[slit], cover[slit] = colour[slit], 1
+    return reduced(carried * spread(cover), cover, (width, height))
+
+
+def _slits(cover: Floats) -> npt.NDArray[np.bool_]:
+    """Where an object is transparent in lines thinner than `_SLIT` inside its outline, bool [H, W].
+
+    A vessel's inner and outer wall leave such a line between them, through which the picture behind would be seen.
+    """
+    # An outline's soft edge is one with what is outside, as long as some of the rim beside a slit is solid.
+    count, labels = cv2.connectedComponents((cover < 0.5).astype(np.uint8), connectivity=4)
+    wide = np.zeros(cover.shape, np.uint8)
+    for label in range(1, count):
+        part = np.pad((labels == label).astype(np.uint8), 1, mode="edge")
+        if 2 * cv2.distanceTransform(part, cv2.DIST_L2, 5).max() >= _SLIT:
+            wide[part[1:-1, 1:-1] > 0] = 1
+    thin = cv2.dilate(((labels > 0) & (wide == 0)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    found: npt.NDArray[np.bool_] = thin & (cover < 0.99) & (cv2.dilate(wide, np.ones((3, 3), np.uint8)) == 0)
+    return found
+
+
+def reduced(carried: Floats, cover: Floats, size: tuple[int, int]) -> Bytes:
+    """Colour times opacity, float [H, W, 3], and opacity, [H, W], at another (width, height): uint8 RGBA."""
+    share = cv2.resize(cover, size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(carried, size, interpolation=cv2.INTER_AREA)
+    colour /= spread(np.maximum(share, np.float32(1e-3)).astype(np.float32))
+    alpha = np.rint(share * 255).astype(np.uint8)
+    rgb = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+    rgb[alpha == 0] = 255
+    return np.dstack([rgb, alpha])
+
+
+def _other(light: Light, rng: np.random.Generator) -> Light:
+    """The scene's light from another side, and a little warmer or colder."""
+    angle, warm = _LAMP * rng.uniform(0.5, 1) * rng.choice((-1, 1)), rng.uniform(-_TINT, _TINT)
+    x, y, z = light.towards
+    c, s = math.cos(angle), math.sin(angle)
+    red, green, blue = light.key
+    return replace(light, towards=(c * x - s * y, s * x + c * y, z), key=(red * (1 + warm), green, blue * (1 - warm)))
+
+
+def cup(width: int = REFERENCE) -> Bytes:
+    """The cup of coffee.png with saucer and spoon, cut out along smooth outlines: uint8 RGBA, `width` pixels wide."""
+    rgb = photo("coffee.png")
+    height, across = rgb.shape[:2]
+    fine = np.zeros((height * _FINE, across * _FINE), np.uint8)
+    for outline in (_smooth(_SAUCER, 3), _smooth(_RIM, 1), np.asarray(_SPOON)):
+        cv2.fillPoly(fine, [np.rint(outline * _FINE).astype(np.int32)], 255)
+    deep = cv2.distanceTransform(fine, cv2.DIST_L2, 5) / _FINE
+    # An edge as soft as the photograph's own, inside the outline, so that nothing of the table shows.
+    ramp = np.clip((deep - _INSET + _SOFT) / (2 * _SOFT), 0, 1).astype(np.float32)
+    alpha = cv2.resize(ramp, (across, height), interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(deep.astype(np.float32), (across, height), interpolation=cv2.INTER_AREA) >= _INSET + _SOFT
+    colour = _outward(rgb, inside)
+    rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
+    part = np.s_[rows[0] - 2 : rows[-1] + 3, columns[0] - 2 : columns[-1] + 3]
+    alpha, colour = alpha[part], colour[part]
+    size = (width, round(alpha.shape[0] * width / alpha.shape[1]))
+    return reduced(colour.astype(np.float32) * spread(alpha), alpha, size)
+
+
+def _smooth(points: tuple[tuple[float, float], ...], waves: int) -> npt.NDArray[np.float64]:
+    """A closed outline near points: the ellipse that fits best, its radius bent by a few waves. float [720, 2]"""
+    at = np.asarray(points, np.float32)
+    (x, y), (a, b), turn = cv2.fitEllipseDirect(at)
+    angle = math.radians(turn)
+    spun = (at - (x, y)) @ np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    spun /= (a / 2, b / 2)
+    around = np.arctan2(spun[:, 1], spun[:, 0])
+    bent, *_ = np.linalg.lstsq(_waves(around, waves), np.hypot(spun[:, 0], spun[:, 1]), rcond=None)
+    turns = np.linspace(0, 2 * math.pi, 720, endpoint=False)
+    radius = _waves(turns, waves) @ bent
+    local = np.stack([radius * np.cos(turns) * a / 2, radius * np.sin(turns) * b / 2], axis=1)
+    back: npt.NDArray[np.float64] = local @ np.array(
+        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    ) + (x, y)
+    return back
+
+
+def _waves(angles: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
+    columns = [np.ones_like(angles)]
+    for k in range(1, count + 1):
+        columns += [np.cos(k * angles), np.sin(k * angles)]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _outward(rgb: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """The picture with the colours of the nearest inner pixels outside, so that edges carry no other colour."""
+    _, labels = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros((int(labels.max()) + 1, 3), rgb.dtype)
+    table[labels[inside]] = rgb[inside]
+    return np.where(inside[..., None], rgb, table[labels])

@@ -1,0 +1,133 @@
+"""`pics infer --sheet`: one sheet of all samples."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from composites import BOXES, composed, make_sample, scene
+from pics_cli.cli import app
+from pics_cli.core.data.drawing import CAPTION, GAP
+from pics_cli.core.inference import sheets
+from pics_cli.core.inference.draw import ROW
+
+BOX3 = (*BOXES, (4, 60, 40, 92))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a sample and a picture, in which commands run."""
+    make_sample(tmp_path / "in/one")
+    scene().save(tmp_path / "bg.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def infer(model: Path, *words: str) -> Result:
+    """The command in this process."""
+    torch.set_num_threads(1)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return CliRunner().invoke(app, ["infer", "--model", str(model), "--steps", "1", *words])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("no/x.png", "--sheet no/x.png: no such folder: no\n\nhint: make it: mkdir -p no"),
+        ("x.jpg", "--sheet x.jpg: expected the name of a .png file"),
+        ("in", "--sheet in: expected the name of a .png file"),
+        ("bg.png/x.png", "--sheet bg.png/x.png: no such folder: bg.png"),
+    ],
+)
+def test_a_place_it_cannot_be_written_to(here: Path, tiny_model: Path, path: str, text: str) -> None:
+    """Said before anything is made."""
+    done = infer(tiny_model, "--input", "in", "--sheet", path)
+    assert done.exit_code == 2
+    assert text in done.stderr
+    assert not (here / "results").exists()
+
+
+def row_of(sheet: np.ndarray, at: int) -> np.ndarray:
+    """uint8 [ROW, W, 3]: the pictures of a row, without caption and margins."""
+    return sheet[44 + at * (ROW + CAPTION + GAP) :][:ROW, GAP:]
+
+
+def test_one_sheet_of_all_samples(here: Path, tiny_model: Path) -> None:
+    """Rows in the samples' order, those of an earlier run among them, those that failed not."""
+    make_sample(here / "in/bad")
+    (here / "in/bad/object_0.png").unlink()
+    words = ["--input", "in", "--sheet", "results/in/sheet.png"]
+    done = infer(tiny_model, *words)
+    assert done.exit_code == 2
+    assert "sheet                          results/in/sheet.png" in done.stdout
+    first = np.asarray(Image.open(here / "results/in/sheet.png"))
+    make_sample(here / "in/zwei", BOX3, seed=5)
+    done = infer(tiny_model, *words)
+    assert "there already                  1" in done.stdout
+    sheet = np.asarray(Image.open(here / "results/in/sheet.png"))
+    assert sheet.shape[0] - first.shape[0] == ROW + CAPTION + GAP
+    pictures = composed(here / "results/in")
+    for at, (name, boxes) in enumerate((("one", BOXES), ("zwei", BOX3))):
+        row = row_of(sheet, at)
+        wide = ROW * 120 // 96
+        side = ROW // len(boxes)
+        result = cv2.resize(pictures[f"composed_{name}.png"], (wide, ROW), interpolation=cv2.INTER_AREA)
+        assert (row[:, wide + side + 2 * GAP :][:, :wide] == result).all()
+        before = cv2.resize(
+            np.asarray(Image.open(here / f"in/{name}/image.png")), (wide, ROW), interpolation=cv2.INTER_AREA
+        )
+        drawn = (row[:, :wide] != before).any(2)
+        x0, y0, x1, _ = (round(v * ROW / 96) for v in boxes[0])
+        assert drawn[y0, x0 + 4 : x1 - 4].all()  # the outline of its region
+        assert not drawn[: y0 - 3].any()
+        # References on white, in a column.
+        assert (row[4 : side - 4, wide + GAP :][:, 4 : side - 4] == 255).all(2).any()
+        assert (row[: side * len(boxes), wide + GAP :][:, :side] != 255).any()
+
+
+def test_a_sheet_is_no_longer_than_can_be_looked_at(
+    here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, "MOST", 1)
+    make_sample(here / "in/zwei", seed=5)
+    assert infer(tiny_model, "--input", "in", "--sheet", "x.png").exit_code == 0
+    assert Image.open(here / "x.png").height == 44 + ROW + CAPTION + GAP + GAP
+
+
+def test_no_sheet_where_nothing_was_made(here: Path, tiny_model: Path) -> None:
+    (here / "in/one/object_0.png").unlink()
+    done = infer(tiny_model, "--input", "in", "--sheet", "x.png")
+    assert done.exit_code == 2
+    assert "--sheet x.png: not written, there is no result to show" in done.stderr
+    assert not (here / "x.png").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_draw_one_sheet(here: Path, tiny_model: Path) -> None:
+    for k in range(3):
+        make_sample(here / f"in/{k}", seed=k)
+    words = ["infer", "--model", tiny_model, "--steps", "1", "--input", "in", "--device", "cpu", "--sheet"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [*launcher, "-m", "pics_cli", *words, "two.png", "--output", "two"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert infer(tiny_model, *words[5:], "one.png", "--output", "one").exit_code == 0
+    one, two = (np.asarray(Image.open(here / name)).astype(int) for name in ("one.png", "two.png"))
+    assert one.shape == two.shape
+    assert np.abs(one - two).max() <= 1

@@ -1,0 +1,57 @@
+"""Intervals hold the true mean about as often as they say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pics_cli.core.evaluation.bootstrap import difference, estimate
+
+
+def test_coverage() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        found = estimate(rng.exponential(2.0, 120))
+        assert found.low < found.mean < found.high
+        held.append(found.low <= 2.0 <= found.high)
+    assert 0.9 <= np.mean(held) <= 0.98
+
+
+def test_width_is_that_of_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(5, 3, 4000)
+    found = estimate(values)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * values.std() / 4000**0.5, rel=0.08)
+    assert found.mean == pytest.approx(values.mean())
+
+
+def test_pairs_are_kept() -> None:
+    rng = np.random.default_rng(2)
+    scene = rng.normal(0, 10, 200)  # which all methods share
+    one, other = scene + 1 + rng.normal(0, 0.5, 200), scene + rng.normal(0, 0.5, 200)
+    found = difference(one, other)
+    assert found.low > 0.8
+    assert found.high < 1.2
+    alone = estimate(one)
+    assert alone.high - alone.low > 10 * (found.high - found.low)
+    assert difference(other, one).mean == pytest.approx(-found.mean)
+    with pytest.raises(ValueError, match="paired"):
+        difference(one, other[:-1])
+
+
+def test_scenes_without_a_value() -> None:
+    values = np.array([1.0, math.nan, 3.0, math.nan])
+    assert estimate(values)[0] == 2
+    assert estimate(values).scenes == 2
+    assert difference(values, np.array([0.0, 1.0, math.nan, 2.0])).scenes == 1
+    empty = estimate(np.array([math.nan]))
+    assert empty.scenes == 0
+    assert math.isnan(empty.mean)
+
+
+def test_same_seed_same_interval() -> None:
+    values = np.random.default_rng(3).normal(size=50)
+    assert estimate(values, 4) == estimate(values, 4)
+    assert estimate(values, 4) != estimate(values, 5)

@@ -1,0 +1,58 @@
+"""What is measured of a model is what `pics infer` makes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from composites import composed, mask_of, run
+from pics_cli.core.data.synth.plan import Style
+from pics_cli.core.evaluation.methods import METHODS, WithModel, method
+from pics_cli.core.evaluation.scenes import Case, make_case
+from pics_cli.core.model.pipeline import PicsPipeline
+from trainees import CORRECTING, small
+
+SEED = 4
+STYLE = Style(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)
+
+
+@pytest.fixture(scope="module", params=["overlay", "layers"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("models") / request.param
+    small(**{**CORRECTING, "hint": request.param, "fill": 0.8, "steps": 2, "guidance": 1.5}).save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [make_case(STYLE, SEED, number, 0.8) for number in range(3)]
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path: Path) -> None:
+    for case in cases:
+        sample = tmp_path / "in" / f"{case.index:08d}"
+        sample.mkdir(parents=True)
+        Image.fromarray(case.scene.clean).save(sample / "image.png")
+        for k, (region, reference) in enumerate(zip(case.regions, case.references, strict=True)):
+            Image.fromarray(reference).save(sample / f"object_{k}.png")
+            mask_of(region, (160, 160)).save(sample / f"object_{k}_mask.png")
+    report = run(tmp_path / "in", tmp_path / "out", folder, steps=2, seed=SEED, mode=mode, dtype="fp32")
+    assert report.made == 3
+    theirs = composed(tmp_path / "out")
+    make = method(mode, WithModel(PicsPipeline.from_pretrained(folder), SEED))
+    for case in cases:
+        ours = make(case)
+        assert (ours != case.scene.clean).any()
+        np.testing.assert_array_equal(ours, theirs[f"composed_{case.index:08d}.png"])
+
+
+def test_methods_differ(folder: Path, cases: list[Case]) -> None:
+    model = WithModel(PicsPipeline.from_pretrained(folder), SEED)
+    made = {name: method(name, model)(cases[0]).tobytes() for name in METHODS}
+    assert len(set(made.values())) == len(METHODS)

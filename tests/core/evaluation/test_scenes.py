@@ -1,0 +1,86 @@
+"""Drawn scenes to measure on: the same whoever draws them, and judged as they should be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pics_cli.core.data.synth.plan import Style, plan_scene
+from pics_cli.core.evaluation.figures import MOST_PSNR
+from pics_cli.core.evaluation.scenes import CHOICES, FIGURES, Case, identity, judge, make_case, other_references
+from pics_cli.core.geometry import Box
+
+STYLE = Style(128, 2, (("apart", 1.0), ("occluding", 1.0), ("containing", 1.0)), 5.0, 0.4)
+
+
+@pytest.fixture(scope="module")
+def others() -> np.ndarray:
+    return other_references(STYLE, 9)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [make_case(STYLE, 9, number, 0.8) for number in range(12)]
+
+
+def sides(box: Box) -> tuple[int, int]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def test_regions_hold_the_places(cases: list[Case]) -> None:
+    for case in cases:
+        assert set(case.order) == {0, 1}
+        for place, region, full in zip(case.places, case.regions, case.scene.full, strict=True):
+            x0, y0, x1, y1 = place
+            assert full[y0:y1, x0:x1].sum() == full.sum() > 0
+            assert full[y0].any() or full[y0:y1, x0].any()
+            assert min(region) >= 0
+            assert max(region) <= 128
+            assert all(a <= b for a, b in zip(region[:2], place[:2], strict=True))
+            if 0 not in region and 128 not in region:
+                for inner, outer in zip(sides(place), sides(region), strict=True):
+                    assert abs(inner / 0.8 - outer) <= 1.5
+
+
+def test_a_function_of_seed_and_number(cases: list[Case]) -> None:
+    again = make_case(STYLE, 9, 5, 0.8)
+    np.testing.assert_array_equal(again.scene.image, cases[5].scene.image)
+    assert again.regions == cases[5].regions
+    other_seed = make_case(STYLE, 10, 5, 0.8)
+    assert (other_seed.scene.image != again.scene.image).any()
+    assert plan_scene(STYLE, "held_out", 9, 5) == plan_scene(STYLE, "held_out", 9, 5)
+
+
+def test_the_truth_is_perfect_and_the_background_is_not(cases: list[Case], others: np.ndarray) -> None:
+    for case in cases:
+        best = judge(case.scene.image, case, others, 9)
+        assert set(best) == set(FIGURES)
+        assert best["psnr"] == MOST_PSNR
+        assert best["seam"] == best["seam_box"] == best["seam_object"] == 0
+        assert best["sharpness"] == 1
+        assert best["order"] == 1 or math.isnan(best["order"])
+        worst = judge(case.scene.clean, case, others, 9)
+        assert worst["psnr"] < 30
+        assert worst["seam_object"] > 1
+        assert worst["lit"] < 0.5 or math.isnan(worst["lit"])
+    mean = np.mean([identity(case.scene.image, case, others, 9) for case in cases])
+    assert mean >= 0.95
+    assert np.mean([identity(case.scene.clean, case, others, 9) for case in cases]) < 0.35
+
+
+def test_swapped_references_are_seen(cases: list[Case], others: np.ndarray) -> None:
+    swapped = [replace(case, scene=replace(case.scene, alternates=case.scene.alternates[::-1])) for case in cases]
+    assert np.mean([identity(case.scene.image, case, others, 9) for case in swapped]) <= 0.05
+    assert len(others) >= CHOICES
+
+
+def test_order_only_where_objects_overlap(cases: list[Case]) -> None:
+    wrong = {case.relation: set() for case in cases}
+    for case in cases:
+        wrong[case.relation].add(len(case.wrong))
+    assert wrong["containing"] == {2}
+    assert wrong["occluding"] == {1}
+    assert wrong["apart"] <= {0, 1}
