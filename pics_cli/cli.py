@@ -72,9 +72,7 @@ app = typer.Typer(
 app.command(
     "build-shards", no_args_is_help=True, epilog="Example: pics build-shards lvis --raw data/raw/COCO --workers 8"
 )(told(build_shards))
-app.command(
-    "infer", cls=InOrder, epilog="Example: pics infer --input sample --obj-thr 2"
-)(told(infer))
+app.command("infer", cls=InOrder, epilog="Example: pics infer --input sample --obj-thr 2")(told(infer))
 app.command("train", no_args_is_help=True, epilog="Example: pics train --recipe joint --data-root data --gpus 8")(
     told(train)
 )

@@ -61,7 +61,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=500, metavar="N", help="default 500")
     parser.add_argument("--seed", type=int, default=2026, metavar="N", help="of scenes and noise; default 2026")
     parser.add_argument("--turn", type=float, default=5, metavar="DEG", help="references' view; default 5 degrees")
-    parser.add_argument("--light", type=float, default=0.4, metavar="X", help="references' light, 0 to 1; default 0.4")
+    parser.add_argument("--light", type=float, default=0.3, metavar="X", help="references' light, 0 to 1; default 0.3")
+    parser.add_argument("--detail", type=float, default=2, metavar="X", help="their resolution over the picture's; 2")
     parser.add_argument("--size", type=int, default=256, metavar="PX", help="of the scenes; default 256")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, …")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, bf16, fp16 or fp32")
@@ -85,7 +86,7 @@ def check(options: argparse.Namespace) -> None:
     if options.scenes < 1 or options.rows < 1:
         flag = "--scenes" if options.scenes < 1 else "--rows"
         raise PicsError(f"{flag}: got {getattr(options, flag[2:])}, expected at least 1")
-    for flag, low, high in (("turn", 0, 90), ("light", 0, 1), ("size", 64, 1024)):
+    for flag, low, high in (("turn", 0, 90), ("light", 0, 1), ("detail", 1, 4), ("size", 64, 1024)):
         value = getattr(options, flag)
         if not low <= value <= high:
             raise PicsError(f"--{flag}: got {value:g}, expected {low} to {high}")
@@ -108,11 +109,12 @@ def prepared(options: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     source = load_dataset(find_recipe("synth")).source
     assert isinstance(source, SynthSource)
     weights = tuple(source.relations.items())
-    style = Style(options.size, 2, weights, options.turn, options.light)
+    style = Style(options.size, 2, weights, options.turn, options.light, options.detail)
     model, record = loaded(options) if {"parallel", "sequential"} & set(options.methods) else (None, {})
     fill = FILL if model is None else model.pipeline.config.fill
     methods = {name: method(name, model) for name in options.methods}
-    settings = {"seed": options.seed, "turn": options.turn, "light": options.light, "size": options.size, "fill": fill}
+    drawn = {name: getattr(options, name) for name in ("seed", "turn", "light", "detail", "size")}
+    settings = {**drawn, "fill": fill}
     return Bench(style, options.seed, fill, other_references(style, options.seed), methods), {**settings, **record}
 
 

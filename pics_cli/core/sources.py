@@ -147,6 +147,8 @@ class View:
     """Largest turn about its vertical axis, in degrees; elevation changes in proportion."""
     light: Annotated[float, between(0, 1, True)] = 0.5
     """0: the same light; 1: any direction and colour."""
+    detail: Annotated[float, between(1, 4, True)] = 1.0
+    """Resolution at which it is drawn over that of the object in the picture, up to 224 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

@@ -26,6 +26,7 @@ CHANGED = ModelConfig(
     correct_hint=True,
     input_scaling="signal",
     hint="overlay",
+    fill=0.75,
     scheduler="ddim",
     steps=50,
     guidance=1.0,

@@ -30,7 +30,8 @@ class SynthReader:
         source = recipe.source
         self._split, self._seed = source.splits[split], recipe.seed
         weights = tuple((relation, weight) for relation, weight in source.relations.items())
-        self._style = Style(source.size, recipe.pairs.objects, weights, source.view.turn, source.view.light)
+        view = source.view
+        self._style = Style(source.size, recipe.pairs.objects, weights, view.turn, view.light, view.detail)
         self.source = {"format": "synth", "scikit-image": version("scikit-image")}  # which brings textures
         self.bad: dict[str, Any] = {"counts": {}, "lines": []}
 

@@ -19,7 +19,7 @@ from pics_cli.core.rng import generator
 
 # Drawn at the resolution that the object has in the picture, so that it is not the blurrier one; no coarser than this.
 _LEAST = 88
-# Nor finer than this, which is large enough for what is seen of it at 224.
+# Nor finer than this, which is large enough for what is seen of it at 224, where no more detail is asked for.
 _MOST = 144
 _FILL = (0.72, 0.88)
 _NOTHING = np.full((PATCH_SIZE, PATCH_SIZE, 4), (255, 255, 255, 0), np.uint8)
@@ -46,7 +46,8 @@ def alternate(plan: ScenePlan, index: int, tissue: RGB) -> npt.NDArray[np.uint8]
     light = _other_light(plan.light, style.light, rng)
 
     x0, y0, x1, y1 = extent(thing, plan.camera)
-    side = int(np.clip(max(x1 - x0, y1 - y0) / fill, _LEAST, _MOST))
+    most = min(_MOST * style.detail, PATCH_SIZE)
+    side = int(np.clip(style.detail * max(x1 - x0, y1 - y0) / fill, _LEAST, most))
     layer = draw(seen, (), _framed(extent(seen, camera), camera, side, fill), light, tissue, side, side)
     # Over white while it is resized, so that no dark seam comes in; then only edges need their own colour back.
     cover = layer.cover

@@ -33,6 +33,7 @@ class Style:
             drawn. Where no earlier object can carry or hold another one, the draw is among the other relations.
         turn: alternative views are turned by up to this many degrees, and raised or lowered a little in proportion.
         light: their light, from 0 (the scene's) to 1 (quite another direction and colour).
+        detail: resolution at which they are drawn, over that of the object in the picture, 1 or more.
     """
 
     size: int
@@ -40,6 +41,7 @@ class Style:
     relations: tuple[tuple[SceneRelation, float], ...]
     turn: float
     light: float
+    detail: float = 1.0
 
     def __post_init__(self) -> None:
         if not SIZES[0] <= self.size <= SIZES[1]:
