@@ -25,7 +25,6 @@ Floats = npt.NDArray[np.float32]
 FILL = 0.75
 REFERENCE = 320
 _MARGIN = 10
-_SLIT = 32  # pixels of the finer drawing
 _FINER = 4  # references are drawn this many times finer, for smooth edges
 _TURN = 5.0
 _LAMP = 0.6
@@ -92,27 +91,7 @@ def reference(plan: ScenePlan, index: int, side: int = REFERENCE) -> Bytes:
     cover[layer.window] = np.clip(layer.cover, 0, 1)
     straight = develop(layer.rgb / spread(np.maximum(layer.cover, np.float32(1e-3))))
     carried[layer.window] = straight
-    slit = _slits(cover)
-    colour = _outward(carried, (cover > 0.99) & ~slit)
-    carried[slit], cover[slit] = colour[slit], 1
     return reduced(carried * spread(cover), cover, (width, height))
-
-
-def _slits(cover: Floats) -> npt.NDArray[np.bool_]:
-    """Where an object is transparent in lines thinner than `_SLIT` inside its outline, bool [H, W].
-
-    A vessel's inner and outer wall leave such a line between them, through which the picture behind would be seen.
-    """
-    # An outline's soft edge is one with what is outside, as long as some of the rim beside a slit is solid.
-    count, labels = cv2.connectedComponents((cover < 0.5).astype(np.uint8), connectivity=4)
-    wide = np.zeros(cover.shape, np.uint8)
-    for label in range(1, count):
-        part = np.pad((labels == label).astype(np.uint8), 1, mode="edge")
-        if 2 * cv2.distanceTransform(part, cv2.DIST_L2, 5).max() >= _SLIT:
-            wide[part[1:-1, 1:-1] > 0] = 1
-    thin = cv2.dilate(((labels > 0) & (wide == 0)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    found: npt.NDArray[np.bool_] = thin & (cover < 0.99) & (cv2.dilate(wide, np.ones((3, 3), np.uint8)) == 0)
-    return found
 
 
 def reduced(carried: Floats, cover: Floats, size: tuple[int, int]) -> Bytes:

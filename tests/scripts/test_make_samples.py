@@ -112,7 +112,7 @@ def test_references_have_clean_edges_and_none_at_their_frames(name: str) -> None
         assert not alpha[:, [0, -1]].any()
         assert 0.2 < np.count_nonzero(alpha == 255) / alpha.size < 0.9
         lighter, darker = rim(rgba)
-        assert lighter <= 0.02  # a halo
+        assert lighter <= 0.04  # a halo; the lip of a vessel is a light line of its own
         assert darker <= 0.15  # the outer wall of a vessel is seen as a line of its own there
         assert slits(rgba) <= 20  # corners where a handle meets its vessel
 
