@@ -74,14 +74,15 @@ def row_tile(row: Row) -> Tile:
 
 
 def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
-    """Tiles of `row_tile`, one to a row: uint8 RGB."""
+    """Tiles of `row_tile`, two to a row where there are more than three: uint8 RGB."""
     wide = max(tile.rgb.shape[1] for tile in tiles)
     alike = []
     for tile in tiles:
         rgb = np.full((ROW, wide, 3), 255, np.uint8)
         rgb[:, : tile.rgb.shape[1]] = tile.rgb
         alike.append(Tile(rgb, tile.lines))
-    return draw_sheet(title, alike, ROW, max(wide + 2 * GAP, 480))
+    columns = 1 if len(tiles) < 4 else 2
+    return draw_sheet(title, alike, ROW, max(columns * (wide + GAP) + GAP, 480))
 
 
 def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:

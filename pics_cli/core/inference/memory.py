@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from pics_cli.core.inference.job import Job
+from pics_cli.core.model.bundled import is_bundled
 from pics_cli.core.model.usage import out_of_memory_told
 
 
@@ -23,9 +24,9 @@ def advice(job: Job, device: torch.device) -> str:
     if job.num > 1:
         flags.append("a smaller --num (candidates of later runs differ by --seed)")
     if device.type != "cpu":
-        flags += {"sequential": ["--memory offload"], "offload": []}.get(
-            job.memory, ["--memory sequential", "--memory offload"]
-        )
+        if not is_bundled(job.model):  # of whose memory next to nothing is weights that could lie elsewhere
+            modes = {"sequential": ["--memory offload"], "offload": []}
+            flags += modes.get(job.memory, ["--memory sequential", "--memory offload"])
         if job.dtype == "fp32":
             flags.append("--dtype bf16")
         return f"try {', then '.join(flags or ['--device cpu'])}; what is finished is kept"

@@ -289,11 +289,12 @@ def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
         ({}, "cuda", "try --memory sequential, then --memory offload; what is finished is kept"),
         ({"memory": "sequential", "dtype": "fp32"}, "cuda", "try --memory offload, then --dtype bf16;"),
         ({"memory": "offload"}, "cuda", "try --device cpu;"),
+        ({"model": "pics-mini"}, "cuda", "try --device cpu; what is finished is kept"),
         ({"batch_size": 4}, "cpu", "try --batch-size 1, then closing other programs;"),
     ],
 )
 def test_out_of_memory_names_cheaper_flags(options: dict, device: str, flags: str) -> None:
-    job = Job((), Path(), "m", **options)
+    job = Job((), Path(), **{"model": "m", **options})
     assert flags in advice(job, torch.device(device))
 
 

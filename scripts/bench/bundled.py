@@ -1,0 +1,72 @@
+"""The bundled model on the bundled samples: start-up, seconds a picture, memory; objects in one pass and one by one.
+
+    python scripts/bench/bundled.py [--rounds 3]
+
+The real command each time, whole processes, one pass and one by one in turns. Start-up is what a run takes besides its
+pictures: imports, model, the check of its hashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+PICS = Path(sys.executable).with_name("pics")
+MODES = ("parallel", "sequential")
+LONGEST, MOST_START, MOST_ALL, MOST_BYTES = 10.0, 15.0, 60.0, 2e9
+
+
+class Run(NamedTuple):
+    """Seconds of a run, of its pictures, their number, and its largest memory."""
+
+    wall: float
+    made: float
+    pictures: int
+    peak: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each mode (default 3)")
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder)
+        runs = [{mode: run(empty, mode) for mode in MODES} for _ in range(rounds)]
+    together = [one["parallel"] for one in runs]
+    print(f"{together[0].pictures} pictures, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rounds} rounds")
+    for what, found, goal, unit in (
+        ("start-up", [one.wall - one.made for one in together], MOST_START, "s"),
+        ("a picture", [one.made / one.pictures for one in together], LONGEST, "s"),
+        ("all", [one.wall for one in together], MOST_ALL, "s"),
+        ("memory", [one.peak / 1e9 for one in together], MOST_BYTES / 1e9, "GB"),
+    ):
+        met = "met" if median(found) <= goal else "NOT MET"
+        print(f"{what:12} {median(found):6.2f} {unit} ({min(found):.2f} to {max(found):.2f}), at most {goal:g}: {met}")
+    ratios = [one["sequential"].made / one["parallel"].made for one in runs]
+    print(f"one by one against one pass: {median(ratios):.2f} times the time ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def run(folder: Path, mode: str) -> Run:
+    """One run of the command, in an empty folder."""
+    output = folder / "out"
+    shutil.rmtree(output, ignore_errors=True)
+    command = [str(PICS), "infer", "--input", "sample", "--mode", mode, "--output", "out", "--device", "cpu"]
+    begun = time.perf_counter()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    wall = time.perf_counter() - begun
+    records = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    peak = max(record["peak_memory"]["bytes"] for record in records)
+    return Run(wall, sum(record["seconds"] for record in records), len(records), peak)
+
+
+if __name__ == "__main__":
+    main()
