@@ -162,7 +162,7 @@ BROKEN = [
     ("checkpoints: {keep_every: 0}", "checkpoints.keep_every: got 0, expected 1 <= value"),
     ("log: {every: 0}", "log.every: got 0, expected 1 <= value"),
     ("export: {dtype: int8}", "export.dtype: got \"int8\", expected 'fp32', 'bf16' or 'fp16'"),
-    ("model: {hint: paste}", "model.hint: got \"paste\", expected 'background', 'collage' or 'overlay'"),
+    ("model: {hint: paste}", "model.hint: got \"paste\", expected 'background', 'collage', 'overlay' or 'layers'"),
     ("model: {guidance: 0.5}", "model.guidance: got 0.5, expected 1 <= value"),
     ("model: {shape: {patch: 0}}", "model.shape.patch: got 0, expected 1 <= value"),
     ("model: {shape: {block_out_channels: []}}", "model.shape.block_out_channels: got [], expected at least one value"),

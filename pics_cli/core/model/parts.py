@@ -84,7 +84,6 @@ def misfits(
             ("context_width", config.context_width, "controlnet", controlnet.config.context_width),
             ("context_width", config.context_width, "projector", projector.out_features),
             ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
-            ("channels of the output", config.output_channels, "unet", unet.config.out_channels),
             ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
             ("downsampling", config.downsampling, "vae", reduction(vae)),
             ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
@@ -100,6 +99,7 @@ def misfits(
     ]
     for where, found, wanted in (
         ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
+        ("unet's output", unet.config.out_channels, config.output_channels),
         ("vae's input", vae.config.in_channels, 3),
         ("vae's output", vae.config.out_channels, 3),
     ):

@@ -79,7 +79,7 @@ def test_regions_pixel_by_pixel(scene: tuple[int, int, list[Box]], size: int) ->
             assert ours.hint_mask[i, j] == expected
 
 
-@given(scenes(), st.sampled_from(["background", "collage", "overlay"]), st.randoms(use_true_random=False))
+@given(scenes(), st.sampled_from(["background", "collage", "overlay", "layers"]), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_swapping_objects_with_their_order_swaps_masks_only(
     scene: tuple[int, int, list[Box]], hint: HintKind, random: object
@@ -91,7 +91,7 @@ def test_swapping_objects_with_their_order_swaps_masks_only(
     turned = list(range(count))
     random.shuffle(turned)  # type: ignore[attr-defined]
     order = [turned.index(k) for k in range(count)]
-    a = compose(background, boxes, references, size=24, reference_size=16, hint=hint)
+    a = compose(background, boxes, references, size=24, reference_size=16, hint=hint, order=range(count))
     b = compose(
         background,
         [boxes[k] for k in turned],
@@ -221,7 +221,7 @@ def test_pasted_object_keeps_its_aspect_and_touches_its_box(shape: tuple[int, in
         ({"references": [np.zeros((4, 4, 3))]}, "reference 0 is float64"),
         ({"background": np.zeros((20, 30, 4), np.uint8)}, r"background is uint8 \(20, 30, 4\), expected"),
         ({"order": [1]}, r"order \[1\] does not name each of 1 objects once"),
-        ({"hint": "colage"}, "hint 'colage' is none of background, collage, overlay"),
+        ({"hint": "colage"}, "hint 'colage' is none of background, collage, overlay, layers"),
     ],
 )
 def test_refused(change: dict[str, object], text: str) -> None:

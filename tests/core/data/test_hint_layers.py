@@ -157,3 +157,14 @@ def test_a_region_at_the_border_that_is_large_enough_is_whole() -> None:
     assert cut == (0, 25, 120, 55)
     white = flat(9, 9, 255, 255, 255)
     assert places_of([(0, 20, 60, 60)], [white], 0.75, 100, 100) == [scaled((0, 20, 60, 60), 0.75)]
+
+
+def test_swapped_objects_are_guessed_alike() -> None:
+    references = [noisy(20, 16, 1), noisy(16, 20, 2)]
+    background = noisy(48, 48, 9)[..., :3]
+    one, other = (
+        compose(background, boxes, pictures, size=32, reference_size=28, hint="layers")
+        for boxes, pictures in ((BOXES, references), (BOXES[::-1], references[::-1]))
+    )
+    assert np.array_equal(one.hint_rgb, other.hint_rgb)
+    assert np.array_equal(one.masks, other.masks[::-1])

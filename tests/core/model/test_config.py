@@ -83,7 +83,7 @@ def test_keys_left_out_are_the_published_ones(tmp_path: Path) -> None:
         ("trained_steps", -1, "trained_steps: got -1, expected 0 <= value"),
         ("prediction_type", "x0", "prediction_type: got \"x0\", expected 'epsilon', 'v_prediction' or 'sample'"),
         ("input_scaling", "snr", "input_scaling: got \"snr\", expected 'none' or 'signal'"),
-        ("hint", "blank", "hint: got \"blank\", expected 'background', 'collage' or 'overlay'"),
+        ("hint", "blank", "hint: got \"blank\", expected 'background', 'collage', 'overlay' or 'layers'"),
         ("correct_hint", 1, "correct_hint: got 1, expected boolean"),
         ("stepz", 3, "stepz: unknown key, nearest: steps, allowed: version, image_size, "),
         ("links", {"vae": {"folder": "vae"}}, "links.vae.source: missing"),

@@ -21,7 +21,7 @@ from pics_cli.core.inference.prepare import inputs_of, painters_of
 from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.recipe import digest, find_recipe
+from pics_cli.core.recipe import digest
 from pics_cli.core.training_recipe import load_training, plain_recipe
 
 WHITE = np.full((64, 64, 3), 255, np.uint8)
@@ -74,7 +74,7 @@ def seen_as(picture: np.ndarray, scene: Scene, k: int, shown: np.ndarray) -> np.
 
 
 def test_it_comes_from_the_recipe(model: PicsPipeline) -> None:
-    recipe = load_training(find_recipe("mini"))
+    recipe = load_training("mini")
     assert model.config.recipe_hash == digest(plain_recipe(recipe))
     assert 0 < model.config.trained_steps <= recipe.steps
     record = json.loads((bundled_model() / FILE).read_text())

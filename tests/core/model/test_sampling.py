@@ -145,7 +145,7 @@ def test_a_correction_is_added_to_the_output(name: str) -> None:
         scheduler(name, 8, "sample"),
         noise(),
         torch.float32,
-        correction=hint,
+        correction=lambda output: output + hint,
     )
     assert worst(found, expected) < 1e-4
 
