@@ -151,6 +151,8 @@ class Model:
     """What the hint shows in the boxes."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None
     """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
+    share_grid: Positive | None = None
+    """With hint layers on pixels: shares and changes of light for each latent position, across and down."""
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     """What the network predicts."""
     correct_hint: bool | None = None
@@ -183,6 +185,8 @@ class Objective:
     """γ of min-SNR-γ weighting (Hang et al., ICCV 2023); none: no weighting."""
     region_weight: Above = 1.0
     """Weight of the loss inside the regions against outside."""
+    overlap_weight: Above = 1.0
+    """Weight inside where regions overlap against where they do not: what decides which object is in front."""
     gradient: NotNegative = 0.0
     """Weight of a further term: L1 of the difference in gradients of the picture, weighted alike (prediction_type
     sample, on pixels)."""

@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
+from infer_command import infer, records
 from pics_cli.cli import app
 from pics_cli.commands.choices import Dtype, Memory, Scheduler
 from pics_cli.core.model.devices import DTYPES
@@ -39,20 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
-
-
-def infer(*words: str | Path) -> Result:
-    """The command in this process: starting another costs six seconds."""
-    torch.set_num_threads(1)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return CliRunner().invoke(app, ["infer", *map(str, words)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def records(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(

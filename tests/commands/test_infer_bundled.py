@@ -19,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, outside, scene
+from infer_command import infer, records
 from pics_cli.cli import app
 from pics_cli.core.files import write_json
 from pics_cli.core.inference import bundled as given
@@ -69,20 +70,6 @@ def here(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(given, "SAMPLES", tmp_path / "package/samples")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
-
-
-def infer(*words: str | Path) -> Result:
-    """The command in this process."""
-    torch.set_num_threads(1)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return CliRunner().invoke(app, ["infer", *map(str, words)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def records(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
 
 
 def test_a_model_is_there_where_none_is_named(here: Path, tiny_model: Path) -> None:

@@ -24,7 +24,7 @@ from pics_cli.core.training_sections import Objective, Shape
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
 CORRECTING: dict[str, Any] = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "input_scaling": "signal"}
-LAYERS: dict[str, Any] = {**CORRECTING, "hint": "layers", "fill": 0.75}
+LAYERS: dict[str, Any] = {**CORRECTING, "hint": "layers", "fill": 0.75, "share_grid": 2}
 SHAPE = asdict(
     Shape(
         block_out_channels=(16, 32), head_width=16, norm_groups=8, context_width=32, hint_widths=(8, 8, 8, 8),

@@ -54,15 +54,19 @@ def cut_out(reference: Bytes) -> Bytes:
     return np.dstack([rgb, np.where(outside, 0, 255).astype(np.uint8)])
 
 
-def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
-    """Lay an object over the middle of its box, as large as fits with its aspect kept, in place.
+def solid_part(rgba: Bytes) -> Bytes:
+    """What of a cut-out, uint8 [h, w, 4], is fitted into a box: cropped to where it is at least half opaque, if any is.
 
-    Its size is that of what is at least half opaque: a soft rim around it would make it smaller than its box.
+    A soft rim around it would make it smaller than its box.
     """
-    x0, y0, x1, y1 = box
     x, y, width, height = cv2.boundingRect((rgba[..., 3] >= SOLID).view(np.uint8))
-    if width:
-        rgba = rgba[y : y + height, x : x + width]
+    return rgba[y : y + height, x : x + width] if width else rgba
+
+
+def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
+    """Lay an object over the middle of its box, as large as its solid part fits with its aspect kept, in place."""
+    x0, y0, x1, y1 = box
+    rgba = solid_part(rgba)
     height, width = rgba.shape[:2]
     scale = min((x1 - x0) / width, (y1 - y0) / height)
     across, down = max(round(width * scale), 1), max(round(height * scale), 1)

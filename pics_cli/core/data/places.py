@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.cutouts import SOLID, cut_out, is_empty
+from pics_cli.core.data.cutouts import cut_out, is_empty, solid_part
 from pics_cli.core.geometry import Box, scaled
 
 Bytes = npt.NDArray[np.uint8]
-
-
-def places_in(boxes: Sequence[Box], fill: float) -> list[Box]:
-    """The middle of each box, `fill` of its sides."""
-    return [scaled(box, fill) for box in boxes]
 
 
 def places_of(regions: Sequence[Box], references: Sequence[Bytes], fill: float, width: int, height: int) -> list[Box]:
@@ -47,7 +41,8 @@ def _place(region: Box, reference: Bytes, fill: float, width: int, height: int) 
     cut = (x0 == 0 or x1 == width, y0 == 0 or y1 == height)
     if not any(cut) or is_empty(reference):
         return scaled(region, fill)
-    size, sides, borders = _solid_size(reference), (x1 - x0, y1 - y0), ((x0, x1, width), (y0, y1, height))
+    size = solid_part(cut_out(reference)).shape[1::-1]
+    sides, borders = (x1 - x0, y1 - y0), ((x0, x1, width), (y0, y1, height))
     scales = [fill * side / one for side, one in zip(sides, size, strict=True)]
     # A side that was cut off is shorter than it was, so the object is larger than it says.
     scale = max(scales) if all(cut) else scales[0 if cut[1] else 1]
@@ -64,10 +59,3 @@ def _place(region: Box, reference: Bytes, fill: float, width: int, height: int) 
         low.append(start)
         high.append(start + length)
     return low[0], low[1], high[0], high[1]
-
-
-def _solid_size(reference: Bytes) -> tuple[int, int]:
-    """Width and height of what `cutouts.paste` fits into a place."""
-    rgba = cut_out(reference)
-    _, _, width, height = cv2.boundingRect((rgba[..., 3] >= SOLID).view(np.uint8))
-    return (width, height) if width else (rgba.shape[1], rgba.shape[0])

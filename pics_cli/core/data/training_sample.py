@@ -19,8 +19,7 @@ from pics_cli.core.data.layouts import Parts, unpack
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.patches import PATCH_SIZE
 from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
-from pics_cli.core.data.places import places_in
-from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, clip_box
+from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, clip_box, scaled
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
 from pics_cli.core.training_sections import Augment
@@ -109,7 +108,7 @@ def prepare(
         size=size,
         hint=hint,
         order=None if hint == "layers" else _back_to_front(parts.meta, boxes),
-        places=[clip_box(place, width, height) for place in places_in(grown, fill)],
+        places=[clip_box(scaled(box, fill), width, height) for box in grown],
     )
     return Arrays(
         hint=hint_rgb,

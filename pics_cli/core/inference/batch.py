@@ -6,7 +6,7 @@ B: samples of a batch, n: candidates of each, K: objects, S: model size.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ from pics_cli.core.model.correction import Blend
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.usage import peak, start_measuring
+
+Painters = Sequence[Callable[[RGB], None]]
 
 
 class Composite(NamedTuple):
@@ -123,8 +125,9 @@ class Compositor:
         bias = None if batch[0].bias is None else torch.tensor([one.bias for one in batch])
         made = self._call([one.network for one in batch], self._noise(batch, 0), bias, trace)
         for b, one in enumerate(batch):
+            paint = self._painters(made, one.seen, one.boxes, one.inputs.references, one.known)
             for n, candidate in enumerate(one.task.candidates):
-                picture = self._native(made, b, n, one.seen, one.boxes, one.inputs.references, one.known)
+                picture = _native(made, b, n, one.seen, paint)
                 done = paste_back(one.inputs.background, picture, one.window, one.inputs.boxes, one.feather)
                 yield Composite(one, candidate, done)
 
@@ -145,7 +148,8 @@ class Compositor:
                     whole = (0, 0, seen[b][n].shape[1], seen[b][n].shape[0])
                     k = batch[b].order[step]
                     boxes, references = [batch[b].boxes[k]], [batch[b].inputs.references[k]]
-                    picture = self._native(made, at, 0, seen[b][n], boxes, references, None)
+                    paint = self._painters(made, seen[b][n], boxes, references, None)
+                    picture = _native(made, at, 0, seen[b][n], paint)
                     seen[b][n] = paste_back(seen[b][n], picture, whole, boxes, batch[b].feather)
         for b, one in enumerate(batch):
             x0, y0, x1, y1 = one.window
@@ -154,16 +158,11 @@ class Compositor:
                 picture[y0:y1, x0:x1] = seen[b][n]
                 yield Composite(one, candidate, picture)
 
-    def _native(
-        self, made: _Made, b: int, n: int, seen: RGB, boxes: Sequence[Box], references: Sequence[Any],
-        order: Sequence[int] | None,
-    ) -> RGB:  # fmt: skip
-        """Candidate n of composite b at the size of its window."""
-        height, width = seen.shape[:2]
-        if made.blend is None:
-            return native(made.pictures[b, n], width, height)
-        paint = painters_of(seen, boxes, references, self.pipeline.config, order)
-        return corrected(seen, paint, made.blend.shares[b, n].numpy(), made.blend.residual[b, n].numpy())
+    def _painters(
+        self, made: _Made, seen: RGB, boxes: Sequence[Box], references: Sequence[Any], order: Sequence[int] | None
+    ) -> Painters:
+        """What makes the hint's pictures at a window's size; nothing where no blend wants them."""
+        return () if made.blend is None else painters_of(seen, boxes, references, self.pipeline.config, order)
 
     def _noise(self, batch: Sequence[Prepared], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
@@ -236,6 +235,13 @@ class Compositor:
         self.report.changed += changed
         self.report.peak = max(self.report.peak, used)
         self.progress.pictures += 1
+
+
+def _native(made: _Made, b: int, n: int, seen: RGB, paint: Painters) -> RGB:
+    """Candidate n of composite b at the size of its window, uint8 [h, w, 3]."""
+    if made.blend is None:
+        return native(made.pictures[b, n], seen.shape[1], seen.shape[0])
+    return corrected(seen, paint, *(each[b, n].numpy() for each in made.blend))
 
 
 def _batches(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:

@@ -78,7 +78,9 @@ class ModelConfig:
     hint: HintKind = "background"
     """What the hint shows in the boxes: nothing; a smooth fill with references; the background with references; or
     three pictures (background with references back to front, front to back, without), of which the network takes shares
-    for each pixel and adds a correction."""
+    for each pixel, lights them and adds a correction."""
+    share_grid: Positive = 1
+    """Of these shares (and changes of light) for each latent position, across and down."""
     fill: Annotated[float, between(0.5, 1, True)] = 1.0
     """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
     scheduler: Scheduler = "dpm++"
@@ -100,6 +102,10 @@ class ModelConfig:
             raise PydanticCustomError("correction", "prediction_type sample where correct_hint is true")
         if self.hint == "layers" and not self.correct_hint:
             raise PydanticCustomError("layers", "correct_hint true where hint is layers")
+        if self.share_grid != 1 and not (self.gains and self.share_grid <= self.downsampling):
+            raise PydanticCustomError(
+                "grid", "share_grid 1, or at most downsampling where hint is layers and the latent holds pixels"
+            )
         if self.image_size % self.downsampling:
             raise PydanticCustomError("size", "an image_size that downsampling divides")
         return self
@@ -116,13 +122,13 @@ class ModelConfig:
 
     @property
     def shares(self) -> int:
-        """Numbers for each picture of the hint and latent position that say its share; 0 where there is one picture.
+        """Numbers for each picture of the hint and latent position that say its share; 0 where there is one picture."""
+        return self.share_grid**2 if self.hint_pictures > 1 else 0
 
-        One for each pixel where the latent holds pixels, else one for the position.
-        """
-        if self.hint_pictures == 1:
-            return 0
-        return self.downsampling**2 if self.on_pixels else 1
+    @property
+    def gains(self) -> int:
+        """Numbers for each latent position that say how its colours are lit; 0 where it does not hold pixels."""
+        return 3 * self.shares if self.on_pixels else 0
 
     @property
     def on_pixels(self) -> bool:
@@ -132,7 +138,7 @@ class ModelConfig:
     @property
     def output_channels(self) -> int:
         """Channels of the network's output."""
-        return self.latent_channels + self.hint_pictures * self.shares
+        return self.latent_channels + self.hint_pictures * self.shares + self.gains
 
     @property
     def hint_channels(self) -> int:

@@ -1,6 +1,7 @@
 """From the network's output to a clean latent, where it corrects its hint.
 
-B: composites, L: pictures of the hint, c, h, w: channels and sides of the latent, g: shares of a latent position.
+B: composites, L: pictures of the hint, c, h, w: channels and sides of the latent, S: side of the picture, g: shares of
+a latent position across and down.
 """
 
 from __future__ import annotations
@@ -8,81 +9,97 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from pics_cli.core.model.config import ModelConfig
 
 # Logit of the first picture's share when training begins; the others have 0.
 FIRST = 2.0
+# What an output of 1 means: an optimiser moves all outputs alike, but a share is to be taken or left altogether, while
+# light changes by little and what has to be painted anew by less.
+LOGIT, GAIN, RESIDUAL = 4.0, 0.5, 0.25
 
 
 class Blend(NamedTuple):
-    """What a composite takes of its hint's pictures and what is added to them, at the network's size.
+    """What a composite takes of its hint's pictures and how it changes them, at the network's size.
+
+    x₀ = exp(gain) · Σ_l softmax_l(logits) picture_l + residual, black being 0.
 
     Attributes:
-        shares: float32 [B, n, L, S, S], adding up to 1 over L.
+        logits: float32 [B, n, L, S, S].
+        gain: float32 [B, n, 3, S, S].
         residual: float32 [B, n, 3, S, S], in grey levels.
     """
 
-    shares: Tensor
+    logits: Tensor
+    gain: Tensor
     residual: Tensor
 
 
 class Correction:
-    """What an output adds to the latents of the hint's pictures.
+    """What an output makes of the latents of the hint's pictures.
 
-    Of one picture: x₀ = picture + output. Of several, the output's last L · g channels are logits: x₀ = Σ_l softmax_l
-    (logits) picture_l + residual, so that the order of objects can be chosen pixel by pixel without repainting any.
+    Of one picture: x₀ = picture + output. Of several, the output's further channels are the logits of each one's share,
+    so that the order of objects can be chosen pixel by pixel without repainting any, and, where the latent holds pixels,
+    the logarithm of a factor on each colour: light and shadow, which keep what they fall on. Both are given g × g times
+    for each latent position and enlarged bilinearly before anything is made of them: where two logits cross there is an
+    edge, sharp at any resolution.
 
     Args:
         pictures: [B, L, c, h, w].
-        shares: g, which divides c: the channels of a colour, where the latent holds pixels; 0 where L is 1.
+        config: of the model.
     """
 
-    def __init__(self, pictures: Tensor, shares: int) -> None:
-        self.pictures, self.shares = pictures, shares
-        self.weights: Tensor | None = None  # of the last output
+    def __init__(self, pictures: Tensor, config: ModelConfig) -> None:
+        self.config, self.shown = config, pictures
+        if config.gains:
+            self.shown = F.pixel_shuffle(pictures.flatten(0, 1), config.downsampling).unflatten(0, pictures.shape[:2])
+        self.logits: Tensor | None = None  # of the last output, [B, L, S, S] or [B, L, h, w]
+        self.gain: Tensor | None = None
+        self.mixed = pictures[:, 0]  # what it made of the pictures before the residual, [B, c, h, w]
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Outputs [B, c + L g, h, w] to clean latents [B, c, h, w]."""
-        if not self.shares:
-            return output + self.pictures[:, 0]
-        count = self.pictures.shape[1]
-        residual, logits = output.split([output.shape[1] - count * self.shares, count * self.shares], 1)
-        self.weights = logits.unflatten(1, (count, self.shares)).softmax(1)
-        return residual + self.mixed()
+        """Outputs [B, `output_channels`, h, w] to clean latents [B, c, h, w]."""
+        config = self.config
+        if not config.shares:
+            return output + self.mixed
+        count = config.hint_pictures * config.shares
+        residual, logits, gain = output.split([config.latent_channels, count, config.gains], 1)
+        self.logits = LOGIT * self._enlarged(logits)
+        shares = self.logits.softmax(1)
+        self.mixed = (self.shown * shares[:, :, None]).sum(1)
+        if config.gains:
+            self.gain = GAIN * self._enlarged(gain)
+            lit = (self.mixed + config.latent_scale) * self.gain.exp() - config.latent_scale
+            self.mixed = F.pixel_unshuffle(lit, config.downsampling)
+        return self.mixed + RESIDUAL * residual
 
-    def mixed(self) -> Tensor:
-        """The pictures in the shares that the last output gave them, [B, c, h, w]."""
-        if self.weights is None:
-            return self.pictures[:, 0]
-        colours = self.pictures.unflatten(2, (-1, self.shares))
-        return (colours * self.weights[:, :, None]).sum(1).flatten(1, 2)
+    def _enlarged(self, values: Tensor) -> Tensor:
+        """[B, n g², h, w] to [B, n, S, S] where the latent holds pixels, else [B, n, h, w]."""
+        fine = F.pixel_shuffle(values, self.config.share_grid)
+        if not self.config.gains:
+            return fine
+        size = (values.shape[-2] * self.config.downsampling, values.shape[-1] * self.config.downsampling)
+        return F.interpolate(fine, size, mode="bilinear", align_corners=False)
 
-    def blend(self, latent: Tensor, vae: Any, scale: float, candidates: int) -> Blend:
+    def blend(self, latent: Tensor, vae: Any, candidates: int) -> Blend:
         """What a finished latent [B · n, c, h, w] is made of.
 
         Args:
             latent: sampled with this.
             vae: a `PixelAutoencoder`.
-            scale: factor on the latent.
             candidates: n.
         """
-        added = vae.decode((latent - self.mixed()) / scale).sample * 127.5
-        shares = torch.ones_like(added[:, None, 0])
-        if self.weights is not None:
-            shares = torch.stack(
-                [vae.decode(one).sample[:, 0] for one in self.weights.repeat(1, 1, 3, 1, 1).unbind(1)], 1
-            )
-        return Blend(*(each.float().cpu().unflatten(0, (-1, candidates)) for each in (shares, added)))
+        added = vae.decode((latent - self.mixed) / self.config.latent_scale).sample * 127.5
+        logits = torch.zeros_like(added[:, :1]) if self.logits is None else self.logits
+        gain = torch.zeros_like(added) if self.gain is None else self.gain
+        return Blend(*(each.float().cpu().unflatten(0, (-1, candidates)) for each in (logits, gain, added)))
 
 
-def start_logits(channels: int, pictures: int, shares: int) -> Tensor:
-    """Bias of an output convolution, float32 [c + L g], with which the first picture stands out when training begins.
-
-    Args:
-        channels: c.
-        pictures: L.
-        shares: g.
-    """
-    bias = torch.zeros(channels + pictures * shares)
-    bias[channels : channels + shares] = FIRST
+def start_bias(config: ModelConfig) -> Tensor:
+    """Bias of an output convolution, float32 [`output_channels`], with which the first picture stands out when training
+    begins."""
+    bias = torch.zeros(config.output_channels)
+    bias[config.latent_channels : config.latent_channels + config.shares] = FIRST / LOGIT
     return bias

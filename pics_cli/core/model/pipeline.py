@@ -216,7 +216,7 @@ class PicsPipeline:
             with self._residency.use("vae"):
                 pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
                 pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
-                correction = Correction(pictures, self.config.shares)
+                correction = Correction(pictures, self.config)
         with self._residency.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
@@ -250,7 +250,7 @@ class PicsPipeline:
             )
         with self._residency.use("vae"):
             if blends is not None and correction is not None:
-                blends.append(correction.blend(latent, self.vae, self.config.latent_scale, candidates))
+                blends.append(correction.blend(latent, self.vae, candidates))
             pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 

@@ -1,8 +1,9 @@
 """A new small network of a shape of one's own, from random weights, that works on pixels.
 
-What starts how, besides what `initial` says of new layers: the UNet's output convolution has weights of zero, so that
-the first prediction is 0, and a network that corrects its hint paints the hint, or of several pictures mostly the
-first; all other layers start as torch has them. The encoder of the references is a DINOv2 with random weights.
+What starts how: the UNet's output convolution has weights of zero, so that the first prediction is 0, and a network
+that corrects its hint paints the hint, or of several pictures mostly the first; `attn_bg`'s output projection is zero,
+as `initial` says; all other layers start as torch has them, the ControlNet's zero convolutions and the hint's embedding
+too. The encoder of the references is a DINOv2 with random weights.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.faults import fault_line
 from pics_cli.core.model.assemble import on_meta
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.correction import start_logits
+from pics_cli.core.model.correction import start_bias
 from pics_cli.core.model.initial import adopt, blank_control, control_copy, new_projector
 from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.model.pixels import LATENT_SCALE, PixelAutoencoder
@@ -138,9 +139,12 @@ def small_pipeline(
         torch.manual_seed(seed)
         unet: Any = adopt(blank["unet"], {}, _EVERY, _WHERE)
         nn.init.zeros_(unet.conv_out.weight)
-        start = start_logits(config.latent_channels, config.hint_pictures, config.shares)
-        unet.conv_out.bias.data.copy_(start)
-        controlnet = control_copy(unet, given.hint_widths, config.hint_channels)
+        unet.conv_out.bias.data.copy_(start_bias(config))
+        controlnet: Any = control_copy(unet, given.hint_widths, config.hint_channels)
+        # What starts at zero keeps a trained network as it is; here it would only hide the hint for long.
+        for layer in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
+            layer.reset_parameters()
+        controlnet.controlnet_cond_embedding.conv_out.reset_parameters()
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
     return PicsPipeline(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)

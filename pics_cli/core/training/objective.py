@@ -142,7 +142,7 @@ class Step:
     def _correction(self, pictures: Tensor) -> Correction:
         """Of the hint's pictures, [B, 3 L, S, S] in [-1, 1]."""
         latents = self._latents(pictures.unflatten(1, (-1, 3)).flatten(0, 1))
-        return Correction(latents.unflatten(0, (len(pictures), -1)), self.config.shares)
+        return Correction(latents.unflatten(0, (len(pictures), -1)), self.config)
 
     @torch.no_grad()
     def _latents(self, pictures: Tensor, posterior: Tensor | None = None) -> Tensor:
@@ -170,8 +170,10 @@ class Step:
     def _weight(self, masks: Tensor, each: Tensor) -> tuple[Tensor, Tensor]:
         """1 in the regions and 0 elsewhere, and each position's weight, [B, h, w]; each: the loss, of that shape."""
         height, width = each.shape[1:]
-        inside = cover_at(masks, height, width).any(2).view(-1, height, width).to(each)
-        return inside, 1 + (self.objective.region_weight - 1) * inside
+        objects = cover_at(masks, height, width).sum(2).view(-1, height, width)
+        inside, shared = (objects > 0).to(each), (objects > 1).to(each)
+        weight = 1 + (self.objective.region_weight - 1) * inside
+        return inside, weight * (1 + (self.objective.overlap_weight - 1) * shared)
 
     def _rough(self, difference: Tensor, masks: Tensor) -> Tensor:
         """Mean size of the gradients of a difference of latents [B, c, h, w] that hold pixels, weighted: [B]."""

@@ -73,7 +73,7 @@ def _go_on(name: str, place: Path, given: dict[str, Any]) -> Start:
     pipeline = PicsPipeline.from_pretrained(place, flag="--base")
     levels = len(pipeline.unet.config.block_out_channels)
     check_image_size(given.get("image_size", pipeline.config.image_size), pipeline.config.downsampling, levels)
-    fixed = {"reference_size", "latent_scale"} & given.keys()
+    fixed = {"reference_size", "latent_scale", "share_grid"} & given.keys()
     if different := [key for key in sorted(fixed) if given[key] != getattr(pipeline.config, key)]:
         key = different[0]
         there = getattr(pipeline.config, key)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pics_cli.core.data.compose import compose, painters
 from pics_cli.core.data.cutouts import cut_out, is_empty, paste
-from pics_cli.core.data.places import places_in, places_of
+from pics_cli.core.data.places import places_of
 from pics_cli.core.geometry import Box, check_boxes, clip_box, scaled
 
 BOXES: list[Box] = [(4, 6, 30, 40), (20, 10, 44, 36)]
@@ -101,7 +101,7 @@ def test_painters_draw_what_the_hint_shows() -> None:
     """At the picture's own size; the hint is that, made smaller."""
     background, references = noisy(32, 32, 9)[..., :3], [noisy(20, 16, 1), noisy(16, 20, 2)]
     boxes: list[Box] = [(2, 3, 20, 28), (12, 6, 30, 24)]
-    places = places_in(boxes, 0.75)
+    places = [scaled(box, 0.75) for box in boxes]
     drawn = []
     for paint in painters(background, boxes, references, hint="layers", places=places):
         canvas = background.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -22,23 +23,26 @@ def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarr
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 40), (30, 64), (20, 20), (200, 130)])
 def test_at_the_windows_size_by_loops(width: int, height: int) -> None:
-    """Shares enlarged bilinearly, one number a pixel for all colours; the pictures were never resized."""
+    """Logits enlarged bilinearly, then shares, one a pixel for all colours; the pictures were never resized."""
     seen, size = noise(height, width), 64
-    shares = np.random.default_rng(1).random((2, size, size), np.float32)
-    shares /= shares.sum(axis=0)
+    logits = np.random.default_rng(1).normal(0, 3, (2, size, size)).astype(np.float32)
     residual = np.random.default_rng(2).normal(0, 20, (3, size, size)).astype(np.float32)
+    gain = np.random.default_rng(3).normal(0, 0.3, (3, size, size)).astype(np.float32)
     inverted = np.full_like(seen, 255) - seen
 
     def invert(canvas: np.ndarray) -> None:
         canvas[:] = inverted
 
-    found = corrected(seen, [lambda _: None, invert], shares, residual)
+    found = corrected(seen, [lambda _: None, invert], logits, gain, residual)
     letterbox = Letterbox(width, height, size)
     for y in range(0, height, 7):
         for x in range(0, width, 5):
-            weights = [float(letterbox.enlarged(share)[y, x]) for share in shares]
-            added = np.array([float(letterbox.enlarged(one)[y, x]) for one in residual])
-            expected = weights[0] * seen[y, x] + weights[1] * inverted[y, x] + added
+            powers = [math.exp(float(letterbox.enlarged(one)[y, x])) for one in logits]
+            added, light = (
+                np.array([float(letterbox.enlarged(one)[y, x]) for one in each]) for each in (residual, gain)
+            )
+            mixed = (powers[0] * seen[y, x] + powers[1] * inverted[y, x]) / sum(powers)
+            expected = mixed * np.exp(light) + added
             assert np.abs(found[y, x] - np.clip(expected, 0, 255)).max() <= 0.51
 
 
@@ -56,16 +60,16 @@ def test_enlarged_is_a_plane_where_the_square_is(width: int, height: int, size: 
 
 
 def test_untouched_where_nothing_is_added() -> None:
-    """All of the background and no residual gives its very pixels, at any size: nothing is blurred."""
+    """All of the background in its own light gives its very pixels, at any size: nothing is blurred."""
     seen = noise(150, 210)
-    shares = np.zeros((3, 64, 64), np.float32)
-    shares[2] = 1
+    logits, nothing = np.zeros((3, 64, 64), np.float32), np.zeros((3, 64, 64), np.float32)
+    logits[2] = 40
     boxes, references = [(10, 10, 100, 100), (60, 40, 200, 140)], [noise(40, 50, 1, 4), noise(30, 30, 2, 4)]
     paint = painters(seen, boxes, references, hint="layers")
-    assert np.array_equal(corrected(seen, paint, shares, np.zeros((3, 64, 64), np.float32)), seen)
+    assert np.array_equal(corrected(seen, paint, logits, nothing, nothing), seen)
     first = seen.copy()
     paint[0](first)
-    assert np.array_equal(corrected(seen, paint, shares[::-1], np.zeros((3, 64, 64), np.float32)), first)
+    assert np.array_equal(corrected(seen, paint, logits[::-1], nothing, nothing), first)
 
 
 def test_at_the_networks_size_it_is_the_networks_picture() -> None:
@@ -77,7 +81,7 @@ def test_at_the_networks_size_it_is_the_networks_picture() -> None:
     inputs = inputs_of(background, boxes, references, pipeline.config)
     made = pipeline([inputs], pipeline.noise(0, "a")[None, None], blends=blends)[0, 0]
     paint = painters_of(background, boxes, references, pipeline.config)
-    again = corrected(background, paint, blends[0].shares[0, 0].numpy(), blends[0].residual[0, 0].numpy())
+    again = corrected(background, paint, *(each[0, 0].numpy() for each in blends[0]))
     assert np.abs(again.astype(int) - native(made, 64, 64)).max() <= 1
     assert (again != background).any()
 

@@ -3,82 +3,116 @@
 from __future__ import annotations
 
 import math
+from itertools import product
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.correction import FIRST, Correction, start_logits
+from pics_cli.core.model.correction import FIRST, GAIN, LOGIT, RESIDUAL, Correction, start_bias
 from pics_cli.core.model.pixels import PixelAutoencoder
 from pics_cli.errors import PicsError
+
+Array = npt.NDArray[np.float64]
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def config(channels: int = 12, patch: int = 2, grid: int = 1, **given: Any) -> ModelConfig:
+    """Of a model with three pictures in its hint."""
+    meaning = {"prediction_type": "sample", "correct_hint": True, "hint": "layers", "latent_scale": 1.0, **given}
+    return ModelConfig(latent_channels=channels, downsampling=patch, share_grid=grid, image_size=6 * patch, **meaning)
+
+
+def enlarged(coarse: Array, patch: int) -> Array:
+    """Values [n, h g, w g] of a grid of g in a latent position at pixels [n, h p, w p]: linear between middles."""
+    count, rows, columns = coarse.shape
+    grid = 2 if rows % 3 == 0 and rows > 3 else 1
+    found = np.empty((count, rows // grid * patch, columns // grid * patch))
+
+    def between(at: float, last: int) -> tuple[int, int, float]:
+        at = min(max(at, 0.0), last)
+        return int(at), min(int(at) + 1, last), at - int(at)
+
+    for y in range(found.shape[1]):
+        top, bottom, down = between((y + 0.5) * grid / patch - 0.5, rows - 1)
+        for x in range(found.shape[2]):
+            left, right, across = between((x + 0.5) * grid / patch - 0.5, columns - 1)
+            upper = coarse[:, top, left] * (1 - across) + coarse[:, top, right] * across
+            lower = coarse[:, bottom, left] * (1 - across) + coarse[:, bottom, right] * across
+            found[:, y, x] = upper * (1 - down) + lower * down
+    return found
+
+
 def test_of_one_picture_the_output_is_added() -> None:
     pictures, output = drawn(2, 1, 4, 3, 3), drawn(2, 4, 3, 3, seed=1)
-    assert torch.equal(Correction(pictures, 0)(output), output + pictures[:, 0])
+    assert torch.equal(Correction(pictures, config(4, hint="overlay"))(output), output + pictures[:, 0])
 
 
-@pytest.mark.parametrize(("channels", "shares"), [(12, 4), (4, 1)])
-def test_of_several_by_loops(channels: int, shares: int) -> None:
-    pictures = drawn(2, 3, channels, 2, 2)
-    output = drawn(2, channels + 3 * shares, 2, 2, seed=1)
-    found = Correction(pictures, shares)(output)
-    for b in range(2):
-        for c in range(channels):
-            for y in range(2):
-                for x in range(2):
-                    logits = [float(output[b, channels + i * shares + c % shares, y, x]) for i in range(3)]
-                    total = sum(map(math.exp, logits))
-                    value = float(output[b, c, y, x])
-                    value += sum(math.exp(z) / total * float(pictures[b, i, c, y, x]) for i, z in enumerate(logits))
-                    assert float(found[b, c, y, x]) == pytest.approx(value, abs=1e-5)
+def test_of_several_by_loops() -> None:
+    """A latent that is no picture: shares of each position."""
+    pictures, output = drawn(2, 3, 4, 2, 2), drawn(2, 4 + 3, 2, 2, seed=1)
+    found = Correction(pictures, config(4))(output)
+    for b, c, y, x in product(range(2), range(4), range(2), range(2)):
+        powers = [math.exp(LOGIT * float(output[b, 4 + i, y, x])) for i in range(3)]
+        value = RESIDUAL * float(output[b, c, y, x])
+        value += sum(power / sum(powers) * float(pictures[b, i, c, y, x]) for i, power in enumerate(powers))
+        assert float(found[b, c, y, x]) == pytest.approx(value, abs=1e-5)
 
 
-def test_a_pixel_has_one_share_for_all_its_colours() -> None:
-    """Red, green and blue of a pixel lie g channels apart in the latent: the same as in the unshuffled picture."""
-    vae = PixelAutoencoder(2)
-    red, blue = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
-    red[:, 0], blue[:, 2] = 1, 1
-    pictures = torch.stack([vae.encode(each).latent_dist.mode() for each in (red, blue)], 1)
-    output = torch.zeros(1, 12 + 2 * 4, 2, 2)
-    output[:, 12:16] = 30 * (2 * (torch.arange(16).view(1, 4, 2, 2) % 2) - 1)
-    picture = vae.decode(Correction(pictures, 4)(output)).sample
-    assert torch.allclose(picture[:, 0] + picture[:, 2], torch.ones(1, 4, 4))
-    assert picture.round().equal(picture) or torch.allclose(picture.round(), picture, atol=1e-6)
+@pytest.mark.parametrize("grid", [1, 2])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_on_pixels_by_loops(grid: int, scale: float) -> None:
+    """Shares and light are linear between the middles of their cells; black stays black whatever the light."""
+    patch, side = 4, 3
+    meaning = config(48, patch, grid, latent_scale=scale)
+    output = drawn(1, meaning.output_channels, side, side, seed=1)
+    vae = PixelAutoencoder(patch)
+    shown = drawn(3, 3, side * patch, side * patch)
+    pictures = scale * vae.encode(shown).latent_dist.mode()[None]
+    found = vae.decode(Correction(pictures, meaning)(output)).sample[0] / scale
+    cells = F.pixel_shuffle(output[:, 48:], grid)[0].double().numpy()
+    logits, gain = enlarged(LOGIT * cells[:3], patch), enlarged(GAIN * cells[3:], patch)
+    weights = np.exp(logits) / np.exp(logits).sum(axis=0)
+    mixed = sum(weights[i] * shown[i].double().numpy() for i in range(3))
+    residual = RESIDUAL * F.pixel_shuffle(output[:, :48], patch)[0].double().numpy() / scale
+    np.testing.assert_allclose(found, (mixed + 1) * np.exp(gain) - 1 + residual, atol=1e-5)
 
 
 def test_the_first_picture_stands_out_at_the_start() -> None:
-    pictures = drawn(1, 3, 12, 2, 2)
-    output = start_logits(12, 3, 4)[None, :, None, None].expand(1, 24, 2, 2)
-    correction = Correction(pictures, 4)
+    meaning = config(grid=2)
+    output = start_bias(meaning)[None, :, None, None].expand(1, meaning.output_channels, 2, 2)
+    correction = Correction(drawn(1, 3, 12, 2, 2), meaning)
     correction(output)
-    weights = correction.weights
-    assert weights is not None
+    assert correction.logits is not None
+    assert correction.gain is not None
+    assert not correction.gain.any()
     share = math.exp(FIRST) / (math.exp(FIRST) + 2)
-    assert torch.allclose(weights[:, 0], torch.tensor(share))
+    assert torch.allclose(correction.logits.softmax(1)[:, 0], torch.tensor(share))
     assert share > 0.75
-    assert not start_logits(12, 1, 0).any()
+    assert not start_bias(config(hint="overlay")).any()
 
 
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_blend_takes_a_finished_picture_apart(pictures: int) -> None:
-    """Pictures in their shares, and the residual, are the picture again: at the network's own size."""
-    vae = PixelAutoencoder(2)
-    shown = drawn(4, pictures, 3, 6, 6)
-    latents = vae.encode(shown.flatten(0, 1)).latent_dist.mode().unflatten(0, (4, pictures))
-    shares = 4 if pictures > 1 else 0
-    correction = Correction(latents, shares)
-    latent = correction(drawn(4, 12 + pictures * shares, 3, 3, seed=1))
-    blend = correction.blend(latent, vae, 1.0, 2)
-    assert blend.shares.shape == (2, 2, pictures, 6, 6)
-    assert torch.allclose(blend.shares.sum(2), torch.ones(2, 2, 6, 6), atol=1e-6)
-    again = (shown.unflatten(0, (2, 2)) * blend.shares[:, :, :, None]).sum(2) + blend.residual / 127.5
-    assert torch.allclose(again.flatten(0, 1), vae.decode(latent).sample, atol=1e-5)
+@pytest.mark.parametrize("hint", ["overlay", "layers"])
+def test_blend_takes_a_finished_picture_apart(hint: str) -> None:
+    """Pictures in their shares and light, and the residual, are the picture again: at the network's own size."""
+    meaning, vae = config(hint=hint, latent_scale=0.5), PixelAutoencoder(2)
+    shown = drawn(4, meaning.hint_pictures, 3, 6, 6)
+    latents = 0.5 * vae.encode(shown.flatten(0, 1)).latent_dist.mode().unflatten(0, shown.shape[:2])
+    correction = Correction(latents, meaning)
+    latent = correction(drawn(4, meaning.output_channels, 3, 3, seed=1))
+    blend = correction.blend(latent, vae, 2)
+    assert blend.logits.shape == (2, 2, meaning.hint_pictures, 6, 6)
+    mixed = (shown.unflatten(0, (2, 2)) * blend.logits.softmax(2)[:, :, :, None]).sum(2)
+    again = (mixed + 1) * blend.gain.exp() - 1 + blend.residual / 127.5
+    assert torch.allclose(again.flatten(0, 1), vae.decode(latent / 0.5).sample, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +120,8 @@ def test_blend_takes_a_finished_picture_apart(pictures: int) -> None:
     [
         ({}, 4, 0, 4),
         ({"hint": "layers"}, 10, 1, 7),
-        ({"hint": "layers", "latent_channels": 192, "downsampling": 8}, 10, 64, 384),
+        ({"hint": "layers", "latent_channels": 192, "downsampling": 8}, 10, 1, 198),
+        ({"hint": "layers", "latent_channels": 192, "downsampling": 8, "share_grid": 2}, 10, 4, 216),
         ({"hint": "overlay", "latent_channels": 192, "downsampling": 8}, 4, 0, 192),
     ],
 )
@@ -97,7 +132,12 @@ def test_channels(given: dict[str, object], hint: int, shares: int, output: int)
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [({"hint": "layers"}, "correct_hint true where hint is layers"), ({"fill": 0.3}, "fill"), ({"fill": 1.1}, "fill")],
+    [
+        ({"hint": "layers"}, "correct_hint true where hint is layers"),
+        ({"fill": 0.3}, "fill"),
+        ({"fill": 1.1}, "fill"),
+        ({"share_grid": 2}, "share_grid 1, or at most downsampling where hint is layers"),
+    ],
 )
 def test_refused(change: dict[str, object], text: str) -> None:
     from pathlib import Path

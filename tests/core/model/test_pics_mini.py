@@ -62,7 +62,7 @@ def composite(model: PicsPipeline, scene: Scene, references: list[np.ndarray]) -
     inputs = inputs_of(scene.clean, scene.regions, references, model.config)
     model([inputs], model.noise(0, "scene")[None, None], blends=blends)
     paint = painters_of(scene.clean, scene.regions, references, model.config)
-    return corrected(scene.clean, paint, blends[0].shares[0, 0].numpy(), blends[0].residual[0, 0].numpy())
+    return corrected(scene.clean, paint, *(each[0, 0].numpy() for each in blends[0]))
 
 
 def seen_as(picture: np.ndarray, scene: Scene, k: int, shown: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pics_cli.core.model.correction import GAIN, LOGIT, RESIDUAL
 from pics_cli.core.training.compositor import Compositor
 from pics_cli.core.training.sheet import Composite
 from pics_cli.core.training.start import start_model
@@ -21,40 +22,48 @@ Array = npt.NDArray[np.float64]
 
 def painted(batch: dict[str, Any], answer: torch.Tensor) -> Array:
     """What the network's answer makes of the hint, float64 [B, 3, S, S] in [-1, 1]."""
-    residual = F.pixel_shuffle(answer[:, :192].double(), 8).numpy()
-    logits = F.pixel_shuffle(answer[:, 192:].double(), 8).numpy()  # 3 · 64 channels: a number a picture and pixel
-    shown = batch["hint"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5 - 1
+    residual = RESIDUAL * F.pixel_shuffle(answer[:, :192].double(), 8).numpy()
+    cells = F.pixel_shuffle(answer[:, 192:].double(), 2)  # 3 logits and 3 colours, of 2 · 2 cells
+    fine = F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()
+    logits, gain = LOGIT * fine[:, :3], GAIN * fine[:, 3:]
+    shown = batch["hint"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5
     weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return residual + sum(weights[:, i : i + 1] * shown[:, 3 * i : 3 * i + 3] for i in range(3))
+    mixed = sum(weights[:, i : i + 1] * shown[:, 3 * i : 3 * i + 3] for i in range(3))
+    return mixed * np.exp(gain) - 1 + residual
 
 
-def weights_of(batch: dict[str, Any], weight: float) -> Array:
-    """Of each latent position by whether a region covers its first pixel, spread over its pixels: [B, S, S]."""
+def weights_of(batch: dict[str, Any], weight: float, shared: float) -> Array:
+    """Of each latent position by how many regions cover its first pixel, spread over its pixels: [B, S, S]."""
     found = np.ones((len(batch["boxes"]), 64, 64))
     for row, boxes in zip(found, batch["boxes"].tolist(), strict=True):
+        count = np.zeros((64, 64), np.int64)
         for x0, y0, x1, y1 in boxes:
-            row[y0:y1, x0:x1] = weight
+            count[y0:y1, x0:x1] += 1
+        row[count > 0] = weight
+        row[count > 1] = weight * shared
     return found
 
 
-@pytest.mark.parametrize("gradient", [0.0, 0.5])
-def test_against_the_pixels(gradient: float) -> None:
+@pytest.mark.parametrize(("gradient", "shared"), [(0.0, 1.0), (0.5, 1.0), (0.5, 3.0)])
+def test_against_the_pixels(gradient: float, shared: float) -> None:
     pipeline = small(**LAYERS)
     batch = batch_of(pipeline)
     network = Recorded(Compositor(pipeline))
     with torch.no_grad():
-        losses = step_of(pipeline, network, loss="l1", region_weight=4.0, gradient=gradient)(batch, CPU)
+        losses = step_of(pipeline, network, loss="l1", region_weight=4.0, overlap_weight=shared, gradient=gradient)(
+            batch, CPU
+        )
     assert network.given["hint"].shape == (3, 10, 64, 64)
-    assert network.answer.shape == (3, 384, 8, 8)
+    assert network.answer.shape == (3, 216, 8, 8)
     wanted = batch["target"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5 - 1
     error = painted(batch, network.answer) - wanted
-    coarse = weights_of(batch, 4.0)[:, ::8, ::8]  # regions as the latent's positions see them
+    coarse = weights_of(batch, 4.0, shared)[:, ::8, ::8]  # regions as the latent's positions see them
     each = np.abs(error).mean(1).reshape(3, 8, 8, 8, 8).mean((2, 4))
     expected = (each * coarse).sum((1, 2)) / coarse.sum((1, 2))
     for axis in (2, 3):
         rough = np.abs(np.diff(error, axis=axis)).mean(1)
         height, width = rough.shape[1:]
-        weight = weights_of(batch, 4.0)
+        weight = weights_of(batch, 4.0, shared)
         rows_seen, columns_seen = (np.arange(n) * 64 // n for n in (height, width))
         weight = weight[:, rows_seen][:, :, columns_seen]
         expected = expected + gradient * (rough * weight).sum((1, 2)) / weight.sum((1, 2))
@@ -67,9 +76,9 @@ def test_a_network_can_choose_a_picture() -> None:
     batch = batch_of(pipeline)
     hint = batch["hint"]
     batch["target"] = torch.cat([hint[:, :, :24, 3:6], hint[:, :, 24:, 6:]], 2)
-    answer = torch.zeros(3, 384, 8, 8)
-    answer[:, 192 + 64 : 192 + 128, :, :3] = 40
-    answer[:, 192 + 128 :, :, 3:] = 40
+    answer = torch.zeros(3, 216, 8, 8)
+    answer[:, 192 + 4 : 192 + 8, :, :3] = 40
+    answer[:, 192 + 8 : 192 + 12, :, 3:] = 40
     losses = step_of(pipeline, lambda *_: answer, loss="l1", gradient=1.0)(batch, CPU)
     assert losses.weighted.max() < 1e-5
     batch["target"] = 255 - batch["target"]

@@ -28,6 +28,15 @@ class Outline:
     handle: tuple[tuple[float, float], ...] = ()
     stem: float = 0.0
 
+    @property
+    def walls(self) -> tuple[Piece, ...]:
+        """The cavity's pieces and the rest of its wall up to the top, without which one sees through below the lip.
+
+        Light and shadow go by the cavity without it: the lip lies just above its opening.
+        """
+        (z, r), top = self.inner[-1][-1], self.outer[-1][-1][0]
+        return (*self.inner, [(z, r), (top, r)]) if top > z else self.inner
+
 
 def bezier(points: Piece, steps: int) -> Array:
     """Points of a Bézier curve, float [steps, 2]."""

@@ -45,21 +45,12 @@ def _rings(curve: Array) -> tuple[Points, ...]:
     return tuple(np.concatenate([rings[i], rings[j]]) for i, j in pairwise(keep))
 
 
-def _to_the_rim(outline: profiles.Outline) -> tuple[profiles.Piece, ...]:
-    """The cavity's pieces and the rest of its wall up to the top, without which one could see through below the lip.
-
-    Light and shadow go by the cavity without it: the lip lies just above its opening.
-    """
-    (z, r), top = outline.inner[-1][-1], outline.outer[-1][-1][0]
-    return (*outline.inner, [(z, r), (top, r)]) if top > z else outline.inner
-
-
 def _revolved(outline: profiles.Outline, stand: bool) -> Shape:
     raw = profiles.curve(outline.outer, 1.0, False)
     scale = 1.0 / max(float(raw[-1, 0]), 2 * float(raw[:, 1].max()))
     outer = raw * np.asarray((scale, scale, 1, 1), np.float32)
     inner = profiles.curve(outline.inner, scale, True) if outline.inner else None
-    walls = profiles.curve(_to_the_rim(outline), scale, True) if outline.inner else None
+    walls = profiles.curve(outline.walls, scale, True) if outline.inner else None
     solids: list[Solid] = [Lathe(outer, walls, (outline.main[0] * scale, outline.main[1] * scale))]
     top, reach = float(outer[-1, 0]), float(outer[:, 1].max())
     heights, zero = np.linspace(0, top, 9), np.zeros(9)

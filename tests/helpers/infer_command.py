@@ -1,0 +1,29 @@
+"""`pics infer` as a user types it, and what it wrote."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from pics_cli.cli import app
+
+
+def infer(*words: str | Path) -> Result:
+    """The command in this process: starting another costs six seconds."""
+    torch.set_num_threads(1)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return CliRunner().invoke(app, ["infer", *map(str, words)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    """Lines of a run's manifest."""
+    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
