@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -13,13 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
 from infer_command import infer, records
-from pics_cli.cli import app
 from pics_cli.commands.choices import Dtype, Memory, Scheduler
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.memory import MODES

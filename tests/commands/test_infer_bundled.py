@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, outside, scene
 from infer_command import infer, records
-from pics_cli.cli import app
 from pics_cli.core.files import write_json
 from pics_cli.core.inference import bundled as given
 from pics_cli.core.model import bundled

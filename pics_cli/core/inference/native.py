@@ -8,6 +8,7 @@ were never made smaller, they leave every detail of the background and the refer
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 

@@ -41,7 +41,7 @@ class Correction:
     """What an output makes of the latents of the hint's pictures.
 
     Of one picture: x₀ = picture + output. Of several, the output's further channels are the logits of each one's share,
-    so that the order of objects can be chosen pixel by pixel without repainting any, and, where the latent holds pixels,
+    so that the order of objects can be chosen pixel by pixel without repainting any; and where the latent holds pixels,
     the logarithm of a factor on each colour: light and shadow, which keep what they fall on. Both are given g × g times
     for each latent position and enlarged bilinearly before anything is made of them: where two logits cross there is an
     edge, sharp at any resolution.
