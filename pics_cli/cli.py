@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn, ParamSpec
 import typer
 
 from pics_cli import __version__
+from pics_cli.commands.annotate import annotate
 from pics_cli.commands.build_shards import build_shards
 from pics_cli.commands.infer import InOrder, infer
 from pics_cli.commands.train import train
@@ -69,6 +70,9 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
+app.command(
+    "annotate", no_args_is_help=True, epilog="Example: pics annotate objects365 --raw data/raw/object365 --sam vit_h"
+)(told(annotate))
 app.command(
     "build-shards", no_args_is_help=True, epilog="Example: pics build-shards lvis --raw data/raw/COCO --workers 8"
 )(told(build_shards))

@@ -45,3 +45,17 @@ class Dtype(str, Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class Multimask(str, Enum):
+    """Masks that are predicted for a box; see `core.annotate.segment`."""
+
+    best = "best"
+    off = "off"
+
+
+class LabelLayout(str, Enum):
+    """How labels are written; see `core.annotate.labels`."""
+
+    blocks = "blocks"
+    published = "published"

@@ -140,18 +140,26 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+class InUse(PicsError):
+    """Somebody else holds a lock file."""
+
+
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the folder's lock file, which names host and pid, while the block runs.
 
     The lock is an advisory file lock, so that it goes with its process, however that ends; a lock file left behind on
     this host is taken over, and by the same job of a batch scheduler that was started again elsewhere; one left by
     another host is not, since its process cannot be asked.
 
+    Args:
+        folder: what is written to.
+        name: of the lock file, where several may write to parts of the folder.
+
     Raises:
-        PicsError: another process writes here.
+        InUse: another process writes here.
     """
-    path = folder / ".lock"
+    path = folder / name
     me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
     try:
         handle = _open_lock(path)
@@ -201,10 +209,10 @@ def _owner(text: bytes) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _in_use(path: Path) -> PicsError:
+def _in_use(path: Path) -> InUse:
     owner = _owner(path.read_bytes()) if path.exists() else {}
     who = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
-    return PicsError(
+    return InUse(
         f"{path.parent}: another writer is at work here ({who})",
         f"wait for it or choose another folder; if that process is gone, remove {path}",
     )

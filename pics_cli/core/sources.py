@@ -33,7 +33,8 @@ class Split:
     annotations: tuple[FolderPattern, ...] = ()
     """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for."""
     labels: tuple[FolderPattern, ...] = ()
-    """Format coco only: folders of one json a picture, as the research SAM script writes them; looked for first."""
+    """Formats coco and scalabel: folders of labels that `pics annotate` made, or of one json a picture, as the research
+    SAM script writes them; looked for first."""
     images: Annotated[tuple[PicturePattern, ...], NOT_EMPTY]
     """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
 
@@ -55,6 +56,26 @@ class _Files:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Sam:
+    """Masks made from boxes by `pics annotate`: how they are made, and which of them count as objects."""
+
+    block: Annotated[int, between(1, math.inf, True)] = 256
+    """Pictures of one label file."""
+    holes: Annotated[int, between(0, math.inf, True)] = 0
+    """Holes of fewer pixels are filled."""
+    islands: Annotated[int, between(0, math.inf, True)] = 0
+    """Parts of fewer pixels are removed; the largest always stays."""
+    tiny: Annotated[int, between(0, math.inf, True)] = 64
+    """Masks of fewer pixels are flagged."""
+    low_score: Annotated[float, between(0, 1, True)] = 0.7
+    """Masks of which the model expects a smaller IoU are flagged."""
+    min_score: Annotated[float, between(0, 1, True)] = 0.0
+    """build-shards: objects need this expected IoU."""
+    min_agreement: Annotated[float, between(0, 1, True)] = 0.0
+    """build-shards: the box of an object's mask must have this IoU with the annotated one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class CocoSource(_Files):
     """COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
 
@@ -62,6 +83,8 @@ class CocoSource(_Files):
 
     format: Literal["coco"]
     """Which reader understands the files."""
+    sam: Sam = field(default_factory=Sam)
+    """Masks made from boxes by `pics annotate`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -127,6 +150,8 @@ class ScalabelSource(_Files):
 
     format: Literal["scalabel"]
     """Which reader understands the files."""
+    sam: Sam = field(default_factory=Sam)
+    """Masks made from boxes by `pics annotate`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

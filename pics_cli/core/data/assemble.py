@@ -110,6 +110,6 @@ def _describe(instance: Instance, mask: BoxMask, crop: Box, padding: float) -> d
     return {
         "category": instance.category, "category_id": instance.category_id, "annotation_id": instance.annotation_id,
         "box": list(mask.box), "annotated_box": list(instance.box), "area": instance.area, "pixels": mask.area,
-        "mask": {"source": instance.mask_source},
+        "mask": {"source": instance.mask_source} | ({} if instance.score is None else {"score": instance.score}),
         "patch": {"crop": list(crop), "padding": padding},
     }  # fmt: skip

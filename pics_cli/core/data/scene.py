@@ -28,6 +28,7 @@ class Instance:
         ignored: a crowd or ignored region: never an object.
         mask: decodes the mask; raises BadSample. None where the annotation holds no mask.
         mask_source: `polygon`, `rle`, `parse`, `sam` or `drawn`.
+        score: what the mask's model expects of it; None where it has none.
     """
 
     box: tuple[float, float, float, float]
@@ -38,6 +39,7 @@ class Instance:
     ignored: bool = False
     mask: Callable[[], BoxMask] | None = None
     mask_source: str | None = None
+    score: float | None = None
 
 
 class Truth(NamedTuple):

@@ -15,6 +15,11 @@ from pics_cli.errors import PicsError
 _WORDS = ("out of memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what an exception says."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+
+
 @contextlib.contextmanager
 def out_of_memory_told(device: torch.device, advice: Callable[[], str]) -> Iterator[None]:
     """Turn running out of memory into an error that says what to do.
@@ -25,9 +30,7 @@ def out_of_memory_told(device: torch.device, advice: Callable[[], str]) -> Itera
     try:
         yield
     except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _WORDS):
-            raise
-        if isinstance(error, PicsError):
+        if isinstance(error, PicsError) or not out_of_memory(error):
             raise
         first = (str(error).strip() or "no more can be allocated").splitlines()[0]
         raise PicsError(f"out of memory on {device} ({first[:200]})", advice()) from None

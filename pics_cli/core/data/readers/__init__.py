@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
+from pics_cli.core.annotate.labels import BLOCK
 from pics_cli.core.data.readers.cityscapes import CityscapesReader
 from pics_cli.core.data.readers.coco import CocoReader
+from pics_cli.core.data.readers.label_blocks import LabelBlockReader
 from pics_cli.core.data.readers.parse_map import ParseMapReader
 from pics_cli.core.data.readers.paths import find_place
 from pics_cli.core.data.readers.sam_labels import LabelReader
@@ -82,7 +85,11 @@ def open_reader(
             return CityscapesReader(place, source, compat)
         case VistasSource():
             return VistasReader(place, source, compat)
+        case CocoSource() | ScalabelSource() if place.path.is_dir():
+            if any(map(BLOCK.fullmatch, map(attrgetter("name"), place.path.iterdir()))):
+                return LabelBlockReader(place, source.sam)
+            return LabelReader(place, compat)
         case ScalabelSource():
             return ScalabelReader(place, compat, on_index)
         case CocoSource():
-            return LabelReader(place, compat) if place.path.is_dir() else CocoReader(place, on_index)
+            return CocoReader(place, on_index)

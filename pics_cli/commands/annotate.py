@@ -1,0 +1,177 @@
+"""`pics annotate`: boxes of a detection dataset into masks, with Segment Anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pics_cli.commands.choices import Dtype, LabelLayout, Multimask
+from pics_cli.errors import PicsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pics_cli.console import State
+    from pics_cli.core.annotate.job import Job, Progress, Report
+
+
+def annotate(
+    dataset: Annotated[str, typer.Argument(help="Recipe name (objects365, coco, …) or path of a .yaml.")],
+    raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the labels.  [default: where build-shards looks for them in --raw]"
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    rows: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW:HIGH", help="Pictures LOW to HIGH only, for several runs on one folder."),
+    ] = None,
+    sam: Annotated[
+        str, typer.Option(metavar="vit_h|vit_l|vit_b|DIR", help="Model, or a folder with one of another shape.")
+    ] = "vit_h",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its weights, .pth or .safetensors.  [default: in checkpoints/]"),
+    ] = None,
+    batch_images: Annotated[int, typer.Option(min=1, help="Pictures that the encoder takes at once.")] = 4,
+    batch_boxes: Annotated[int, typer.Option(min=1, help="Boxes that the decoder takes at once.")] = 64,
+    multimask: Annotated[
+        Multimask, typer.Option(help="best: of three masks for each box the one with the best score; off: one.")
+    ] = Multimask.best,
+    layout: Annotated[
+        LabelLayout, typer.Option(help="blocks, or published: a json of polygons for each picture, holes lost.")
+    ] = LabelLayout.blocks,
+    dtype: Annotated[Dtype, typer.Option(help="Of the image encoder; auto: bf16 where the device computes in it.")] = (
+        Dtype.auto
+    ),
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read pictures and write labels.  [default: all cores]")
+    ] = None,
+    max_bad: Annotated[
+        int | None, typer.Option(min=0, help="Stop above N unreadable pictures.  [default: 1 %, at least 100]")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Look again at pictures that failed before, and at nothing else.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels made there before.")] = False,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw pictures with boxes, masks and scores, worst first.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any value of the recipe.")
+    ] = None,
+) -> None:
+    """Turn a detection dataset's boxes into masks with Segment Anything, for build-shards to read.
+
+    Run again to resume: only blocks that are missing are made. Several GPUs: `accelerate launch -m pics_cli annotate
+    …`; or several runs with --range on one folder. Weights: see docs/data.md.
+    """
+    if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
+        raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
+    if retry_failed and overwrite:
+        raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
+    limits = _limits(rows)
+    from pics_cli.core.annotate.job import Job
+    from pics_cli.core.data.job import Input
+    from pics_cli.core.executors import available_cores
+    from pics_cli.core.recipe import Override, find_recipe, load_dataset, parse_override
+
+    overrides = [parse_override(text) for text in settings or []]
+    overrides += [Override("raw", raw, "--raw")] if raw is not None else []
+    recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
+    source = Input(recipe, split, None if recipe.raw is None else Path(recipe.raw))
+    job = Job(
+        source=source, folder=out or _labels_folder(source), rows=limits, sam=sam, checkpoint=checkpoint,
+        batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask is Multimask.best, device=device,
+        dtype=dtype.value, workers=workers or available_cores(), max_bad=max_bad, overwrite=overwrite,
+        layout=layout.value, retry=retry_failed,
+    )  # fmt: skip
+    _run(job, contact_sheet)
+
+
+def _limits(text: str | None) -> tuple[int, int | None]:
+    low, colon, high = (text or "0:").partition(":")
+    try:
+        found = int(low or 0), int(high) if high else None
+    except ValueError:
+        found = -1, None
+    if not colon or found[0] < 0:
+        raise PicsError(f"--range {text}: expected LOW:HIGH, such as 0:10000 or 10000:")
+    return found
+
+
+def _labels_folder(source: Any) -> Path:
+    """Where build-shards looks for a split's labels first."""
+    from pics_cli.core.annotate.boxes import base_folder
+
+    return base_folder(source.recipe, source.split, source.raw)
+
+
+def _run(job: Job, sheet: Path | None) -> None:
+    from pics_cli import console
+    from pics_cli.core.files import make_folder
+    from pics_cli.core.ranks import join_ranks
+
+    if sheet is not None:
+        make_folder(sheet.parent)  # hours of work must not end in a misspelt folder
+    with join_ranks(job.device == "cpu") as ranks:
+        from pics_cli.core.annotate.job import Progress
+        from pics_cli.core.annotate.run import annotate as make
+
+        progress = Progress()
+        if ranks.rank != 0:
+            make(job, ranks, progress, _silence)
+            return
+        note: Callable[[str], None] = console.note
+        with console.progress("annotate", "pictures", lambda: _state(progress)):
+            report = make(job, ranks, progress, note)
+        console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
+        for line in report.held:
+            note(f"left to another run: {line}")
+        if sheet is not None:
+            from pics_cli.core.annotate.sheet import write_sheet
+
+            write_sheet(job, sheet)
+            note(f"contact sheet: {sheet}")
+
+
+def _silence(_text: str) -> None:
+    pass
+
+
+def _state(progress: Progress) -> State:
+    from pics_cli.console import State
+
+    words = [progress.doing] if progress.doing else []
+    words.append(f"{progress.boxes:,} boxes")
+    if progress.bad:
+        words.append(f"bad {progress.bad:,}")
+    if progress.before:
+        words.append(f"{progress.before:,} pictures were there")
+    return State(progress.pictures, progress.total, ", ".join(words))
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    found, made = report.manifest, report.made
+    rows = [("pictures", f"{found['pictures']:,} of {found['of_pictures']:,}"), ("boxes", f"{found['boxes']:,}")]
+    if made["pictures"]:
+        speed = [f"{made[what] / max(report.seconds, 1e-9):,.1f} {what}/s" for what in ("pictures", "boxes")]
+        rows.append(("made now", f"{made['pictures']:,} pictures in {report.seconds:,.1f} s: {', '.join(speed)}"))
+    rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in found["dropped"].items()]
+    rows += [(f"flagged: {flag}", f"{count:,}") for flag, count in found["flags"].items()]
+    rows += [(f"bad: {reason}", f"{count:,}") for reason, count in found["bad_pictures"].items()]
+    rows += [(f"bad records: {reason}", f"{count:,}") for reason, count in found["bad_records"].items()]
+    return rows + [("scores", _histogram(found["scores"]))]
+
+
+def _histogram(counts: list[int]) -> str:
+    """Shares of masks by their score, in tenths."""
+    pairs = [sum(counts[at : at + len(counts) // 10]) for at in range(0, len(counts), len(counts) // 10)]
+    total = max(sum(pairs), 1)
+    return ", ".join(f"{at / 10:.1f}: {count / total:.0%}" for at, count in enumerate(pairs) if count)

@@ -1,0 +1,1 @@
+"""Boxes to masks with Segment Anything."""

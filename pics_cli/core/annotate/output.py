@@ -1,0 +1,140 @@
+"""The folder of labels: whose it is, what it was made with, and its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from pics_cli import __version__
+from pics_cli.core.annotate.boxes import BoxSource
+from pics_cli.core.annotate.job import SCORE_BINS, Job
+from pics_cli.core.annotate.labels import OURS, SCHEMA, block_path, read_stats
+from pics_cli.core.annotate.sam import Weights
+from pics_cli.core.files import InUse, make_folder, only_writer, write_json
+from pics_cli.core.manifest import MANIFEST, differences, read_manifest
+from pics_cli.core.sources import CocoSource, Sam, ScalabelSource
+from pics_cli.errors import PicsError
+
+LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
+# Seconds that another run may take to write the manifest.
+_PATIENCE = 60.0
+# Of the recipe: what build-shards does with labels has no influence on them.
+_OTHERS = ("min_score", "min_agreement")
+
+
+def options_of(job: Job) -> Sam:
+    """How the recipe wants masks made."""
+    source = job.source.recipe.source
+    assert isinstance(source, (CocoSource, ScalabelSource))
+    return source.sam
+
+
+def label_identity(job: Job, boxes: BoxSource, weights: Weights, dtype: str) -> dict[str, Any]:
+    """What a resumed run must share with the first."""
+    made = {key: value for key, value in asdict(options_of(job)).items() if key not in _OTHERS}
+    return {
+        "schema": SCHEMA,
+        "made_by": "annotate",
+        "dataset": job.source.recipe.name,
+        "split": job.source.split,
+        "layout": job.layout,
+        "sam": weights.name,
+        "weights": weights.sha256,
+        "multimask": "best" if job.multimask else "off",
+        "dtype": dtype,
+        "options": made,
+        "input": dict(boxes.source),
+        "versions": {"pics": __version__, **{name: version(name) for name in LIBRARIES}, "cpu": platform.machine()},
+    }
+
+
+def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
+    """Make the folder this run's, or find that it is one of the same kind; refuse anything else found there.
+
+    Raises:
+        PicsError: labels made otherwise, files of somebody else's, or a folder that cannot be written to.
+    """
+    make_folder(job.state, "name a folder that can be written to with --out")
+    with _manifest_lock(job):
+        manifest = read_manifest(job.state)
+        if job.overwrite and manifest is not None:
+            for path in job.state.iterdir():
+                if OURS.fullmatch(path.name) and path.name != MANIFEST:
+                    path.unlink()
+            (job.state / MANIFEST).unlink()
+            manifest = None
+        if manifest is None:
+            if found := sorted(job.state.glob("*.jsonl.gz")):
+                raise PicsError(
+                    f"{job.state}: holds {len(found)} label files ({found[0].name}, …) and no manifest that says whose",
+                    "choose another --out, or move them away",
+                )
+            write_json(job.state / MANIFEST, {"complete": False, "of_pictures": pictures, **wanted})
+            return
+        if found := differences({key: manifest.get(key) for key in wanted}, wanted):
+            shown = "\n".join(f"  {line}" for line in found[:8])
+            raise PicsError(
+                f"{job.folder}: was made otherwise:\n{shown}",
+                "choose another --out, or replace what is there with --overwrite",
+            )
+
+
+def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: int) -> dict[str, Any]:
+    """What is there now; whoever writes it last has seen all blocks."""
+    with _manifest_lock(job):
+        blocks = -(-len(boxes) // size)
+        found = [stats for block in range(blocks) if (stats := read_stats(job.state, block))]
+        manifest = summed(found, len(boxes), blocks) | dict(wanted)
+        manifest["bad_records"], manifest["categories"] = boxes.bad["counts"], list(boxes.categories)
+        if job.layout == "blocks":
+            manifest["blocks"] = [
+                {"file": block_path(job.folder, stats["block"]).name, **{key: stats[key] for key in ("bytes", "sha256")}}
+                for stats in found
+            ]
+        write_json(job.state / MANIFEST, manifest)
+        return manifest
+
+
+def summed(found: Sequence[Mapping[str, Any]], of_pictures: int, blocks: int) -> dict[str, Any]:
+    """Stats of blocks put together."""
+    scores = [sum(each) for each in zip(*(stats["scores"] for stats in found), strict=True)] or [0] * SCORE_BINS
+    bad = Counter(entry["reason"] for stats in found for entry in stats["bad"])
+    return {
+        "complete": len(found) == blocks,
+        "pictures": sum(stats["pictures"] for stats in found),
+        "of_pictures": of_pictures,
+        "boxes": sum(stats["boxes"] for stats in found),
+        "dropped": _added(stats["dropped"] for stats in found),
+        "flags": _added(stats["flags"] for stats in found),
+        "scores": scores,
+        "bad_pictures": dict(sorted(bad.items())),
+    }
+
+
+def _added(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))
+
+
+@contextlib.contextmanager
+def _manifest_lock(job: Job) -> Iterator[None]:
+    """Runs on one folder take turns at the manifest."""
+    until = time.monotonic() + _PATIENCE
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(only_writer(job.state))
+                break
+            except InUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+        yield

@@ -1,0 +1,50 @@
+"""Labels as the research project's script writes them: one json of polygons a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pics_cli.core.annotate.finish import polygons
+from pics_cli.core.annotate.labels import Labelled
+from pics_cli.core.files import AtomicFile, make_folder
+from pics_cli.errors import PicsError
+
+
+def write_published(folder: Path, pictures: Sequence[Labelled]) -> dict[str, Any]:
+    """Write `patchN/X.json` for each picture `…/patchN/X.jpg`.
+
+    Returns:
+        Bytes of all files, and a sha256 of their contents in order.
+
+    Raises:
+        PicsError: a picture's name would leave the folder.
+    """
+    total, digest = 0, hashlib.sha256()
+    for picture in pictures:
+        labels = [polygons(each, picture.height, picture.width) for each in picture.objects]
+        data = json.dumps(
+            {"image_id": picture.image_id, "annotations": [each for each in labels if each is not None]}
+        ).encode()
+        path = folder / label_name(picture.file_name)
+        make_folder(path.parent)
+        with AtomicFile(path) as file:
+            file.write(data)
+        total += len(data)
+        digest.update(data)
+    return {"bytes": total, "sha256": digest.hexdigest()}
+
+
+def label_name(file_name: str) -> str:
+    """`patchN/X.json` of a picture's file name.
+
+    Raises:
+        PicsError: it has no plain name.
+    """
+    parts = PurePosixPath(file_name).parts[-2:]
+    if not parts or any(part in ("..", "/", ".") or "\0" in part for part in parts):
+        raise PicsError(f"picture {file_name!r}: not a name that a label file can be called after")
+    return str(PurePosixPath(*parts).with_suffix(".json"))
