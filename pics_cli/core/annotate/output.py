@@ -54,14 +54,36 @@ def label_identity(job: Job, boxes: BoxSource, weights: Weights, dtype: str) -> 
     }
 
 
-def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
-    """Make the folder this run's, or find that it is one of the same kind; refuse anything else found there.
+def check_folder(job: Job, wanted: Mapping[str, Any]) -> None:
+    """Refuse a folder with anything but labels of this kind in it; nothing is written.
 
     Raises:
-        PicsError: labels made otherwise, files of somebody else's, or a folder that cannot be written to.
+        PicsError: labels made otherwise, or files of somebody else's.
+    """
+    manifest = read_manifest(job.state)
+    if manifest is None:
+        if found := sorted(job.state.glob("*.jsonl.gz")):
+            raise PicsError(
+                f"{job.state}: holds {len(found)} label files ({found[0].name}, …) and no manifest that says whose",
+                "choose another --out, or move them away",
+            )
+    elif not job.overwrite and (lines := differences({key: manifest.get(key) for key in wanted}, wanted)):
+        shown = "\n".join(f"  {line}" for line in lines[:8])
+        raise PicsError(
+            f"{job.folder}: was made otherwise:\n{shown}",
+            "choose another --out, or replace what is there with --overwrite",
+        )
+
+
+def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
+    """Make the folder this run's, unless it is one of the same kind.
+
+    Raises:
+        PicsError: as `check_folder`; or it cannot be written to.
     """
     make_folder(job.state, "name a folder that can be written to with --out")
     with _manifest_lock(job):
+        check_folder(job, wanted)
         manifest = read_manifest(job.state)
         if job.overwrite and manifest is not None:
             for path in job.state.iterdir():
@@ -70,19 +92,7 @@ def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
             (job.state / MANIFEST).unlink()
             manifest = None
         if manifest is None:
-            if found := sorted(job.state.glob("*.jsonl.gz")):
-                raise PicsError(
-                    f"{job.state}: holds {len(found)} label files ({found[0].name}, …) and no manifest that says whose",
-                    "choose another --out, or move them away",
-                )
             write_json(job.state / MANIFEST, {"complete": False, "of_pictures": pictures, **wanted})
-            return
-        if found := differences({key: manifest.get(key) for key in wanted}, wanted):
-            shown = "\n".join(f"  {line}" for line in found[:8])
-            raise PicsError(
-                f"{job.folder}: was made otherwise:\n{shown}",
-                "choose another --out, or replace what is there with --overwrite",
-            )
 
 
 def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: int) -> dict[str, Any]:

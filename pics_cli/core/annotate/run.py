@@ -16,7 +16,7 @@ from pics_cli.core.annotate import sam as models
 from pics_cli.core.annotate.boxes import BoxSource, open_boxes
 from pics_cli.core.annotate.job import SCORE_BINS, Job, Progress, Report
 from pics_cli.core.annotate.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
-from pics_cli.core.annotate.output import claim_folder, label_identity, options_of, write_manifest
+from pics_cli.core.annotate.output import check_folder, claim_folder, label_identity, options_of, write_manifest
 from pics_cli.core.annotate.prepare import Prepared, prepare
 from pics_cli.core.annotate.published import write_published
 from pics_cli.core.annotate.segment import Segmenter
@@ -51,22 +51,24 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     weights = ranks.each(lambda: models.find(job.sam, job.checkpoint))
     wanted = label_identity(job, boxes, weights, precision)
-    ranks.together(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
+    ranks.together(lambda: check_folder(job, wanted))
     mine = _blocks(job, len(boxes), size)[ranks.rank :: ranks.size]
-    todo = [block for block in mine if _is_due(job, block)]
+    todo = [block for block in mine if job.overwrite or _is_due(job, block)]
+    progress.doing = "reading the model"
+    model = ranks.each(lambda: models.load(weights, device, dtype) if todo else None)
+    progress.doing = ""
+    # Not before the model is known to be one: what cannot be begun leaves no folder.
+    ranks.together(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
     progress.total, progress.before = (sum(_length(b, len(boxes), size) for b in some) for some in (todo, mine))
     progress.before -= progress.total
     report = Report()
 
     def work() -> None:
-        if not todo:
+        if model is None:
             return
-        progress.doing = "reading the model"
         segmenter = Segmenter(
-            models.load(weights, device, dtype), batch_images=job.batch_images, batch_boxes=job.batch_boxes,
-            multimask=job.multimask, note=note,
-        )  # fmt: skip
-        progress.doing = ""
+            model, batch_images=job.batch_images, batch_boxes=job.batch_boxes, multimask=job.multimask, note=note
+        )
         begun = time.monotonic()
         with local_executor(job.workers) as executor:
             _Run(job, boxes, segmenter, weights.shape.side, executor, progress, report).go(todo)

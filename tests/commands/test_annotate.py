@@ -1,0 +1,217 @@
+"""`pics annotate` as it is typed: what it makes, and every way in which it can go wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from detection import TINY, make_dataset, save_tiny, tiny_sam
+from pics_cli.cli import app
+from pics_cli.core.annotate.sam import CHECKPOINTS
+from pics_cli.core.data.contact_sheet import SHEET_SAMPLES
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("sam"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sam: Path) -> Path:
+    """A working directory with a dataset, and the model as `sam`."""
+    make_dataset(tmp_path, 6)
+    (tmp_path / "sam").symlink_to(sam)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMAND = ("boxed.yaml", "--raw", "raw", "--sam", "sam", "--device", "cpu", "--workers", "1")
+
+
+def annotate(*words: str | Path) -> Result:
+    torch.set_num_threads(1)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return CliRunner().invoke(app, ["annotate", *map(str, words)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def test_labels_where_build_shards_looks_for_them(here: Path) -> None:
+    done = annotate(*COMMAND, "--contact-sheet", "sheet.png")
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in (here / "raw/labels/train").iterdir()) == [
+        "00000.jsonl.gz", "00000.stats.json", "00001.jsonl.gz", "00001.stats.json", "00002.jsonl.gz",
+        "00002.stats.json", "manifest.json",
+    ]  # fmt: skip
+    for words in ("pictures", "6 of 6", "boxes", "18", "pictures/s", "scores"):
+        assert words in done.stdout
+    sheet = np.asarray(Image.open(here / "sheet.png"))
+    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 100
+    again = annotate(*COMMAND)
+    assert again.exit_code == 0
+    assert "made now" not in again.stdout
+    built = CliRunner().invoke(app, ["build-shards", "boxed.yaml", "--raw", "raw", "--out", "shards", "--dry-run", "--workers", "1"])
+    assert built.exit_code == 0, built.stderr
+    assert "raw/labels/train" in built.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("nothing",), "unknown dataset 'nothing'"),
+        (("cityscapes", "--raw", "raw"), "annotate takes datasets of format coco or scalabel"),
+        (("boxed.yaml", "--raw", "elsewhere"), "raw folder elsewhere does not exist"),
+        ((*COMMAND, "--split", "val"), "Boxed has no split 'val'"),
+        ((*COMMAND, "--range", "5"), "--range 5: expected LOW:HIGH"),
+        ((*COMMAND, "--range", "a:b"), "--range a:b: expected LOW:HIGH"),
+        ((*COMMAND, "--range", "6:9"), "--range 6:9: the dataset has pictures 0 to 5"),
+        ((*COMMAND, "--range", "3:3"), "--range 3:3: the dataset has pictures 0 to 5"),
+        ((*COMMAND, "--sam", "vit_x"), "--sam vit_x: expected vit_h, vit_l, vit_b, or a folder with config.json"),
+        ((*COMMAND, "--sam", "vit_b"), f"checkpoints/{CHECKPOINTS['vit_b']}: no such checkpoint of Segment Anything"),
+        ((*COMMAND, "--contact-sheet", "sheet.jpg"), "--contact-sheet sheet.jpg: expected the name of a .png file"),
+        ((*COMMAND, "--retry-failed", "--overwrite"), "--retry-failed and --overwrite exclude each other"),
+        ((*COMMAND, "--device", "tpu"), "--device: got tpu, expected auto, cpu, cuda, cuda:N or mps"),
+        ((*COMMAND, "--set", "source.sam.tiny=-1"), "source.sam.tiny: got -1, expected 0 <= value"),
+        ((*COMMAND, "--layout", "published", "--contact-sheet", "a.png"), "label files of layout published hold no scores"),
+    ],
+)  # fmt: skip
+def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
+    done = annotate(*words)
+    assert done.exit_code == 2, done.stderr
+    assert text in done.stderr
+    assert "hint:" in done.stderr or "expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_weights_say_where_to_get_them(here: Path) -> None:
+    done = annotate(*COMMAND[:3], "--sam", "vit_l", "--device", "cpu")
+    assert done.exit_code == 2
+    assert f"segment_anything/{CHECKPOINTS['vit_l']} and put it into checkpoints/" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "text"),
+    [
+        (CHECKPOINTS["vit_b"], b"damaged", "its sha256 begins with"),
+        ("text.pth", b"not weights", "text.pth: cannot be read as weights"),
+        ("text.safetensors", b"not weights", "text.safetensors: cannot be read as weights"),
+        ("code.pth", "code", "code.pth: cannot be read as weights"),
+        ("list.pth", [1, 2], "list.pth: holds no weights by name"),
+        ("other.pth", {"a": torch.zeros(2)}, "other.pth: not the weights of sam: missing"),
+    ],
+)
+def test_weights_that_are_none(here: Path, name: str, make: object, text: str) -> None:
+    """A pickle that would run code is refused, not run."""
+    path = here / name
+    if isinstance(make, bytes):
+        path.write_bytes(make)
+    elif make == "code":
+        torch.save({"a": Runs(here / "ran")}, path)
+    else:
+        torch.save(make, path)
+    done = annotate(*COMMAND, "--checkpoint", path, *(("--sam", "vit_b") if "sam_vit" in name else ()))
+    assert done.exit_code == 2
+    assert text in done.stderr
+    assert not (here / "ran").exists()
+    assert not (here / "raw/labels").exists()
+
+
+class Runs:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_weights_of_another_model_are_named(here: Path) -> None:
+    state = {"image_encoder.patch_embed.proj.weight": torch.zeros(768, 3, 16, 16)}
+    save_file(state, here / "b.safetensors")
+    done = annotate(*COMMAND, "--checkpoint", "b.safetensors")
+    assert done.exit_code == 2
+    assert "these look like the weights of --sam vit_b" in done.stderr
+
+
+def test_a_pickled_checkpoint_is_read(here: Path) -> None:
+    torch.save(tiny_sam().state_dict(), here / "tiny.pth")
+    first = annotate(*COMMAND, "--out", "a")
+    second = annotate(*COMMAND, "--out", "b", "--checkpoint", "tiny.pth")
+    assert first.exit_code == second.exit_code == 0
+    ours, theirs = (contents(here / name) for name in "ab")
+    assert all(ours[name] == theirs[name] for name in ours if name != "manifest.json")
+
+
+def test_a_folder_of_somebody_elses(here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out/00000.jsonl.gz").write_bytes(b"")
+    done = annotate(*COMMAND, "--out", "out")
+    assert done.exit_code == 2
+    assert "holds 1 label files (00000.jsonl.gz, …) and no manifest" in done.stderr
+
+
+def test_overwrite(here: Path) -> None:
+    assert annotate(*COMMAND, "--out", "out").exit_code == 0
+    refused = annotate(*COMMAND, "--out", "out", "--set", "source.sam.holes=30")
+    assert refused.exit_code == 2
+    assert "options.holes: the folder has 0, this run 30" in refused.stderr
+    assert annotate(*COMMAND, "--out", "out", "--set", "source.sam.holes=30", "--overwrite").exit_code == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(here: Path) -> None:
+    """A run killed with -9 again and again ends as one that was not, in whole and in ranges side by side."""
+    make_dataset(here / "large", 24, boxes=2)
+    command = [sys.executable, "-m", "pics_cli", "annotate", "large/boxed.yaml", "--raw", "large/raw", "--sam", "sam",
+               "--device", "cpu", "--workers", "2"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--out", "whole"], check=True, capture_output=True, env=environment)
+    draw = random.Random(3)
+    for _ in range(4):
+        running = subprocess.Popen([*command, "--out", "killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+        until = time.monotonic() + 60
+        begun = len(list((here / "killed").glob("*.stats.json"))) if (here / "killed").exists() else 0
+        while running.poll() is None and time.monotonic() < until:
+            if (here / "killed").exists() and len(list((here / "killed").glob("*.stats.json"))) > begun:
+                time.sleep(draw.random() * 0.2)
+                break
+            time.sleep(0.01)
+        running.kill()
+        running.wait()
+    ranges = [
+        subprocess.Popen([*command, "--out", "killed", "--range", rows], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        for rows in ("0:8", "8:15", "15:")
+    ]  # fmt: skip
+    for each in ranges:
+        _, error = each.communicate(timeout=180)
+        assert each.returncode == 0, error.decode()
+    assert contents(here / "killed") == contents(here / "whole")
+
+
+def test_the_sheet_is_no_larger_than_it_says() -> None:
+    from pics_cli.core.annotate.sheet import USUAL, WORST, choose
+
+    stats = [{"block": n, "worst": [{"line": k, "score": (n * 4 + k) / 400} for k in range(4)]} for n in range(90)]
+    chosen = choose(stats)
+    assert len(chosen) == USUAL + WORST <= SHEET_SAMPLES
+    assert [each.score for each in chosen] == sorted(each.score for each in chosen)
+    assert TINY.side == 128
