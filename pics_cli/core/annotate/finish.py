@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.annotate.boxes import Given
 from pics_cli.core.annotate.labels import Found
-from pics_cli.core.data.masks import Mask, box_mask
+from pics_cli.core.data.masks import BoxMask, Mask, box_mask, decode_segmentation
 from pics_cli.core.geometry import box_iou
 from pics_cli.core.sources import Sam
 
@@ -42,13 +42,30 @@ def pack(masks: Mask) -> Packed:
     return Packed(np.packbits(masks), (count, height, width))
 
 
-def clean(mask: Mask, holes: int, islands: int) -> Mask:
-    """A mask, bool [H, W], without holes and parts of fewer pixels than these; its largest part always stays."""
+def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
+    """A mask without holes and parts of fewer pixels than these; its largest part always stays.
+
+    Pixels are neighbours across corners, too, as in segment-anything's `remove_small_regions`, which looks at the whole
+    picture each time; here all of it happens inside the mask's box.
+    """
+    if not (mask.area and (holes or islands)):
+        return mask
+    pixels = cv2.copyMakeBorder(mask.pixels.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     if holes:
-        mask, _ = remove_small_regions(mask, holes, "holes")
-    if islands and mask.any():
-        mask, _ = remove_small_regions(mask, islands, "islands")
-    return mask
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - pixels, connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] < holes
+        small[[0, labels[0, 0]]] = False  # the mask itself, and what is around it
+        pixels |= small.astype(np.uint8)[labels]
+    if islands:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+        kept = stats[:, cv2.CC_STAT_AREA] >= islands
+        kept[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))] = True
+        kept[0] = False
+        pixels = kept.astype(np.uint8)[labels]
+    inner = box_mask(pixels[1:-1, 1:-1].astype(np.bool_))
+    left, top = mask.box[:2]
+    x0, y0, x1, y1 = inner.box
+    return BoxMask((x0 + left, y0 + top, x1 + left, y1 + top), inner.pixels, mask.height, mask.width)
 
 
 def finish(
@@ -70,22 +87,20 @@ def finish(
     """
     masks = packed.masks()
     return [
-        _label(clean(mask, options.holes, options.islands), score, stable, given, cut, options)
+        _label(clean(box_mask(mask), options.holes, options.islands), score, stable, given, cut, options)
         for mask, score, stable, given, cut in zip(masks, scores, stability, boxes, corners, strict=True)
     ]
 
 
 def _label(
-    mask: Mask, score: float, stable: float, given: Given, cut: npt.NDArray[np.float64], options: Sam
+    tight: BoxMask, score: float, stable: float, given: Given, cut: npt.NDArray[np.float64], options: Sam
 ) -> Found:
-    height, width = mask.shape
-    tight = box_mask(mask)
     x0, y0, x1, y1 = tight.box
     agreement = float(box_iou(np.array([tight.box], np.float64), cut[None])[0, 0]) if tight.area else 0.0
     flags = {
         "empty": not tight.area,
         "tiny": 0 < tight.area < options.tiny,
-        "border": bool(tight.area) and (x0 == 0 or y0 == 0 or x1 == width or y1 == height),
+        "border": bool(tight.area) and (x0 == 0 or y0 == 0 or x1 == tight.width or y1 == tight.height),
         "low_score": score < options.low_score,
         "crowd": given.crowd,
         "unknown_category": given.unknown,
@@ -103,10 +118,6 @@ def polygons(found: Found, height: int, width: int) -> dict[str, Any] | None:
 
     The outlines of all parts (the script kept the largest alone); holes are lost in this form.
     """
-    import cv2
-
-    from pics_cli.core.data.masks import decode_segmentation
-
     mask = decode_segmentation({"size": [height, width], "counts": found.counts}, height, width).full()
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     parts = [outline.ravel().tolist() for outline in outlines if len(outline) >= 3]
@@ -121,4 +132,5 @@ def count(objects: Sequence[Found], bins: int) -> dict[str, Any]:
     """Boxes, flags and a histogram of scores (parts of [0, 1], those beyond in the outermost) of some labels."""
     flags = Counter(flag for each in objects for flag in each.flags)
     scores = [min(max(int(each.score * bins), 0), bins - 1) for each in objects]
-    return {"boxes": len(objects), "flags": dict(sorted(flags.items())), "scores": np.bincount(scores, minlength=bins).tolist()}
+    histogram = np.bincount(np.array(scores, np.int64), minlength=bins).tolist()
+    return {"boxes": len(objects), "flags": dict(sorted(flags.items())), "scores": histogram}
