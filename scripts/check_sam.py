@@ -51,7 +51,9 @@ def look(segmenter: Any, side: int) -> list[Result]:
         truth = [mask for mask in scene.masks if mask.any()]
         boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
         (made,) = segmenter([make_ready(scene.image, boxes, side)])
-        found.append(Result(scene.image, truth, made.masks, [iou(*pair) for pair in zip(truth, made.masks, strict=True)]))
+        found.append(
+            Result(scene.image, truth, made.masks, [iou(*pair) for pair in zip(truth, made.masks, strict=True)])
+        )
     return found
 
 
@@ -99,7 +101,9 @@ def main() -> int:
         print(f"scene {number:2}: IoU {', '.join(f'{value:.3f}' for value in one.iou)}")
     mean = float(np.mean([value for one in results for value in one.iou]))
     good = mean >= options.least
-    print(f"mean IoU {mean:.3f}: {'these weights work' if good else f'below {options.least}: these weights do not work'}")
+    print(
+        f"mean IoU {mean:.3f}: {'these weights work' if good else f'below {options.least}: these weights do not work'}"
+    )
     if options.sheet is not None:
         draw(results, options.sheet)
     return 0 if good else FAILED

@@ -74,6 +74,8 @@ def annotate(
     """
     if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
         raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
+    if contact_sheet is not None and layout is LabelLayout.published:
+        raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     limits = _limits(rows)
@@ -167,7 +169,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     rows += [(f"flagged: {flag}", f"{count:,}") for flag, count in found["flags"].items()]
     rows += [(f"bad: {reason}", f"{count:,}") for reason, count in found["bad_pictures"].items()]
     rows += [(f"bad records: {reason}", f"{count:,}") for reason, count in found["bad_records"].items()]
-    return rows + [("scores", _histogram(found["scores"]))]
+    return [*rows, ("scores", _histogram(found["scores"]))]
 
 
 def _histogram(counts: list[int]) -> str:

@@ -68,7 +68,9 @@ def test_labels_where_build_shards_looks_for_them(here: Path) -> None:
     again = annotate(*COMMAND)
     assert again.exit_code == 0
     assert "made now" not in again.stdout
-    built = CliRunner().invoke(app, ["build-shards", "boxed.yaml", "--raw", "raw", "--out", "shards", "--dry-run", "--workers", "1"])
+    built = CliRunner().invoke(
+        app, ["build-shards", "boxed.yaml", "--raw", "raw", "--out", "shards", "--dry-run", "--workers", "1"]
+    )
     assert built.exit_code == 0, built.stderr
     assert "raw/labels/train" in built.stderr
 
@@ -90,7 +92,7 @@ def test_labels_where_build_shards_looks_for_them(here: Path) -> None:
         ((*COMMAND, "--retry-failed", "--overwrite"), "--retry-failed and --overwrite exclude each other"),
         ((*COMMAND, "--device", "tpu"), "--device: got tpu, expected auto, cpu, cuda, cuda:N or mps"),
         ((*COMMAND, "--set", "source.sam.tiny=-1"), "source.sam.tiny: got -1, expected 0 <= value"),
-        ((*COMMAND, "--layout", "published", "--contact-sheet", "a.png"), "label files of layout published hold no scores"),
+        ((*COMMAND, "--layout", "published", "--contact-sheet", "a.png"), "files of layout published hold no scores"),
     ],
 )  # fmt: skip
 def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
@@ -187,7 +189,9 @@ def test_killed_at_any_moment(here: Path) -> None:
     subprocess.run([*command, "--out", "whole"], check=True, capture_output=True, env=environment)
     draw = random.Random(3)
     for _ in range(4):
-        running = subprocess.Popen([*command, "--out", "killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+        running = subprocess.Popen(
+            [*command, "--out", "killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+        )
         until = time.monotonic() + 60
         begun = len(list((here / "killed").glob("*.stats.json"))) if (here / "killed").exists() else 0
         while running.poll() is None and time.monotonic() < until:
@@ -198,7 +202,10 @@ def test_killed_at_any_moment(here: Path) -> None:
         running.kill()
         running.wait()
     ranges = [
-        subprocess.Popen([*command, "--out", "killed", "--range", rows], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        subprocess.Popen(
+            [*command, "--out", "killed", "--range", rows], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            env=environment,
+        )
         for rows in ("0:8", "8:15", "15:")
     ]  # fmt: skip
     for each in ranges:

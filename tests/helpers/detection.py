@@ -13,7 +13,16 @@ from making import encoded, smooth
 from pics_cli.core.annotate.sam import Shape, build, save
 
 TINY = Shape(
-    width=32, depth=2, heads=2, globals=(1,), side=128, patch=16, window=4, prompt_width=32, decoder_heads=2, decoder_mlp=64
+    width=32,
+    depth=2,
+    heads=2,
+    globals=(1,),
+    side=128,
+    patch=16,
+    window=4,
+    prompt_width=32,
+    decoder_heads=2,
+    decoder_mlp=64,
 )
 YAML = """
 kind: dataset
@@ -44,7 +53,11 @@ def save_tiny(folder: Path, seed: int = 0) -> Path:
 
 
 def make_dataset(
-    folder: Path, pictures: int = 7, boxes: int = 3, block: int = 2, sizes: Sequence[tuple[int, int]] = ((96, 128), (120, 80))
+    folder: Path,
+    pictures: int = 7,
+    boxes: int = 3,
+    block: int = 2,
+    sizes: Sequence[tuple[int, int]] = ((96, 128), (120, 80)),
 ) -> Path:
     """Raw files and a recipe beside them; (height, width) of the pictures take turns. Returns the recipe."""
     raw = folder / "raw"
@@ -59,7 +72,9 @@ def make_dataset(
             box = [5.5 + 9 * k, 4 + 7 * k, width / 2 - k, height / 2]
             annotations.append({"id": 100 * number + k, "image_id": 10 + number, "bbox": box, "category_id": 1 + k % 2})
     categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "bowl"}]
-    (raw / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    (raw / "boxes.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     recipe = folder / "boxed.yaml"
     recipe.write_text(YAML.format(block=block))
     return recipe

@@ -55,7 +55,7 @@ def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - pixels, connectivity=8)
         small = stats[:, cv2.CC_STAT_AREA] < holes
         small[[0, labels[0, 0]]] = False  # the mask itself, and what is around it
-        pixels |= small.astype(np.uint8)[labels]
+        pixels = np.where(small[labels], 1, pixels).astype(np.uint8)
     if islands:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
         kept = stats[:, cv2.CC_STAT_AREA] >= islands

@@ -104,7 +104,10 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
         manifest["bad_records"], manifest["categories"] = boxes.bad["counts"], list(boxes.categories)
         if job.layout == "blocks":
             manifest["blocks"] = [
-                {"file": block_path(job.folder, stats["block"]).name, **{key: stats[key] for key in ("bytes", "sha256")}}
+                {
+                    "file": block_path(job.folder, stats["block"]).name,
+                    **{key: stats[key] for key in ("bytes", "sha256")},
+                }
                 for stats in found
             ]
         write_json(job.state / MANIFEST, manifest)

@@ -79,9 +79,7 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     report.made = sum((Counter(made) for made, _, _ in everyone), Counter[str]())
     report.seconds = max(seconds for _, seconds, _ in everyone)
     report.held = list(dict.fromkeys(line for _, _, held in everyone for line in held))
-    report.manifest = ranks.together(
-        lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {}
-    )[0]
+    report.manifest = ranks.together(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0]
     return report
 
 

@@ -8,6 +8,7 @@ n: boxes of a picture, H, W: its height and width, s: side of the square that th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -91,7 +92,7 @@ class Segmenter:
         at = 0
         while at < len(pictures):
             batch = pictures[at : at + self.batch_images]
-            features = self._fitting(lambda batch=batch: self._encode(batch), "batch_images")
+            features = self._fitting(partial(self._encode, batch), "batch_images")
             if features is None:
                 continue
             for feature, picture in zip(features, batch, strict=True):
@@ -129,10 +130,10 @@ class Segmenter:
         while at < len(sides):
             count = max(1, min(self.batch_boxes, _PIXELS // (picture.size[0] * picture.size[1])))
             part = sides[at : at + count]
-            masks = self._fitting(lambda part=part: self._masks(feature, part, picture), "batch_boxes")
-            if masks is None:
+            made = self._fitting(partial(self._masks, feature, part, picture), "batch_boxes")
+            if made is None:
                 continue
-            found.append(masks)
+            found.append(made)
             at += len(part)
         if not found:
             nothing = np.zeros(0, np.float32)

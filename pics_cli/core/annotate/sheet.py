@@ -17,7 +17,7 @@ from pics_cli.core.data import contact_sheet
 from pics_cli.core.data.drawing import Tile, colour_of, rectangle, shrink, tint
 from pics_cli.core.data.masks import decode_segmentation
 from pics_cli.core.data.pictures import decode_picture, read_first
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample
 
 # Pictures of a sheet: the worst of all, and beside them some from everywhere, which say what is usual.
 WORST, USUAL = 16, 8
@@ -32,13 +32,7 @@ class Chosen(NamedTuple):
 
 
 def write_sheet(job: Job, path: Path) -> None:
-    """Draw the sheet into a PNG file.
-
-    Raises:
-        PicsError: there are no labels to draw.
-    """
-    if job.layout != "blocks":
-        raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
+    """Draw the sheet of labels in layout `blocks` into a PNG file."""
     source = boxes_of(job.source)
     blocks = -(-len(source) // options_of(job).block)
     stats = [found for block in range(blocks) if (found := read_stats(job.state, block))]

@@ -55,7 +55,8 @@ class LabelBlockReader:
     @property
     def categories(self) -> Sequence[str]:
         """As the dataset has them."""
-        return (read_manifest(self.place) or {}).get("categories", [])
+        names: list[str] = (read_manifest(self.place) or {}).get("categories", [])
+        return names
 
     def __len__(self) -> int:
         return len(self._items)
@@ -72,7 +73,9 @@ class LabelBlockReader:
         try:
             picture = self._held[1][int(line)]
         except IndexError:
-            raise BadSample("bad_annotation_file", f"{block_path(self.place, int(block))}: has no line {line}") from None
+            raise BadSample(
+                "bad_annotation_file", f"{block_path(self.place, int(block))}: has no line {line}"
+            ) from None
         height, width = picture.height, picture.width
         instances = tuple(self._instance(each, height, width) for each in picture.objects if each.area)
         files = self._paths.files(picture.file_name, picture.url)
