@@ -63,6 +63,9 @@ class Augment:
     """Share of the references taken from the object's alternative view, where the data has one."""
     absent: Share = 0.0
     """Share of the samples, where the data has the background alone, that show no object and are to become that."""
+    crop: Literal["full", "auto"] = "full"
+    """What the network sees of a picture: all of it, as published, or the square around the regions that `pics infer`
+    takes by default."""
     box_growth: Ratios = (1.0, 1.2)
     """Side of the region over that of the object's box, drawn between these two for each side."""
 
@@ -153,6 +156,8 @@ class Model:
     """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
     share_grid: Positive | None = None
     """With hint layers on pixels: shares and changes of light for each latent position, across and down."""
+    share_sharpness: Above | None = None
+    """Factor on the logits of these shares when pictures are made, not in training."""
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     """What the network predicts."""
     correct_hint: bool | None = None

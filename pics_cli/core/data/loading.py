@@ -56,6 +56,7 @@ class TrainingData(Dataset[Batch]):
         reference_size: R.
         hint: its kind.
         fill: share of a region's sides that a pasted object takes.
+        window_size: see `training_sample.prepare`.
         draw: what else is drawn for a sample; must be picklable.
         cache_gb: room for shards fetched from elsewhere.
         fixed: without variation, for validation.
@@ -73,6 +74,7 @@ class TrainingData(Dataset[Batch]):
         reference_size: int,
         hint: HintKind,
         fill: float = 1.0,
+        window_size: int | None = None,
         draw: Draw | None = None,
         cache_gb: float = 50.0,
         fixed: bool = False,
@@ -81,7 +83,7 @@ class TrainingData(Dataset[Batch]):
         self.sets, self.order, self.seed, self.draw = list(sets), order, seed, draw
         augments = [each.augment or augment for each in sets]
         self._augments = [still(each) for each in augments] if fixed else augments
-        shape = {"size": size, "reference_size": reference_size, "hint": hint, "fill": fill}
+        shape = {"size": size, "reference_size": reference_size, "hint": hint, "fill": fill, "window_size": window_size}
         self._compose: dict[str, Any] = {**shape, "swap": swap}
         self._cache_gb = cache_gb
         self._indexes: dict[tuple[int, int], SampleIndex] = {}

@@ -19,6 +19,7 @@ from pics_cli.core.data.layouts import Parts, unpack
 from pics_cli.core.data.masks import BoxMask
 from pics_cli.core.data.patches import PATCH_SIZE
 from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
+from pics_cli.core.data.window import inside, window
 from pics_cli.core.geometry import Box, Letterbox, by_lower_edge, clip_box, scaled
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.rng import generator
@@ -58,6 +59,7 @@ def prepare(
     reference_size: int,
     hint: HintKind,
     fill: float = 1.0,
+    window_size: int | None = None,
     swap: bool = False,
 ) -> Arrays:
     """Decode a sample's members and make what a training step sees.
@@ -77,6 +79,7 @@ def prepare(
         reference_size: R.
         hint: its kind.
         fill: share of a region's sides that a pasted object takes.
+        window_size: what a window is measured by, see `ModelConfig`; None: S.
         swap: each object gets the reference of the one before it, the first that of the last.
 
     Raises:
@@ -98,6 +101,10 @@ def prepare(
     if generator(seed, "absent", set_name, key, *rng_keys).random() < augment.absent:
         rgb, references = _clean(parts, rgb), [_nothing(reference_size)] * len(references)
     boxes = [clip_box(box, width, height) for box in grown]
+    places = [clip_box(scaled(box, fill), width, height) for box in grown]
+    part = x0, y0, x1, y1 = window(boxes, width, height, augment.crop, window_size or size)
+    rgb, behind = rgb[y0:y1, x0:x1], behind[y0:y1, x0:x1]
+    boxes, places, width, height = inside(boxes, part), inside(places, part), x1 - x0, y1 - y0
     letterbox = Letterbox(width, height, size)
     seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
     _refuse_vanished(boxes, seen, letterbox)
@@ -108,7 +115,7 @@ def prepare(
         size=size,
         hint=hint,
         order=None if hint == "layers" else _back_to_front(parts.meta, boxes),
-        places=[clip_box(scaled(box, fill), width, height) for box in grown],
+        places=places,
     )
     return Arrays(
         hint=hint_rgb,

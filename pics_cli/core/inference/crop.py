@@ -1,9 +1,8 @@
-"""Which window of a picture the network sees, and how its picture is put back."""
+"""How the network's picture of a window is put back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,59 +10,11 @@ import numpy.typing as npt
 
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
+from pics_cli.core.data.window import around, inside
 from pics_cli.core.geometry import Box, check_boxes
 
-CropKind = Literal["auto", "full"]
-
-# Side of the window in longer sides of the box around all boxes: these then take up two thirds of it, and a picture
-# with the light and scale of the place is left around them.
-CONTEXT = 1.5
-# A window of less than this part of S would be enlarged to blur.
-MIN_WINDOW = 0.5
-# From this part of S on, up to S, a window is widened to S: it is then not resized at all.
-NEARLY_SIZE = 0.8
-# A window of this part of the picture's longer side may as well be the whole of it.
-NEARLY_WHOLE = 0.85
 # Pixels that are worked on at a time.
 _BLOCK = 1 << 20
-
-
-def window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: int) -> Box:
-    """Choose the part of a picture that the network sees.
-
-    `full` is all of it, the published way. `auto` is a square around all boxes with context, moved to lie inside the
-    picture; where the picture is smaller than the square, the window ends with the picture and is not square. It never
-    cuts a box.
-
-    Args:
-        boxes: inside the picture.
-        width, height: of the picture.
-        kind: `auto` or `full`.
-        size: S, the network's.
-
-    Raises:
-        ValueError: no boxes, one that is empty or reaches outside, or an unknown kind.
-    """
-    check_boxes(boxes, width, height)
-    if kind not in ("auto", "full"):
-        raise ValueError(f"crop {kind!r} is none of auto, full")
-    left, top, right, bottom = _around(boxes)
-    side = int(np.ceil(CONTEXT * max(right - left, bottom - top)))
-    side = max(side, min(int(MIN_WINDOW * size), width, height))
-    if NEARLY_SIZE * size <= side < size:
-        side = size
-    if kind == "full" or side >= NEARLY_WHOLE * max(width, height):
-        return 0, 0, width, height
-    across, down = min(side, width), min(side, height)
-    x0 = min(max(left - (across - (right - left)) // 2, 0), width - across)
-    y0 = min(max(top - (down - (bottom - top)) // 2, 0), height - down)
-    return x0, y0, x0 + across, y0 + down
-
-
-def inside(boxes: Sequence[Box], part: Box) -> list[Box]:
-    """Boxes of the picture as boxes of a window of it."""
-    left, top = part[:2]
-    return [(x0 - left, y0 - top, x1 - left, y1 - top) for x0, y0, x1, y1 in boxes]
 
 
 def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
@@ -90,7 +41,7 @@ def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], 
     check_boxes(inside(boxes, window), right - left, bottom - top)
     feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
     out: RGB = background.copy()
-    x0, _, x1, _ = _around(boxes)
+    x0, _, x1, _ = around(boxes)
     for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
         under = out[y0:y1, x0:x1]
         over = native[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -120,11 +71,6 @@ def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
     return count
 
 
-def _around(boxes: Sequence[Box]) -> Box:
-    left, top, right, bottom = zip(*boxes, strict=True)
-    return int(min(left)), int(min(top)), int(max(right)), int(max(bottom))
-
-
 def _blocks(top: int, bottom: int, width: int) -> Iterator[tuple[int, int]]:
     step = max(_BLOCK // max(width, 1), 1)
     for y0 in range(top, bottom, step):
@@ -147,7 +93,7 @@ def _weights(
 
     The distance of a pixel is that to the nearest one outside the union; beyond the picture's edge there are none.
     """
-    left, top, right, bottom = _around(boxes)
+    left, top, right, bottom = around(boxes)
     x0, x1 = max(left - 1, 0), min(right + 1, width)
     halo = feather + 1
     for first, last in _blocks(top, bottom, right - left):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from pics_cli.core.data.compose import NetworkInputs, compose, painters
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.data.places import places_of
+from pics_cli.core.data.window import inside, window
 from pics_cli.core.geometry import Box, Letterbox
-from pics_cli.core.inference.crop import inside, window
 from pics_cli.core.inference.inputs import Inputs, decode, read_parts
 from pics_cli.core.inference.job import Failure
 from pics_cli.core.inference.plan import Task
@@ -61,7 +61,7 @@ def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | F
                 raise BadSample("changed_input", f"{task.files.parts()[role]}: changed since this run began")
         order = back_to_front(settings.order, inputs.boxes)
         height, width = inputs.background.shape[:2]
-        part = window(inputs.boxes, width, height, settings.crop, config.image_size)
+        part = window(inputs.boxes, width, height, settings.crop, config.window_size)
         boxes = inside(inputs.boxes, part)
         _refuse_vanished(boxes, part, config.image_size)
         known = None if settings.order in (None, "auto") else order

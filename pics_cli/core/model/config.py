@@ -81,6 +81,9 @@ class ModelConfig:
     for each pixel, lights them and adds a correction."""
     share_grid: Positive = 1
     """Of these shares (and changes of light) for each latent position, across and down."""
+    share_sharpness: Annotated[float, between(0, float("inf"), False)] = 1.0
+    """Factor on the logits of these shares when pictures are made. Training by squared differences gives each picture
+    the share that is the chance of it being right, and such mixtures look half transparent: above 1, one is chosen."""
     fill: Annotated[float, between(0.5, 1, True)] = 1.0
     """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
     scheduler: Scheduler = "dpm++"
@@ -134,6 +137,12 @@ class ModelConfig:
     def on_pixels(self) -> bool:
         """Whether the latent holds the pixels themselves."""
         return self.latent_channels == 3 * self.downsampling**2
+
+    @property
+    def window_size(self) -> int:
+        """Pixels of a window below which it is not made smaller, twice: S, since what the network paints is blurred where
+        it is enlarged; less where a correction is carried out at the picture's own resolution, and blurs nothing."""
+        return self.image_size // 4 if self.correct_hint and self.on_pixels else self.image_size
 
     @property
     def output_channels(self) -> int:

@@ -18,7 +18,7 @@ from pics_cli.core.model.config import ModelConfig
 FIRST = 2.0
 # What an output of 1 means: an optimiser moves all outputs alike, but a share is to be taken or left altogether, while
 # light changes by little and what has to be painted anew by less.
-LOGIT, GAIN, RESIDUAL = 4.0, 0.5, 0.25
+LOGIT, GAIN, RESIDUAL = 2.0, 0.5, 0.1
 
 
 class Blend(NamedTuple):
@@ -49,10 +49,11 @@ class Correction:
     Args:
         pictures: [B, L, c, h, w].
         config: of the model.
+        sharpness: factor on the logits of shares.
     """
 
-    def __init__(self, pictures: Tensor, config: ModelConfig) -> None:
-        self.config, self.shown = config, pictures
+    def __init__(self, pictures: Tensor, config: ModelConfig, sharpness: float = 1.0) -> None:
+        self.config, self.shown, self._logit = config, pictures, LOGIT * sharpness
         if config.gains:
             self.shown = F.pixel_shuffle(pictures.flatten(0, 1), config.downsampling).unflatten(0, pictures.shape[:2])
         self.logits: Tensor | None = None  # of the last output, [B, L, S, S] or [B, L, h, w]
@@ -66,7 +67,7 @@ class Correction:
             return output + self.mixed
         count = config.hint_pictures * config.shares
         residual, logits, gain = output.split([config.latent_channels, count, config.gains], 1)
-        self.logits = LOGIT * self._enlarged(logits)
+        self.logits = self._logit * self._enlarged(logits)
         shares = self.logits.softmax(1)
         self.mixed = (self.shown * shares[:, :, None]).sum(1)
         if config.gains:

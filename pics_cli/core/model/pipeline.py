@@ -216,7 +216,7 @@ class PicsPipeline:
             with self._residency.use("vae"):
                 pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
                 pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
-                correction = Correction(pictures, self.config)
+                correction = Correction(pictures, self.config, self.config.share_sharpness)
         with self._residency.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,

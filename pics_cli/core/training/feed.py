@@ -81,6 +81,7 @@ def _shape(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, Any]:
         "reference_size": pipeline.config.reference_size,
         "hint": pipeline.config.hint,
         "fill": pipeline.config.fill,
+        "window_size": pipeline.config.window_size,
         "cache_gb": recipe.data.cache_gb,
     }
 

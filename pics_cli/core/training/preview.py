@@ -31,7 +31,8 @@ def write_preview(job: Job, path: Path, say: Callable[[str], None]) -> None:
     sources, config = find_sources(job, say), outline_of(job.recipe.model).config
     data = TrainingData(
         sources.sets, sources.order, augment=job.recipe.augment, seed=job.recipe.seed, size=config.image_size,
-        reference_size=config.reference_size, hint=config.hint, fill=config.fill, cache_gb=job.recipe.data.cache_gb,
+        reference_size=config.reference_size, hint=config.hint, fill=config.fill,
+        window_size=config.window_size, cache_gb=job.recipe.data.cache_gb,
     )  # fmt: skip
     rows: list[Row] = []
     for position in range(sources.order.epoch_length):

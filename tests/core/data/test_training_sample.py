@@ -16,7 +16,8 @@ from pics_cli.core.data.layouts import Members
 from pics_cli.core.data.masks import box_mask, decode_mask_png
 from pics_cli.core.data.pictures import decode_picture, encode_png
 from pics_cli.core.data.training_sample import Arrays, prepare, still
-from pics_cli.core.geometry import Letterbox
+from pics_cli.core.data.window import inside, window
+from pics_cli.core.geometry import Letterbox, scaled
 from pics_cli.core.training_sections import Augment
 from pics_cli.errors import BadSample
 from training_shards import STILL, boxes_of, members
@@ -85,6 +86,35 @@ def test_without_variation_as_inference_composes(hint: str, empty: bool, width: 
         "hint": (np.uint8, (64, 64, 3)), "target": (np.uint8, (64, 64, 3)), "boxes": (np.int16, (2, 4)),
         "content": (np.int16, (4,)), "references": (np.uint8, (2, 56, 56, 3)),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("hint", ["collage", "layers"])
+@pytest.mark.parametrize("window_size", [None, 8])
+def test_the_window_is_the_one_of_inference(hint: str, window_size: int | None) -> None:
+    """Hint and target are those of the window that `pics infer` takes, and places are moved along."""
+    width, height = 320, 200
+    sample = with_empty(members(1, width=width, height=height), hint == "layers")
+    boxes = boxes_of(2, width, height)
+    boxes = [(x0 // 4 + 60, y0 // 4 + 50, x1 // 4 + 60, y1 // 4 + 50) for x0, y0, x1, y1 in boxes]
+    for k, (x0, y0, x1, y1) in enumerate(boxes):
+        mask = np.zeros((height, width), bool)
+        mask[y0:y1, x0:x1] = True
+        sample[f"mask{k}.png"] = box_mask(mask).png()
+    part = window(boxes, width, height, "auto", window_size or 64)
+    assert part[2] - part[0] < width
+    arrays = made(sample, replace(STILL, crop="auto"), hint=hint, window_size=window_size, fill=0.75)
+    rgb = decode_picture(sample["bg.jpg"]).rgb
+    behind = decode_picture(sample["clean.jpg"]).rgb if hint == "layers" else rgb
+    x0, y0, x1, y1 = part
+    cuts = [np.dstack([rgb, np.full((height, width), 255, np.uint8)])[b:d, a:c] for a, b, c, d in boxes]
+    expected = compose(
+        behind[y0:y1, x0:x1], inside(boxes, part), cuts, size=64, reference_size=56, hint=hint,
+        places=inside([scaled(box, 0.75) for box in boxes], part),
+    )  # fmt: skip
+    assert np.array_equal(arrays["hint"], expected.hint_rgb)
+    square = Letterbox(x1 - x0, y1 - y0, 64)
+    assert np.array_equal(arrays["target"], square.forward(np.ascontiguousarray(rgb[y0:y1, x0:x1]), antialias=True))
+    assert [tuple(box) for box in arrays["boxes"]] == [square.forward_box(box) for box in inside(boxes, part)]
 
 
 def test_target_by_hand() -> None:
