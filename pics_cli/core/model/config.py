@@ -140,8 +140,8 @@ class ModelConfig:
 
     @property
     def window_size(self) -> int:
-        """Pixels of a window below which it is not made smaller, twice: S, since what the network paints is blurred where
-        it is enlarged; less where a correction is carried out at the picture's own resolution, and blurs nothing."""
+        """What windows are measured by, in pixels: S, since what the network paints is blurred where it is enlarged;
+        less where a correction is carried out at the picture's own resolution, which blurs nothing."""
         return self.image_size // 4 if self.correct_hint and self.on_pixels else self.image_size
 
     @property

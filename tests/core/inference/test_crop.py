@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.geometry import Box
 from pics_cli.core.data.window import inside, window
+from pics_cli.core.geometry import Box
 from pics_cli.core.inference.crop import changed_outside, paste_back
 from pics_cli.core.inference.native import native
 

@@ -86,6 +86,21 @@ def test_on_pixels_by_loops(grid: int, scale: float) -> None:
     np.testing.assert_allclose(found, (mixed + 1) * np.exp(gain) - 1 + residual, atol=1e-5)
 
 
+def test_sharper_shares_choose() -> None:
+    """Each share to the power of the sharpness, put back to 1; nothing else changes."""
+    meaning = config(grid=2)
+    pictures, output = drawn(1, 3, 12, 2, 2), drawn(1, meaning.output_channels, 2, 2, seed=1)
+    plain, sharp = Correction(pictures, meaning), Correction(pictures, meaning, 3.0)
+    plain(output)
+    sharp(output)
+    assert plain.logits is not None
+    assert sharp.logits is not None
+    powers = plain.logits.softmax(1) ** 3
+    assert torch.allclose(sharp.logits.softmax(1), powers / powers.sum(1, keepdim=True), atol=1e-6)
+    assert plain.gain is not None
+    assert torch.equal(plain.gain, sharp.gain if sharp.gain is not None else torch.zeros(1))
+
+
 def test_the_first_picture_stands_out_at_the_start() -> None:
     meaning = config(grid=2)
     output = start_bias(meaning)[None, :, None, None].expand(1, meaning.output_channels, 2, 2)

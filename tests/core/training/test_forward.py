@@ -125,7 +125,7 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
         same = {**batch, "target": batch["hint"], "posterior": torch.zeros_like(batch["posterior"])}
         nothing = Recorded(lambda latent, *_: torch.zeros_like(latent))
         assert step_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
-        near(nothing.given["latent"], step_input(found["correction"].mixed(), batch, pipeline))
+        near(nothing.given["latent"], step_input(found["correction"].mixed, batch, pipeline))
 
 
 def step_input(clean: Tensor, batch: dict[str, Any], pipeline: PicsPipeline) -> Tensor:
