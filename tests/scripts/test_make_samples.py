@@ -64,7 +64,11 @@ def test_drawing_again_writes_what_is_bundled(name: str, tmp_path: Path) -> None
     assert run_script(SCRIPT, "--out", tmp_path, "--only", name).returncode == 0
     assert sorted(p.name for p in (tmp_path / name).iterdir()) == sorted(p.name for p in (BUNDLED / name).iterdir())
     for path in (tmp_path / name).iterdir():
-        assert path.read_bytes() == (BUNDLED / name / path.name).read_bytes(), path.name
+        drawn, bundled = (np.asarray(Image.open(each), int) for each in (path, BUNDLED / name / path.name))
+        assert drawn.shape == bundled.shape
+        # Drawn in float32, which CPUs round differently: single pixels of an outline may be another step lighter.
+        assert np.abs(drawn - bundled).max() <= 8, path.name
+        assert np.abs(drawn - bundled).mean() < 0.01, path.name
 
 
 def test_a_second_run_writes_the_same_bytes_over_the_first(tmp_path: Path) -> None:

