@@ -28,25 +28,13 @@ from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.annotate.boxes import CocoBoxes, Given
 from pics_cli.core.annotate.finish import finish, pack
 from pics_cli.core.annotate.labels import Labelled, write_block
-from pics_cli.core.annotate.sam import SHAPES, Shape, build
+from pics_cli.core.annotate.sam import SHAPES, TINY, Shape, build
 from pics_cli.core.annotate.segment import Ready, Segmenter, make_ready
 from pics_cli.core.data.pictures import decode_picture, encode_jpeg
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.sources import Sam
 
 HEIGHT, WIDTH, BOXES = 480, 640, 15
-TINY = Shape(
-    width=32,
-    depth=2,
-    heads=2,
-    globals=(1,),
-    side=128,
-    patch=16,
-    window=4,
-    prompt_width=32,
-    decoder_heads=2,
-    decoder_mlp=64,
-)
 
 
 class Run(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -18,9 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from detection import TINY, make_dataset, save_tiny, tiny_sam
+from detection import make_dataset, save_tiny, tiny_sam
+from infer_command import typed
 from pics_cli.cli import app
-from pics_cli.core.annotate.sam import CHECKPOINTS
+from pics_cli.core.annotate.sam import CHECKPOINTS, TINY
 from pics_cli.core.data.contact_sheet import SHEET_SAMPLES
 
 
@@ -42,12 +42,7 @@ COMMAND = ("boxed.yaml", "--raw", "raw", "--sam", "sam", "--device", "cpu", "--w
 
 
 def annotate(*words: str | Path) -> Result:
-    torch.set_num_threads(1)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return CliRunner().invoke(app, ["annotate", *map(str, words)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return typed("annotate", *words)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -10,20 +10,8 @@ from typing import Any
 import torch
 
 from making import encoded, smooth
-from pics_cli.core.annotate.sam import Shape, build, save
+from pics_cli.core.annotate.sam import TINY, build, save
 
-TINY = Shape(
-    width=32,
-    depth=2,
-    heads=2,
-    globals=(1,),
-    side=128,
-    patch=16,
-    window=4,
-    prompt_width=32,
-    decoder_heads=2,
-    decoder_mlp=64,
-)
 YAML = """
 kind: dataset
 name: Boxed

@@ -60,6 +60,12 @@ SHAPES = {
     "vit_b": Shape(width=768, depth=12, heads=12, globals=(2, 5, 8, 11)),
 }
 
+# To try code with in seconds; no weights of this shape mean anything.
+TINY = Shape(
+    width=32, depth=2, heads=2, globals=(1,), side=128, patch=16, window=4, prompt_width=32, decoder_heads=2,
+    decoder_mlp=64,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from segment_anything import SamPredictor
 
-from detection import TINY, tiny_sam
+from detection import tiny_sam
 from making import smooth
+from pics_cli.core.annotate.sam import TINY
 from pics_cli.core.annotate.segment import Segmenter, make_ready
 from pics_cli.errors import PicsError
 

@@ -345,4 +345,4 @@ def test_layout_of_the_weights_changes_nothing() -> None:
             network.to(memory_format=layout)
         found.append(denoiser(inputs, (unet, controlnet), plain=layout is torch.contiguous_format)(inputs["latent"], T))
     # torch's own norm is 1e-4 away; convolutions in the two layouts differ by up to 3e-5 on some CPUs.
-    assert distance(found[1], found[0]) < 5e-5
+    assert distance(found[1], found[0]) < 3e-5
