@@ -69,11 +69,16 @@ class AtomicFile:
 
     Writing goes through `write`; leaving the `with` block by an exception removes the temporary file.
     `bytes` and `sha256` describe what was written.
+
+    Args:
+        path: its name.
+        temporary: until then, on the same file system, where only one process at a time writes this file: what one
+            that was killed leaves behind is then overwritten by the next. None: `path` with the process's number.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, temporary: Path | None = None) -> None:
         self.path = path
-        self.temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        self.temporary = temporary or path.with_name(f"{path.name}.{os.getpid()}.tmp")
         self.bytes = 0
         self._hash = hashlib.sha256()
 
@@ -118,9 +123,9 @@ class AtomicFile:
             raise writing_failed(self.path, failure) from None
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write data as indented JSON, whole or not at all."""
-    with AtomicFile(path) as file:
+def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:
+    """Write data as indented JSON, whole or not at all; `temporary`: as that of `AtomicFile`."""
+    with AtomicFile(path, temporary) as file:
         file.write((json.dumps(data, indent=1) + "\n").encode())
 
 

@@ -192,6 +192,9 @@ class Objective:
     """Weight of the loss inside the regions against outside."""
     overlap_weight: Above = 1.0
     """Weight inside where regions overlap against where they do not: what decides which object is in front."""
+    share_weight: NotNegative = 0.0
+    """Weight of a further term: cross-entropy of the shares of the hint's pictures against those that show the object
+    that is really seen there, by the masks, weighted alike (hint layers)."""
     gradient: NotNegative = 0.0
     """Weight of a further term: L1 of the difference in gradients of the picture, weighted alike (prediction_type
     sample, on pixels)."""

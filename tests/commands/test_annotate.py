@@ -174,6 +174,22 @@ def test_overwrite(here: Path) -> None:
     assert annotate(*COMMAND, "--out", "out", "--set", "source.sam.holes=30", "--overwrite").exit_code == 0
 
 
+@pytest.mark.parametrize("layout", ["blocks", "published"])
+def test_what_a_killed_run_leaves_is_gone(here: Path, layout: str) -> None:
+    options = ("--layout", layout)
+    assert annotate(*COMMAND, *options, "--out", "whole").exit_code == 0
+    assert annotate(*COMMAND, *options, "--out", "killed", "--range", "0:2").exit_code == 0
+    state = here / "killed" / (".pics" if layout == "published" else "")
+    for name in ("00001.tmp", "00002.tmp", "manifest.tmp"):
+        (state / name).write_bytes(b"half of it")
+    assert annotate(*COMMAND, *options, "--out", "killed").exit_code == 0
+    found, expected = (
+        {str(path.relative_to(here / name)): path.read_bytes() for path in (here / name).rglob("*") if path.is_file()}
+        for name in ("killed", "whole")
+    )
+    assert found == expected
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(here: Path) -> None:
     """A run killed with -9 again and again ends as one that was not, in whole and in ranges side by side."""

@@ -22,7 +22,7 @@ from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
 BLOCK = re.compile(r"([0-9]{5,})\.jsonl\.gz")
-OURS = re.compile(r"([0-9]{5,}\.(jsonl\.gz|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
+OURS = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
 
 Corners = tuple[float, float, float, float]
@@ -86,14 +86,19 @@ def stats_path(folder: Path, block: int) -> Path:
     return folder / f"{block:05d}.stats.json"
 
 
-def write_block(path: Path, pictures: Iterable[Labelled]) -> dict[str, Any]:
+def write_block(path: Path, pictures: Iterable[Labelled], temporary: Path | None = None) -> dict[str, Any]:
     """Write a block, whole or not at all; its bytes are a function of the pictures alone.
+
+    Args:
+        path: of the file.
+        pictures: in their order.
+        temporary: as that of `AtomicFile`.
 
     Returns:
         Bytes and sha256 of the file.
     """
     data = gzip.compress(b"".join(_ENCODER.encode(each) + b"\n" for each in pictures), _LEVEL, mtime=0)
-    with AtomicFile(path) as file:
+    with AtomicFile(path, temporary) as file:
         file.write(data)
     return {"bytes": file.bytes, "sha256": file.sha256}
 

@@ -92,7 +92,7 @@ def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
             (job.state / MANIFEST).unlink()
             manifest = None
         if manifest is None:
-            write_json(job.state / MANIFEST, {"complete": False, "of_pictures": pictures, **wanted})
+            _write(job, {"complete": False, "of_pictures": pictures, **wanted})
 
 
 def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: int) -> dict[str, Any]:
@@ -110,8 +110,13 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
                 }
                 for stats in found
             ]
-        write_json(job.state / MANIFEST, manifest)
+        _write(job, manifest)
         return manifest
+
+
+def _write(job: Job, manifest: Mapping[str, Any]) -> None:
+    """Under the manifest's lock."""
+    write_json(job.state / MANIFEST, manifest, (job.state / MANIFEST).with_suffix(".tmp"))
 
 
 def summed(found: Sequence[Mapping[str, Any]], of_pictures: int, blocks: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pics_cli.core.files import AtomicFile, make_folder
 from pics_cli.errors import PicsError
 
 
-def write_published(folder: Path, pictures: Sequence[Labelled]) -> dict[str, Any]:
-    """Write `patchN/X.json` for each picture `…/patchN/X.jpg`.
+def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path) -> dict[str, Any]:
+    """Write `patchN/X.json` for each picture `…/patchN/X.jpg`; `temporary`: as that of `AtomicFile`.
 
     Returns:
         Bytes of all files, and a sha256 of their contents in order.
@@ -31,7 +31,7 @@ def write_published(folder: Path, pictures: Sequence[Labelled]) -> dict[str, Any
         ).encode()
         path = folder / label_name(picture.file_name)
         make_folder(path.parent)
-        with AtomicFile(path) as file:
+        with AtomicFile(path, temporary) as file:
             file.write(data)
         total += len(data)
         digest.update(data)

@@ -259,10 +259,11 @@ class _Run:
             listed, (width, height) = prepared.listed, prepared.size
             lines[row] = Labelled(listed.image_id, listed.file_name, listed.url, width, height, future.result())
         pictures = [lines[row] for row in sorted(lines)]
+        temporary = self.job.state / f"{block.number:05d}.tmp"  # of whoever holds the block's lock
         if self.job.layout == "blocks":
-            written = write_block(block_path(self.job.folder, block.number), pictures)
+            written = write_block(block_path(self.job.folder, block.number), pictures, temporary)
         else:
-            written = write_published(self.job.folder, pictures)
+            written = write_published(self.job.folder, pictures, temporary)
         objects = [each for picture in pictures for each in picture.objects]
         worst = sorted((min(each.score for each in p.objects), n) for n, p in enumerate(pictures) if p.objects)[:_WORST]
         stats = {
@@ -270,5 +271,5 @@ class _Run:
             "dropped": dict(sorted(block.dropped.items())), **written,
             "worst": [{"line": line, "score": score} for score, line in worst], "bad": bad,
         }  # fmt: skip
-        write_json(stats_path(self.job.state, block.number), stats)
+        write_json(stats_path(self.job.state, block.number), stats, temporary)
         block.stack.close()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from functools import partial
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.data.agreement import agreement
 from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
 from pics_cli.core.data.compose import FRAME, compose_hint
 from pics_cli.core.data.cutouts import WHITE, cut_out
@@ -38,6 +40,7 @@ class Arrays(TypedDict):
         boxes: int16 [K, 4], where each object is painted, in the square; none is empty.
         content: int16 [4], the picture's part of the square.
         references: uint8 [K, R, R, 3] on white.
+        agreement: uint8 [S, S], of hint `layers` alone: bit l set where picture l shows the object that the target does.
     """
 
     hint: Bytes
@@ -45,6 +48,7 @@ class Arrays(TypedDict):
     boxes: npt.NDArray[np.int16]
     content: npt.NDArray[np.int16]
     references: Bytes
+    agreement: NotRequired[Bytes]
 
 
 def prepare(
@@ -98,7 +102,8 @@ def prepare(
     if swap:
         references = references[-1:] + references[:-1]
     behind = _without_objects(parts, rgb, hint)
-    if generator(seed, "absent", set_name, key, *rng_keys).random() < augment.absent:
+    absent = generator(seed, "absent", set_name, key, *rng_keys).random() < augment.absent
+    if absent:
         rgb, references = _clean(parts, rgb), [_nothing(reference_size)] * len(references)
     boxes = [clip_box(box, width, height) for box in grown]
     places = [clip_box(scaled(box, fill), width, height) for box in grown]
@@ -108,22 +113,27 @@ def prepare(
     letterbox = Letterbox(width, height, size)
     seen = np.array([letterbox.forward_box(box) for box in boxes], np.int16)
     _refuse_vanished(boxes, seen, letterbox)
-    hint_rgb = compose_hint(
-        behind,
-        boxes,
-        [reference.rgba for reference in references],
+    compose = partial(
+        compose_hint,
+        boxes=boxes,
         size=size,
         hint=hint,
         order=None if hint == "layers" else _back_to_front(parts.meta, boxes),
         places=places,
     )
-    return Arrays(
-        hint=hint_rgb,
+    pasted = [reference.rgba for reference in references]
+    arrays = Arrays(
+        hint=compose(behind, references=pasted),
         target=target(rgb, letterbox, hint),
         boxes=seen,
         content=np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
         references=np.stack([reference.patch for reference in references]),
     )
+    if hint == "layers":
+        shown = [np.zeros((height, width), np.bool_) if absent else mask.window(part) for mask in parts.masks]
+        flat = partial(target, letterbox=letterbox, hint=hint)
+        arrays["agreement"] = agreement(pasted, shown, lambda canvas, some: compose(canvas, references=some), flat)
+    return arrays
 
 
 def varied(

@@ -79,9 +79,11 @@ def standard_batch(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, 
     drawn = draws_of(recipe, pipeline)(generator(0, "estimate"))
     found = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
     picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
+    layers = {"agreement": picture[..., 0]} if config.hint == "layers" else {}
     hint = torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8)
     return {
         **found,
+        **layers,
         "hint": hint,
         "target": picture,
         "boxes": boxes[None].repeat(batch, 1, 1),

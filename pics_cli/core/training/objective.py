@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pics_cli.core.model.config import ModelConfig
@@ -21,6 +22,8 @@ from pics_cli.errors import PicsError
 
 # Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
 _ENCODED = 4
+# What stands for no agreement in a logarithm.
+_NONE = 1e-6
 
 
 class Losses(NamedTuple):
@@ -94,6 +97,11 @@ class Step:
         self.pipeline, self.network, self.objective, self.half = pipeline, network, objective, half
         self.config: ModelConfig = pipeline.config
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
+        if objective.share_weight and not self.config.shares:
+            raise PicsError(
+                f"objective.share_weight: got {objective.share_weight}, which needs a model that takes shares of its hint",
+                "set it to 0, or take a model with hint layers and correct_hint",
+            )
         if objective.gradient and not (self.config.on_pixels and self.config.prediction_type == "sample"):
             raise PicsError(
                 f"objective.gradient: got {objective.gradient}, which needs a model that predicts the picture's pixels",
@@ -105,7 +113,7 @@ class Step:
 
         Args:
             batch: hint uint8 [B, S, S, 3 L]; target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4];
-                references uint8 [B, K, R, R, 3]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder
+                references uint8 [B, K, R, R, 3]; with hint layers agreement uint8 [B, S, S]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder
                 that draws its latents, posterior float32 [B, c, h, w]; on the CPU.
             device: where the networks are.
         """
@@ -131,6 +139,10 @@ class Step:
         if self.objective.gradient:
             rough = self._rough(prediction - wanted, masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.gradient * rough)
+        if self.objective.share_weight:
+            assert correction is not None and correction.logits is not None
+            missed = self._missed(correction.logits, batch["agreement"].to(device), masks)
+            losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * missed)
         return losses
 
     def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
@@ -174,6 +186,19 @@ class Step:
         inside, shared = (objects > 0).to(each), (objects > 1).to(each)
         weight = 1 + (self.objective.region_weight - 1) * inside
         return inside, weight * (1 + (self.objective.overlap_weight - 1) * shared)
+
+    def _missed(self, logits: Tensor, agreement: Tensor, masks: Tensor) -> Tensor:
+        """Cross-entropy of shares [B, L, h, w] against the pictures that agree with the target, weighted: [B].
+
+        -log of the sum of their shares; nothing where none agrees: the object is seen where no picture shows it.
+        """
+        bits = torch.arange(logits.shape[1], device=agreement.device)[:, None, None]
+        agrees = (agreement[:, None] >> bits & 1).float()
+        agrees = F.adaptive_avg_pool2d(agrees, logits.shape[-2:])
+        known = agrees.amax(1) > 0
+        missed = logits.logsumexp(1) - (logits + agrees.clamp(min=_NONE).log()).logsumexp(1)
+        _, weight = self._weight(masks, missed)
+        return (missed * known * weight).sum((1, 2)) / weight.sum((1, 2))
 
     def _rough(self, difference: Tensor, masks: Tensor) -> Tensor:
         """Mean size of the gradients of a difference of latents [B, c, h, w] that hold pixels, weighted: [B]."""

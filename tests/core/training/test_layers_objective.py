@@ -70,6 +70,53 @@ def test_against_the_pixels(gradient: float, shared: float) -> None:
     np.testing.assert_allclose(losses.weighted, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shared", [1.0, 3.0])
+def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
+    """-log of the sum of their shares, weighted as the loss is; nothing where none agrees."""
+    pipeline = small(**LAYERS)
+    batch = batch_of(pipeline)
+    batch["agreement"] = torch.randint(0, 8, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    network = Recorded(Compositor(pipeline))
+    options = {"loss": "l1", "region_weight": 4.0, "overlap_weight": shared}
+    with torch.no_grad():
+        plain = step_of(pipeline, network, **options)(batch, CPU)
+        taught = step_of(pipeline, network, share_weight=0.5, **options)(batch, CPU)
+    cells = F.pixel_shuffle(network.answer[:, 192:].double(), 2)
+    logits = LOGIT * F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()[:, :3]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    bits = batch["agreement"].numpy()
+    agrees = np.stack([bits & 1, bits >> 1 & 1, bits >> 2], 1)
+    right = (shares * agrees).sum(1)
+    missed = np.where(bits > 0, -np.log(np.where(bits > 0, right, 1)), 0)
+    weight = weights_of(batch, 4.0, shared)
+    expected = (missed * weight).sum((1, 2)) / weight.sum((1, 2))
+    np.testing.assert_allclose(taught.weighted - plain.weighted, 0.5 * expected, rtol=1e-4)
+    np.testing.assert_array_equal(taught.region, plain.region)
+
+
+def test_shares_are_taught_where_the_latent_is_coarser() -> None:
+    """A latent position is taught by its pixels' mean."""
+    pipeline = small(**LAYERS)
+    step = step_of(pipeline, share_weight=1.0)
+    logits = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    agreement = torch.full((1, 64, 64), 0b100, dtype=torch.uint8)
+    agreement[:, :, 32:] = 0b001
+    agreement[:, :32, 32:] = 0b000
+    agreement[:, :8, :4] = 0b001  # half of the first position
+    shares = logits.double().softmax(1)
+    expected = -shares[:, 2].log()
+    expected[:, :, 4:] = -shares[:, 0, :, 4:].log()
+    expected[:, :4, 4:] = 0
+    expected[:, 0, 0] = -(0.5 * shares[:, 0, 0, 0] + 0.5 * shares[:, 2, 0, 0]).log()
+    missed = step._missed(logits, agreement, torch.ones(1, 1, 64, 64, dtype=torch.bool))
+    np.testing.assert_allclose(missed, expected.mean((1, 2)), rtol=1e-4)
+
+
+def test_shares_need_a_hint_of_layers() -> None:
+    with pytest.raises(PicsError, match=r"objective\.share_weight: got 0\.5, which needs a model that takes shares"):
+        step_of(small(), share_weight=0.5)
+
+
 def test_a_network_can_choose_a_picture() -> None:
     """Where the target is the reversed paste in one half and the background in the other, shares alone reach it."""
     pipeline = small(**LAYERS)
