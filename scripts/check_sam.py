@@ -44,7 +44,7 @@ def look(segmenter: Any, side: int) -> list[Result]:
     from pics_cli.core.data.synth.plan import Style, plan_scene
     from pics_cli.core.data.synth.render import render
 
-    style = Style(SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)))
+    style = Style(SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0)
     found = []
     for index in range(SCENES):
         scene = render(plan_scene(style, "held_out", SEED, index))

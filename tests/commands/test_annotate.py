@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from detection import make_dataset, save_tiny, tiny_sam
 from infer_command import typed
+from making import encoded, smooth
 from pics_cli.cli import app
 from pics_cli.core.annotate.sam import CHECKPOINTS, TINY
 from pics_cli.core.data.contact_sheet import SHEET_SAMPLES
@@ -68,6 +70,29 @@ def test_labels_where_build_shards_looks_for_them(here: Path) -> None:
     )
     assert built.exit_code == 0, built.stderr
     assert "raw/labels/train" in built.stderr
+
+
+def test_boxes_of_bdd100k(tmp_path: Path, sam: Path) -> None:
+    """The detection recipe that comes with the package: labels, and shards of them."""
+    pictures = tmp_path / "raw/images/100k/train"
+    pictures.mkdir(parents=True)
+    frames = []
+    for number in range(3):
+        (pictures / f"{number}.jpg").write_bytes(encoded(smooth(72, 128, number)))
+        boxes = [{"x1": 10 * k + 2, "y1": 5, "x2": 10 * k + 61, "y2": 60} for k in range(2)]
+        labels = [{"id": f"{number}{k}", "category": "car", "box2d": box} for k, box in enumerate(boxes)]
+        frames.append({"name": f"{number}.jpg", "labels": labels if number else None})
+    (tmp_path / "raw/labels/det_20").mkdir(parents=True)
+    (tmp_path / "raw/labels/det_20/det_train.json").write_text(json.dumps(frames))
+    words = ("bdd100k_boxes", "--raw", tmp_path / "raw")
+    done = annotate(*words, "--sam", sam, "--device", "cpu", "--workers", "1")
+    assert done.exit_code == 0, done.stderr
+    manifest = json.loads((tmp_path / "raw/labels/sam/train/manifest.json").read_text())
+    assert (manifest["pictures"], manifest["boxes"], manifest["complete"]) == (3, 4, True)
+    any_score = ("--set", "source.sam.min_score=0", "--set", "source.sam.min_agreement=0")
+    built = typed("build-shards", *words, "--out", tmp_path / "shards", "--workers", "1", *any_score)
+    assert built.exit_code == 0, built.stderr
+    assert json.loads((tmp_path / "shards/manifest.json").read_text())["input"]["format"] == "sam"
 
 
 @pytest.mark.parametrize(

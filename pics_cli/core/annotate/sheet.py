@@ -14,6 +14,7 @@ from pics_cli.core.annotate.labels import Labelled, block_path, read_block, read
 from pics_cli.core.annotate.output import options_of
 from pics_cli.core.annotate.prepare import boxes_of
 from pics_cli.core.data import contact_sheet
+from pics_cli.core.data.cutouts import SOLID
 from pics_cli.core.data.drawing import Tile, colour_of, rectangle, shrink, tint
 from pics_cli.core.data.masks import decode_segmentation
 from pics_cli.core.data.pictures import decode_picture, read_first
@@ -21,6 +22,8 @@ from pics_cli.errors import BadSample
 
 # Pictures of a sheet: the worst of all, and beside them some from everywhere, which say what is usual.
 WORST, USUAL = 16, 8
+# Of a mask's colour: what lies below is to be judged, too.
+_TINT = 0.25
 
 
 class Chosen(NamedTuple):
@@ -66,14 +69,19 @@ def _tile(job: Job, source: BoxSource, stats: list[dict[str, Any]], chosen: Chos
 
 
 def draw(rgb: np.ndarray, picture: Labelled) -> np.ndarray:
-    """A picture with its annotated boxes, thin, and its masks tinted, uint8 RGB of a row's height."""
+    """A picture with its annotated boxes, thin, and its masks tinted and outlined, uint8 RGB of a row's height.
+
+    Small masks come last, so that large ones do not hide them.
+    """
     small, scale = shrink(rgb)
-    for k, each in enumerate(picture.objects):
+    for k, each in sorted(enumerate(picture.objects), key=lambda one: -one[1].area):
         if each.area:
             whole = {"size": [picture.height, picture.width], "counts": each.counts}
             mask = decode_segmentation(whole, picture.height, picture.width).full().astype(np.uint8)
-            inside = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA)
-            tint(small, inside > 0, colour_of(k), 0.45)
+            inside = cv2.resize(mask * 255, small.shape[1::-1], interpolation=cv2.INTER_AREA) >= SOLID
+            tint(small, inside, colour_of(k), _TINT)
+            outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(small, outlines, -1, colour_of(k), 1)
     for k, each in enumerate(picture.objects):
         x0, y0, x1, y1 = each.box
         box = (round(max(x0, 0)), round(max(y0, 0)), round(min(x1, picture.width)), round(min(y1, picture.height)))

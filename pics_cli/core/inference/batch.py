@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pics_cli.core.data.cutouts import is_empty
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.geometry import Box
 from pics_cli.core.inference import sheets
@@ -128,7 +129,8 @@ class Compositor:
             paint = self._painters(made, one.seen, one.boxes, one.inputs.references, one.known)
             for n, candidate in enumerate(one.task.candidates):
                 picture = _native(made, b, n, one.seen, paint)
-                done = paste_back(one.inputs.background, picture, one.window, one.inputs.boxes, one.feather)
+                boxes = self._painted(one.inputs.boxes, one.inputs.references)
+                done = _put_back(one.inputs.background, picture, one.window, boxes, one.feather)
                 yield Composite(one, candidate, done)
 
     def _one_by_one(self, batch: Sequence[Prepared]) -> Iterator[Composite]:
@@ -150,13 +152,19 @@ class Compositor:
                     boxes, references = [batch[b].boxes[k]], [batch[b].inputs.references[k]]
                     paint = self._painters(made, seen[b][n], boxes, references, None)
                     picture = _native(made, at, 0, seen[b][n], paint)
-                    seen[b][n] = paste_back(seen[b][n], picture, whole, boxes, batch[b].feather)
+                    boxes = self._painted(boxes, references)
+                    seen[b][n] = _put_back(seen[b][n], picture, whole, boxes, batch[b].feather)
         for b, one in enumerate(batch):
             x0, y0, x1, y1 = one.window
             for n, candidate in enumerate(one.task.candidates):
                 picture = one.inputs.background.copy()
                 picture[y0:y1, x0:x1] = seen[b][n]
                 yield Composite(one, candidate, picture)
+
+    def _painted(self, boxes: Sequence[Box], references: Sequence[RGB]) -> list[Box]:
+        """The regions that are painted: not those of empty references, where the hint shows the background as it is."""
+        kept = self.pipeline.config.hint in ("background", "collage")  # which blank or fill every region
+        return [box for box, each in zip(boxes, references, strict=True) if kept or not is_empty(each)]
 
     def _painters(
         self, made: _Made, seen: RGB, boxes: Sequence[Box], references: Sequence[Any], order: Sequence[int] | None
@@ -235,6 +243,10 @@ class Compositor:
         self.report.changed += changed
         self.report.peak = max(self.report.peak, used)
         self.progress.pictures += 1
+
+
+def _put_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+    return paste_back(background, picture, window, boxes, feather) if boxes else background.copy()
 
 
 def _native(made: _Made, b: int, n: int, seen: RGB, paint: Painters) -> RGB:
