@@ -89,7 +89,14 @@ def test_boxes_of_bdd100k(tmp_path: Path, sam: Path) -> None:
     assert done.exit_code == 0, done.stderr
     manifest = json.loads((tmp_path / "raw/labels/sam/train/manifest.json").read_text())
     assert (manifest["pictures"], manifest["boxes"], manifest["complete"]) == (3, 4, True)
-    any_score = ("--set", "source.sam.min_score=0", "--set", "source.sam.min_agreement=0")
+    any_score = (
+        "--set",
+        "pairs.contained=keep",
+        "--set",
+        "source.sam.min_score=0",
+        "--set",
+        "source.sam.min_agreement=0",
+    )
     built = typed("build-shards", *words, "--out", tmp_path / "shards", "--workers", "1", *any_score)
     assert built.exit_code == 0, built.stderr
     assert json.loads((tmp_path / "shards/manifest.json").read_text())["input"]["format"] == "sam"
