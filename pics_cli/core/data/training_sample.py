@@ -40,7 +40,8 @@ class Arrays(TypedDict):
         boxes: int16 [K, 4], where each object is painted, in the square; none is empty.
         content: int16 [4], the picture's part of the square.
         references: uint8 [K, R, R, 3] on white.
-        agreement: uint8 [S, S], of hint `layers` alone: bit l set where picture l shows the object that the target does.
+        agreement: uint8 [S, S], of hint `layers` alone: bit l set where picture l shows what the target shows, see
+            `agreement`.
     """
 
     hint: Bytes

@@ -99,7 +99,7 @@ class Step:
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
         if objective.share_weight and not self.config.shares:
             raise PicsError(
-                f"objective.share_weight: got {objective.share_weight}, which needs a model that takes shares of its hint",
+                f"objective.share_weight: got {objective.share_weight}, which needs a model that takes shares of a hint",
                 "set it to 0, or take a model with hint layers and correct_hint",
             )
         if objective.gradient and not (self.config.on_pixels and self.config.prediction_type == "sample"):
@@ -113,8 +113,9 @@ class Step:
 
         Args:
             batch: hint uint8 [B, S, S, 3 L]; target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4];
-                references uint8 [B, K, R, R, 3]; with hint layers agreement uint8 [B, S, S]; timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder
-                that draws its latents, posterior float32 [B, c, h, w]; on the CPU.
+                references uint8 [B, K, R, R, 3]; with hint layers agreement uint8 [B, S, S]; timestep int64 [B];
+                dropped bool [B]; noise and, for an autoencoder that draws its latents, posterior float32 [B, c, h, w];
+                on the CPU.
             device: where the networks are.
         """
         masks = box_masks(batch["boxes"], self.config.image_size)
@@ -140,7 +141,7 @@ class Step:
             rough = self._rough(prediction - wanted, masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.gradient * rough)
         if self.objective.share_weight:
-            assert correction is not None and correction.logits is not None
+            assert correction is not None
             missed = self._missed(correction.logits, batch["agreement"].to(device), masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * missed)
         return losses
@@ -187,11 +188,12 @@ class Step:
         weight = 1 + (self.objective.region_weight - 1) * inside
         return inside, weight * (1 + (self.objective.overlap_weight - 1) * shared)
 
-    def _missed(self, logits: Tensor, agreement: Tensor, masks: Tensor) -> Tensor:
+    def _missed(self, logits: Tensor | None, agreement: Tensor, masks: Tensor) -> Tensor:
         """Cross-entropy of shares [B, L, h, w] against the pictures that agree with the target, weighted: [B].
 
         -log of the sum of their shares; nothing where none agrees: the object is seen where no picture shows it.
         """
+        assert logits is not None
         bits = torch.arange(logits.shape[1], device=agreement.device)[:, None, None]
         agrees = (agreement[:, None] >> bits & 1).float()
         agrees = F.adaptive_avg_pool2d(agrees, logits.shape[-2:])

@@ -36,9 +36,7 @@ def found(seen: list[np.ndarray], references: list[np.ndarray]) -> np.ndarray:
     boxes = BOXES[: len(seen)]
     compose = partial(compose_hint, boxes=boxes, size=SIDE, hint="layers")
     letterbox = Letterbox(SIDE, SIDE, SIDE)
-    return agreement(
-        references, seen, lambda canvas, some: compose(canvas, references=some), lambda rgb: letterbox.forward(rgb)
-    )
+    return agreement(references, seen, lambda canvas, some: compose(canvas, references=some), letterbox.forward)
 
 
 def test_the_picture_in_the_right_order_agrees() -> None:
