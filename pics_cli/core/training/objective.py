@@ -99,7 +99,7 @@ class Step:
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
         if objective.share_weight and not self.config.shares:
             raise PicsError(
-                f"objective.share_weight: got {objective.share_weight}, which needs a model that takes shares of a hint",
+                f"objective.share_weight: got {objective.share_weight}, which needs a model that mixes its hint",
                 "set it to 0, or take a model with hint layers and correct_hint",
             )
         if objective.gradient and not (self.config.on_pixels and self.config.prediction_type == "sample"):

@@ -113,7 +113,7 @@ def test_shares_are_taught_where_the_latent_is_coarser() -> None:
 
 
 def test_shares_need_a_hint_of_layers() -> None:
-    with pytest.raises(PicsError, match=r"objective\.share_weight: got 0\.5, which needs a model that takes shares"):
+    with pytest.raises(PicsError, match=r"objective\.share_weight: got 0\.5, which needs a model that mixes its hint"):
         step_of(small(), share_weight=0.5)
 
 
