@@ -1,0 +1,67 @@
+"""The contact sheet of `pics annotate` on drawn scenes, to show what it looks like: no weights are needed.
+
+    python scripts/annotate_sheet.py SHEET.png
+
+Boxes and masks are the scenes' own; the masks are spoilt by more and more, as a model's might be, and what stands as
+the score is their true IoU. Drawn and flagged by what the command draws and flags with, worst first.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pics_cli.core.annotate.boxes import Given
+from pics_cli.core.annotate.finish import finish, pack
+from pics_cli.core.annotate.labels import Labelled
+from pics_cli.core.annotate.sheet import Chosen, captions, draw
+from pics_cli.core.data.contact_sheet import write_sheet
+from pics_cli.core.data.drawing import Tile
+from pics_cli.core.data.masks import Mask, box_mask
+from pics_cli.core.data.synth.plan import Style, plan_scene
+from pics_cli.core.data.synth.render import render
+from pics_cli.core.sources import Sam
+from pics_cli.errors import PicsError
+from told import told
+
+SCENES, SIZE, SEED = 12, 320, 11
+STYLE = Style(SIZE, 3, (("apart", 1.0), ("occluding", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0.0, 0.0)
+
+
+def spoilt(mask: Mask, rng: np.random.Generator, most: float) -> Mask:
+    """A mask with blobs added along its outline and taken out of it, the more the larger `most`, 0 to 1."""
+    field = cv2.GaussianBlur(rng.normal(0, 1, mask.shape).astype(np.float32), (0, 0), 9)
+    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
+    distance -= cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5)
+    found: Mask = distance + field / field.std() * 24 * most > 0
+    return found if found.any() else mask
+
+
+def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
+    """A scene's lowest score, and its part of the sheet."""
+    scene = render(plan_scene(STYLE, "held_out", SEED, index))
+    truth = [mask for mask in scene.masks if mask.any()]
+    most = max(0.0, rng.normal(index / SCENES - 0.4, 0.1))
+    masks = np.stack([spoilt(mask, rng, most) for mask in truth])
+    scores = [float((a & b).sum() / (a | b).sum()) for a, b in zip(masks, truth, strict=True)]
+    boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
+    given = [Given(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
+    found = finish(pack(masks), scores, scores, given, boxes, Sam())
+    picture = Labelled(index, f"scene {index}", "", SIZE, SIZE, found)
+    lowest = min(scores)
+    return lowest, Tile(draw(scene.image, picture), captions(picture, Chosen(0, index, lowest)))
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or not sys.argv[1].endswith(".png"):
+        raise PicsError("expected the name of a .png file", "python scripts/annotate_sheet.py SHEET.png")
+    rng = np.random.default_rng(SEED)
+    tiles = sorted((tile(index, rng) for index in range(SCENES)), key=lambda one: one[0])
+    write_sheet(Path(sys.argv[1]), "synth held_out: masks by their lowest score", [one for _, one in tiles])
+
+
+if __name__ == "__main__":
+    told(main)
