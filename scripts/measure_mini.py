@@ -24,8 +24,8 @@ from told import told
 
 if TYPE_CHECKING:
     from pics_cli.core.data.synth.plan import Style
+    from pics_cli.core.evaluation.case import Case
     from pics_cli.core.evaluation.methods import Method, WithModel
-    from pics_cli.core.evaluation.scenes import Case
     from pics_cli.core.evaluation.summary import Measured
 
 METHODS = ("parallel", "sequential", "paste", "poisson")

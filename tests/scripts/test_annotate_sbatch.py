@@ -1,4 +1,4 @@
-"""The array job of scripts/cluster: each task its range, all of them on one folder, as a batch system would start it."""
+"""The array job of scripts/cluster: each task its range, all on one folder, as a batch system starts them."""
 
 from __future__ import annotations
 

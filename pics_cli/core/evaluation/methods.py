@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from pics_cli.core.data.pictures import RGB, decode_picture, encode_png
 from pics_cli.core.evaluation.baselines import collage, poisson
-from pics_cli.core.evaluation.scenes import Case
+from pics_cli.core.evaluation.case import Case
 from pics_cli.core.inference.batch import Compositor
 from pics_cli.core.inference.inputs import ObjectFiles, SampleFiles, part_hashes
 from pics_cli.core.inference.job import Job, Progress, Report
@@ -50,7 +50,7 @@ class WithModel:
         return Job(samples, output, "", seed=self.seed, mode=mode)
 
     def _composite(self, case: Case, mode: str) -> RGB:
-        name = f"{case.index:08d}"
+        name = case.key
         with TemporaryDirectory() as folder:
             output = Path(folder, "out")
             done = composed_path(output, name, 0)
@@ -61,14 +61,14 @@ class WithModel:
             task = Task(files, (0,), {"inputs": part_hashes(files)})
             Compositor(job, settings, self.pipeline, Progress(), report, {}).run([task])
             if report.failures:
-                raise PicsError(f"scene {case.index}: {report.failures[0].detail}", exit_code=FAILED)
+                raise PicsError(f"scene {case.key}: {report.failures[0].detail}", exit_code=FAILED)
             return decode_picture(done.read_bytes()).rgb
 
 
 def write_sample(case: Case, folder: Path, name: str) -> SampleFiles:
     """A scene as a user would give it: the picture without objects, references with alpha, regions as boxes."""
     background = folder / "image.png"
-    background.write_bytes(encode_png(case.scene.clean))
+    background.write_bytes(encode_png(case.background))
     objects = []
     for k, (region, reference) in enumerate(zip(case.regions, case.references, strict=True)):
         path = folder / f"object_{k}.png"
@@ -80,7 +80,7 @@ def write_sample(case: Case, folder: Path, name: str) -> SampleFiles:
 def baseline(name: str) -> Method:
     """`paste` or `poisson`: at the objects' own places, in the order that the models are given."""
     how = {"paste": collage, "poisson": poisson}[name]
-    return lambda case: how(case.scene.clean, case.places, case.references, case.order)
+    return lambda case: how(case.background, case.places, case.references, case.order)
 
 
 def method(name: str, model: WithModel | None) -> Method:

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.cutouts import SOLID
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.data.synth.plan import Style, plan_scene
-from pics_cli.core.data.synth.render import Rendered, render
+from pics_cli.core.data.synth.render import render
 from pics_cli.core.evaluation import figures
+from pics_cli.core.evaluation.case import Case, reference_descriptors
 from pics_cli.core.evaluation.descriptor import Descriptor, describe
-from pics_cli.core.geometry import Box, by_lower_edge, clip_box, scaled
+from pics_cli.core.geometry import Box, box_iou, by_lower_edge, clip_box, scaled
 from pics_cli.core.rng import generator
-from pics_cli.core.sources import Pool, SceneRelation
+from pics_cli.core.sources import Pool
 
 # Numbers of the scenes whose objects are only there to be told apart from: beyond those that are measured.
 _OTHERS, OTHER_SCENES = 10_000_000, 24
 # References that an object is sought among.
 CHOICES = 16
 FIGURES = ("psnr", "seam", "seam_box", "seam_object", "shadow", "lit", "order", "identity", "sharpness")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A scene of two objects.
-
-    Attributes:
-        index: its number.
-        scene: the truth, the picture without objects, masks, and the objects seen differently.
-        wrong: the scene with each object wholly in front, but for what is the truth itself.
-        places: box of each object with its hidden parts.
-        regions: where each may be painted: the places grown, inside the picture.
-        order: back to front as a guess by the regions: what every method is given.
-        relation: how the two stand to each other.
-    """
-
-    index: int
-    scene: Rendered
-    wrong: tuple[RGB, ...]
-    places: tuple[Box, ...]
-    regions: tuple[Box, ...]
-    order: tuple[int, ...]
-    relation: SceneRelation
-
-    @property
-    def references(self) -> tuple[npt.NDArray[np.uint8], ...]:
-        """What is pasted: uint8 RGBA [224, 224, 4] of each object."""
-        return self.scene.alternates
 
 
 def make_case(style: Style, seed: int, index: int, fill: float, pool: Pool = "held_out") -> Case:
@@ -76,18 +45,28 @@ def make_case(style: Style, seed: int, index: int, fill: float, pool: Pool = "he
     orders = [scene.order[::-1]] + ([scene.order] if pair.relation == "containing" else [])
     overlap = bool(np.any(scene.full[0] & scene.full[1]))
     wrong = tuple(render(plan, order).image for order in orders) if overlap else ()
-    return Case(index, scene, wrong, places, regions, tuple(by_lower_edge(regions)), pair.relation)
+    return Case(
+        key=f"{index:08d}",
+        background=scene.clean,
+        truth=scene.image,
+        references=scene.alternates,
+        places=places,
+        regions=regions,
+        order=tuple(by_lower_edge(regions)),
+        visible=scene.masks,
+        full=scene.full,
+        clean=True,
+        wrong=wrong,
+        front=tuple(scene.order),
+        relation=pair.relation,
+        iou=float(box_iou(*(np.array([place], np.float64) for place in places))[0, 0]),
+    )
 
 
 def bounds(mask: Mask) -> Box:
     """Box of a mask's set pixels."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return x, y, x + width, y + height
-
-
-def reference_descriptors(references: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    """Of pictures with alpha, uint8 [h, w, 4]: float32 [K, d]."""
-    return np.stack([describe(each[..., :3], each[..., 3] >= SOLID) for each in references])
 
 
 def other_references(style: Style, seed: int, pool: Pool = "held_out") -> npt.NDArray[np.float32]:
@@ -113,10 +92,10 @@ def identity(result: RGB, case: Case, others: npt.NDArray[np.float32], seed: int
     """
     own = reference_descriptors(case.references)
     found = []
-    for k, visible in enumerate(case.scene.masks):
+    for k, visible in enumerate(case.visible):
         if not visible.any():
             continue
-        rng = generator(seed, "identity", case.index, k)
+        rng = generator(seed, "identity", case.key, k)
         chosen = others[rng.choice(len(others), CHOICES - len(own), replace=False)]
         seen: Descriptor = describe(result, visible, case.places[k])
         found.append(bool(own[k] @ seen > max((np.delete(own, k, axis=0) @ seen).max(), (chosen @ seen).max())))
@@ -128,17 +107,18 @@ def judge(result: RGB, case: Case, others: npt.NDArray[np.float32], seed: int) -
 
     seam is of all pairs of pixels along the borders of regions (seam_box) and objects (seam_object); order is 0 or 1.
     """
-    scene, truth = case.scene, case.scene.image
+    truth, full = case.truth, case.full
+    assert full is not None
     inside = figures.union(case.regions, *truth.shape[:2])
-    box, outline = figures.seam(result, truth, inside), figures.object_seam(result, truth, scene.masks)
+    box, outline = figures.seam(result, truth, inside), figures.object_seam(result, truth, case.visible)
     found: dict[str, float | None] = {
         "psnr": figures.region_psnr(result, truth, inside),
         "seam": figures.pooled([box, outline]).mean,
         "seam_box": box.mean,
         "seam_object": outline.mean,
-        "shadow": figures.shadow_error(result, truth, scene.clean, scene.full, inside),
-        "lit": figures.lit_error(result, truth, scene.clean, scene.full, inside),
-        "order": figures.right_order(result, truth, case.wrong, scene.full[0] & scene.full[1]),
+        "shadow": figures.shadow_error(result, truth, case.background, full, inside),
+        "lit": figures.lit_error(result, truth, case.background, full, inside),
+        "order": figures.right_order(result, truth, case.wrong, full[0] & full[1]),
         "identity": identity(result, case, others, seed),
         "sharpness": figures.sharpness(result, truth, inside),
     }

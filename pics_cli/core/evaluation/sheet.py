@@ -9,7 +9,7 @@ import numpy as np
 
 from pics_cli.core.data.drawing import GAP, Tile, colour_of, column, draw_sheet, on_white, rectangle, shrink
 from pics_cli.core.data.pictures import RGB
-from pics_cli.core.evaluation.scenes import Case
+from pics_cli.core.evaluation.case import Case
 
 HEIGHT = 256
 
@@ -36,14 +36,14 @@ def draw_results(title: str, shown: Sequence[Shown]) -> RGB:
 
 
 def _row(one: Shown) -> list[Tile]:
-    scene = one.case.scene
-    clean, scale = shrink(scene.clean, HEIGHT)
+    scene = one.case
+    clean, scale = shrink(scene.background, HEIGHT)
     for k, region in enumerate(one.case.regions):
         rectangle(clean, region, scale, colour_of(k), 1)
-    references = column([on_white(each) for each in scene.alternates], HEIGHT)
+    references = column([on_white(each) for each in scene.references], HEIGHT)
     tiles = [
-        Tile(clean, (f"{one.why}: scene {one.case.index}", one.case.relation)),
+        Tile(clean, (f"{one.why}: scene {one.case.key}", one.case.relation)),
         Tile(references, ("references",)),
-        Tile(shrink(scene.image, HEIGHT)[0], ("truth",)),
+        Tile(shrink(scene.truth, HEIGHT)[0], ("truth",)),
     ]
     return tiles + [Tile(shrink(rgb, HEIGHT)[0], (name, text)) for name, (rgb, text) in one.results.items()]

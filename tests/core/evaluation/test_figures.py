@@ -13,7 +13,8 @@ from pics_cli.core.data.pictures import RGB
 from pics_cli.core.data.synth.plan import Style
 from pics_cli.core.evaluation import figures
 from pics_cli.core.evaluation.baselines import collage
-from pics_cli.core.evaluation.scenes import Case, make_case
+from pics_cli.core.evaluation.case import Case
+from pics_cli.core.evaluation.scenes import make_case
 
 SIZE = 48
 BOX = (10, 12, 34, 40)
@@ -124,13 +125,13 @@ def case(relation: str, number: int) -> Case:
 
 
 def order(one: Case, result: RGB) -> bool | None:
-    both = one.scene.full[0] & one.scene.full[1]
-    return figures.right_order(result, one.scene.image, one.wrong, both)
+    both = one.full[0] & one.full[1]
+    return figures.right_order(result, one.truth, one.wrong, both)
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting", "containing"])
 def test_order_of_scenes_drawn_either_way(relation: str) -> None:
-    told = [number for number in range(8) if order(case(relation, number), case(relation, number).scene.image)]
+    told = [number for number in range(8) if order(case(relation, number), case(relation, number).truth)]
     assert len(told) >= 4
     for number in told:
         one = case(relation, number)
@@ -141,8 +142,8 @@ def test_order_of_scenes_drawn_either_way(relation: str) -> None:
 
 def differs(one: Case, wrong: RGB) -> bool:
     """Whether it can be told from the truth."""
-    both = one.scene.full[0] & one.scene.full[1]
-    return figures.right_order(wrong, one.scene.image, [wrong], both) is not None
+    both = one.full[0] & one.full[1]
+    return figures.right_order(wrong, one.truth, [wrong], both) is not None
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting"])
@@ -151,8 +152,8 @@ def test_order_of_references_pasted_either_way(relation: str) -> None:
     for number in range(10):
         one = case(relation, number)
         for turned in (False, True):
-            front = one.scene.order[::-1] if turned else one.scene.order
-            judged = order(one, collage(one.scene.clean, one.places, one.references, front[::-1]))
+            front = one.front[::-1] if turned else one.front
+            judged = order(one, collage(one.background, one.places, one.references, front[::-1]))
             if judged is not None:
                 found.append(judged is not turned)
     assert len(found) >= 10
@@ -165,8 +166,8 @@ def test_pasting_never_gets_a_vessel_right() -> None:
         one = case("containing", number)
         if not all(differs(one, wrong) for wrong in one.wrong):
             continue
-        for turned in (one.scene.order, one.scene.order[::-1]):
-            found.append(order(one, collage(one.scene.clean, one.places, one.references, turned)))
+        for turned in (one.front, one.front[::-1]):
+            found.append(order(one, collage(one.background, one.places, one.references, turned)))
     assert len(found) >= 6
     assert set(found) == {False}
 
@@ -174,4 +175,4 @@ def test_pasting_never_gets_a_vessel_right() -> None:
 def test_order_of_what_does_not_overlap() -> None:
     one = case("apart", 0)
     assert one.wrong == ()
-    assert order(one, one.scene.image) is None
+    assert order(one, one.truth) is None

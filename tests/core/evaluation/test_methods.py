@@ -11,8 +11,9 @@ from PIL import Image
 
 from composites import composed, mask_of, run
 from pics_cli.core.data.synth.plan import Style
+from pics_cli.core.evaluation.case import Case
 from pics_cli.core.evaluation.methods import METHODS, WithModel, method
-from pics_cli.core.evaluation.scenes import Case, make_case
+from pics_cli.core.evaluation.scenes import make_case
 from pics_cli.core.model.pipeline import PicsPipeline
 from trainees import CORRECTING, small
 
@@ -36,9 +37,9 @@ def cases() -> list[Case]:
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
 def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path: Path) -> None:
     for case in cases:
-        sample = tmp_path / "in" / f"{case.index:08d}"
+        sample = tmp_path / "in" / case.key
         sample.mkdir(parents=True)
-        Image.fromarray(case.scene.clean).save(sample / "image.png")
+        Image.fromarray(case.background).save(sample / "image.png")
         for k, (region, reference) in enumerate(zip(case.regions, case.references, strict=True)):
             Image.fromarray(reference).save(sample / f"object_{k}.png")
             mask_of(region, (160, 160)).save(sample / f"object_{k}_mask.png")
@@ -48,8 +49,8 @@ def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path:
     make = method(mode, WithModel(PicsPipeline.from_pretrained(folder), SEED))
     for case in cases:
         ours = make(case)
-        assert (ours != case.scene.clean).any()
-        np.testing.assert_array_equal(ours, theirs[f"composed_{case.index:08d}.png"])
+        assert (ours != case.background).any()
+        np.testing.assert_array_equal(ours, theirs[f"composed_{case.key}.png"])
 
 
 def test_methods_differ(folder: Path, cases: list[Case]) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pics_cli.core.data.synth.plan import Style, plan_scene
+from pics_cli.core.evaluation.case import Case
 from pics_cli.core.evaluation.figures import MOST_PSNR
-from pics_cli.core.evaluation.scenes import CHOICES, FIGURES, Case, identity, judge, make_case, other_references
+from pics_cli.core.evaluation.scenes import CHOICES, FIGURES, identity, judge, make_case, other_references
 from pics_cli.core.geometry import Box
 
 STYLE = Style(128, 2, (("apart", 1.0), ("occluding", 1.0), ("containing", 1.0)), 5.0, 0.4)
@@ -33,7 +34,7 @@ def sides(box: Box) -> tuple[int, int]:
 def test_regions_hold_the_places(cases: list[Case]) -> None:
     for case in cases:
         assert set(case.order) == {0, 1}
-        for place, region, full in zip(case.places, case.regions, case.scene.full, strict=True):
+        for place, region, full in zip(case.places, case.regions, case.full, strict=True):
             x0, y0, x1, y1 = place
             assert full[y0:y1, x0:x1].sum() == full.sum() > 0
             assert full[y0].any() or full[y0:y1, x0].any()
@@ -47,33 +48,33 @@ def test_regions_hold_the_places(cases: list[Case]) -> None:
 
 def test_a_function_of_seed_and_number(cases: list[Case]) -> None:
     again = make_case(STYLE, 9, 5, 0.8)
-    np.testing.assert_array_equal(again.scene.image, cases[5].scene.image)
+    np.testing.assert_array_equal(again.truth, cases[5].truth)
     assert again.regions == cases[5].regions
     other_seed = make_case(STYLE, 10, 5, 0.8)
-    assert (other_seed.scene.image != again.scene.image).any()
+    assert (other_seed.truth != again.truth).any()
     assert plan_scene(STYLE, "held_out", 9, 5) == plan_scene(STYLE, "held_out", 9, 5)
 
 
 def test_the_truth_is_perfect_and_the_background_is_not(cases: list[Case], others: np.ndarray) -> None:
     for case in cases:
-        best = judge(case.scene.image, case, others, 9)
+        best = judge(case.truth, case, others, 9)
         assert set(best) == set(FIGURES)
         assert best["psnr"] == MOST_PSNR
         assert best["seam"] == best["seam_box"] == best["seam_object"] == 0
         assert best["sharpness"] == 1
         assert best["order"] == 1 or math.isnan(best["order"])
-        worst = judge(case.scene.clean, case, others, 9)
+        worst = judge(case.background, case, others, 9)
         assert worst["psnr"] < 30
         assert worst["seam_object"] > 1
         assert worst["lit"] < 0.5 or math.isnan(worst["lit"])
-    mean = np.mean([identity(case.scene.image, case, others, 9) for case in cases])
+    mean = np.mean([identity(case.truth, case, others, 9) for case in cases])
     assert mean >= 0.95
-    assert np.mean([identity(case.scene.clean, case, others, 9) for case in cases]) < 0.35
+    assert np.mean([identity(case.background, case, others, 9) for case in cases]) < 0.35
 
 
 def test_swapped_references_are_seen(cases: list[Case], others: np.ndarray) -> None:
-    swapped = [replace(case, scene=replace(case.scene, alternates=case.scene.alternates[::-1])) for case in cases]
-    assert np.mean([identity(case.scene.image, case, others, 9) for case in swapped]) <= 0.05
+    swapped = [replace(case, references=case.references[::-1]) for case in cases]
+    assert np.mean([identity(case.truth, case, others, 9) for case in swapped]) <= 0.05
     assert len(others) >= CHOICES
 
 

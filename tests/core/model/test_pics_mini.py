@@ -13,9 +13,10 @@ import torch
 from pics_cli.core.data.cutouts import cut_out, paste
 from pics_cli.core.data.places import places_of
 from pics_cli.core.data.synth.plan import Style
+from pics_cli.core.evaluation.case import Case
 from pics_cli.core.evaluation.descriptor import describe, similarity
 from pics_cli.core.evaluation.methods import WithModel
-from pics_cli.core.evaluation.scenes import Case, make_case
+from pics_cli.core.evaluation.scenes import make_case
 from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pipeline import PicsPipeline
@@ -38,7 +39,7 @@ def scenes(model: WithModel) -> list[Case]:
 
 
 def composite(model: WithModel, case: Case, references: Sequence[np.ndarray], mode: str = "parallel") -> np.ndarray:
-    return getattr(model, mode)(replace(case, scene=replace(case.scene, alternates=tuple(references))))
+    return getattr(model, mode)(replace(case, references=tuple(references)))
 
 
 def seen_as(picture: np.ndarray, case: Case, k: int, shown: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ def test_an_empty_reference_gives_no_object(model: WithModel, scenes: list[Case]
         whole = composite(model, scene, scene.references, mode)
         one = composite(model, scene, [WHITE, scene.references[1]], mode)
         none = composite(model, scene, [WHITE, WHITE], mode)
-        clean = scene.scene.clean
+        clean = scene.background
         assert np.abs(whole.astype(int) - clean)[alone].mean() > 10
         np.testing.assert_array_equal(one[alone], clean[alone])
         np.testing.assert_array_equal(none, clean)
