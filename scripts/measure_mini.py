@@ -5,7 +5,7 @@
 
 Scenes of two objects from the generator's held-out side, with a seed of their own: shapes, colours, textures and places
 are none of training's or validation's. References are alternative views, turned and lit otherwise. What each figure is
-says pics_cli/core/evaluation/figures.py; intervals hold 95 %. Scene n is the same whatever --scenes is.
+says docs/metrics.md; intervals hold 95 %. Scene n is the same whatever --scenes is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ METHODS = ("parallel", "sequential", "paste", "poisson")
 # Share of a region's sides that an object takes where no model says it: as in recipes/mini.yaml.
 FILL = 0.75
 HEADINGS = {
-    "psnr": "PSNR dB", "seam": "seam", "seam_box": "at boxes", "seam_object": "at objects", "shadow": "shadow",
+    "psnr_region": "PSNR dB", "seam": "seam", "seam_box": "at boxes", "seam_object": "at objects", "shadow": "shadow",
     "lit": "lit ground", "order": "order", "identity": "identity", "sharpness": "sharpness",
 }  # fmt: skip
 WIDTH = 176
@@ -44,7 +44,7 @@ class Bench(NamedTuple):
     style: Style
     seed: int
     fill: float
-    others: Any
+    sight: Any
     methods: dict[str, Method]
 
     def case(self, number: int) -> Case:
@@ -101,8 +101,9 @@ def check(options: argparse.Namespace) -> None:
 def prepared(options: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     """What to measure with, and what is recorded of it."""
     from pics_cli.core.data.synth.plan import Style
+    from pics_cli.core.evaluation.measures import sight_of
     from pics_cli.core.evaluation.methods import method
-    from pics_cli.core.evaluation.scenes import other_references
+    from pics_cli.core.evaluation.scenes import other_cases
     from pics_cli.core.recipe import find_recipe, load_dataset
     from pics_cli.core.sources import SynthSource
 
@@ -115,7 +116,8 @@ def prepared(options: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     methods = {name: method(name, model) for name in options.methods}
     drawn = {name: getattr(options, name) for name in ("seed", "turn", "light", "detail", "size")}
     settings = {**drawn, "fill": fill}
-    return Bench(style, options.seed, fill, other_references(style, options.seed), methods), {**settings, **record}
+    sight = sight_of(other_cases(style, options.seed, fill), options.seed)
+    return Bench(style, options.seed, fill, sight, methods), {**settings, **record}
 
 
 def loaded(options: argparse.Namespace) -> tuple[WithModel, dict[str, Any]]:
@@ -148,8 +150,8 @@ def loaded(options: argparse.Namespace) -> tuple[WithModel, dict[str, Any]]:
 
 def measure(bench: Bench, count: int) -> tuple[list[Measured], dict[str, float], list[int]]:
     """Figures of the scenes, seconds a picture by method, and numbers of scenes without room for their objects."""
-    from pics_cli.core.evaluation.scenes import judge
-    from pics_cli.core.evaluation.summary import Measured
+    from pics_cli.core.evaluation.measures import judge
+    from pics_cli.core.evaluation.summary import FIGURES, Measured
 
     rows, none, spent = list[Measured](), list[int](), dict.fromkeys(bench.methods, 0.0)
     with progress("measure", "scenes", lambda: State(len(rows) + len(none), count, "")):
@@ -164,7 +166,7 @@ def measure(bench: Bench, count: int) -> tuple[list[Measured], dict[str, float],
                 begun = time.perf_counter()
                 result = make(case)
                 spent[name] += time.perf_counter() - begun
-                values[name] = judge(result, case, bench.others, bench.seed)
+                values[name] = judge(result, case, bench.sight, FIGURES).values
             rows.append(Measured(number, case.relation, values))
     if not rows:
         raise PicsError("no scene had room for its objects", "take another --seed or a larger --scenes")
@@ -178,7 +180,7 @@ def draw(bench: Bench, rows: Sequence[Measured], each: int, path: Path) -> None:
     from pics_cli.core.files import AtomicFile
 
     first = next(iter(bench.methods))
-    ranked = sorted(rows, key=lambda row: -row.values[first]["psnr"])
+    ranked = sorted(rows, key=lambda row: -row.values[first]["psnr_region"])
     middle = max((len(ranked) - each) // 2, 0)
     chosen = {"best": ranked[:each], "median": ranked[middle : middle + each], "worst": ranked[-each:]}
     shown = []
@@ -209,7 +211,7 @@ def show(summary: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name in ("scenes", "method") else "right", no_wrap=True)
     for group, methods in summary["figures"].items():
         for at, (name, figures) in enumerate(methods.items()):
-            title = f"{group} ({figures['psnr']['scenes']})" if at == 0 else ""
+            title = f"{group} ({figures['psnr_region']['scenes']})" if at == 0 else ""
             table.add_row(title, name, *(cell(figures[figure]) for figure in HEADINGS))
         table.add_row()
     console.print(table)

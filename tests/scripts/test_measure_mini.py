@@ -62,10 +62,10 @@ def test_model(model: Path, tmp_path: Path) -> None:
     assert (found["steps"], found["dtype"], found["fill"]) == (1, "fp32", 0.8)
     assert found["model"]["trained_steps"] == 0
     # An untrained network that corrects its hint paints the paste, but for the seam and the smaller square.
-    lead = found["parallel_minus"]["paste"]["all"]["psnr"]
+    lead = found["parallel_minus"]["paste"]["all"]["psnr_region"]
     assert lead["scenes"] == 4
     assert abs(lead["mean"]) < 3
-    assert [bar["met"] for bar in found["bars"] if bar["what"].startswith("psnr better")] != [True, True]
+    assert [bar["met"] for bar in found["bars"] if bar["what"].startswith("psnr_region better")] != [True, True]
     assert "parallel minus paste" in done.stdout
     assert "NOT MET" in done.stdout
 

@@ -37,7 +37,8 @@ class Case:
         clean: whether the background is the true picture without objects and their shadows, not filled in.
         wrong: the truth with the objects in other orders, where it is known and they overlap.
         front: the true order, front to back; None where nobody knows it.
-        relation: how the objects stand to each other.
+        relation: how the two objects that overlap most stand to each other: one of synth's where the data says it,
+            else by boxes and masks, see `strata`.
         iou: of the two places that overlap most.
     """
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+from skimage.metrics import structural_similarity
 
 from pics_cli.core.data.masks import Mask
 from pics_cli.core.data.pictures import RGB
@@ -68,6 +69,19 @@ def region_psnr(result: RGB, truth: RGB, inside: Mask) -> float:
     """10 log10(255² / mean of D² over the pixels of U and the three channels), dB; at most 99."""
     error = float(np.mean((result[inside].astype(np.float32) - truth[inside]) ** 2))
     return min(10 * float(np.log10(255**2 / max(error, 1e-12))), MOST_PSNR)
+
+
+def ssim(result: RGB, truth: RGB) -> tuple[float, Floats]:
+    """Structural similarity of the three channels, and its map [H, W], their mean.
+
+    Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image does it: Gaussian windows of deviation 1.5, weights
+    that sum to 1, borders of 5 pixels left out of the mean.
+    """
+    mean, parts = structural_similarity(
+        truth, result, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
+        full=True,
+    )  # fmt: skip
+    return float(mean), parts.mean(axis=2).astype(np.float32)
 
 
 def seam(result: RGB, truth: RGB, inside: Mask) -> Seam:

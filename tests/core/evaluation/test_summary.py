@@ -8,8 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from pics_cli.core.evaluation.scenes import FIGURES
-from pics_cli.core.evaluation.summary import ALL, HOSTED, LESS, RELATIONS, Bar, Measured, bars, summarise
+from pics_cli.core.evaluation.summary import ALL, FIGURES, HOSTED, LESS, RELATIONS, Bar, Measured, bars, summarise
 
 METHODS = ("parallel", "sequential", "paste", "poisson")
 
@@ -40,7 +39,7 @@ def test_all_bars_met() -> None:
     found = met(bars(rows(), METHODS, 1))
     assert set(found.values()) == {True}
     for rival in ("paste", "poisson"):
-        assert {f"{what} better than {rival}" for what in ("psnr", "seam", "shadow")} < set(found)
+        assert {f"{what} better than {rival}" for what in ("psnr_region", "seam", "shadow")} < set(found)
         assert f"order better than {rival}, {HOSTED}" in found
     assert not any("sequential" in what for what in found)
 
@@ -48,7 +47,7 @@ def test_all_bars_met() -> None:
 @pytest.mark.parametrize("lead", [0.0, -1.0])
 def test_no_better_is_not_met(lead: float) -> None:
     found = met(bars(rows(lead), METHODS, 1))
-    assert not any(found[f"{what} better than paste"] for what in ("psnr", "seam", "shadow"))
+    assert not any(found[f"{what} better than paste"] for what in ("psnr_region", "seam", "shadow"))
 
 
 @pytest.mark.parametrize(
@@ -73,12 +72,12 @@ def test_summary_is_plain_and_complete() -> None:
     assert again["by_relation"] == dict.fromkeys(RELATIONS, 20)
     assert set(again["figures"]) == {ALL, HOSTED, *RELATIONS}
     assert again["figures"]["apart"]["paste"]["order"] == {"mean": None, "low": None, "high": None, "scenes": 0}
-    assert again["figures"][HOSTED]["parallel"]["psnr"]["scenes"] == 40
+    assert again["figures"][HOSTED]["parallel"]["psnr_region"]["scenes"] == 40
     assert set(again["parallel_minus"]) == {"sequential", "paste", "poisson"}
-    lead = again["parallel_minus"]["paste"][ALL]["psnr"]
+    lead = again["parallel_minus"]["paste"][ALL]["psnr_region"]
     assert lead["low"] < lead["mean"] < lead["high"]
     assert lead["mean"] == pytest.approx(
-        np.mean([row.values["parallel"]["psnr"] - row.values["paste"]["psnr"] for row in some]), abs=1e-4
+        np.mean([row.values["parallel"]["psnr_region"] - row.values["paste"]["psnr_region"] for row in some]), abs=1e-4
     )
     assert again["each"]["values"]["paste"]["order"][0] is None
 

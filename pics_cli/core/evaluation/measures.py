@@ -1,0 +1,234 @@
+"""Every figure of a composite, by name. Formulas: docs/metrics.md; those of pixels: figures.py.
+
+K: objects, d: width of a descriptor, U: union of the regions, V_i: what is seen of object i in truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.data.masks import Mask
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.evaluation import figures
+from pics_cli.core.evaluation.case import Case, reference_descriptors
+from pics_cli.core.evaluation.descriptor import describe
+from pics_cli.core.rng import generator
+from pics_cli.errors import PicsError
+
+Floats = npt.NDArray[np.float32]
+
+# References that an object is sought among.
+CHOICES = 16
+# An object is missing where less than this share of what it changes in truth is changed.
+_CHANGED = 0.25
+# Pixels by which that is judged differ from the background by so much in truth, in 8-bit steps; and how many it takes.
+_SHOWS, _SOME = 12.0, 16
+
+
+class Measure(NamedTuple):
+    """A figure: its heading, its unit, what of two values is better, and what it says."""
+
+    title: str
+    unit: str
+    better: Literal["more", "less", "neither"]
+    what: str
+
+
+MEASURES: dict[str, Measure] = {
+    "psnr": Measure("PSNR", "dB", "more", "of the whole picture to the truth"),
+    "psnr_region": Measure("PSNR in regions", "dB", "more", "in the union of the regions"),
+    "psnr_overlap": Measure("PSNR in overlap", "dB", "more", "where regions overlap"),
+    "ssim": Measure("SSIM", "", "more", "of the whole picture (Wang et al. 2004)"),
+    "ssim_region": Measure("SSIM in regions", "", "more", "its map's mean in the union of the regions"),
+    "ssim_overlap": Measure("SSIM in overlap", "", "more", "its map's mean where regions overlap"),
+    "seam": Measure("seam", "grey levels", "less", "steps across borders of regions and objects that the truth lacks"),
+    "seam_box": Measure("seam at regions", "grey levels", "less", "of those, along the borders of the regions"),
+    "seam_object": Measure("seam at objects", "grey levels", "less", "of those, along the objects' outlines"),
+    "shadow": Measure("shadow", "grey levels", "less", "luminance error on ground that is in shadow in truth"),
+    "lit": Measure("lit ground", "grey levels", "less", "luminance error on ground that is not"),
+    "order": Measure("order", "share", "more", "overlaps with the right object in front"),
+    "identity": Measure("identity", "share", "more", f"objects nearest to their own reference among {CHOICES}"),
+    "assignment": Measure("assignment", "share", "more", "objects nearest to their own reference of the sample's"),
+    "leak": Measure("leak", "", "less", "similarity of a region to the other references above the truth's"),
+    "ceiling": Measure("copy-paste", "", "less", "similarity to the own reference above what the truth reaches"),
+    "missing": Measure("missing", "share", "less", "objects of which less than a quarter is there"),
+    "untouched": Measure("changed outside", "pixels", "less", "that differ from the background outside the regions"),
+    "sharpness": Measure("sharpness", "", "neither", "gradient energy in the regions over the truth's"),
+    "order_dependence": Measure("order dependence", "grey levels", "less", "change when objects change their places in "
+                                "the list"),
+}  # fmt: skip
+# Of two pictures, not of one: `run` makes the other.
+OF_TWO = ("order_dependence",)
+
+
+class Sight(NamedTuple):
+    """What is needed to tell objects apart by sight.
+
+    Attributes:
+        others: descriptors of references of other cases, float32 [n, d].
+        owners: key of the case that each is of.
+        seed: of the draw among them.
+    """
+
+    others: Floats
+    owners: npt.NDArray[np.str_]
+    seed: int
+
+
+class Judged(NamedTuple):
+    """Figures by name, nan where the case has nothing to judge by; and similarities of region i to reference j."""
+
+    values: dict[str, float]
+    similarity: Floats
+
+
+def sight_of(cases: Sequence[Case], seed: int) -> Sight:
+    """The references of some cases, to be drawn from."""
+    found = [reference_descriptors(case.references) for case in cases]
+    owners = [case.key for case in cases for _ in case.references]
+    return Sight(np.concatenate(found), np.array(owners), seed)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise PicsError for a name that is no figure's, with the nearest that is."""
+    for name in names:
+        if name not in MEASURES:
+            near = get_close_matches(name, MEASURES, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise PicsError(f"--metrics: got {name}, which is no figure", f"{guess}known: {', '.join(MEASURES)}")
+
+
+def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judged:
+    """Figures of a composite.
+
+    Args:
+        result: uint8 [H, W, 3].
+        case: its truth.
+        sight: for those that tell objects apart.
+        names: of the figures that are wanted, of `MEASURES`.
+
+    Raises:
+        PicsError: the picture has another size than the truth.
+    """
+    if result.shape != case.truth.shape:
+        shown = "x".join(str(side) for side in result.shape[1::-1])
+        expected = "x".join(str(side) for side in case.truth.shape[1::-1])
+        raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
+    inside, overlap = _covers(case)
+    own, truth = seen(result, case), seen(case.truth, case)
+    references = reference_descriptors(case.references)
+    similarity, ceiling = own @ references.T, truth @ references.T
+    found: dict[str, float | None] = {}
+    found |= _of_pixels(result, case, inside, overlap, names)
+    found |= {
+        "identity": _identity(own, references, case, sight),
+        "assignment": _mean(similarity.argmax(1) == np.arange(len(own))) if len(own) > 1 else None,
+        "leak": _off_diagonal(similarity - ceiling),
+        "ceiling": _mean(np.maximum(np.diag(similarity - ceiling), 0)),
+        "missing": missing(result, case),
+    }
+    wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
+    return Judged({name: _number(found[name]) for name in wanted}, similarity)
+
+
+def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Collection[str]) -> dict[str, float | None]:
+    truth = case.truth
+    box, outline = figures.seam(result, truth, inside), figures.object_seam(result, truth, case.visible)
+    full = case.full if case.clean else None
+    pair = case.full if case.full is not None and len(case.full) == 2 else None
+    ssim, parts = None, None
+    if {"ssim", "ssim_region", "ssim_overlap"} & set(names):
+        ssim, parts = figures.ssim(result, truth)
+    return {
+        "psnr": figures.region_psnr(result, truth, np.ones_like(inside)),
+        "psnr_region": figures.region_psnr(result, truth, inside),
+        "psnr_overlap": figures.region_psnr(result, truth, overlap) if overlap.any() else None,
+        "ssim": ssim,
+        "ssim_region": None if parts is None else float(parts[inside].mean()),
+        "ssim_overlap": None if parts is None or not overlap.any() else float(parts[overlap].mean()),
+        "seam": figures.pooled([box, outline]).mean,
+        "seam_box": box.mean,
+        "seam_object": outline.mean,
+        "shadow": None if full is None else figures.shadow_error(result, truth, case.background, full, inside),
+        "lit": None if full is None else figures.lit_error(result, truth, case.background, full, inside),
+        "order": None if pair is None else figures.right_order(result, truth, case.wrong, pair[0] & pair[1]),
+        "untouched": float(np.count_nonzero((result != case.background).any(axis=2) & ~inside)),
+        "sharpness": figures.sharpness(result, truth, inside),
+    }
+
+
+def seen(picture: RGB, case: Case) -> Floats:
+    """Descriptors of what a picture shows where each object is seen in truth, float32 [K, d]; 0 of one that is not."""
+    found = [
+        describe(picture, mask, place) if mask.any() else None
+        for mask, place in zip(case.visible, case.places, strict=True)
+    ]
+    width = next((len(each) for each in found if each is not None), 1)
+    return np.stack([np.zeros(width, np.float32) if each is None else each for each in found])
+
+
+def _identity(own: Floats, references: Floats, case: Case, sight: Sight) -> float | None:
+    """Share of the objects that look most like their own reference among 16: the others of the sample, and drawn ones.
+
+    None where no object is seen, or where there are too few others to draw from.
+    """
+    others = sight.others[sight.owners != case.key]
+    count = CHOICES - len(references)
+    if len(others) < count:
+        return None
+    found = []
+    for k, mask in enumerate(case.visible):
+        if mask.any():
+            chosen = others[generator(sight.seed, "identity", case.key, k).choice(len(others), count, replace=False)]
+            rivals = np.concatenate([np.delete(references, k, axis=0), chosen])
+            found.append(bool(references[k] @ own[k] > (rivals @ own[k]).max()))
+    return _mean(found)
+
+
+def missing(result: RGB, case: Case) -> float | None:
+    """Share of the objects that are not there.
+
+    Of object i with P_i = {p in V_i: mean over channels of |T - C| >= 12}, the sum over P_i of |X - C| is less than a
+    quarter of that of |T - C|; C is the background. Objects with fewer than 16 such pixels do not count.
+    """
+    background = case.background.astype(np.float32)
+    shown = np.abs(case.truth - background).mean(axis=2)
+    changed = np.abs(result - background).mean(axis=2)
+    found = []
+    for mask in case.visible:
+        at = mask & (shown >= _SHOWS)
+        if np.count_nonzero(at) >= _SOME:
+            found.append(bool(changed[at].sum() < _CHANGED * shown[at].sum()))
+    return _mean(found)
+
+
+def between(one: RGB, other: RGB, case: Case) -> float:
+    """Mean absolute difference of two composites in the union of the regions, in 8-bit steps."""
+    inside, _ = _covers(case)
+    return float(np.abs(one[inside].astype(np.float32) - other[inside]).mean())
+
+
+def _covers(case: Case) -> tuple[Mask, Mask]:
+    """U, and where at least two regions overlap."""
+    count = np.zeros(case.truth.shape[:2], np.int32)
+    for x0, y0, x1, y1 in case.regions:
+        count[y0:y1, x0:x1] += 1
+    return count > 0, count > 1
+
+
+def _off_diagonal(values: Floats) -> float | None:
+    apart = values[~np.eye(len(values), dtype=np.bool_)]
+    return _mean(apart) if apart.size else None
+
+
+def _mean(values: Sequence[bool] | npt.NDArray[np.generic]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
