@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from pics_cli.core.annotate.boxes import Given
-from pics_cli.core.annotate.finish import finish, pack
+from pics_cli.core.annotate.finish import finish
 from pics_cli.core.annotate.labels import Labelled
+from pics_cli.core.annotate.packed import pack
 from pics_cli.core.annotate.sheet import Chosen, captions, draw
 from pics_cli.core.data.contact_sheet import write_sheet
 from pics_cli.core.data.drawing import Tile

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pics_cli.console import note
-from pics_cli.errors import FAILED, PicsError
+from pics_cli.errors import FAILED, BadSample, PicsError
 from told import told
 
 SCENES, SIZE, SEED, LEAST = 20, 512, 2026, 0.8
@@ -39,7 +39,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def look(segmenter: Any, side: int) -> list[Result]:
     """All scenes with the model's masks."""
-    from pics_cli.core.annotate.segment import make_ready
+    from pics_cli.core.annotate.ready import make_ready
     from pics_cli.core.data.masks import box_mask
     from pics_cli.core.data.synth.plan import Style, plan_scene
     from pics_cli.core.data.synth.render import render
@@ -51,6 +51,8 @@ def look(segmenter: Any, side: int) -> list[Result]:
         truth = [mask for mask in scene.masks if mask.any()]
         boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
         (made,) = segmenter([make_ready(scene.image, boxes, side)])
+        if isinstance(made, BadSample):
+            raise PicsError(f"scene {index}: {made.detail}", "take a device with more memory", FAILED)
         found.append(
             Result(scene.image, truth, made.masks, [iou(*pair) for pair in zip(truth, made.masks, strict=True)])
         )

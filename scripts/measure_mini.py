@@ -197,7 +197,7 @@ def draw(bench: Bench, rows: Sequence[Measured], each: int, path: Path) -> None:
 def words(values: dict[str, float]) -> str:
     """Below a picture."""
     order = "" if math.isnan(values["order"]) else f", order {'right' if values['order'] else 'wrong'}"
-    return f"{values['psnr']:.1f} dB, seam {values['seam']:.1f}{order}"
+    return f"{values['psnr_region']:.1f} dB, seam {values['seam']:.1f}{order}"
 
 
 def show(summary: dict[str, Any]) -> None:

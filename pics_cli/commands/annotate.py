@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli.commands.choices import Dtype, LabelLayout, Multimask
-from pics_cli.errors import PicsError
+from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pics_cli.console import State
     from pics_cli.core.annotate.job import Job, Progress, Report
+
+
+# Lines on what was left to other runs.
+_LINES = 5
 
 
 def annotate(
@@ -51,7 +55,8 @@ def annotate(
     ),
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read pictures and write labels.  [default: all cores]")
+        int | None,
+        typer.Option(min=1, help="Processes that read and write, for each GPU.  [default: all cores]"),
     ] = None,
     max_bad: Annotated[
         int | None, typer.Option(min=0, help="Stop above N unreadable pictures.  [default: 1 %, at least 100]")
@@ -59,7 +64,7 @@ def annotate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Look again at pictures that failed before, and at nothing else.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels made there before.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make labels again that are there.")] = False,
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw pictures with boxes, masks and scores, worst first.")
     ] = None,
@@ -82,6 +87,7 @@ def annotate(
     from pics_cli.core.annotate.job import Job
     from pics_cli.core.data.job import Input
     from pics_cli.core.executors import available_cores
+    from pics_cli.core.ranks import beside
     from pics_cli.core.recipe import Override, find_recipe, load_dataset, parse_override
 
     overrides = [parse_override(text) for text in settings or []]
@@ -91,8 +97,8 @@ def annotate(
     job = Job(
         source=source, folder=out or _labels_folder(source), rows=limits, sam=sam, checkpoint=checkpoint,
         batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask is Multimask.best, device=device,
-        dtype=dtype.value, workers=workers or available_cores(), max_bad=max_bad, overwrite=overwrite,
-        layout=layout.value, retry=retry_failed,
+        dtype=dtype.value, workers=workers or max(1, available_cores() // beside()), max_bad=max_bad,
+        overwrite=overwrite, layout=layout.value, retry=retry_failed,
     )  # fmt: skip
     _run(job, contact_sheet)
 
@@ -128,23 +134,42 @@ def _run(job: Job, sheet: Path | None) -> None:
 
         progress = Progress()
         if ranks.rank != 0:
-            make(job, ranks, progress, _silence)
+            make(job, ranks, progress, lambda text: console.note(f"process {ranks.rank}: {text}"))
             return
         note: Callable[[str], None] = console.note
         with console.progress("annotate", "pictures", lambda: _state(progress)):
             report = make(job, ranks, progress, note)
         console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
-        for line in report.held:
-            note(f"left to another run: {line}")
         if sheet is not None:
             from pics_cli.core.annotate.sheet import write_sheet
 
             write_sheet(job, sheet)
             note(f"contact sheet: {sheet}")
+        _tell(report, note)
 
 
-def _silence(_text: str) -> None:
-    pass
+def _tell(report: Report, note: Callable[[str], None]) -> None:
+    """What is not as it should be, after the table.
+
+    Raises:
+        PicsError: no picture could be read, or blocks cannot be made.
+    """
+    found = report.manifest
+    for line in report.held[:_LINES]:
+        note(f"left to another run: {line}")
+    if len(report.held) > _LINES:
+        note(f"and {len(report.held) - _LINES} more blocks are left to other runs")
+    if bad := sum(found["bad_pictures"].values()):
+        note(f"{bad:,} pictures could not be read (listed in the blocks' stats): the same command tries them again")
+    if not found["complete"]:
+        note("some blocks are not there yet: run again without --range, or the other ranges, to make them")
+    if report.stale:
+        raise PicsError(
+            f"{len(report.stale)} blocks have locks of processes on other machines that nobody can ask",
+            f"if those are gone, remove the locks and run the same command again: {' '.join(report.stale[:_LINES])}",
+        )
+    if bad and not found["pictures"]:
+        raise PicsError("no picture could be read", "does --raw hold the pictures that the annotations name?", FAILED)
 
 
 def _state(progress: Progress) -> State:
@@ -161,7 +186,11 @@ def _state(progress: Progress) -> State:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     found, made = report.manifest, report.made
-    rows = [("pictures", f"{found['pictures']:,} of {found['of_pictures']:,}"), ("boxes", f"{found['boxes']:,}")]
+    rows = [
+        ("pictures", f"{found['pictures']:,} of {found['of_pictures']:,}"),
+        ("blocks", f"{found['blocks_done']:,} of {found['of_blocks']:,}" + (", complete" * found["complete"])),
+        ("boxes", f"{found['boxes']:,}"),
+    ]
     if made["pictures"]:
         speed = [f"{made[what] / max(report.seconds, 1e-9):,.1f} {what}/s" for what in ("pictures", "boxes")]
         rows.append(("made now", f"{made['pictures']:,} pictures in {report.seconds:,.1f} s: {', '.join(speed)}"))

@@ -146,7 +146,15 @@ def sync_folder(path: Path) -> None:
 
 
 class InUse(PicsError):
-    """Somebody else holds a lock file."""
+    """Somebody else holds a lock file.
+
+    Attributes:
+        path: of the lock file.
+        alive: whether its process is known to be at work; False: it was on another machine and may be gone.
+    """
+
+    path: Path
+    alive: bool
 
 
 @contextlib.contextmanager
@@ -171,19 +179,37 @@ def only_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     except OSError as error:
         raise writing_failed(path, error) from None
     if handle is None:
-        raise _in_use(path)
+        raise _in_use(path, True)
     try:
         text = os.read(handle, 4096)
         owner = _owner(text)
         requeued = me["job"] is not None and owner.get("job") == me["job"]
         if owner.get("host", me["host"]) != me["host"] and not requeued:
-            raise _in_use(path)
+            raise _in_use(path, False)
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(me).encode(), 0)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
+    """Wait for, then hold a lock that goes with its process, however that ends. The file stays: it is empty.
+
+    Raises:
+        PicsError: it cannot be made.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise writing_failed(path, error, hint) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 
@@ -214,10 +240,12 @@ def _owner(text: bytes) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _in_use(path: Path) -> InUse:
+def _in_use(path: Path, alive: bool) -> InUse:
     owner = _owner(path.read_bytes()) if path.exists() else {}
     who = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
-    return InUse(
+    error = InUse(
         f"{path.parent}: another writer is at work here ({who})",
         f"wait for it or choose another folder; if that process is gone, remove {path}",
     )
+    error.path, error.alive = path, alive
+    return error

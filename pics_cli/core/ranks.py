@@ -73,6 +73,11 @@ class Ranks:
         return found[0]
 
 
+def beside() -> int:
+    """Processes of this run on this machine, as its launcher says."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
 def launched() -> bool:
     """Whether a launcher started several processes."""
     return any(int(os.environ.get(name) or 1) > 1 for name in _SIZES)

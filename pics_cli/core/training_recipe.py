@@ -112,14 +112,14 @@ def plain_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
     return plain
 
 
-def training_identity(recipe: TrainingRecipe) -> dict[str, Any]:
-    """What of a recipe must be the same when a run is resumed, as plain data: what the trained numbers follow from.
+def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """What of a plain recipe must be the same when a run is resumed: what the trained numbers follow from.
 
-    How long it trains, on how many samples at a time, how often it looks and saves, and where its files lie may change.
+    How long it trains, on how many samples at a time, how often it looks and saves, what `pics infer` does with the
+    model by default, and where its files lie may change.
     """
     free = {"out", "name", "steps", "batch_size", "accumulation", "validation", "checkpoints", "log", "export",
             "gradient_checkpointing", "precision"}  # fmt: skip
-    plain = plain_recipe(recipe)
     kept = {key: value for key, value in plain.items() if key not in free}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("root", "workers", "cache_gb")}
     # What the shards hold and what the base models are is compared by hash, wherever they lie.
@@ -128,6 +128,7 @@ def training_identity(recipe: TrainingRecipe) -> dict[str, Any]:
         name: {key: value for key, value in given.items() if key not in places}
         for name, given in kept["data"]["sets"].items()
     }
-    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2")}
+    inferred = ("share_sharpness", "scheduler", "steps", "guidance")
+    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *inferred)}
     kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
     return kept

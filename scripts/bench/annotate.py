@@ -28,10 +28,12 @@ from segment_anything import SamPredictor
 from common import Row, cpu_time, make_boxes, spread
 from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.annotate.boxes import CocoBoxes, Given
-from pics_cli.core.annotate.finish import finish, pack
+from pics_cli.core.annotate.finish import finish
 from pics_cli.core.annotate.labels import Labelled, write_block
+from pics_cli.core.annotate.packed import pack
+from pics_cli.core.annotate.ready import Ready, make_ready
 from pics_cli.core.annotate.sam import SHAPES, TINY, Shape, build, save
-from pics_cli.core.annotate.segment import Ready, Segmenter, make_ready
+from pics_cli.core.annotate.segment import Segmented, Segmenter
 from pics_cli.core.data.pictures import decode_picture, encode_jpeg
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.sources import Sam
@@ -90,7 +92,7 @@ def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
 def ours(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
     """Pictures by ours. Returns pixels."""
     ready = [make_ready(decode_picture(data).rgb, boxes, side) for data, boxes in pictures]
-    return sum(int(found.masks.sum()) for found in segmenter(ready))
+    return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, Segmented))
 
 
 def race(

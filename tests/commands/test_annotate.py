@@ -206,6 +206,31 @@ def test_overwrite(here: Path) -> None:
     assert annotate(*COMMAND, "--out", "out", "--set", "source.sam.holes=30", "--overwrite").exit_code == 0
 
 
+def test_no_picture_at_all(here: Path) -> None:
+    (here / "raw/pictures").rename(here / "away")
+    done = annotate(*COMMAND, "--out", "out")
+    assert done.exit_code == 1
+    assert "6 pictures could not be read" in done.stderr
+    assert "no picture could be read" in done.stderr
+    (here / "away").rename(here / "raw/pictures")
+    (here / "raw/pictures/p1.jpg").unlink()
+    again = annotate(*COMMAND, "--out", "out")
+    assert again.exit_code == 0
+    assert "5 of 6" in again.stdout
+    assert "3 of 3, complete" in again.stdout
+    assert "1 pictures could not be read" in again.stderr
+
+
+def test_a_lock_that_nobody_holds_any_more(here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out/.00001.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": None}))
+    done = annotate(*COMMAND, "--out", "out")
+    assert done.exit_code == 2
+    assert "1 blocks have locks of processes on other machines" in done.stderr
+    assert "out/.00001.lock" in done.stderr
+    assert "2 of 3" in done.stdout
+
+
 @pytest.mark.parametrize("layout", ["blocks", "published"])
 def test_what_a_killed_run_leaves_is_gone(here: Path, layout: str) -> None:
     options = ("--layout", layout)
@@ -260,8 +285,16 @@ def test_killed_at_any_moment(here: Path) -> None:
 def test_the_sheet_is_no_larger_than_it_says() -> None:
     from pics_cli.core.annotate.sheet import USUAL, WORST, choose
 
-    stats = [{"block": n, "worst": [{"line": k, "score": (n * 4 + k) / 400} for k in range(4)]} for n in range(90)]
+    stats = [
+        {
+            "block": n,
+            "worst": [{"line": k, "score": (n * 4 + k) / 400} for k in range(4)],
+            "usual": {"line": 9, "score": 0.95} if n % 2 else None,
+        }
+        for n in range(90)
+    ]
     chosen = choose(stats)
     assert len(chosen) == USUAL + WORST <= SHEET_SAMPLES
     assert [each.score for each in chosen] == sorted(each.score for each in chosen)
+    assert [each.line for each in chosen[WORST:]] == [9] * USUAL
     assert TINY.side == 128

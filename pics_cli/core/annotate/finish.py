@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,34 +12,13 @@ import numpy.typing as npt
 
 from pics_cli.core.annotate.boxes import Given
 from pics_cli.core.annotate.labels import Found
-from pics_cli.core.data.masks import BoxMask, Mask, box_mask, decode_segmentation
+from pics_cli.core.annotate.packed import Packed
+from pics_cli.core.data.masks import BoxMask, box_mask, decode_segmentation
 from pics_cli.core.geometry import box_iou
 from pics_cli.core.sources import Sam
 
 # Digits that are kept: more would be noise, and bytes.
 _DIGITS = 4
-
-
-class Packed(NamedTuple):
-    """Masks on their way from one process to another.
-
-    Attributes:
-        bits: uint8, `np.packbits` of bool [n, H, W].
-        shape: (n, H, W).
-    """
-
-    bits: npt.NDArray[np.uint8]
-    shape: tuple[int, int, int]
-
-    def masks(self) -> Mask:
-        """bool [n, H, W]."""
-        return np.unpackbits(self.bits, count=int(np.prod(self.shape))).reshape(self.shape).view(np.bool_)
-
-
-def pack(masks: Mask) -> Packed:
-    """Masks bool [n, H, W] in an eighth of their size."""
-    count, height, width = masks.shape
-    return Packed(np.packbits(masks), (count, height, width))
 
 
 def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
@@ -85,10 +64,9 @@ def finish(
         corners: of each inside the picture, float64 [n, 4].
         options: of the recipe.
     """
-    masks = packed.masks()
     return [
         _label(clean(box_mask(mask), options.holes, options.islands), score, stable, given, cut, options)
-        for mask, score, stable, given, cut in zip(masks, scores, stability, boxes, corners, strict=True)
+        for mask, score, stable, given, cut in zip(packed, scores, stability, boxes, corners, strict=True)
     ]
 
 
@@ -104,6 +82,7 @@ def _label(
         "low_score": score < options.low_score,
         "crowd": given.crowd,
         "unknown_category": given.unknown,
+        "clipped": tuple(cut.tolist()) != given.box,
     }
     return Found(
         id=given.id, category=given.category, category_id=given.category_id, box=given.box,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pics_cli.core.annotate.labels import HIDDEN
 from pics_cli.core.data.job import Input
 
 Layout = Literal["blocks", "published"]
@@ -27,7 +28,7 @@ class Job:
         device, dtype: as asked for.
         workers: processes beside the one that computes.
         max_bad: see `stop_at_max_bad`.
-        overwrite: remove labels that are there.
+        overwrite: make this run's blocks again, whether they are there or not.
         layout: of the label files.
         retry: look again at pictures that failed before, and at nothing else.
     """
@@ -51,7 +52,7 @@ class Job:
     @property
     def state(self) -> Path:
         """Where manifest and stats lie: out of the way where others read the folder's files."""
-        return self.folder / ".pics" if self.layout == "published" else self.folder
+        return self.folder / HIDDEN if self.layout == "published" else self.folder
 
 
 @dataclass
@@ -77,11 +78,13 @@ class Report:
 
     Attributes:
         made: pictures, boxes and seconds of this run, of all processes.
-        held: blocks that other runs were at.
+        held: blocks that other runs are at.
+        stale: locks of blocks whose processes were on other machines and may be gone.
         manifest: of the folder.
     """
 
     made: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     held: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)

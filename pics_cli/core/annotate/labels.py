@@ -21,6 +21,8 @@ from pics_cli.core.records import JSON_FAULTS
 from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
+# Where manifest and stats lie in a folder whose files others read, of one json a picture.
+HIDDEN = ".pics"
 BLOCK = re.compile(r"([0-9]{5,})\.jsonl\.gz")
 OURS = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
@@ -40,7 +42,7 @@ class Found(msgspec.Struct, gc=False):
         score: IoU that the model expects.
         stability: IoU of the masks at a higher and a lower threshold.
         agreement: IoU of `tight` with the annotated box inside the picture.
-        flags: of `empty`, `tiny`, `border`, `low_score`, `crowd`, `unknown_category`.
+        flags: of `empty`, `tiny`, `border`, `low_score`, `crowd`, `unknown_category`, `clipped`.
     """
 
     id: int | str | None

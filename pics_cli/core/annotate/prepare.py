@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.annotate.boxes import BoxSource, Given, Listed, inside, open_boxes
-from pics_cli.core.annotate.segment import Ready, make_ready
+from pics_cli.core.annotate.ready import Ready, make_ready
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.pictures import decode_picture, first_size, read_first
 from pics_cli.core.recipe import digest, identity

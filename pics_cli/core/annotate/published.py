@@ -11,7 +11,7 @@ from typing import Any
 from pics_cli.core.annotate.finish import polygons
 from pics_cli.core.annotate.labels import Labelled
 from pics_cli.core.files import AtomicFile, make_folder
-from pics_cli.errors import PicsError
+from pics_cli.errors import BadSample
 
 
 def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path) -> dict[str, Any]:
@@ -19,9 +19,6 @@ def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path)
 
     Returns:
         Bytes of all files, and a sha256 of their contents in order.
-
-    Raises:
-        PicsError: a picture's name would leave the folder.
     """
     total, digest = 0, hashlib.sha256()
     for picture in pictures:
@@ -42,9 +39,9 @@ def label_name(file_name: str) -> str:
     """`patchN/X.json` of a picture's file name.
 
     Raises:
-        PicsError: it has no plain name.
+        BadSample: `bad_name`: it has none that can leave neither the folder nor hide in it.
     """
     parts = PurePosixPath(file_name).parts[-2:]
-    if not parts or any(part in ("..", "/", ".") or "\0" in part for part in parts):
-        raise PicsError(f"picture {file_name!r}: not a name that a label file can be called after")
+    if not parts or any(part.startswith((".", "/")) or "\0" in part for part in parts):
+        raise BadSample("bad_name", f"picture {file_name!r}: not a name that a label file can be called after")
     return str(PurePosixPath(*parts).with_suffix(".json"))

@@ -17,8 +17,9 @@ from pics_cli.core.annotate.boxes import BoxSource, open_boxes
 from pics_cli.core.annotate.job import SCORE_BINS, Job, Progress, Report
 from pics_cli.core.annotate.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
 from pics_cli.core.annotate.output import check_folder, claim_folder, label_identity, options_of, write_manifest
+from pics_cli.core.annotate.plan import blocks_of, is_due, length, rounded, rows_due
 from pics_cli.core.annotate.prepare import Prepared, prepare
-from pics_cli.core.annotate.published import write_published
+from pics_cli.core.annotate.published import label_name, write_published
 from pics_cli.core.annotate.segment import Segmenter
 from pics_cli.core.data.bad import stop_at_max_bad
 from pics_cli.core.executors import in_order, let_signals_in, local_executor
@@ -29,6 +30,7 @@ from pics_cli.errors import BadSample, PicsError
 
 # Pictures of a block that its stats name for people to look at.
 _WORST = 4
+_KEPT = {"what": "pictures", "kept": "finished blocks are kept"}
 
 
 def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
@@ -44,7 +46,9 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
         PicsError: dataset, model or folder are not what they should be; too many bad pictures; out of memory.
     """
     on_index: Callable[[Path], None] = lambda path: note(f"indexing {path} (once)")  # noqa: E731
-    boxes = ranks.each(lambda: _opened(job, ranks, on_index))
+    ranks.together(lambda: _opened(job, on_index) if ranks.rank == 0 else None)  # one makes the index, all open it
+    boxes = ranks.each(lambda: _opened(job, None))
+    ranks.together(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
     size = options_of(job).block
     device = choose_device(job.device if ranks.device is None or job.device != "auto" else ranks.device)
     dtype = choose_dtype(job.dtype, device)
@@ -52,15 +56,18 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     weights = ranks.each(lambda: models.find(job.sam, job.checkpoint))
     wanted = label_identity(job, boxes, weights, precision)
     ranks.together(lambda: check_folder(job, wanted))
-    mine = _blocks(job, len(boxes), size)[ranks.rank :: ranks.size]
-    todo = [block for block in mine if job.overwrite or _is_due(job, block)]
+    blocks = blocks_of(job, len(boxes), size)
+    if ranks.rank == 0 and (line := rounded(job, blocks, len(boxes), size)):
+        note(line)
+    mine = blocks[ranks.rank :: ranks.size]
+    todo = [block for block in mine if job.overwrite or is_due(job, block)]
     progress.doing = "reading the model"
     model = ranks.each(lambda: models.load(weights, device, dtype) if todo else None)
     progress.doing = ""
     # Not before the model is known to be one: what cannot be begun leaves no folder.
     ranks.together(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
-    progress.total, progress.before = (sum(_length(b, len(boxes), size) for b in some) for some in (todo, mine))
-    progress.before -= progress.total
+    progress.total = sum(len(rows_due(job, block, len(boxes), size)) for block in todo)
+    progress.before = sum(length(block, len(boxes), size) for block in mine) - progress.total
     report = Report()
 
     def work() -> None:
@@ -74,18 +81,28 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
             _Run(job, boxes, segmenter, weights.shape.side, executor, progress, report).go(todo)
         report.seconds = time.monotonic() - begun
 
-    ranks.together(work)
-    everyone = ranks.gather((dict(report.made), report.seconds, report.held))
-    report.made = sum((Counter(made) for made, _, _ in everyone), Counter[str]())
-    report.seconds = max(seconds for _, seconds, _ in everyone)
-    report.held = list(dict.fromkeys(line for _, _, held in everyone for line in held))
-    report.manifest = ranks.together(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0]
-    return report
+    def told() -> None:
+        try:
+            work()
+        except PicsError as error:
+            if ranks.size > 1:  # the others go on for hours before they hear of it
+                note(f"stopped, the other processes finish what is theirs: {error.message}")
+            raise
+
+    ranks.together(told)
+    everyone = ranks.gather(report)
+    return Report(
+        made=sum((each.made for each in everyone), Counter[str]()),
+        seconds=max(each.seconds for each in everyone),
+        held=[line for each in everyone for line in each.held],
+        stale=[path for each in everyone for path in each.stale],
+        manifest=ranks.together(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0],
+    )
 
 
-def _opened(job: Job, ranks: Ranks, on_index: Callable[[Path], None]) -> BoxSource:
+def _opened(job: Job, on_index: Callable[[Path], None] | None) -> BoxSource:
     source = job.source
-    found = open_boxes(source.recipe, source.split, source.raw, on_index if ranks.rank == 0 else None)
+    found = open_boxes(source.recipe, source.split, source.raw, on_index)
     low, high = job.rows
     if low >= len(found) or (high is not None and high <= low):
         shown = f"{low}:{'' if high is None else high}"
@@ -95,22 +112,6 @@ def _opened(job: Job, ranks: Ranks, on_index: Callable[[Path], None]) -> BoxSour
             "expected LOW:HIGH with LOW below HIGH; HIGH itself is not included",
         )  # fmt: skip
     return found
-
-
-def _blocks(job: Job, pictures: int, size: int) -> list[int]:
-    """Blocks whose first picture lies in the range."""
-    low, high = job.rows
-    stop = pictures if high is None else min(high, pictures)
-    return list(range(-(-low // size), -(-stop // size)))
-
-
-def _length(block: int, pictures: int, size: int) -> int:
-    return min((block + 1) * size, pictures) - block * size
-
-
-def _is_due(job: Job, block: int) -> bool:
-    stats = read_stats(job.state, block)
-    return bool(stats and stats["bad"]) if job.retry else stats is None
 
 
 @dataclass
@@ -184,17 +185,22 @@ class _Run:
         try:
             stack.enter_context(only_writer(self.job.state, lock))
         except InUse as error:
-            self.report.held.append(error.message)
+            if error.alive:
+                self.report.held.append(f"block {number:05d}: {error.message}")
+            else:
+                self.report.stale.append(str(error.path))
             return None
-        if not _is_due(self.job, number):  # another run was faster
+        if self.job.overwrite:
+            stats_path(self.job.state, number).unlink(missing_ok=True)
+        elif not is_due(self.job, number):  # another run was faster
             stack.close()
             return None
         size = self.options.block
-        rows = list(range(number * size, number * size + _length(number, len(self.boxes), size)))
+        rows = list(range(number * size, number * size + length(number, len(self.boxes), size)))
         stats = read_stats(self.job.state, number)
         if stats is None:
             return _Block(number, rows, stack)
-        failed = [entry["item"] for entry in stats["bad"]]
+        failed = rows_due(self.job, number, len(self.boxes), size)
         there = [row for row in rows if row not in failed]
         try:
             kept = read_block(block_path(self.job.folder, number)) if self.job.layout == "blocks" else []
@@ -209,7 +215,7 @@ class _Run:
         rows = iter(block.rows)
         batch: list[tuple[int, Prepared]] = []
         for at, row in enumerate(rows):
-            found = first if at == 0 else next(following)
+            found = self._named(first if at == 0 else next(following))
             if isinstance(found, BadSample):
                 block.waiting[row] = found
                 self._fail(row, found)
@@ -221,6 +227,16 @@ class _Run:
                 batch = []
             let_signals_in()
 
+    def _named(self, found: Prepared | BadSample) -> Prepared | BadSample:
+        """Published label files are called after their pictures, which must have a name."""
+        if self.job.layout == "blocks" or isinstance(found, BadSample):
+            return found
+        try:
+            label_name(found.listed.file_name)
+        except BadSample as error:
+            return error
+        return found
+
     def _segment(self, block: _Block, batch: Sequence[tuple[int, Prepared]]) -> None:
         masks = self.segmenter([found.ready for _, found in batch if found.ready is not None])
         for row, found in batch:
@@ -229,9 +245,13 @@ class _Run:
                 future.set_result([])
             else:
                 made = next(masks)
+                if isinstance(made, BadSample):
+                    block.waiting[row] = made
+                    self._fail(row, made)
+                    continue
                 future = self.executor.submit(
-                    finishing.finish, finishing.pack(made.masks), made.scores.tolist(), made.stability.tolist(),
-                    found.boxes, found.corners, self.options,
+                    finishing.finish, made.packed, made.scores.tolist(), made.stability.tolist(), found.boxes,
+                    found.corners, self.options,
                 )  # fmt: skip
             block.waiting[row] = found._replace(ready=None), future
             self._count(len(found.boxes))
@@ -245,8 +265,7 @@ class _Run:
         self.progress.pictures += 1
         self.progress.bad += 1
         self.bad.append({"item": row, "reason": error.reason, "detail": error.detail})
-        what = {"what": "pictures or records", "kept": "finished blocks are kept"}
-        stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, self.boxes.bad, **what)
+        stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, **_KEPT)
 
     def _write(self, block: _Block) -> None:
         """The block's files, the stats last."""
@@ -265,11 +284,13 @@ class _Run:
         else:
             written = write_published(self.job.folder, pictures, temporary)
         objects = [each for picture in pictures for each in picture.objects]
-        worst = sorted((min(each.score for each in p.objects), n) for n, p in enumerate(pictures) if p.objects)[:_WORST]
+        lowest = [(min(each.score for each in p.objects), n) for n, p in enumerate(pictures) if p.objects]
+        worst, usual = sorted(lowest)[:_WORST], lowest[block.number % len(lowest)] if lowest else None
         stats = {
             "block": block.number, "pictures": len(pictures), **finishing.count(objects, SCORE_BINS),
             "dropped": dict(sorted(block.dropped.items())), **written,
-            "worst": [{"line": line, "score": score} for score, line in worst], "bad": bad,
+            "worst": [{"line": line, "score": score} for score, line in worst],
+            "usual": None if usual is None else {"line": usual[1], "score": usual[0]}, "bad": bad,
         }  # fmt: skip
         write_json(stats_path(self.job.state, block.number), stats, temporary)
         block.stack.close()

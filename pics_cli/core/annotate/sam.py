@@ -209,7 +209,9 @@ def _own_shape(name: str) -> Shape:
     if not path.is_file():
         raise PicsError(
             f"--sam {name}: expected {', '.join(SHAPES)}, or a folder with {CONFIG} and {WEIGHTS}",
-            f"such as --sam vit_b with {CHECKPOINTS['vit_b']} in {FOLDER}/",
+            "weights in a file: --sam vit_b --checkpoint FILE"
+            if Path(name).is_file()
+            else f"such as --sam vit_b with {CHECKPOINTS['vit_b']} in {FOLDER}/",
         )
     try:
         given = json.loads(path.read_text())

@@ -18,9 +18,11 @@ from segment_anything.utils.amg import calculate_stability_score
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from pics_cli.core.data.pictures import RGB
+from pics_cli.core.annotate.packed import Packed, pack, together
+from pics_cli.core.annotate.ready import Ready
+from pics_cli.core.data.masks import Mask
 from pics_cli.core.model.usage import out_of_memory
-from pics_cli.errors import FAILED, PicsError
+from pics_cli.errors import FAILED, BadSample, PicsError
 
 T = TypeVar("T")
 
@@ -30,37 +32,23 @@ OFFSET = 1.0
 _PIXELS = 1 << 28
 
 
-class Ready(NamedTuple):
-    """A picture made ready for the model.
-
-    Attributes:
-        rgb: uint8 [h, w, 3], its longer side s.
-        size: (H, W).
-        boxes: float64 [n, 4], `x0, y0, x1, y1` in pixels of the picture.
-    """
-
-    rgb: RGB
-    size: tuple[int, int]
-    boxes: npt.NDArray[np.float64]
-
-
 class Segmented(NamedTuple):
     """Masks of a picture's boxes, in their order.
 
     Attributes:
-        masks: bool [n, H, W].
+        packed: of each box.
         scores: float32 [n], the IoU that the model expects of each.
         stability: float32 [n], IoU of the masks at a higher and a lower threshold; 0 where there is none.
     """
 
-    masks: npt.NDArray[np.bool_]
+    packed: Packed
     scores: npt.NDArray[np.float32]
     stability: npt.NDArray[np.float32]
 
-
-def make_ready(rgb: RGB, boxes: npt.NDArray[np.float64], side: int) -> Ready:
-    """Resize a picture, uint8 [H, W, 3], for a model that sees a square of this side."""
-    return Ready(ResizeLongestSide(side).apply_image(rgb), rgb.shape[:2], boxes)
+    @property
+    def masks(self) -> Mask:
+        """bool [n, H, W]."""
+        return self.packed.masks()
 
 
 class Segmenter:
@@ -83,37 +71,39 @@ class Segmenter:
         self._resize = ResizeLongestSide(sam.image_encoder.img_size)
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Ready]) -> Iterator[Segmented]:
-        """Masks of each picture, in order.
+    def __call__(self, pictures: Sequence[Ready]) -> Iterator[Segmented | BadSample]:
+        """Masks of each picture, in order; or what is wrong with it: too large for the memory with one box at a time.
 
         Raises:
-            PicsError: out of memory with one picture, or one box, at a time.
+            PicsError: out of memory with one picture at a time; a model whose scores are no numbers.
         """
         at = 0
         while at < len(pictures):
             batch = pictures[at : at + self.batch_images]
-            features = self._fitting(partial(self._encode, batch), "batch_images")
+            features = self._fitting(partial(self._encode, batch))
             if features is None:
+                if len(batch) == 1:
+                    advice = "take a smaller model (--sam vit_b), --dtype bf16, or a device with more memory"
+                    raise PicsError("out of memory with --batch-images 1", advice, FAILED)
+                self.batch_images = len(batch) // 2
+                self._note(f"out of memory: going on with --batch-images {self.batch_images}")
                 continue
             for feature, picture in zip(features, batch, strict=True):
-                yield self._decode(feature, picture)
+                try:
+                    yield self._decode(feature, picture)
+                except BadSample as error:
+                    yield error
             at += len(batch)
 
-    def _fitting(self, work: Callable[[], T], name: str) -> T | None:
+    def _fitting(self, work: Callable[[], T]) -> T | None:
         """What the work gives; None where memory ran out, so that less is to be tried at a time."""
         try:
             return work()
         except Exception as error:
-            size = getattr(self, name)
             if not out_of_memory(error):
                 raise
-            if size == 1:
-                advice = "take a smaller model (--sam vit_b), --dtype bf16, or a device with more memory"
-                raise PicsError(f"out of memory with --{name.replace('_', '-')} 1", advice, FAILED) from None
-        setattr(self, name, size // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._note(f"out of memory: going on with --{name.replace('_', '-')} {size // 2}")
         return None
 
     def _encode(self, batch: Sequence[Ready]) -> Tensor:
@@ -125,28 +115,34 @@ class Segmenter:
 
     def _decode(self, feature: Tensor, picture: Ready) -> Segmented:
         sides = torch.from_numpy(self._resize.apply_boxes(picture.boxes, picture.size)).float().to(feature.device)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        at = 0
+        found: list[tuple[Packed, Tensor, Tensor]] = []
+        height, width = picture.size
+        most, at = max(1, min(self.batch_boxes, _PIXELS // (height * width))), 0
         while at < len(sides):
-            count = max(1, min(self.batch_boxes, _PIXELS // (picture.size[0] * picture.size[1])))
-            part = sides[at : at + count]
-            made = self._fitting(partial(self._masks, feature, part, picture), "batch_boxes")
+            part = sides[at : at + most]
+            made = self._fitting(partial(self._masks, feature, part, picture))
             if made is None:
+                if len(part) == 1:
+                    raise BadSample("too_large", f"{width}x{height}: out of memory with one box at a time")
+                most = len(part) // 2  # for this picture alone: others may be smaller
+                self._note(f"out of memory: {width}x{height} goes on with --batch-boxes {most}")
                 continue
             found.append(made)
             at += len(part)
-        if not found:
-            nothing = np.zeros(0, np.float32)
-            return Segmented(np.zeros((0, *picture.size), np.bool_), nothing, nothing)
-        masks, scores, stability = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        masks = together([each for each, _, _ in found], picture.size)
+        nothing = [torch.zeros(0)]
+        scores, stability = (torch.cat(nothing + [each[k] for each in found]).numpy() for k in (1, 2))
+        if not np.isfinite(scores).all():
+            advice = "try --dtype fp32; python scripts/check_sam.py says whether the weights work"
+            raise PicsError("the model's scores are no numbers", advice, FAILED)
         return Segmented(masks, scores, stability)
 
-    def _masks(self, feature: Tensor, boxes: Tensor, picture: Ready) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks bool [n, H, W], scores and stability float32 [n], on the CPU, of some boxes in the model's square."""
+    def _masks(self, feature: Tensor, boxes: Tensor, picture: Ready) -> tuple[Packed, Tensor, Tensor]:
+        """Masks, and scores and stability float32 [n], on the CPU, of some boxes in the model's square."""
         logits, scores = self.logits(feature, boxes, picture)
         masks = logits > self.sam.mask_threshold
         stability = calculate_stability_score(logits, self.sam.mask_threshold, OFFSET).nan_to_num(0)
-        return masks.cpu(), scores.float().cpu(), stability.float().cpu()
+        return pack(masks.cpu().numpy()), scores.float().cpu(), stability.float().cpu()
 
     def logits(self, feature: Tensor, boxes: Tensor, picture: Ready) -> tuple[Tensor, Tensor]:
         """Logits float32 [n, H, W] and scores [n] of some boxes, [n, 4] in the model's square."""

@@ -45,13 +45,12 @@ def write_sheet(job: Job, path: Path) -> None:
 
 
 def choose(stats: list[dict[str, Any]]) -> list[Chosen]:
-    """The worst pictures, and some that are spread over the blocks, by their lowest scores."""
-    every = sorted(
-        (Chosen(each["block"], worst["line"], worst["score"]) for each in stats for worst in each["worst"]),
-        key=lambda chosen: chosen.score,
-    )
-    rest = every[WORST:]
-    return every[:WORST] + rest[:: max(1, len(rest) // USUAL)][:USUAL]
+    """The worst pictures, and some that say what is usual, spread over the blocks; by their lowest scores."""
+    every = [Chosen(each["block"], worst["line"], worst["score"]) for each in stats for worst in each["worst"]]
+    worst = sorted(every, key=lambda chosen: chosen.score)[:WORST]
+    usual = [Chosen(each["block"], **each["usual"]) for each in stats if each["usual"]]
+    spread = [each for each in usual[:: max(1, len(usual) // USUAL)] if each not in worst][:USUAL]
+    return worst + sorted(spread, key=lambda chosen: chosen.score)
 
 
 def _tile(job: Job, source: BoxSource, stats: list[dict[str, Any]], chosen: Chosen) -> Tile | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -13,13 +12,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pics_cli.core.data.shard_names import PIPE, expand, is_pipe
 from pics_cli.core.data.tar_index import index_shard
-from pics_cli.core.files import AtomicFile, cache_folder, make_folder
+from pics_cli.core.files import AtomicFile, cache_folder, locked, make_folder
 from pics_cli.core.manifest import MANIFEST, parse_manifest
 from pics_cli.errors import FAILED, PicsError, writing_failed
 
@@ -55,7 +54,7 @@ def fetch(source: str, cache_gb: float, sha256: str | None = None) -> Path:
     if _used(path):
         return path
     make_folder(path.parent, _HINT)
-    with _locked(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock"), _HINT):
         if not _used(path):
             _remove_abandoned(path)
             _download(source, path, sha256)
@@ -219,20 +218,6 @@ def _used(path: Path) -> bool:
     except OSError as error:
         raise writing_failed(path, error, _HINT) from None
     return True
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait for, then hold a lock that goes with its process, however that ends. The file stays: it is empty."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise writing_failed(path, error, _HINT) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _remove_abandoned(path: Path) -> None:

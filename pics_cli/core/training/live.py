@@ -99,7 +99,7 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a later run to go on from this one."""
-        return {"recipe": training_identity(self.job.recipe), "data": self.sources.contents}
+        return {"recipe": training_identity(plain_recipe(self.job.recipe)), "data": self.sources.contents}
 
     def validate(self) -> dict[str, float] | None:
         """Figures of the samples held out, with the averaged weights; None where a signal came to a process."""

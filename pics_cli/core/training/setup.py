@@ -29,7 +29,7 @@ from pics_cli.core.training.sources import find_sources, share_rows
 from pics_cli.core.training.start import Start, start_model
 from pics_cli.core.training.state import State
 from pics_cli.core.training.trainable import set_up
-from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.core.training_recipe import TrainingRecipe, training_identity
 from pics_cli.errors import PicsError
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
@@ -182,7 +182,8 @@ def _earlier(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
 
 
 def _differences(found: Checkpoint, run: Run) -> list[str]:
-    lines = differences(found.state["identity"], run.identity)
+    there = {**found.state["identity"], "recipe": training_identity(found.state["recipe"])}
+    lines = differences(there, run.identity)
     if found.state["base"] != run.state.start.base:
         lines.append("the base model: other files")
     return lines

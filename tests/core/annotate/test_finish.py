@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.annotate.boxes import Given, inside
-from pics_cli.core.annotate.finish import clean, count, finish, pack, polygons
+from pics_cli.core.annotate.finish import clean, count, finish, polygons
 from pics_cli.core.annotate.labels import Labelled, read_block, write_block
+from pics_cli.core.annotate.packed import pack
 from pics_cli.core.data.masks import box_mask, decode_segmentation
 from pics_cli.core.sources import Sam
 from pics_cli.errors import BadSample

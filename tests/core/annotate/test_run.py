@@ -144,8 +144,156 @@ def test_bad_pictures_are_listed_and_can_be_tried_again(tmp_path: Path, sam: Pat
     assert whole.manifest["bad_pictures"] == again.manifest["bad_pictures"] == {}
     first.unlink()
     second.unlink()
-    with pytest.raises(PicsError, match="2 bad pictures or records, more than --max-bad 1"):
+    with pytest.raises(PicsError, match="2 bad pictures, more than --max-bad 1"):
         run(job_of(recipe, tmp_path / "strict", sam, max_bad=1))
+
+
+def test_a_plain_run_tries_bad_pictures_again(tmp_path: Path, sam: Path) -> None:
+    """The whole pictures folder was not there: nothing of that stays."""
+    recipe = make_dataset(tmp_path, 4)
+    (tmp_path / "raw/pictures").rename(tmp_path / "away")
+    none = run(job_of(recipe, tmp_path / "labels", sam))
+    assert (none.manifest["pictures"], none.manifest["bad_pictures"]) == (0, {"missing_image": 4})
+    (tmp_path / "away").rename(tmp_path / "raw/pictures")
+    assert run(job_of(recipe, tmp_path / "labels", sam)).manifest["pictures"] == 4
+    run(job_of(recipe, tmp_path / "whole", sam))
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+
+
+def test_bad_records_are_judged_before_anything_is_begun(tmp_path: Path, sam: Path) -> None:
+    """Of the whole dataset, whatever part of it a run makes."""
+    recipe = make_dataset(tmp_path, 6)
+    path = tmp_path / "raw/boxes.json"
+    data = json.loads(path.read_text())
+    data["annotations"] += [{"id": 900 + n, "image_id": 10, "category_id": 1} for n in range(101)]
+    path.write_text(json.dumps(data))
+    with pytest.raises(PicsError, match="101 bad records, more than --max-bad 100"):
+        run(job_of(recipe, tmp_path / "labels", sam, rows=(4, None)))
+    assert not (tmp_path / "labels").exists()
+    (tmp_path / "raw/pictures/p5.jpg").unlink()
+    report = run(job_of(recipe, tmp_path / "labels", sam, rows=(4, None), max_bad=101))
+    assert report.manifest["bad_pictures"] == {"missing_image": 1}
+
+
+def test_overwriting_a_range_leaves_the_rest(tmp_path: Path, sam: Path) -> None:
+    recipe = make_dataset(tmp_path, 6)
+    run(job_of(recipe, tmp_path / "labels", sam))
+    before = contents(tmp_path / "labels")
+    block_path(tmp_path / "labels", 0).write_bytes(b"damaged")
+    block_path(tmp_path / "labels", 2).write_bytes(b"damaged, too")
+    report = run(job_of(recipe, tmp_path / "labels", sam, rows=(0, 4), overwrite=True))
+    assert report.made["pictures"] == 4
+    after = contents(tmp_path / "labels")
+    assert after.pop("00002.jsonl.gz") == b"damaged, too"
+    assert after == {name: data for name, data in before.items() if name != "00002.jsonl.gz"}
+    with pytest.raises(PicsError, match="--range would leave a mixture"):
+        run(job_of(recipe, tmp_path / "labels", sam, rows=(0, 4), overwrite=True, multimask=False))
+    with only_writer(tmp_path / "labels", ".00001.lock"), pytest.raises(PicsError, match="another writer is at work"):
+        run(job_of(recipe, tmp_path / "labels", sam, overwrite=True, multimask=False))
+    assert contents(tmp_path / "labels") == after | {"00002.jsonl.gz": b"damaged, too"}
+    assert run(job_of(recipe, tmp_path / "labels", sam, overwrite=True, multimask=False)).manifest["complete"]
+
+
+def test_begun_anew_meanwhile(tmp_path: Path, sam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends last does not put its own manifest over labels of another kind."""
+    recipe = make_dataset(tmp_path, 4)
+    job = job_of(recipe, tmp_path / "labels", sam)
+
+    def other(found: Any, *_: Any) -> Any:
+        path = tmp_path / "labels/manifest.json"
+        path.write_text(path.read_text().replace('"best"', '"off"'))
+        return found
+
+    monkeypatch.setattr("pics_cli.core.annotate.run._Run._named", lambda _self, found: other(found))
+    with pytest.raises(PicsError, match="begun anew with other settings meanwhile"):
+        run(job)
+
+
+def test_a_range_without_a_block(tmp_path: Path, sam: Path) -> None:
+    recipe, said = make_dataset(tmp_path, 6), list[str]()
+    with pytest.raises(PicsError, match=r"--range 1:2: no block begins there; a block has 2 pictures"):
+        run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 2)))
+    run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 5)), said)
+    assert any("this run has 2:6" in line for line in said)
+    said.clear()
+    run(job_of(recipe, tmp_path / "labels", sam, rows=(2, 4)), said)
+    assert not said
+
+
+@pytest.mark.parametrize(("first", "then"), [("blocks", "published"), ("published", "blocks")])
+def test_layouts_are_not_mixed(tmp_path: Path, sam: Path, first: Any, then: Any) -> None:
+    recipe = make_dataset(tmp_path, 4)
+    run(job_of(recipe, tmp_path / "labels", sam, layout=first))
+    with pytest.raises(PicsError, match="labels of another layout"):
+        run(job_of(recipe, tmp_path / "labels", sam, layout=then, overwrite=True))
+
+
+@pytest.mark.parametrize("layout", ["blocks", "published"])
+def test_labels_of_the_research_script_are_safe(tmp_path: Path, sam: Path, layout: Any) -> None:
+    recipe = make_dataset(tmp_path, 4)
+    theirs = tmp_path / "labels/patch3/p1.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    with pytest.raises(PicsError, match=r"another program \(patch3/p1\.json\)"):
+        run(job_of(recipe, tmp_path / "labels", sam, layout=layout, overwrite=True))
+    assert [path.name for path in (tmp_path / "labels").rglob("*") if path.is_file()] == ["p1.json"]
+
+
+def test_names_that_would_hide_or_leave(tmp_path: Path, sam: Path) -> None:
+    recipe = make_dataset(tmp_path, 4)
+    path = tmp_path / "raw/boxes.json"
+    data = json.loads(path.read_text())
+    hidden = tmp_path / "raw/pictures/.pics"
+    hidden.mkdir()
+    (tmp_path / "raw/pictures/p1.jpg").rename(hidden / "manifest.jpg")
+    data["images"][1]["file_name"] = ".pics/manifest.jpg"
+    path.write_text(json.dumps(data))
+    report = run(job_of(recipe, tmp_path / "labels", sam, layout="published"))
+    assert report.manifest["bad_pictures"] == {"bad_name": 1}
+    assert (report.manifest["pictures"], report.manifest["complete"]) == (3, True)
+
+
+def test_build_shards_wants_all_labels(tmp_path: Path, sam: Path) -> None:
+    recipe = make_dataset(tmp_path, 4)
+    folder = tmp_path / "raw/labels/train"
+    run(job_of(recipe, folder, sam, layout="published", rows=(0, 2)))
+    with pytest.raises(PicsError, match="labels of 2 pictures, and the rest is missing"):
+        build_folder(recipe, tmp_path / "raw", tmp_path / "shards")
+    other = make_dataset(tmp_path / "other", 4)
+    labels = tmp_path / "other/raw/labels/train"
+    run(job_of(other, labels, sam))
+    stats_path(labels, 1).unlink()
+    with pytest.raises(PicsError, match=r"00001\.jsonl\.gz: no such file, or not finished; 1 of the manifest's blocks"):
+        build_folder(other, tmp_path / "other/raw", tmp_path / "shards")
+
+
+def test_agreement_drops_objects(tmp_path: Path, sam: Path) -> None:
+    """Masks of random weights have little to do with their boxes."""
+    recipe = make_dataset(tmp_path, 5)
+    labels = tmp_path / "raw/labels/train"
+    run(job_of(recipe, labels, sam))
+    best = max(each.agreement for picture in lines(labels) for each in picture.objects)
+    none, _ = build_folder(
+        recipe, tmp_path / "raw", tmp_path / "none", pairs__contained="keep", source__sam__min_score=0,
+        source__sam__min_agreement=min(best + 0.01, 1.0),
+    )  # fmt: skip
+    assert none["samples"] == 0
+
+
+def test_locks_of_other_machines_are_named(tmp_path: Path, sam: Path) -> None:
+    recipe = make_dataset(tmp_path, 6)
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / ".00001.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": None}))
+    report = run(job_of(recipe, folder, sam))
+    assert report.stale == [str(folder / ".00001.lock")]
+    assert not report.held
+    (folder / ".00001.lock").unlink()
+    run(job_of(recipe, folder, sam))
+    run(job_of(recipe, tmp_path / "whole", sam))
+    (folder / ".00002.lock").write_text("{}")  # of one that was killed when its block was done
+    run(job_of(recipe, folder, sam))
+    assert contents(folder) == contents(tmp_path / "whole")
 
 
 def test_boxes_that_name_nothing_are_counted(tmp_path: Path, sam: Path) -> None:
@@ -163,6 +311,8 @@ def test_boxes_that_name_nothing_are_counted(tmp_path: Path, sam: Path) -> None:
     first, second = lines(tmp_path / "labels")
     assert [each.id for each in first.objects] == [3, 4, 5]
     assert first.objects[0].box == (-20, -20, 40, 40)
+    assert "clipped" in first.objects[0].flags
+    assert "clipped" not in first.objects[1].flags
     assert "unknown_category" in first.objects[1].flags
     assert first.objects[1].category is None
     assert "crowd" in first.objects[2].flags

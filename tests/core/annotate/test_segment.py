@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamPredictor
+from segment_anything.utils.transforms import ResizeLongestSide
 
 from detection import tiny_sam
 from making import smooth
+from pics_cli.core.annotate.ready import make_ready
 from pics_cli.core.annotate.sam import TINY
-from pics_cli.core.annotate.segment import Segmenter, make_ready
-from pics_cli.errors import PicsError
+from pics_cli.core.annotate.segment import Segmenter
+from pics_cli.errors import BadSample, PicsError
 
 SIZES = ((96, 128), (120, 80), (64, 64), (50, 200))
 
@@ -117,10 +119,58 @@ def test_out_of_memory_halves_the_batch(part: str, argument: str | None) -> None
     found = list(Segmenter(short, batch_images=4, batch_boxes=8, multimask=True, note=said.append)(ready))
     flag = "--batch-images" if part == "image_encoder" else "--batch-boxes"
     assert said
-    assert all(f"out of memory: going on with {flag}" in line for line in said)
+    assert all(line.startswith("out of memory: ") and f"on with {flag} " in line for line in said)
     for ours, theirs in zip(found, expected, strict=True):
         assert np.mean(ours.masks != theirs.masks) < 1e-3
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
-    none = Parts(sam, **{part: Short(getattr(sam, part), 0, argument)})
-    with pytest.raises(PicsError, match=f"out of memory with {flag} 1"):
-        list(Segmenter(none, batch_images=4, batch_boxes=8, multimask=True, note=said.append)(ready))
+    none = Segmenter(
+        Parts(sam, **{part: Short(getattr(sam, part), 0, argument)}), batch_images=4, batch_boxes=8, multimask=True,
+        note=said.append,
+    )  # fmt: skip
+    if part == "image_encoder":
+        with pytest.raises(PicsError, match=f"out of memory with {flag} 1"):
+            list(none(ready))
+    else:  # the picture is at fault, not the run
+        assert {each.reason for each in none(ready)} == {"too_large"}
+
+
+def test_a_large_picture_slows_no_other_down() -> None:
+    """Boxes at a time are halved for the picture that asks for it."""
+    sam, said = tiny_sam(), list[str]()
+    calls = list[int]()
+
+    class Counting(Short):
+        def __call__(self, *args: Any, **given: Any) -> Any:
+            calls.append(len(given["sparse_prompt_embeddings"]))
+            self.most = 2 if len(calls) < 5 else 9
+            return super().__call__(*args, **given)
+
+    short = Parts(sam, mask_decoder=Counting(sam.mask_decoder, 2, "sparse_prompt_embeddings"))
+    ready = [make_ready(smooth(*size), boxes_of(*size, 5), TINY.side) for size in SIZES[:2]]
+    found = list(Segmenter(short, batch_images=2, batch_boxes=8, multimask=True, note=said.append)(ready))
+    assert [len(each.masks) for each in found] == [5, 5]
+    assert calls == [5, 2, 2, 1, 5]
+    assert len(said) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scores_that_are_no_numbers_stop_the_run() -> None:
+    sam = tiny_sam()
+    with torch.no_grad():
+        next(sam.mask_decoder.iou_prediction_head.parameters()).fill_(float("nan"))
+    segmenter = Segmenter(sam, batch_images=1, batch_boxes=8, multimask=True, note=lambda _: None)
+    with pytest.raises(PicsError, match="scores are no numbers"):
+        list(segmenter([make_ready(smooth(64, 64), boxes_of(64, 64, 2), TINY.side)]))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1024, 640), (7, 300), (3, 2)])
+def test_pictures_are_resized_as_segment_anything_does(size: tuple[int, int]) -> None:
+    rgb = smooth(*size)
+    for side in (TINY.side, 1024):
+        ours = make_ready(rgb, np.zeros((0, 4)), side).rgb
+        np.testing.assert_array_equal(ours, ResizeLongestSide(side).apply_image(rgb))
+
+
+def test_too_thin_a_picture_is_bad() -> None:
+    with pytest.raises(BadSample, match="1x2049"):
+        make_ready(np.zeros((2049, 1, 3), np.uint8), np.zeros((0, 4)), 1024)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from pics_cli.core.annotate.labels import BLOCK
+from pics_cli.core.annotate.labels import BLOCK, HIDDEN
 from pics_cli.core.data.readers.cityscapes import CityscapesReader
 from pics_cli.core.data.readers.coco import CocoReader
 from pics_cli.core.data.readers.label_blocks import LabelBlockReader
@@ -17,6 +17,7 @@ from pics_cli.core.data.readers.sam_labels import LabelReader
 from pics_cli.core.data.readers.scalabel import ScalabelReader
 from pics_cli.core.data.readers.vistas import VistasReader
 from pics_cli.core.data.scene import Item, Scene
+from pics_cli.core.manifest import read_manifest
 from pics_cli.core.recipe import DatasetRecipe
 from pics_cli.core.sources import (
     CityscapesSource,
@@ -88,8 +89,19 @@ def open_reader(
         case CocoSource() | ScalabelSource() if place.path.is_dir():
             if any(map(BLOCK.fullmatch, map(attrgetter("name"), place.path.iterdir()))):
                 return LabelBlockReader(place, source.sam)
+            _refuse_unfinished(place.path)
             return LabelReader(place, compat)
         case ScalabelSource():
             return ScalabelReader(place, compat, on_index)
         case CocoSource():
             return CocoReader(place, on_index)
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """Raise PicsError for label files of a picture each that `pics annotate` is not done with."""
+    manifest = read_manifest(folder / HIDDEN)
+    if manifest is not None and not manifest["complete"]:
+        raise PicsError(
+            f"{folder}: labels of {manifest.get('pictures', 0):,} pictures, and the rest is missing",
+            "finish them: run the same `pics annotate` again",
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pics_cli.core.files import cache_folder, fingerprint, make_folder
+from pics_cli.core.files import cache_folder, fingerprint, locked, make_folder
 from pics_cli.errors import PicsError, writing_failed
 
 T = TypeVar("T")
@@ -68,9 +68,12 @@ def open_cached(
     key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
     folder = cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not (folder / META).exists():
-        if on_build:
-            on_build(path)
-        _build(folder, lambda work: build(work, source))
+        make_folder(folder.parent, _HINT)
+        with locked(folder.parent / f"{folder.name}.lock", _HINT):  # one of several processes scans the file
+            if not (folder / META).exists():
+                if on_build:
+                    on_build(path)
+                _build(folder, lambda work: build(work, source))
     try:
         return load(folder)
     except (OSError, EOFError, ValueError, KeyError):  # damaged: it can be made again

@@ -40,6 +40,12 @@ class LabelBlockReader:
                 f"{self.place}: labels of {len(found)} blocks, and the rest is missing",
                 "finish them: run the same `pics annotate` again",
             )
+        there = {block_path(self.place, stats["block"]).name for stats in found}
+        if gone := [entry["file"] for entry in manifest.get("blocks", ()) if entry["file"] not in there]:
+            raise PicsError(
+                f"{self.place / gone[0]}: no such file, or not finished; {len(gone)} of the manifest's blocks are gone",
+                "remove their .stats.json where they are left, and run the same `pics annotate` again",
+            )
         return found
 
     @cached_property
