@@ -14,6 +14,7 @@ import typer
 from pics_cli import __version__
 from pics_cli.commands.annotate import annotate
 from pics_cli.commands.build_shards import build_shards
+from pics_cli.commands.eval import evaluate
 from pics_cli.commands.infer import InOrder, infer
 from pics_cli.commands.train import train
 from pics_cli.errors import FAILED, USER_CAN_MEND, PicsError
@@ -76,6 +77,7 @@ app.command(
 app.command(
     "build-shards", no_args_is_help=True, epilog="Example: pics build-shards lvis --raw data/raw/COCO --workers 8"
 )(told(build_shards))
+app.command("eval", no_args_is_help=True, epilog="Example: pics eval --recipe synth_bench --limit 50")(told(evaluate))
 app.command("infer", cls=InOrder, epilog="Example: pics infer --input sample --obj-thr 2")(told(infer))
 app.command("train", no_args_is_help=True, epilog="Example: pics train --recipe joint --data-root data --gpus 8")(
     told(train)

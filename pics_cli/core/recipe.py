@@ -170,7 +170,7 @@ def load_recipe(
         path: of the YAML file.
         tree: the dataclass that it is read into.
         overrides: values that replace the file's.
-        data: contents to take instead of the file's.
+        data: contents to take instead of a file's; `path` then names them in messages.
 
     Raises:
         PicsError: with one line for every fault found.
@@ -179,8 +179,7 @@ def load_recipe(
     if twice_given := next((key for key in given if given.count(key) > 1), None):
         flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
         raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
-    read, faults = _read_yaml(path)
-    data = data or read
+    data, faults = _read_yaml(path) if data is None else (data, [])
     data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
     for override in overrides:
         _apply(data, override)

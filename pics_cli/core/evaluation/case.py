@@ -6,7 +6,7 @@ K: objects, d: width of a descriptor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,21 @@ class Case:
     front: tuple[int, ...] | None
     relation: str
     iou: float = 0.0
+
+
+def turned(case: Case) -> Case:
+    """The same case with its objects listed the other way round."""
+    count = len(case.references)
+    return replace(
+        case,
+        references=case.references[::-1],
+        places=case.places[::-1],
+        regions=case.regions[::-1],
+        order=tuple(count - 1 - k for k in case.order),
+        visible=case.visible[::-1],
+        full=None if case.full is None else case.full[::-1],
+        front=None if case.front is None else tuple(count - 1 - k for k in case.front),
+    )
 
 
 def reference_descriptors(references: Sequence[Bytes]) -> npt.NDArray[np.float32]:

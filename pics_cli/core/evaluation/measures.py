@@ -89,6 +89,8 @@ class Judged(NamedTuple):
 
 def sight_of(cases: Sequence[Case], seed: int) -> Sight:
     """The references of some cases, to be drawn from."""
+    if not cases:
+        return Sight(np.zeros((0, 1), np.float32), np.zeros(0, np.str_), seed)
     found = [reference_descriptors(case.references) for case in cases]
     owners = [case.key for case in cases for _ in case.references]
     return Sight(np.concatenate(found), np.array(owners), seed)
@@ -113,12 +115,15 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         names: of the figures that are wanted, of `MEASURES`.
 
     Raises:
-        PicsError: the picture has another size than the truth.
+        PicsError: the picture has another size than the truth; a figure that is no number.
     """
     if result.shape != case.truth.shape:
         shown = "x".join(str(side) for side in result.shape[1::-1])
         expected = "x".join(str(side) for side in case.truth.shape[1::-1])
         raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
+    wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
+    if not case.references:
+        return Judged({name: _number(case.key, name, _whole(result, case, name)) for name in wanted}, np.zeros((0, 0)))
     inside, overlap = _covers(case)
     own, truth = seen(result, case), seen(case.truth, case)
     references = reference_descriptors(case.references)
@@ -132,8 +137,14 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         "ceiling": _mean(np.maximum(np.diag(similarity - ceiling), 0)),
         "missing": missing(result, case),
     }
-    wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
-    return Judged({name: _number(found[name]) for name in wanted}, similarity)
+    return Judged({name: _number(case.key, name, found[name]) for name in wanted}, similarity)
+
+
+def _whole(result: RGB, case: Case, name: str) -> float | None:
+    """A figure of a picture of which nothing but the truth is known."""
+    if name == "psnr":
+        return figures.region_psnr(result, case.truth, np.ones(case.truth.shape[:2], np.bool_))
+    return figures.ssim(result, case.truth)[0] if name == "ssim" else None
 
 
 def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Collection[str]) -> dict[str, float | None]:
@@ -230,5 +241,10 @@ def _mean(values: Sequence[bool] | npt.NDArray[np.generic]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+def _number(key: str, name: str, value: float | None) -> float:
+    """nan where there is none; one that is no number is an error."""
+    if value is None:
+        return float("nan")
+    if not np.isfinite(value):
+        raise PicsError(f"{key}: {name} is {value}", "please report it with the sample")
+    return float(value)

@@ -32,10 +32,11 @@ class WithModel:
     Args:
         pipeline: the model.
         seed: of the noise.
+        steps: denoising steps; None: the model's.
     """
 
-    def __init__(self, pipeline: PicsPipeline, seed: int) -> None:
-        self.pipeline, self.seed = pipeline, seed
+    def __init__(self, pipeline: PicsPipeline, seed: int, steps: int | None = None) -> None:
+        self.pipeline, self.seed, self.steps = pipeline, seed, steps
         self.settings = resolve(self._job((), Path(), "parallel"), pipeline.config, pipeline.dtype)
 
     def parallel(self, case: Case) -> RGB:
@@ -47,7 +48,7 @@ class WithModel:
         return self._composite(case, "sequential")
 
     def _job(self, samples: tuple[SampleFiles, ...], output: Path, mode: str) -> Job:
-        return Job(samples, output, "", seed=self.seed, mode=mode)
+        return Job(samples, output, "", seed=self.seed, mode=mode, steps=self.steps)
 
     def _composite(self, case: Case, mode: str) -> RGB:
         name = case.key

@@ -1,0 +1,232 @@
+"""`pics eval`: composites measured against the truth, by standard figures and by those of interaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pics_cli.commands.choices import Dtype
+from pics_cli.errors import PicsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pics_cli.console import State
+    from pics_cli.core.evaluation.job import Job, Peer, Progress, Report
+    from pics_cli.core.evaluation_recipe import EvaluationRecipe
+
+# Figures that the terminal shows; the files have all.
+SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
+
+
+def evaluate(
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Evaluation recipe, such as synth_bench.")
+    ] = None,
+    shards: Annotated[
+        str | None, typer.Option(metavar="DIR|FILES", help="Shards whose pictures are rebuilt, instead of a recipe.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="True pictures that those of --input are held against.")
+    ] = None,
+    pictures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="[NAME=]DIR", help="Pictures that another method made of the same samples; repeatable."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]DIR|REPO", help="Model folder or repository; repeatable.  [default: pics-mini]"),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Of parallel, sequential, paste, poisson.  [default: the recipe's, else all]"),
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Figures, by name.  [default: all]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first N cases.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Composites of each case by each model.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the model's]")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="For results.  [default: the recipe's]")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Of the networks.")] = Dtype.auto,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where other results are.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Print how two results.json differ, and do nothing else."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any value of the recipe.")
+    ] = None,
+) -> None:
+    """Composite cases whose truth is known by several methods, and measure the results.
+
+    Run again to resume: only cases that are missing are measured. Several GPUs: `accelerate launch -m pics_cli eval …`.
+    What each figure is: docs/metrics.md.
+    """
+    if compare is not None:
+        _compare(*compare)
+        return
+    if sum(each is not None for each in (recipe, shards, reference)) != 1:
+        raise PicsError(
+            "name what is to be evaluated: one of --recipe NAME, --shards DIR, or --reference DIR with --input DIR",
+            "such as pics eval --recipe synth_bench --limit 50",
+        )
+    if reference is not None and not pictures:
+        raise PicsError(f"--reference {reference}: no pictures to hold against it", "name them with --input DIR")
+    if reference is not None and (model or methods):
+        raise PicsError(
+            "--reference: pictures alone say nothing that could be composited", "leave out --model, --methods"
+        )
+    given = {"shards": shards, "reference": reference, "methods": methods, "metrics": metrics, "limit": limit,
+             "seeds": seeds, "steps": steps, "settings": settings}  # fmt: skip
+    loaded = _recipe(recipe, given)
+    from pics_cli.core.evaluation.job import Job
+
+    models = _models(model or ["pics-mini"]) if loaded.methods else {}
+    job = Job(
+        recipe=loaded, output=output or Path(loaded.out), models=models, peers=_peers(pictures or [], loaded),
+        device=device, dtype=dtype.value, overwrite=overwrite,
+    )  # fmt: skip
+    _run(job)
+
+
+def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
+    from pics_cli.core.evaluation_recipe import load_evaluation, made_evaluation
+    from pics_cli.core.recipe import Override, parse_override
+
+    overrides = [parse_override(text) for text in given["settings"] or []]
+    for key in ("limit", "seeds", "steps"):
+        if given[key] is not None:
+            overrides.append(Override(key, given[key], f"--{key}"))
+    for key in ("methods", "metrics"):
+        if given[key] is not None:
+            overrides.append(Override(key, given[key].split(","), f"--{key}"))
+    if given["reference"] is not None:
+        overrides.append(Override("pictures", str(given["reference"]), "--reference"))
+        overrides.append(Override("methods", [], "--reference"))
+        return made_evaluation("pictures", overrides)
+    if given["shards"] is not None:
+        overrides.append(Override("samples.shards", given["shards"], "--shards"))
+        overrides.append(Override("samples.root", ".", "--shards"))
+        return made_evaluation("shards", overrides)
+    assert name is not None
+    return load_evaluation(name, overrides)
+
+
+def _models(names: list[str]) -> dict[str, str]:
+    """By the label that their methods get: none for the first, else the name given or the folder's."""
+    found: dict[str, str] = {}
+    for at, text in enumerate(names):
+        label, equals, name = text.partition("=")
+        label = label if equals else ("" if at == 0 else Path(text).name)
+        name = name if equals else text
+        if label in found:
+            raise PicsError(f"--model {text}: a second model called {label!r}", "name them: --model NAME=DIR")
+        found[label] = name
+    return found
+
+
+def _peers(texts: list[str], recipe: EvaluationRecipe) -> tuple[Peer, ...]:
+    from pics_cli.core.evaluation.job import Peer
+
+    found: dict[str, Peer] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        one = Peer(name, Path(folder)) if equals else Peer(Path(text).resolve().name, Path(text))
+        if one.name in found or one.name in recipe.methods:
+            raise PicsError(f"--input {text}: a second method called {one.name!r}", "name it: --input NAME=DIR")
+        if not one.folder.is_dir():
+            raise PicsError(
+                f"--input {one.folder}: no such folder", "name a folder of pictures called after their samples"
+            )
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def _run(job: Job) -> None:
+    from pics_cli import console
+    from pics_cli.core.ranks import join_ranks
+
+    with join_ranks(job.device == "cpu") as ranks:
+        from pics_cli.core.evaluation.job import Progress
+        from pics_cli.core.evaluation.run import evaluate as make
+
+        progress = Progress()
+        if ranks.rank != 0:
+            make(job, ranks, progress, lambda text: console.note(f"process {ranks.rank}: {text}"))
+            return
+        with console.progress("evaluate", "cases", lambda: _state(progress)):
+            report = make(job, ranks, progress, console.note)
+        _show(job, report, console.note)
+
+
+def _state(progress: Progress) -> State:
+    from pics_cli.console import State
+
+    words = progress.doing or (f"{progress.before:,} were there" if progress.before else "")
+    return State(progress.done, progress.total, words, progress.before)
+
+
+def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
+    """The table on stdout, and what is to be known of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pics_cli.console import LOG_WIDTH
+    from pics_cli.core.evaluation.results import RESULTS, cell, heading
+    from pics_cli.core.evaluation.strata import ALL
+
+    results = report.results
+    figures = results["figures"][ALL]
+    first = next(iter(figures.values()))
+    names = [name for name in SHOWN if name in first] or list(first)[: len(SHOWN)]
+    names = [name for name in names if any(found[name]["cases"] for found in figures.values())]
+    title = f"{results['name']}: {results['measured']:,} cases, mean ± half of its 95 % interval"
+    grid = Table(box=None, padding=(0, 1), title=title, title_justify="left")
+    for text in ("method", *map(heading, names)):
+        grid.add_column(text, justify="left" if text == "method" else "right")
+    for method, found in figures.items():
+        grid.add_row(method, *(cell(found[name]) for name in names))
+    Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
+    for line in results["warnings"]:
+        note(f"warning: {line}")
+    for reason, count in results["bad"].items():
+        note(f"{count:,} cases could not be measured: {reason}")
+    for method, count in results["missed"].items():
+        note(f"{method}: no picture of {count:,} cases")
+    note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
+
+
+def _compare(one: Path, other: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pics_cli.console import LOG_WIDTH, note
+    from pics_cli.core.evaluation.compare import compare
+    from pics_cli.core.evaluation.measures import MEASURES
+
+    found = compare(one, other)
+    grid = Table(box=None, padding=(0, 1), title=f"{one} minus {other}: {found.cases:,} cases", title_justify="left")
+    for text in ("cases", "method", "figure", "difference", "95 % interval", ""):
+        grid.add_column(text, justify="right" if text == "difference" else "left")
+    for line in found.lines:
+        mean, low, high, count = line.lead
+        better = MEASURES[line.figure].better
+        clear = low > 0 or high < 0
+        sign = {"more": mean > 0, "less": mean < 0}.get(better)
+        verdict = "" if not clear or sign is None else ("better" if sign else "worse")
+        row = (
+            f"{line.group} ({count})",
+            line.method,
+            line.figure,
+            f"{mean:+.4g}",
+            f"{low:+.4g} to {high:+.4g}",
+            verdict,
+        )
+        grid.add_row(*row)
+    Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
+    for text in found.notes:
+        note(text)

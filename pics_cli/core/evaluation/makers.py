@@ -1,0 +1,131 @@
+"""Every method of an evaluation by name, and what its pictures are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pics_cli.core.data.pictures import RGB, decode_picture
+from pics_cli.core.evaluation.case import Case
+from pics_cli.core.evaluation.job import Job, Peer
+from pics_cli.core.evaluation.methods import BASELINES, BY_MODEL, WithModel, baseline
+from pics_cli.core.inference.record import model_fingerprint
+from pics_cli.core.model.bundled import bundled_model, is_bundled
+from pics_cli.core.model.config import PATTERNS, ModelConfig
+from pics_cli.core.model.devices import choose_device, choose_dtype
+from pics_cli.core.model.hub import snapshot
+from pics_cli.errors import BadSample
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A method.
+
+    Attributes:
+        make: a case to its picture, with the noise of a seed.
+        seeds: how many pictures it makes of a case: one where there is no noise in it.
+        by_model: whether a model makes them.
+    """
+
+    make: Callable[[Case, int], RGB]
+    seeds: int = 1
+    by_model: bool = False
+
+
+def model_folders(job: Job) -> dict[str, Path]:
+    """Folders of the models that the methods need, by label.
+
+    Raises:
+        PicsError: one is not there.
+    """
+    if not set(job.recipe.methods) & set(BY_MODEL):
+        return {}
+    return {
+        label: bundled_model() if is_bundled(name) else snapshot(name, "--model", PATTERNS)
+        for label, name in job.models.items()
+    }
+
+
+def model_records(job: Job, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """What is to be known of the models, for the results."""
+    found = []
+    for label, folder in folders.items():
+        config = ModelConfig.load(folder)
+        found.append(
+            {
+                "label": label,
+                "name": job.models[label],
+                "fingerprint": model_fingerprint(folder),
+                "recipe_hash": config.recipe_hash,
+                "trained_steps": config.trained_steps,
+                "image_size": config.image_size,
+            }
+        )
+    return found
+
+
+def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[dict[str, Maker], dict[str, Any]]:
+    """Methods by name, in the recipe's order, then those of others; and how the models compute.
+
+    Args:
+        job: whose.
+        folders: of the models, by label.
+        device: of this process; None: as the job says.
+    """
+    from pics_cli.core.model.pipeline import PicsPipeline
+
+    recipe, found, settings = job.recipe, dict[str, Maker](), dict[str, Any]()
+    for label, folder in folders.items():
+        place = choose_device(device if device is not None and job.device == "auto" else job.device)
+        dtype = choose_dtype(job.dtype, place)
+        pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=place)
+        with_model = [WithModel(pipeline, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
+        settings[label] = {**asdict(with_model[0].settings), "device": place.type}
+        for name in recipe.methods:
+            if name in BY_MODEL:
+                found[method_name(label, name)] = Maker(_by_model(with_model, name), recipe.seeds, True)
+    for name in recipe.methods:
+        if name in BASELINES:
+            found[name] = Maker(_by_baseline(name))
+    for peer in job.peers:
+        found[peer.name] = Maker(_of_peer(peer))
+    return found, settings
+
+
+def method_name(label: str, name: str) -> str:
+    """`parallel` of the first model, `LABEL:parallel` of the others."""
+    return f"{label}:{name}" if label else name
+
+
+def _by_model(with_model: list[WithModel], name: str) -> Callable[[Case, int], RGB]:
+    def make(case: Case, seed: int) -> RGB:
+        one = with_model[seed]
+        return one.parallel(case) if name == "parallel" else one.sequential(case)
+
+    return make
+
+
+def _by_baseline(name: str) -> Callable[[Case, int], RGB]:
+    method = baseline(name)
+    return lambda case, _seed: method(case)
+
+
+def _of_peer(peer: Peer) -> Callable[[Case, int], RGB]:
+    return lambda case, _seed: peer_picture(peer.folder, case.key)
+
+
+def peer_picture(folder: Path, key: str) -> RGB:
+    """The picture that somebody made of a sample: KEY.png, or as `pics infer` names it.
+
+    Raises:
+        BadSample: there is none, or it cannot be read.
+    """
+    names = [f"{stem}{suffix}" for stem in (key, f"composed_{key}") for suffix in _SUFFIXES]
+    for path in (*(folder / name for name in names), *(folder / "composed" / name for name in names)):
+        if path.is_file():
+            return decode_picture(path.read_bytes()).rgb
+    raise BadSample("no_picture", f"{folder}: no {names[0]}")

@@ -1,0 +1,134 @@
+"""`report.html`: one file with tables, plots and pictures, that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from pics_cli.core.evaluation.measures import MEASURES
+from pics_cli.core.evaluation.results import Record, cell, column, heading
+from pics_cli.core.evaluation.strata import ALL
+from pics_cli.core.files import AtomicFile
+
+REPORT = "report.html"
+# Figures whose distributions are drawn, those of them that there are.
+_DRAWN = ("psnr_region", "ssim_region", "seam", "shadow", "sharpness", "ceiling")
+_INK, _COLOURS = "#333333", ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
+
+
+def write_report(
+    folder: Path, results: Mapping[str, Any], records: Sequence[Record], gallery: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the report.
+
+    Args:
+        folder: where.
+        results: as `results.json` has them.
+        records: of the cases that were measured.
+        gallery: cases to show, as `gallery.show` gives them.
+    """
+    figures = results["figures"]
+    names = [name for name in MEASURES if any(found.get(name, {}).get("cases") for found in figures[ALL].values())]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.get_template("report.html.j2").render(
+        results=results,
+        names=names,
+        headings={name: heading(name) for name in names},
+        whats={name: MEASURES[name].what for name in names},
+        cell=cell,
+        value=lambda one: "" if one["mean"] is None else one["mean"],
+        distributions=[(name, distribution(results, records, name)) for name in _DRAWN if name in names],
+        forest=forest(results, names),
+        matrices={name: matrix(values) for name, values in results["similarity"].items() if values},
+        gallery=gallery,
+    )
+    with AtomicFile(folder / REPORT) as file:
+        file.write(text.encode())
+
+
+def distribution(results: Mapping[str, Any], records: Sequence[Record], name: str) -> str:
+    """A figure's values by group and method as boxes (median, quartiles, 5 and 95 %), SVG."""
+    groups = {group: [r for r in records if group in (ALL, r["stratum"])] for group in results["strata"]}
+    methods = results["methods"]
+    figure = Figure(figsize=(1.6 + 1.25 * len(groups), 2.8))
+    axes = figure.add_subplot()
+    wide = 0.8 / len(methods)
+    for m, method in enumerate(methods):
+        values = [column(some, method, name) for some in groups.values()]
+        known = [each[np.isfinite(each)] for each in values]
+        places = [g + (m - (len(methods) - 1) / 2) * wide for g in range(len(groups))]
+        drawn = [(place, each) for place, each in zip(places, known, strict=True) if len(each)]
+        if not drawn:
+            continue
+        colour = _COLOURS[m % len(_COLOURS)]
+        axes.boxplot(
+            [each for _, each in drawn], positions=[place for place, _ in drawn], widths=0.8 * wide, whis=(5, 95),
+            showfliers=False, patch_artist=True, boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.75},
+            medianprops={"color": "white"}, whiskerprops={"color": colour}, capprops={"color": colour}, label=method,
+        )  # fmt: skip
+    axes.set_xticks(range(len(groups)), [_broken(group) for group in groups], fontsize=7)
+    axes.set_ylabel(heading(name), fontsize=8)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.legend(fontsize=7, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1))
+    return _svg(figure, axes)
+
+
+def forest(results: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Differences of the first method to each other one with their intervals, in deviations of the figure, SVG."""
+    found = []
+    for title, groups in results["differences"].items():
+        if not title.startswith(f"{results['methods'][0]} minus "):
+            continue
+        shown = [
+            name for name in names if MEASURES[name].better != "neither" and (groups[ALL][name]["mean"] is not None)
+        ]
+        figure = Figure(figsize=(6.4, 0.6 + 0.26 * len(shown)))
+        axes = figure.add_subplot()
+        for at, name in enumerate(shown):
+            one = groups[ALL][name]
+            scale = max(abs(one["mean"]), abs(one["low"]), abs(one["high"]), 1e-9)
+            sign = 1 if MEASURES[name].better == "more" else -1
+            low, mean, high = sorted(sign * one[key] / scale for key in ("low", "mean", "high"))
+            clear = low > 0 or high < 0
+            colour = "#999999" if not clear else "#3a9d5d" if mean > 0 else "#c2385a"
+            axes.plot([low, high], [-at, -at], color=colour, linewidth=2)
+            axes.plot([mean], [-at], "o", color=colour, markersize=4)
+            axes.text(1.08, -at, cell(one, "+"), fontsize=7, va="center", color=_INK)
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set_yticks([-at for at in range(len(shown))], [heading(name) for name in shown], fontsize=7)
+        axes.set_xticks([-1, 0, 1], ["worse", "alike", "better"], fontsize=7)
+        axes.set_xlim(-1.05, 1.05)
+        found.append((title, _svg(figure, axes)))
+    return found
+
+
+def matrix(values: Sequence[Sequence[float]]) -> list[list[dict[str, Any]]]:
+    """Cells of a similarity matrix with the shade that each gets, 0 to 1."""
+    return [[{"text": f"{value:.2f}", "shade": round(max(0.0, min(1.0, value)), 3)} for value in row] for row in values]
+
+
+def _broken(group: str) -> str:
+    return group.replace(", ", ",\n", 1)
+
+
+def _svg(figure: Figure, axes: Any) -> str:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.set_layout_engine("tight")
+    sink = io.StringIO()
+    # Ids and dates are fixed, so that the same figures give the same file.
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "pics", "svg.fonttype": "path"}):
+        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})
+    text = sink.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,133 @@
+"""Figures of many cases put together: means with intervals by group, differences of methods; and the files of it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.evaluation.bootstrap import Estimate, difference, estimate
+from pics_cli.core.evaluation.measures import MEASURES
+from pics_cli.core.evaluation.strata import ALL, STRATA
+from pics_cli.core.files import AtomicFile, write_json
+from pics_cli.errors import PicsError
+
+Floats = npt.NDArray[np.float64]
+Record = Mapping[str, Any]
+
+RESULTS, TABLE, EACH = "results.json", "table.md", "per_sample.parquet"
+SCHEMA = 1
+
+
+def results_of(records: Sequence[Record], names: Sequence[str], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, as `results.json` has it.
+
+    Args:
+        records: of all cases, in their order.
+        names: of the figures.
+        provenance: what they were made from.
+
+    Raises:
+        PicsError: no case could be measured.
+    """
+    good = [record for record in records if "bad" not in record]
+    bad = Counter(record["bad"]["reason"] for record in records if "bad" in record)
+    if not good:
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
+        raise PicsError(f"no case could be measured: {why}", "look at the samples with pics build-shards --check DIR")
+    methods = list(dict.fromkeys(name for record in good for name in record["values"]))
+    missed = {m: sum(m not in record["values"] for record in good) for m in _all_methods(good)}
+    groups = {ALL: good} | {name: some for name in STRATA if (some := [r for r in good if r["stratum"] == name])}
+    seed = int(provenance["recipe"]["seed"])
+    return {
+        "schema": SCHEMA,
+        "kind": "pics-eval",
+        **provenance,
+        "measured": len(good),
+        "bad": dict(sorted(bad.items())),
+        "missed": {name: count for name, count in missed.items() if count},
+        "strata": {name: len(some) for name, some in groups.items()},
+        "methods": methods,
+        "figures": {
+            group: {m: {f: plain(estimate(column(some, m, f), seed)) for f in names} for m in methods}
+            for group, some in groups.items()
+        },
+        "differences": {
+            f"{a} minus {b}": {
+                group: {f: plain(difference(column(some, a, f), column(some, b, f), seed)) for f in names}
+                for group, some in groups.items()
+            }
+            for a, b in combinations(methods, 2)
+        },
+        "similarity": {m: _similarity(good, m) for m in methods},
+    }
+
+
+def column(records: Sequence[Record], method: str, figure: str) -> Floats:
+    """A figure of every case by a method, its seeds' mean, float64 [N]; nan where there is none."""
+    found = []
+    for record in records:
+        values = [v for v in record["values"].get(method, {}).get(figure, ()) if v is not None]
+        found.append(float(np.mean(values)) if values else math.nan)
+    return np.array(found, np.float64)
+
+
+def plain(one: Estimate) -> dict[str, float | int | None]:
+    """An estimate for JSON."""
+    mean, low, high = (round(value, 5) if math.isfinite(value) else None for value in one[:3])
+    return {"mean": mean, "low": low, "high": high, "cases": one.scenes}
+
+
+def _all_methods(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in (*record["values"], *record["failed"])))
+
+
+def _similarity(records: Sequence[Record], method: str) -> list[list[float]] | None:
+    """Mean similarity of region i to reference j over cases of two objects."""
+    found = [r["similarity"][method] for r in records if r["objects"] == 2 and method in r["similarity"]]
+    if not found:
+        return None
+    mean: list[list[float]] = np.mean(found, axis=0).round(4).tolist()
+    return mean
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """`results.json` and `table.md`; the figures of every case are in `per_sample.parquet`, see `write_each`."""
+    write_json(folder / RESULTS, results)
+    with AtomicFile(folder / TABLE) as file:
+        file.write(table(results).encode())
+
+
+def table(results: Mapping[str, Any], groups: Sequence[str] | None = None) -> str:
+    """Figures by group and method as Markdown, the mean and half of its interval."""
+    names = [name for name in next(iter(results["figures"][ALL].values()))]
+    names = [n for n in names if any(m[n]["cases"] for m in results["figures"][ALL].values())]
+    head = ["cases", "method", *(heading(name) for name in names)]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---', '---', *(['---:'] * len(names))])} |"]
+    for group in groups or results["figures"]:
+        for at, (method, found) in enumerate(results["figures"][group].items()):
+            title = f"{group} ({results['strata'][group]})" if at == 0 else ""
+            lines.append(f"| {title} | {method} | {' | '.join(cell(found[name]) for name in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def heading(name: str) -> str:
+    """Title, unit, and an arrow to the better side."""
+    one = MEASURES[name]
+    unit = f", {one.unit}" if one.unit not in ("", "share") else ""
+    return f"{one.title}{unit} {dict(more='↑', less='↓', neither='→ 1')[one.better]}"
+
+
+def cell(one: Mapping[str, Any], sign: str = "") -> str:
+    """A mean and half of its interval."""
+    if one["mean"] is None:
+        return "-"
+    half = (one["high"] - one["low"]) / 2
+    digits = 1 if abs(one["mean"]) >= 100 else 2 if abs(one["mean"]) >= 1 else 3
+    return f"{one['mean']:{sign}.{digits}f} ±{half:.{digits}f}"

@@ -1,0 +1,240 @@
+"""The run: cases one by one through all methods, a small file for each, results from these at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pics_cli import __version__
+from pics_cli.core.evaluation.case import turned
+from pics_cli.core.evaluation.each import write_each
+from pics_cli.core.evaluation.gallery import choose, show
+from pics_cli.core.evaluation.job import Job, Progress, Report
+from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records
+from pics_cli.core.evaluation.measures import MEASURES, OF_TWO, Sight, between, check_names, judge, sight_of
+from pics_cli.core.evaluation.report import write_report
+from pics_cli.core.evaluation.results import results_of, write_results
+from pics_cli.core.evaluation.sources import Cases, open_cases
+from pics_cli.core.evaluation.strata import stratum
+from pics_cli.core.evaluation_recipe import plain_evaluation
+from pics_cli.core.files import make_folder, only_writer, write_json
+from pics_cli.core.manifest import differences
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.ranks import Ranks
+from pics_cli.core.recipe import digest
+from pics_cli.errors import BadSample, PicsError
+
+SCHEMA = 1
+EACH, BEGUN = "cases", "begun.json"
+# Of the recipe: more cases may be measured in a folder that was begun with fewer, wherever it lies.
+_FREE = ("out", "limit", "name")
+_LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
+
+
+def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
+    """Measure what is not measured yet, and put all of it together.
+
+    Args:
+        job: what to do.
+        ranks: the processes that share it; each calls this.
+        progress: updated as the work goes on.
+        note: told single lines worth reading.
+
+    Raises:
+        PicsError: a figure that nobody knows; cases or models that are not there; a folder with other results.
+    """
+    cv2.setNumThreads(1)
+    recipe = job.recipe
+    check_names(recipe.metrics)
+    names = [name for name in MEASURES if not recipe.metrics or name in recipe.metrics]
+    folders = ranks.together(lambda: model_folders(job))[ranks.rank]
+    fill = recipe.fill or (ModelConfig.load(next(iter(folders.values()))).fill if folders else 1.0)
+    cases = ranks.each(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
+    count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
+    identity = _identity(job, cases, folders, names)
+    with contextlib.ExitStack() as stack:
+        ranks.together(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
+        mine = range(ranks.rank, count, ranks.size)
+        todo = [number for number in mine if not _path(job, number).exists()]
+        progress.total, progress.before = len(mine), len(mine) - len(todo)
+        progress.done = progress.before
+        run = _Run(job, folders, names, identity, cases, count)
+
+        def work() -> None:
+            if not todo:
+                return
+            progress.doing = "reading the model" if folders else ""
+            run.open(ranks.device)
+            progress.doing = "references to tell apart from"
+            sight = sight_of(cases.others(), recipe.seed)
+            progress.doing = ""
+            for number in todo:
+                write_json(_path(job, number), measure(cases, number, run.methods, sight, names))
+                progress.done += 1
+
+        ranks.together(work)
+        shares = ranks.gather((len(todo), progress.before))
+        made, there = (sum(share[k] for share in shares) for k in (0, 1))
+        results = ranks.together(lambda: _finish(run, progress, ranks.device) if ranks.rank == 0 else {})[0]
+    return Report(results, made, there)
+
+
+@dataclass
+class _Run:
+    """What a run is about, between its parts.
+
+    Attributes:
+        folders: of the models.
+        names: of the figures.
+        count: of the cases that are wanted.
+        methods, settings: see `makers`; empty until they are opened.
+    """
+
+    job: Job
+    folders: dict[str, Path]
+    names: list[str]
+    identity: dict[str, Any]
+    cases: Cases
+    count: int
+    methods: dict[str, Maker] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def open(self, device: str | None) -> None:
+        """Get the methods ready, once."""
+        if not self.methods:
+            self.methods, self.settings = makers(self.job, self.folders, device)
+
+
+def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]:
+    """Results from the records of all cases, and their files."""
+    output, names = run.job.output, run.names
+    records = _records(run.job, run.count)
+    progress.doing = "report"
+    run.open(device)
+    results = results_of(records, names, _provenance(run))
+    write_each(output, records, names)
+    good = [record for record in records if "bad" not in record]
+    chosen = choose(good, results["methods"][0], names)
+    write_report(output, results, good, show(run.cases, chosen, run.methods, names))
+    write_results(output, results)  # last: it says that the rest is there
+    progress.doing = ""
+    return results
+
+
+def measure(cases: Cases, number: int, methods: dict[str, Maker], sight: Sight, names: list[str]) -> dict[str, Any]:
+    """Figures of one case by every method, as plain data; what is wrong with it, where something is."""
+    try:
+        case = cases.case(number)
+    except BadSample as error:
+        return {"number": number, "bad": {"reason": error.reason, "detail": error.detail}}
+    values, similarity, failed = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    for name, method in methods.items():
+        try:
+            pictures = [method.make(case, seed) for seed in range(method.seeds)]
+        except BadSample as error:
+            failed[name] = {"reason": error.reason, "detail": error.detail}
+            continue
+        judged = [judge(picture, case, sight, names) for picture in pictures]
+        found = [one.values for one in judged]
+        if set(OF_TWO) & set(names) and method.by_model and len(case.references) > 1:
+            other = turned(case)
+            for seed, one in enumerate(found):
+                one["order_dependence"] = between(pictures[seed], method.make(other, seed), case)
+        values[name] = {each: [_plain(one.get(each, float("nan"))) for one in found] for each in names}
+        similarity[name] = np.mean([one.similarity for one in judged], axis=0).round(4).tolist()
+    return {
+        "number": number, "key": case.key, "relation": case.relation, "stratum": stratum(case.relation, case.iou),
+        "iou": round(case.iou, 5), "objects": len(case.references), "values": values, "similarity": similarity,
+        "failed": failed,
+    }  # fmt: skip
+
+
+def _plain(value: float) -> float | None:
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _path(job: Job, number: int) -> Path:
+    return job.output / EACH / f"{number:06d}.json"
+
+
+def _records(job: Job, count: int) -> list[dict[str, Any]]:
+    found = []
+    for number in range(count):
+        path = _path(job, number)
+        try:
+            found.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise PicsError(f"{path}: cannot be read: {error}", "remove it and run the same command again") from None
+    return found
+
+
+def _identity(job: Job, cases: Cases, folders: dict[str, Path], names: list[str]) -> dict[str, Any]:
+    """What a resumed run must share with the first."""
+    recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _FREE}
+    if recipe["scenes"]:
+        recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
+    recipe["pictures"] = bool(recipe["pictures"])
+    if recipe["samples"]:
+        recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
+    return {
+        "schema": SCHEMA,
+        "recipe": {**recipe, "metrics": names},
+        "data": json.loads(json.dumps(dict(cases.provenance))),
+        "models": [{k: v for k, v in one.items() if k != "name"} for one in model_records(job, folders)],
+        "peers": [peer.name for peer in job.peers],
+        "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
+    }
+
+
+def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> None:
+    """Be the folder's one writer, if what it holds is of this kind.
+
+    Raises:
+        PicsError: it was begun otherwise, or somebody else is at work in it.
+    """
+    make_folder(job.output / EACH, "choose another --output")
+    stack.enter_context(only_writer(job.output))
+    path = job.output / BEGUN
+    there = json.loads(path.read_text()) if path.exists() else None
+    if there is not None and not job.overwrite:
+        lines = differences({key: there.get(key) for key in identity}, identity)
+        if lines:
+            shown = "\n".join(f"  {line}" for line in lines[:8])
+            raise PicsError(
+                f"{job.output}: was begun otherwise:\n{shown}",
+                "choose another --output, or begin anew with --overwrite",
+            )
+    if there is None or job.overwrite:
+        for old in (job.output / EACH).glob("*.json*"):
+            old.unlink()
+        write_json(path, identity)
+
+
+def _provenance(run: _Run) -> dict[str, Any]:
+    identity, cases = run.identity, run.cases
+    return {
+        "name": run.job.recipe.name,
+        "recipe_hash": digest(identity["recipe"]),
+        "recipe": plain_evaluation(run.job.recipe),
+        "data": identity["data"],
+        "cases": run.count,
+        "models": identity["models"],
+        "computed": run.settings,
+        "peers": identity["peers"],
+        "versions": identity["versions"],
+        "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",
+        "warnings": list(cases.warnings),
+    }
+
+
+def _silence(_text: str) -> None:
+    pass
