@@ -104,16 +104,23 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
         file.write(table(results).encode())
 
 
-def table(results: Mapping[str, Any], groups: Sequence[str] | None = None) -> str:
-    """Figures by group and method as Markdown, the mean and half of its interval."""
-    names = [name for name in next(iter(results["figures"][ALL].values()))]
-    names = [n for n in names if any(m[n]["cases"] for m in results["figures"][ALL].values())]
-    head = ["cases", "method", *(heading(name) for name in names)]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---', '---', *(['---:'] * len(names))])} |"]
+def table(results: Mapping[str, Any], names: Sequence[str] = (), groups: Sequence[str] = ()) -> str:
+    """Figures by group and method as Markdown, the mean and half of its interval.
+
+    Args:
+        results: as `results.json` has them.
+        names: of the figures; empty: all that there are.
+        groups: of cases; empty: all.
+    """
+    every = results["figures"][ALL]
+    told = [name for name in next(iter(every.values())) if any(found[name]["cases"] for found in every.values())]
+    shown = [name for name in names if name in told] or told
+    head = ["cases", "method", *map(heading, shown)]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---', '---', *(['---:'] * len(shown))])} |"]
     for group in groups or results["figures"]:
         for at, (method, found) in enumerate(results["figures"][group].items()):
-            title = f"{group} ({results['strata'][group]})" if at == 0 else ""
-            lines.append(f"| {title} | {method} | {' | '.join(cell(found[name]) for name in names)} |")
+            title = f"{group} ({results['strata'][group]:,})" if at == 0 else ""
+            lines.append(f"| {title} | {method} | {' | '.join(cell(found[name]) for name in shown)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,14 +10,17 @@ import pytest
 from pics_cli.core.evaluation.bootstrap import difference, estimate
 
 
-def test_coverage() -> None:
+@pytest.mark.parametrize("shares", [False, True])
+def test_coverage(shares: bool) -> None:
+    """95 % within 2, of values like decibels and of shares that are 0 or 1."""
     rng = np.random.default_rng(0)
     held = []
-    for _ in range(300):
-        found = estimate(rng.exponential(2.0, 120))
+    for _ in range(2000):
+        values = (rng.random(200) < 0.7).astype(float) if shares else rng.normal(2.0, 3.0, 200)
+        found = estimate(values)
         assert found.low < found.mean < found.high
-        held.append(found.low <= 2.0 <= found.high)
-    assert 0.9 <= np.mean(held) <= 0.98
+        held.append(found.low <= (0.7 if shares else 2.0) <= found.high)
+    assert 0.93 <= np.mean(held) <= 0.97
 
 
 def test_width_is_that_of_the_normal_interval() -> None:

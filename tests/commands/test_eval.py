@@ -1,0 +1,277 @@
+"""`pics eval` as it is typed: figures, files, resuming, processes, comparing, and the ways in which it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+
+from infer_command import typed
+from pics_cli.core.evaluation.job import Job, Progress
+from pics_cli.core.evaluation.measures import MEASURES
+from pics_cli.core.evaluation.run import evaluate
+from pics_cli.core.evaluation_recipe import load_evaluation
+from pics_cli.core.ranks import Ranks
+from pics_cli.core.recipe import Override
+from trainees import CORRECTING, small
+from training_shards import write_shard
+
+SMALL = ("--recipe", "synth_bench", "--set", "scenes.size=96", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models") / "small"
+    meaning = {**CORRECTING, "hint": "overlay", "fill": 0.8, "steps": 1, "guidance": 1.0}
+    small(stirred=True, **meaning).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: object) -> Result:
+    return typed("eval", *map(str, words))
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """Eight scenes by all methods, two seeds."""
+    out = tmp_path_factory.mktemp("eval") / "out"
+    found = run(*SMALL, "--model", model, "--limit", 8, "--seeds", 2, "--output", out)
+    assert found.exit_code == 0, found.stderr
+    assert "PSNR in regions" in found.stdout
+    return out
+
+
+def test_all_files(done: Path) -> None:
+    found = results(done)
+    assert found["methods"] == ["parallel", "sequential", "paste", "poisson"]
+    assert found["strata"]["all"] == found["measured"] == 8
+    assert set(found["figures"]["all"]["paste"]) == set(MEASURES)
+    assert found["models"][0]["trained_steps"] == 0
+    assert found["computed"][""]["steps"] == 1
+    rows = pq.read_table(done / "per_sample.parquet").to_pylist()
+    assert len(rows) == 8 * (2 + 2 + 1 + 1)
+    for method in found["methods"]:
+        for figure in ("psnr_region", "seam", "untouched"):
+            each: dict[str, list[float]] = {}
+            for row in rows:
+                if row["method"] == method and row[figure] is not None:
+                    each.setdefault(row["key"], []).append(row[figure])
+            mean = np.mean([np.mean(values) for values in each.values()])
+            assert found["figures"]["all"][method][figure]["mean"] == pytest.approx(mean, abs=1e-4)
+    assert found["figures"]["all"]["parallel"]["untouched"]["mean"] == 0
+    lead = found["differences"]["parallel minus paste"]["all"]["psnr_region"]
+    means = [found["figures"]["all"][name]["psnr_region"]["mean"] for name in ("parallel", "paste")]
+    assert lead["mean"] == pytest.approx(means[0] - means[1], abs=2e-5)
+    table = (done / "table.md").read_text()
+    assert table.count("\n") == 2 + 4 * len(found["strata"])
+    assert "PSNR in regions, dB ↑" in table
+
+
+def test_the_report_needs_nothing_from_elsewhere(done: Path) -> None:
+    text = (done / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=[\"'](?!data:|#)", text)
+    assert not re.search(r"url\((?!#)", text)
+    assert text.count("data:image/jpeg;base64,") > 20
+    assert "<svg" in text
+    for words in ("best", "worst", "parallel minus poisson", "grey levels"):
+        assert words in text
+
+
+def test_again_gives_the_same(done: Path, model: Path) -> None:
+    names = ("results.json", "table.md", "per_sample.parquet", "report.html")
+    before = {name: (done / name).read_bytes() for name in names}
+    (done / "cases/000003.json").unlink()
+    again = run(*SMALL, "--model", model, "--limit", 8, "--seeds", 2, "--output", done)
+    assert again.exit_code == 0, again.stderr
+    assert {name: (done / name).read_bytes() for name in names} == before
+
+
+def test_more_cases_in_the_same_folder(here: Path) -> None:
+    baselines = ("--methods", "paste,poisson")
+    assert run(*SMALL, *baselines, "--limit", 2, "--output", "out").exit_code == 0
+    first = (here / "out/cases/000000.json").stat().st_mtime_ns
+    assert run(*SMALL, *baselines, "--limit", 3, "--output", "out").exit_code == 0
+    assert results(here / "out")["measured"] == 3
+    assert (here / "out/cases/000000.json").stat().st_mtime_ns == first
+    refused = run(*SMALL, "--methods", "paste", "--limit", 3, "--output", "out")
+    assert refused.exit_code == 2
+    assert "was begun otherwise" in refused.stderr
+    assert "methods" in refused.stderr
+    assert run(*SMALL, "--methods", "paste", "--limit", 1, "--output", "out", "--overwrite").exit_code == 0
+    assert results(here / "out")["methods"] == ["paste"]
+    assert len(list((here / "out/cases").iterdir())) == 1
+
+
+def test_two_ranks_are_one(here: Path) -> None:
+    from threading import Barrier, Thread
+
+    overrides = [Override("scenes.size", 96, "--set"), Override("limit", 5, "--limit")]
+    recipe = load_evaluation("synth_bench", [*overrides, Override("methods", ["paste"], "--methods")])
+    evaluate(Job(recipe, here / "one"), Ranks(), Progress(), lambda _: None)
+    barrier, slots = Barrier(2), list[Any]([None, None])
+
+    def gather_of(rank: int) -> Any:
+        def gather(mine: Any) -> list[Any]:
+            slots[rank] = mine
+            barrier.wait()
+            both = list(slots)
+            barrier.wait()
+            return both
+
+        return gather
+
+    def work(rank: int) -> None:
+        evaluate(Job(recipe, here / "two"), Ranks(rank, 2, gather_of(rank)), Progress(), lambda _: None)
+
+    threads = [Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in ("results.json", "per_sample.parquet", "report.html"):
+        assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
+
+
+def test_pictures_of_others(here: Path) -> None:
+    """A method's own pictures, measured as that method is."""
+    words = (*SMALL, "--limit", 3)
+    assert run(*words, "--methods", "paste", "--output", "ours").exit_code == 0
+    from pics_cli.core.evaluation.makers import Maker, makers  # the pictures that paste makes, as files
+    from pics_cli.core.evaluation.sources import open_cases
+
+    recipe = load_evaluation("synth_bench", [Override("scenes.size", 96, "--set"), Override("methods", ["paste"], "")])
+    paste: Maker = makers(Job(recipe, here), {}, None)[0]["paste"]
+    source = open_cases(recipe, 1.0, print)
+    (here / "theirs").mkdir()
+    for number in range(2):
+        case = source.case(number)
+        Image.fromarray(paste.make(case, 0)).save(here / "theirs" / f"composed_{case.key}.png")
+    found = run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both")
+    assert found.exit_code == 0, found.stderr
+    assert "peer: no picture of 1 cases" in found.stderr
+    both = results(here / "both")
+    assert both["missed"] == {"peer": 1}
+    lead = both["differences"]["paste minus peer"]["all"]["psnr"]
+    assert (lead["mean"], lead["cases"]) == (0, 2)
+
+
+def test_pictures_against_pictures(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("truth", "made"):
+        (here / folder).mkdir()
+    for number in range(3):
+        truth = rng.integers(0, 200, (40, 50, 3)).astype(np.uint8)
+        Image.fromarray(truth).save(here / f"truth/{number}.png")
+        Image.fromarray(truth + np.uint8(10)).save(here / f"made/{number}.png")
+    found = run("--reference", "truth", "--input", "made", "--output", "out")
+    assert found.exit_code == 0, found.stderr
+    figures = results(here / "out")["figures"]["all"]["made"]
+    assert figures["psnr"]["mean"] == pytest.approx(20 * np.log10(25.5), abs=1e-4)
+    assert figures["seam"]["cases"] == 0
+    (here / "other").mkdir()
+    Image.fromarray(truth).save(here / "other/x.png")
+    refused = run("--reference", "truth", "--input", "other", "--output", "out2")
+    assert refused.exit_code == 2
+    assert "no sample in common with --reference: x, … against 0, 1, 2, …" in refused.stderr
+    Image.fromarray(truth[:20]).save(here / "made/1.png")
+    sizes = run("--reference", "truth", "--input", "made", "--output", "out3")
+    assert sizes.exit_code == 2
+    assert "1: the picture is 50x20, the truth 50x40" in sizes.stderr
+
+
+def test_samples_of_shards(here: Path) -> None:
+    write_shard(here / "set/00000.tar", range(4))
+    found = run("--shards", "set", "--methods", "paste,poisson", "--output", "out")
+    assert found.exit_code == 0, found.stderr
+    figures = results(here / "out")["figures"]["all"]
+    # Pasting what was cut from the picture itself gives the picture again.
+    assert figures["paste"]["psnr_region"]["mean"] > figures["poisson"]["psnr_region"]["mean"]
+    assert results(here / "out")["data"]["samples"] == 4
+
+
+def test_compare(here: Path, done: Path) -> None:
+    assert run(*SMALL, "--methods", "paste,poisson", "--limit", 5, "--output", "other").exit_code == 0
+    found = run("--compare", done / "results.json", "other/results.json")
+    assert found.exit_code == 0, found.stderr
+    assert "5 cases in common of 8 and 5" in found.stderr
+    assert "recipe_hash" in found.stderr
+    assert re.search(r"all \(5\) +paste +psnr_region", found.stdout)
+    assert "parallel" not in found.stdout
+    itself = run("--compare", done / "results.json", done / "results.json")
+    assert re.search(r"all \(8\) +parallel +psnr_region +\+0 +\+0 to \+0", itself.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "name what is to be evaluated"),
+        (("--recipe", "synth_bench", "--shards", "x"), "one of --recipe NAME, --shards DIR"),
+        (("--recipe", "synth_bnech"), "did you mean synth_bench or synth?"),
+        (("--recipe", "lvis"), "kind"),
+        ((*SMALL, "--metrics", "psnr,order_dependance"), "did you mean order_dependence?"),
+        ((*SMALL, "--methods", "paste,glue"), "methods"),
+        ((*SMALL, "--model", "nowhere/none/at-all"), "nowhere"),
+        ((*SMALL, "--methods", "paste", "--input", "gone"), "--input gone: no such folder"),
+        ((*SMALL, "--methods", "paste", "--input", "paste=."), "a second method called 'paste'"),
+        ((*SMALL, "--model", "a=x", "--model", "a=y"), "a second model called 'a'"),
+        (("--reference", "."), "no pictures to hold against it"),
+        (("--reference", ".", "--input", "."), "no picture in it"),
+        (("--reference", ".", "--input", ".", "--methods", "paste"), "leave out --model, --methods"),
+        (("--shards", "gone"), "gone: no such folder"),
+        ((*SMALL, "--set", "scenes.count=0"), "scenes.count"),
+        (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
+    ],
+)
+def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
+    found = run(*words, *(("--output", "out") if "--compare" not in words else ()))
+    assert found.exit_code == 2, found.stderr
+    assert text in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (here / "out").exists() or not list((here / "out").rglob("*.json"))
+
+
+def test_a_damaged_record_is_named(here: Path) -> None:
+    words = (*SMALL, "--methods", "paste", "--limit", 2, "--output", "out")
+    assert run(*words).exit_code == 0
+    (here / "out/cases/000001.json").write_text("{")
+    found = run(*words)
+    assert found.exit_code == 2
+    assert "000001.json: cannot be read" in found.stderr
+
+
+@pytest.mark.slow
+def test_in_a_browser(done: Path, tmp_path: Path) -> None:
+    """No message in the console, pictures load, tables sort."""
+    from browser import look
+
+    chromium = next((found for name in ("chromium", "chromium-browser", "google-chrome")
+                     if (found := shutil.which(name))), None)  # fmt: skip
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    seen = look(chromium, done / "report.html", tmp_path)
+    assert seen["errors"] == []
+    assert seen["pictures"] > 20
+    assert seen["broken"] == 0
+    assert seen["sorted"] == sorted(seen["sorted"], reverse=True)
+    assert seen["sorted"] != seen["before"]
+    assert seen["again"] == sorted(seen["sorted"])

@@ -1,0 +1,57 @@
+"""How objects stand to each other, by boxes and masks: against what the generator of scenes says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pics_cli.core.data.synth.plan import Style
+from pics_cli.core.evaluation.scenes import make_case
+from pics_cli.core.evaluation.strata import STRATA, judged_relation, nearest, stratum, supports
+
+
+def mask(*box: int) -> np.ndarray:
+    found = np.zeros((60, 60), np.bool_)
+    x0, y0, x1, y1 = box
+    found[y0:y1, x0:x1] = True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "expected"),
+    [
+        ((10, 5, 30, 20), (5, 20, 40, 50), True),  # a box on a block
+        ((10, 5, 30, 20), (5, 23, 40, 50), False),  # it floats
+        ((10, 5, 30, 20), (24, 20, 50, 50), False),  # over the edge by more than half
+        ((10, 5, 30, 50), (5, 20, 40, 50), False),  # stands beside it, on the same ground
+    ],
+)
+def test_supports(upper: tuple[int, ...], lower: tuple[int, ...], expected: bool) -> None:
+    above = mask(*upper)
+    assert supports(above, mask(*lower) & ~above) is expected
+
+
+def test_bands_and_names() -> None:
+    assert [stratum("occluding", iou) for iou in (0.0, 0.0999, 0.1, 0.3, 0.9)] == [
+        "overlapping, IoU < 0.1", "overlapping, IoU < 0.1", "overlapping, IoU 0.1 to 0.3",
+        *["overlapping, IoU > 0.3"] * 2,
+    ]  # fmt: skip
+    assert {stratum(relation, 0.5) for relation in ("apart", "touching", "containing", "supporting")} <= set(STRATA)
+
+
+def test_nearest() -> None:
+    assert nearest([(0, 0, 10, 10)]) == (0, 0, 0.0)
+    assert nearest([(0, 0, 10, 10), (20, 20, 30, 30)])[:2] == (0, 1)
+    boxes = [(0, 0, 10, 10), (30, 30, 40, 40), (30, 30, 40, 45)]
+    assert nearest(boxes) == (1, 2, pytest.approx(100 / 150))
+
+
+@pytest.mark.parametrize("relation", ["apart", "supporting"])
+def test_as_the_generator_says(relation: str) -> None:
+    """Of drawn scenes judged by what a photograph's annotation has: boxes and visible masks."""
+    style = Style(192, 2, ((relation, 1.0),), 0.0, 0.0)  # type: ignore[arg-type]
+    found = []
+    for number in range(12):
+        case = make_case(style, 3, number, 1.0)
+        found.append(judged_relation(case.places, case.visible))
+    assert found.count(relation) >= 10, found
