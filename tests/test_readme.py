@@ -37,7 +37,7 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
     assert manifest["samples"] == 1  # cup and bowl, though cup and spoon overlap more
 
 
-@pytest.mark.parametrize("command", ["build-shards", "annotate", "train", "infer"])
+@pytest.mark.parametrize("command", ["build-shards", "annotate", "train", "infer", "eval"])
 def test_every_command_line_names_real_options(command: str) -> None:
     help_text = README.split(f"### All options of `pics {command}`")[1]
     lines = re.findall(rf"^(?:pics|(?:accelerate launch|torchrun) .*-m pics_cli) {command} (.*)$", README, re.MULTILINE)

@@ -46,6 +46,10 @@ def evaluate(
         typer.Option(metavar="A,B", help="Of parallel, sequential, paste, poisson.  [default: the recipe's, else all]"),
     ] = None,
     metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Figures, by name.  [default: all]")] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR|REPO", help="DINOv2 or CLIP, for the figures that need learnt features; repeatable."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first N cases.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Composites of each case by each model.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the model's]")] = None,
@@ -81,7 +85,7 @@ def evaluate(
             "--reference: pictures alone say nothing that could be composited", "leave out --model, --methods"
         )
     given = {"shards": shards, "reference": reference, "methods": methods, "metrics": metrics, "limit": limit,
-             "seeds": seeds, "steps": steps, "settings": settings}  # fmt: skip
+             "seeds": seeds, "steps": steps, "settings": settings, "features": features}  # fmt: skip
     loaded = _recipe(recipe, given)
     from pics_cli.core.evaluation.job import Job
 
@@ -104,6 +108,8 @@ def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
     for key in ("methods", "metrics"):
         if given[key] is not None:
             overrides.append(Override(key, given[key].split(","), f"--{key}"))
+    if given["features"]:
+        overrides.append(Override("features", given["features"], "--features"))
     if given["reference"] is not None:
         overrides.append(Override("pictures", str(given["reference"]), "--reference"))
         overrides.append(Override("methods", [], "--reference"))
@@ -191,6 +197,12 @@ def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
     for method, found in figures.items():
         grid.add_row(method, *(cell(found[name]) for name in names))
     Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
+    for kind, methods in results["sets"].items():
+        for method, one in methods.items():
+            few = "" if one["enough"] else f" (of {one['pictures']:,} pictures, too few to compare with others)"
+            note(f"{kind} features, {method}: Fréchet {one['frechet']:.4f}, kernel {cell(one['kernel'])}{few}")
+    if results["unavailable"]:
+        note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
     for line in results["warnings"]:
         note(f"warning: {line}")
     for reason, count in results["bad"].items():

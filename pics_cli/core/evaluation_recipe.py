@@ -70,6 +70,8 @@ class EvaluationRecipe:
     """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
     metrics: tuple[str, ...] = ()
     """Figures, by name; empty: all."""
+    features: tuple[Text, ...] = ()
+    """Encoders of pictures, DINOv2 and CLIP: folders or repositories. Without, what needs them is left out."""
     steps: Positive | None = None
     """Denoising steps; none: the model's."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None

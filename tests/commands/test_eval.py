@@ -14,10 +14,11 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
+from tiny_encoders import save_clip, save_dino
 
 from infer_command import typed
 from pics_cli.core.evaluation.job import Job, Progress
-from pics_cli.core.evaluation.measures import MEASURES
+from pics_cli.core.evaluation.measures import LEARNT, MEASURES
 from pics_cli.core.evaluation.run import evaluate
 from pics_cli.core.evaluation_recipe import load_evaluation
 from pics_cli.core.ranks import Ranks
@@ -65,7 +66,7 @@ def test_all_files(done: Path) -> None:
     found = results(done)
     assert found["methods"] == ["parallel", "sequential", "paste", "poisson"]
     assert found["strata"]["all"] == found["measured"] == 8
-    assert set(found["figures"]["all"]["paste"]) == set(MEASURES)
+    assert set(found["figures"]["all"]["paste"]) == set(MEASURES) - set(LEARNT)
     assert found["models"][0]["trained_steps"] == 0
     assert found["computed"][""]["steps"] == 1
     rows = pq.read_table(done / "per_sample.parquet").to_pylist()
@@ -209,6 +210,40 @@ def test_samples_of_shards(here: Path) -> None:
     assert results(here / "out")["data"]["samples"] == 4
 
 
+def test_learnt_features(here: Path, model: Path) -> None:
+    """Encoders named: figures of objects, distances of sets; what was measured with others is refused."""
+    save_dino(here / "dino")
+    save_clip(here / "clip")
+    words = (*SMALL, "--model", model, "--methods", "parallel,paste", "--limit", 4, "--output", "out")
+    found = run(*words, "--features", "dino", "--features", "clip")
+    assert found.exit_code == 0, found.stderr
+    both = results(here / "out")
+    assert both["unavailable"] == {}
+    for kind in ("dino", "clip"):
+        for method in ("parallel", "paste"):
+            assert 0 < both["figures"]["all"][method][f"{kind}_i"]["mean"] <= 1
+            one = both["sets"][kind][method]
+            assert (one["pictures"], one["enough"]) == (4, False)
+            assert one["frechet"] >= 0
+    assert "too few to compare" in found.stderr
+    before = (here / "out/results.json").read_bytes()
+    (here / "out/cases/000002.json").unlink()
+    again = run(*words, "--features", "dino", "--features", "clip")
+    assert again.exit_code == 0
+    assert (here / "out/results.json").read_bytes() == before
+    refused = run(*words, "--features", "dino")
+    assert refused.exit_code == 2
+    assert "was begun otherwise" in refused.stderr
+
+
+def test_without_weights_the_rest_is_computed(done: Path) -> None:
+    found = results(done)
+    assert found["unavailable"] == {
+        "dino_i": "needs --features with DINO weights", "clip_i": "needs --features with CLIP weights",
+    }  # fmt: skip
+    assert found["sets"] == {}
+
+
 def test_compare(here: Path, done: Path) -> None:
     assert run(*SMALL, "--methods", "paste,poisson", "--limit", 5, "--output", "other").exit_code == 0
     found = run("--compare", done / "results.json", "other/results.json")
@@ -239,6 +274,8 @@ def test_compare(here: Path, done: Path) -> None:
         (("--reference", ".", "--input", ".", "--methods", "paste"), "leave out --model, --methods"),
         (("--shards", "gone"), "gone: no such folder"),
         ((*SMALL, "--set", "scenes.count=0"), "scenes.count"),
+        ((*SMALL, "--features", "gone"), "--features gone: no such folder"),
+        ((*SMALL, "--metrics", "psnr,dino_i"), "--metrics dino_i: needs --features with DINO weights"),
         (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
     ],
 )

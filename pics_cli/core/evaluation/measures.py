@@ -62,8 +62,14 @@ MEASURES: dict[str, Measure] = {
     "order_dependence": Measure("order dependence", "grey levels", "less", "change when objects change their places in "
                                 "the list"),
 }  # fmt: skip
-# Of two pictures, not of one: `run` makes the other.
-OF_TWO = ("order_dependence",)
+MEASURES |= {
+    "dino_i": Measure("DINO-I", "", "more", "similarity of objects to their references by DINOv2 (--features)"),
+    "clip_i": Measure("CLIP-I", "", "more", "similarity of objects to their references by CLIP (--features)"),
+}
+# By the kind of encoder that they need.
+LEARNT = {"dino_i": "dino", "clip_i": "clip"}
+# What `judge` cannot say of one picture by itself; `run` does.
+OF_TWO = ("order_dependence", *LEARNT)
 
 
 class Sight(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -12,31 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from pics_cli import __version__
-from pics_cli.core.evaluation.case import turned
 from pics_cli.core.evaluation.each import write_each
+from pics_cli.core.evaluation.encoder import Encoder, Found, find
 from pics_cli.core.evaluation.gallery import choose, show
 from pics_cli.core.evaluation.job import Job, Progress, Report
 from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records
-from pics_cli.core.evaluation.measures import MEASURES, OF_TWO, Sight, between, check_names, judge, sight_of
+from pics_cli.core.evaluation.measures import check_names, sight_of
+from pics_cli.core.evaluation.measuring import measure, wanted
 from pics_cli.core.evaluation.report import write_report
 from pics_cli.core.evaluation.results import results_of, write_results
+from pics_cli.core.evaluation.sets import distances_of, save_features
 from pics_cli.core.evaluation.sources import Cases, open_cases
-from pics_cli.core.evaluation.strata import stratum
 from pics_cli.core.evaluation_recipe import plain_evaluation
 from pics_cli.core.files import make_folder, only_writer, write_json
 from pics_cli.core.manifest import differences
 from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.devices import choose_device
 from pics_cli.core.ranks import Ranks
 from pics_cli.core.recipe import digest
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import PicsError
 
 SCHEMA = 1
 EACH, BEGUN = "cases", "begun.json"
+_OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 # Of the recipe: more cases may be measured in a folder that was begun with fewer, wherever it lies.
-_FREE = ("out", "limit", "name")
+_FREE = ("out", "limit", "name", "features")
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
 
 
@@ -55,19 +58,21 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
-    names = [name for name in MEASURES if not recipe.metrics or name in recipe.metrics]
+    encoders = ranks.together(lambda: [find(name) for name in recipe.features])[ranks.rank]
+    names, missing = wanted(recipe.metrics, {one.kind for one in encoders})
     folders = ranks.together(lambda: model_folders(job))[ranks.rank]
     fill = recipe.fill or (ModelConfig.load(next(iter(folders.values()))).fill if folders else 1.0)
     cases = ranks.each(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
     count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
     identity = _identity(job, cases, folders, names)
+    identity["features"] = [{"kind": one.kind, "weights": one.sha256} for one in encoders]
     with contextlib.ExitStack() as stack:
         ranks.together(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
         mine = range(ranks.rank, count, ranks.size)
         todo = [number for number in mine if not _path(job, number).exists()]
         progress.total, progress.before = len(mine), len(mine) - len(todo)
         progress.done = progress.before
-        run = _Run(job, folders, names, identity, cases, count)
+        run = _Run(job, folders, encoders, names, missing, identity, cases, count)
 
         def work() -> None:
             if not todo:
@@ -78,7 +83,10 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
             sight = sight_of(cases.others(), recipe.seed)
             progress.doing = ""
             for number in todo:
-                write_json(_path(job, number), measure(cases, number, run.methods, sight, names))
+                record, features = measure(cases, number, run.methods, sight, names, run.encoders)
+                if features:
+                    save_features(_path(job, number), features)
+                write_json(_path(job, number), record)
                 progress.done += 1
 
         ranks.together(work)
@@ -94,24 +102,32 @@ class _Run:
 
     Attributes:
         folders: of the models.
+        found: encoders whose features are wanted.
         names: of the figures.
+        missing: those that cannot be computed, and why.
         count: of the cases that are wanted.
         methods, settings: see `makers`; empty until they are opened.
+        encoders: likewise.
     """
 
     job: Job
     folders: dict[str, Path]
+    found: list[Found]
     names: list[str]
+    missing: dict[str, str]
     identity: dict[str, Any]
     cases: Cases
     count: int
     methods: dict[str, Maker] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    encoders: list[Encoder] = field(default_factory=list)
 
     def open(self, device: str | None) -> None:
         """Get the methods ready, once."""
         if not self.methods:
             self.methods, self.settings = makers(self.job, self.folders, device)
+            place = choose_device(device if device is not None and self.job.device == "auto" else self.job.device)
+            self.encoders = [Encoder(one, place) for one in self.found]
 
 
 def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]:
@@ -121,6 +137,8 @@ def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]
     progress.doing = "report"
     run.open(device)
     results = results_of(records, names, _provenance(run))
+    results["unavailable"] = run.missing
+    results["sets"] = distances_of(run.job.output / EACH, records, results["methods"], run.found, run.job.recipe.seed)
     write_each(output, records, names)
     good = [record for record in records if "bad" not in record]
     chosen = choose(good, results["methods"][0], names)
@@ -128,38 +146,6 @@ def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]
     write_results(output, results)  # last: it says that the rest is there
     progress.doing = ""
     return results
-
-
-def measure(cases: Cases, number: int, methods: dict[str, Maker], sight: Sight, names: list[str]) -> dict[str, Any]:
-    """Figures of one case by every method, as plain data; what is wrong with it, where something is."""
-    try:
-        case = cases.case(number)
-    except BadSample as error:
-        return {"number": number, "bad": {"reason": error.reason, "detail": error.detail}}
-    values, similarity, failed = dict[str, Any](), dict[str, Any](), dict[str, Any]()
-    for name, method in methods.items():
-        try:
-            pictures = [method.make(case, seed) for seed in range(method.seeds)]
-        except BadSample as error:
-            failed[name] = {"reason": error.reason, "detail": error.detail}
-            continue
-        judged = [judge(picture, case, sight, names) for picture in pictures]
-        found = [one.values for one in judged]
-        if set(OF_TWO) & set(names) and method.by_model and len(case.references) > 1:
-            other = turned(case)
-            for seed, one in enumerate(found):
-                one["order_dependence"] = between(pictures[seed], method.make(other, seed), case)
-        values[name] = {each: [_plain(one.get(each, float("nan"))) for one in found] for each in names}
-        similarity[name] = np.mean([one.similarity for one in judged], axis=0).round(4).tolist()
-    return {
-        "number": number, "key": case.key, "relation": case.relation, "stratum": stratum(case.relation, case.iou),
-        "iou": round(case.iou, 5), "objects": len(case.references), "values": values, "similarity": similarity,
-        "failed": failed,
-    }  # fmt: skip
-
-
-def _plain(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
 
 
 def _path(job: Job, number: int) -> Path:
@@ -214,8 +200,9 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
                 "choose another --output, or begin anew with --overwrite",
             )
     if there is None or job.overwrite:
-        for old in (job.output / EACH).glob("*.json*"):
-            old.unlink()
+        for old in (job.output / EACH).iterdir():
+            if _OURS.fullmatch(old.name):
+                old.unlink()
         write_json(path, identity)
 
 

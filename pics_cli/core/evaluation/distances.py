@@ -1,0 +1,68 @@
+"""Distances between sets of features: of Fréchet, and of kernel means; with intervals.
+
+n, m: pictures of both sets, d: width of the features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from pics_cli.core.evaluation.bootstrap import LEVEL, Estimate
+from pics_cli.core.rng import generator
+
+Floats = npt.NDArray[np.float64]
+
+# Fewer pictures than that and the distance is mostly that of their number (Heusel et al. 2017 take 50,000).
+ENOUGH = 2048
+# Subsets of a kernel distance, and pictures of each, as published (Bińkowski et al. 2018), at most.
+SUBSETS, SUBSET = 100, 1000
+
+
+def frechet(one: Floats, other: Floats) -> float:
+    """Squared Fréchet distance between normal distributions fitted to two sets [n, d] and [m, d].
+
+    |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), Dowson and Landau 1982; of Inception features known as FID (Heusel et al.,
+    NeurIPS 2017). Covariances are unbiased.
+
+    Raises:
+        ValueError: fewer than two of either.
+    """
+    if min(len(one), len(other)) < 2:
+        raise ValueError(f"{len(one)} and {len(other)} pictures have no covariance")
+    a, b = (np.asarray(each, np.float64) for each in (one, other))
+    first, second = (np.atleast_2d(np.cov(each, rowvar=False)) for each in (a, b))
+    # tr((Σ₁ Σ₂)^½) is the sum of the roots of the eigenvalues of the product, which are real and not negative.
+    roots = np.sqrt(np.clip(linalg.eigvals(first @ second).real, 0, None)).sum()
+    apart = a.mean(0) - b.mean(0)
+    return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * roots)
+
+
+def kernel(one: Floats, other: Floats) -> float:
+    """Squared maximum mean discrepancy of two sets, unbiased, kernel (xᵀy / d + 1)³ (KID, Bińkowski et al., ICLR 2018).
+
+    Raises:
+        ValueError: fewer than two of either.
+    """
+    n, m = len(one), len(other)
+    if min(n, m) < 2:
+        raise ValueError(f"{n} and {m} pictures are too few for a kernel distance")
+    a, b = (np.asarray(each, np.float64) for each in (one, other))
+    inner_a, inner_b, across = (((x @ y.T) / a.shape[1] + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+    within = (inner_a.sum() - np.trace(inner_a)) / (n * (n - 1)) + (inner_b.sum() - np.trace(inner_b)) / (m * (m - 1))
+    return float(within - 2 * across.mean())
+
+
+def kernel_estimate(one: Floats, other: Floats, seed: int) -> Estimate:
+    """Mean kernel distance of random subsets, and the 95 % interval over them; `scenes` are the pictures."""
+    size = min(SUBSET, len(one), len(other))
+    rng = generator(seed, "kernel", len(one), len(other))
+    found = np.array(
+        [
+            kernel(one[rng.choice(len(one), size, replace=False)], other[rng.choice(len(other), size, replace=False)])
+            for _ in range(SUBSETS if size < min(len(one), len(other)) else 1)
+        ]
+    )
+    low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Estimate(float(found.mean()), float(low), float(high), min(len(one), len(other)))

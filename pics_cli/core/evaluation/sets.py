@@ -1,0 +1,72 @@
+"""Features of whole pictures on disk, a small file for each case, and distances of methods to the truth by them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pics_cli.core.evaluation.distances import ENOUGH, frechet, kernel_estimate
+from pics_cli.core.evaluation.encoder import Features, Found
+from pics_cli.core.evaluation.results import Record, plain
+from pics_cli.core.files import AtomicFile
+from pics_cli.errors import PicsError
+
+# Distances with fewer pictures than this mean nothing at all.
+_LEAST = 2
+
+
+def save_features(record: Path, features: Mapping[str, Features]) -> None:
+    """Write a case's features beside its record, before that one; keys: KIND/METHOD, the truth has no method."""
+    sink = io.BytesIO()
+    np.savez(sink, **dict(features))
+    with AtomicFile(record.with_suffix(".npz")) as file:
+        file.write(sink.getvalue())
+
+
+def distances_of(
+    folder: Path, records: Sequence[Record], methods: Sequence[str], encoders: Sequence[Found], seed: int
+) -> dict[str, Any]:
+    """Fréchet and kernel distance of every method to the truth, by encoder.
+
+    Args:
+        folder: of the records.
+        records: of all cases.
+        methods: by name.
+        encoders: whose features there are.
+        seed: of the kernel distance's subsets.
+
+    Raises:
+        PicsError: features of a case are gone.
+    """
+    found: dict[str, Any] = {}
+    for encoder in encoders:
+        rows: dict[str, list[Features]] = {}
+        for record in records:
+            if "bad" in record:
+                continue
+            path = folder / f"{record['number']:06d}.npz"
+            try:
+                with np.load(path) as stored:
+                    for key in stored.files:
+                        kind, _, method = key.partition("/")
+                        if kind == encoder.kind:
+                            rows.setdefault(method, []).append(stored[key])
+            except (OSError, ValueError) as error:
+                hint = f"remove {path.with_suffix('.json')} and run the same command again"
+                raise PicsError(f"{path}: cannot be read: {error}", hint) from None
+        truth = np.concatenate(rows[""]).astype(np.float64)
+        each: dict[str, Any] = {}
+        for method in methods:
+            features = np.concatenate(rows.get(method, [np.zeros((0, truth.shape[1]))])).astype(np.float64)
+            if len(features) >= _LEAST and len(truth) >= _LEAST:
+                kernel = plain(kernel_estimate(features, truth, seed))
+                each[method] = {
+                    "pictures": len(features), "frechet": round(frechet(features, truth), 6), "kernel": kernel,
+                    "enough": len(features) >= ENOUGH,
+                }  # fmt: skip
+        found[encoder.kind] = each
+    return found
