@@ -2,7 +2,7 @@
 
     python scripts/bench/eval.py [FIGURE ...] [--pictures N] [--encoder DIR]
 
-`bench`: the benchmark's first 50 scenes with the bundled model, all methods and figures that need no weights, wall time.
+`bench`: the benchmark's first 50 scenes with the bundled model, all figures that need no weights; wall time.
 `stream`: features of N made pictures and as many others, their distances included: share of the time that the encoder
 takes, and peak memory of a tenth of them against all. Without --encoder it is a DINOv2 of ViT-S/14's shape with random
 weights. docs/benchmarks.md says what was measured.

@@ -30,7 +30,6 @@ from pics_cli.errors import BadSample, PicsError
 
 # Pictures of a block that its stats name for people to look at.
 _WORST = 4
-_KEPT = {"what": "pictures", "kept": "finished blocks are kept"}
 
 
 def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
@@ -265,7 +264,7 @@ class _Run:
         self.progress.pictures += 1
         self.progress.bad += 1
         self.bad.append({"item": row, "reason": error.reason, "detail": error.detail})
-        stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, **_KEPT)
+        stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, None, "pictures", "finished blocks are kept")
 
     def _write(self, block: _Block) -> None:
         """The block's files, the stats last."""

@@ -130,8 +130,9 @@ class Segmenter:
             found.append(made)
             at += len(part)
         masks = together([each for each, _, _ in found], picture.size)
-        nothing = [torch.zeros(0)]
-        scores, stability = (torch.cat(nothing + [each[k] for each in found]).numpy() for k in (1, 2))
+        nothing = torch.zeros(0)
+        scores = torch.cat([nothing, *(each for _, each, _ in found)]).numpy()
+        stability = torch.cat([nothing, *(each for _, _, each in found)]).numpy()
         if not np.isfinite(scores).all():
             advice = "try --dtype fp32; python scripts/check_sam.py says whether the weights work"
             raise PicsError("the model's scores are no numbers", advice, FAILED)

@@ -50,14 +50,15 @@ def agreement(
     target = _shown(np.concatenate(targets, 2))
     shown = _shown(np.concatenate(hints, 3))  # [S, S, L]
     agreeing = (shown == target[..., None]) << np.arange(shown.shape[-1])
-    return agreeing.sum(-1).astype(np.uint8)
+    bits: Bytes = agreeing.sum(-1).astype(np.uint8)
+    return bits
 
 
 def _flat(reference: Bytes, channel: int) -> Bytes:
     """The reference with one channel white and the others black; all black where the channel is none of the three."""
     if is_empty(reference):
         return reference
-    flat = cut_out(reference).copy()
+    flat: Bytes = cut_out(reference).copy()
     flat[..., :3] = 0
     if 0 <= channel < _COLOURS:
         flat[..., channel] = 255

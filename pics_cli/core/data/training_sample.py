@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import NotRequired
 
 from pics_cli.core.data.agreement import agreement
 from pics_cli.core.data.augment import RGBA, Reference, cut_reference, grow, vary
@@ -123,17 +124,17 @@ def prepare(
         places=places,
     )
     pasted = [reference.rgba for reference in references]
-    arrays = Arrays(
-        hint=compose(behind, references=pasted),
-        target=target(rgb, letterbox, hint),
-        boxes=seen,
-        content=np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
-        references=np.stack([reference.patch for reference in references]),
-    )
+    arrays: Arrays = {
+        "hint": compose(behind, references=pasted),
+        "target": target(rgb, letterbox, hint),
+        "boxes": seen,
+        "content": np.array(letterbox.forward_box((0, 0, width, height)), np.int16),
+        "references": np.stack([reference.patch for reference in references]),
+    }
     if hint == "layers":
-        shown = [np.zeros((height, width), np.bool_) if absent else mask.window(part) for mask in parts.masks]
+        visible = [np.zeros((height, width), np.bool_) if absent else mask.window(part) for mask in parts.masks]
         flat = partial(target, letterbox=letterbox, hint=hint)
-        arrays["agreement"] = agreement(pasted, shown, lambda canvas, some: compose(canvas, references=some), flat)
+        arrays["agreement"] = agreement(pasted, visible, lambda canvas, some: compose(canvas, references=some), flat)
     return arrays
 
 

@@ -49,7 +49,7 @@ def show(
     found = []
     for why, record in chosen:
         case = cases.case(record["number"])
-        pictures = []
+        pictures = list[dict[str, str | None]]()
         for name, method in methods.items():
             try:
                 pictures.append({"name": name, "url": url(method.make(case, 0)), "text": words(record, name, names)})
@@ -91,4 +91,5 @@ def words(record: Record, method: str, names: Sequence[str]) -> str:
 
 
 def _plain(reference: Bytes) -> RGB:
-    return on_white(reference) if reference.shape[2] == 4 else reference
+    plain: RGB = on_white(reference) if reference.shape[2] == 4 else reference
+    return plain

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +129,9 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
     wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
     if not case.references:
-        return Judged({name: _number(case.key, name, _whole(result, case, name)) for name in wanted}, np.zeros((0, 0)))
+        return Judged(
+            {name: _number(case.key, name, _whole(result, case, name)) for name in wanted}, np.zeros((0, 0), np.float32)
+        )
     inside, overlap = _covers(case)
     own, truth = seen(result, case), seen(case.truth, case)
     references = reference_descriptors(case.references)
@@ -243,8 +245,8 @@ def _off_diagonal(values: Floats) -> float | None:
     return _mean(apart) if apart.size else None
 
 
-def _mean(values: Sequence[bool] | npt.NDArray[np.generic]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _mean(values: Sequence[bool] | npt.NDArray[np.bool_ | np.floating[Any]]) -> float | None:
+    return float(np.asarray(values, np.float64).mean()) if len(values) else None
 
 
 def _number(key: str, name: str, value: float | None) -> float:

@@ -22,7 +22,7 @@ _LEAST = 2
 def save_features(record: Path, features: Mapping[str, Features]) -> None:
     """Write a case's features beside its record, before that one; keys: KIND/METHOD, the truth has no method."""
     sink = io.BytesIO()
-    np.savez(sink, **dict(features))
+    np.savez(sink, allow_pickle=False, **dict(features))
     with AtomicFile(record.with_suffix(".npz")) as file:
         file.write(sink.getvalue())
 

@@ -33,8 +33,11 @@ class Cases(Protocol):
         warnings: what a reader of the results should know of it.
     """
 
-    provenance: Mapping[str, Any]
-    warnings: Sequence[str]
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 

@@ -196,7 +196,7 @@ class Step:
         assert logits is not None
         bits = torch.arange(logits.shape[1], device=agreement.device)[:, None, None]
         agrees = (agreement[:, None] >> bits & 1).float()
-        agrees = F.adaptive_avg_pool2d(agrees, logits.shape[-2:])
+        agrees = F.adaptive_avg_pool2d(agrees, (logits.shape[-2], logits.shape[-1]))
         known = agrees.amax(1) > 0
         missed = logits.logsumexp(1) - (logits + agrees.clamp(min=_NONE).log()).logsumexp(1)
         _, weight = self._weight(masks, missed)
