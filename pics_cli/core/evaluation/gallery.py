@@ -67,7 +67,7 @@ def show(
 
 def framed(case: Case) -> RGB:
     """The background with the regions' frames."""
-    shown = case.background.copy() if case.regions else case.truth.copy()
+    shown: RGB = case.background.copy() if case.regions else case.truth.copy()
     for k, (x0, y0, x1, y1) in enumerate(case.regions):
         for rows, columns in ((slice(y0, y1), (x0, x1 - 1)), ((y0, y1 - 1), slice(x0, x1))):
             shown[rows, columns] = colour_of(k)

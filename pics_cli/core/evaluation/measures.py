@@ -129,9 +129,8 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
     wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
     if not case.references:
-        return Judged(
-            {name: _number(case.key, name, _whole(result, case, name)) for name in wanted}, np.zeros((0, 0), np.float32)
-        )
+        whole = {name: _number(case.key, name, _whole(result, case, name)) for name in wanted}
+        return Judged(whole, np.zeros((0, 0), np.float32))
     inside, overlap = _covers(case)
     own, truth = seen(result, case), seen(case.truth, case)
     references = reference_descriptors(case.references)
