@@ -142,6 +142,8 @@ def _peers(texts: list[str], recipe: EvaluationRecipe) -> tuple[Peer, ...]:
     for text in texts:
         name, equals, folder = text.partition("=")
         one = Peer(name, Path(folder)) if equals else Peer(Path(text).resolve().name, Path(text))
+        if not one.name or ":" in one.name:
+            raise PicsError(f"--input {text}: a method's name is not empty and holds no colon", "--input NAME=DIR")
         if one.name in found or one.name in recipe.methods:
             raise PicsError(f"--input {text}: a second method called {one.name!r}", "name it: --input NAME=DIR")
         if not one.folder.is_dir():
@@ -199,16 +201,19 @@ def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
     Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
     for kind, methods in results["sets"].items():
         for method, one in methods.items():
-            few = "" if one["enough"] else f" (of {one['pictures']:,} pictures, too few to compare with others)"
-            note(f"{kind} features, {method}: Fréchet {one['frechet']:.4f}, kernel {cell(one['kernel'])}{few}")
+            few = "" if one["enough"] else f"; {one['pictures']:,} pictures, fewer than 2,048: only of use among these"
+            mean, low, high = (one["kernel"][key] for key in ("mean", "low", "high"))
+            kernel = f"{mean:.4g}" + ("" if low is None else f" ({low:.4g} to {high:.4g})")
+            note(f"{kind} features, {method}: Fréchet {one['frechet']:.4g}, kernel {kernel}{few}")
     if results["unavailable"]:
         note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
     for line in results["warnings"]:
         note(f"warning: {line}")
     for reason, count in results["bad"].items():
         note(f"{count:,} cases could not be measured: {reason}")
-    for method, count in results["missed"].items():
-        note(f"{method}: no picture of {count:,} cases")
+    for method, reasons in results["missed"].items():
+        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        note(f"{method}: no picture of {sum(reasons.values()):,} cases ({told})")
     note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
 
 

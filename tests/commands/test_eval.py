@@ -17,9 +17,11 @@ from PIL import Image
 from tiny_encoders import save_clip, save_dino
 
 from infer_command import typed
+from pics_cli.core.evaluation import makers as makers_module
 from pics_cli.core.evaluation.job import Job, Progress
 from pics_cli.core.evaluation.measures import LEARNT, MEASURES
 from pics_cli.core.evaluation.run import evaluate
+from pics_cli.core.evaluation.sources import open_cases
 from pics_cli.core.evaluation_recipe import load_evaluation
 from pics_cli.core.ranks import Ranks
 from pics_cli.core.recipe import Override
@@ -157,23 +159,29 @@ def test_pictures_of_others(here: Path) -> None:
     """A method's own pictures, measured as that method is."""
     words = (*SMALL, "--limit", 3)
     assert run(*words, "--methods", "paste", "--output", "ours").exit_code == 0
-    from pics_cli.core.evaluation.makers import Maker, makers  # the pictures that paste makes, as files
-    from pics_cli.core.evaluation.sources import open_cases
-
     recipe = load_evaluation("synth_bench", [Override("scenes.size", 96, "--set"), Override("methods", ["paste"], "")])
-    paste: Maker = makers(Job(recipe, here), {}, None)[0]["paste"]
-    source = open_cases(recipe, 1.0, print)
+    paste = makers_module.makers(Job(recipe, here), {}, None)[0]["paste"]  # its pictures, as files
+    source = open_cases(recipe, 0.75, print)
     (here / "theirs").mkdir()
     for number in range(2):
         case = source.case(number)
         Image.fromarray(paste.make(case, 0)).save(here / "theirs" / f"composed_{case.key}.png")
     found = run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both")
     assert found.exit_code == 0, found.stderr
-    assert "peer: no picture of 1 cases" in found.stderr
+    assert "peer: no picture of 1 cases (1 no_picture)" in found.stderr
     both = results(here / "both")
-    assert both["missed"] == {"peer": 1}
+    assert both["missed"] == {"peer": {"no_picture": 1}}
     lead = both["differences"]["paste minus peer"]["all"]["psnr"]
     assert (lead["mean"], lead["cases"]) == (0, 2)
+    # The missing one comes, and another is made anew: both are looked at.
+    case = source.case(2)
+    Image.fromarray(paste.make(case, 0)).save(here / "theirs" / f"{case.key}.PNG")
+    Image.fromarray(255 - source.case(0).truth).save(here / "theirs/composed_00000000.png")
+    makers_module._listing.cache_clear()  # another process would look anew
+    assert run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both").exit_code == 0
+    again = results(here / "both")
+    assert again["missed"] == {}
+    assert again["differences"]["paste minus peer"]["all"]["psnr"]["mean"] > 1
 
 
 def test_pictures_against_pictures(here: Path) -> None:
@@ -196,8 +204,15 @@ def test_pictures_against_pictures(here: Path) -> None:
     assert "no sample in common with --reference: x, … against 0, 1, 2, …" in refused.stderr
     Image.fromarray(truth[:20]).save(here / "made/1.png")
     sizes = run("--reference", "truth", "--input", "made", "--output", "out3")
-    assert sizes.exit_code == 2
-    assert "1: the picture is 50x20, the truth 50x40" in sizes.stderr
+    assert sizes.exit_code == 0
+    assert "made: no picture of 1 cases (1 other_size)" in sizes.stderr
+    for number in (0, 2):
+        (here / f"made/{number}.png").unlink()
+    makers_module._listing.cache_clear()
+    none = run("--reference", "truth", "--input", "made", "--output", "out4", "--limit", 2)
+    assert none.exit_code == 2
+    assert "no method has a picture of any case" in none.stderr
+    assert "made/1.png: 50x20, the truth is 50x40" in none.stderr or "made: no 0.png" in none.stderr
 
 
 def test_samples_of_shards(here: Path) -> None:
@@ -224,8 +239,15 @@ def test_learnt_features(here: Path, model: Path) -> None:
             assert 0 < both["figures"]["all"][method][f"{kind}_i"]["mean"] <= 1
             one = both["sets"][kind][method]
             assert (one["pictures"], one["enough"]) == (4, False)
-            assert one["frechet"] >= 0
-    assert "too few to compare" in found.stderr
+            assert one["frechet"] > 0
+            assert one["kernel"]["low"] < one["kernel"]["high"]
+    assert [one["name"] for one in both["features"]] == ["dino", "clip"]
+    assert all(len(one["weights"]) == 64 for one in both["features"])
+    assert both["models"][0]["name"] == str(model)
+    assert "fewer than 2,048" in found.stderr
+    twice = run(*words, "--features", "dino", "--features", here / "dino")
+    assert twice.exit_code == 2
+    assert "name one of each kind" in twice.stderr
     before = (here / "out/results.json").read_bytes()
     (here / "out/cases/000002.json").unlink()
     again = run(*words, "--features", "dino", "--features", "clip")
@@ -275,7 +297,8 @@ def test_compare(here: Path, done: Path) -> None:
         (("--shards", "gone"), "gone: no such folder"),
         ((*SMALL, "--set", "scenes.count=0"), "scenes.count"),
         ((*SMALL, "--features", "gone"), "--features gone: no such folder"),
-        ((*SMALL, "--metrics", "psnr,dino_i"), "--metrics dino_i: needs --features with DINO weights"),
+        ((*SMALL, "--metrics", "dino_i"), "--metrics dino_i: needs --features with DINO weights"),
+        ((*SMALL, "--methods", "paste", "--input", "=."), "a method's name is not empty"),
         (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
     ],
 )
@@ -285,6 +308,54 @@ def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
     assert text in found.stderr
     assert "Traceback" not in found.stderr
     assert not (here / "out").exists() or not list((here / "out").rglob("*.json"))
+
+
+def test_what_can_be_computed_is(here: Path) -> None:
+    found = run(*SMALL, "--methods", "paste", "--limit", 2, "--metrics", "psnr,dino_i", "--output", "out")
+    assert found.exit_code == 0, found.stderr
+    assert "not computed: dino_i needs --features" in found.stderr
+    assert list(results(here / "out")["figures"]["all"]["paste"]) == ["psnr"]
+
+
+@pytest.mark.parametrize("name", ["results.json", "cases/000001.json"])
+def test_a_folder_of_somebody_elses(here: Path, name: str) -> None:
+    (here / "out/cases").mkdir(parents=True)
+    (here / "out" / name).write_text("mine")
+    found = run(*SMALL, "--methods", "paste", "--limit", 1, "--output", "out", "--overwrite")
+    assert found.exit_code == 2
+    assert "which pics eval did not begin" in found.stderr
+    assert (here / "out" / name).read_text() == "mine"
+
+
+def test_other_precision_is_refused(here: Path, model: Path) -> None:
+    words = (*SMALL, "--model", model, "--methods", "parallel", "--limit", 1, "--output", "out")
+    assert run(*words).exit_code == 0
+    found = run(*words, "--dtype", "bf16")
+    assert found.exit_code == 2
+    assert 'dtype: the folder has "float32", this run "bfloat16"' in found.stderr
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle(here: Path) -> None:
+    """With -9, again and again; the results are those of a run that was left alone."""
+    import os
+    import subprocess
+    import sys
+    import time
+
+    words = [*SMALL, "--methods", "paste,poisson", "--limit", "8", "--output"]
+    assert run(*words, "whole").exit_code == 0
+    command = [sys.executable, "-m", "pics_cli", "eval", *words, "killed"]
+    for least in (2, 5):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        until = time.monotonic() + 90
+        while len(list((here / "killed").glob("cases/*.json"))) < least and time.monotonic() < until:
+            time.sleep(0.02)
+        running.kill()
+        running.wait()
+    assert run(*words, "killed").exit_code == 0
+    for name in ("results.json", "per_sample.parquet", "report.html", "table.md"):
+        assert (here / "killed" / name).read_bytes() == (here / "whole" / name).read_bytes()
 
 
 def test_a_damaged_record_is_named(here: Path) -> None:

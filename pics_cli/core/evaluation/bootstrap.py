@@ -34,7 +34,7 @@ def estimate(values: Values, seed: int = 0) -> Estimate:
     count = len(known)
     if not count:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    means = _times(seed, count) @ known / count
+    means = (_times(seed, count) @ known.astype(np.float32)).astype(np.float64) / count
     low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Estimate(float(known.mean()), float(low), float(high), count)
 
@@ -50,7 +50,7 @@ def difference(one: Values, other: Values, seed: int = 0) -> Estimate:
     return estimate(one - other, seed)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _times(seed: int, count: int) -> npt.NDArray[np.float32]:
     """How often each of N scenes is drawn, [B, N]: all that a mean needs of a resample; not to be written to."""
     drawn = generator(seed, "bootstrap", count).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)

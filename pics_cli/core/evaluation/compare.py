@@ -12,6 +12,7 @@ from pics_cli.core.evaluation.each import read_each
 from pics_cli.core.evaluation.measures import MEASURES
 from pics_cli.core.evaluation.results import EACH, Record, column
 from pics_cli.core.evaluation.strata import ALL, STRATA
+from pics_cli.core.manifest import differences
 from pics_cli.errors import PicsError
 
 _SHOWN = 3
@@ -49,6 +50,7 @@ def compare(one: Path, other: Path) -> Comparison:
         ours, others = (", ".join(list(some)[:_SHOWN]) for some in (mine, theirs))
         raise PicsError(f"no case in common: {ours}, … in {one}, {others}, … in {other}", "compare runs of one recipe")
     notes = [f"{key}: {first[key]} and {second[key]}" for key in ("recipe_hash",) if first[key] != second[key]]
+    notes += [f"other data: {line}" for line in differences(first["data"], second["data"])]
     if len(keys) < max(len(mine), len(theirs)):
         notes.append(f"{len(keys)} cases in common of {len(mine)} and {len(theirs)}")
     pairs = [(name, name) for name in first["methods"] if name in second["methods"]]

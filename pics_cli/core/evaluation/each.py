@@ -48,9 +48,9 @@ def read_each(path: Path) -> list[dict[str, Any]]:
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise PicsError(f"{path}: cannot be read: {error}", "it lies beside the results.json of `pics eval`") from None
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[int, str], dict[str, Any]] = {}
     for row in rows:
-        record = found.setdefault(row["key"], {**{name: row[name] for name in _FACTS}, "values": {}})
+        record = found.setdefault((row["number"], row["key"]), {**{name: row[name] for name in _FACTS}, "values": {}})
         values = record["values"].setdefault(row["method"], {})
         for name, value in row.items():
             if name not in (*_FACTS, "method", "seed"):

@@ -73,11 +73,27 @@ def find(name: str) -> Found:
     return Found(_KINDS[kind], folder, name, digest.hexdigest())
 
 
+def find_all(names: Sequence[str]) -> list[Found]:
+    """Look for encoders, one of a kind.
+
+    Raises:
+        PicsError: as `find`; or two are of one kind.
+    """
+    found: dict[str, Found] = {}
+    for name in names:
+        one = find(name)
+        if one.kind in found:
+            other = found[one.kind].name
+            raise PicsError(f"--features {name}: of the kind of {other}, {one.kind}", "name one of each kind")
+        found[one.kind] = one
+    return list(found.values())
+
+
 _HINT = "such as --features facebook/dinov2-base, or a folder with config.json and model.safetensors"
 
 
 class Encoder:
-    """Features of unit length.
+    """Features as the encoder gives them.
 
     Args:
         found: see `find`.
@@ -89,10 +105,14 @@ class Encoder:
 
         kind = CLIPVisionModelWithProjection if found.kind == "clip" else AutoModel
         try:
-            self.model: Any = kind.from_pretrained(found.folder, use_safetensors=True).eval().to(device)
+            model, info = kind.from_pretrained(found.folder, use_safetensors=True, output_loading_info=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             raise PicsError(f"--features {found.name}: cannot be read: {first}", _HINT) from None
+        if lacking := sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"]))):
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            raise PicsError(f"--features {found.name}: not its weights: {lacking[0]}{more} missing", _HINT)
+        self.model: Any = model.eval().to(device)
         self.kind, self.device = found.kind, device
         path = found.folder / "preprocessor_config.json"
         given = json.loads(path.read_text()) if path.exists() else {}
@@ -117,7 +137,7 @@ class Encoder:
         batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
         out = self.model(pixel_values=((batch - self._mean) / self._deviation).to(self.device))
         features: Tensor = out.image_embeds if self.kind == "clip" else out.last_hidden_state[:, 0]
-        return torch.nn.functional.normalize(features.float(), dim=1).cpu()
+        return features.float().cpu()
 
 
 def _side(given: dict[str, Any], config: Any) -> int:
@@ -126,6 +146,18 @@ def _side(given: dict[str, Any], config: Any) -> int:
     side = int(crop.get("height", 224)) if isinstance(crop, dict) else int(crop)
     patch = int(config.patch_size)
     return max(patch, side // patch * patch)
+
+
+def cosines(one: Features, other: Features) -> npt.NDArray[np.float32]:
+    """Of each pair of rows, [n]."""
+    found: npt.NDArray[np.float32] = (unit(one) * unit(other)).sum(1)
+    return found
+
+
+def unit(features: Features) -> Features:
+    """Rows of unit length."""
+    found: Features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return found
 
 
 def object_crops(picture: RGB, case: Case) -> list[RGB]:

@@ -20,6 +20,8 @@ from pics_cli.core.geometry import Box
 
 Floats = npt.NDArray[np.float32]
 
+# Side of the window that structural similarity looks through.
+WINDOW = 11
 # What two equal pictures get, in dB.
 MOST_PSNR = 99.0
 # A pixel is in shadow where the truth is darker than the empty scene by this many 8-bit steps, and free of it where the

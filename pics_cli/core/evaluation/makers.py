@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from pics_cli.core.data.pictures import RGB, decode_picture
 from pics_cli.core.evaluation.case import Case
+from pics_cli.core.evaluation.folder_cases import pictures
 from pics_cli.core.evaluation.job import Job, Peer
 from pics_cli.core.evaluation.methods import BASELINES, BY_MODEL, WithModel, baseline
+from pics_cli.core.files import file_sha256
 from pics_cli.core.inference.record import model_fingerprint
 from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.errors import BadSample
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Maker:
         make: a case to its picture, with the noise of a seed.
         seeds: how many pictures it makes of a case: one where there is no noise in it.
         by_model: whether a model makes them.
+        sha256: of the file of a sample, where they are somebody's files.
     """
 
     make: Callable[[Case, int], RGB]
     seeds: int = 1
     by_model: bool = False
+    sha256: Callable[[str], str | None] | None = None
 
 
 def model_folders(job: Job) -> dict[str, Path]:
@@ -50,11 +53,12 @@ def model_folders(job: Job) -> dict[str, Path]:
     }
 
 
-def model_records(job: Job, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """What is to be known of the models, for the results."""
+def model_records(job: Job, folders: Mapping[str, Path], device: str | None) -> list[dict[str, Any]]:
+    """What is to be known of the models, for the results; `device`: of this process."""
     found = []
     for label, folder in folders.items():
         config = ModelConfig.load(folder)
+        place = choose_device(device if device is not None and job.device == "auto" else job.device)
         found.append(
             {
                 "label": label,
@@ -63,6 +67,8 @@ def model_records(job: Job, folders: Mapping[str, Path]) -> list[dict[str, Any]]
                 "recipe_hash": config.recipe_hash,
                 "trained_steps": config.trained_steps,
                 "image_size": config.image_size,
+                "device": place.type,
+                "dtype": str(choose_dtype(job.dtype, place)).removeprefix("torch."),
             }
         )
     return found
@@ -92,7 +98,7 @@ def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[d
         if name in BASELINES:
             found[name] = Maker(_by_baseline(name))
     for peer in job.peers:
-        found[peer.name] = Maker(_of_peer(peer))
+        found[peer.name] = Maker(_of_peer(peer), sha256=partial(peer_sha256, peer))
     return found, settings
 
 
@@ -115,17 +121,30 @@ def _by_baseline(name: str) -> Callable[[Case, int], RGB]:
 
 
 def _of_peer(peer: Peer) -> Callable[[Case, int], RGB]:
-    return lambda case, _seed: peer_picture(peer.folder, case.key)
+    def make(case: Case, _seed: int) -> RGB:
+        path = peer_file(peer, case.key)
+        if path is None:
+            raise BadSample("no_picture", f"{peer.folder}: no {case.key}.png")
+        rgb = decode_picture(path.read_bytes()).rgb
+        if rgb.shape != case.truth.shape:
+            sizes = ["x".join(str(side) for side in each.shape[1::-1]) for each in (rgb, case.truth)]
+            raise BadSample("other_size", f"{path}: {sizes[0]}, the truth is {sizes[1]}")
+        return rgb
+
+    return make
 
 
-def peer_picture(folder: Path, key: str) -> RGB:
-    """The picture that somebody made of a sample: KEY.png, or as `pics infer` names it.
+def peer_file(peer: Peer, key: str) -> Path | None:
+    """The picture that somebody made of a sample, called after it or as `pics infer` calls it; None: there is none."""
+    return _listing(peer.folder).get(key)
 
-    Raises:
-        BadSample: there is none, or it cannot be read.
-    """
-    names = [f"{stem}{suffix}" for stem in (key, f"composed_{key}") for suffix in _SUFFIXES]
-    for path in (*(folder / name for name in names), *(folder / "composed" / name for name in names)):
-        if path.is_file():
-            return decode_picture(path.read_bytes()).rgb
-    raise BadSample("no_picture", f"{folder}: no {names[0]}")
+
+def peer_sha256(peer: Peer, key: str) -> str | None:
+    """Of that picture."""
+    path = peer_file(peer, key)
+    return None if path is None else file_sha256(path)
+
+
+@lru_cache(maxsize=64)
+def _listing(folder: Path) -> dict[str, Path]:
+    return pictures(folder, "--input")

@@ -111,7 +111,27 @@ def check_names(names: Sequence[str]) -> None:
             raise PicsError(f"--metrics: got {name}, which is no figure", f"{guess}known: {', '.join(MEASURES)}")
 
 
-def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judged:
+class Known(NamedTuple):
+    """What of a case is the same for all of its composites.
+
+    Attributes:
+        references: descriptors, float32 [K, d].
+        ceiling: similarities of the truth's regions to them, float32 [K, K].
+    """
+
+    references: Floats
+    ceiling: Floats
+
+
+def known_of(case: Case) -> Known | None:
+    """Of a case; None where its objects are not known."""
+    if not case.references:
+        return None
+    references = reference_descriptors(case.references)
+    return Known(references, seen(case.truth, case) @ references.T)
+
+
+def judge(result: RGB, case: Case, sight: Sight, names: Collection[str], known: Known | None = None) -> Judged:
     """Figures of a composite.
 
     Args:
@@ -119,6 +139,7 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         case: its truth.
         sight: for those that tell objects apart.
         names: of the figures that are wanted, of `MEASURES`.
+        known: of the case, where it is at hand.
 
     Raises:
         PicsError: the picture has another size than the truth; a figure that is no number.
@@ -128,13 +149,13 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         expected = "x".join(str(side) for side in case.truth.shape[1::-1])
         raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
     wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
-    if not case.references:
-        whole = {name: _number(case.key, name, _whole(result, case, name)) for name in wanted}
+    known = known or known_of(case)
+    if known is None:
+        whole = {name: number_of(case.key, name, _whole(result, case, name)) for name in wanted}
         return Judged(whole, np.zeros((0, 0), np.float32))
     inside, overlap = _covers(case)
-    own, truth = seen(result, case), seen(case.truth, case)
-    references = reference_descriptors(case.references)
-    similarity, ceiling = own @ references.T, truth @ references.T
+    own, (references, ceiling) = seen(result, case), known
+    similarity = own @ references.T
     found: dict[str, float | None] = {}
     found |= _of_pixels(result, case, inside, overlap, names)
     found |= {
@@ -144,14 +165,14 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str]) -> Judg
         "ceiling": _mean(np.maximum(np.diag(similarity - ceiling), 0)),
         "missing": missing(result, case),
     }
-    return Judged({name: _number(case.key, name, found[name]) for name in wanted}, similarity)
+    return Judged({name: number_of(case.key, name, found[name]) for name in wanted}, similarity)
 
 
 def _whole(result: RGB, case: Case, name: str) -> float | None:
     """A figure of a picture of which nothing but the truth is known."""
     if name == "psnr":
         return figures.region_psnr(result, case.truth, np.ones(case.truth.shape[:2], np.bool_))
-    return figures.ssim(result, case.truth)[0] if name == "ssim" else None
+    return figures.ssim(result, case.truth)[0] if name == "ssim" and min(result.shape[:2]) >= figures.WINDOW else None
 
 
 def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Collection[str]) -> dict[str, float | None]:
@@ -248,7 +269,7 @@ def _mean(values: Sequence[bool] | npt.NDArray[np.bool_ | np.floating[Any]]) -> 
     return float(np.asarray(values, np.float64).mean()) if len(values) else None
 
 
-def _number(key: str, name: str, value: float | None) -> float:
+def number_of(key: str, name: str, value: float | None) -> float:
     """nan where there is none; one that is no number is an error."""
     if value is None:
         return float("nan")

@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 from pics_cli.core.data.pictures import RGB, decode_picture, encode_png
 from pics_cli.core.evaluation.baselines import collage, poisson
 from pics_cli.core.evaluation.case import Case
+from pics_cli.core.geometry import clip_box, scaled
 from pics_cli.core.inference.batch import Compositor
 from pics_cli.core.inference.inputs import ObjectFiles, SampleFiles, part_hashes
 from pics_cli.core.inference.job import Job, Progress, Report
 from pics_cli.core.inference.plan import Task, composed_path
 from pics_cli.core.inference.run import resolve
 from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.errors import FAILED, PicsError
+from pics_cli.errors import BadSample
 
 Method = Callable[[Case], RGB]
 
@@ -40,7 +41,7 @@ class WithModel:
         self.settings = resolve(self._job((), Path(), "parallel"), pipeline.config, pipeline.dtype)
 
     def parallel(self, case: Case) -> RGB:
-        """Both objects in one pass."""
+        """Both objects in one pass. Raises BadSample, as `sequential` does, where `pics infer` refuses the sample."""
         return self._composite(case, "parallel")
 
     def sequential(self, case: Case) -> RGB:
@@ -56,22 +57,31 @@ class WithModel:
             output = Path(folder, "out")
             done = composed_path(output, name, 0)
             done.parent.mkdir(parents=True)
-            files = write_sample(case, Path(folder), name)
+            files = write_sample(case, Path(folder), name, self.pipeline.config.fill)
             job, report = self._job((files,), output, mode), Report()
             settings = resolve(job, self.pipeline.config, self.pipeline.dtype)
             task = Task(files, (0,), {"inputs": part_hashes(files)})
             Compositor(job, settings, self.pipeline, Progress(), report, {}).run([task])
             if report.failures:
-                raise PicsError(f"scene {case.key}: {report.failures[0].detail}", exit_code=FAILED)
+                raise BadSample(report.failures[0].reason, report.failures[0].detail)
             return decode_picture(done.read_bytes()).rgb
 
 
-def write_sample(case: Case, folder: Path, name: str) -> SampleFiles:
-    """A scene as a user would give it: the picture without objects, references with alpha, regions as boxes."""
+def write_sample(case: Case, folder: Path, name: str, fill: float) -> SampleFiles:
+    """A case as a user would give it: the picture without objects, references with alpha, regions as boxes.
+
+    Args:
+        case: what is to be composited.
+        folder: for the files.
+        name: of the sample.
+        fill: share of a region's sides that this model's objects take, so that they come out as large as by others.
+    """
+    height, width = case.background.shape[:2]
+    regions = [clip_box(scaled(place, 1 / fill), width, height) for place in case.places]
     background = folder / "image.png"
     background.write_bytes(encode_png(case.background))
     objects = []
-    for k, (region, reference) in enumerate(zip(case.regions, case.references, strict=True)):
+    for k, (region, reference) in enumerate(zip(regions, case.references, strict=True)):
         path = folder / f"object_{k}.png"
         path.write_bytes(encode_png(reference))
         objects.append(ObjectFiles(path, None, region))

@@ -73,7 +73,8 @@ def distribution(results: Mapping[str, Any], records: Sequence[Record], name: st
         axes.boxplot(
             [each for _, each in drawn], positions=[place for place, _ in drawn], widths=0.8 * wide, whis=(5, 95),
             showfliers=False, patch_artist=True, boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.75},
-            medianprops={"color": "white"}, whiskerprops={"color": colour}, capprops={"color": colour}, label=method,
+            medianprops={"color": "white"}, whiskerprops={"color": colour}, capprops={"color": colour},
+            label=_words(method),
         )  # fmt: skip
     axes.set_xticks(range(len(groups)), [_broken(group) for group in groups], fontsize=7)
     axes.set_ylabel(heading(name), fontsize=8)
@@ -114,6 +115,11 @@ def forest(results: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, 
 def matrix(values: Sequence[Sequence[float]]) -> list[list[dict[str, Any]]]:
     """Cells of a similarity matrix with the shade that each gets, 0 to 1."""
     return [[{"text": f"{value:.2f}", "shade": round(max(0.0, min(1.0, value)), 3)} for value in row] for row in values]
+
+
+def _words(name: str) -> str:
+    """A name as matplotlib draws it: neither a formula nor hidden from the legend."""
+    return " " * name.startswith("_") + name.replace("$", r"\$")
 
 
 def _broken(group: str) -> str:

@@ -25,24 +25,31 @@ RESULTS, TABLE, EACH = "results.json", "table.md", "per_sample.parquet"
 SCHEMA = 1
 
 
-def results_of(records: Sequence[Record], names: Sequence[str], provenance: Mapping[str, Any]) -> dict[str, Any]:
+def results_of(
+    records: Sequence[Record], asked: Sequence[str], names: Sequence[str], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything, as `results.json` has it.
 
     Args:
         records: of all cases, in their order.
+        asked: the methods, in their order.
         names: of the figures.
         provenance: what they were made from.
 
     Raises:
-        PicsError: no case could be measured.
+        PicsError: no case could be measured, or no method has a picture of any.
     """
     good = [record for record in records if "bad" not in record]
     bad = Counter(record["bad"]["reason"] for record in records if "bad" in record)
     if not good:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
         raise PicsError(f"no case could be measured: {why}", "look at the samples with pics build-shards --check DIR")
-    methods = list(dict.fromkeys(name for record in good for name in record["values"]))
-    missed = {m: sum(m not in record["values"] for record in good) for m in _all_methods(good)}
+    methods = [name for name in asked if any(name in record["values"] for record in good)]
+    missed = {name: Counter(r["failed"][name]["reason"] for r in good if name in r["failed"]) for name in asked}
+    if not methods:
+        first = next(iter(good[0]["failed"].values()))["detail"]
+        ids = ", ".join(record["key"] for record in good[:3])
+        raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {ids}, …")
     groups = {ALL: good} | {name: some for name in STRATA if (some := [r for r in good if r["stratum"] == name])}
     seed = int(provenance["recipe"]["seed"])
     return {
@@ -51,7 +58,7 @@ def results_of(records: Sequence[Record], names: Sequence[str], provenance: Mapp
         **provenance,
         "measured": len(good),
         "bad": dict(sorted(bad.items())),
-        "missed": {name: count for name, count in missed.items() if count},
+        "missed": {name: dict(sorted(reasons.items())) for name, reasons in missed.items() if reasons},
         "strata": {name: len(some) for name, some in groups.items()},
         "methods": methods,
         "figures": {
@@ -84,10 +91,6 @@ def plain(one: Estimate) -> dict[str, float | int | None]:
     return {"mean": mean, "low": low, "high": high, "cases": one.scenes}
 
 
-def _all_methods(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(name for record in records for name in (*record["values"], *record["failed"])))
-
-
 def _similarity(records: Sequence[Record], method: str) -> list[list[float]] | None:
     """Mean similarity of region i to reference j over cases of two objects."""
     found = [r["similarity"][method] for r in records if r["objects"] == 2 and method in r["similarity"]]
@@ -101,7 +104,10 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """`results.json` and `table.md`; the figures of every case are in `per_sample.parquet`, see `write_each`."""
     write_json(folder / RESULTS, results)
     with AtomicFile(folder / TABLE) as file:
-        file.write(table(results).encode())
+        left = [f"{count:,} cases left out: {reason}" for reason, count in results["bad"].items()]
+        for name, reasons in results["missed"].items():
+            left += [f"{name}: no picture of {count:,} cases: {reason}" for reason, count in reasons.items()]
+        file.write("\n".join([table(results), *left, ""] if left else [table(results)]).encode())
 
 
 def table(results: Mapping[str, Any], names: Sequence[str] = (), groups: Sequence[str] = ()) -> str:

@@ -16,14 +16,15 @@ import cv2
 
 from pics_cli import __version__
 from pics_cli.core.evaluation.each import write_each
-from pics_cli.core.evaluation.encoder import Encoder, Found, find
+from pics_cli.core.evaluation.encoder import Encoder, Found, find_all
 from pics_cli.core.evaluation.gallery import choose, show
 from pics_cli.core.evaluation.job import Job, Progress, Report
-from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records
+from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records, peer_sha256
 from pics_cli.core.evaluation.measures import check_names, sight_of
 from pics_cli.core.evaluation.measuring import measure, wanted
-from pics_cli.core.evaluation.report import write_report
-from pics_cli.core.evaluation.results import results_of, write_results
+from pics_cli.core.evaluation.report import REPORT, write_report
+from pics_cli.core.evaluation.results import EACH as PER_SAMPLE
+from pics_cli.core.evaluation.results import RESULTS, TABLE, results_of, write_results
 from pics_cli.core.evaluation.sets import distances_of, save_features
 from pics_cli.core.evaluation.sources import Cases, open_cases
 from pics_cli.core.evaluation_recipe import plain_evaluation
@@ -37,6 +38,7 @@ from pics_cli.errors import PicsError
 
 SCHEMA = 1
 EACH, BEGUN = "cases", "begun.json"
+FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 # Of the recipe: more cases may be measured in a folder that was begun with fewer, wherever it lies.
 _FREE = ("out", "limit", "name", "features")
@@ -58,18 +60,17 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
-    encoders = ranks.together(lambda: [find(name) for name in recipe.features])[ranks.rank]
+    encoders = ranks.together(lambda: find_all(recipe.features))[ranks.rank]
     names, missing = wanted(recipe.metrics, {one.kind for one in encoders})
     folders = ranks.together(lambda: model_folders(job))[ranks.rank]
-    fill = recipe.fill or (ModelConfig.load(next(iter(folders.values()))).fill if folders else 1.0)
+    fill = recipe.fill or min((ModelConfig.load(folder).fill for folder in folders.values()), default=1.0)
     cases = ranks.each(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
     count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
-    identity = _identity(job, cases, folders, names)
-    identity["features"] = [{"kind": one.kind, "weights": one.sha256} for one in encoders]
+    identity = _identity(job, cases, model_records(job, folders, ranks.device), names, encoders)
     with contextlib.ExitStack() as stack:
         ranks.together(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
         mine = range(ranks.rank, count, ranks.size)
-        todo = [number for number in mine if not _path(job, number).exists()]
+        todo = [number for number in mine if not _is_done(job, number)]
         progress.total, progress.before = len(mine), len(mine) - len(todo)
         progress.done = progress.before
         run = _Run(job, folders, encoders, names, missing, identity, cases, count)
@@ -136,7 +137,7 @@ def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]
     records = _records(run.job, run.count)
     progress.doing = "report"
     run.open(device)
-    results = results_of(records, names, _provenance(run))
+    results = results_of(records, list(run.methods), names, _provenance(run))
     results["unavailable"] = run.missing
     results["sets"] = distances_of(run.job.output / EACH, records, results["methods"], run.found, run.job.recipe.seed)
     write_each(output, records, names)
@@ -152,6 +153,17 @@ def _path(job: Job, number: int) -> Path:
     return job.output / EACH / f"{number:06d}.json"
 
 
+def _is_done(job: Job, number: int) -> bool:
+    """Whether a case is measured, with the pictures of others that are there now."""
+    path = _path(job, number)
+    if not (job.peers and path.exists()):
+        return path.exists()
+    record = json.loads(path.read_text())
+    return "bad" in record or all(
+        record["peers"].get(peer.name) == peer_sha256(peer, record["key"]) for peer in job.peers
+    )
+
+
 def _records(job: Job, count: int) -> list[dict[str, Any]]:
     found = []
     for number in range(count):
@@ -163,7 +175,9 @@ def _records(job: Job, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def _identity(job: Job, cases: Cases, folders: dict[str, Path], names: list[str]) -> dict[str, Any]:
+def _identity(
+    job: Job, cases: Cases, models: list[dict[str, Any]], names: list[str], encoders: list[Found]
+) -> dict[str, Any]:
     """What a resumed run must share with the first."""
     recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _FREE}
     if recipe["scenes"]:
@@ -175,7 +189,9 @@ def _identity(job: Job, cases: Cases, folders: dict[str, Path], names: list[str]
         "schema": SCHEMA,
         "recipe": {**recipe, "metrics": names},
         "data": json.loads(json.dumps(dict(cases.provenance))),
-        "models": [{k: v for k, v in one.items() if k != "name"} for one in model_records(job, folders)],
+        "models": [{key: value for key, value in one.items() if key != "name"} for one in models],
+        "names": [one["name"] for one in models],
+        "features": [{"kind": one.kind, "weights": one.sha256} for one in encoders],
         "peers": [peer.name for peer in job.peers],
         "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
     }
@@ -191,8 +207,11 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
     stack.enter_context(only_writer(job.output))
     path = job.output / BEGUN
     there = json.loads(path.read_text()) if path.exists() else None
+    own = {key: value for key, value in identity.items() if key != "names"}  # a model may lie elsewhere
+    if there is None and (found := next((name for name in (*FILES, EACH) if _holds(job.output / name)), None)):
+        raise PicsError(f"{job.output}: holds {found}, which pics eval did not begin", "choose another --output")
     if there is not None and not job.overwrite:
-        lines = differences({key: there.get(key) for key in identity}, identity)
+        lines = differences({key: there.get(key) for key in own}, own)
         if lines:
             shown = "\n".join(f"  {line}" for line in lines[:8])
             raise PicsError(
@@ -200,10 +219,17 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
                 "choose another --output, or begin anew with --overwrite",
             )
     if there is None or job.overwrite:
+        for name in FILES:  # first: they are of the records that go now
+            (job.output / name).unlink(missing_ok=True)
         for old in (job.output / EACH).iterdir():
             if _OURS.fullmatch(old.name):
                 old.unlink()
         write_json(path, identity)
+
+
+def _holds(path: Path) -> bool:
+    """Whether there is a file of that name, or a folder with something in it."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _provenance(run: _Run) -> dict[str, Any]:
@@ -214,8 +240,9 @@ def _provenance(run: _Run) -> dict[str, Any]:
         "recipe": plain_evaluation(run.job.recipe),
         "data": identity["data"],
         "cases": run.count,
-        "models": identity["models"],
+        "models": [{**one, "name": name} for one, name in zip(identity["models"], identity["names"], strict=True)],
         "computed": run.settings,
+        "features": [{**one, "name": found.name} for one, found in zip(identity["features"], run.found, strict=True)],
         "peers": identity["peers"],
         "versions": identity["versions"],
         "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",

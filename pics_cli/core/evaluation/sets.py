@@ -6,12 +6,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pics_cli.core.evaluation.distances import ENOUGH, frechet, kernel_estimate
 from pics_cli.core.evaluation.encoder import Features, Found
-from pics_cli.core.evaluation.results import Record, plain
+from pics_cli.core.evaluation.results import Record
 from pics_cli.core.files import AtomicFile
 from pics_cli.errors import PicsError
 
@@ -55,18 +56,26 @@ def distances_of(
                         kind, _, method = key.partition("/")
                         if kind == encoder.kind:
                             rows.setdefault(method, []).append(stored[key])
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, BadZipFile) as error:
                 hint = f"remove {path.with_suffix('.json')} and run the same command again"
                 raise PicsError(f"{path}: cannot be read: {error}", hint) from None
+        if not all(np.isfinite(row).all() for some in rows.values() for row in some):
+            raise PicsError(f"{encoder.name}: features that are no numbers", "is this encoder's file whole?")
         truth = np.concatenate(rows[""]).astype(np.float64)
         each: dict[str, Any] = {}
         for method in methods:
             features = np.concatenate(rows.get(method, [np.zeros((0, truth.shape[1]))])).astype(np.float64)
             if len(features) >= _LEAST and len(truth) >= _LEAST:
-                kernel = plain(kernel_estimate(features, truth, seed))
+                kernel = kernel_estimate(features, truth, seed)
                 each[method] = {
-                    "pictures": len(features), "frechet": round(frechet(features, truth), 6), "kernel": kernel,
-                    "enough": len(features) >= ENOUGH,
+                    "pictures": len(features), "enough": len(features) >= ENOUGH,
+                    "frechet": _digits(frechet(features, truth)),
+                    "kernel": dict(zip(("mean", "low", "high"), map(_digits, kernel), strict=False)),
                 }  # fmt: skip
         found[encoder.kind] = each
     return found
+
+
+def _digits(value: float) -> float | None:
+    """Six digits that count; None of no number."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -53,8 +53,6 @@ class Cases(Protocol):
 class DrawnCases:
     """Scenes of `synth`; see `Cases`."""
 
-    warnings: Sequence[str] = ()
-
     def __init__(self, scenes: Scenes, seed: int, fill: float) -> None:
         view = scenes.view
         weights = tuple(scenes.relations.items())
@@ -62,6 +60,8 @@ class DrawnCases:
         self.scenes, self.seed, self.fill = scenes, seed, fill
         self.provenance = {"kind": "scenes", "seed": seed, "fill": fill, **dataclasses.asdict(scenes)}
         del self.provenance["count"]
+        seen = "these scenes have training's shapes, colours and textures: models trained on drawn scenes know them"
+        self.warnings = [seen] if scenes.pool == "train" else []
 
     def __len__(self) -> int:
         return self.scenes.count

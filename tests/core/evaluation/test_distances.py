@@ -60,8 +60,9 @@ def test_kernel_is_unbiased() -> None:
 
 def test_kernel_estimate() -> None:
     few = kernel_estimate(features(0, 20), features(1, 25, shift=1.0), 0)
-    assert few.low <= few.mean <= few.high
+    assert few.low < few.mean < few.high
     assert few.scenes == 20
+    assert np.isnan(kernel_estimate(features(0, 3), features(1, 3), 0).low)
     one, other = features(0, SUBSET + 400), features(1, SUBSET + 400, shift=0.2)
     many = kernel_estimate(one, other, 0)
     assert many.low < kernel(one, other) < many.high

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_encoders import save_clip, save_dino
 
 from making import smooth
-from pics_cli.core.evaluation.encoder import Encoder, find, reference_crops, square
+from pics_cli.core.evaluation.encoder import Encoder, cosines, find, reference_crops, square
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")
@@ -32,8 +33,9 @@ def test_as_transformers_has_it(kind: str, tmp_path: Path) -> None:
     with torch.no_grad():
         out = model(pixel_values=pixels)
     expected = (out.last_hidden_state[:, 0] if kind == "dino" else out.image_embeds).numpy()
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(features, expected, atol=1e-5)
+    own = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(cosines(features, features[::-1]), [own[0] @ own[1]] * 2, atol=1e-5)
     assert features.dtype == np.float32
     assert len(Encoder(found, CPU)([])) == 0
 
@@ -58,6 +60,12 @@ def test_what_is_none(tmp_path: Path) -> None:
     with pytest.raises(PicsError, match="model_type 'bert', expected one of dinov2"):
         find(str(tmp_path / "bert"))
     save_dino(tmp_path / "dino")
+    state = load_file(tmp_path / "dino/model.safetensors")
+    first = next(iter(state))
+    save_file({name: value for name, value in state.items() if name != first}, tmp_path / "dino/model.safetensors",
+              {"format": "pt"})  # fmt: skip
+    with pytest.raises(PicsError, match="not its weights"):
+        Encoder(find(str(tmp_path / "dino")), CPU)
     (tmp_path / "dino/model.safetensors").write_bytes(b"cut")
     with pytest.raises(PicsError, match="cannot be read"):
         Encoder(find(str(tmp_path / "dino")), CPU)
