@@ -212,6 +212,7 @@ def _export(job: Job, path: Path) -> None:
     from pics_cli import console
     from pics_cli.core.training import checkpoint
     from pics_cli.core.training.export import export
+    from pics_cli.core.training_recipe import INFERRED
 
     if job.resume not in ("auto", "none"):
         found = checkpoint.read(Path(job.resume))
@@ -224,5 +225,6 @@ def _export(job: Job, path: Path) -> None:
     base = job.recipe.model.base
     if base is not None:
         recipe = replace(recipe, model=replace(recipe.model, base=base))
-    recipe = replace(recipe, export=job.recipe.export)
+    inferred = {name: getattr(job.recipe.model, name) for name in INFERRED}  # not trained: as is said now
+    recipe = replace(recipe, export=job.recipe.export, model=replace(recipe.model, **inferred))
     export(recipe, found, path, console.note)

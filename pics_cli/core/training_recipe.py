@@ -31,6 +31,8 @@ from pics_cli.core.training_sections import (
 )
 
 JOINT = "joint"
+# Of a model: what pics infer does with it by default, which nothing that is trained follows from.
+INFERRED = ("share_sharpness", "scheduler", "steps", "guidance")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -128,7 +130,6 @@ def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
         name: {key: value for key, value in given.items() if key not in places}
         for name, given in kept["data"]["sets"].items()
     }
-    inferred = ("share_sharpness", "scheduler", "steps", "guidance")
-    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *inferred)}
+    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERRED)}
     kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
     return kept
