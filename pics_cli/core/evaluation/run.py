@@ -189,7 +189,9 @@ def _identity(
         "schema": SCHEMA,
         "recipe": {**recipe, "metrics": names},
         "data": json.loads(json.dumps(dict(cases.provenance))),
-        "models": [{key: value for key, value in one.items() if key != "name"} for one in models],
+        "models": {
+            one["label"] or "first": {key: value for key, value in one.items() if key != "name"} for one in models
+        },
         "names": [one["name"] for one in models],
         "features": [{"kind": one.kind, "weights": one.sha256} for one in encoders],
         "peers": [peer.name for peer in job.peers],
@@ -240,7 +242,9 @@ def _provenance(run: _Run) -> dict[str, Any]:
         "recipe": plain_evaluation(run.job.recipe),
         "data": identity["data"],
         "cases": run.count,
-        "models": [{**one, "name": name} for one, name in zip(identity["models"], identity["names"], strict=True)],
+        "models": [
+            {**one, "name": name} for one, name in zip(identity["models"].values(), identity["names"], strict=True)
+        ],
         "computed": run.settings,
         "features": [{**one, "name": found.name} for one, found in zip(identity["features"], run.found, strict=True)],
         "peers": identity["peers"],

@@ -9,8 +9,9 @@ import pytest
 
 from pics_cli.core.data.synth.plan import Style, plan_scene
 from pics_cli.core.data.synth.render import Rendered, render
+from pics_cli.core.evaluation.case import reference_descriptors
 from pics_cli.core.evaluation.descriptor import describe, similarity
-from pics_cli.core.evaluation.scenes import bounds, reference_descriptors
+from pics_cli.core.evaluation.scenes import bounds
 from pics_cli.core.rng import generator
 
 SCENES = 50
