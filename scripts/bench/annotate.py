@@ -37,14 +37,10 @@ from pics_cli.core.annotate.segment import Segmented, Segmenter
 from pics_cli.core.data.pictures import decode_picture, encode_jpeg
 from pics_cli.core.data.readers.paths import Place
 from pics_cli.core.sources import Sam
-from processes import in_fresh_process
+from processes import command, in_fresh_process
 
 HEIGHT, WIDTH, BOXES = 480, 640, 15
-_RUN = """
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code
+_LOOKED_AT = """
 manifest = json.loads((Path(sys.argv[-1]) / "manifest.json").read_text())
 assert manifest["pictures"] == 1, manifest
 """
@@ -224,14 +220,13 @@ def process(run: Run) -> Iterator[Row]:
     file.parent.mkdir(parents=True)
     rgb = cv2.resize(decode_picture(picture(0)).rgb, listed.size).astype(np.uint8)
     file.write_bytes(encode_jpeg(rgb))
-    command = ["objects365", "--raw", str(raw), "--sam", str(run.work / "sam"), "--device", "cpu", "--range", "0:1"]
-    command += ["--workers", "1", "--set", "source.sam.block=1", "--out"]
+    words = ["objects365", "--raw", str(raw), "--sam", str(run.work / "sam"), "--device", "cpu", "--range", "0:1"]
+    words += ["--workers", "1", "--set", "source.sam.block=1", "--out"]
     spent = []
     for turn in range(run.rounds + 1):
         if turn == 0:
             shutil.rmtree(os.environ["PICS_CACHE"], ignore_errors=True)
-        words = ["pics", "annotate", *command, str(run.work / f"out{turn}")]
-        spent.append(in_fresh_process("from pics_cli.__main__ import main", f"sys.argv = {words!r}\n{_RUN}", raw))
+        spent.append(command(["annotate", *words, str(run.work / f"out{turn}")], raw, _LOOKED_AT))
     bare = in_fresh_process("", "import torch, segment_anything", raw)
     cold, warm = spent[0], spent[1:]
     again, peak = median(one["wall"] for one in warm), max(one["peak"] for one in spent)

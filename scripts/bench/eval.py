@@ -23,15 +23,9 @@ import numpy as np
 
 from common import Row
 from pics_cli.core.data.pictures import encode_png
-from processes import in_fresh_process
+from processes import command, in_fresh_process
 
 SIDE = 256
-_RUN = """
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code
-"""
 _ALONE = """
 at, files = 0, sorted(path.iterdir())
 encoder = Encoder(find(sys.argv[2]), torch.device("cpu"))
@@ -51,11 +45,6 @@ class Run(NamedTuple):
     pictures: int
     encoder: str | None
     work: Path
-
-
-def command(words: list[str], work: Path) -> dict[str, float]:
-    """CPU and wall seconds of a whole `pics` command after Python's own start, and its peak MB."""
-    return in_fresh_process("from pics_cli.__main__ import main", f"sys.argv = {['pics', *words]!r}\n{_RUN}", work)
 
 
 def bench(run: Run) -> Iterator[Row]:

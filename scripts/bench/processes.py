@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -39,6 +39,12 @@ BUILD = """
 source = Input(load_dataset(find_recipe(sys.argv[2], "dataset")), "train", path)
 items = open_reader(source.recipe, "train", path).items(0, int(sys.argv[4]))
 build_block(source, Path(sys.argv[3]), 0, choose_block(source, items)[0])
+"""
+RUN = """
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
 """
 OPEN_INDEX = ("from pics_cli.core.data.readers.index import open_index", "open_index(path)")
 LOAD = "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations']: boxes[box['image_id']].append(box)"
@@ -113,6 +119,12 @@ def in_fresh_process(imports: str, action: str, path: Path, *more: object) -> di
     done = subprocess.run(command, check=True, capture_output=True)
     report: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # the action may print, too
     return report
+
+
+def command(words: Sequence[str], place: Path, then: str = "") -> dict[str, float]:
+    """As `in_fresh_process`, of a whole `pics` command; `then`: looked at when it is done."""
+    action = f"sys.argv = {['pics', *words]!r}\n{RUN}{then}"
+    return in_fresh_process("from pics_cli.__main__ import main", action, place)
 
 
 def startup(bench: Bench) -> Iterator[Row]:

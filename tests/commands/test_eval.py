@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from browser import look
 from click.testing import Result
 from PIL import Image
 from tiny_encoders import save_clip, save_dino
+from two_ranks import in_processes, in_threads
 
 from infer_command import typed
 from pics_cli.core.evaluation import makers as makers_module
@@ -126,32 +127,25 @@ def test_more_cases_in_the_same_folder(here: Path) -> None:
 
 
 def test_two_ranks_are_one(here: Path) -> None:
-    from threading import Barrier, Thread
-
     overrides = [Override("scenes.size", 96, "--set"), Override("limit", 5, "--limit")]
     recipe = load_evaluation("synth_bench", [*overrides, Override("methods", ["paste"], "--methods")])
     evaluate(Job(recipe, here / "one"), Ranks(), Progress(), lambda _: None)
-    barrier, slots = Barrier(2), list[Any]([None, None])
-
-    def gather_of(rank: int) -> Any:
-        def gather(mine: Any) -> list[Any]:
-            slots[rank] = mine
-            barrier.wait()
-            both = list(slots)
-            barrier.wait()
-            return both
-
-        return gather
-
-    def work(rank: int) -> None:
-        evaluate(Job(recipe, here / "two"), Ranks(rank, 2, gather_of(rank)), Progress(), lambda _: None)
-
-    threads = [Thread(target=work, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(lambda ranks: evaluate(Job(recipe, here / "two"), ranks, Progress(), lambda _: None))
     for name in ("results.json", "per_sample.parquet", "report.html"):
+        assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(here: Path, model: Path) -> None:
+    """As a launcher starts them, with the model and learnt features, to the last byte of the files of one process."""
+    save_dino(here / "dino")
+    words = ["eval", *SMALL, "--model", str(model), "--methods", "parallel,paste", "--limit", "5", "--features", "dino"]
+    assert typed(*words, "--output", "one").exit_code == 0
+    (first, out, error), (second, silent, _) = in_processes(here, *words, "--output", "two")
+    assert (first, second) == (0, 0), error
+    assert "PSNR in regions" in out
+    assert not silent
+    for name in ("results.json", "per_sample.parquet", "report.html", "table.md"):
         assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
 
 
@@ -358,25 +352,49 @@ def test_killed_in_the_middle(here: Path) -> None:
         assert (here / "killed" / name).read_bytes() == (here / "whole" / name).read_bytes()
 
 
-def test_a_damaged_record_is_named(here: Path) -> None:
-    words = (*SMALL, "--methods", "paste", "--limit", 2, "--output", "out")
+@pytest.mark.parametrize("name", ["cases/000001.json", "begun.json"])
+@pytest.mark.parametrize("peers", [(), ("--input", "peer=pictures")])
+def test_a_damaged_file_is_named(here: Path, name: str, peers: tuple[str, ...]) -> None:
+    (here / "pictures").mkdir()
+    Image.new("RGB", (96, 96)).save(here / "pictures/00000000.png")
+    words = (*SMALL, "--methods", "paste", "--limit", 2, "--output", "out", *peers)
     assert run(*words).exit_code == 0
-    (here / "out/cases/000001.json").write_text("{")
+    (here / "out" / name).write_text("{")
     found = run(*words)
     assert found.exit_code == 2
-    assert "000001.json: cannot be read" in found.stderr
+    assert f"{name}: cannot be read" in found.stderr
+
+
+def test_a_second_model_may_be_called_anything(here: Path, model: Path) -> None:
+    words = (*SMALL, "--model", model, "--model", f"first={model}", "--methods", "parallel", "--limit", 1)
+    assert run(*words, "--output", "out").exit_code == 0
+    found = results(here / "out")
+    assert found["methods"] == ["parallel", "first:parallel"]
+    assert [one["label"] for one in found["models"]] == ["", "first"]
+    lead = found["differences"]["parallel minus first:parallel"]["all"]["psnr"]
+    assert (lead["mean"], lead["low"], lead["high"]) == (0, 0, 0)
+
+
+def test_another_reference_of_one_size_is_noticed(here: Path) -> None:
+    for folder in ("truth", "made"):
+        (here / folder).mkdir()
+        Image.new("RGB", (32, 32), (9, 9, 9)).save(here / folder / "a.bmp")
+        Image.new("RGB", (32, 32), (9, 9, 9)).save(here / folder / "a.png", compress_level=0)
+    words = ("--reference", "truth", "--input", "made", "--output", "out")
+    assert run(*words).exit_code == 0
+    before = (here / "truth/a.png").stat().st_size
+    Image.new("RGB", (32, 32), (200, 9, 9)).save(here / "truth/a.png", compress_level=0)
+    assert (here / "truth/a.png").stat().st_size == before
+    found = run(*words)
+    assert found.exit_code == 2
+    assert "other files than when the folder was begun" in found.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_in_a_browser(done: Path, tmp_path: Path) -> None:
     """No message in the console, pictures load, tables sort."""
-    from browser import look
-
-    chromium = next((found for name in ("chromium", "chromium-browser", "google-chrome")
-                     if (found := shutil.which(name))), None)  # fmt: skip
-    if chromium is None:
-        pytest.skip("no Chromium here")
-    seen = look(chromium, done / "report.html", tmp_path)
+    seen = look(done / "report.html", tmp_path)
     assert seen["errors"] == []
     assert seen["pictures"] > 20
     assert seen["broken"] == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from two_ranks import environments
 
 from pics_cli.core.data.mixture import Item
 from pics_cli.core.data.shards import ShardWriter
@@ -45,20 +45,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def two(at: Path, *words: str | Path) -> list[Started]:
     """Both processes of a run, as a launcher starts them; the keys that each reads go to `keys0` and `keys1`."""
-    environment = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    environment |= {"MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true"}
-    return [
-        start(at, *words, keys=at / f"keys{rank}", RANK=str(rank), LOCAL_RANK=str(rank), **environment)
-        for rank in range(2)
-    ]
+    return [start(at, *words, keys=at / f"keys{rank}", **each) for rank, each in enumerate(environments())]
 
 
 def expected(recipe: Path, data: Path, number: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ window.addEventListener("load", () => {
 """
 
 
-def look(chromium: str, report: Path, work: Path) -> dict[str, Any]:
+def look(report: Path, work: Path) -> dict[str, Any]:
     """What the page was like: errors, pictures, broken, before, sorted, again."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((found for name in names if (found := shutil.which(name))), None)
+    assert chromium, f"none of {', '.join(names)} is installed; leave such tests out with -m 'not browser'"
     page = work / "probed.html"
     page.write_text(report.read_text().replace("<head>", f"<head>{_PROBE}", 1))
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={work / 'profile'}",

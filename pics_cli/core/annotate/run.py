@@ -49,7 +49,7 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     boxes = ranks.each(lambda: _opened(job, None))
     ranks.together(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
     size = options_of(job).block
-    device = choose_device(job.device if ranks.device is None or job.device != "auto" else ranks.device)
+    device = choose_device(job.device, ranks.device)
     dtype = choose_dtype(job.dtype, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     weights = ranks.each(lambda: models.find(job.sam, job.checkpoint))

@@ -149,7 +149,7 @@ def varied(
     Raises:
         BadSample: the alternative view is damaged, or nothing of the object would be seen.
     """
-    rgba = _alternate(parts, k) if rng.random() < augment.alternate else None
+    rgba = alternate(parts, k) if rng.random() < augment.alternate else None
     shown = parts.masks[k]
     if rgba is None:
         rgba = cut_reference(rgb, shown)
@@ -180,8 +180,12 @@ def still(augment: Augment) -> Augment:
     )
 
 
-def _alternate(parts: Parts, k: int) -> RGBA | None:
-    """The object seen differently, uint8 [h, w, 4], cropped to it; None where the sample has no such view."""
+def alternate(parts: Parts, k: int) -> RGBA | None:
+    """The object seen differently, uint8 [h, w, 4], cropped to it; None where the sample has no such view.
+
+    Raises:
+        BadSample: it is damaged, or shows nothing.
+    """
     data = parts.others.get(f"alt{k}.png")
     if data is None:
         return None
@@ -207,11 +211,21 @@ def _without_objects(parts: Parts, rgb: RGB, hint: HintKind) -> RGB:
 
 def _clean(parts: Parts, rgb: RGB) -> RGB:
     """The background without the objects where the sample has it, else the picture."""
+    found = clean_picture(parts, rgb.shape[1::-1])
+    return rgb if found is None else found
+
+
+def clean_picture(parts: Parts, size: tuple[int, int]) -> RGB | None:
+    """The background without the objects, of the picture's (width, height); None where the sample has none.
+
+    Raises:
+        BadSample: `bad_clean`.
+    """
     data = parts.others.get("clean.jpg")
     if data is None:
-        return rgb
+        return None
     try:
-        return decode_picture(data, rgb.shape[1::-1]).rgb
+        return decode_picture(data, size).rgb
     except BadSample as error:
         raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
 
@@ -224,13 +238,23 @@ def _nothing(reference_size: int) -> Reference:
 
 def _back_to_front(meta: Mapping[str, Any], boxes: Sequence[Box]) -> list[int]:
     """Indices of the objects from back to front: as the json says where it does, else as inference's `auto`."""
+    order = front_to_back(meta, len(boxes))
+    return by_lower_edge(boxes) if order is None else order[::-1]
+
+
+def front_to_back(meta: Mapping[str, Any], count: int) -> list[int] | None:
+    """The true order of a sample's objects; None where its json does not say it.
+
+    Raises:
+        BadSample: `bad_json`.
+    """
     order = meta.get("order")
     if order is None:
-        return by_lower_edge(boxes)
+        return None
     whole = isinstance(order, list) and all(type(k) is int for k in order)
-    if not whole or sorted(order) != list(range(len(boxes))):
-        raise BadSample("bad_json", f"order {order} does not name each of {len(boxes)} objects once")
-    return [int(k) for k in reversed(order)]
+    if not whole or sorted(order) != list(range(count)):
+        raise BadSample("bad_json", f"order {order} does not name each of {count} objects once")
+    return list(order)
 
 
 def _refuse_vanished(boxes: Sequence[Box], seen: npt.NDArray[np.int16], letterbox: Letterbox) -> None:

@@ -21,6 +21,8 @@ from torch import Tensor
 from pics_cli.core.data.cutouts import WHITE, over_white, premultiplied
 from pics_cli.core.data.pictures import RGB
 from pics_cli.core.evaluation.case import Bytes, Case
+from pics_cli.core.files import file_sha256
+from pics_cli.core.geometry import Letterbox
 from pics_cli.core.model.hub import snapshot
 from pics_cli.errors import PicsError
 
@@ -38,7 +40,10 @@ _BATCH = 16
 
 
 class Found(NamedTuple):
-    """An encoder that was found: its kind, folder and name, and the sha256 of its weights."""
+    """An encoder that was found: its kind, folder and name, and the sha256 of its weights.
+
+    Of weights in several files it is that of their hashes, one after the other.
+    """
 
     kind: Kind
     folder: Path
@@ -65,12 +70,9 @@ def find(name: str) -> Found:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise PicsError(f"--features {name}: no .safetensors file in {folder}", _HINT)
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return Found(_KINDS[kind], folder, name, digest.hexdigest())
+    hashes = [file_sha256(path) for path in files]
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return Found(_KINDS[kind], folder, name, whole)
 
 
 def find_all(names: Sequence[str]) -> list[Found]:
@@ -173,8 +175,4 @@ def reference_crops(references: Sequence[Bytes]) -> list[RGB]:
 def square(rgb: RGB) -> RGB:
     """A picture in the middle of a white square."""
     height, width = rgb.shape[:2]
-    side = max(height, width)
-    found = np.full((side, side, 3), WHITE, np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    found[top : top + height, left : left + width] = rgb
-    return found
+    return Letterbox(width, height, max(height, width)).pad(rgb, WHITE)

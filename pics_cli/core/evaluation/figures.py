@@ -73,12 +73,14 @@ def region_psnr(result: RGB, truth: RGB, inside: Mask) -> float:
     return min(10 * float(np.log10(255**2 / max(error, 1e-12))), MOST_PSNR)
 
 
-def ssim(result: RGB, truth: RGB) -> tuple[float, Floats]:
-    """Structural similarity of the three channels, and its map [H, W], their mean.
+def ssim(result: RGB, truth: RGB) -> tuple[float, Floats] | None:
+    """Structural similarity of the three channels, and its map [H, W], their mean; None of less than a window.
 
     Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image does it: Gaussian windows of deviation 1.5, weights
     that sum to 1, borders of 5 pixels left out of the mean.
     """
+    if min(truth.shape[:2]) < WINDOW:
+        return None
     mean, parts = structural_similarity(
         truth, result, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
         full=True,

@@ -12,6 +12,7 @@ from pics_cli.core.data.pictures import decode_picture
 from pics_cli.core.evaluation.case import Case
 from pics_cli.core.evaluation.job import Peer
 from pics_cli.core.evaluation.strata import UNKNOWN
+from pics_cli.core.files import file_sha256
 from pics_cli.errors import BadSample, PicsError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -29,7 +30,7 @@ class FolderCases:
 
     def __init__(self, folder: Path) -> None:
         self.files = pictures(folder, "--reference")
-        listing = "\n".join(f"{key}\0{path.stat().st_size}" for key, path in self.files.items())
+        listing = "\n".join(f"{key}\0{file_sha256(path)}" for key, path in self.files.items())
         self.keys = list(self.files)
         self.provenance = {"kind": "pictures", "pictures": len(self.keys),
                            "listing": hashlib.sha256(listing.encode()).hexdigest()}  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pics_cli.core.data.drawing import colour_of, on_white
+from pics_cli.core.data.drawing import colour_of, on_white, rectangle
 from pics_cli.core.data.pictures import RGB, encode_jpeg
 from pics_cli.core.evaluation.case import Bytes, Case
 from pics_cli.core.evaluation.makers import Maker
@@ -68,9 +68,8 @@ def show(
 def framed(case: Case) -> RGB:
     """The background with the regions' frames."""
     shown: RGB = case.background.copy() if case.regions else case.truth.copy()
-    for k, (x0, y0, x1, y1) in enumerate(case.regions):
-        for rows, columns in ((slice(y0, y1), (x0, x1 - 1)), ((y0, y1 - 1), slice(x0, x1))):
-            shown[rows, columns] = colour_of(k)
+    for k, region in enumerate(case.regions):
+        rectangle(shown, region, (1.0, 1.0), colour_of(k), 1)
     return shown
 
 

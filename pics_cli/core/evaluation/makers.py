@@ -58,7 +58,7 @@ def model_records(job: Job, folders: Mapping[str, Path], device: str | None) -> 
     found = []
     for label, folder in folders.items():
         config = ModelConfig.load(folder)
-        place = choose_device(device if device is not None and job.device == "auto" else job.device)
+        place = choose_device(job.device, device)
         found.append(
             {
                 "label": label,
@@ -86,7 +86,7 @@ def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[d
 
     recipe, found, settings = job.recipe, dict[str, Maker](), dict[str, Any]()
     for label, folder in folders.items():
-        place = choose_device(device if device is not None and job.device == "auto" else job.device)
+        place = choose_device(job.device, device)
         dtype = choose_dtype(job.dtype, place)
         pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=place)
         with_model = [WithModel(pipeline, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]

@@ -172,7 +172,8 @@ def _whole(result: RGB, case: Case, name: str) -> float | None:
     """A figure of a picture of which nothing but the truth is known."""
     if name == "psnr":
         return figures.region_psnr(result, case.truth, np.ones(case.truth.shape[:2], np.bool_))
-    return figures.ssim(result, case.truth)[0] if name == "ssim" and min(result.shape[:2]) >= figures.WINDOW else None
+    found = figures.ssim(result, case.truth) if name == "ssim" else None
+    return None if found is None else found[0]
 
 
 def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Collection[str]) -> dict[str, float | None]:
@@ -180,9 +181,8 @@ def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Coll
     box, outline = figures.seam(result, truth, inside), figures.object_seam(result, truth, case.visible)
     full = case.full if case.clean else None
     pair = case.full if case.full is not None and len(case.full) == 2 else None
-    ssim, parts = None, None
-    if {"ssim", "ssim_region", "ssim_overlap"} & set(names):
-        ssim, parts = figures.ssim(result, truth)
+    similar = figures.ssim(result, truth) if {"ssim", "ssim_region", "ssim_overlap"} & set(names) else None
+    ssim, parts = similar or (None, None)
     return {
         "psnr": figures.region_psnr(result, truth, np.ones_like(inside)),
         "psnr_region": figures.region_psnr(result, truth, inside),

@@ -127,14 +127,13 @@ class _Run:
         """Get the methods ready, once."""
         if not self.methods:
             self.methods, self.settings = makers(self.job, self.folders, device)
-            place = choose_device(device if device is not None and self.job.device == "auto" else self.job.device)
-            self.encoders = [Encoder(one, place) for one in self.found]
+            self.encoders = [Encoder(one, choose_device(self.job.device, device)) for one in self.found]
 
 
 def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]:
     """Results from the records of all cases, and their files."""
     output, names = run.job.output, run.names
-    records = _records(run.job, run.count)
+    records = [_read(_path(run.job, number)) for number in range(run.count)]
     progress.doing = "report"
     run.open(device)
     results = results_of(records, list(run.methods), names, _provenance(run))
@@ -158,20 +157,17 @@ def _is_done(job: Job, number: int) -> bool:
     path = _path(job, number)
     if not (job.peers and path.exists()):
         return path.exists()
-    record = json.loads(path.read_text())
+    record = _read(path)
     return "bad" in record or all(
         record["peers"].get(peer.name) == peer_sha256(peer, record["key"]) for peer in job.peers
     )
 
 
-def _records(job: Job, count: int) -> list[dict[str, Any]]:
-    found = []
-    for number in range(count):
-        path = _path(job, number)
-        try:
-            found.append(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise PicsError(f"{path}: cannot be read: {error}", "remove it and run the same command again") from None
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PicsError(f"{path}: cannot be read: {error}", "remove it and run the same command again") from None
     return found
 
 
@@ -190,7 +186,7 @@ def _identity(
         "recipe": {**recipe, "metrics": names},
         "data": json.loads(json.dumps(dict(cases.provenance))),
         "models": {
-            one["label"] or "first": {key: value for key, value in one.items() if key != "name"} for one in models
+            str(at): {key: value for key, value in one.items() if key != "name"} for at, one in enumerate(models)
         },
         "names": [one["name"] for one in models],
         "features": [{"kind": one.kind, "weights": one.sha256} for one in encoders],
@@ -208,7 +204,7 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
     make_folder(job.output / EACH, "choose another --output")
     stack.enter_context(only_writer(job.output))
     path = job.output / BEGUN
-    there = json.loads(path.read_text()) if path.exists() else None
+    there = _read(path) if path.exists() else None
     own = {key: value for key, value in identity.items() if key != "names"}  # a model may lie elsewhere
     if there is None and (found := next((name for name in (*FILES, EACH) if _holds(job.output / name)), None)):
         raise PicsError(f"{job.output}: holds {found}, which pics eval did not begin", "choose another --output")

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pics_cli.core.data.augment import cut_reference
-from pics_cli.core.data.cutouts import cut_out, paste
+from pics_cli.core.data.cutouts import paste
 from pics_cli.core.data.fill import push_pull
 from pics_cli.core.data.layouts import Parts, unpack
 from pics_cli.core.data.masks import Mask
-from pics_cli.core.data.patches import PATCH_SIZE
-from pics_cli.core.data.pictures import RGB, decode_alpha, decode_picture
+from pics_cli.core.data.pictures import RGB, decode_picture
+from pics_cli.core.data.training_sample import alternate, clean_picture, front_to_back
 from pics_cli.core.evaluation.case import Bytes, Case
 from pics_cli.core.evaluation.figures import union
 from pics_cli.core.evaluation.strata import judged_relation, nearest
 from pics_cli.core.geometry import Box, by_lower_edge, clip_box, scaled
-from pics_cli.errors import BadSample
 
 CONTAINING = "containing"
 
@@ -47,10 +46,11 @@ def case_of(key: str, members: Mapping[str, bytes], fill: float) -> Case:
     regions = tuple(clip_box(scaled(place, 1 / fill), width, height) for place in places)
     visible = tuple(mask.full() for mask in masks)
     full = tuple(each.full() for each in shown) if len(parts.full) == len(masks) else None
-    front = _front(parts, len(masks))
+    order = front_to_back(parts.meta, len(masks))
+    front = None if order is None else tuple(order)
     *pair, iou = nearest(places)
     relation = (_relation(parts, pair) if front is not None else None) or judged_relation(places, visible)
-    clean = _clean(parts, (width, height))
+    clean = clean_picture(parts, (width, height))
     background = push_pull(truth, union(regions, height, width)) if clean is None else clean
     wrong = () if full is None or front is None else _wrong(truth, places, references, full, front, relation)
     return Case(
@@ -61,26 +61,8 @@ def case_of(key: str, members: Mapping[str, bytes], fill: float) -> Case:
 
 
 def _reference(parts: Parts, truth: RGB, k: int) -> Bytes:
-    data = parts.others.get(f"alt{k}.png")
-    if data is None:
-        return cut_reference(truth, parts.masks[k])
-    rgba = decode_alpha(data, (PATCH_SIZE, PATCH_SIZE))
-    if not rgba[..., 3].any():
-        raise BadSample("bad_reference", f"alt{k}.png is wholly transparent")
-    return cut_out(rgba)
-
-
-def _clean(parts: Parts, size: tuple[int, int]) -> RGB | None:
-    data = parts.others.get("clean.jpg")
-    return None if data is None else decode_picture(data, size).rgb
-
-
-def _front(parts: Parts, count: int) -> tuple[int, ...] | None:
-    """The true order, front to back, where the sample says it."""
-    order = parts.meta.get("order")
-    if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(count))):
-        return None
-    return tuple(int(k) for k in order)
+    other = alternate(parts, k)
+    return cut_reference(truth, parts.masks[k]) if other is None else other
 
 
 def _relation(parts: Parts, pair: Sequence[int]) -> str | None:

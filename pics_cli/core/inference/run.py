@@ -106,8 +106,7 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
 
 def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
     check_overview(job)
-    own = ranks.device or ""  # of several processes each has its own GPU: `cuda` means that one
-    device = choose_device(own if own and job.device in ("auto", own, own.partition(":")[0]) else job.device)
+    device = choose_device(job.device, ranks.device)
     folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", PATTERNS)
     refuse_memory(job.memory, folder, job.model)
     return folder, ModelConfig.load(folder), device, choose_dtype(job.dtype, device)

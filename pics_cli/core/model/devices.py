@@ -9,12 +9,18 @@ from pics_cli.errors import PicsError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto", own: str | None = None) -> torch.device:
     """The device of that name; `auto`: a GPU where there is one, else the CPU.
+
+    Args:
+        name: as asked for.
+        own: this process's, where there are several and each has its GPU: `auto` and its kind, such as `cuda`, mean it.
 
     Raises:
         PicsError: there is no such device on this machine.
     """
+    if own is not None and name in ("auto", own.partition(":")[0]):
+        name = own
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from segment_anything import SamPredictor
+from two_ranks import in_threads
 
 from detection import make_dataset, save_tiny, tiny_sam
 from making import build_folder
@@ -320,33 +321,12 @@ def test_boxes_that_name_nothing_are_counted(tmp_path: Path, sam: Path) -> None:
 
 
 def test_two_ranks_share_the_blocks(tmp_path: Path, sam: Path) -> None:
-    from threading import Barrier, Thread
-
     recipe = make_dataset(tmp_path, 7)
     whole = tmp_path / "whole"
     run(job_of(recipe, whole, sam))
-    barrier, slots, reports = Barrier(2), list[Any]([None, None]), dict[int, Report]()
-
-    def gather_of(rank: int) -> Any:
-        def gather(mine: Any) -> list[Any]:
-            slots[rank] = mine
-            barrier.wait()
-            both = list(slots)
-            barrier.wait()
-            return both
-
-        return gather
-
-    def one(rank: int) -> None:
-        reports[rank] = run(job_of(recipe, tmp_path / "both", sam), ranks=Ranks(rank, 2, gather_of(rank)))
-
-    threads = [Thread(target=one, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    first, second = in_threads(lambda ranks: run(job_of(recipe, tmp_path / "both", sam), ranks=ranks))
     assert contents(tmp_path / "both") == contents(whole)
-    assert reports[0].made == reports[1].made == {"pictures": 7, "boxes": 21}
+    assert first.made == second.made == {"pictures": 7, "boxes": 21}
 
 
 def test_a_block_of_another_run_is_left_to_it(tmp_path: Path, sam: Path) -> None:

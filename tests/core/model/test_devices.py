@@ -124,3 +124,20 @@ def test_automatic_memory_is_the_fastest_that_fits(monkeypatch: pytest.MonkeyPat
 def test_unknown_memory_mode() -> None:
     with pytest.raises(PicsError, match="--memory: got disk, expected one of auto, resident, sequential, offload"):
         choose_memory("disk", CPU, PARTS)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("asked", "own", "expected"),
+    [
+        ("auto", "cuda:1", "cuda:1"),
+        ("cuda", "cuda:1", "cuda:1"),
+        ("cuda:0", "cuda:1", "cuda:0"),
+        ("cpu", "cuda:1", "cpu"),
+        ("auto", "cpu", "cpu"),
+        ("cuda", "cpu", "cuda"),
+        ("cuda", None, "cuda"),
+    ],
+)
+def test_each_process_has_its_own(asked: str, own: str | None, expected: str) -> None:
+    assert str(choose_device(asked, own)) == expected

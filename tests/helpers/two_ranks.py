@@ -1,0 +1,64 @@
+"""Two ranks of a run: as threads of this process, and as the processes that a launcher starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any, TypeVar
+
+from pics_cli.core.ranks import Ranks
+
+T = TypeVar("T")
+
+
+def in_threads(work: Callable[[Ranks], T]) -> list[T]:
+    """What each of two ranks returns."""
+    barrier, slots, found = Barrier(2), list[Any]([None, None]), dict[int, T]()
+
+    def gather_of(rank: int) -> Callable[[Any], list[Any]]:
+        def gather(mine: Any) -> list[Any]:
+            slots[rank] = mine
+            barrier.wait()
+            both = list(slots)
+            barrier.wait()
+            return both
+
+        return gather
+
+    def one(rank: int) -> None:
+        found[rank] = work(Ranks(rank, 2, gather_of(rank)))
+
+    threads = [Thread(target=one, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[rank] for rank in range(2)]
+
+
+def environments() -> list[dict[str, str]]:
+    """Environment of each of two processes on the CPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared["ACCELERATE_USE_CPU"] = "true"
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+
+
+def in_processes(at: Path, *words: str) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of `pics` in each of two processes."""
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pics_cli", *words], cwd=at, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+        for environment in environments()
+    ]  # fmt: skip
+    texts = [rank.communicate(timeout=200) for rank in ranks]
+    return [(rank.returncode, *text) for rank, text in zip(ranks, texts, strict=True)]
