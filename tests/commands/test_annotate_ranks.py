@@ -17,7 +17,8 @@ def test_two_processes_share_the_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     make_dataset(tmp_path, 9)
     save_tiny(tmp_path / "sam")
     words = ["annotate", "boxed.yaml", "--raw", "raw", "--sam", "sam", "--device", "cpu", "--workers", "1"]
-    assert typed(*words, "--out", "whole").exit_code == 0
+    alone = typed(*words, "--out", "whole")
+    assert alone.exit_code == 0, alone.stderr
     (first, out, _), (second, silent, _) = in_processes(tmp_path, *words, "--out", "both")
     assert (first, second) == (0, 0)
     assert "9 of 9" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -59,8 +58,9 @@ _opened: tuple[str, BoxSource] | None = None
 def boxes_of(source: Input) -> BoxSource:
     """This process's opened boxes of an input: one at a time."""
     global _opened  # noqa: PLW0603  (a cache of one)
-    raw: Path | None = source.raw
-    key = digest({**identity(source.recipe), "split": source.split, "raw": str(raw)})
+    raw = source.raw
+    place = None if raw is None else str(raw.absolute())
+    key = digest({**identity(source.recipe), "split": source.split, "raw": place})
     if _opened is None or _opened[0] != key:
         _opened = key, open_boxes(source.recipe, source.split, raw)
     return _opened[1]

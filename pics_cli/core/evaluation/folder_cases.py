@@ -11,12 +11,12 @@ import numpy as np
 from pics_cli.core.data.pictures import decode_picture
 from pics_cli.core.evaluation.case import Case
 from pics_cli.core.evaluation.job import Peer
+from pics_cli.core.evaluation.picture_folder import pictures
 from pics_cli.core.evaluation.strata import UNKNOWN
 from pics_cli.core.files import file_sha256
 from pics_cli.errors import BadSample, PicsError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_PREFIX, _SHOWN = "composed_", 3
+_SHOWN = 3
 
 
 class FolderCases:
@@ -55,25 +55,10 @@ class FolderCases:
         return []
 
 
-def pictures(folder: Path, flag: str) -> dict[str, Path]:
-    """Picture files of a folder (or of `composed/` in it) by id, in order: their names, without `composed_`.
-
-    Raises:
-        PicsError: no such folder, or no picture in it.
-    """
-    if not folder.is_dir():
-        raise PicsError(f"{flag} {folder}: no such folder", "name a folder of pictures called after their samples")
-    place = folder / "composed" if (folder / "composed").is_dir() else folder
-    files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise PicsError(f"{flag} {folder}: no picture in it", f"expected files such as ID{SUFFIXES[0]}")
-    return {path.stem.removeprefix(_PREFIX): path for path in files}
-
-
 def check_common(cases: FolderCases, peers: Sequence[Peer]) -> None:
     """Raise PicsError for a folder that has no picture of the same name as any reference."""
     for peer in peers:
-        found = list(pictures(peer.folder, "--input"))
+        found = list(peer.files)
         if not set(found) & set(cases.keys):
             ours, theirs = (", ".join(keys[:_SHOWN]) for keys in (cases.keys, found))
             raise PicsError(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from pics_cli.core.evaluation.picture_folder import pictures
 from pics_cli.core.evaluation_recipe import EvaluationRecipe
 
 
-class Peer(NamedTuple):
+@dataclass(frozen=True)
+class Peer:
     """Pictures that somebody else's method made of the same cases: its name, and the folder they lie in."""
 
     name: str
     folder: Path
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """By sample, as they are when first asked for; see `pictures`."""
+        return pictures(self.folder, "--input")
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pics_cli.core.data.pictures import RGB, decode_picture
 from pics_cli.core.evaluation.case import Case
-from pics_cli.core.evaluation.folder_cases import pictures
 from pics_cli.core.evaluation.job import Job, Peer
 from pics_cli.core.evaluation.methods import BASELINES, BY_MODEL, WithModel, baseline
 from pics_cli.core.files import file_sha256
@@ -136,15 +135,10 @@ def _of_peer(peer: Peer) -> Callable[[Case, int], RGB]:
 
 def peer_file(peer: Peer, key: str) -> Path | None:
     """The picture that somebody made of a sample, called after it or as `pics infer` calls it; None: there is none."""
-    return _listing(peer.folder).get(key)
+    return peer.files.get(key)
 
 
 def peer_sha256(peer: Peer, key: str) -> str | None:
     """Of that picture."""
     path = peer_file(peer, key)
     return None if path is None else file_sha256(path)
-
-
-@lru_cache(maxsize=64)
-def _listing(folder: Path) -> dict[str, Path]:
-    return pictures(folder, "--input")
