@@ -42,7 +42,10 @@ def annotate(
         Path | None,
         typer.Option(metavar="FILE", help="Its weights, .pth or .safetensors.  [default: in checkpoints/]"),
     ] = None,
-    batch_images: Annotated[int, typer.Option(min=1, help="Pictures that the encoder takes at once.")] = 4,
+    batch_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures that the encoder takes at once.  [default: 4, on a CPU 1]"),
+    ] = None,
     batch_boxes: Annotated[int, typer.Option(min=1, help="Boxes that the decoder takes at once.")] = 64,
     multimask: Annotated[
         Multimask, typer.Option(help="best: of three masks for each box the one with the best score; off: one.")

@@ -48,7 +48,10 @@ def evaluate(
     metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Figures, by name.  [default: all]")] = None,
     features: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR|REPO", help="DINOv2 or CLIP, for the figures that need learnt features; repeatable."),
+        typer.Option(
+            metavar="NAME|FILE|DIR|REPO",
+            help="inception: FID, KID; alexnet: LPIPS; DINOv2 or CLIP: DINO-I, CLIP-I; repeatable.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first N cases.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Composites of each case by each model.")] = None,
@@ -56,6 +59,9 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="For results.  [default: the recipe's]")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Of the networks.")] = Dtype.auto,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with what --output holds: an error where nothing was begun.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where other results are.")] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -78,6 +84,8 @@ def evaluate(
             "name what is to be evaluated: one of --recipe NAME, --shards DIR, or --reference DIR with --input DIR",
             "such as pics eval --recipe synth_bench --limit 50",
         )
+    if resume and overwrite:
+        raise PicsError("--resume and --overwrite exclude each other", "leave one out")
     if reference is not None and not pictures:
         raise PicsError(f"--reference {reference}: no pictures to hold against it", "name them with --input DIR")
     if reference is not None and (model or methods):
@@ -92,7 +100,7 @@ def evaluate(
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
     job = Job(
         recipe=loaded, output=output or Path(loaded.out), models=models, peers=_peers(pictures or [], loaded),
-        device=device, dtype=dtype.value, overwrite=overwrite,
+        device=device, dtype=dtype.value, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _run(job)
 
@@ -204,7 +212,8 @@ def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
             few = "" if one["enough"] else f"; {one['pictures']:,} pictures, fewer than 2,048: only of use among these"
             mean, low, high = (one["kernel"][key] for key in ("mean", "low", "high"))
             kernel = f"{mean:.4g}" + ("" if low is None else f" ({low:.4g} to {high:.4g})")
-            note(f"{kind} features, {method}: Fréchet {one['frechet']:.4g}, kernel {kernel}{few}")
+            frechet, distance = ("FID", "KID") if kind == "inception" else ("Fréchet", "kernel")
+            note(f"{kind} features, {method}: {frechet} {one['frechet']:.4g}, {distance} {kernel}{few}")
     if results["unavailable"]:
         note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
     for line in results["warnings"]:

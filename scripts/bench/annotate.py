@@ -101,7 +101,7 @@ def race(
     fast.load_state_dict(exact.state_dict())
     fast.image_encoder.to(dtype)
     segmenter = Segmenter(
-        fast, batch_images=4 if device.type == "cpu" else 8, batch_boxes=64, multimask=True, note=print
+        fast, batch_images=1 if device.type == "cpu" else 8, batch_boxes=64, multimask=True, note=print
     )
     count = run.pictures or (4 if device.type == "cpu" else 16)
     pictures = [(picture(number), corners(number)) for number in range(count)]

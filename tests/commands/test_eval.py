@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from backbone_files import save_alexnet, save_inception
 from browser import look
 from click.testing import Result
 from PIL import Image
@@ -239,7 +240,7 @@ def test_learnt_features(here: Path, model: Path) -> None:
     found = run(*words, "--features", "dino", "--features", "clip")
     assert found.exit_code == 0, found.stderr
     both = results(here / "out")
-    assert both["unavailable"] == {}
+    assert set(both["unavailable"]) == {"lpips", "lpips_region", "lpips_overlap"}
     for kind in ("dino", "clip"):
         for method in ("parallel", "paste"):
             assert 0 < both["figures"]["all"][method][f"{kind}_i"]["mean"] <= 1
@@ -264,10 +265,55 @@ def test_learnt_features(here: Path, model: Path) -> None:
     assert "was begun otherwise" in refused.stderr
 
 
+def test_published_figures(here: Path) -> None:
+    """FID, KID and LPIPS from files of weights; of the truth itself they are 0."""
+    save_inception(here / "inception.pth")
+    save_alexnet(here / "alexnet.pth")
+    words = (*SMALL, "--methods", "paste,poisson", "--limit", 3, "--output", "out")
+    found = run(*words, "--features", "inception.pth", "--features", "alexnet.pth")
+    assert found.exit_code == 0, found.stderr
+    one = results(here / "out")
+    assert set(one["unavailable"]) == {"dino_i", "clip_i"}
+    assert set(one["sets"]) == {"inception"}
+    assert one["sets"]["inception"]["paste"]["frechet"] > 0
+    assert "inception features, paste: FID " in found.stderr
+    assert ">FID ↓<" in (here / "out/report.html").read_text()
+    for name in ("lpips", "lpips_region"):
+        assert one["figures"]["all"]["paste"][name]["mean"] > 0
+    whole, region = (one["figures"]["all"]["paste"][name]["mean"] for name in ("lpips", "lpips_region"))
+    assert region > whole  # nothing differs elsewhere
+    case = open_cases(load_evaluation("synth_bench", [Override("scenes.size", 96, "x")]), 0.75, print).case(0)
+    for folder, picture in (("truth", case.truth), ("same", case.truth), ("other", case.background)):
+        (here / folder).mkdir()
+        Image.fromarray(picture).save(here / folder / "a.png")
+    words = ("--reference", "truth", "--input", "same", "--input", "other", "--output", "pictures")
+    found = run(*words, "--features", "alexnet.pth")
+    assert found.exit_code == 0, found.stderr
+    figures = results(here / "pictures")["figures"]["all"]
+    assert figures["same"]["lpips"]["mean"] == 0
+    assert figures["other"]["lpips"]["mean"] > 0
+
+
+def test_resume_goes_on_with_what_was_begun(here: Path) -> None:
+    words = (*SMALL, "--methods", "paste", "--metrics", "psnr", "--output", "out", "--resume")
+    none = run(*words, "--limit", 1)
+    assert none.exit_code == 2
+    assert "--resume: nothing was begun in out" in none.stderr
+    assert not (here / "out").exists()
+    assert run(*words[:-1], "--limit", 1).exit_code == 0
+    found = run(*words, "--limit", 2)
+    assert found.exit_code == 0, found.stderr
+    assert results(here / "out")["measured"] == 2
+    both = run(*words, "--overwrite")
+    assert both.exit_code == 2
+    assert "--resume and --overwrite exclude each other" in both.stderr
+
+
 def test_without_weights_the_rest_is_computed(done: Path) -> None:
     found = results(done)
     assert found["unavailable"] == {
         "dino_i": "needs --features with DINO weights", "clip_i": "needs --features with CLIP weights",
+        **dict.fromkeys(("lpips", "lpips_region", "lpips_overlap"), "needs --features with LPIPS weights"),
     }  # fmt: skip
     assert found["sets"] == {}
 
@@ -303,6 +349,8 @@ def test_compare(here: Path, done: Path) -> None:
         (("--shards", "gone"), "gone: no such folder"),
         ((*SMALL, "--set", "scenes.count=0"), "scenes.count"),
         ((*SMALL, "--features", "gone"), "--features gone: no such folder"),
+        ((*SMALL, "--features", "gone.pth"), "--features gone.pth: no such file"),
+        ((*SMALL, "--metrics", "lpips"), "--metrics lpips: needs --features with LPIPS weights"),
         ((*SMALL, "--metrics", "dino_i"), "--metrics dino_i: needs --features with DINO weights"),
         ((*SMALL, "--methods", "paste", "--input", "=."), "a method's name is not empty"),
         (("--compare", "a.json", "b.json"), "a.json: cannot be read"),

@@ -23,7 +23,7 @@ class Job:
         folder: for the labels.
         rows: pictures from, to (not included); None: to the end. A block belongs to the run that has its first picture.
         sam, checkpoint: the model, see `sam.find`.
-        batch_images, batch_boxes: at a time.
+        batch_images, batch_boxes: at a time; None: see `run.pictures_at_once`.
         multimask: take the best of three masks.
         device, dtype: as asked for.
         workers: processes beside the one that computes.
@@ -38,7 +38,7 @@ class Job:
     rows: tuple[int, int | None] = (0, None)
     sam: str = "vit_h"
     checkpoint: Path | None = None
-    batch_images: int = 4
+    batch_images: int | None = None
     batch_boxes: int = 64
     multimask: bool = True
     device: str = "auto"

@@ -75,6 +75,7 @@ class Labelled(msgspec.Struct, gc=False):
     objects: list[Found]
 
 
+_STATS = re.compile(r"(\d{5,})\.stats\.json")
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Labelled)
 
 
@@ -119,6 +120,17 @@ def read_block(path: Path) -> list[Labelled]:
         return [_DECODER.decode(line) for line in lines]
     except JSON_FAULTS as error:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
+
+
+def finished_stats(folder: Path, blocks: int) -> list[dict[str, Any]]:
+    """Stats of the finished ones among so many blocks, in their order.
+
+    Raises:
+        PicsError: as `read_stats`.
+    """
+    # Listed once: asking for each of a hundred thousand that are not there takes seconds.
+    numbers = sorted(int(found.group(1)) for path in folder.iterdir() if (found := _STATS.fullmatch(path.name)))
+    return [stats for number in numbers if number < blocks and (stats := read_stats(folder, number))]
 
 
 def read_stats(folder: Path, block: int) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import Any
 from pics_cli import __version__
 from pics_cli.core.annotate.boxes import BoxSource
 from pics_cli.core.annotate.job import SCORE_BINS, Job
-from pics_cli.core.annotate.labels import HIDDEN, OURS, SCHEMA, block_path, read_stats, stats_path
+from pics_cli.core.annotate.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
 from pics_cli.core.annotate.sam import SHAPES, Weights
 from pics_cli.core.files import InUse, make_folder, only_writer, write_json
 from pics_cli.core.manifest import MANIFEST, differences, read_manifest
@@ -112,7 +112,7 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
         if _changed(read_manifest(job.state) or {}, wanted):
             raise PicsError(f"{job.folder}: was begun anew with other settings meanwhile", "choose another --out")
         blocks = -(-len(boxes) // size)
-        found = [stats for block in range(blocks) if (stats := read_stats(job.state, block))]
+        found = finished_stats(job.state, blocks)
         manifest = summed(found, len(boxes), blocks) | dict(wanted)
         manifest["bad_records"], manifest["categories"] = boxes.bad["counts"], list(boxes.categories)
         if job.layout == "blocks":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from pics_cli.core.model.hashes import sha256
+from pics_cli.core.model.weight_files import read_weights
 from pics_cli.errors import PicsError
 
 # Official checkpoints by model: their names carry the first digits of their sha256.
@@ -159,7 +157,7 @@ def load(weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
     """
     with torch.device("meta"):
         sam = build(weights.shape)
-    state = _read(weights.path)
+    state = read_weights(weights.path, "is this a checkpoint of SAM 1?")
     wanted = {name: value.shape for name, value in sam.state_dict().items()}
     found = {name: value.shape for name, value in state.items()}
     if wanted != found:
@@ -185,23 +183,6 @@ def load(weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
 def _width(state: dict[str, torch.Tensor]) -> int:
     weight = state.get("image_encoder.patch_embed.proj.weight")
     return 0 if weight is None else weight.shape[0]
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise PicsError(
-            f"{path}: cannot be read as weights: {first}",
-            "fetch it again; files that hold anything but tensors are refused",
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise PicsError(f"{path}: holds no weights by name", "is this a checkpoint of SAM 1?")
-    return state
 
 
 def _own_shape(name: str) -> Shape:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pics_cli.core.annotate.boxes import BoxSource
 from pics_cli.core.annotate.job import Job
-from pics_cli.core.annotate.labels import Labelled, block_path, read_block, read_stats
+from pics_cli.core.annotate.labels import Labelled, block_path, finished_stats, read_block
 from pics_cli.core.annotate.output import options_of
 from pics_cli.core.annotate.prepare import boxes_of
 from pics_cli.core.data import contact_sheet
@@ -38,7 +38,7 @@ def write_sheet(job: Job, path: Path) -> None:
     """Draw the sheet of labels in layout `blocks` into a PNG file."""
     source = boxes_of(job.source)
     blocks = -(-len(source) // options_of(job).block)
-    stats = [found for block in range(blocks) if (found := read_stats(job.state, block))]
+    stats = finished_stats(job.state, blocks)
     tiles = [_tile(job, source, stats, each) for each in choose(stats)]
     title = f"{job.source.recipe.name} {job.source.split}: masks by their lowest score"
     contact_sheet.write_sheet(path, title, [tile for tile in tiles if tile is not None])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pics_cli.core.data.cutouts import WHITE, over_white, premultiplied
 from pics_cli.core.data.pictures import RGB
+from pics_cli.core.evaluation.backbones import Backbone, Features, Inception, Lpips, find_backbone
 from pics_cli.core.evaluation.case import Bytes, Case
 from pics_cli.core.files import file_sha256
 from pics_cli.core.geometry import Letterbox
@@ -27,7 +28,6 @@ from pics_cli.core.model.hub import snapshot
 from pics_cli.errors import PicsError
 
 Kind = Literal["dino", "clip"]
-Features = npt.NDArray[np.float32]
 
 PATTERNS = ["config.json", "preprocessor_config.json", "*.safetensors"]
 _KINDS: dict[str, Kind] = {
@@ -75,20 +75,31 @@ def find(name: str) -> Found:
     return Found(_KINDS[kind], folder, name, whole)
 
 
-def find_all(names: Sequence[str]) -> list[Found]:
-    """Look for encoders, one of a kind.
+def find_all(names: Sequence[str]) -> list[Found | Backbone]:
+    """Look for encoders and backbones, one of a kind.
 
     Raises:
         PicsError: as `find`; or two are of one kind.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, Found | Backbone] = {}
     for name in names:
-        one = find(name)
+        one = find_backbone(name) or find(name)
         if one.kind in found:
             other = found[one.kind].name
             raise PicsError(f"--features {name}: of the kind of {other}, {one.kind}", "name one of each kind")
         found[one.kind] = one
     return list(found.values())
+
+
+def opened(found: Found | Backbone, device: torch.device) -> Encoder | Inception | Lpips:
+    """The network of what was found.
+
+    Raises:
+        PicsError: its weights cannot be read, or are another network's.
+    """
+    if isinstance(found, Found):
+        return Encoder(found, device)
+    return Inception(found, device) if found.kind == "inception" else Lpips(found, device)
 
 
 _HINT = "such as --features facebook/dinov2-base, or a folder with config.json and model.safetensors"

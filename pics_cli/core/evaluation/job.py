@@ -35,6 +35,7 @@ class Job:
         peers: pictures of others, measured beside.
         device, dtype: as asked for.
         overwrite: begin anew where the folder holds other results.
+        resume: only go on with what was begun in the folder.
     """
 
     recipe: EvaluationRecipe
@@ -44,6 +45,7 @@ class Job:
     device: str = "auto"
     dtype: str = "auto"
     overwrite: bool = False
+    resume: bool = False
 
 
 @dataclass

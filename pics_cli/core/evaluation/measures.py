@@ -63,11 +63,14 @@ MEASURES: dict[str, Measure] = {
                                 "the list"),
 }  # fmt: skip
 MEASURES |= {
+    "lpips": Measure("LPIPS", "", "less", "of the whole picture by AlexNet (Zhang et al. 2018; --features)"),
+    "lpips_region": Measure("LPIPS in regions", "", "less", "its map's mean in the union of the regions"),
+    "lpips_overlap": Measure("LPIPS in overlap", "", "less", "its map's mean where regions overlap"),
     "dino_i": Measure("DINO-I", "", "more", "similarity of objects to their references by DINOv2 (--features)"),
     "clip_i": Measure("CLIP-I", "", "more", "similarity of objects to their references by CLIP (--features)"),
 }
 # By the kind of encoder that they need.
-LEARNT = {"dino_i": "dino", "clip_i": "clip"}
+LEARNT = {"dino_i": "dino", "clip_i": "clip"} | dict.fromkeys(("lpips", "lpips_region", "lpips_overlap"), "lpips")
 # What `judge` cannot say of one picture by itself; `run` does.
 OF_TWO = ("order_dependence", *LEARNT)
 
@@ -153,7 +156,7 @@ def judge(result: RGB, case: Case, sight: Sight, names: Collection[str], known: 
     if known is None:
         whole = {name: number_of(case.key, name, _whole(result, case, name)) for name in wanted}
         return Judged(whole, np.zeros((0, 0), np.float32))
-    inside, overlap = _covers(case)
+    inside, overlap = covers(case)
     own, (references, ceiling) = seen(result, case), known
     similarity = own @ references.T
     found: dict[str, float | None] = {}
@@ -248,11 +251,11 @@ def missing(result: RGB, case: Case) -> float | None:
 
 def between(one: RGB, other: RGB, case: Case) -> float:
     """Mean absolute difference of two composites in the union of the regions, in 8-bit steps."""
-    inside, _ = _covers(case)
+    inside, _ = covers(case)
     return float(np.abs(one[inside].astype(np.float32) - other[inside]).mean())
 
 
-def _covers(case: Case) -> tuple[Mask, Mask]:
+def covers(case: Case) -> tuple[Mask, Mask]:
     """U, and where at least two regions overlap."""
     count = np.zeros(case.truth.shape[:2], np.int32)
     for x0, y0, x1, y1 in case.regions:

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from pics_cli.core.evaluation.case import turned
-from pics_cli.core.evaluation.encoder import Encoder, Features, cosines, object_crops, reference_crops
+from pics_cli.core.data.pictures import RGB
+from pics_cli.core.evaluation.backbones import Features, Inception, Lpips
+from pics_cli.core.evaluation.case import Case, turned
+from pics_cli.core.evaluation.encoder import Encoder, cosines, object_crops, reference_crops
 from pics_cli.core.evaluation.makers import Maker
-from pics_cli.core.evaluation.measures import LEARNT, MEASURES, Sight, between, judge, known_of, number_of
+from pics_cli.core.evaluation.measures import LEARNT, MEASURES, Sight, between, covers, judge, known_of, number_of
 from pics_cli.core.evaluation.sources import Cases
 from pics_cli.core.evaluation.strata import stratum
 from pics_cli.errors import BadSample, PicsError
+
+# Weights of each kind that most people take.
+_SUCH = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
 
 
 def measure(
@@ -22,7 +27,7 @@ def measure(
     methods: Mapping[str, Maker],
     sight: Sight,
     names: Sequence[str],
-    encoders: Sequence[Encoder] = (),
+    networks: Sequence[Encoder | Inception | Lpips] = (),
 ) -> tuple[dict[str, Any], dict[str, Features]]:
     """Figures of one case by every method, as plain data; what is wrong with it, where something is.
 
@@ -33,8 +38,9 @@ def measure(
         case = cases.case(number)
     except BadSample as error:
         return {"number": number, "bad": {"reason": error.reason, "detail": error.detail}}, {}
-    looks = {encoder.kind: (encoder, encoder(reference_crops(case.references))) for encoder in encoders}
-    features = {f"{kind}/": encoder([case.truth]) for kind, (encoder, _) in looks.items()}
+    wholes = [each for each in networks if not isinstance(each, Lpips)]
+    looks = [(each, each(reference_crops(case.references))) for each in networks if isinstance(each, Encoder)]
+    features = {f"{each.kind}/": each([case.truth]) for each in wholes}
     values, similarity, failed, peers = (dict[str, Any]() for _ in range(4))
     known = known_of(case)
     for name, method in methods.items():
@@ -51,12 +57,15 @@ def measure(
             other = turned(case)
             for seed, one in enumerate(found):
                 one["order_dependence"] = between(pictures[seed], method.make(other, seed), case)
-        for kind, (encoder, references) in looks.items():
-            features[f"{kind}/{name}"] = encoder(pictures[:1])
-            for picture, one in zip(pictures, found, strict=True):
+        features |= {f"{each.kind}/{name}": each(pictures[:1]) for each in wholes}
+        for picture, one in zip(pictures, found, strict=True):
+            for each in networks:
+                if isinstance(each, Lpips):
+                    one.update(perceptual(each, picture, case))
+            for encoder, references in looks:
                 if case.references:
                     likeness = float(cosines(encoder(object_crops(picture, case)), references).mean())
-                    one[f"{kind}_i"] = number_of(case.key, f"{kind}_i", likeness)
+                    one[f"{encoder.kind}_i"] = number_of(case.key, f"{encoder.kind}_i", likeness)
         values[name] = {each: [_plain(one.get(each, float("nan"))) for one in found] for each in names}
         similarity[name] = np.mean([one.similarity for one in judged], axis=0).round(4).tolist()
     record = {
@@ -65,6 +74,18 @@ def measure(
         "failed": failed, "peers": peers,
     }  # fmt: skip
     return record, features
+
+
+def perceptual(network: Lpips, picture: RGB, case: Case) -> dict[str, float]:
+    """LPIPS of a picture to the truth: of the whole, and its map's mean where regions are and where they overlap."""
+    found = network(picture, case.truth)
+    if found is None:
+        return {}
+    whole, parts = found
+    inside, overlap = covers(case)
+    at = {"lpips_region": inside, "lpips_overlap": overlap}
+    means = {name: float(parts[mask].mean()) for name, mask in at.items() if mask.any()}
+    return {name: number_of(case.key, name, value) for name, value in {"lpips": whole, **means}.items()}
 
 
 def _plain(value: float) -> float | None:
@@ -82,5 +103,5 @@ def wanted(asked: Sequence[str], kinds: set[str]) -> tuple[list[str], dict[str, 
     }
     names = [name for name in MEASURES if name not in missing and (not asked or name in asked)]
     if not names:
-        raise PicsError(f"--metrics {asked[0]}: {missing[asked[0]]}", "such as --features facebook/dinov2-base")
+        raise PicsError(f"--metrics {asked[0]}: {missing[asked[0]]}", f"such as --features {_SUCH[LEARNT[asked[0]]]}")
     return names, {name: why for name, why in missing.items() if not asked or name in asked}

@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 
 from pics_cli import __version__
+from pics_cli.core.evaluation.backbones import Backbone, Inception, Lpips
 from pics_cli.core.evaluation.each import write_each
-from pics_cli.core.evaluation.encoder import Encoder, Found, find_all
+from pics_cli.core.evaluation.encoder import Encoder, Found, find_all, opened
 from pics_cli.core.evaluation.gallery import choose, show
 from pics_cli.core.evaluation.job import Job, Progress, Report
 from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records, peer_sha256
@@ -60,20 +61,20 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
-    encoders = ranks.together(lambda: find_all(recipe.features))[ranks.rank]
-    names, missing = wanted(recipe.metrics, {one.kind for one in encoders})
+    seen_by = ranks.together(lambda: find_all(recipe.features))[ranks.rank]
+    names, missing = wanted(recipe.metrics, {one.kind for one in seen_by})
     folders = ranks.together(lambda: model_folders(job))[ranks.rank]
     fill = recipe.fill or min((ModelConfig.load(folder).fill for folder in folders.values()), default=1.0)
     cases = ranks.each(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
     count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
-    identity = _identity(job, cases, model_records(job, folders, ranks.device), names, encoders)
+    identity = _identity(job, cases, model_records(job, folders, ranks.device), names, seen_by)
     with contextlib.ExitStack() as stack:
         ranks.together(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
         mine = range(ranks.rank, count, ranks.size)
         todo = [number for number in mine if not _is_done(job, number)]
         progress.total, progress.before = len(mine), len(mine) - len(todo)
         progress.done = progress.before
-        run = _Run(job, folders, encoders, names, missing, identity, cases, count)
+        run = _Run(job, folders, seen_by, names, missing, identity, cases, count)
 
         def work() -> None:
             if not todo:
@@ -84,7 +85,7 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
             sight = sight_of(cases.others(), recipe.seed)
             progress.doing = ""
             for number in todo:
-                record, features = measure(cases, number, run.methods, sight, names, run.encoders)
+                record, features = measure(cases, number, run.methods, sight, names, run.networks)
                 if features:
                     save_features(_path(job, number), features)
                 write_json(_path(job, number), record)
@@ -103,17 +104,17 @@ class _Run:
 
     Attributes:
         folders: of the models.
-        found: encoders whose features are wanted.
+        found: networks of learnt figures.
         names: of the figures.
         missing: those that cannot be computed, and why.
         count: of the cases that are wanted.
         methods, settings: see `makers`; empty until they are opened.
-        encoders: likewise.
+        networks: likewise.
     """
 
     job: Job
     folders: dict[str, Path]
-    found: list[Found]
+    found: list[Found | Backbone]
     names: list[str]
     missing: dict[str, str]
     identity: dict[str, Any]
@@ -121,13 +122,13 @@ class _Run:
     count: int
     methods: dict[str, Maker] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    encoders: list[Encoder] = field(default_factory=list)
+    networks: list[Encoder | Inception | Lpips] = field(default_factory=list)
 
     def open(self, device: str | None) -> None:
         """Get the methods ready, once."""
         if not self.methods:
             self.methods, self.settings = makers(self.job, self.folders, device)
-            self.encoders = [Encoder(one, choose_device(self.job.device, device)) for one in self.found]
+            self.networks = [opened(one, choose_device(self.job.device, device)) for one in self.found]
 
 
 def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _identity(
-    job: Job, cases: Cases, models: list[dict[str, Any]], names: list[str], encoders: list[Found]
+    job: Job, cases: Cases, models: list[dict[str, Any]], names: list[str], found: list[Found | Backbone]
 ) -> dict[str, Any]:
     """What a resumed run must share with the first."""
     recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _FREE}
@@ -189,7 +190,7 @@ def _identity(
             str(at): {key: value for key, value in one.items() if key != "name"} for at, one in enumerate(models)
         },
         "names": [one["name"] for one in models],
-        "features": [{"kind": one.kind, "weights": one.sha256} for one in encoders],
+        "features": [{"kind": one.kind, "weights": one.sha256} for one in found],
         "peers": [peer.name for peer in job.peers],
         "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
     }
@@ -201,6 +202,8 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
     Raises:
         PicsError: it was begun otherwise, or somebody else is at work in it.
     """
+    if job.resume and not (job.output / BEGUN).exists():
+        raise PicsError(f"--resume: nothing was begun in {job.output}", "leave out --resume, or name another --output")
     make_folder(job.output / EACH, "choose another --output")
     stack.enter_context(only_writer(job.output))
     path = job.output / BEGUN

@@ -10,8 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from pics_cli.core.evaluation.backbones import Backbone, Features
 from pics_cli.core.evaluation.distances import ENOUGH, frechet, kernel_estimate
-from pics_cli.core.evaluation.encoder import Features, Found
+from pics_cli.core.evaluation.encoder import Found
 from pics_cli.core.evaluation.results import Record
 from pics_cli.core.files import AtomicFile
 from pics_cli.errors import PicsError
@@ -29,7 +30,7 @@ def save_features(record: Path, features: Mapping[str, Features]) -> None:
 
 
 def distances_of(
-    folder: Path, records: Sequence[Record], methods: Sequence[str], encoders: Sequence[Found], seed: int
+    folder: Path, records: Sequence[Record], methods: Sequence[str], encoders: Sequence[Found | Backbone], seed: int
 ) -> dict[str, Any]:
     """Fréchet and kernel distance of every method to the truth, by encoder.
 
@@ -37,7 +38,7 @@ def distances_of(
         folder: of the records.
         records: of all cases.
         methods: by name.
-        encoders: whose features there are.
+        encoders: whose features there are; Inception's make the distances FID and KID.
         seed: of the kernel distance's subsets.
 
     Raises:
@@ -45,6 +46,8 @@ def distances_of(
     """
     found: dict[str, Any] = {}
     for encoder in encoders:
+        if encoder.kind == "lpips":  # compares two pictures, no sets
+            continue
         rows: dict[str, list[Features]] = {}
         for record in records:
             if "bad" in record:

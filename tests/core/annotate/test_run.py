@@ -15,7 +15,7 @@ from detection import make_dataset, save_tiny, tiny_sam
 from making import build_folder
 from pics_cli.core.annotate.job import Job, Progress, Report
 from pics_cli.core.annotate.labels import Labelled, block_path, read_block, stats_path
-from pics_cli.core.annotate.run import annotate
+from pics_cli.core.annotate.run import annotate, pictures_at_once
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.masks import decode_segmentation
 from pics_cli.core.data.pictures import decode_picture
@@ -378,3 +378,16 @@ def test_published_layout(tmp_path: Path, sam: Path) -> None:
         assert [each["bbox"][:2] for each in label["annotations"]] <= [list(each.tight[:2]) for each in shown]
     manifest, _ = build_folder(recipe, tmp_path / "raw", tmp_path / "shards")
     assert manifest["input"]["format"] == "labels"
+
+
+@pytest.mark.parametrize(("asked", "kind", "expected"), [(None, "cpu", 1), (None, "cuda", 4), (3, "cpu", 3)])
+def test_pictures_at_once(asked: int | None, kind: str, expected: int, tmp_path: Path, sam: Path) -> None:
+    job = job_of(make_dataset(tmp_path, 1), tmp_path / "labels", sam, batch_images=asked)
+    assert pictures_at_once(job, kind) == expected
+
+
+def test_default_batch_gives_the_same_labels(tmp_path: Path, sam: Path) -> None:
+    recipe = make_dataset(tmp_path, 5)
+    for name, batch in (("two", 2), ("default", None)):
+        run(job_of(recipe, tmp_path / name, sam, batch_images=batch))
+    assert contents(tmp_path / "two") == contents(tmp_path / "default")
