@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ from tiny_encoders import save_clip, save_dino
 from two_ranks import in_processes, in_threads
 
 from infer_command import typed
+from pics_cli.core.data.shard_sets import resolve
 from pics_cli.core.evaluation import makers as makers_module
 from pics_cli.core.evaluation.job import Job, Progress
 from pics_cli.core.evaluation.measures import LEARNT, MEASURES
 from pics_cli.core.evaluation.run import evaluate
 from pics_cli.core.evaluation.sources import open_cases
 from pics_cli.core.evaluation_recipe import load_evaluation
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.pipeline import PicsPipeline
 from pics_cli.core.ranks import Ranks
 from pics_cli.core.recipe import Override
+from pics_cli.core.training_sections import Data, ShardSet
 from trainees import CORRECTING, small
 from training_shards import write_shard
 
@@ -230,6 +235,22 @@ def test_samples_of_shards(here: Path) -> None:
     # Pasting what was cut from the picture itself gives the picture again.
     assert figures["paste"]["psnr_region"]["mean"] > figures["poisson"]["psnr_region"]["mean"]
     assert results(here / "out")["data"]["samples"] == 4
+
+
+def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:
+    """Its pics.json says which shards it was trained on; exactly those are warned of."""
+    write_shard(here / "set/00000.tar", range(2))
+    write_shard(here / "other/00000.tar", range(2, 5))
+    (seen,) = resolve(Data(root=".", sets={"a": ShardSet(shards="set")}), "train")
+    PicsPipeline.from_pretrained(model).save_pretrained(here / "trained")
+    replace(ModelConfig.load(here / "trained"), trained_on=[seen.contents_sha256]).save(here / "trained")
+    for name, leaks in (("set", True), ("other", False)):
+        words = ("--shards", name, "--model", "trained", "--methods", "parallel", "--metrics", "psnr")
+        found = run(*words, "--output", f"out_{name}", "--device", "cpu")
+        assert found.exit_code == 0, found.stderr
+        assert ("LEAK: trained was trained on these very samples" in found.stderr) == leaks
+        assert len(results(here / f"out_{name}")["warnings"]) == leaks
+        assert ("LEAK" in (here / f"out_{name}/report.html").read_text()) == leaks
 
 
 def test_learnt_features(here: Path, model: Path) -> None:

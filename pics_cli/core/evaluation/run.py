@@ -249,8 +249,19 @@ def _provenance(run: _Run) -> dict[str, Any]:
         "peers": identity["peers"],
         "versions": identity["versions"],
         "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",
-        "warnings": list(cases.warnings),
+        "warnings": [*cases.warnings, *_leaks(run)],
     }
+
+
+def _leaks(run: _Run) -> list[str]:
+    """What is to be said of models that were trained on the very samples they are measured by."""
+    contents = run.cases.provenance.get("contents")
+    return [
+        f"LEAK: {run.job.models[label]} was trained on these very samples (trained_on in its pics.json has the sha256 "
+        "of their shards): its figures say nothing"
+        for label, folder in run.folders.items()
+        if contents in ModelConfig.load(folder).trained_on
+    ]
 
 
 def _silence(_text: str) -> None:

@@ -96,6 +96,8 @@ class ModelConfig:
     """Optimiser steps it was trained for; 0: not trained."""
     recipe_hash: str | None = None
     """Of the recipe it was trained with."""
+    trained_on: list[str] = field(default_factory=list)
+    """Sets of shards it was trained on, its base model's among them: `Shards.contents_sha256` of each, sorted."""
     links: dict[Part, Link] = field(default_factory=dict)
     """Frozen parts that lie elsewhere, by name."""
 

@@ -47,9 +47,11 @@ def export(
         for name, value in found.tensors(EMA).items():
             here[name].data.copy_(value)
     pipeline = start.pipeline
+    seen = {one["contents"] for one in found.state["identity"]["data"].values()}
     pipeline.config = replace(
-        pipeline.config, trained_steps=found.step, recipe_hash=digest(plain_recipe(recipe)), links={}
-    )
+        pipeline.config, trained_steps=found.step, recipe_hash=digest(plain_recipe(recipe)), links={},
+        trained_on=sorted({*pipeline.config.trained_on, *seen}),
+    )  # fmt: skip
     for part in pipeline.parts.values():
         nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
     if not out.exists():

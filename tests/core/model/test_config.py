@@ -33,6 +33,7 @@ CHANGED = ModelConfig(
     steps=50,
     guidance=1.0,
     trained_steps=1000,
+    trained_on=["a" * 64],
     recipe_hash="abc",
     links={"vae": Link(source="owner/name@main", folder="vae", sha256={"config.json": "0" * 64})},
 )

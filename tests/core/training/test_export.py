@@ -54,7 +54,10 @@ class Trained:
                     value.add_(torch.randn(value.shape, generator=draw), alpha=0.05)
             if average is not None:
                 average.step()
-        state.save(checkpoint.path_of(root, step), {"base": start.base, "recipe": plain_recipe(recipe)})
+        state.save(
+            checkpoint.path_of(root, step),
+            {"base": start.base, "recipe": plain_recipe(recipe), "identity": {"data": {"A": {"contents": "aa"}}}},
+        )
         self.found: Checkpoint = checkpoint.read(checkpoint.path_of(root, step))
         self.weights = {name: value.detach().clone() for name, value in named(start.pipeline)}
         self.averages: dict[str, Tensor] = {} if average is None else average.state()[0]
@@ -75,6 +78,7 @@ def test_the_average_lands_in_the_folder(run: Trained, tmp_path: Path, dtype: An
     assert notes == [f"wrote {tmp_path / 'model'}"]
     written = json.loads((tmp_path / "model" / "pics.json").read_text())
     assert (written["trained_steps"], written["recipe_hash"]) == (12, digest(plain_recipe(recipe)))
+    assert written["trained_on"] == ["aa"]
     assert (written["prediction_type"], written["correct_hint"], written["links"]) == ("sample", True, {})
     loaded = PicsPipeline.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
     found = dict(named(loaded))
@@ -131,6 +135,7 @@ def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:
 def test_from_a_model_of_pics(tmp_path: Path) -> None:
     """Frozen parts come from the base, what was trained from the checkpoint; the base stays as it is."""
     base = small(5)
+    base.config = replace(base.config, trained_on=["zz"])
     base.save_pretrained(tmp_path / "base")
     recipe = recipe_of(train="experts", export={"dtype": "fp32"})
     model = replace(recipe.model, shape=None, base=str(tmp_path / "base"), reference_size=None, hint="collage",
@@ -142,6 +147,7 @@ def test_from_a_model_of_pics(tmp_path: Path) -> None:
     export(recipe, trained.found, tmp_path / "model", print)
     loaded = PicsPipeline.from_pretrained(tmp_path / "model")
     assert (loaded.config.hint, loaded.config.guidance, loaded.config.trained_steps) == ("collage", 2.5, 40)
+    assert loaded.config.trained_on == ["aa", "zz"]
     assert torch.equal(loaded.unet.conv_in.weight, base.unet.conv_in.weight)
     assert not torch.equal(loaded.unet.conv_out.weight, base.unet.conv_out.weight)
     assert torch.equal(loaded.unet.conv_out.weight, trained.averages["unet.conv_out.weight"])
