@@ -71,7 +71,8 @@ class EvaluationRecipe:
     metrics: tuple[str, ...] = ()
     """Figures, by name; empty: all."""
     features: tuple[Text, ...] = ()
-    """Encoders of pictures, DINOv2 and CLIP: folders or repositories. Without, what needs them is left out."""
+    """Weights of learnt figures: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
+    Without, what needs them is left out."""
     steps: Positive | None = None
     """Denoising steps; none: the model's."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None

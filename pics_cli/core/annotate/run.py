@@ -103,7 +103,7 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
 def pictures_at_once(job: Job, kind: str) -> int:
     """Pictures of a batch of the encoder on this kind of device, unless the user says another.
 
-    On a CPU larger batches only move more memory: vit_b took 1.7 times as long a picture in batches of two.
+    On a CPU larger batches gain no time and take more memory.
     """
     return job.batch_images or (1 if kind == "cpu" else 4)
 
