@@ -9,6 +9,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
@@ -50,7 +51,7 @@ KNOWN = {
 _NAMED = re.compile(r".*-([0-9a-f]{8})\.(pth|safetensors)")
 _HINT = "it takes the weights that --features inception and --features alexnet stand for"
 _BATCH = 16
-# Below that AlexNet's last maps have no pixel.
+# Below that AlexNet's last maps have but a few pixels.
 LEAST_SIDE = 64
 
 
@@ -108,7 +109,7 @@ def _cached(name: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
             return path
-        except (URLError, OSError, RuntimeError) as error:
+        except (URLError, HTTPException, OSError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     raise PicsError(
         f"--features {name}: {path} is not there, and cannot be fetched: {reason}",

@@ -257,8 +257,8 @@ def _leaks(run: _Run) -> list[str]:
     """What is to be said of models that were trained on the very samples they are measured by."""
     contents = run.cases.provenance.get("contents")
     return [
-        f"LEAK: {run.job.models[label]} was trained on these very samples (trained_on in its pics.json has the sha256 "
-        "of their shards): its figures say nothing"
+        f"LEAK: {run.job.models[label]} was trained on shards of these names and numbers of samples, and of the same "
+        "contents where manifests say them (trained_on in its pics.json): of what it has seen, figures say nothing"
         for label, folder in run.folders.items()
         if contents in ModelConfig.load(folder).trained_on
     ]

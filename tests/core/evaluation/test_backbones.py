@@ -128,6 +128,9 @@ def test_what_is_none(files: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes((files / "alexnet.pth").read_bytes()[:1000])
     with pytest.raises(PicsError, match="cannot be read as weights"):
         find_backbone(str(tmp_path / "cut.pth"))
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(PicsError, match="cannot be read as weights"):
+        find_backbone(str(tmp_path / "text.pth"))
     with pytest.raises(PicsError, match="of the kind of"):
         find_all([str(files / "alexnet.pth"), str(files / "alexnet.pth")])
     state = torch.load(files / "alexnet.pth", weights_only=True)
