@@ -23,7 +23,7 @@ class Job:
         folder: for the labels.
         rows: pictures from, to (not included); None: to the end. A block belongs to the run that has its first picture.
         sam, checkpoint: the model, see `sam.find`.
-        batch_images, batch_boxes: at a time; None: see `run.pictures_at_once`.
+        batch_images, batch_boxes: at a time; None: see `plan.pictures_at_once`.
         multimask: take the best of three masks.
         device, dtype: as asked for.
         workers: processes beside the one that computes.

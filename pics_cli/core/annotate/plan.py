@@ -51,3 +51,11 @@ def rows_due(job: Job, block: int, pictures: int, size: int) -> list[int]:
     if stats is None:
         return list(range(block * size, block * size + length(block, pictures, size)))
     return [int(entry["item"]) for entry in stats["bad"]]
+
+
+def pictures_at_once(job: Job, kind: str) -> int:
+    """Pictures of a batch of the encoder on this kind of device, unless the user says another.
+
+    On a CPU larger batches gain no time and take more memory.
+    """
+    return job.batch_images or (1 if kind == "cpu" else 4)

@@ -7,17 +7,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pics_cli.core.annotate import finish as finishing
 from pics_cli.core.annotate import sam as models
+from pics_cli.core.annotate.block import Block
 from pics_cli.core.annotate.boxes import BoxSource, open_boxes
 from pics_cli.core.annotate.job import SCORE_BINS, Job, Progress, Report
 from pics_cli.core.annotate.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
 from pics_cli.core.annotate.output import check_folder, claim_folder, label_identity, options_of, write_manifest
-from pics_cli.core.annotate.plan import blocks_of, is_due, length, rounded, rows_due
+from pics_cli.core.annotate.plan import blocks_of, is_due, length, pictures_at_once, rounded, rows_due
 from pics_cli.core.annotate.prepare import Prepared, prepare
 from pics_cli.core.annotate.published import label_name, write_published
 from pics_cli.core.annotate.segment import Segmenter
@@ -100,14 +100,6 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     )
 
 
-def pictures_at_once(job: Job, kind: str) -> int:
-    """Pictures of a batch of the encoder on this kind of device, unless the user says another.
-
-    On a CPU larger batches gain no time and take more memory.
-    """
-    return job.batch_images or (1 if kind == "cpu" else 4)
-
-
 def _opened(job: Job, on_index: Callable[[Path], None] | None) -> BoxSource:
     source = job.source
     found = open_boxes(source.recipe, source.split, source.raw, on_index)
@@ -122,31 +114,6 @@ def _opened(job: Job, on_index: Callable[[Path], None] | None) -> BoxSource:
     return found
 
 
-@dataclass
-class _Block:
-    """A block in the making.
-
-    Attributes:
-        number: its own.
-        rows: of its pictures that are to be made.
-        stack: holds its lock.
-        waiting: labels of each row, as they come; what is wrong with a picture; or what was there.
-    """
-
-    number: int
-    rows: list[int]
-    stack: contextlib.ExitStack
-    before: dict[int, Labelled] = field(default_factory=dict)
-    waiting: dict[int, tuple[Prepared, Future[list[Found]]] | BadSample] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    def is_done(self) -> bool:
-        """Whether nothing is being computed any more."""
-        return len(self.waiting) == len(self.rows) and all(
-            isinstance(each, BadSample) or each[1].done() for each in self.waiting.values()
-        )
-
-
 class _Run:
     """This process's share of the blocks."""
 
@@ -157,13 +124,13 @@ class _Run:
         self.job, self.boxes, self.segmenter, self.side, self.executor = job, boxes, segmenter, side, executor
         self.progress, self.report, self.options = progress, report, options_of(job)
         self.bad: list[dict[str, Any]] = []
-        self.claimed: deque[_Block] = deque()
+        self.claimed: deque[Block] = deque()
         self.at_once = segmenter.batch_images
 
     def go(self, blocks: Sequence[int]) -> None:
         """Make the blocks; those that another run is at are left to it."""
         ahead = 2 * self.at_once + self.job.workers
-        running: deque[_Block] = deque()
+        running: deque[Block] = deque()
         try:
             # Claimed as pictures are begun ahead, taken in the same order as they come.
             pictures = in_order(self.executor, ahead, prepare, self._arguments(blocks))
@@ -188,7 +155,7 @@ class _Run:
             for row in block.rows:
                 yield self.job.source, row, self.side
 
-    def _claim(self, number: int) -> _Block | None:
+    def _claim(self, number: int) -> Block | None:
         stack = contextlib.ExitStack()
         lock = f".{number:05d}.lock"
         try:
@@ -208,7 +175,7 @@ class _Run:
         rows = list(range(number * size, number * size + length(number, len(self.boxes), size)))
         stats = read_stats(self.job.state, number)
         if stats is None:
-            return _Block(number, rows, stack)
+            return Block(number, rows, stack)
         failed = rows_due(self.job, number, len(self.boxes), size)
         there = [row for row in rows if row not in failed]
         try:
@@ -216,10 +183,10 @@ class _Run:
         except BadSample:
             kept = []
         if len(kept) != len(there):  # damaged, or in files of their own: all of it again
-            return _Block(number, rows, stack)
-        return _Block(number, failed, stack, dict(zip(there, kept, strict=True)), dropped=Counter(stats["dropped"]))
+            return Block(number, rows, stack)
+        return Block(number, failed, stack, dict(zip(there, kept, strict=True)), dropped=Counter(stats["dropped"]))
 
-    def _compute(self, block: _Block, first: Any, following: Iterator[Any]) -> None:
+    def _compute(self, block: Block, first: Any, following: Iterator[Any]) -> None:
         """Batches never cross the border of a block, so that what is computed does not depend on where a run began."""
         rows = iter(block.rows)
         batch: list[tuple[int, Prepared]] = []
@@ -246,7 +213,7 @@ class _Run:
             return error
         return found
 
-    def _segment(self, block: _Block, batch: Sequence[tuple[int, Prepared]]) -> None:
+    def _segment(self, block: Block, batch: Sequence[tuple[int, Prepared]]) -> None:
         masks = self.segmenter([found.ready for _, found in batch if found.ready is not None])
         for row, found in batch:
             future: Future[list[Found]] = Future()
@@ -276,7 +243,7 @@ class _Run:
         self.bad.append({"item": row, "reason": error.reason, "detail": error.detail})
         stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, None, "pictures", "finished blocks are kept")
 
-    def _write(self, block: _Block) -> None:
+    def _write(self, block: Block) -> None:
         """The block's files, the stats last."""
         lines, bad = dict(block.before), []
         for row, found in block.waiting.items():

@@ -15,7 +15,8 @@ from detection import make_dataset, save_tiny, tiny_sam
 from making import build_folder
 from pics_cli.core.annotate.job import Job, Progress, Report
 from pics_cli.core.annotate.labels import Labelled, block_path, read_block, stats_path
-from pics_cli.core.annotate.run import annotate, pictures_at_once
+from pics_cli.core.annotate.plan import pictures_at_once
+from pics_cli.core.annotate.run import annotate
 from pics_cli.core.data.job import Input
 from pics_cli.core.data.masks import decode_segmentation
 from pics_cli.core.data.pictures import decode_picture
