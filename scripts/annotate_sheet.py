@@ -14,17 +14,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pics_cli.core.annotate.boxes import Given
-from pics_cli.core.annotate.finish import finish
-from pics_cli.core.annotate.labels import Labelled
-from pics_cli.core.annotate.packed import pack
-from pics_cli.core.annotate.sheet import Chosen, captions, draw
-from pics_cli.core.data.contact_sheet import write_sheet
-from pics_cli.core.data.drawing import Tile
-from pics_cli.core.data.masks import Mask, box_mask
-from pics_cli.core.data.synth.plan import Style, plan_scene
-from pics_cli.core.data.synth.render import render
-from pics_cli.core.sources import Sam
+from pics_cli.core.datasets.contact_sheet import write_sheet
+from pics_cli.core.datasets.labels import Labelled
+from pics_cli.core.images.masks import Mask, box_mask
+from pics_cli.core.images.sheets import Tile
+from pics_cli.core.recipes.sources import Sam
+from pics_cli.core.scenes.drawn.plan import Style, plan_scene
+from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.segmentation.boxes import Given
+from pics_cli.core.segmentation.contact_sheet import Chosen, captions, draw
+from pics_cli.core.segmentation.postprocessing import finish, pack
 from pics_cli.errors import PicsError
 from told import told
 

@@ -55,10 +55,10 @@ def bundle(model: Path, out: Path) -> int:
     Raises:
         PicsError: no trained model, one with parts elsewhere, or too large; or `out` cannot be written.
     """
-    from pics_cli.core.files import write_json
     from pics_cli.core.model.bundled import FILE, bundled_model, listing, model_files
     from pics_cli.core.model.config import ModelConfig
-    from pics_cli.core.model.folder import whole_folder
+    from pics_cli.core.model.model_folder import whole_folder
+    from pics_cli.core.runtime.files import write_json
 
     config = ModelConfig.load(model)
     check(model, config)
@@ -94,7 +94,7 @@ def check(model: Path, config: ModelConfig) -> None:
     import torch
 
     from pics_cli.core.model.bundled import LARGEST, model_files
-    from pics_cli.core.model.parts import load
+    from pics_cli.core.model.model_folder import load
     from pics_cli.errors import PicsError
 
     if not config.trained_steps or config.recipe_hash is None:

@@ -39,10 +39,10 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def look(segmenter: Any, side: int) -> list[Result]:
     """All scenes with the model's masks."""
-    from pics_cli.core.annotate.ready import make_ready
-    from pics_cli.core.data.masks import box_mask
-    from pics_cli.core.data.synth.plan import Style, plan_scene
-    from pics_cli.core.data.synth.render import render
+    from pics_cli.core.images.masks import box_mask
+    from pics_cli.core.scenes.drawn.plan import Style, plan_scene
+    from pics_cli.core.scenes.drawn.render import render
+    from pics_cli.core.segmentation.preprocessing import make_ready
 
     style = Style(SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0)
     found = []
@@ -63,8 +63,8 @@ def draw(results: list[Result], path: Path) -> None:
     """A sheet of all scenes: masks tinted, the true outlines drawn."""
     import cv2
 
-    from pics_cli.core.data.contact_sheet import write_sheet
-    from pics_cli.core.data.drawing import Tile, colour_of, shrink, tint
+    from pics_cli.core.datasets.contact_sheet import write_sheet
+    from pics_cli.core.images.sheets import Tile, colour_of, shrink, tint
 
     tiles = []
     for one in results:
@@ -90,9 +90,9 @@ def main() -> int:
     if options.sheet is not None and options.sheet.suffix != ".png":
         raise PicsError(f"--sheet {options.sheet}: expected the name of a .png file")
 
-    from pics_cli.core.annotate import sam
-    from pics_cli.core.annotate.segment import Segmenter
     from pics_cli.core.model.devices import choose_device, choose_dtype
+    from pics_cli.core.segmentation import sam
+    from pics_cli.core.segmentation.segmenter import Segmenter
 
     weights = sam.find(options.sam, options.checkpoint)
     device = choose_device(options.device)

@@ -16,19 +16,19 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.data.compose import compose
+from pics_cli.core.conditioning.network_inputs import compose
 from pics_cli.core.model import layers
-from pics_cli.core.model.assemble import Part, dinov2_options, faults, fill, network_options, on_meta
-from pics_cli.core.model.checkpoint import open_checkpoint
-from pics_cli.core.model.control import BackgroundControlNet
-from pics_cli.core.model.encoder import encode, encode_null
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.image_encoder import encode, encode_null
 from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.key_mapping import Plan, Take, dinov2_plan, projector_plan, unet_plan
+from pics_cli.core.model.load_weights import Part, dinov2_options, faults, fill, network_options, on_meta
 from pics_cli.core.model.objects import Objects
 from pics_cli.core.model.regions import Regions, RegionTable
-from pics_cli.core.model.rename import Plan, Take, dinov2_plan, projector_plan, unet_plan
 from pics_cli.core.model.sampling import Denoiser, sample
-from pics_cli.core.model.scheduling import make_scheduler, published_scheduler
+from pics_cli.core.model.schedulers import make_scheduler, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 
 LIMIT = 1e-5

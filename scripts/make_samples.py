@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pics_cli.core.data.synth.plan import plan_scene
-from pics_cli.core.data.synth.render import Rendered, render
-from pics_cli.core.data.synth.spec import ScenePlan, Style
-from pics_cli.core.geometry import Box
-from pics_cli.core.sources import SceneRelation
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.recipes.sources import SceneRelation
+from pics_cli.core.scenes.drawn.plan import plan_scene
+from pics_cli.core.scenes.drawn.render import Rendered, render
+from pics_cli.core.scenes.drawn.spec import ScenePlan, Style
 from sample_drawing import Bytes, cup, full_box, reference, region
 
 SIZE = 384

@@ -42,13 +42,13 @@ def main() -> None:
     options = arguments()
     import torch
 
-    from pics_cli.core.model.assemble import check_image_size
-    from pics_cli.core.model.bases import BASE, DINOV2
+    from pics_cli.core.model.base_models import BASE, DINOV2
     from pics_cli.core.model.config import ModelConfig
     from pics_cli.core.model.devices import DTYPES as dtypes
-    from pics_cli.core.model.folder import check_new, whole_folder
-    from pics_cli.core.model.initial import new_model
-    from pics_cli.core.model.tiny import TINY, tiny_pipeline
+    from pics_cli.core.model.load_weights import check_image_size
+    from pics_cli.core.model.model_folder import check_new, whole_folder
+    from pics_cli.core.model.new_model import new_model
+    from pics_cli.core.model.small_model import TINY, tiny_pipeline
 
     check_new(options.out)
     changed = {"hint": options.hint, **({} if options.image_size is None else {"image_size": options.image_size})}

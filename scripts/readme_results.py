@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.evaluation.results import cell, heading, table
-from pics_cli.core.evaluation.strata import ALL
+from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.errors import FAILED, PicsError
 from told import told
 

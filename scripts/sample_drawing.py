@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.synth.camera import Camera
-from pics_cli.core.data.synth.layers import draw, extent, paper
-from pics_cli.core.data.synth.photos import photo
-from pics_cli.core.data.synth.spec import Light, ScenePlan
-from pics_cli.core.data.synth.tone import develop, spread
-from pics_cli.core.geometry import Box
-from pics_cli.core.rng import generator
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.scenes.drawn.camera import Camera
+from pics_cli.core.scenes.drawn.colors import develop, spread
+from pics_cli.core.scenes.drawn.layers import draw, extent, paper
+from pics_cli.core.scenes.drawn.photos import photo
+from pics_cli.core.scenes.drawn.spec import Light, ScenePlan
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

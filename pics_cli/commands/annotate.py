@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pics_cli.console import State
-    from pics_cli.core.annotate.job import Job, Progress, Report
+    from pics_cli.core.segmentation.job import Job, Progress, Report
 
 
 # Lines on what was left to other runs.
@@ -87,11 +87,11 @@ def annotate(
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     limits = _limits(rows)
-    from pics_cli.core.annotate.job import Job
-    from pics_cli.core.data.job import Input
-    from pics_cli.core.executors import available_cores
-    from pics_cli.core.ranks import beside
-    from pics_cli.core.recipe import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.datasets.job import Input
+    from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.runtime.engines import available_cores
+    from pics_cli.core.runtime.ranks import beside
+    from pics_cli.core.segmentation.job import Job
 
     overrides = [parse_override(text) for text in settings or []]
     overrides += [Override("raw", raw, "--raw")] if raw is not None else []
@@ -119,21 +119,21 @@ def _limits(text: str | None) -> tuple[int, int | None]:
 
 def _labels_folder(source: Any) -> Path:
     """Where build-shards looks for a split's labels first."""
-    from pics_cli.core.annotate.boxes import base_folder
+    from pics_cli.core.segmentation.boxes import base_folder
 
     return base_folder(source.recipe, source.split, source.raw)
 
 
 def _run(job: Job, sheet: Path | None) -> None:
     from pics_cli import console
-    from pics_cli.core.files import make_folder
-    from pics_cli.core.ranks import join_ranks
+    from pics_cli.core.runtime.files import make_folder
+    from pics_cli.core.runtime.ranks import join_ranks
 
     if sheet is not None:
         make_folder(sheet.parent)  # hours of work must not end in a misspelt folder
     with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.annotate.job import Progress
-        from pics_cli.core.annotate.run import annotate as make
+        from pics_cli.core.segmentation.job import Progress
+        from pics_cli.core.segmentation.run import annotate as make
 
         progress = Progress()
         if ranks.rank != 0:
@@ -144,7 +144,7 @@ def _run(job: Job, sheet: Path | None) -> None:
             report = make(job, ranks, progress, note)
         console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
         if sheet is not None:
-            from pics_cli.core.annotate.sheet import write_sheet
+            from pics_cli.core.segmentation.contact_sheet import write_sheet
 
             write_sheet(job, sheet)
             note(f"contact sheet: {sheet}")

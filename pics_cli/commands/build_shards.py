@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pics_cli.console import State
-    from pics_cli.core.data.build import Progress
-    from pics_cli.core.data.readers import Reader
+    from pics_cli.core.datasets.build import Progress
+    from pics_cli.core.datasets.readers import Reader
 
 
 def build_shards(
@@ -61,7 +61,7 @@ def build_shards(
     Run again to resume. A dataset of your own in a known format needs one YAML file (see docs/data.md).
     """
     from pics_cli.commands import shard_tools
-    from pics_cli.core.executors import available_cores
+    from pics_cli.core.runtime.engines import available_cores
 
     processes = workers or available_cores()
     if check is not None or convert is not None:
@@ -108,13 +108,13 @@ def _build(
     sheet: Path | None,
 ) -> None:
     from pics_cli import console
-    from pics_cli.core.data import contact_sheet
-    from pics_cli.core.data.build import Engine, Progress, build, dry_run
-    from pics_cli.core.data.job import Input, Job
-    from pics_cli.core.data.readers import open_reader
-    from pics_cli.core.executors import local_executor
-    from pics_cli.core.files import make_folder
-    from pics_cli.core.recipe import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.datasets import contact_sheet
+    from pics_cli.core.datasets.build import Engine, Progress, build, dry_run
+    from pics_cli.core.datasets.job import Input, Job
+    from pics_cli.core.datasets.readers import open_reader
+    from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.runtime.engines import local_executor
+    from pics_cli.core.runtime.files import make_folder
 
     overrides = [parse_override(text) for text in settings]
     overrides += [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
@@ -193,7 +193,7 @@ def _build_rows(manifest: dict[str, Any], reader: Reader, progress: Progress) ->
 
 
 def _count_rows(skipped: Mapping[str, int], bad: Mapping[str, int], reader: Reader) -> list[tuple[str, str]]:
-    from pics_cli.core.data.pairs import SKIP_REASONS
+    from pics_cli.core.datasets.pairs import SKIP_REASONS
 
     ranked = sorted(skipped.items(), key=lambda entry: -entry[1])
     rows = [(f"skipped: {reason}", f"{count:,} ({SKIP_REASONS[reason]})") for reason, count in ranked]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pics_cli.console import State
     from pics_cli.core.evaluation.job import Job, Peer, Progress, Report
-    from pics_cli.core.evaluation_recipe import EvaluationRecipe
+    from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
 # Figures that the terminal shows; the files have all.
 SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
@@ -106,8 +106,8 @@ def evaluate(
 
 
 def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
-    from pics_cli.core.evaluation_recipe import load_evaluation, made_evaluation
-    from pics_cli.core.recipe import Override, parse_override
+    from pics_cli.core.recipes.base import Override, parse_override
+    from pics_cli.core.recipes.evaluation import load_evaluation, made_evaluation
 
     overrides = [parse_override(text) for text in given["settings"] or []]
     for key in ("limit", "seeds", "steps"):
@@ -164,7 +164,7 @@ def _peers(texts: list[str], recipe: EvaluationRecipe) -> tuple[Peer, ...]:
 
 def _run(job: Job) -> None:
     from pics_cli import console
-    from pics_cli.core.ranks import join_ranks
+    from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
         from pics_cli.core.evaluation.job import Progress
@@ -193,7 +193,7 @@ def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
 
     from pics_cli.console import LOG_WIDTH
     from pics_cli.core.evaluation.results import RESULTS, cell, heading
-    from pics_cli.core.evaluation.strata import ALL
+    from pics_cli.core.evaluation.subsets import ALL
 
     results = report.results
     figures = results["figures"][ALL]
@@ -232,7 +232,7 @@ def _compare(one: Path, other: Path) -> None:
 
     from pics_cli.console import LOG_WIDTH, note
     from pics_cli.core.evaluation.compare import compare
-    from pics_cli.core.evaluation.measures import MEASURES
+    from pics_cli.core.evaluation.metrics import MEASURES
 
     found = compare(one, other)
     grid = Table(box=None, padding=(0, 1), title=f"{one} minus {other}: {found.cases:,} cases", title_justify="left")

@@ -218,7 +218,7 @@ def _samples(
 def _run(job: Job, notes: Sequence[str]) -> None:
     from pics_cli import console
     from pics_cli.core.inference.job import Progress
-    from pics_cli.core.ranks import join_ranks
+    from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
         from pics_cli.core.inference.run import infer as composite

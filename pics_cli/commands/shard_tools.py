@@ -12,8 +12,8 @@ from pics_cli.errors import PicsError
 def check(folder: Path, workers: int) -> None:
     """Check every shard of a folder and tell what is wrong."""
     from pics_cli import console
-    from pics_cli.core.data.check import check_folder, list_shards
-    from pics_cli.core.executors import Tally, local_executor
+    from pics_cli.core.datasets.check import check_folder, list_shards
+    from pics_cli.core.runtime.engines import Tally, local_executor
 
     shards, expected = list_shards(folder)
     total = sum(shard["samples"] for shard in expected.values())
@@ -50,11 +50,11 @@ def convert(
 ) -> None:
     """Turn a folder of shards into the other layout."""
     from pics_cli import console
-    from pics_cli.core.data.check import list_shards
-    from pics_cli.core.data.convert import Conversion, convert
-    from pics_cli.core.executors import Tally, local_executor
-    from pics_cli.core.manifest import read_manifest
-    from pics_cli.core.recipe import Layout
+    from pics_cli.core.datasets.check import list_shards
+    from pics_cli.core.datasets.convert import Conversion, convert
+    from pics_cli.core.recipes.base import Layout
+    from pics_cli.core.runtime.engines import Tally, local_executor
+    from pics_cli.core.runtime.manifest import read_manifest
 
     if out is None:
         raise PicsError("--convert needs --out DIR", "name the folder for the converted shards")

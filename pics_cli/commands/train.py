@@ -87,8 +87,8 @@ def train(
     """
     try:
         _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
-        from pics_cli.core.recipe import Override, parse_override
-        from pics_cli.core.training_recipe import load_training
+        from pics_cli.core.recipes.base import Override, parse_override
+        from pics_cli.core.recipes.training import load_training
 
         flags: dict[str, tuple[str, Any]] = {
             "out": ("--root-dir", None if root_dir is None else str(root_dir)),
@@ -104,7 +104,7 @@ def train(
         given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
         loaded = load_training(recipe, [*given, *map(parse_override, settings or [])])
         if gpus is not None and not (plan or preview or export):
-            from pics_cli.core.training.launch import launch
+            from pics_cli.core.runtime.launch import launch
 
             raise typer.Exit(launch(gpus, device, sys.argv[1:]))
         from pics_cli.core.training.job import Job
@@ -140,11 +140,11 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
 def _train(job: Job) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's advice on unused parameters, which there may be
     from pics_cli import console
-    from pics_cli.core.ranks import join_ranks
+    from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
         from pics_cli.core.training.job import Progress
-        from pics_cli.core.training.run import train as run
+        from pics_cli.core.training.trainer import train as run
 
         progress = Progress()
         speaks = ranks.rank == 0
@@ -210,9 +210,9 @@ def _export(job: Job, path: Path) -> None:
     from dataclasses import replace
 
     from pics_cli import console
+    from pics_cli.core.recipes.training import INFERRED
     from pics_cli.core.training import checkpoint
     from pics_cli.core.training.export import export
-    from pics_cli.core.training_recipe import INFERRED
 
     if job.resume not in ("auto", "none"):
         found = checkpoint.read(Path(job.resume))

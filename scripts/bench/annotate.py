@@ -27,16 +27,15 @@ from segment_anything import SamPredictor
 
 from common import Row, cpu_time, make_boxes, spread
 from on_gpu import MISSING, matrix_rate, name_of, wall
-from pics_cli.core.annotate.boxes import CocoBoxes, Given
-from pics_cli.core.annotate.finish import finish
-from pics_cli.core.annotate.labels import Labelled, write_block
-from pics_cli.core.annotate.packed import pack
-from pics_cli.core.annotate.ready import Ready, make_ready
-from pics_cli.core.annotate.sam import SHAPES, TINY, Shape, build, save
-from pics_cli.core.annotate.segment import Segmented, Segmenter
-from pics_cli.core.data.pictures import decode_picture, encode_jpeg
-from pics_cli.core.data.readers.paths import Place
-from pics_cli.core.sources import Sam
+from pics_cli.core.datasets.labels import Labelled, write_block
+from pics_cli.core.datasets.readers.files import Place
+from pics_cli.core.images.image_io import decode_picture, encode_jpeg
+from pics_cli.core.recipes.sources import Sam
+from pics_cli.core.segmentation.boxes import CocoBoxes, Given
+from pics_cli.core.segmentation.postprocessing import finish, pack
+from pics_cli.core.segmentation.preprocessing import Ready, make_ready
+from pics_cli.core.segmentation.sam import SHAPES, TINY, Shape, build, save
+from pics_cli.core.segmentation.segmenter import Segmented, Segmenter
 from processes import command, in_fresh_process
 
 HEIGHT, WIDTH, BOXES = 480, 640, 15

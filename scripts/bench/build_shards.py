@@ -22,12 +22,12 @@ from typing import Any
 import cv2
 
 from common import Bench, Row, cpu_time, demo, make_objects365, spread
-from pics_cli.core.data.blocks import build_block, choose_block
-from pics_cli.core.data.job import Input
-from pics_cli.core.data.readers import open_reader
-from pics_cli.core.data.scene import Item
-from pics_cli.core.data.shards import read_shard
-from pics_cli.core.recipe import Override, find_recipe, load_dataset
+from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.scene import Item
+from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.shards.shard_files import read_shard
 from plain_builder import PlainLvis, PlainObjects365
 from plain_street import PlainBdd, PlainCityscapes, PlainVistas, PlainViton
 from processes import index, startup, worker_memory, workers

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from common import Row
-from pics_cli.core.data.pictures import encode_png
+from pics_cli.core.images.image_io import encode_png
 from processes import command, in_fresh_process
 
 SIDE = 256

@@ -30,15 +30,15 @@ from torch.utils.data import DataLoader
 
 from common import Bench, Row, cpu_time, spread
 from made_shards import make_shards
-from pics_cli.core.data.loading import TrainingData, make_loader, positions
-from pics_cli.core.data.mixture import Mixture
-from pics_cli.core.data.shard_sets import Shards
-from pics_cli.core.data.shards import read_shard
-from pics_cli.core.data.tar_index import index_shard
-from pics_cli.core.data.training_sample import still
+from pics_cli.core.loading.loader import TrainingData, make_loader, positions
+from pics_cli.core.loading.mixture import Mixture
+from pics_cli.core.loading.training_sample import still
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.training.draws import Draws
-from pics_cli.core.training_sections import Augment, Objective
+from pics_cli.core.recipes.training_sections import Augment, Objective
+from pics_cli.core.shards.shard_files import read_shard
+from pics_cli.core.shards.shard_sets import Shards
+from pics_cli.core.shards.tar_index import index_shard
+from pics_cli.core.training.objective import Draws
 from plain_loader import samples
 
 # Width and height, samples of a round, and the aim.

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from demo_drawing import blob, paint, photo
-from pics_cli.core.data.layouts import Geometry, Parts, pack
-from pics_cli.core.data.masks import BoxMask, box_mask
-from pics_cli.core.data.pictures import decode_picture
-from pics_cli.core.data.shards import ShardWriter
+from pics_cli.core.images.image_io import decode_picture
+from pics_cli.core.images.masks import BoxMask, box_mask
+from pics_cli.core.shards.layouts import Geometry, Parts, pack
+from pics_cli.core.shards.shard_files import ShardWriter
 
 PADDING = 1.2
 QUALITY = 93

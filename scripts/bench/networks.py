@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.data.compose import NetworkInputs
+from pics_cli.core.conditioning.network_inputs import NetworkInputs
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.control import BackgroundControlNet
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.sampling import Denoiser
-from pics_cli.core.model.scheduling import published_scheduler
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.schedulers import published_scheduler
+from pics_cli.core.model.small_model import tiny_pipeline
 from pics_cli.core.model.unet import InteractionUNet
 
 # Share of the picture that two boxes cover, a fifth of it both; half-open x0, y0, x1, y1 at 512×512.

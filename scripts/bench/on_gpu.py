@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import Row
 from networks import Run, composite, full_pipeline
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
 
 MISSING = "not measured: no CUDA device"
 CASE = "30%"

@@ -11,14 +11,14 @@ from PIL import Image
 
 from common import Bench, Row, cpu_time, demo, spread
 from demo_drawing import photo
-from pics_cli.core.data.blocks import build_block, choose_block
-from pics_cli.core.data.job import Input
-from pics_cli.core.data.readers import open_reader
-from pics_cli.core.data.samples import decode_sample
-from pics_cli.core.data.shards import read_shard
-from pics_cli.core.data.synth.plan import Style, plan_scene
-from pics_cli.core.data.synth.render import render
-from pics_cli.core.recipe import Override, find_recipe, load_dataset
+from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.scenes.drawn.plan import Style, plan_scene
+from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.shards.samples import decode_sample
+from pics_cli.core.shards.shard_files import read_shard
 
 RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0))
 

@@ -26,16 +26,14 @@ from denoise import allocated
 from common import Row, cpu_time, spread
 from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.training.compositor import Compositor
-from pics_cli.core.training.estimate import Memory, estimate, standard_batch
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.training import TrainingRecipe, load_training
+from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import Step
-from pics_cli.core.training.optimizer import Average, make_optimizer
-from pics_cli.core.training.plan import blank_pipeline, outline_of
+from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
+from pics_cli.core.training.plan import Memory, blank_pipeline, estimate, outline_of, standard_batch
 from pics_cli.core.training.setup import moved
-from pics_cli.core.training.start import start_model
-from pics_cli.core.training.trainable import set_up
-from pics_cli.core.training_recipe import TrainingRecipe, load_training
+from pics_cli.core.training.starting_model import start_model
 
 
 class Setting(NamedTuple):

@@ -22,8 +22,8 @@ from detection import make_dataset, save_tiny, tiny_sam
 from infer_command import typed
 from making import encoded, smooth
 from pics_cli.cli import app
-from pics_cli.core.annotate.sam import CHECKPOINTS, TINY
-from pics_cli.core.data.contact_sheet import SHEET_SAMPLES
+from pics_cli.core.datasets.contact_sheet import SHEET_SAMPLES
+from pics_cli.core.segmentation.sam import CHECKPOINTS, TINY
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_killed_at_any_moment(here: Path) -> None:
 
 
 def test_the_sheet_is_no_larger_than_it_says() -> None:
-    from pics_cli.core.annotate.sheet import USUAL, WORST, choose
+    from pics_cli.core.segmentation.contact_sheet import USUAL, WORST, choose
 
     stats = [
         {

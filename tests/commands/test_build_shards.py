@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pics_cli.core.data.shards import read_shard
-from pics_cli.core.files import only_writer
+from pics_cli.core.runtime.files import only_writer
+from pics_cli.core.shards.shard_files import read_shard
 
 MINE = """
 kind: dataset

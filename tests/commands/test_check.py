@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from pics_cli.core.data.shards import read_shard
+from pics_cli.core.shards.shard_files import read_shard
 
 
 def png(array: np.ndarray, *flags: int) -> bytes:

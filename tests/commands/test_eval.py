@@ -20,18 +20,18 @@ from tiny_encoders import save_clip, save_dino
 from two_ranks import in_processes, in_threads
 
 from infer_command import typed
-from pics_cli.core.data.shard_sets import resolve
-from pics_cli.core.evaluation import makers as makers_module
+from pics_cli.core.evaluation import methods as makers_module
+from pics_cli.core.evaluation.example_sets import open_cases
 from pics_cli.core.evaluation.job import Job, Progress
-from pics_cli.core.evaluation.measures import LEARNT, MEASURES
+from pics_cli.core.evaluation.metrics import LEARNT, MEASURES
 from pics_cli.core.evaluation.run import evaluate
-from pics_cli.core.evaluation.sources import open_cases
-from pics_cli.core.evaluation_recipe import load_evaluation
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.ranks import Ranks
-from pics_cli.core.recipe import Override
-from pics_cli.core.training_sections import Data, ShardSet
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.base import Override
+from pics_cli.core.recipes.evaluation import load_evaluation
+from pics_cli.core.recipes.training_sections import Data, ShardSet
+from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.shards.shard_sets import resolve
 from trainees import CORRECTING, small
 from training_shards import write_shard
 

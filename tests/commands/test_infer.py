@@ -18,8 +18,8 @@ from composites import BOXES, composed, make_sample, mask_of, outside, scene, th
 from infer_command import infer, records
 from pics_cli.commands.choices import Dtype, Memory, Scheduler
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.model.memory import MODES
-from pics_cli.core.model.scheduling import SCHEDULERS
+from pics_cli.core.model.offload import MODES
+from pics_cli.core.model.schedulers import SCHEDULERS
 
 SINGLE = ["--background", "bg.png", "--object", "a.png", "--box", "20,16,50,50", "--object", "b.png"]
 

@@ -17,10 +17,10 @@ from PIL import Image
 
 from composites import BOXES, composed, make_sample, outside, scene
 from infer_command import infer, records
-from pics_cli.core.files import write_json
 from pics_cli.core.inference import bundled as given
 from pics_cli.core.model import bundled
 from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.runtime.files import write_json
 from trainees import CORRECTING, small
 
 BOX3 = (*BOXES, (4, 60, 40, 92))

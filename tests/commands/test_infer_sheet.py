@@ -17,9 +17,9 @@ from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, scene
 from pics_cli.cli import app
-from pics_cli.core.data.drawing import CAPTION, GAP
+from pics_cli.core.images.sheets import CAPTION, GAP
 from pics_cli.core.inference import sheets
-from pics_cli.core.inference.draw import ROW
+from pics_cli.core.inference.sheets import ROW
 
 BOX3 = (*BOXES, (4, 60, 40, 92))
 

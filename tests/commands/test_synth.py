@@ -12,7 +12,7 @@ import pytest
 
 import oracle
 from making import build_folder
-from pics_cli.core.data.samples import Sample, decode_sample
+from pics_cli.core.shards.samples import Sample, decode_sample
 
 SMALL = {"source__size": 96, "shards__size": 4}
 RELATIONS = ("apart", "touching", "occluding", "supporting", "containing")

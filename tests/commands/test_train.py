@@ -13,12 +13,11 @@ from PIL import Image
 
 from composites import thing
 from making import build_folder
-from pics_cli.core.recipe import Override
-from pics_cli.core.training.feed import training_data
+from pics_cli.core.recipes.base import Override
+from pics_cli.core.recipes.training import load_training
+from pics_cli.core.training.data import find_sources, training_data
 from pics_cli.core.training.job import Job
-from pics_cli.core.training.sources import find_sources
-from pics_cli.core.training.start import start_model
-from pics_cli.core.training_recipe import load_training
+from pics_cli.core.training.starting_model import start_model
 from training_runs import MODEL, checkpoints, command, files, lines, losses, make_data, model_files, train, write_recipe
 from training_shards import write_shard
 

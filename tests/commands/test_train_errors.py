@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
 from making import build_folder
-from pics_cli.core.data.shards import ShardWriter
-from pics_cli.core.files import file_sha256, only_writer
+from pics_cli.core.runtime.files import file_sha256, only_writer
+from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.training.objective import Step
 from training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
 from training_shards import members, write_shard

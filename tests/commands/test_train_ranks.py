@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from two_ranks import environments
 
-from pics_cli.core.data.mixture import Item
-from pics_cli.core.data.shards import ShardWriter
-from pics_cli.core.recipe import Override
+from pics_cli.core.loading.mixture import Item
+from pics_cli.core.recipes.base import Override
+from pics_cli.core.recipes.training import load_training
+from pics_cli.core.shards.shard_files import ShardWriter
+from pics_cli.core.training.data import find_sources
 from pics_cli.core.training.job import Job
-from pics_cli.core.training.sources import find_sources
-from pics_cli.core.training_recipe import load_training
 from training_runs import (
     FIRST,
     PER_SHARD,

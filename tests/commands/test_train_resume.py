@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from pics_cli.core.training.run import Loop
+from pics_cli.core.training.trainer import Loop
 from training_runs import (
     checkpoints,
     copied,

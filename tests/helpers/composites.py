@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pics_cli.core.geometry import Box
+from pics_cli.core.images.geometry import Box
 from pics_cli.core.inference.inputs import find_folders
 from pics_cli.core.inference.job import Job, Progress, Report
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.runtime.ranks import Ranks
 
 RGB = npt.NDArray[np.uint8]
 SIZE = (120, 96)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from making import encoded, smooth
-from pics_cli.core.annotate.sam import TINY, build, save
+from pics_cli.core.segmentation.sam import TINY, build, save
 
 YAML = """
 kind: dataset

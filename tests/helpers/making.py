@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.data.build import Engine, Progress, build
-from pics_cli.core.data.job import Input, Job
-from pics_cli.core.data.readers import open_reader
-from pics_cli.core.executors import local_executor
-from pics_cli.core.recipe import Override, find_recipe, load_dataset
+from pics_cli.core.datasets.build import Engine, Progress, build
+from pics_cli.core.datasets.job import Input, Job
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.runtime.engines import local_executor
 
 RGB = npt.NDArray[np.uint8]
 

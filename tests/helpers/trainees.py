@@ -13,13 +13,12 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small import small_config, small_pipeline
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.recipes.training_sections import Objective, Shape
 from pics_cli.core.training.objective import Step, new_step
-from pics_cli.core.training_recipe import TrainingRecipe
-from pics_cli.core.training_sections import Objective, Shape
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}

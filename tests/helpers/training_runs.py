@@ -120,7 +120,7 @@ class Started:
 def start(at: Path, *words: str | Path, keys: Path | None = None, **environment: str) -> Started:
     """Start `pics train`; `keys`: a file that gets the keys of each batch, a line of JSON for each."""
     context = multiprocessing.get_context("forkserver")  # which loads the libraries once for all that are started
-    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.run", "pics_cli.core.training.setup"])
+    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.trainer", "pics_cli.core.training.setup"])
     number = len(list(at.glob("texts*")))
     texts = at / f"texts{number}"
     texts.touch()

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from making import encoded, smooth
-from pics_cli.core.data.layouts import Members
-from pics_cli.core.data.masks import box_mask
-from pics_cli.core.data.mixture import Mixture
-from pics_cli.core.data.patches import cut_patch
-from pics_cli.core.data.pictures import decode_picture, encode_png
-from pics_cli.core.data.shard_sets import Shards
-from pics_cli.core.data.shards import ShardWriter
-from pics_cli.core.data.tar_index import index_shard
-from pics_cli.core.training_sections import Augment
+from pics_cli.core.images.cutouts import cut_patch
+from pics_cli.core.images.image_io import decode_picture, encode_png
+from pics_cli.core.images.masks import box_mask
+from pics_cli.core.loading.mixture import Mixture
+from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.shards.layouts import Members
+from pics_cli.core.shards.shard_files import ShardWriter
+from pics_cli.core.shards.shard_sets import Shards
+from pics_cli.core.shards.tar_index import index_shard
 
 # Neither references nor boxes are varied.
 STILL = Augment(flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0, alternate=0.0,

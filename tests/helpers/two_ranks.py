@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any, TypeVar
 
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.runtime.ranks import Ranks
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pics_cli.core.data.training_sample import prepare
+from pics_cli.core.loading.training_sample import prepare
 from training_shards import STILL, members
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"

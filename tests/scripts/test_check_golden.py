@@ -19,7 +19,7 @@ import golden
 import research
 from golden import Figure, Golden, check_all
 from in_process import run_script
-from pics_cli.core.data.compose import compose
+from pics_cli.core.conditioning.network_inputs import compose
 from pics_cli.errors import PicsError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_golden.py"

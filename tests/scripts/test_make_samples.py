@@ -11,10 +11,10 @@ from PIL import Image
 
 from in_process import run_script
 from make_samples import SCENES, SIZE
-from pics_cli.core.data.compose import cut_out
-from pics_cli.core.data.synth.photos import photo
-from pics_cli.core.geometry import by_lower_edge
+from pics_cli.core.conditioning.network_inputs import cut_out
+from pics_cli.core.images.geometry import by_lower_edge
 from pics_cli.core.inference.inputs import Inputs, decode, find_folders, list_sample, read_parts
+from pics_cli.core.scenes.drawn.photos import photo
 from sample_drawing import cup
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.cutouts import SOLID, cut_out, is_empty, paste
-from pics_cli.core.data.masks import Mask
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box, check_boxes
+from pics_cli.core.images.cutouts import SOLID, cut_out, is_empty, paste
+from pics_cli.core.images.geometry import Box, check_boxes
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.masks import Mask
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pics_cli.core.evaluation.bootstrap import Estimate, difference
-from pics_cli.core.evaluation.each import read_each
-from pics_cli.core.evaluation.measures import MEASURES
-from pics_cli.core.evaluation.results import EACH, Record, column
-from pics_cli.core.evaluation.strata import ALL, STRATA
-from pics_cli.core.manifest import differences
+from pics_cli.core.evaluation.metrics import MEASURES
+from pics_cli.core.evaluation.results import EACH, Record, column, read_each
+from pics_cli.core.evaluation.statistics import Estimate, difference
+from pics_cli.core.evaluation.subsets import ALL, STRATA
+from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 
 _SHOWN = 3

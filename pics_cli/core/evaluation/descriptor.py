@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.data.masks import Mask
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.masks import Mask
 
 Descriptor = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]

@@ -15,26 +15,24 @@ from typing import Any
 import cv2
 
 from pics_cli import __version__
-from pics_cli.core.evaluation.backbones import Backbone, Inception, Lpips
-from pics_cli.core.evaluation.each import write_each
-from pics_cli.core.evaluation.encoder import Encoder, Found, find_all, opened
-from pics_cli.core.evaluation.gallery import choose, show
+from pics_cli.core.evaluation.distances import distances_of, save_features
+from pics_cli.core.evaluation.example_sets import Cases, open_cases
+from pics_cli.core.evaluation.image_encoders import Encoder, Found, find_all, opened
 from pics_cli.core.evaluation.job import Job, Progress, Report
-from pics_cli.core.evaluation.makers import Maker, makers, model_folders, model_records, peer_sha256
-from pics_cli.core.evaluation.measures import check_names, sight_of
-from pics_cli.core.evaluation.measuring import measure, wanted
-from pics_cli.core.evaluation.report import REPORT, write_report
+from pics_cli.core.evaluation.measure import measure, wanted
+from pics_cli.core.evaluation.methods import Maker, makers, model_folders, model_records, peer_sha256
+from pics_cli.core.evaluation.metrics import check_names, sight_of
+from pics_cli.core.evaluation.published_networks import Backbone, Inception, Lpips
+from pics_cli.core.evaluation.report import REPORT, choose, show, write_report
 from pics_cli.core.evaluation.results import EACH as PER_SAMPLE
-from pics_cli.core.evaluation.results import RESULTS, TABLE, results_of, write_results
-from pics_cli.core.evaluation.sets import distances_of, save_features
-from pics_cli.core.evaluation.sources import Cases, open_cases
-from pics_cli.core.evaluation_recipe import plain_evaluation
-from pics_cli.core.files import make_folder, only_writer, write_json
-from pics_cli.core.manifest import differences
+from pics_cli.core.evaluation.results import RESULTS, TABLE, results_of, write_each, write_results
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device
-from pics_cli.core.ranks import Ranks
-from pics_cli.core.recipe import digest
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.evaluation import plain_evaluation
+from pics_cli.core.runtime.files import make_folder, only_writer, write_json
+from pics_cli.core.runtime.manifest import differences
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
 
 SCHEMA = 1

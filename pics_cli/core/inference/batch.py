@@ -15,21 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pics_cli.core.data.cutouts import is_empty
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.geometry import Box
+from pics_cli.core.images.cutouts import is_empty
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference import sheets
-from pics_cli.core.inference.crop import changed_outside, paste_back
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
-from pics_cli.core.inference.native import corrected, native
+from pics_cli.core.inference.paste import changed_outside, corrected, native, paste_back
 from pics_cli.core.inference.plan import Task, composed_path, explain_paths, grid_path
 from pics_cli.core.inference.prepare import Prepared, inputs_of, painters_of, prepare
 from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
-from pics_cli.core.model.correction import Blend
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.blending import Blend
+from pics_cli.core.model.devices import peak, start_measuring
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.tracing import Trace
-from pics_cli.core.model.usage import peak, start_measuring
 
 Painters = Sequence[Callable[[RGB], None]]
 

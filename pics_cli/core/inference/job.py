@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.data.window import CropKind
+from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.settings import Order
 

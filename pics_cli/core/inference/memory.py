@@ -8,7 +8,7 @@ import torch
 
 from pics_cli.core.inference.job import Job
 from pics_cli.core.model.bundled import is_bundled
-from pics_cli.core.model.usage import out_of_memory_told
+from pics_cli.core.model.devices import out_of_memory_told
 
 
 def memory_told(job: Job, device: torch.device) -> AbstractContextManager[None]:

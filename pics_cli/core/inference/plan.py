@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pics_cli.core.inference.inputs import SampleFiles, list_sample, part_hashes
 from pics_cli.core.inference.job import Failure, Job
 from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, read_record
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import BadSample, PicsError
 
 _SHOWN = 5

@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pics_cli.core.data.compose import NetworkInputs, compose, painters
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.data.places import places_of
-from pics_cli.core.data.window import inside, window
-from pics_cli.core.geometry import Box, Letterbox
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose, painters
+from pics_cli.core.conditioning.placement import inside, places_of, window
+from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.inputs import Inputs, decode, read_parts
 from pics_cli.core.inference.job import Failure
 from pics_cli.core.inference.plan import Task

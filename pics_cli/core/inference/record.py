@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from pics_cli.core.data.pictures import RGB, encode_png
-from pics_cli.core.files import AtomicFile
-from pics_cli.core.manifest import differences
+from pics_cli.core.images.image_io import RGB, encode_png
+from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 
 MANIFEST = "manifest.jsonl"

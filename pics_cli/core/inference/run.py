@@ -14,7 +14,6 @@ from typing import get_args
 import torch
 
 from pics_cli import __version__
-from pics_cli.core.files import make_folder, only_writer
 from pics_cli.core.inference.bundled import refuse_memory
 from pics_cli.core.inference.inputs import decode, read_parts
 from pics_cli.core.inference.job import Failure, Job, Progress, Report
@@ -27,7 +26,8 @@ from pics_cli.core.model.bundled import bundled_model, describe, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.runtime.files import make_folder, only_writer
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, BadSample, PicsError
 
 _TEMPORARY = re.compile(
@@ -147,7 +147,7 @@ def _work(
     if making:
         # Where all pictures are there, seconds of importing diffusers and transformers are spared.
         from pics_cli.core.inference.batch import Compositor
-        from pics_cli.core.model.pipeline import PicsPipeline
+        from pics_cli.core.model.pics_model import PicsPipeline
 
         with memory_told(job, device):
             pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)

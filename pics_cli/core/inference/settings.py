@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pics_cli.core.data.window import CropKind
-from pics_cli.core.geometry import Box, by_lower_edge
+from pics_cli.core.conditioning.placement import CropKind
+from pics_cli.core.images.geometry import Box, by_lower_edge
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample, PicsError
 

@@ -1,27 +1,212 @@
-"""The sheets that go with composites: what `--save-grid`, `--explain` and `--sheet` write."""
+"""Sheets for people: inputs and results side by side; regions, gate weights and routing of a composite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from pics_cli.core.data.drawing import Tile
-from pics_cli.core.data.pictures import decode_picture
-from pics_cli.core.inference import draw
+from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.images.image_io import RGB, decode_picture, encode_png
+from pics_cli.core.images.sheets import (
+    COLOUR_NAMES,
+    GAP,
+    Tile,
+    colour_of,
+    column,
+    draw_sheet,
+    on_white,
+    rectangle,
+    shrink,
+    tint,
+)
 from pics_cli.core.inference.inputs import Inputs, SampleFiles, decode, list_sample, read_parts
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.plan import Task, composed_path, explain_path, grid_path, sample_id
 from pics_cli.core.inference.prepare import Prepared
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.tracing import Trace
+from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.core.model.pipeline import PicsPipeline
+    from pics_cli.core.model.pics_model import PicsPipeline
+
+
+HEIGHT = 384  # a multiple of every resolution the networks work at
+ROW = 240  # of the sheet of many samples
+_MAX_WIDTH = 1900
+_TINT = 0.35
+_UNCOVERED = (232, 230, 224)
+_DIM = 0.35
+
+
+def draw_grid(
+    name: str,
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[npt.NDArray[np.uint8]],
+    results: Sequence[tuple[str, RGB]],
+) -> RGB:
+    """Background with boxes, the references, and the results with their captions, side by side: uint8 RGB."""
+    small, scale = shrink(background, HEIGHT)
+    for k, box in enumerate(boxes):
+        rectangle(small, box, scale, colour_of(k), 2)
+    tiles = [
+        Tile(small, ("background and regions", f"{background.shape[1]}x{background.shape[0]}")),
+        Tile(_references(references, HEIGHT), ("references",)),
+        *(Tile(shrink(picture, HEIGHT)[0], ("result", caption)) for caption, picture in results),
+    ]
+    return _sheet(name, tiles)
+
+
+class Row(NamedTuple):
+    """A sample of the sheet of many: name, uint8 RGB background, its regions, references, and one result."""
+
+    name: str
+    background: RGB
+    boxes: Sequence[Box]
+    references: Sequence[npt.NDArray[np.uint8]]
+    result: RGB
+
+
+def row_tile(row: Row) -> Tile:
+    """Background with regions, references and result side by side, small."""
+    small, scale = shrink(row.background, ROW)
+    for k, box in enumerate(row.boxes):
+        rectangle(small, box, scale, colour_of(k), 2)
+    gap = np.full((ROW, GAP, 3), 255, np.uint8)
+    pictures = [small, gap, _references(row.references, ROW), gap, shrink(row.result, ROW)[0]]
+    return Tile(np.hstack(pictures), (f"{row.name}  {row.background.shape[1]}x{row.background.shape[0]}",))
+
+
+def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
+    """Tiles of `row_tile`, two to a row where there are more than three: uint8 RGB."""
+    wide = max(tile.rgb.shape[1] for tile in tiles)
+    alike = []
+    for tile in tiles:
+        rgb = np.full((ROW, wide, 3), 255, np.uint8)
+        rgb[:, : tile.rgb.shape[1]] = tile.rgb
+        alike.append(Tile(rgb, tile.lines))
+    columns = 1 if len(tiles) < 4 else 2
+    return draw_sheet(title, alike, ROW, max(columns * (wide + GAP) + GAP, 480))
+
+
+def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:
+    """What the network sees of the picture, with each object's region tinted, nearer ones over those behind.
+
+    Args:
+        name: of the sample.
+        window: uint8 [h, w, 3].
+        boxes: in the window's pixels.
+        order: back to front.
+    """
+    plain, scale = shrink(window, HEIGHT)
+    tinted = plain.copy()
+    for k in order:
+        inside = np.zeros(plain.shape[:2], np.bool_)
+        x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(boxes[k]))
+        inside[y0:y1, x0:x1] = True
+        tint(tinted, inside, colour_of(k), _TINT)
+        rectangle(tinted, boxes[k], scale, colour_of(k), 2)
+    caption = ", ".join(f"{k} ({x1 - x0}x{y1 - y0})" for k, (x0, y0, x1, y1) in enumerate(boxes))
+    size = f"{window.shape[1]}x{window.shape[0]}"
+    return _sheet(
+        f"{name}: regions", [Tile(plain, ("window", size)), Tile(tinted, (f"objects {caption}", _colours(len(boxes))))]
+    )
+
+
+def draw_alpha(name: str, window: RGB, alpha: npt.NDArray[np.float32]) -> RGB:
+    """How much each object's context weighs where regions overlap: dark none, its colour all of it.
+
+    Args:
+        name: of the sample.
+        window: uint8 [h, w, 3], what the network saw.
+        alpha: [K, S, S] in 0..1, nan outside overlaps, in the square that the network sees.
+    """
+    letterbox = Letterbox(window.shape[1], window.shape[0], alpha.shape[1])
+    dim, _ = shrink((window * _DIM).astype(np.uint8), HEIGHT)
+    tiles = []
+    for k, weights in enumerate(alpha):
+        overlap = ~np.isnan(weights)
+        shown = (np.nan_to_num(weights)[..., None] * np.array(colour_of(k))).astype(np.uint8)
+        native = _content(np.dstack([shown, overlap.astype(np.uint8)]), letterbox, dim.shape[1::-1])
+        picture = np.where(native[..., 3:] > 0, native[..., :3], dim)
+        values = weights[overlap]
+        words = f"mean {values.mean():.2f}, {values.min():.2f} to {values.max():.2f}" if values.size else "no overlap"
+        tiles.append(Tile(picture, (f"weight of object {k}", words)))
+    return _sheet(f"{name}: gate where regions overlap", tiles)
+
+
+def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray[np.integer]]]) -> RGB:
+    """Which objects cover which token at each resolution: one colour for one object, mixed for several.
+
+    Args:
+        name: of the sample.
+        window: uint8 [h, w, 3], what the network saw.
+        levels: caption and cover code [h, w], bit k set where object k covers.
+    """
+    tiles = []
+    for caption, codes in levels:
+        picture = np.empty((*codes.shape, 3), np.uint8)
+        for code in np.unique(codes).tolist():
+            members = [colour_of(k) for k in range(int(code).bit_length()) if code >> k & 1]
+            picture[codes == code] = np.mean(members, axis=0) if members else _UNCOVERED
+        share = np.mean([bin(code).count("1") > 1 for code in codes.ravel().tolist()])
+        side = max(1, HEIGHT // codes.shape[0]) * codes.shape[0]
+        large = cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
+        tiles.append(Tile(_pad(large.astype(np.uint8)), (caption, f"{share:.0%} of the tokens overlap")))
+    seen, _ = shrink(window, HEIGHT)
+    return _sheet(f"{name}: routing of tokens", [Tile(seen, ("window",)), *tiles])
+
+
+def write_sheet(path: Path, sheet: RGB) -> None:
+    """Write a sheet as PNG, whole or not at all."""
+    make_folder(path.parent)
+    with AtomicFile(path) as file:
+        file.write(encode_png(sheet))
+
+
+def _sheet(title: str, tiles: Sequence[Tile]) -> RGB:
+    width = sum(tile.rgb.shape[1] + GAP for tile in tiles) + GAP
+    widest = max(tile.rgb.shape[1] for tile in tiles) + 2 * GAP
+    return draw_sheet(title, tiles, HEIGHT, max(min(width, _MAX_WIDTH), widest, 480))
+
+
+def _references(references: Sequence[npt.NDArray[np.uint8]], height: int) -> RGB:
+    """Below each other, on white."""
+    return column([_square(on_white(one) if one.shape[2] == 4 else one) for one in references], height)
+
+
+def _square(rgb: RGB) -> RGB:
+    """Padded with white to a centred square."""
+    height, width = rgb.shape[:2]
+    return Letterbox(width, height, max(width, height)).pad(rgb, 255)
+
+
+def _content(square: npt.NDArray[np.uint8], letterbox: Letterbox, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The window's part of a picture of the network's square, nearest, at this (width, height)."""
+    x0, y0, x1, y1 = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
+    return cv2.resize(square[y0:y1, x0:x1], size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+
+
+def _pad(square: RGB) -> RGB:
+    """In the middle of the row's height, on white: levels that do not divide it are drawn with whole pixels."""
+    short = HEIGHT - square.shape[0]
+    if short <= 0:
+        return square[:HEIGHT]
+    top = short // 2
+    return cv2.copyMakeBorder(square, top, short - top, 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3).astype(np.uint8)
+
+
+def _colours(count: int) -> str:
+    return ", ".join(f"{k} {COLOUR_NAMES[k % len(COLOUR_NAMES)]}" for k in range(count))
+
 
 # Rows of the sheet of all samples: more than a page full is not looked at, and a picture of thousands is not opened.
 MOST = 40
@@ -33,8 +218,8 @@ def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:
     for candidate in range(num):
         path = composed_path(output, task.files.id, candidate)
         results.append((path.name, decode_picture(path.read_bytes()).rgb))
-    sheet = draw.draw_grid(task.files.id, inputs.background, inputs.boxes, inputs.references, results)
-    draw.write_sheet(grid_path(output, task.files.id), sheet)
+    sheet = draw_grid(task.files.id, inputs.background, inputs.boxes, inputs.references, results)
+    write_sheet(grid_path(output, task.files.id), sheet)
 
 
 def write_explanations(output: Path, pipeline: PicsPipeline, batch: Sequence[Prepared], trace: Trace | None) -> None:
@@ -43,20 +228,20 @@ def write_explanations(output: Path, pipeline: PicsPipeline, batch: Sequence[Pre
     alphas = None if trace is None else trace.alpha(objects, size).numpy()
     for at, one in enumerate(batch):
         name = one.task.files.id
-        sheet = draw.draw_regions(name, one.seen, one.boxes, one.order)
-        draw.write_sheet(explain_path(output, name, "regions"), sheet)
+        sheet = draw_regions(name, one.seen, one.boxes, one.order)
+        write_sheet(explain_path(output, name, "regions"), sheet)
         if alphas is None:
             continue
         nowhere = np.full((objects, size, size), np.nan, np.float32)
-        sheet = draw.draw_alpha(name, one.seen, alphas[at] if len(alphas) else nowhere)
-        draw.write_sheet(explain_path(output, name, "alpha"), sheet)
+        sheet = draw_alpha(name, one.seen, alphas[at] if len(alphas) else nowhere)
+        write_sheet(explain_path(output, name, "alpha"), sheet)
         regions = Regions(torch.from_numpy(one.network.masks[None]))
         levels = []
         for level in range(len(pipeline.unet.config.block_out_channels)):
             side = pipeline.config.latent_size >> level
             codes = regions.table(side, side).codes[0].view(side, side).numpy()
             levels.append((f"{side}x{side} tokens", codes))
-        draw.write_sheet(explain_path(output, name, "routing"), draw.draw_routing(name, one.seen, levels))
+        write_sheet(explain_path(output, name, "routing"), draw_routing(name, one.seen, levels))
 
 
 def check_overview(job: Job) -> None:
@@ -96,9 +281,9 @@ def write_overview(job: Job, note: Callable[[str], None]) -> None:
             inputs, result = decode(files, read_parts(files)), decode_picture(path.read_bytes()).rgb
         except BadSample:
             continue  # likewise
-        tiles.append(draw.row_tile(draw.Row(files.id, inputs.background, inputs.boxes, inputs.references, result)))
+        tiles.append(row_tile(Row(files.id, inputs.background, inputs.boxes, inputs.references, result)))
     if not tiles:
         note(f"--sheet {job.sheet}: not written, there is no result to show")
         return
     title = "background with regions, references, result"
-    draw.write_sheet(job.sheet, draw.draw_overview(f"{title}  (and {left:,} more)" if left else title, tiles))
+    write_sheet(job.sheet, draw_overview(f"{title}  (and {left:,} more)" if left else title, tiles))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.files import file_sha256
+from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import PicsError
 
 NAME = "pics-mini"

@@ -12,9 +12,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from pics_cli.core.faults import fault_line
-from pics_cli.core.fields import CONFIG, Inside, between
-from pics_cli.core.files import write_json
+from pics_cli.core.recipes.validation import CONFIG, Inside, between, fault_line
+from pics_cli.core.runtime.files import write_json
 from pics_cli.errors import PicsError
 
 VERSION = 1

@@ -15,9 +15,11 @@ import torch
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.files import fingerprint, write_json
-from pics_cli.core.model import parts
-from pics_cli.core.model.assemble import (
+from pics_cli.core.model import model_folder
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.key_mapping import Plan, dinov2_plan, projector_plan, unet_plan, vae_plan
+from pics_cli.core.model.load_weights import (
     Part,
     check_image_size,
     dinov2_options,
@@ -28,13 +30,11 @@ from pics_cli.core.model.assemble import (
     some,
     vae_options,
 )
-from pics_cli.core.model.checkpoint import Checkpoint, open_checkpoint
-from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.control import BackgroundControlNet
-from pics_cli.core.model.folder import check_new, whole_folder
-from pics_cli.core.model.rename import Plan, dinov2_plan, projector_plan, unet_plan, vae_plan
-from pics_cli.core.model.scheduling import published_scheduler
+from pics_cli.core.model.model_folder import check_new, whole_folder
+from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
+from pics_cli.core.runtime.files import fingerprint, write_json
 from pics_cli.errors import PicsError
 
 FILE = "conversion.json"
@@ -213,7 +213,7 @@ def _config(
         downsampling=downsampling,
         trained_steps=steps or 0,
     )
-    if found := parts.misfits(config, **modules):
+    if found := model_folder.misfits(config, **modules):
         path = pieces["unet"].part.checkpoint.path
         raise PicsError("\n".join(f"{path}: {line}" for line in found), "are its parts of one model?")
     return config
@@ -256,12 +256,12 @@ def _write(
             say(f"{name}: {len(report.mapped[name])} tensors, {report.parameters[name] / 1e6:,.1f} million parameters")
             piece = pieces.pop(name)
             fill(piece.module, piece.plan, piece.part, dtype)
-            parts.save(name, piece.module, folder)
+            model_folder.save(name, piece.module, folder)
             del piece
             gc.collect()
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", parts.index(scheduler))
+        write_json(folder / "model_index.json", model_folder.index(scheduler))
         counts = {name: len(keys) for name, keys in report.mapped.items()}
         counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
         write_json(folder / FILE, {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped})

@@ -1,14 +1,17 @@
-"""A name that the user gave → a folder on this machine: as it is, or a repository of the Hugging Face hub."""
+"""Whether the files that a model is built from are still the ones they were: sha256, recorded at first use."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
 from pics_cli.errors import PicsError
 
 SECONDS_TO_ANSWER = 10.0
@@ -96,3 +99,120 @@ def _unreachable(repository: str, revision: str | None) -> Exception | None:
 def _reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+FILE = "hashes.json"
+
+
+def sha256(path: Path) -> str:
+    """sha256 (hex) of a file; remembered in the cache folder for as long as its size and time stay the same.
+
+    Raises:
+        PicsError: the file, or what was remembered, cannot be read.
+    """
+    known = _load()
+    return _sha256(path, known)
+
+
+def check_known(name: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """Compare the hashes of a base model's files with those recorded at its first use, if there was one.
+
+    Args:
+        name: what the user called it: a repository, or a path.
+        files: by their names inside it.
+
+    Returns:
+        sha256 by the same names.
+
+    Raises:
+        PicsError: a file has changed, gone or come since.
+    """
+    known = _load()
+    key = _key(name)
+    now = {inside: _sha256(path, known) for inside, path in sorted(files.items())}
+    before = known["models"].get(key)
+    if before is not None and before != now:
+        raise PicsError(
+            f"{name}: not the files that were used before: {_difference(before, now)}",
+            f"fetch the former files again; or, if the change is meant, remove the entry {key!r} from {_path()}",
+        )
+    return now
+
+
+def record_first_use(name: str, sha256: Mapping[str, str]) -> None:
+    """Remember the hashes of a base model that was read without fault: a broken download must not be the measure."""
+    known = _load()
+    known["models"].setdefault(_key(name), dict(sha256))
+    _save(known)
+
+
+def _key(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    """Compare files of a folder with hashes that were recorded elsewhere, such as in a model that refers to them.
+
+    Raises:
+        PicsError: a file is missing or another one.
+    """
+    known = _load()
+    now = {name: _sha256(folder / name, known) for name in expected if (folder / name).is_file()}
+    if now != dict(expected):
+        raise PicsError(
+            f"{folder}: not the files that the model was made with: {_difference(expected, now)}",
+            "name the folder or revision that the model was made with",
+        )
+
+
+def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    words = [
+        *(f"{name} is gone" for name in before if name not in now),
+        *(f"{name} is new" for name in now if name not in before),
+        *(f"{name} has sha256 {now[name][:12]}…, was {before[name][:12]}…" for name in before if
+          name in now and now[name] != before[name]),
+    ]  # fmt: skip
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def _sha256(path: Path, known: dict[str, Any]) -> str:
+    try:
+        path = path.resolve()
+        state = path.stat()
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    entry = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    remembered = known["files"].get(str(path), {})
+    if {name: remembered.get(name) for name in entry} != entry:
+        remembered = {**entry, "sha256": file_sha256(path)}
+        known["files"][str(path)] = remembered
+        _save(known)
+    return str(remembered["sha256"])
+
+
+def _path() -> Path:
+    return cache_folder() / FILE
+
+
+def _load() -> dict[str, Any]:
+    try:
+        data = json.loads(_path().read_text())
+    except FileNotFoundError:
+        return {"files": {}, "models": {}}
+    except (OSError, ValueError) as error:
+        raise PicsError(f"{_path()}: unreadable: {error}", "remove it: hashes are then recorded anew") from None
+    if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in ("files", "models")):
+        raise PicsError(f"{_path()}: not a record of hashes", "remove it: hashes are then recorded anew")
+    return data
+
+
+def _save(known: dict[str, Any]) -> None:
+    make_folder(cache_folder(), "name a folder that can be written to in PICS_CACHE")
+    write_json(_path(), known)
+
+
+def files_of(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files that match the patterns in a folder, by their names inside it."""
+    return {
+        str(path.relative_to(folder)): path for name in names for path in sorted(folder.glob(name)) if path.is_file()
+    }

@@ -1,4 +1,4 @@
-"""The interaction block of PICS (Zhou et al., ICLR 2026), fast and exact; `plain.py` holds its equations unrolled.
+"""The interaction block of PICS (Zhou et al., ICLR 2026), fast and exact; `reference_block.py` unrolls its equations.
 
 h: spatial tokens [N, C]; c_k: tokens of object k [M, D]; S(p): the objects whose region covers token p; τ = 0.5.
 
@@ -27,7 +27,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from pics_cli.core.model import plain
+from pics_cli.core.model import reference_block
 from pics_cli.core.model.objects import Objects, Statics
 from pics_cli.core.model.regions import Group, RegionTable
 
@@ -73,7 +73,7 @@ class InteractionBlock(nn.Module):
             [G · n, N, C].
         """
         if objects.plain:
-            return plain.interact(self, hidden, objects, table)
+            return reference_block.interact(self, hidden, objects, table)
         normed = self.norm1(hidden)
         hidden = table.spread(hidden + attend(self.attn1, normed, normed))
         if table.targets is not None:

@@ -12,17 +12,17 @@ from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.assemble import Part, check_image_size, dinov2_options, on_meta
-from pics_cli.core.model.bases import BASE, DAMAGED, DINOV2, DINOV2_HEAD_WIDTH, copies, read_scheduler
-from pics_cli.core.model.checkpoint import open_checkpoint
+from pics_cli.core.model.base_models import BASE, DAMAGED, DINOV2, DINOV2_HEAD_WIDTH, copies, read_scheduler
 from pics_cli.core.model.config import FILE, Link, ModelConfig
-from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import is_local, snapshot
-from pics_cli.core.model.initial import blank_control, fitted, hint_widths, unet_options
-from pics_cli.core.model.parts import autoencoder, misfits, quiet
-from pics_cli.core.model.pixels import PixelAutoencoder
-from pics_cli.core.model.small import blank_parts, checked, small_config
+from pics_cli.core.model.load_weights import Part, check_image_size, dinov2_options, on_meta
+from pics_cli.core.model.model_folder import autoencoder, misfits, quiet
+from pics_cli.core.model.new_model import blank_control, fitted, hint_widths, unet_options
+from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
+from pics_cli.core.model.small_model import blank_parts, checked, small_config
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 
 _UNET = "unet/config.json"

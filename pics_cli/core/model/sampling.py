@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pics_cli.core.model import layers
-from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.objects import Objects
 from pics_cli.core.model.regions import Regions, overlap_share
 from pics_cli.core.model.tracing import Trace

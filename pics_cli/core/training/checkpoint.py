@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pics_cli.core.faults import fault_line
-from pics_cli.core.files import file_sha256, open_to_umask, write_json
-from pics_cli.core.model.folder import whole_folder
-from pics_cli.core.training_recipe import TrainingRecipe
-from pics_cli.core.training_sections import Checkpoints
+from pics_cli.core.model.model_folder import whole_folder
+from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.recipes.training_sections import Checkpoints
+from pics_cli.core.recipes.validation import fault_line
+from pics_cli.core.runtime.files import file_sha256, open_to_umask, write_json
 from pics_cli.errors import PicsError
 
 FOLDER, STATE = "checkpoints", "state.json"

@@ -11,13 +11,13 @@ from torch import nn
 
 from pics_cli.core.model.config import FILE
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.model.folder import check_new, whole_folder
-from pics_cli.core.recipe import digest
+from pics_cli.core.model.model_folder import check_new, whole_folder
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
 from pics_cli.core.training.checkpoint import EMA, WEIGHTS, Checkpoint
-from pics_cli.core.training.start import start_model
+from pics_cli.core.training.optimizer import named
+from pics_cli.core.training.starting_model import start_model
 from pics_cli.core.training.state import load_weights
-from pics_cli.core.training.trainable import named
-from pics_cli.core.training_recipe import TrainingRecipe, plain_recipe
 from pics_cli.errors import PicsError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pics_cli.core.training_recipe import TrainingRecipe
+from pics_cli.core.recipes.training import TrainingRecipe
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,16 @@ import torch
 from accelerate import Accelerator
 
 from pics_cli import __version__
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.executors import signal_waits
-from pics_cli.core.ranks import Ranks
-from pics_cli.core.training import sheet, validation
-from pics_cli.core.training.feed import batches, collated, draws_of, training_data
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.recipes.training import plain_recipe, training_identity
+from pics_cli.core.runtime.engines import signal_waits
+from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.training import validation
+from pics_cli.core.training.data import Sources, batches, collated, draws_of, training_data
 from pics_cli.core.training.job import Job
 from pics_cli.core.training.objective import Step
-from pics_cli.core.training.sources import Sources
 from pics_cli.core.training.state import State
 from pics_cli.core.training.validation import Held
-from pics_cli.core.training_recipe import plain_recipe, training_identity
 
 
 @dataclass
@@ -128,9 +127,9 @@ class Run:
         pipeline = self.state.start.pipeline
         pipeline.forget()
         with self._averaged(), self.accelerator.autocast():
-            made = sheet.results(pipeline, shown, recipe.seed, options.steps)
+            made = validation.results(pipeline, shown, recipe.seed, options.steps)
         pipeline.forget()
-        return sheet.draw(f"{recipe.name}, step {self.state.step:,}", shown, made)
+        return validation.draw(f"{recipe.name}, step {self.state.step:,}", shown, made)
 
     def verdict(self, values: dict[str, float]) -> str:
         """A validation in words."""

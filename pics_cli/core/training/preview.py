@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pics_cli.core.data.augment import Reference
-from pics_cli.core.data.augment_sheet import Row, draw_augmented
-from pics_cli.core.data.layouts import unpack
-from pics_cli.core.data.loading import TrainingData
-from pics_cli.core.data.pictures import decode_picture, encode_png
-from pics_cli.core.data.training_sample import still, varied
-from pics_cli.core.files import AtomicFile, make_folder
-from pics_cli.core.rng import generator
+import cv2
+import numpy as np
+
+from pics_cli.core.images.cutouts import paste
+from pics_cli.core.images.image_io import RGB, decode_picture, encode_png
+from pics_cli.core.images.sheets import GAP, Tile, colour_of, draw_sheet
+from pics_cli.core.loading.augment import Reference
+from pics_cli.core.loading.loader import TrainingData
+from pics_cli.core.loading.training_sample import still, varied
+from pics_cli.core.runtime.files import AtomicFile, make_folder
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.shards.layouts import unpack
+from pics_cli.core.training.data import find_sources
 from pics_cli.core.training.job import Job
 from pics_cli.core.training.plan import outline_of
-from pics_cli.core.training.sources import find_sources
 from pics_cli.errors import BadSample, PicsError
+
+TITLE = "References: as they are (framed), and varied. Below each, its cut-out on a ground that shows its rim."
+_SIDE, _MARGIN, _SQUARE = 144, 8, 12
+_LIGHT, _DARK, _FRAME = 150, 110, 200
+
+Row = tuple[str, Reference, Sequence[Reference]]
+"""Caption, the reference as it is, and variations of it."""
+
+
+def draw_augmented(rows: Sequence[Row], title: str = TITLE) -> RGB:
+    """One row for each object, uint8 RGB: patch above cut-out, first as it is, then varied."""
+    tiles = []
+    for caption, original, variants in rows:
+        cells = [_cell(original, colour_of(0), 2), *(_cell(one, (_FRAME,) * 3, 1) for one in variants)]
+        tiles.append(Tile(np.concatenate(cells, axis=1), (caption,)))
+    height = 2 * _SIDE + GAP
+    width = max((tile.rgb.shape[1] for tile in tiles), default=0)
+    # All as wide as the sheet, so that no two share a row.
+    tiles = [Tile(_widened(tile.rgb, width), tile.lines) for tile in tiles]
+    return draw_sheet(title, tiles, height, max(width + 2 * GAP, 480))
+
+
+def _cell(one: Reference, colour: tuple[int, int, int], thickness: int) -> RGB:
+    """Patch above cut-out, uint8 RGB, with a gap to the right."""
+    cell = np.full((2 * _SIDE + GAP, _SIDE + GAP, 3), 250, np.uint8)
+    how = cv2.INTER_AREA if len(one.patch) > _SIDE else cv2.INTER_LINEAR
+    patch = cv2.resize(one.patch, (_SIDE, _SIDE), interpolation=how)
+    cell[:_SIDE, :_SIDE] = cv2.rectangle(patch, (0, 0), (_SIDE - 1, _SIDE - 1), colour, thickness)
+    row, column = np.indices((_SIDE, _SIDE)) // _SQUARE
+    ground = np.where((row + column) % 2, _LIGHT, _DARK).astype(np.uint8)[..., None].repeat(3, axis=2)
+    paste(ground, (_MARGIN, _MARGIN, _SIDE - _MARGIN, _SIDE - _MARGIN), one.rgba)
+    cell[_SIDE + GAP // 2 : 2 * _SIDE + GAP // 2, :_SIDE] = ground
+    return cell
+
+
+def _widened(rgb: RGB, width: int) -> RGB:
+    short = width - rgb.shape[1]
+    return cv2.copyMakeBorder(rgb, 0, 0, 0, short, cv2.BORDER_CONSTANT, value=(250, 250, 248)).astype(np.uint8)
+
 
 # Objects that are shown, and how often each is varied.
 _OBJECTS, _TIMES = 8, 6

@@ -11,25 +11,23 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType
 
-from pics_cli.core.files import make_folder, only_writer
-from pics_cli.core.manifest import differences
 from pics_cli.core.model.devices import choose_device, choose_dtype
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.ranks import Ranks
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.training import TrainingRecipe, training_identity
+from pics_cli.core.runtime.files import make_folder, only_writer
+from pics_cli.core.runtime.manifest import differences
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
-from pics_cli.core.training.compositor import Compositor
-from pics_cli.core.training.feed import held_data
+from pics_cli.core.training.data import find_sources, held_data, share_rows
 from pics_cli.core.training.job import Job, Progress
 from pics_cli.core.training.live import Run
+from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import Step
-from pics_cli.core.training.optimizer import Average, make_optimizer
-from pics_cli.core.training.recorder import trackers
-from pics_cli.core.training.sources import find_sources, share_rows
-from pics_cli.core.training.start import Start, start_model
+from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
+from pics_cli.core.training.starting_model import Start, start_model
 from pics_cli.core.training.state import State
-from pics_cli.core.training.trainable import set_up
-from pics_cli.core.training_recipe import TrainingRecipe, training_identity
+from pics_cli.core.training.tracking import trackers
 from pics_cli.errors import PicsError
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)

@@ -11,12 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pics_cli.core.recipe import digest
+from pics_cli.core.recipes.base import digest
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, WEIGHTS, Checkpoint
-from pics_cli.core.training.optimizer import Average
-from pics_cli.core.training.start import Start
-from pics_cli.core.training.trainable import is_new, named
+from pics_cli.core.training.optimizer import Average, is_new, named
+from pics_cli.core.training.starting_model import Start
 from pics_cli.errors import PicsError
 
 

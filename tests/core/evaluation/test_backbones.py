@@ -14,9 +14,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from making import smooth
-from pics_cli.core.evaluation.backbones import Backbone, Inception, Lpips, find_backbone
 from pics_cli.core.evaluation.distances import frechet
-from pics_cli.core.evaluation.encoder import find_all
+from pics_cli.core.evaluation.image_encoders import find_all
+from pics_cli.core.evaluation.published_networks import Backbone, Inception, Lpips, find_backbone
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from composites import SIZE, outside, scene, thing
-from pics_cli.core.data.compose import compose_hint
+from pics_cli.core.conditioning.network_inputs import compose_hint
 from pics_cli.core.evaluation.baselines import clone, collage, poisson
 
 PLACES = ((20, 16, 70, 66), (36, 30, 90, 88))

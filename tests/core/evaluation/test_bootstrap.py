@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pics_cli.core.evaluation.bootstrap import difference, estimate
+from pics_cli.core.evaluation.statistics import difference, estimate
 
 
 @pytest.mark.parametrize("shares", [False, True])

@@ -7,12 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pics_cli.core.data.synth.plan import Style, plan_scene
-from pics_cli.core.data.synth.render import Rendered, render
-from pics_cli.core.evaluation.case import reference_descriptors
 from pics_cli.core.evaluation.descriptor import describe, similarity
-from pics_cli.core.evaluation.scenes import bounds
-from pics_cli.core.rng import generator
+from pics_cli.core.evaluation.examples import bounds, reference_descriptors
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.scenes.drawn.plan import Style, plan_scene
+from pics_cli.core.scenes.drawn.render import Rendered, render
 
 SCENES = 50
 RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0))

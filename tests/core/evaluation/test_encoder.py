@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_encoders import save_clip, save_dino
 
 from making import smooth
-from pics_cli.core.evaluation.encoder import Encoder, cosines, find, reference_crops, square
+from pics_cli.core.evaluation.image_encoders import Encoder, cosines, find, reference_crops, square
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")

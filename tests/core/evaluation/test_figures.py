@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pics_cli.core.data.pictures import RGB
-from pics_cli.core.data.synth.plan import Style
-from pics_cli.core.evaluation import figures
+from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
-from pics_cli.core.evaluation.case import Case
-from pics_cli.core.evaluation.scenes import make_case
+from pics_cli.core.evaluation.examples import Case, make_case
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.scenes.drawn.plan import Style
 
 SIZE = 48
 BOX = (10, 12, 34, 40)
@@ -26,7 +25,7 @@ def texture(seed: int = 0) -> RGB:
 
 
 def inside() -> np.ndarray:
-    return figures.union([BOX], SIZE, SIZE)
+    return pixel_metrics.union([BOX], SIZE, SIZE)
 
 
 def test_psnr_of_a_constant_error() -> None:
@@ -34,46 +33,46 @@ def test_psnr_of_a_constant_error() -> None:
     off = truth.copy()
     off[inside()] += 10
     off[~inside()] = 0  # nobody looks there
-    assert figures.region_psnr(off, truth, inside()) == pytest.approx(10 * math.log10(255**2 / 100), abs=1e-4)
-    assert figures.region_psnr(truth, truth, inside()) == figures.MOST_PSNR
+    assert pixel_metrics.region_psnr(off, truth, inside()) == pytest.approx(10 * math.log10(255**2 / 100), abs=1e-4)
+    assert pixel_metrics.region_psnr(truth, truth, inside()) == pixel_metrics.MOST_PSNR
 
 
 def test_seam_is_the_step_that_truth_does_not_have() -> None:
     truth = texture()
     step = truth.copy()
     step[inside()] += 14
-    assert figures.seam(step, truth, inside()).mean == pytest.approx(14)
-    assert figures.seam(truth + np.uint8(14), truth, inside()).mean == 0
-    assert figures.seam(truth, truth, inside()) == (0, 2 * (24 + 28))
+    assert pixel_metrics.seam(step, truth, inside()).mean == pytest.approx(14)
+    assert pixel_metrics.seam(truth + np.uint8(14), truth, inside()).mean == 0
+    assert pixel_metrics.seam(truth, truth, inside()) == (0, 2 * (24 + 28))
     # The same change over many pixels is no seam.
     distance = cv2.distanceTransform(inside().view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     ramp = truth + (np.minimum(distance / 12, 1) * 14).astype(np.uint8)[..., None]
-    assert (figures.seam(ramp, truth, inside()).mean or 14) < 3
+    assert (pixel_metrics.seam(ramp, truth, inside()).mean or 14) < 3
 
 
 def test_seam_where_a_region_ends_with_the_picture() -> None:
-    truth, mask = texture(), figures.union([(0, 0, SIZE, 20)], SIZE, SIZE)
+    truth, mask = texture(), pixel_metrics.union([(0, 0, SIZE, 20)], SIZE, SIZE)
     step = truth.copy()
     step[mask] += 9
-    found = figures.seam(step, truth, mask)
+    found = pixel_metrics.seam(step, truth, mask)
     assert found.pairs == SIZE  # the lower edge alone
     assert found.mean == pytest.approx(9)
-    assert figures.seam(step, truth, np.ones_like(mask)).mean is None
+    assert pixel_metrics.seam(step, truth, np.ones_like(mask)).mean is None
 
 
 def test_seams_of_objects_are_pooled() -> None:
     truth = texture()
     step = truth.copy()
     step[inside()] += 12
-    other = figures.union([(2, 2, 6, 6)], SIZE, SIZE)
-    found = figures.object_seam(step, truth, [inside(), other])
+    other = pixel_metrics.union([(2, 2, 6, 6)], SIZE, SIZE)
+    found = pixel_metrics.object_seam(step, truth, [inside(), other])
     assert found.mean == pytest.approx(12 * 104 / (104 + 16))
 
 
 def shadowed() -> tuple[RGB, RGB, np.ndarray, np.ndarray]:
     """Truth, the same without the object and its shadow, the object's mask, and where the shadow is."""
-    clean, thing = texture(), figures.union([(14, 16, 24, 28)], SIZE, SIZE)
-    shade = figures.union([(24, 20, 32, 30)], SIZE, SIZE) & ~thing
+    clean, thing = texture(), pixel_metrics.union([(14, 16, 24, 28)], SIZE, SIZE)
+    shade = pixel_metrics.union([(24, 20, 32, 30)], SIZE, SIZE) & ~thing
     truth = clean.copy()
     truth[shade] -= 30
     truth[thing] = 200
@@ -84,7 +83,7 @@ def test_shadow_is_judged_where_it_is() -> None:
     truth, clean, thing, shade = shadowed()
 
     def error(result: RGB) -> float | None:
-        return figures.shadow_error(result, truth, clean, [thing], inside())
+        return pixel_metrics.shadow_error(result, truth, clean, [thing], inside())
 
     assert error(clean) == pytest.approx(30, abs=0.01)
     assert error(truth) == 0
@@ -95,28 +94,28 @@ def test_shadow_is_judged_where_it_is() -> None:
     deep[thing] = 0  # the object itself is another figure's
     deep[~inside()] = 0
     assert error(deep) == 0
-    assert figures.shadow_error(clean, clean, clean, [thing], inside()) is None
+    assert pixel_metrics.shadow_error(clean, clean, clean, [thing], inside()) is None
 
 
 def test_shadow_where_there_is_none() -> None:
     truth, clean, thing, _ = shadowed()
     dark = truth.copy()
     dark[inside()] -= 20
-    assert figures.lit_error(dark, truth, clean, [thing], inside()) == pytest.approx(20, abs=0.01)
-    assert figures.lit_error(clean, truth, clean, [thing], inside()) == 0
-    assert figures.lit_error(truth, truth, clean, [inside()], inside()) is None
+    assert pixel_metrics.lit_error(dark, truth, clean, [thing], inside()) == pytest.approx(20, abs=0.01)
+    assert pixel_metrics.lit_error(clean, truth, clean, [thing], inside()) == 0
+    assert pixel_metrics.lit_error(truth, truth, clean, [inside()], inside()) is None
 
 
 def test_sharpness() -> None:
     truth = texture()
-    assert figures.sharpness(truth, truth, inside()) == 1
+    assert pixel_metrics.sharpness(truth, truth, inside()) == 1
     soft = cv2.GaussianBlur(truth, (0, 0), 1.0)
-    assert figures.sharpness(soft, truth, inside()) < 0.4
+    assert pixel_metrics.sharpness(soft, truth, inside()) < 0.4
     flat = np.full_like(truth, 100)
-    assert figures.sharpness(flat, truth, inside()) == 0
+    assert pixel_metrics.sharpness(flat, truth, inside()) == 0
     double = (100 + 2 * (truth.astype(int) - 120)).clip(0, 255).astype(np.uint8)
     halved = (100 + (truth.astype(int) - 120)).astype(np.uint8)
-    assert figures.sharpness(double, halved, inside()) == pytest.approx(4, rel=0.15)  # but for what is clipped
+    assert pixel_metrics.sharpness(double, halved, inside()) == pytest.approx(4, rel=0.15)  # but for what is clipped
 
 
 @cache
@@ -126,7 +125,7 @@ def case(relation: str, number: int) -> Case:
 
 def order(one: Case, result: RGB) -> bool | None:
     both = one.full[0] & one.full[1]
-    return figures.right_order(result, one.truth, one.wrong, both)
+    return pixel_metrics.right_order(result, one.truth, one.wrong, both)
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting", "containing"])
@@ -143,7 +142,7 @@ def test_order_of_scenes_drawn_either_way(relation: str) -> None:
 def differs(one: Case, wrong: RGB) -> bool:
     """Whether it can be told from the truth."""
     both = one.full[0] & one.full[1]
-    return figures.right_order(wrong, one.truth, [wrong], both) is not None
+    return pixel_metrics.right_order(wrong, one.truth, [wrong], both) is not None
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting"])

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from pics_cli.core.data.synth.plan import Style
-from pics_cli.core.evaluation import figures
+from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
-from pics_cli.core.evaluation.case import Case, turned
-from pics_cli.core.evaluation.measures import MEASURES, OF_TWO, Sight, between, check_names, judge, missing, sight_of
-from pics_cli.core.evaluation.scenes import make_case, other_cases
+from pics_cli.core.evaluation.examples import Case, make_case, other_cases, turned
+from pics_cli.core.evaluation.metrics import MEASURES, OF_TWO, Sight, between, check_names, judge, missing, sight_of
+from pics_cli.core.scenes.drawn.plan import Style
 from pics_cli.errors import PicsError
 
 STYLE = Style(128, 2, (("apart", 1.0), ("occluding", 2.0)), 5.0, 0.3)
@@ -75,7 +74,7 @@ def test_the_wrong_one_in_front(cases: list[Case], sight: Sight) -> None:
 
 def test_one_changed_pixel_outside(cases: list[Case], sight: Sight) -> None:
     case = cases[0]
-    inside = figures.union(case.regions, 128, 128)
+    inside = pixel_metrics.union(case.regions, 128, 128)
     kept = np.where(inside[..., None], case.truth, case.background)
     assert values(kept, case, sight)["untouched"] == 0
     y, x = np.argwhere(~inside)[0]
@@ -86,7 +85,7 @@ def test_one_changed_pixel_outside(cases: list[Case], sight: Sight) -> None:
 def test_a_visible_seam(cases: list[Case], sight: Sight) -> None:
     """Everything in the regions a little brighter: a step along their border, the more the brighter."""
     case = cases[0]
-    inside = figures.union(case.regions, 128, 128)
+    inside = pixel_metrics.union(case.regions, 128, 128)
     steps = []
     for lift in (0, 10, 20, 40):
         brighter = np.where(inside[..., None], np.clip(case.truth.astype(int) + lift, 0, 255), case.truth)
@@ -131,7 +130,7 @@ def test_ssim_by_its_formula() -> None:
     """Of one window, in float64."""
     rng = np.random.default_rng(3)
     one, other = rng.integers(0, 256, (2, 31, 31, 3)).astype(np.uint8)
-    _, parts = figures.ssim(other, one)
+    _, parts = pixel_metrics.ssim(other, one)
     at = np.arange(-5, 6)
     kernel = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * 1.5**2))
     kernel /= kernel.sum()
@@ -160,7 +159,7 @@ def test_turned_twice_is_the_same(cases: list[Case]) -> None:
 def test_between() -> None:
     case = make_case(STYLE, SEED, 0, 0.8)
     assert between(case.truth, case.truth, case) == 0
-    inside = figures.union(case.regions, 128, 128)
+    inside = pixel_metrics.union(case.regions, 128, 128)
     other = np.where(inside[..., None], 255 - case.truth, 7).astype(np.uint8)
     expected = np.abs(255 - 2 * case.truth[inside].astype(float)).mean()
     assert between(case.truth, other, case) == pytest.approx(expected, rel=1e-6)

@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 
 from composites import composed, mask_of, run
-from pics_cli.core.data.synth.plan import Style
-from pics_cli.core.evaluation.case import Case
+from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import METHODS, WithModel, method
-from pics_cli.core.evaluation.scenes import make_case
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.scenes.drawn.plan import Style
 from trainees import CORRECTING, small
 
 SEED = 4

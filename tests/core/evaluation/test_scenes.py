@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pics_cli.core.data.synth.plan import Style, plan_scene
-from pics_cli.core.evaluation.case import Case
-from pics_cli.core.evaluation.figures import MOST_PSNR
-from pics_cli.core.evaluation.measures import CHOICES, MEASURES, OF_TWO, Sight, judge, sight_of
-from pics_cli.core.evaluation.scenes import make_case, other_cases
-from pics_cli.core.geometry import Box
+from pics_cli.core.evaluation.examples import Case, make_case, other_cases
+from pics_cli.core.evaluation.metrics import CHOICES, MEASURES, OF_TWO, Sight, judge, sight_of
+from pics_cli.core.evaluation.pixel_metrics import MOST_PSNR
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.scenes.drawn.plan import Style, plan_scene
 
 STYLE = Style(128, 2, (("apart", 1.0), ("occluding", 1.0), ("containing", 1.0)), 5.0, 0.4)
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from making import build_folder
-from pics_cli.core.data.pictures import decode_picture
-from pics_cli.core.data.shards import read_shard
-from pics_cli.core.evaluation.case import Case
-from pics_cli.core.evaluation.measures import MEASURES, judge, sight_of
-from pics_cli.core.evaluation.shard_cases import case_of
-from pics_cli.core.evaluation.sources import ShardCases
-from pics_cli.core.evaluation_recipe import Samples
-from pics_cli.core.recipe import find_recipe
+from pics_cli.core.evaluation.example_sets import ShardCases
+from pics_cli.core.evaluation.examples import Case, case_of
+from pics_cli.core.evaluation.metrics import MEASURES, judge, sight_of
+from pics_cli.core.images.image_io import decode_picture
+from pics_cli.core.recipes.base import find_recipe
+from pics_cli.core.recipes.evaluation import Samples
+from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.errors import BadSample, PicsError
 from training_shards import members, write_shard
 

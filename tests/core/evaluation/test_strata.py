@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pics_cli.core.data.synth.plan import Style
-from pics_cli.core.evaluation.scenes import make_case
-from pics_cli.core.evaluation.strata import STRATA, judged_relation, nearest, stratum, supports
+from pics_cli.core.evaluation.examples import make_case
+from pics_cli.core.evaluation.subsets import STRATA, judged_relation, nearest, stratum, supports
+from pics_cli.core.scenes.drawn.plan import Style
 
 
 def mask(*box: int) -> np.ndarray:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.data.window import inside, window
-from pics_cli.core.geometry import Box
-from pics_cli.core.inference.crop import changed_outside, paste_back
-from pics_cli.core.inference.native import native
+from pics_cli.core.conditioning.placement import inside, window
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.inference.paste import changed_outside, native, paste_back
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -153,7 +152,7 @@ def scene_of(scene: tuple[int, int, list[Box]]) -> tuple[list[Box], int, int]:
 def test_ramp_in_blocks_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [(5, 0, 60, 70), (40, 30, 90, 100), (0, 80, 30, 99)]
     in_one = weights(boxes, 90, 100, 7)
-    monkeypatch.setattr("pics_cli.core.inference.crop._BLOCK", 90 * 3)
+    monkeypatch.setattr("pics_cli.core.inference.paste._BLOCK", 90 * 3)
     np.testing.assert_array_equal(weights(boxes, 90, 100, 7), in_one)
 
 

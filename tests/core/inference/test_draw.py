@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from composites import scene, thing
-from pics_cli.core.data.drawing import colour_of
-from pics_cli.core.inference import draw
+from pics_cli.core.images.sheets import colour_of
+from pics_cli.core.inference import sheets
 
 SHAPES = [(120, 96), (600, 60), (50, 300), (1, 1)]
 
@@ -19,11 +19,11 @@ def test_grids_show_every_object_and_result(size: tuple[int, int], objects: int)
     references = [np.asarray(thing(k, (30 + 40 * k, 50), alpha=k % 2 == 0)) for k in range(objects)]
     results = [("one", background), ("another", background)]
     boxes = [(0, 0, size[0], size[1])] * objects
-    sheet = draw.draw_grid("name", background, boxes, references, results)
+    sheet = sheets.draw_grid("name", background, boxes, references, results)
     assert sheet.dtype == np.uint8
     for k in range(min(objects, 4)):
         assert (sheet == np.array(colour_of(k))).all(2).any()
-    with_one = draw.draw_grid("name", background, boxes, references, results[:1])
+    with_one = sheets.draw_grid("name", background, boxes, references, results[:1])
     assert not np.array_equal(sheet, with_one)
 
 
@@ -31,7 +31,7 @@ def test_grids_show_every_object_and_result(size: tuple[int, int], objects: int)
 def test_regions_mark_their_boxes(size: tuple[int, int]) -> None:
     window = np.full((size[1], size[0], 3), 128, np.uint8)
     half = (0, 0, size[0] // 2, size[1])
-    sheet = draw.draw_regions("name", window, [half, (size[0] // 2, 0, *size)], [1, 0])
+    sheet = sheets.draw_regions("name", window, [half, (size[0] // 2, 0, *size)], [1, 0])
     for k in range(2):
         mixed = (128 * 0.65 + np.array(colour_of(k)) * 0.35).astype(np.uint8)
         assert (np.abs(sheet.astype(int) - mixed).max(2) <= 1).sum() > 1000
@@ -41,14 +41,14 @@ def test_alpha_shows_weights_at_overlaps_alone() -> None:
     alpha = np.full((2, 16, 16), np.nan, np.float32)
     alpha[0, 4:8, 4:8], alpha[1, 4:8, 4:8] = 1, 0
     window = np.full((64, 64, 3), 100, np.uint8)
-    sheet = draw.draw_alpha("name", window, alpha)
-    tile = sheet[44 : 44 + draw.HEIGHT, 10 : 10 + draw.HEIGHT]
-    cell = draw.HEIGHT // 16
+    sheet = sheets.draw_alpha("name", window, alpha)
+    tile = sheet[44 : 44 + sheets.HEIGHT, 10 : 10 + sheets.HEIGHT]
+    cell = sheets.HEIGHT // 16
     assert (tile[4 * cell : 8 * cell, 4 * cell : 8 * cell] == colour_of(0)).all()
     assert (tile[: 4 * cell] == 35).all()
-    other = sheet[44 : 44 + draw.HEIGHT, 20 + draw.HEIGHT :]
+    other = sheet[44 : 44 + sheets.HEIGHT, 20 + sheets.HEIGHT :]
     assert (other[5 * cell, 5 * cell] == 0).all()
-    nowhere = draw.draw_alpha("name", window, np.full((3, 16, 16), np.nan, np.float32))
+    nowhere = sheets.draw_alpha("name", window, np.full((3, 16, 16), np.nan, np.float32))
     assert not (nowhere == np.array(colour_of(0))).all(2).any()
 
 
@@ -56,9 +56,9 @@ def test_routing_mixes_the_colours_of_overlaps() -> None:
     codes = np.zeros((8, 8), np.int64)
     codes[:4], codes[2:4, :4], codes[6:] = 1, 3, 0b100000
     window = np.zeros((30, 60, 3), np.uint8)
-    sheet = draw.draw_routing("name", window, [("8x8", codes), ("4x4", codes[::2, ::2])])
-    cell = draw.HEIGHT // 8
-    tile = sheet[44 : 44 + draw.HEIGHT, 20 + 2 * draw.HEIGHT :]
+    sheet = sheets.draw_routing("name", window, [("8x8", codes), ("4x4", codes[::2, ::2])])
+    cell = sheets.HEIGHT // 8
+    tile = sheet[44 : 44 + sheets.HEIGHT, 20 + 2 * sheets.HEIGHT :]
     assert tuple(tile[0, 0]) == colour_of(0)
     assert tuple(tile[7 * cell, 0]) == colour_of(5)
     both = np.mean([colour_of(0), colour_of(1)], axis=0).astype(np.uint8)

@@ -16,12 +16,12 @@ from pics_cli.core.inference.inputs import (
     decode,
     find_folders,
     list_sample,
+    mask_region,
     parse_box,
     part_hashes,
     read_parts,
     single_sample,
 )
-from pics_cli.core.inference.region import mask_region
 from pics_cli.errors import BadSample, PicsError
 
 BOX = BOXES[0]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from composites import BOXES, SIZE, composed, make_sample, outside, run, scene
-from pics_cli.core.data.compose import painters
-from pics_cli.core.geometry import Letterbox
-from pics_cli.core.inference.native import corrected, native
+from pics_cli.core.conditioning.network_inputs import painters
+from pics_cli.core.images.geometry import Letterbox
+from pics_cli.core.inference.paste import corrected, native
 from pics_cli.core.inference.prepare import inputs_of, painters_of
 from trainees import LAYERS, small
 

@@ -12,13 +12,12 @@ import torch
 from PIL import Image
 
 from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
-from pics_cli.core.data.compose import compose
-from pics_cli.core.files import only_writer
-from pics_cli.core.inference.crop import paste_back
+from pics_cli.core.conditioning.network_inputs import compose
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.memory import advice, memory_told
-from pics_cli.core.inference.native import native
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.inference.paste import native, paste_back
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.runtime.files import only_writer
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pics_cli.core.model.meter import Meter
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from transformers import Dinov2Model
 
 import research
 from in_process import run_script
-from pics_cli.core.model.checkpoint import open_checkpoint
 from pics_cli.core.model.convert import FILE, Report, convert
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 from research import State
 
@@ -131,7 +131,7 @@ def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State
 
 
 def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None:
-    from pics_cli.core.data.compose import compose
+    from pics_cli.core.conditioning.network_inputs import compose
 
     pipeline = PicsPipeline.from_pretrained(converted[0])
     assert pipeline.config.trained_steps == 70
@@ -299,7 +299,7 @@ def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pics_cli.core.model.parts.save", full)
+    monkeypatch.setattr("pics_cli.core.model.model_folder.save", full)
     with pytest.raises(PicsError, match="disk full"):
         convert(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pics_cli.core.model.blending import FIRST, GAIN, LOGIT, RESIDUAL, Correction, start_bias
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.correction import FIRST, GAIN, LOGIT, RESIDUAL, Correction, start_bias
-from pics_cli.core.model.pixels import PixelAutoencoder
+from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.errors import PicsError
 
 Array = npt.NDArray[np.float64]

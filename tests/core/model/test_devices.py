@@ -8,7 +8,7 @@ from torch import nn
 
 from pics_cli.core.model import devices
 from pics_cli.core.model.devices import choose_device, choose_dtype, cpu_has_bf16
-from pics_cli.core.model.memory import WORKING_BYTES, choose_memory, weight_bytes
+from pics_cli.core.model.offload import WORKING_BYTES, choose_memory, weight_bytes
 from pics_cli.errors import PicsError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_pipeline
 
 pytestmark = [
     pytest.mark.gpu,

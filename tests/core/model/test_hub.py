@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from pics_cli.core.model import hub
-from pics_cli.core.model.hashes import FILE as HASHES
-from pics_cli.core.model.hashes import check_files, check_known, record_first_use
+from pics_cli.core.model.hub import FILE as HASHES
+from pics_cli.core.model.hub import check_files, check_known, record_first_use
 from pics_cli.errors import PicsError
 
 
@@ -63,7 +63,7 @@ def test_hashes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     record_first_use("somebody/model", first)
     record_first_use("somebody/model", {})
     counted: list[Path] = []
-    monkeypatch.setattr("pics_cli.core.model.hashes.file_sha256", lambda path: counted.append(path) or "other")  # type: ignore[func-returns-value]
+    monkeypatch.setattr("pics_cli.core.model.hub.file_sha256", lambda path: counted.append(path) or "other")  # type: ignore[func-returns-value]
     assert check_known("somebody/model", {"a.bin": file}) == first
     check_files(tmp_path, first)
     assert counted == []

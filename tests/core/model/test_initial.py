@@ -20,15 +20,15 @@ from transformers import Dinov2Model
 
 import bases
 import in_process
-from pics_cli.core.files import cache_folder
-from pics_cli.core.model.bases import load_dinov2
+from pics_cli.core.model.base_models import load_dinov2
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.hashes import FILE as HASHES
-from pics_cli.core.model.initial import new_model
+from pics_cli.core.model.hub import FILE as HASHES
 from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.regions import Regions
+from pics_cli.core.runtime.files import cache_folder
 from pics_cli.errors import PicsError
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "new_model.py"

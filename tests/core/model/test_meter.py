@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from pics_cli.core.model.meter import Meter
 from pics_cli.core.model.objects import Objects
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_pipeline
 
 
 def step_on(device: str, recompute: bool) -> Callable[[], None]:

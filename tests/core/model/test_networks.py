@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pics_cli.core.geometry import Box
-from pics_cli.core.model.control import BackgroundControlNet
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.layers import stock_options, transformers
 from pics_cli.core.model.objects import Objects

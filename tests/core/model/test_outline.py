@@ -13,12 +13,11 @@ from huggingface_hub import constants
 
 import bases
 from pics_cli.core.model.config import Link
-from pics_cli.core.model.initial import new_model
+from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.outline import Outline, outline
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.small import checked, small_config, small_pipeline
-from pics_cli.core.model.tiny import tiny_pipeline
-from pics_cli.core.training_sections import Shape
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.small_model import checked, small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.recipes.training_sections import Shape
 from pics_cli.errors import PicsError
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}

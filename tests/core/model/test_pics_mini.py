@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.data.cutouts import cut_out, paste
-from pics_cli.core.data.places import places_of
-from pics_cli.core.data.synth.plan import Style
-from pics_cli.core.evaluation.case import Case
+from pics_cli.core.conditioning.placement import places_of
 from pics_cli.core.evaluation.descriptor import describe, similarity
+from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import WithModel
-from pics_cli.core.evaluation.scenes import make_case
+from pics_cli.core.images.cutouts import cut_out, paste
 from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.recipe import digest
-from pics_cli.core.training_recipe import load_training, plain_recipe
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.training import load_training, plain_recipe
+from pics_cli.core.scenes.drawn.plan import Style
 
 WHITE = np.full((64, 64, 3), 255, np.uint8)
 STYLE = Style(256, 2, (("apart", 1.0), ("touching", 1.0)), 5.0, 0.3, 2.0)

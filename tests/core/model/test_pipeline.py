@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pics_cli.core.data.compose import NetworkInputs, compose
-from pics_cli.core.files import file_sha256
-from pics_cli.core.geometry import Box
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose
+from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.config import Link, ModelConfig
-from pics_cli.core.model.control import BackgroundControlNet
-from pics_cli.core.model.memory import Residency
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.tiny import tiny_pipeline
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.offload import Residency
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.small_model import tiny_pipeline
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

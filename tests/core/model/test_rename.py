@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import Dinov2Config, Dinov2Model
 
 import research
-from pics_cli.core.model.assemble import Part, dinov2_options, faults, network_options, on_meta, vae_options
-from pics_cli.core.model.checkpoint import Checkpoint
-from pics_cli.core.model.control import BackgroundControlNet
-from pics_cli.core.model.rename import dinov2_plan, resample_positions, unet_plan, vae_plan
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.key_mapping import dinov2_plan, resample_positions, unet_plan, vae_plan
+from pics_cli.core.model.load_weights import Part, dinov2_options, faults, network_options, on_meta, vae_options
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.model.weight_files import Checkpoint
 
 
 def shapes_of(maker: research.Maker) -> Part:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pics_cli.core.model.sampling import sample
-from pics_cli.core.model.scheduling import SCHEDULERS, make_scheduler, published_scheduler
+from pics_cli.core.model.schedulers import SCHEDULERS, make_scheduler, published_scheduler
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.data.compose import NetworkInputs, compose
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.pixels import PixelAutoencoder
-from pics_cli.core.model.small import SmallShape, small_config, small_pipeline
-from pics_cli.core.training_sections import Shape
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
+from pics_cli.core.model.small_model import SmallShape, small_config, small_pipeline
+from pics_cli.core.recipes.training_sections import Shape
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

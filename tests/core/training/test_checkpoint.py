@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from pics_cli.core.recipes.training import plain_recipe
+from pics_cli.core.recipes.training_sections import Checkpoints, Optimizer
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, STATE, WEIGHTS
 from pics_cli.core.training.optimizer import make_optimizer
-from pics_cli.core.training_recipe import plain_recipe
-from pics_cli.core.training_sections import Checkpoints, Optimizer
 from pics_cli.errors import PicsError
 from trainees import recipe_of
 

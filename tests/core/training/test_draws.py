@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pics_cli.core.rng import generator
-from pics_cli.core.training.draws import Draws, fixed_draws
-from pics_cli.core.training.feed import draws_of
-from pics_cli.core.training_sections import Objective
+from pics_cli.core.recipes.training_sections import Objective
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.training.data import draws_of
+from pics_cli.core.training.objective import Draws, fixed_draws
 from trainees import pipeline_of, recipe_of
 
 MANY = 40_000

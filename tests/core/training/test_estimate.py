@@ -10,15 +10,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from pics_cli.core.model.outline import outline
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.model.small import small_config, small_pipeline
-from pics_cli.core.training.estimate import estimate, standard_batch
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.small_model import small_config, small_pipeline
+from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.training.objective import new_step
-from pics_cli.core.training.optimizer import Average, make_optimizer
-from pics_cli.core.training.plan import blank_pipeline
+from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
+from pics_cli.core.training.plan import blank_pipeline, estimate, standard_batch
 from pics_cli.core.training.setup import moved
-from pics_cli.core.training.trainable import set_up
-from pics_cli.core.training_recipe import TrainingRecipe
 from trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -15,17 +15,16 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from torch import Tensor
 
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.recipe import digest
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
+from pics_cli.core.recipes.training_sections import Ema
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.export import export
-from pics_cli.core.training.optimizer import Average, make_optimizer
-from pics_cli.core.training.start import start_model
+from pics_cli.core.training.optimizer import Average, make_optimizer, named, set_up
+from pics_cli.core.training.starting_model import start_model
 from pics_cli.core.training.state import State
-from pics_cli.core.training.trainable import named, set_up
-from pics_cli.core.training_recipe import TrainingRecipe, plain_recipe
-from pics_cli.core.training_sections import Ema
 from pics_cli.errors import PicsError
 from trainees import CORRECTING, recipe_of, small
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.data.compose import compose
-from pics_cli.core.geometry import Box, Letterbox
-from pics_cli.core.model import pipeline as pipeline_module
-from pics_cli.core.model.encoder import encode_null
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.training.compositor import Compositor
+from pics_cli.core.conditioning.network_inputs import compose
+from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.model import pics_model as pipeline_module
+from pics_cli.core.model.image_encoder import encode_null
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import box_masks
-from pics_cli.core.training.sheet import Composite
+from pics_cli.core.training.validation import Composite
 from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, pipeline_of, rows, small, step_of
 
 THREE: tuple[Box, ...] = ((4, 4, 40, 44), (20, 16, 60, 60), (12, 28, 36, 62))

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pics_cli.core.model.correction import GAIN, LOGIT, RESIDUAL
-from pics_cli.core.training.compositor import Compositor
-from pics_cli.core.training.sheet import Composite
-from pics_cli.core.training.start import start_model
+from pics_cli.core.model.blending import GAIN, LOGIT, RESIDUAL
+from pics_cli.core.training.networks import Compositor
+from pics_cli.core.training.starting_model import start_model
+from pics_cli.core.training.validation import Composite
 from pics_cli.errors import PicsError
 from trainees import CPU, LAYERS, Recorded, batch_of, pipeline_of, recipe_of, rows, small, step_of
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pics_cli.core.recipes.training_sections import Ema, Optimizer
 from pics_cli.core.training.optimizer import Average, learning_rate, make_optimizer, make_schedule
-from pics_cli.core.training_sections import Ema, Optimizer
 
 
 def parameters(seed: int = 0) -> dict[str, nn.Parameter]:

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from pics_cli.core.training import recorder
-from pics_cli.core.training.recorder import LOG, Recorder, keep_until, trackers
+from pics_cli.core.training import tracking
+from pics_cli.core.training.tracking import LOG, Recorder, keep_until, trackers
 from pics_cli.errors import PicsError
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 def test_weights_and_biases_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trackers(False) == ["tensorboard"]
-    monkeypatch.setattr(recorder, "find_spec", lambda _: None)
+    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
     with pytest.raises(PicsError, match=r"log.wandb: .* is not installed") as caught:
         trackers(True)
     assert "wandb" in str(caught.value.hint)

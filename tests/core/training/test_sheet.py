@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.model.pipeline import PicsPipeline
-from pics_cli.core.training.sheet import draw, results
-from pics_cli.core.training.trainable import set_up
-from pics_cli.core.training.validation import Held, held
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.training.optimizer import set_up
+from pics_cli.core.training.validation import Held, draw, held, results
 from trainees import CORRECTING, LAYOUTS, batch_of, pipeline_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -12,14 +12,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from pics_cli.core.model.small import small_config, small_pipeline
+from pics_cli.core.model.small_model import small_config, small_pipeline
+from pics_cli.core.recipes.training_sections import Ema, Optimizer, Trained
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
-from pics_cli.core.training.optimizer import Average, make_optimizer
-from pics_cli.core.training.start import Start
+from pics_cli.core.training.optimizer import Average, is_new, make_optimizer, named, set_up
+from pics_cli.core.training.starting_model import Start
 from pics_cli.core.training.state import State, kept_weights
-from pics_cli.core.training.trainable import is_new, named, set_up
-from pics_cli.core.training_sections import Ema, Optimizer, Trained
 from pics_cli.errors import PicsError
 from trainees import CPU, GIVEN, SHAPE, batch_of, small, step_of, stir
 

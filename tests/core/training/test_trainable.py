@@ -11,11 +11,11 @@ from huggingface_hub import constants
 
 from pics_cli.core.model.layers import stock_options
 from pics_cli.core.model.outline import outline
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.recipes.training_sections import Objective, Trained
 from pics_cli.core.training.objective import new_step
+from pics_cli.core.training.optimizer import is_new, is_trained, named, set_up
 from pics_cli.core.training.plan import blank_pipeline
-from pics_cli.core.training.trainable import is_new, is_trained, named, set_up
-from pics_cli.core.training_sections import Objective, Trained
 from trainees import CPU, batch_of, pipeline_of, step_of
 
 KINDS: tuple[Trained, ...] = ("published", "experts", "full")

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.model.pipeline import PicsPipeline
+from pics_cli.core.model.pics_model import PicsPipeline
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.training import validation
-from pics_cli.core.training.draws import Draws
-from pics_cli.core.training.feed import collated, draws_of
-from pics_cli.core.training.objective import Step
+from pics_cli.core.training.data import collated, draws_of
+from pics_cli.core.training.objective import Draws, Step
 from pics_cli.core.training.validation import Figures, Held, held, look, summarise, verdict
 from trainees import CPU, recipe_of, small, step_of
 

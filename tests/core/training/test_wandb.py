@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from pics_cli.core.training import recorder
-from pics_cli.core.training.recorder import Recorder, trackers
+from pics_cli.core.training import tracking
+from pics_cli.core.training.tracking import Recorder, trackers
 from pics_cli.errors import PicsError
 
 
@@ -35,7 +35,7 @@ def test_figures_and_sheets_reach_a_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_asked_for_but_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "find_spec", lambda _name: None)
+    monkeypatch.setattr(tracking, "find_spec", lambda _name: None)
     assert trackers(False) == ["tensorboard"]
     with pytest.raises(PicsError, match=r"log\.wandb: Weights & Biases is not installed"):
         trackers(True)

@@ -1,0 +1,245 @@
+"""Sample to network inputs: the only copy of it, for training, inference and evaluation.
+
+K: objects, S: model size, R: reference size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.images.cutouts import WHITE, cut_out, is_empty, over_white, paste, premultiplied
+from pics_cli.core.images.geometry import Box, Letterbox, by_lower_edge, check_boxes
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.inpainting import push_pull
+from pics_cli.core.images.masks import Mask
+from pics_cli.core.model.config import HintKind
+
+Bytes = npt.NDArray[np.uint8]
+
+REFERENCE_SIZE = 224
+# Side of a reference with alpha against its object: the middle of what training patches are padded by (1.1 to 1.4).
+FRAME = 1.2
+# How much around the boxes decides what fills them, in longer sides of the box around them all.
+_SURROUNDINGS = 0.5
+
+
+class NetworkInputs(NamedTuple):
+    """What the network gets of one sample.
+
+    Attributes:
+        hint_rgb: uint8 [S, S, 3 L], L pictures one after the other; the network gets value / 127.5 - 1.
+        hint_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
+        masks: bool [K, S, S]: each object's box, as the nearest pixels show it: nothing of a box that is thinner than
+            a pixel of the square and falls between two.
+        references: uint8 [K, R, R, 3], square, on white; the network gets value / 255.
+    """
+
+    hint_rgb: RGB
+    hint_mask: npt.NDArray[np.int8]
+    masks: Mask
+    references: Bytes
+
+
+def compose(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    size: int,
+    reference_size: int = REFERENCE_SIZE,
+    hint: HintKind = "background",
+    order: Sequence[int] | None = None,
+    places: Sequence[Box] | None = None,
+    patches: Sequence[RGB] | None = None,
+) -> NetworkInputs:
+    """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
+
+    The hint of kind `background` has the boxes blanked before anything is resized, and is resized bilinearly, bit for
+    bit as published. `collage` has them filled smoothly from their surroundings, `overlay` leaves them; both then have
+    each reference pasted over its place, with its aspect kept, in the middle, and are shrunk by area. `layers` is three
+    pictures: `overlay`, the same pasted the other way round, front to back, and the background as it is.
+
+    Args:
+        background: uint8 [H, W, 3].
+        boxes: where each object may be painted, K of them inside the picture.
+        references: K pictures, uint8 [h, w, 3] on white or [h, w, 4] with alpha; nothing is pasted of one that is white
+            all over.
+        size: S.
+        reference_size: R.
+        hint: its kind.
+        order: indices of the objects, back to front, for hints that show them: known, so that `layers` shows no other.
+            None: by their lower edges, as a guess.
+        places: where in its box each object is pasted; None: all over it.
+        patches: K pictures, uint8 [R, R, 3] on white, that the encoder gets as they are; the references are then for
+            the hint alone. None: each reference, as `compose_reference` frames it.
+
+    Raises:
+        ValueError: no boxes; a box or place that is empty or reaches outside; numbers of boxes and of references,
+            places or patches that differ; a reference that is no such picture, or wholly transparent; a patch that is
+            none; an order that does not name each object once; an unknown kind of hint.
+    """
+    hint_rgb = compose_hint(background, boxes, references, size=size, hint=hint, order=order, places=places)
+    if patches is None:
+        patches = [compose_reference(reference, reference_size) for reference in references]
+    else:
+        _check_patches(patches, len(boxes), reference_size)
+    height, width = background.shape[:2]
+    hint_mask, masks = _regions(Letterbox(width, height, size), boxes)
+    return NetworkInputs(hint_rgb, hint_mask, masks, np.stack(patches))
+
+
+def compose_hint(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    size: int,
+    hint: HintKind = "background",
+    order: Sequence[int] | None = None,
+    places: Sequence[Box] | None = None,
+) -> Bytes:
+    """The hint's colours alone, uint8 [S, S, 3 L]; arguments and errors as those of `compose`."""
+    height, width = background.shape[:2]
+    letterbox = Letterbox(width, height, size)
+    painted = []
+    for draw in painters(background, boxes, references, hint=hint, order=order, places=places):
+        square = letterbox.pad(background)
+        draw(letterbox.content(square))
+        painted.append(letterbox.resize(square, antialias=hint != "background"))
+    return painted[0] if len(painted) == 1 else np.concatenate(painted, axis=2)
+
+
+def painters(
+    background: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    *,
+    hint: HintKind,
+    order: Sequence[int] | None = None,
+    places: Sequence[Box] | None = None,
+) -> list[Callable[[RGB], None]]:
+    """What turns the background, uint8 [H, W, 3], into each of the hint's L pictures, in place; see `compose`."""
+    height, width = background.shape[:2]
+    boxes = _whole(boxes)
+    check_boxes(boxes, width, height)
+    places = boxes if places is None else _whole(places)
+    check_boxes(places, width, height)
+    forward = by_lower_edge(boxes) if order is None else list(order)
+    _check(background, references, places, len(boxes), hint, forward)
+    if hint == "background":
+        return [partial(_blank, boxes=boxes)]
+    cuts = [None if is_empty(reference) else cut_out(reference) for reference in references]
+    lay = partial(_lay, places=places, cuts=cuts)
+    if hint == "collage":
+        return [partial(_filled, boxes=boxes, then=partial(lay, order=forward))]
+    if hint == "overlay":
+        return [partial(lay, order=forward)]
+    return [partial(lay, order=forward), partial(lay, order=forward[::-1] if order is None else forward), _leave]
+
+
+def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:
+    """An object's picture as the encoder gets it: on white, padded to a centred square, resized bilinearly.
+
+    Args:
+        picture: uint8 [h, w, 3] as it is; or [h, w, 4], cropped to the object, with some white around it.
+        size: R.
+        frame: side of the result over the longer side of an object with alpha, at least 1.
+
+    Returns:
+        uint8 [R, R, 3].
+    """
+    if picture.shape[2] == 4:
+        rgba = cut_out(picture)
+        height, width = int(rgba.shape[0] * frame), int(rgba.shape[1] * frame)
+        top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
+        picture = np.full((height, width, 3), WHITE, np.uint8)
+        inner = picture[top : top + rgba.shape[0], left : left + rgba.shape[1]]
+        inner[:] = over_white(premultiplied(rgba))
+    return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
+
+
+def _whole(boxes: Sequence[Box]) -> list[Box]:
+    return [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
+
+
+def _check(
+    background: RGB, references: Sequence[Bytes], places: Sequence[Box], count: int, hint: str, order: Sequence[int]
+) -> None:
+    if len(references) != count:
+        raise ValueError(f"{count} boxes, but {len(references)} references")
+    if len(places) != count:
+        raise ValueError(f"{count} boxes, but {len(places)} places")
+    if background.dtype != np.uint8 or background.ndim != 3 or background.shape[2] != 3:
+        raise ValueError(f"background is {background.dtype} {background.shape}, expected uint8 [H, W, 3]")
+    for k, reference in enumerate(references):
+        if reference.dtype != np.uint8 or reference.ndim != 3 or reference.shape[2] not in (3, 4) or not reference.size:
+            found = f"{reference.dtype} {reference.shape}"
+            raise ValueError(f"reference {k} is {found}, expected uint8 [h, w, 3] or [h, w, 4]")
+        if reference.shape[2] == 4 and not reference[..., 3].any():
+            raise ValueError(f"reference {k} is wholly transparent")
+    if sorted(order) != list(range(count)):
+        raise ValueError(f"order {list(order)} does not name each of {count} objects once, counted from 0")
+    if hint not in get_args(HintKind):
+        raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
+
+
+def _check_patches(patches: Sequence[RGB], count: int, size: int) -> None:
+    if len(patches) != count:
+        raise ValueError(f"{count} boxes, but {len(patches)} patches")
+    for k, patch in enumerate(patches):
+        if patch.dtype != np.uint8 or patch.shape != (size, size, 3):
+            raise ValueError(f"patch {k} is {patch.dtype} {patch.shape}, expected uint8 [{size}, {size}, 3]")
+
+
+def _regions(letterbox: Letterbox, boxes: Sequence[Box]) -> tuple[npt.NDArray[np.int8], Mask]:
+    """The hint's fourth channel, int8 [S, S], and the objects' masks, bool [K, S, S]."""
+    size = letterbox.size
+    union = np.full((size, size), -1, np.int8)
+    masks = np.zeros((len(boxes), size, size), np.bool_)
+    x0, y0, x1, y1 = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
+    union[y0:y1, x0:x1] = 0
+    for mask, box in zip(masks, boxes, strict=True):
+        x0, y0, x1, y1 = letterbox.forward_box(box)
+        mask[y0:y1, x0:x1] = True
+        union[y0:y1, x0:x1] = 1
+    return union, masks
+
+
+def _blank(canvas: RGB, boxes: Sequence[Box]) -> None:
+    for x0, y0, x1, y1 in boxes:
+        canvas[y0:y1, x0:x1] = 0
+
+
+def _leave(canvas: RGB) -> None:
+    """The background as it is."""
+
+
+def _lay(canvas: RGB, places: Sequence[Box], cuts: Sequence[Bytes | None], order: Sequence[int]) -> None:
+    for k in order:
+        cut = cuts[k]
+        if cut is not None:
+            paste(canvas, places[k], cut)
+
+
+def _filled(canvas: RGB, boxes: Sequence[Box], then: Callable[[RGB], None]) -> None:
+    _fill(canvas, boxes)
+    then(canvas)
+
+
+def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
+    """Fill the boxes from what surrounds them, in place."""
+    height, width = canvas.shape[:2]
+    corners = np.array(boxes)
+    (left, top), (right, bottom) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    margin = int(np.ceil(_SURROUNDINGS * max(right - left, bottom - top)))
+    left, top = max(left - margin, 0), max(top - margin, 0)
+    part = canvas[top : min(bottom + margin, height), left : min(right + margin, width)]
+    hole = np.zeros(part.shape[:2], np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        hole[y0 - top : y1 - top, x0 - left : x1 - left] = True
+    part[:] = push_pull(part, hole)

@@ -1,0 +1,114 @@
+"""Scene and group to the members of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pics_cli.core.datasets.compat import TINY, published_crop
+from pics_cli.core.datasets.pairs import Group
+from pics_cli.core.datasets.scene import Drawn, Instance, Scene, Skip
+from pics_cli.core.images.cutouts import cut_patch, padding_ratios
+from pics_cli.core.images.geometry import Box, box_iou, relation
+from pics_cli.core.images.image_io import RGB, Picture, decode_picture, encode_jpeg, encode_png
+from pics_cli.core.images.masks import BoxMask
+from pics_cli.core.recipes.base import DatasetRecipe
+from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, pack
+from pics_cli.errors import BadSample
+
+
+def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) -> Members | Skip:
+    """Decode a chosen group and cut its patches.
+
+    Raises:
+        BadSample: picture or mask cannot be read, or they do not fit each other.
+    """
+    instances = [scene.instances[i] for i in group]
+    drawn = scene.draw() if scene.draw else None
+    picture = decode_picture(drawn.picture if drawn else scene.read(), (scene.width, scene.height))
+    masks = [_decode_mask(instance) for instance in instances]
+    if not recipe.compat and any(mask.area < TINY for mask in masks):
+        return Skip("tiny_mask")
+    if any(mask.area == mask.width * mask.height for mask in masks):
+        return Skip("full_mask")
+    crops = [published_crop(mask) if recipe.compat else mask.box for mask in masks]
+    ratios = padding_ratios(recipe.patches.padding, recipe.seed, scene.key, len(group))
+    stored, rgb, patches = _store(picture, masks, crops, ratios, recipe.compat)
+    meta = {
+        "schema": SCHEMA, "dataset": recipe.name, "split": split, "image_id": scene.image_id,
+        "width": scene.width, "height": scene.height,
+        "objects": [_describe(*each) for each in zip(instances, masks, crops, ratios, strict=True)],
+        "pairs": box_pairs([instance.box for instance in instances]),
+    }  # fmt: skip
+    geometry = [Geometry(*each) for each in zip(crops, ratios, strict=True)]
+    parts = Parts(stored, masks, meta, geometry, patches)
+    if drawn:
+        _add_truth(parts, drawn, group)
+    return pack(parts, recipe.shards.layout, rgb)
+
+
+class _Stored(NamedTuple):
+    picture: bytes
+    rgb: RGB
+    patches: list[bytes | None]
+
+
+def _store(
+    picture: Picture, masks: Sequence[BoxMask], crops: Sequence[Box], ratios: Sequence[float], compat: bool
+) -> _Stored:
+    """The picture as it is kept, its pixels, and patches that cannot be cut from those.
+
+    Patches are cut from the stored picture, so that reading gives them again; in compat from the source, as published.
+    """
+    if picture.source is not None:
+        return _Stored(picture.source, picture.rgb, [None] * len(masks))
+    stored = encode_jpeg(picture.rgb)
+    if not compat:
+        return _Stored(stored, decode_picture(stored).rgb, [None] * len(masks))
+    cut = [cut_patch(picture.rgb, *each).rgb for each in zip(masks, ratios, crops, strict=True)]
+    return _Stored(stored, picture.rgb, [encode_png(patch) for patch in cut])
+
+
+def _add_truth(parts: Parts, drawn: Drawn, group: Group) -> None:
+    """What only the maker of a drawn picture knows; instances become the sample's objects."""
+    number = {instance: k for k, instance in enumerate(group)}
+    parts.full = {k: drawn.full[instance] for instance, k in number.items()}
+    parts.others = {"clean.jpg": drawn.clean}
+    parts.others |= {f"alt{k}.png": encode_png(drawn.alternates[instance]) for instance, k in number.items()}
+    parts.meta["order"] = [number[instance] for instance in drawn.order if instance in number]
+    for pair in parts.meta["pairs"]:
+        low, high = sorted(group[k] for k in pair["objects"])
+        truth = drawn.pairs[low, high]
+        pair["relation"], pair["subject"] = truth.relation, number[truth.subject]
+
+
+def box_pairs(boxes: Sequence[tuple[float, float, float, float]]) -> list[dict[str, Any]]:
+    """IoU and relation of every two boxes, as the json of a sample gives them."""
+    array = np.array(boxes, np.float64)
+    iou = box_iou(array, array)
+    return [
+        {"objects": [i, j], "iou": float(iou[i, j]), "relation": relation(array[i], array[j])}
+        for i, j in combinations(range(len(boxes)), 2)
+    ]
+
+
+def _decode_mask(instance: Instance) -> BoxMask:
+    if instance.mask is None:
+        raise BadSample("bad_mask", "the chosen object has no mask")
+    mask = instance.mask()
+    if not mask.area:
+        what = f"annotation {instance.annotation_id}" if instance.annotation_id is not None else "a chosen object"
+        raise BadSample("empty_mask", f"{what}: area {instance.area:g} annotated, but its mask has no pixel inside")
+    return mask
+
+
+def _describe(instance: Instance, mask: BoxMask, crop: Box, padding: float) -> dict[str, Any]:
+    return {
+        "category": instance.category, "category_id": instance.category_id, "annotation_id": instance.annotation_id,
+        "box": list(mask.box), "annotated_box": list(instance.box), "area": instance.area, "pixels": mask.area,
+        "mask": {"source": instance.mask_source} | ({} if instance.score is None else {"score": instance.score}),
+        "patch": {"crop": list(crop), "padding": padding},
+    }  # fmt: skip

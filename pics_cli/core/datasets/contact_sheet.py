@@ -1,0 +1,111 @@
+"""A picture of what a build made: chosen pairs with boxes, masks and patches, and pictures it skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pics_cli.core.datasets.assemble import build_sample
+from pics_cli.core.datasets.blocks import Candidate
+from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.pairs import is_candidate
+from pics_cli.core.datasets.readers import Reader
+from pics_cli.core.datasets.scene import Item, Scene, Skip
+from pics_cli.core.images.image_io import decode_picture, encode_png
+from pics_cli.core.images.sheets import COLOURS, Tile, column, draw_sheet, on_white, rectangle, shrink, tint
+from pics_cli.core.recipes.base import Pairs
+from pics_cli.core.runtime.files import AtomicFile, make_folder
+from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
+from pics_cli.core.shards.shard_files import read_shard
+from pics_cli.errors import BadSample
+
+SHEET_SAMPLES = 25
+GREY = (120, 120, 120)
+
+
+def sample_tile(sample: Sample) -> Tile:
+    """Background with masks tinted and boxes drawn; beside it the patches and, where there are any, the other views."""
+    rgb, scale = shrink(sample.background)
+    for mask, colour in zip(sample.masks, COLOURS, strict=False):
+        small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+        tint(rgb, small > 0, colour)
+        cv2.drawContours(rgb, cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0], -1, colour, 1)
+    for mask, colour in zip(sample.masks, COLOURS, strict=False):
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        rectangle(rgb, (x, y, x + width, y + height), scale, colour, 2)
+    columns = [column(sample.references)]
+    if any(alternate is not None for alternate in sample.alternates):
+        columns.append(column([None if other is None else on_white(other) for other in sample.alternates]))
+    lines = [unescape_key(sample.key)]
+    if sample.meta:
+        names = " + ".join(str(thing["category"] or "object") for thing in sample.meta["objects"])
+        pairs = sample.meta["pairs"][:1]
+        lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
+    return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))
+
+
+def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
+    """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
+    try:
+        rgb, scale = shrink(decode_picture(scene.read()).rgb)
+    except BadSample:
+        rgb, scale = shrink(np.full((scene.height, scene.width, 3), 225, np.uint8))
+    for instance in scene.instances:
+        x0, y0, x1, y1 = instance.box
+        candidate = is_candidate(instance, scene, rule)
+        box = (int(max(x0, 0)), int(max(y0, 0)), int(min(x1, scene.width)), int(min(y1, scene.height)))
+        rectangle(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
+    return Tile(rgb, (f"{'bad' if detail else 'skipped'}: {reason}", f"{scene.key} {detail}"))
+
+
+def tiles_of_shards(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[Tile]:
+    """Samples from up to four shards of a manifest, as a reader of the shards gets them."""
+    chosen = shards[:: max(1, len(shards) // 4)][:4]
+    each = -(-SHEET_SAMPLES // max(1, len(chosen)))
+    return [
+        sample_tile(decode_sample(key, members))
+        for shard in chosen
+        for key, members in islice(read_shard(folder / shard["file"]), each)
+    ]
+
+
+def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Candidate]) -> list[Tile]:
+    """Samples made from candidates spread over the dataset, without writing any."""
+    tiles, recipe = [], source.recipe
+    for item, group, _ in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
+        try:
+            scene = reader.scene(item)
+            members = build_sample(scene, group, recipe, source.split)
+        except BadSample:
+            continue  # the build itself will count it
+        if not isinstance(members, Skip):
+            tiles.append(sample_tile(decode_sample(scene.key, members)))
+    return tiles
+
+
+def tiles_of_skipped(
+    reader: Reader, rule: Pairs, examples: Mapping[str, Sequence[Item]], bad: Sequence[Mapping[str, Any]]
+) -> list[Tile]:
+    """A few pictures for every reason, skipped ones first."""
+    shown = [(item, reason, "") for reason, items in examples.items() for item in items]
+    for reason in sorted({entry["reason"] for entry in bad}):
+        shown += [(entry["item"], reason, entry["detail"]) for entry in bad if entry["reason"] == reason][:3]
+    tiles = []
+    for item, reason, detail in shown:
+        try:
+            tiles.append(skip_tile(reader.scene(item), reason, rule, detail))
+        except BadSample:
+            continue  # nothing to draw; the manifest lists it
+    return tiles
+
+
+def write_sheet(path: Path, title: str, tiles: Sequence[Tile]) -> None:
+    """Draw the sheet into a PNG file."""
+    make_folder(path.parent)
+    with AtomicFile(path) as file:
+        file.write(encode_png(draw_sheet(title, tiles)))

@@ -1,0 +1,255 @@
+"""Shards of one layout into the other; the research project's shards get our json on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pics_cli.core.datasets.assemble import box_pairs
+from pics_cli.core.datasets.build_folder import claim_folder, is_whole, versions
+from pics_cli.core.datasets.check import list_shards
+from pics_cli.core.datasets.compat import published_crop
+from pics_cli.core.images.cutouts import cut_patch
+from pics_cli.core.images.image_io import RGB, decode_picture
+from pics_cli.core.images.masks import BoxMask
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.runtime.bad_samples import stop_at_max_bad
+from pics_cli.core.runtime.engines import in_order, tick
+from pics_cli.core.runtime.files import file_sha256, fingerprint, make_folder, only_writer, write_json
+from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, cut_again, pack, unpack
+from pics_cli.core.shards.samples import decode_patch
+from pics_cli.core.shards.shard_files import (
+    SHARD_NAME,
+    ShardWriter,
+    read_shard,
+    read_stats,
+    remove_temporaries,
+    shard_path,
+    stats_path,
+)
+from pics_cli.errors import BadSample, PicsError
+
+# The ratios between which the research code drew.
+_PUBLISHED_PADDING = (1.1, 1.2, 1.3, 1.4)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Shards to be converted.
+
+    Attributes:
+        source: folder of shards, ours or the research project's.
+        layout: `published` or `compact`; None: the one that the source does not have.
+        split: of the samples; written into the json of those that have none.
+    """
+
+    source: Path
+    folder: Path
+    layout: str | None = None
+    split: str = "train"
+    max_bad: int | None = None
+    overwrite: bool = False
+
+
+def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, Any], int]:
+    """Convert what is not converted yet; the manifest, and how many shards were there already.
+
+    Args:
+        job: what to convert.
+        executor: where the shards are converted.
+        slots: how many it converts side by side.
+
+    Raises:
+        PicsError: no shards, shards that are not what their manifest says, a folder of another build, too many bad
+            samples, disk full.
+    """
+    if job.folder.resolve() == job.source.resolve():
+        raise PicsError(f"--out {job.folder} is the folder to convert", "choose another --out")
+    shards, expected = list_shards(job.source)
+    if strange := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
+        raise PicsError(
+            f"{job.source}: {', '.join(strange[:3])}: not both in the folder and in its {MANIFEST}",
+            "look at it with pics build-shards --check, and build or download what is missing",
+        )
+    earlier = read_manifest(job.source)
+    layout = job.layout or _other_layout(shards)
+    recipe = (earlier or {}).get("recipe") or {"name": job.source.resolve().name}
+    recipe = {**recipe, "shards": {**recipe.get("shards", {}), "layout": layout}}
+    listing = {path.name: expected[path.name]["sha256"] if expected else fingerprint(path) for path in shards}
+    wanted = {
+        "schema": SCHEMA,
+        "split": job.split,
+        "recipe_sha256": digest(recipe),
+        "recipe": recipe,
+        "input": {"format": "shards", "shards": len(shards), "listing": digest(listing)},
+        "versions": versions(),
+    }
+    make_folder(job.folder)
+    with only_writer(job.folder):
+        remove_temporaries(job.folder)
+        there = claim_folder(job.folder, wanted, job.overwrite)
+        if there and there["complete"] and is_whole(job.folder, there):
+            return there, len(shards)
+        write_json(job.folder / MANIFEST, {"complete": False, **wanted})
+        numbers = _numbers(shards)
+        finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number))}
+        todo = (
+            (path, expected.get(path.name), job.folder, number, layout, recipe["name"], wanted["split"])
+            for number, path in zip(numbers, shards, strict=True)
+            if number not in finished
+        )
+        fresh = in_order(executor, slots + 1, convert_shard, todo)
+        try:
+            blocks = _collect(job, shards, numbers, finished, fresh)
+        finally:
+            remove_temporaries(job.folder)
+        manifest = _manifest(wanted, earlier, job.folder, blocks)
+        write_json(job.folder / MANIFEST, manifest)
+        return manifest, len(finished)
+
+
+def convert_shard(
+    path: Path, expected: dict[str, Any] | None, folder: Path, block: int, layout: str, dataset: str, split: str
+) -> dict[str, Any]:
+    """Convert one shard, then write its stats file. Returns the stats. A function of its arguments alone."""
+    cv2.setNumThreads(1)
+    if expected is not None and file_sha256(path) != expected["sha256"]:
+        raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", "build or download it again")
+    bad: list[dict[str, Any]] = []
+    out = shard_path(folder, block)
+    try:
+        with ShardWriter(out) as writer:
+            for key, members in read_shard(path):
+                try:
+                    writer.add(key, _convert(key, members, layout, dataset, split))
+                except BadSample as error:
+                    bad.append({"item": f"{path.name} {key}", "reason": error.reason, "detail": error.detail})
+                tick(kept=True)
+    except BadSample as error:
+        raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
+    summary = writer.summary
+    if not writer.samples:
+        out.unlink(missing_ok=True)
+        summary = {"samples": 0, "bytes": None, "sha256": None}
+    stats = {"block": block, "source": path.name, **summary, "bad": bad}
+    write_json(stats_path(folder, block), stats)
+    return stats
+
+
+def _collect(
+    job: Conversion,
+    shards: list[Path],
+    numbers: list[int],
+    finished: dict[int, dict[str, Any]],
+    fresh: Iterator[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Stats of all shards in order; stops where too many samples are bad, for as large a job as it looks so far."""
+    sizes = [path.stat().st_size for path in shards]
+    blocks: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
+    samples = read = 0
+    for number, size in zip(numbers, sizes, strict=True):
+        blocks.append(finished.get(number) or next(fresh))
+        bad.extend(blocks[-1]["bad"])
+        samples, read = samples + blocks[-1]["samples"], read + size
+        stop_at_max_bad(job.max_bad, (samples + len(bad)) * sum(sizes) / read, bad)
+    return blocks
+
+
+def _numbers(shards: list[Path]) -> list[int]:
+    """A number for each shard: the one that is its name, unless not all have one of their own."""
+    if all(SHARD_NAME.fullmatch(path.name) for path in shards):
+        numbers = [int(path.stem) for path in shards]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return list(range(len(shards)))
+
+
+def _other_layout(shards: list[Path]) -> str:
+    for path in shards:
+        try:
+            for _, members in read_shard(path):
+                return "compact" if "mask0.png" in members else "published"
+        except BadSample as error:
+            raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
+    raise PicsError(f"{shards[0].parent}: no sample in its {len(shards)} shards", "name a folder of samples")
+
+
+def _convert(key: str, members: Mapping[str, bytes], layout: str, dataset: str, split: str) -> Members:
+    """The members of a sample in another layout.
+
+    Raises:
+        BadSample: it cannot be read.
+    """
+    parts = unpack(members)
+    rgb = decode_picture(parts.picture).rgb
+    patches = [None if data is None else decode_patch(data, k) for k, data in enumerate(parts.patches)]
+    if not parts.meta:
+        parts.geometry = [_find_geometry(rgb, *each) for each in zip(parts.masks, patches, strict=True)]
+        parts.meta = _describe(key, parts, rgb, dataset, split)
+    for k, (mask, patch, geometry) in enumerate(zip(parts.masks, patches, parts.geometry, strict=True)):
+        if layout == "compact" and patch is not None and geometry.crop is not None:
+            parts.patches[k] = None if np.array_equal(cut_again(rgb, mask, geometry, k), patch) else parts.patches[k]
+    return pack(parts, layout, rgb)
+
+
+def _describe(key: str, parts: Parts, rgb: RGB, dataset: str, split: str) -> dict[str, Any]:
+    """Our json for a sample that has none: what its picture, masks and patches tell."""
+    objects = [
+        {
+            "category": None, "category_id": None, "annotation_id": None, "box": list(mask.box),
+            "annotated_box": None, "area": mask.area, "pixels": mask.area, "mask": {"source": None},
+            "patch": {"crop": list(geometry.crop) if geometry.crop else None, "padding": geometry.padding},
+        }
+        for mask, geometry in zip(parts.masks, parts.geometry, strict=True)
+    ]  # fmt: skip
+    return {
+        "schema": SCHEMA, "dataset": dataset, "split": split, "image_id": key,
+        "width": rgb.shape[1], "height": rgb.shape[0], "objects": objects,
+        "pairs": box_pairs([mask.box for mask in parts.masks]),
+    }  # fmt: skip
+
+
+def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB | None) -> Geometry:
+    """How a patch was cut, by trying the few published ways; unknown where none gives these very pixels."""
+    for crop, padding in product((published_crop(mask), mask.box), _PUBLISHED_PADDING):
+        if patch is not None and np.array_equal(cut_patch(rgb, mask, padding, crop).rgb, patch):
+            return Geometry(crop, padding)
+    return Geometry()
+
+
+def _manifest(
+    wanted: dict[str, Any], earlier: dict[str, Any] | None, folder: Path, blocks: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The source's manifest (if it has one) with what the conversion changed."""
+    keys = ("block", "samples", "bytes", "sha256")
+    shards = [
+        {"file": shard_path(folder, stats["block"]).name, **{key: stats[key] for key in keys}}
+        for stats in blocks
+        if stats["samples"]
+    ]
+    bad = [entry for stats in blocks for entry in stats["bad"]]
+    origin = {"input": (earlier or {}).get("input"), "recipe_sha256": (earlier or {}).get("recipe_sha256")}
+    samples = sum(shard["samples"] for shard in shards)
+    before = earlier or {"pictures": samples + len(bad), "of_pictures": samples + len(bad), "skipped": {}}
+    bad_before = before.get("bad", {"pictures": {}, "records": {}})
+    reasons = Counter(bad_before["pictures"]) + Counter(entry["reason"] for entry in bad)
+    return {
+        **before,
+        "complete": True,
+        "samples": samples,
+        "bad": {**bad_before, "pictures": dict(sorted(reasons.items()))},
+        **wanted,
+        "converted_from": before.get("converted_from", origin),  # of several conversions the first source
+        "shards": shards,
+        "bad_pictures": [*before.get("bad_pictures", []), *bad],
+    }

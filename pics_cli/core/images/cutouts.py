@@ -1,0 +1,153 @@
+"""An object's picture: what of it is the object, and laying it over something.
+
+h, w: sides of an object's picture. Colours are not multiplied by alpha unless it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.masks import BoxMask
+from pics_cli.core.runtime.rng import generator
+
+PATCH_SIZE = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A reference patch and how it was cut.
+
+    Attributes:
+        rgb: uint8 [224, 224, 3], white outside the mask.
+        crop: which box of the picture it shows, half-open: that of the mask, unless asked otherwise.
+        padding: by which ratio the crop was widened with white before it was made square.
+    """
+
+    rgb: RGB
+    crop: Box
+    padding: float
+
+
+def padding_ratios(choices: Sequence[float], seed: int, key: str, count: int) -> list[float]:
+    """The padding ratio of each object of a sample: a function of the seed and the sample's key."""
+    draws = generator(seed, "padding", key).integers(len(choices), size=count)
+    return [choices[i] for i in draws]
+
+
+def cut_patch(rgb: RGB, mask: BoxMask, padding: float, crop: Box | None = None) -> Patch:
+    """Cut an object out of a picture.
+
+    The box of the mask (or another crop) is cropped, whitened outside the mask, padded with white to
+    `int(side * padding)` on both sides (the smaller half first), padded to a square likewise and resized bilinearly,
+    as the published shards were.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        mask: non-empty, of the same picture.
+        padding: at least 1.
+        crop: inside the picture; None: the box of the mask.
+    """
+    crop = crop or mask.box
+    x0, y0, x1, y1 = crop
+    height, width = int((y1 - y0) * padding), int((x1 - x0) * padding)
+    side = max(height, width)
+    top = (height - (y1 - y0)) // 2 + (side - height) // 2
+    left = (width - (x1 - x0)) // 2 + (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    inside = square[top : top + y1 - y0, left : left + x1 - x0]
+    if inside.size:  # the published crop of a mask one pixel wide is empty, and its patch white
+        cv2.copyTo(rgb[y0:y1, x0:x1], mask.window(crop).view(np.uint8), inside)
+    resized = cv2.resize(square, (PATCH_SIZE, PATCH_SIZE), interpolation=cv2.INTER_LINEAR)
+    return Patch(resized.astype(np.uint8, copy=False), crop, padding)
+
+
+Bytes = npt.NDArray[np.uint8]
+
+WHITE = 255
+# From here on all three channels are the white around an object: the published threshold (DESIGN §6).
+NEARLY_WHITE = 250
+# Alpha from which on a pixel is rather the object's than what is behind it.
+SOLID = 128
+
+
+def is_empty(reference: Bytes) -> bool:
+    """Whether a picture without alpha, uint8 [h, w, 3], is white all over: there is no object in it."""
+    return reference.shape[2] == 3 and bool((reference >= NEARLY_WHITE).all())
+
+
+def cut_out(reference: Bytes) -> Bytes:
+    """An object's picture with alpha, cropped to the object.
+
+    With alpha, the object is where it is above 0. Without, the crop is the box of all pixels that are not nearly white,
+    and transparent there is only the nearly white that reaches the border of the crop: white inside an object stays.
+    Of a picture that is white all over all is the object, for whoever has not asked `is_empty`.
+
+    Args:
+        reference: uint8 [h, w, 3] on white or [h, w, 4].
+
+    Returns:
+        uint8 [h', w', 4], not premultiplied.
+    """
+    if reference.shape[2] == 4:
+        x, y, w, h = cv2.boundingRect((reference[..., 3] > 0).view(np.uint8))
+        return reference[y : y + h, x : x + w]
+    white = cv2.inRange(reference, (NEARLY_WHITE,) * 3, (WHITE,) * 3)
+    x, y, w, h = cv2.boundingRect(255 - white)
+    if not w:
+        return np.dstack([reference, np.full_like(reference[..., 0], 255)])
+    rgb, white = reference[y : y + h, x : x + w], white[y : y + h, x : x + w]
+    _, labels = cv2.connectedComponents(
+        cv2.copyMakeBorder(white, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255), connectivity=4
+    )
+    outside = labels[1:-1, 1:-1] == labels[0, 0]
+    return np.dstack([rgb, np.where(outside, 0, 255).astype(np.uint8)])
+
+
+def solid_part(rgba: Bytes) -> Bytes:
+    """What of a cut-out, uint8 [h, w, 4], is fitted into a box: cropped to where it is at least half opaque, if any is.
+
+    A soft rim around it would make it smaller than its box.
+    """
+    x, y, width, height = cv2.boundingRect((rgba[..., 3] >= SOLID).view(np.uint8))
+    return rgba[y : y + height, x : x + width] if width else rgba
+
+
+def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
+    """Lay an object over the middle of its box, as large as its solid part fits with its aspect kept, in place."""
+    x0, y0, x1, y1 = box
+    rgba = solid_part(rgba)
+    height, width = rgba.shape[:2]
+    scale = min((x1 - x0) / width, (y1 - y0) / height)
+    across, down = max(round(width * scale), 1), max(round(height * scale), 1)
+    # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = cv2.resize(premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
+    left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
+    under = canvas[top : top + down, left : left + across]
+    under[:] = _over(under, fitted)
+
+
+def premultiplied(rgba: Bytes) -> Bytes:
+    """uint8 [h, w, 4], colour times alpha."""
+    alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)  # and 255 as its own alpha
+    return cv2.multiply(rgba, alpha, scale=1 / 255).astype(np.uint8, copy=False)
+
+
+def over_white(upper: Bytes) -> RGB:
+    """Premultiplied colour, uint8 [h, w, 4], over white: uint8 [h, w, 3]."""
+    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
+    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), light).astype(np.uint8, copy=False)
+
+
+def _over(under: RGB, upper: Bytes) -> RGB:
+    """Premultiplied colour over colour, uint8 [h, w, 3]; exact where alpha is 0 or 255."""
+    light = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(upper, 3)), cv2.COLOR_GRAY2RGB)
+    behind = cv2.multiply(np.ascontiguousarray(under), light, scale=1 / 255)
+    return cv2.add(cv2.cvtColor(upper, cv2.COLOR_RGBA2RGB), behind).astype(np.uint8, copy=False)

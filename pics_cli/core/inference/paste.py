@@ -1,0 +1,149 @@
+"""How the network's picture of a window is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.conditioning.placement import around, inside
+from pics_cli.core.images.geometry import Box, Letterbox, check_boxes
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.masks import Mask
+
+# Pixels that are worked on at a time.
+_BLOCK = 1 << 20
+
+
+def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+    """Put the network's picture of a window into the boxes.
+
+    Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
+    border where the picture itself ends. Outside the union nothing changes by a bit.
+
+    Args:
+        background: uint8 [H, W, 3].
+        native: uint8 [h, w, 3], of the window and in its pixels; see `native`.
+        window: what the network saw of the background.
+        boxes: inside the window, in the background's pixels.
+        feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
+            box, so that it keeps a middle. 0: a hard edge.
+
+    Returns:
+        A new uint8 [H, W, 3].
+
+    Raises:
+        ValueError: no boxes, or one that is empty or reaches outside the window.
+    """
+    left, top, right, bottom = window
+    check_boxes(inside(boxes, window), right - left, bottom - top)
+    feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
+    out: RGB = background.copy()
+    x0, _, x1, _ = around(boxes)
+    for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
+        under = out[y0:y1, x0:x1]
+        over = native[y0 - top : y1 - top, x0 - left : x1 - left]
+        part = weight > 0
+        seam = part & (weight < 1)
+        ratio = weight[seam][:, None]
+        mixed = np.rint(under[seam] * (1 - ratio) + over[seam] * ratio).astype(np.uint8)
+        cv2.copyTo(over, part.view(np.uint8), under)
+        under[seam] = mixed
+    return out
+
+
+def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
+    """Number of pixels outside the boxes that differ between two pictures of one size, uint8 [H, W, 3].
+
+    Raises:
+        ValueError: the pictures differ in size.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"pictures of different sizes: {before.shape} and {after.shape}")
+    height, width = before.shape[:2]
+    count = 0
+    for y0, y1 in _blocks(0, height, width):
+        changed = (before[y0:y1] != after[y0:y1]).reshape(-1, 3)
+        pixels = (changed[:, 0] | changed[:, 1] | changed[:, 2]).reshape(y1 - y0, width)
+        count += np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1)))
+    return count
+
+
+def _blocks(top: int, bottom: int, width: int) -> Iterator[tuple[int, int]]:
+    step = max(_BLOCK // max(width, 1), 1)
+    for y0 in range(top, bottom, step):
+        yield y0, min(y0 + step, bottom)
+
+
+def _union(boxes: Sequence[Box], part: Box) -> Mask:
+    """bool, of the part's size: the union of the boxes there."""
+    left, top, right, bottom = part
+    union = np.zeros((bottom - top, right - left), np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        union[max(y0 - top, 0) : max(y1 - top, 0), max(x0 - left, 0) : max(x1 - left, 0)] = True
+    return union
+
+
+def _weights(
+    boxes: Sequence[Box], width: int, height: int, feather: int
+) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+    """Weights of the pasted picture over the box around all boxes, in blocks of rows: y0, y1, float32 [rows, columns].
+
+    The distance of a pixel is that to the nearest one outside the union; beyond the picture's edge there are none.
+    """
+    left, top, right, bottom = around(boxes)
+    x0, x1 = max(left - 1, 0), min(right + 1, width)
+    halo = feather + 1
+    for first, last in _blocks(top, bottom, right - left):
+        y0, y1 = max(first - halo, top - 1, 0), min(last + halo, bottom + 1, height)
+        union = _union(boxes, (x0, y0, x1, y1))
+        if feather == 0 or union.all():
+            weight = union.astype(np.float32)
+        else:
+            distance = cv2.distanceTransform(union.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / halo, 0, 1))).astype(np.float32)
+        yield first, last, weight[first - y0 : last - y0, left - x0 : right - x0]
+
+
+Floats = npt.NDArray[np.float32]
+
+
+def native(picture: RGB, width: int, height: int) -> RGB:
+    """The network's picture, uint8 [S, S, 3], at its window's size: [height, width, 3], without padding."""
+    return Letterbox(width, height, picture.shape[0]).inverse(picture)
+
+
+def corrected(
+    seen: RGB, painters: Sequence[Callable[[RGB], None]], logits: Floats, gain: Floats, residual: Floats
+) -> RGB:
+    """A window with its hint's correction carried out at its own size.
+
+    Args:
+        seen: uint8 [h, w, 3], the background's part that the network saw.
+        painters: what turns it into each of the hint's L pictures, in place; see `compose.painters`.
+        logits, gain, residual: float32 [L or 3, S, S], of one composite of a `Blend`.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    height, width = seen.shape[:2]
+    letterbox = Letterbox(width, height, logits.shape[-1])
+    shares = _enlarged(letterbox, logits)
+    np.exp(shares - shares.max(axis=2, keepdims=True), out=shares)
+    shares /= shares.sum(axis=2, keepdims=True)
+    total = np.zeros((height, width, 3), np.float32)
+    for paint, share in zip(painters, np.moveaxis(shares, 2, 0), strict=True):
+        canvas: RGB = seen.copy()
+        paint(canvas)
+        total += canvas * share[..., None]
+    total *= np.exp(_enlarged(letterbox, gain))
+    total += _enlarged(letterbox, residual)
+    return np.rint(np.clip(total, 0, 255, out=total), out=total).astype(np.uint8)
+
+
+def _enlarged(letterbox: Letterbox, values: Floats) -> Floats:
+    """[n, S, S] to [h, w, n]."""
+    found = letterbox.enlarged(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    return found if found.ndim == 3 else found[..., None]

@@ -1,0 +1,285 @@
+"""The parts of a model folder: which there are, how each is loaded and saved, and that nothing of them is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pics_cli.core.model.config import Link, ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.hub import check_files, snapshot
+from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
+from pics_cli.core.model.schedulers import SCHEDULERS
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.runtime.files import make_folder, open_to_umask, sync_folder
+from pics_cli.errors import PicsError, writing_failed
+
+
+def check_new(out: Path) -> None:
+    """Refuse to write where something is already.
+
+    Raises:
+        PicsError: it exists.
+    """
+    if out.exists():
+        raise PicsError(f"{out}: exists already", "choose another name, or remove it first")
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which gets the name `out` at the end of the block, or goes with all in it on a failure.
+
+    Raises:
+        PicsError: `out` exists, or it cannot be written.
+    """
+    check_new(out)
+    make_folder(out.absolute().parent)
+    folder = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir()
+        yield folder
+        folder.rename(out)
+        sync_folder(out.absolute().parent)
+    except OSError as error:
+        raise writing_failed(out, error) from None
+    except SafetensorError as error:
+        raise PicsError(f"{out}: cannot write: {error}", "is the disk full?") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# What a model folder may name is fixed here: nothing is imported because a file says so.
+PARTS: dict[str, Any] = {
+    "unet": InteractionUNet,
+    "controlnet": BackgroundControlNet,
+    "image_encoder": transformers.Dinov2Model,
+    "projector": nn.Linear,
+    "vae": diffusers.AutoencoderKL,
+}
+# The autoencoder may be one of several; its configuration says which, and none but the first where it does not.
+AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
+_PROJECTOR = "model.safetensors"
+_AGAIN = "copy or convert the model again"
+# The command shows its own progress, and says itself what is wrong.
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+
+def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """Every part and the scheduler, by name.
+
+    Raises:
+        PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
+    """
+    found: dict[str, Any] = {}
+    links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
+    for name, kind in PARTS.items():
+        place = _linked(name, links[name]) if name in links else folder / name
+        if not place.is_dir():
+            raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
+        try:
+            with quiet():
+                if name == "projector":
+                    found[name] = _load_projector(place).to(dtype)
+                elif name == "vae":
+                    found[name] = load_module(autoencoder(place), place, dtype)
+                else:
+                    found[name] = load_module(kind, place, dtype)
+        except Exception as error:  # whatever the libraries make of files that are not theirs
+            raise _unreadable(place, error) from None
+    if faults := misfits(config, **found):
+        raise PicsError("\n".join(f"{folder}: {fault}" for fault in faults), _AGAIN)
+    return {**found, "scheduler": _load_scheduler(folder / "scheduler")}
+
+
+def misfits(
+    config: ModelConfig, unet: Any, controlnet: Any, image_encoder: Any, projector: nn.Linear, vae: Any
+) -> list[str]:
+    """What the parts of a model and its configuration say differently, one line each."""
+    encoder, levels = image_encoder.config, len(unet.config.block_out_channels)
+    patches = config.reference_size // max(encoder.patch_size, 1)
+    lines = [
+        f"{key} is {wanted} in pics.json, {found} in {where}"
+        for key, wanted, where, found in (
+            ("tau", config.tau, "unet", unet.config.tau),
+            ("tau", config.tau, "controlnet", controlnet.config.tau),
+            ("context_width", config.context_width, "unet", unet.config.context_width),
+            ("context_width", config.context_width, "controlnet", controlnet.config.context_width),
+            ("context_width", config.context_width, "projector", projector.out_features),
+            ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
+            ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
+            ("downsampling", config.downsampling, "vae", reduction(vae)),
+            ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
+            ("reference_size", config.reference_size, "image_encoder", encoder.image_size),
+            ("object_tokens", config.object_tokens, "image_encoder", 1 + patches**2),
+        )
+        if wanted != found
+    ]
+    lines += [
+        f"{key} is {unet.config[key]} in unet, {controlnet.config[key]} in controlnet"
+        for key in ("block_out_channels", "layers_per_block", "attention_levels", "norm_groups")
+        if _plain(unet.config[key]) != _plain(controlnet.config[key])
+    ]
+    for where, found, wanted in (
+        ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
+        ("unet's output", unet.config.out_channels, config.output_channels),
+        ("vae's input", vae.config.in_channels, 3),
+        ("vae's output", vae.config.out_channels, 3),
+    ):
+        if found != wanted:
+            lines.append(f"{where} has {found} channels, expected {wanted}")
+    if encoder.hidden_size != projector.in_features:
+        lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
+    if config.latent_size % 2 ** (levels - 1):
+        lines.append(
+            f"image_size {config.image_size} is no multiple of {config.downsampling * 2 ** (levels - 1)}: "
+            f"{config.downsampling} for the latent, halved {levels - 1} times by unet"
+        )
+    return lines
+
+
+def autoencoder(place: Path) -> Any:
+    """The class that the configuration of an autoencoder names.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or names another.
+    """
+    name = json.loads((place / "config.json").read_text()).get("_class_name", PARTS["vae"].__name__)
+    if name not in AUTOENCODERS:
+        raise ValueError(f"config.json names the class {name}, expected one of {', '.join(AUTOENCODERS)}")
+    return AUTOENCODERS[name]
+
+
+def reduction(vae: Any) -> int:
+    """Pixels that a position of the autoencoder's latent stands for, across and down."""
+    if isinstance(vae, PixelAutoencoder):
+        return vae.config.patch
+    levels: int = len(vae.config.block_out_channels)
+    return 2 ** (levels - 1)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' advice on stderr: what matters of it becomes an error."""
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    before = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.set_verbosity(level)
+
+
+def _linked(name: str, link: Link) -> Path:
+    folder = snapshot(link.source, f"pics.json: links.{name}", [f"{link.folder}/*" if link.folder else "*"])
+    place = folder / link.folder
+    check_files(place, link.sha256)
+    return place
+
+
+def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
+    """A module of ours, diffusers or transformers with all its weights.
+
+    Raises:
+        ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
+    """
+    if kind is PixelAutoencoder:
+        return PixelAutoencoder.from_pretrained(place)
+    if "quantization_config" in json.loads((place / "config.json").read_text()):
+        raise ValueError("config.json asks for quantised weights, which are not supported")
+    options: dict[str, Any] = {"torch_dtype": dtype}
+    if kind is transformers.Dinov2Model:
+        # Said here, because a configuration may name kernels that would be fetched from the hub.
+        options = {"dtype": dtype, "attn_implementation": "sdpa"}
+    module, report = kind.from_pretrained(
+        place,
+        output_loading_info=True,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    faults = {what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[what]}
+    if faults:
+        shown = "; ".join(
+            f"{len(keys)} {what.replace('_', ' ')}, such as {', '.join(map(str, sorted(keys)[:3]))}"
+            for what, keys in faults.items()
+        )
+        raise ValueError(f"weights and configuration differ: {shown}")
+    return module
+
+
+def _load_projector(place: Path) -> nn.Linear:
+    weights = load_file(place / _PROJECTOR)
+    out, inside = weights["weight"].shape
+    projector = nn.Linear(inside, out)
+    projector.load_state_dict(weights)
+    return projector
+
+
+def _load_scheduler(place: Path) -> Any:
+    if not place.is_dir():
+        raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
+    try:
+        with quiet():
+            name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
+            if name not in {kind for kind, _ in SCHEDULERS.values()}:
+                raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
+            return getattr(diffusers, name).from_pretrained(place)
+    except Exception as error:  # as above
+        raise _unreadable(place, error) from None
+
+
+def _unreadable(place: Path, error: Exception) -> Exception:
+    """What to raise instead: the fault as one line, but for want of memory, which is told elsewhere."""
+    if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
+        return error
+    why = " ".join(str(error).split()) or type(error).__name__
+    return PicsError(f"{place}: cannot be loaded: {why}", _AGAIN)
+
+
+def save(name: str, part: nn.Module, folder: Path) -> None:
+    """Write one part into its folder."""
+    if name == "projector":
+        (folder / name).mkdir(exist_ok=True)
+        save_file({key: value.contiguous() for key, value in part.state_dict().items()}, folder / name / _PROJECTOR)
+    else:
+        part.save_pretrained(folder / name)  # type: ignore[operator]
+    for path in (folder / name).glob("*.safetensors"):
+        open_to_umask(path)
+
+
+def index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
+    """`model_index.json`: what diffusers' own folders hold, for people and tools that look there."""
+    from pics_cli import __version__
+
+    kinds = {**PARTS, "vae": kind_of_vae}
+    library = {
+        transformers.Dinov2Model: "transformers", nn.Linear: "torch.nn", diffusers.AutoencoderKL: "diffusers"
+    }  # fmt: skip
+    listed = {name: [library.get(kind, "pics_cli"), kind.__name__] for name, kind in kinds.items()}
+    return {
+        "_class_name": "PicsPipeline",
+        "_pics_version": __version__,
+        **listed,
+        "scheduler": ["diffusers", type(scheduler).__name__],
+    }

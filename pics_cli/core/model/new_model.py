@@ -1,0 +1,221 @@
+"""A new model, to be trained: Stable Diffusion, DINOv2, and new layers that start at zero effect.
+
+What starts how:
+
+* The UNet's residual blocks, self- and cross-attentions and feed-forwards are Stable Diffusion's. The interaction
+  experts are new; `attn_bg`'s output projection is zero, so that they add nothing at first.
+* The ControlNet is a copy of the UNet's encoder and middle, experts included. Its zero convolutions and the last
+  convolution of the hint's embedding are zero.
+* The projector is new. The cross-attention was trained on the text encoder's tokens, which leave a layer norm with
+  about unit variance; so its weights are drawn with the deviation that gives contexts unit variance. DINOv2's tokens
+  leave a layer norm, too: their mean square is that of its weight plus that of its bias.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from pics_cli.core.model.base_models import BASE, DINOV2, find_base, find_dinov2, load, load_dinov2, read_scheduler
+from pics_cli.core.model.config import Link, ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.hub import record_first_use
+from pics_cli.core.model.load_weights import check_image_size, on_meta, some
+from pics_cli.core.model.model_folder import reduction
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.schedulers import PUBLISHED, SCHEDULERS
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.errors import PicsError
+
+HINT_WIDTHS = (16, 32, 96, 256)
+
+EXPERT = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
+_CONTROL = re.compile(r"controlnet_")
+_STARTS_AT_ZERO = re.compile(r"\.attn_bg\.to_out\.0\.|controlnet_(down_blocks|mid_block|cond_embedding\.conv_out)\.")
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+_SHARED = (
+    "block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups", "tau",
+)  # fmt: skip
+_OTHER_BASE = "start from Stable Diffusion 2.1-base"
+
+
+def new_model(
+    base: str = BASE,
+    dinov2: str = DINOV2,
+    *,
+    config: ModelConfig | None = None,
+    keep: Collection[str] = (),
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    say: Callable[[str], None] = lambda _text: None,
+) -> PicsPipeline:
+    """Start a model.
+
+    Names that are no path are looked for in `checkpoints/` of the working directory before the hub is asked.
+
+    Args:
+        base: Stable Diffusion in diffusers' layout: folder, or repository as `owner/name` or `owner/name@revision`.
+        dinov2: folder or repository in transformers' layout, or the original DINOv2 file.
+        config: what does not follow from the base model (picture size, hint, reference size, …).
+        keep: values of `config` that stand although the base has its own: prediction_type, latent_scale.
+        seed: of the new layers.
+        dtype: of all parts.
+        say: told what is being done.
+
+    Returns:
+        The model; its `config.links` names the base's autoencoder, so that it need not be saved again, and its
+        `config` is otherwise that of the base's shapes.
+
+    Raises:
+        PicsError: a base model is not found, not what is expected, or has changed since its first use.
+    """
+    config = config or ModelConfig()
+    stable, vision = find_base(base, say), find_dinov2(dinov2, say)
+    say(f"reading {stable.path}")
+    stock = load(diffusers.UNet2DConditionModel, stable.path / "unet")
+    vae = load(diffusers.AutoencoderKL, stable.path / "vae")
+    noise = read_scheduler(stable.path / "scheduler")
+    say(f"reading {vision.path}")
+    encoder = load_dinov2(vision.path, config.reference_size)
+    for source in (stable, vision):
+        record_first_use(source.name, source.sha256)
+    downsampling = reduction(vae)
+    check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = _unet(stock, stable.path / "unet", config.tau)
+        controlnet = control_copy(unet, hint_widths(downsampling))
+        projector = new_projector(encoder, unet.config.context_width)
+    links: dict[Any, Link] = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
+    config = replace(fitted(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
+    scheduler = diffusers.DDIMScheduler(
+        **{**PUBLISHED, **{key: noise[key] for key in _NOISE if key in noise}}, **SCHEDULERS["ddim"][1]
+    )
+    for module in (unet, controlnet, encoder, projector, vae):
+        nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers kept in float32, though there are none
+    return PicsPipeline(config, unet, controlnet, encoder, projector, vae, scheduler)
+
+
+def fitted(
+    config: ModelConfig, unet: Any, encoder: Any, vae: Any, noise: Mapping[str, Any], keep: Collection[str] = ()
+) -> ModelConfig:
+    """A configuration with what follows from the parts; `noise`: configuration of the base's scheduler."""
+    own = {"latent_scale": vae.config.scaling_factor, "prediction_type": noise.get("prediction_type", "epsilon")}
+    return replace(
+        config,
+        object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
+        context_width=unet.config.context_width,
+        latent_channels=unet.config.in_channels,
+        downsampling=reduction(vae),
+        **{key: value for key, value in own.items() if key not in keep},
+    )
+
+
+def _inside(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in hashes.items() if name.startswith(prefix)}
+
+
+def _unet(stock: Any, place: Path, tau: float) -> Any:
+    """The UNet with Stable Diffusion's weights and new experts."""
+    unet = on_meta(lambda: InteractionUNet(**unet_options(stock.config, place), tau=tau), str(place))
+    return adopt(unet, stock.state_dict(), EXPERT, str(place))
+
+
+def unet_options(config: Any, place: Path) -> dict[str, Any]:
+    """Arguments of `InteractionUNet`, but for τ, from the configuration of diffusers' UNet in the folder `place`.
+
+    Raises:
+        PicsError: its heads are not of one width.
+    """
+    widths, levels = config.block_out_channels, [kind.startswith("CrossAttn") for kind in config.down_block_types]
+    # What the configuration calls attention_head_dim is the number of heads, of all levels or of each.
+    given = config.num_attention_heads or config.attention_head_dim
+    heads = [given] * len(widths) if isinstance(given, int) else list(given)
+    used = [*levels[:-1], True]  # the middle has attention, too
+    head_widths = {width / count for width, count, here in zip(widths, heads, used, strict=True) if here}
+    if len(head_widths) != 1 or not next(iter(head_widths)).is_integer():
+        raise PicsError(
+            f"{place / 'config.json'}: attention_head_dim: {given} heads at widths {list(widths)}, expected heads "
+            "of one width at all levels",
+            "start from Stable Diffusion 2.1-base, whose heads are 64 wide",
+        )
+    return {
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "block_out_channels": tuple(widths),
+        "layers_per_block": config.layers_per_block,
+        "attention_levels": tuple(levels),
+        "head_width": int(head_widths.pop()),
+        "context_width": config.cross_attention_dim,
+        "norm_groups": config.norm_num_groups,
+    }
+
+
+def hint_widths(downsampling: int) -> tuple[int, ...]:
+    """Widths of the hint's convolutions, which halve the picture as often as the autoencoder does."""
+    halvings = downsampling.bit_length() - 1
+    return (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
+
+
+def blank_control(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
+    """The ControlNet of a UNet's shape, without memory; `widths`: of the hint's convolutions."""
+    shape = {key: value for key, value in unet.config.items() if key in _SHARED}
+    return on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
+
+
+def control_copy(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
+    """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
+    controlnet = blank_control(unet, widths, hint_channels)
+    wanted = controlnet.state_dict().keys()
+    copied = {key: value.clone() for key, value in unet.state_dict().items() if key in wanted}
+    return adopt(controlnet, copied, _CONTROL, "controlnet")
+
+
+def adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
+    """Fill a module on the meta device: what its state names, and the new layers from the random generator.
+
+    Raises:
+        PicsError: the state does not fit.
+    """
+    wanted = module.state_dict()
+    unknown = [key for key in state if key not in wanted]
+    missing = [key for key in wanted if key not in state and not new.search(key)]
+    if unknown or missing:
+        raise PicsError(
+            f"{where}: not Stable Diffusion's UNet: "
+            + "; ".join(f"{what} {some(keys)}" for what, keys in (("unknown", unknown), ("missing", missing)) if keys),
+            _OTHER_BASE,
+        )
+    try:
+        # Transformers whose projections are convolutions are the same as with linear layers.
+        reshaped = {key: value.reshape(wanted[key].shape) for key, value in state.items()}
+        module.load_state_dict(reshaped, strict=False, assign=True)
+    except RuntimeError as error:
+        raise PicsError(f"{where}: {str(error).splitlines()[-1].strip()}", _OTHER_BASE) from None
+    for name, layer in module.named_modules():
+        fresh = [key for key, value in layer.named_parameters(prefix=name, recurse=False) if value.is_meta]
+        if fresh:
+            layer.to_empty(device="cpu", recurse=False)
+            layer.reset_parameters()
+        for key, value in layer.named_parameters(prefix=name, recurse=False):
+            if key in fresh and _STARTS_AT_ZERO.search(key):
+                nn.init.zeros_(value)
+    return module
+
+
+def new_projector(encoder: Any, width: int) -> nn.Linear:
+    """Contexts of unit variance from the encoder's tokens."""
+    norm = encoder.layernorm
+    square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())
+    projector = nn.Linear(encoder.config.hidden_size, width)
+    nn.init.normal_(projector.weight, std=1 / math.sqrt(square * encoder.config.hidden_size))
+    nn.init.zeros_(projector.bias)
+    return projector

@@ -1,0 +1,298 @@
+"""The whole compositor: load, save, and make pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pics_cli.core.model import image_encoder, model_folder
+from pics_cli.core.model.blending import Blend, Correction
+from pics_cli.core.model.config import PATTERNS, ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.offload import Residency, choose_memory
+from pics_cli.core.model.sampling import Denoiser, sample
+from pics_cli.core.model.schedulers import make_scheduler
+from pics_cli.core.model.tracing import Trace
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.runtime.files import make_folder, write_json
+from pics_cli.core.runtime.rng import generator
+from pics_cli.errors import FAILED, PicsError
+
+# Of pictures for which graphs are kept; torch's own limit of 8 would have it go on uncompiled without a word.
+_KINDS = 64
+
+
+class NetworkInput(Protocol):
+    """What the networks see of one composite; see `pics_cli.core.data.compose`."""
+
+    @property
+    def hint_rgb(self) -> npt.NDArray[np.uint8]:
+        """uint8 [S, S, 3 L]."""
+
+    @property
+    def hint_mask(self) -> npt.NDArray[np.int8]:
+        """int8 [S, S]: 1 in the boxes, 0 elsewhere, -1 in the padding."""
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """bool [K, S, S]: each object's box."""
+
+    @property
+    def references(self) -> npt.NDArray[np.uint8]:
+        """uint8 [K, R, R, 3] on white."""
+
+
+class PicsPipeline:
+    """A compositor in diffusers' manner: `from_pretrained`, `save_pretrained`, and a call that returns pictures.
+
+    Args:
+        config: shape and meaning of the model.
+        unet, controlnet: the networks.
+        image_encoder: transformers' Dinov2Model.
+        projector: from its width to D.
+        vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
+        scheduler: a diffusers scheduler, of which the noise schedule is taken.
+        device, memory: where the parts run, and what lies there when; see `memory.Residency`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        unet: InteractionUNet,
+        controlnet: BackgroundControlNet,
+        image_encoder: Any,
+        projector: nn.Linear,
+        vae: Any,
+        scheduler: Any,
+        *,
+        device: str | torch.device = "cpu",
+        memory: str = "resident",
+    ) -> None:
+        self.config, self.scheduler = config, scheduler
+        self.unet, self.controlnet, self.vae = unet, controlnet, vae
+        self.image_encoder, self.projector = image_encoder, projector
+        self.device = torch.device(device)
+        self.dtype: torch.dtype = next(unet.parameters()).dtype
+        # Half precision has fewer digits than a pixel's value, which no weights need where there are none.
+        self._pixels = torch.float32 if config.on_pixels else self.dtype
+        for part in self.parts.values():
+            part.eval().requires_grad_(False)
+        # The autoencoder's group norms are torch's own, which lose digits in this layout on a CPU; see `norm`.
+        for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
+            part.to(memory_format=torch.channels_last)
+        self.memory = choose_memory(memory, self.device, self.parts)
+        self._residency = Residency(self.parts, self.device, self.memory)
+        self._null: Tensor | None = None
+        self._graph: Callable[[Denoiser, Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules by their names in the model folder."""
+        return {name: getattr(self, name) for name in model_folder.PARTS}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        memory: str = "resident",
+        flag: str = "--model",
+    ) -> PicsPipeline:
+        """Load a model.
+
+        Args:
+            name: model folder, or repository on the hub (`owner/name`, `owner/name@revision`).
+            dtype: of all parts.
+            device, memory: see the class.
+            flag: what the name was given with, for messages.
+
+        Raises:
+            PicsError: no such folder or repository, no model in it, one of a newer version, a part that is missing or
+                does not fit.
+        """
+        folder = snapshot(str(name), flag, PATTERNS)
+        config = ModelConfig.load(folder)
+        loaded = model_folder.load(folder, config, dtype)
+        return cls(config, **loaded, device=device, memory=memory)
+
+    def save_pretrained(self, folder: str | Path, link: Sequence[str] = ()) -> None:
+        """Write the model folder: diffusers' layout, safetensors.
+
+        Args:
+            folder: new or empty.
+            link: names of parts that `config.links` has; they are not written again.
+
+        Raises:
+            ValueError: the weights are offloaded.
+        """
+        if self.memory == "offload":
+            raise ValueError("a pipeline with memory='offload' cannot be saved: load it with memory='resident'")
+        folder = Path(folder)
+        make_folder(folder)
+        for name, part in self.parts.items():
+            if name not in link:
+                model_folder.save(name, part, folder)
+        self.scheduler.save_pretrained(folder / "scheduler")
+        write_json(folder / "model_index.json", model_folder.index(self.scheduler, type(self.vae)))
+        links = {name: entry for name, entry in self.config.links.items() if name in link}
+        replace(self.config, links=links).save(folder)
+
+    def compile(self) -> None:
+        """Compile the denoising step: CUDA graphs on a GPU.
+
+        A graph is made for each batch size, number of objects and candidates, and for each of four shares that overlaps
+        can have of the picture: the first picture of such a kind takes minutes, the others run it.
+
+        Raises:
+            PicsError: not all parts are resident.
+        """
+        if self.memory != "resident":
+            raise PicsError(
+                f"--compile: graphs need weights that stay in place, but memory is {self.memory}",
+                "take --memory resident, or leave out --compile",
+            )
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        torch._dynamo.config.recompile_limit = _KINDS
+        self._graph = torch.compile(_predict, mode=mode, dynamic=False)
+
+    def forget(self) -> None:
+        """Make anew what was derived from the weights: they have changed."""
+        self._null = None
+
+    def noise(self, seed: int, key: str, candidate: int = 0, step: int = 0) -> Tensor:
+        """float32 [c, h, w], unit normal: a function of seed, sample, candidate and insertion step alone."""
+        shape = (self.config.latent_channels, self.config.latent_size, self.config.latent_size)
+        drawn = generator(seed, "noise", key, candidate, step).standard_normal(shape, dtype=np.float32)
+        return torch.from_numpy(drawn)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        samples: Sequence[NetworkInput],
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        bias: Tensor | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+        trace: Trace | None = None,
+        blends: list[Blend] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Composite.
+
+        Args:
+            samples: B composites with the same number of objects.
+            noise: float32 [B, n, c, h, w]: n candidates of each.
+            steps, guidance, scheduler: None: what the model's own configuration says.
+            bias: [B, K], added to the gate's logits; see `Objects`.
+            on_step: called after each denoising step with its number and their count.
+            trace: filled with what `--explain` draws.
+            blends: of a model with `correct_hint` that works on pixels: what it did to its hint is added here.
+
+        Returns:
+            uint8 [B, n, S, S, 3].
+        """
+        hint_u8 = torch.from_numpy(np.stack([one.hint_rgb for one in samples])).to(self.device)
+        hint_mask = torch.from_numpy(np.stack([one.hint_mask for one in samples])).to(self.device)
+        masks = torch.from_numpy(np.stack([one.masks for one in samples]))
+        picture = hint_u8.permute(0, 3, 1, 2).to(self._pixels) / 127.5 - 1
+        hint = torch.cat([picture, hint_mask[:, None]], 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        guidance = self.config.guidance if guidance is None else guidance
+        contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
+        count, candidates = noise.shape[:2]
+        correction = None
+        if self.config.correct_hint:
+            with self._residency.use("vae"):
+                pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
+                pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
+                correction = Correction(pictures, self.config, self.config.share_sharpness)
+        with self._residency.use("unet", "controlnet"):
+            denoiser = Denoiser(
+                self.unet,
+                self.controlnet,
+                hint=hint,
+                contexts=contexts,
+                null=null,
+                masks=masks.to(self.device),
+                size=(self.config.latent_size, self.config.latent_size),
+                guidance=guidance,
+                candidates=candidates,
+                bias=None if bias is None else bias.to(self.device),
+                hold=self.memory != "offload",
+                uniform=self._graph is not None,
+                trace=trace,
+            )
+            stepper = make_scheduler(
+                scheduler or self.config.scheduler,
+                self.scheduler,
+                self.config.prediction_type,
+                steps or self.config.steps,
+            )
+            latent = sample(
+                self._graphed(denoiser),
+                stepper,
+                noise.flatten(0, 1).to(self.device),
+                self.dtype,
+                scaling=self.config.input_scaling,
+                correction=correction,
+                on_step=on_step,
+            )
+        with self._residency.use("vae"):
+            if blends is not None and correction is not None:
+                blends.append(correction.blend(latent, self.vae, candidates))
+            pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
+        return pictures.unflatten(0, (count, candidates)).cpu().numpy()
+
+    def _graphed(self, denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
+        if self._graph is None:
+            return denoiser
+        graph = self._graph
+        # A graph's output lies in memory that its next run overwrites.
+        return lambda latent, timestep: graph(denoiser, latent, timestep).clone()
+
+    def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
+        """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is made once."""
+        with self._residency.use("image_encoder", "projector"):
+            pixels = torch.from_numpy(references).to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+            contexts = image_encoder.encode(self.image_encoder, self.projector, pixels)
+            if guided and self._null is None:
+                self._null = image_encoder.encode_null(
+                    self.image_encoder, self.projector, self.config.reference_size, self.device
+                )
+        return contexts.unflatten(0, references.shape[:2]), self._null if guided else None
+
+    def _latent(self, picture: Tensor) -> Tensor:
+        """Pictures [B, 3, S, S] in [-1, 1] to latents [B, c, h, w]."""
+        latent: Tensor = self.vae.encode(picture.contiguous()).latent_dist.mode() * self.config.latent_scale
+        return latent
+
+    def _picture(self, latent: Tensor) -> Tensor:
+        """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
+        decoded = self.vae.decode((latent / self.config.latent_scale).to(self._pixels).contiguous()).sample
+        return ((_finite(decoded).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """The values, unless some are no numbers: a picture of those would be black, and pass for a result."""
+    if not torch.isfinite(values).all():
+        raise PicsError(
+            "the network gave values that are no numbers (nan or inf)",
+            "try --dtype bf16 or fp32 and a smaller --guidance; if it persists, copy or convert the model again",
+            FAILED,
+        )
+    return values
+
+
+def _predict(denoiser: Denoiser, latent: Tensor, timestep: Tensor) -> Tensor:
+    return denoiser(latent, timestep)

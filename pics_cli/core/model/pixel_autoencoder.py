@@ -1,0 +1,113 @@
+"""An autoencoder without weights: the latent holds the pixels themselves, a block of them at each position."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pics_cli.core.runtime.files import write_json
+
+FILE = "config.json"
+# Factor on the latent where none is said: pixels in [-1, 1] are near enough to unit variance.
+LATENT_SCALE = 1.0
+
+
+@dataclass(frozen=True)
+class PixelConfig:
+    """What diffusers' `AutoencoderKL.config` says, as far as it applies."""
+
+    patch: int
+    in_channels: int = 3
+    out_channels: int = 3
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent: colours times pixels of a block."""
+        return 3 * self.patch**2
+
+    @property
+    def scaling_factor(self) -> float:
+        """Factor on the latent."""
+        return LATENT_SCALE
+
+
+class Exact:
+    """In the place of a distribution: its deviation is 0, every sample of it is the latent itself."""
+
+    def __init__(self, latent: Tensor) -> None:
+        self.mean = latent
+
+    @property
+    def std(self) -> Tensor:
+        """0 everywhere."""
+        return torch.zeros_like(self.mean)
+
+    def mode(self) -> Tensor:
+        """The latent."""
+        return self.mean
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002  # as AutoencoderKL's
+        """The latent, whatever the generator."""
+        return self.mean
+
+
+class Encoded(NamedTuple):
+    """What `encode` returns."""
+
+    latent_dist: Exact
+
+
+class Decoded(NamedTuple):
+    """What `decode` returns."""
+
+    sample: Tensor
+
+
+class PixelAutoencoder(nn.Module):
+    """Blocks of `patch` × `patch` pixels as channels; called, saved and loaded like diffusers' AutoencoderKL.
+
+    Nothing is lost and nothing is learnt: for networks small enough to work on pixels.
+
+    Args:
+        patch: pixels that a latent position stands for, across and down.
+    """
+
+    def __init__(self, patch: int = 8) -> None:
+        super().__init__()
+        self.config = PixelConfig(patch)
+
+    def encode(self, picture: Tensor) -> Encoded:
+        """[B, 3, S, S] to [B, 3 · patch², S / patch, S / patch], in `latent_dist`."""
+        return Encoded(Exact(F.pixel_unshuffle(picture, self.config.patch)))
+
+    def decode(self, latent: Tensor) -> Decoded:
+        """The way back, in `sample`."""
+        return Decoded(F.pixel_shuffle(latent, self.config.patch))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json`; there are no weights."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, {"_class_name": type(self).__name__, "patch": self.config.patch})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> PixelAutoencoder:
+        """Read `config.json`.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or there is something else in it or beside it.
+        """
+        found: dict[str, Any] = json.loads((Path(folder) / FILE).read_text())
+        keys = {key for key in found if not key.startswith("_")}
+        patch = found.get("patch")
+        if keys != {"patch"} or type(patch) is not int or patch < 1:
+            raise ValueError(f"{FILE} of a {cls.__name__}: expected patch, a whole number above 0, and nothing else")
+        if weights := sorted(path.name for path in Path(folder).glob("*.safetensors")):
+            raise ValueError(f"{weights[0]}: a {cls.__name__} has no weights")
+        return cls(patch)

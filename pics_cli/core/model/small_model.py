@@ -1,0 +1,260 @@
+"""A new small network of a shape of one's own, from random weights, that works on pixels.
+
+What starts how: the UNet's output convolution has weights of zero, so that the first prediction is 0, and a network
+that corrects its hint paints the hint, or of several pictures mostly the first; `attn_bg`'s output projection is zero,
+as `initial` says; the ControlNet's zero convolutions and its embedding of the hint are not zero and keep the hint's
+variance; all other layers start as torch has them. The encoder of the references is a DINOv2 with random weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from pydantic import ValidationError
+from torch import nn
+from transformers import Dinov2Config, Dinov2Model
+
+from pics_cli.core.model.blending import start_bias
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.load_weights import on_meta
+from pics_cli.core.model.new_model import adopt, blank_control, control_copy, new_projector
+from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pixel_autoencoder import LATENT_SCALE, PixelAutoencoder
+from pics_cli.core.model.schedulers import published_scheduler, small_scheduler
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.recipes.validation import fault_line
+from pics_cli.errors import PicsError
+
+_WHERE = "model.shape"
+_EVERY = re.compile("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallShape:
+    """`model.shape` of a training recipe, which says what each of these means."""
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    attention_levels: tuple[bool, ...]
+    head_width: int
+    norm_groups: int
+    context_width: int
+    hint_widths: tuple[int, ...]
+    encoder_width: int
+    encoder_layers: int
+    encoder_heads: int
+    encoder_patch: int
+    patch: int
+
+
+def small_config(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelConfig:
+    """The configuration of a small network.
+
+    Args:
+        shape: values of `SmallShape`, all of them.
+        overrides: values of `ModelConfig` that do not follow from the shape; the others are as published, but for the
+            factor on the latent: pixels need none.
+
+    Raises:
+        PicsError: with every fault of the shape, or of the values; they name keys of a training recipe.
+    """
+    given = SmallShape(**shape)
+    published = ModelConfig()
+    size = overrides.get("image_size", published.image_size)
+    reference_size = overrides.get("reference_size", published.reference_size)
+    if faults := list(_faults(given, size, reference_size)):
+        raise PicsError("\n".join(faults), "change the recipe, or say another value with --set KEY=VALUE")
+    derived = {
+        "object_tokens": 1 + (reference_size // given.encoder_patch) ** 2,
+        "context_width": given.context_width,
+        "latent_channels": 3 * given.patch**2,
+        "downsampling": given.patch,
+    }
+    return checked({"latent_scale": LATENT_SCALE, **overrides, **derived})
+
+
+def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
+    """A configuration of values from the `model` section of a training recipe; the others are `base`'s, or published.
+
+    Raises:
+        PicsError: with every fault of them.
+    """
+    try:
+        return replace(base or ModelConfig(), **values)
+    except ValidationError as error:
+        lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
+        raise PicsError("\n".join(lines), "change the recipe's model section") from None
+
+
+def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a small network by name, without memory; `config`: from `small_config`."""
+    given = SmallShape(**shape)
+    unet = on_meta(
+        lambda: InteractionUNet(
+            in_channels=config.latent_channels, out_channels=config.output_channels,
+            block_out_channels=tuple(given.block_out_channels), layers_per_block=given.layers_per_block,
+            attention_levels=tuple(given.attention_levels), head_width=given.head_width,
+            context_width=given.context_width, norm_groups=given.norm_groups, tau=config.tau,
+        ),
+        _WHERE,
+    )  # fmt: skip
+    return {
+        "unet": unet,
+        "controlnet": blank_control(unet, given.hint_widths, config.hint_channels),
+        "image_encoder": on_meta(lambda: _encoder(config, given), _WHERE),
+        "projector": on_meta(lambda: nn.Linear(given.encoder_width, given.context_width), _WHERE),
+        "vae": PixelAutoencoder(given.patch),
+    }
+
+
+def small_pipeline(
+    config: ModelConfig, shape: Mapping[str, Any], seed: int = 0, *, device: str | torch.device = "cpu"
+) -> PicsPipeline:
+    """A new network in float32.
+
+    Args:
+        config: what it means; what follows from the shape (object tokens, widths, the latent's channels and
+            downsampling) is taken from there.
+        shape: values of `SmallShape`, all of them.
+        seed: of the weights, which are the same on every device.
+        device: where it is to lie.
+
+    Raises:
+        PicsError: see `small_config`.
+    """
+    given = SmallShape(**shape)
+    chosen = {"image_size": config.image_size, "reference_size": config.reference_size}
+    derived = small_config(shape, chosen)
+    config = replace(
+        config, object_tokens=derived.object_tokens, context_width=derived.context_width,
+        latent_channels=derived.latent_channels, downsampling=derived.downsampling,
+    )  # fmt: skip
+    blank = blank_parts(config, shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet: Any = adopt(blank["unet"], {}, _EVERY, _WHERE)
+        nn.init.zeros_(unet.conv_out.weight)
+        unet.conv_out.bias.data.copy_(start_bias(config))
+        controlnet: Any = control_copy(unet, given.hint_widths, config.hint_channels)
+        _show_hint(controlnet)
+        encoder = _encoder(config, given)
+        projector = new_projector(encoder, given.context_width)
+    return PicsPipeline(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)
+
+
+def _show_hint(controlnet: Any) -> None:
+    """Start the layers that lead the hint in so that it keeps its deviation on the way.
+
+    What starts at zero keeps a trained network as it is; here it would only hide the hint. So would torch's own start:
+    each convolution takes two thirds of the deviation away and no norm gives it back, a thousandth was left in the end.
+    SiLU halves small values, so weights before it have twice the deviation of those that keep a sum's.
+    """
+    embedding = controlnet.controlnet_cond_embedding
+    before = [(layer, 2.0) for layer in (embedding.conv_in, *embedding.blocks)]
+    last = (embedding.conv_out, *controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block)
+    for layer, gain in (*before, *((layer, 1.0) for layer in last)):
+        nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+        nn.init.zeros_(layer.bias)
+
+
+def _encoder(config: ModelConfig, shape: SmallShape) -> Any:
+    return Dinov2Model(
+        Dinov2Config(
+            hidden_size=shape.encoder_width, num_hidden_layers=shape.encoder_layers,
+            num_attention_heads=shape.encoder_heads, image_size=config.reference_size, patch_size=shape.encoder_patch,
+        )
+    )  # fmt: skip
+
+
+def _faults(shape: SmallShape, image_size: int, reference_size: int) -> Iterator[str]:
+    """What keeps a network of this shape from being built, a line each."""
+    widths, levels = list(shape.block_out_channels), len(shape.block_out_channels)
+    if len(shape.attention_levels) != levels:
+        yield (
+            f"{_WHERE}.attention_levels: got {len(shape.attention_levels)} values, "
+            f"expected {levels}: one for each of block_out_channels"
+        )
+    # The middle, as wide as the last level, always has attention.
+    attended = [width for width, here in zip(widths, (*shape.attention_levels[:-1], True), strict=False) if here]
+    for key, found, what, wholes in (
+        ("head_width", shape.head_width, "every width of block_out_channels with attention", attended),
+        ("norm_groups", shape.norm_groups, "every width of block_out_channels", widths),
+        ("encoder_heads", shape.encoder_heads, "encoder_width", [shape.encoder_width]),
+        ("encoder_patch", shape.encoder_patch, "model.reference_size", [reference_size]),
+    ):
+        if bad := [whole for whole in wholes if whole % found]:
+            yield f"{_WHERE}.{key}: got {found}, expected a divisor of {what} ({bad[0]} is not a multiple of it)"
+    halvings = shape.patch.bit_length() - 1
+    if shape.patch != 1 << halvings:
+        yield f"{_WHERE}.patch: got {shape.patch}, expected a power of 2"
+    elif len(shape.hint_widths) != halvings + 1:
+        yield (
+            f"{_WHERE}.hint_widths: got {len(shape.hint_widths)} values, expected {halvings + 1}: all but the first "
+            f"halve the picture, down to patch ({shape.patch} pixels)"
+        )
+    step = shape.patch << (levels - 1)
+    if image_size % step:
+        yield (
+            f"{_WHERE}.patch: model.image_size {image_size} is not a multiple of {step}: patches of {shape.patch} "
+            f"pixels, halved {levels - 1} times by block_out_channels"
+        )
+
+
+TINY = ModelConfig(
+    image_size=128, object_tokens=17, context_width=48, reference_size=56, steps=4, latent_scale=0.5
+)  # fmt: skip
+_SHAPE: dict[str, Any] = {
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "attention_levels": (True, True),
+    "head_width": 16,
+    "context_width": 48,
+}
+
+
+def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", **overrides: Any) -> PicsPipeline:
+    """A model of 1.5 million parameters for 128×128 pictures.
+
+    Args:
+        seed: of the weights; none is zero, so that every branch shows.
+        device, memory: see `PicsPipeline`.
+        overrides: values of its `ModelConfig`.
+    """
+    config = replace(TINY, **overrides)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = InteractionUNet(config.latent_channels, config.latent_channels, **_SHAPE, tau=config.tau)
+        controlnet = BackgroundControlNet(hint_widths=(8, 8, 16, 16), **_SHAPE, tau=config.tau)
+        encoder = Dinov2Model(
+            Dinov2Config(
+                hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=config.reference_size,
+                patch_size=14, use_swiglu_ffn=True, mlp_ratio=4,
+            )
+        )  # fmt: skip
+        vae = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=8, sample_size=config.image_size,
+            latent_channels=config.latent_channels, scaling_factor=config.latent_scale,
+        )  # fmt: skip
+        projector = nn.Linear(48, config.context_width)
+        for module in (unet, controlnet, encoder, projector, vae):
+            _stir(module)
+    return PicsPipeline(
+        config, unet, controlnet, encoder, projector, vae, published_scheduler(), device=device, memory=memory
+    )
+
+
+def _stir(module: nn.Module) -> None:
+    """Give every layer that starts at zero random weights of the usual scale."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+            nn.init.normal_(parameter, std=scale)

@@ -1,0 +1,116 @@
+"""Evaluation recipes: what is composited again, by which methods, and which figures are told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
+from pics_cli.core.recipes.sources import Pool, SceneRelation, View
+from pics_cli.core.recipes.training_sections import Count, NotNegative, Positive
+from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, between
+
+Method = Literal["parallel", "sequential", "paste", "poisson"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Scenes:
+    """Scenes that `synth` draws on the spot: two objects, references seen differently, everything known."""
+
+    count: Positive = 1000
+    """How many."""
+    size: Annotated[int, between(64, 1024, True)] = 256
+    """Side of a picture, in pixels."""
+    pool: Pool = "held_out"
+    """Shapes, colours and textures: those that are never trained on, or those that are."""
+    view: View = field(default_factory=lambda: View(turn=5.0, light=0.3, detail=2.0))
+    """How references differ from the objects in the picture."""
+    relations: Annotated[dict[SceneRelation, NotNegative], SOME_WEIGHT]
+    """How objects stand to each other, with weights."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Samples:
+    """Samples of shards, in their order."""
+
+    root: Text = "data"
+    """Folder that the shards are looked for in."""
+    shards: Text
+    """Folder of .tar files, or files with {00000..00010}, * or ? in their names; under `root` unless it is an absolute
+    path. {split} stands for the split."""
+    split: Literal["train", "val"] = "val"
+    """What {split} stands for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class EvaluationRecipe:
+    """What is evaluated, and how."""
+
+    kind: Literal["evaluation"]
+    """Evaluation recipes are run with `pics eval`."""
+    name: Text
+    """Of the evaluation, in results."""
+    out: Text
+    """Folder of the results, when --output is not given."""
+    seed: Count = 2026
+    """Of scenes, noise and intervals."""
+    seeds: Positive = 1
+    """Composites of each case by each model, with noise of its own."""
+    limit: Positive | None = None
+    """Take the first so many cases; none: all."""
+    methods: tuple[Method, ...] = ("parallel", "sequential", "paste", "poisson")
+    """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
+    metrics: tuple[str, ...] = ()
+    """Figures, by name; empty: all."""
+    features: tuple[Text, ...] = ()
+    """Weights of learnt figures: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
+    Without, what needs them is left out."""
+    steps: Positive | None = None
+    """Denoising steps; none: the model's."""
+    fill: Annotated[float, between(0.5, 1, True)] | None = None
+    """Share of a region's sides that an object takes; none: the model's, 1 where there is no model."""
+    scenes: Scenes | None = None
+    """Drawn scenes …"""
+    samples: Samples | None = None
+    """… or samples of shards …"""
+    pictures: Text | None = None
+    """… or a folder of pictures, which those of others are held against: one of the three."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if sum(each is not None for each in (self.scenes, self.samples, self.pictures)) != 1:
+            raise PydanticCustomError("source", "one of scenes, samples and pictures")
+        return self
+
+
+def load_evaluation(name: str, overrides: Sequence[Override] = ()) -> EvaluationRecipe:
+    """An evaluation recipe by name or path.
+
+    Raises:
+        PicsError: no such recipe, or with one line for every fault found.
+    """
+    return load_recipe(find_recipe(name), EvaluationRecipe, overrides)
+
+
+def made_evaluation(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:
+    """An evaluation without a recipe's file: of what the command line names alone.
+
+    Raises:
+        PicsError: with one line for every fault found.
+    """
+    data = {"kind": "evaluation", "name": name, "out": f"results/{name}"}
+    return load_recipe(Path("pics eval"), EvaluationRecipe, overrides, data)
+
+
+def plain_evaluation(recipe: EvaluationRecipe) -> dict[str, Any]:
+    """A recipe as plain data, as JSON holds it."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain

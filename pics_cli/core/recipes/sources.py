@@ -1,0 +1,196 @@
+"""The part of a dataset recipe that says where the raw files are and what format they have: one class a format."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from pics_cli.core.recipes.validation import (
+    CONFIG,
+    NOT_EMPTY,
+    SOME_WEIGHT,
+    Folder,
+    FolderPattern,
+    Name,
+    PicturePattern,
+    Text,
+    between,
+)
+
+Pool = Literal["train", "held_out"]
+SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Split:
+    """Where one split lies, relative to the raw folder. The first path that exists is taken."""
+
+    annotations: tuple[FolderPattern, ...] = ()
+    """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for."""
+    labels: tuple[FolderPattern, ...] = ()
+    """Formats coco and scalabel: folders of labels that `pics annotate` made, or of one json a picture, as the research
+    SAM script writes them; looked for first."""
+    images: Annotated[tuple[PicturePattern, ...], NOT_EMPTY]
+    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
+
+    @model_validator(mode="after")
+    def _some_annotations(self) -> Split:
+        if not self.annotations and not self.labels:
+            raise PydanticCustomError("split", "a split with annotations")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class _Files:
+    folders: ClassVar[bool] = True
+    """Whether annotations are folders of one file a picture, and not single files."""
+    folder: tuple[Folder, ...] = ()
+    """Names under which the dataset may lie inside the folder given as --raw."""
+    splits: Annotated[dict[Name, Split], NOT_EMPTY]
+    """The dataset's splits by name: train, val or test."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Sam:
+    """Masks made from boxes by `pics annotate`: how they are made, and which of them count as objects."""
+
+    block: Annotated[int, between(1, math.inf, True)] = 256
+    """Pictures of one label file."""
+    holes: Annotated[int, between(0, math.inf, True)] = 0
+    """Holes of fewer pixels are filled."""
+    islands: Annotated[int, between(0, math.inf, True)] = 0
+    """Parts of fewer pixels are removed; the largest always stays."""
+    tiny: Annotated[int, between(0, math.inf, True)] = 64
+    """Masks of fewer pixels are flagged."""
+    low_score: Annotated[float, between(0, 1, True)] = 0.7
+    """Masks of which the model expects a smaller IoU are flagged."""
+    min_score: Annotated[float, between(0, 1, True)] = 0.0
+    """build-shards: objects need this expected IoU."""
+    min_agreement: Annotated[float, between(0, 1, True)] = 0.0
+    """build-shards: the box of an object's mask must have this IoU with the annotated one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class CocoSource(_Files):
+    """COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
+
+    folders: ClassVar[bool] = False
+
+    format: Literal["coco"]
+    """Which reader understands the files."""
+    sam: Sam = field(default_factory=Sam)
+    """Masks made from boxes by `pics annotate`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ParseMapSource(_Files):
+    """Folders of one label map a picture (palette or grey PNG), each id one region: VITON-HD."""
+
+    format: Literal["parse_map"]
+    """Which reader understands the files."""
+    suffix: Text = ".png"
+    """How the names of the label maps end; what stands before it is {stem}."""
+    regions: Annotated[dict[Text, Annotated[tuple[Annotated[int, between(1, 255, True)], ...], NOT_EMPTY]], NOT_EMPTY]
+    """Regions by name, each of one id of the map or of several that form one object."""
+    void: tuple[Annotated[int, between(0, 255, True)], ...] = (0,)
+    """Ids that belong to no object; a map that holds yet others is bad."""
+
+    @model_validator(mode="after")
+    def _each_id_once(self) -> ParseMapSource:
+        ids = [i for region in self.regions.values() for i in region] + list(self.void)
+        if twice := [i for i in ids if ids.count(i) > 1]:
+            raise PydanticCustomError("regions", "id {id} once, in regions or in void", {"id": twice[0]})
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class CityscapesSource(_Files):
+    """Folders of one polygon json a picture, objects in paint order: Cityscapes."""
+
+    format: Literal["cityscapes"]
+    """Which reader understands the files."""
+    suffix: Text = "_gtFine_polygons.json"
+    """How the names of the polygon files end; what stands before it is {stem}."""
+    labels: Annotated[tuple[Text, ...], NOT_EMPTY]
+    """Labels that are single objects, for pairs.classes to name. All others are scenery, which may hide objects."""
+    transparent: tuple[Text, ...] = ()
+    """Labels that are part of what they lie on and hide nothing."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> CityscapesSource:
+        if both := sorted(set(self.labels) & set(self.transparent)):
+            raise PydanticCustomError("labels", "{what} in labels or in transparent", {"what": both[0]})
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class VistasSource(_Files):
+    """Folders of one 16-bit instance picture each (label * 256 + instance): Mapillary Vistas."""
+
+    format: Literal["vistas"]
+    """Which reader understands the files."""
+    suffix: Text = ".png"
+    """How the names of the instance pictures end; what stands before it is {stem}."""
+    versions: Annotated[tuple[Name, ...], NOT_EMPTY]
+    """Values of {version}, in the order in which they are looked for."""
+    configs: Annotated[tuple[FolderPattern, ...], NOT_EMPTY]
+    """Files that name the labels, in the order in which they are looked for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ScalabelSource(_Files):
+    """Scalabel's format, one json a split: BDD100K."""
+
+    folders: ClassVar[bool] = False
+
+    format: Literal["scalabel"]
+    """Which reader understands the files."""
+    sam: Sam = field(default_factory=Sam)
+    """Masks made from boxes by `pics annotate`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SynthSplit:
+    """Scenes of one split."""
+
+    pool: Pool
+    """Which half of the generator's shapes, textures and random numbers; the two have nothing in common."""
+    scenes: Annotated[int, between(1, math.inf, True)]
+    """How many."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class View:
+    """How the alternative view of an object differs from the one in the picture."""
+
+    turn: Annotated[float, between(0, 180, True)] = 25.0
+    """Largest turn about its vertical axis, in degrees; elevation changes in proportion."""
+    light: Annotated[float, between(0, 1, True)] = 0.5
+    """0: the same light; 1: any direction and colour."""
+    detail: Annotated[float, between(1, 4, True)] = 1.0
+    """Resolution at which it is drawn over that of the object in the picture, up to 224 pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SynthSource:
+    """Scenes drawn by the built-in generator: no raw files."""
+
+    format: Literal["synth"]
+    """Which reader understands the files."""
+    splits: Annotated[dict[Name, SynthSplit], NOT_EMPTY]
+    """Splits by name: train, val or test."""
+    size: Annotated[int, between(64, 1024, True)] = 512
+    """Side of the pictures, in pixels."""
+    relations: Annotated[dict[SceneRelation, Annotated[float, between(0, math.inf, True)]], SOME_WEIGHT]
+    """Weights with which the relation of two objects is drawn."""
+    view: View = field(default_factory=View)
+    """How the alternative view of an object differs."""
+
+
+FileSource = CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
+Source = Annotated[FileSource | SynthSource, Field(discriminator="format")]

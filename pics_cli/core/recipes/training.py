@@ -1,0 +1,135 @@
+"""Training recipes: what is trained on which data, how, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, load_recipe, read_recipe, recipe_kind
+from pics_cli.core.recipes.training_sections import (
+    Augment,
+    Checkpoints,
+    Count,
+    Data,
+    Ema,
+    Export,
+    Log,
+    Model,
+    Objective,
+    Optimizer,
+    Positive,
+    Precision,
+    Trained,
+    Validation,
+)
+from pics_cli.core.recipes.validation import CONFIG, Text
+
+JOINT = "joint"
+# Of a model: what pics infer does with it by default, which nothing that is trained follows from.
+INFERRED = ("share_sharpness", "scheduler", "steps", "guidance")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class TrainingRecipe:
+    """Data, model and optimisation of a training run."""
+
+    kind: Literal["training"]
+    """Training recipes are trained with `pics train`."""
+    name: Text
+    """Of the run, in logs."""
+    out: Text
+    """Folder of logs and checkpoints, when --root-dir is not given."""
+    seed: Count = 0
+    """Of everything random."""
+    steps: Positive = 100_000
+    """Optimiser steps."""
+    batch_size: Positive = 16
+    """Samples of one process at a time."""
+    accumulation: Positive = 1
+    """Batches whose gradients are summed up for one step."""
+    train: Trained = "experts"
+    """`published`: ControlNet and UNet decoder; `experts`: those, every new layer elsewhere and the projector; `full`:
+    both networks and the projector."""
+    train_encoder: bool = False
+    """Whether the encoder of the references is trained, too."""
+    precision: Precision = "auto"
+    """What the networks compute in; weights that are trained are float32 always. auto: bf16 where the device can."""
+    gradient_checkpointing: bool = False
+    """Compute blocks again for the gradient instead of keeping what they computed: less memory, more time."""
+    data: Data
+    """The mixture, and how it is read."""
+    augment: Augment = field(default_factory=Augment)
+    """How references and boxes are varied, for sets that do not say it themselves."""
+    model: Model = field(default_factory=Model)
+    """What training starts from."""
+    objective: Objective = field(default_factory=Objective)
+    """What is minimised."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """AdamW and its learning rate."""
+    ema: Ema = field(default_factory=Ema)
+    """A moving average of the trained weights."""
+    validation: Validation = field(default_factory=Validation)
+    """Looking at the model while it trains."""
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """Saving and keeping."""
+    log: Log = field(default_factory=Log)
+    """What is recorded."""
+    export: Export = field(default_factory=Export)
+    """The model folder written at the end."""
+
+
+def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingRecipe:
+    """A training recipe by name or path; a dataset recipe stands for training on that set alone, as `joint` does.
+
+    Raises:
+        PicsError: no such recipe, or with one line for every fault found.
+    """
+    path = find_recipe(name)
+    if recipe_kind(path) != "dataset":
+        return load_recipe(path, TrainingRecipe, overrides)
+    dataset, joint = load_dataset(path), find_recipe(JOINT)
+    data = read_recipe(joint)
+    given = {str(key): entry for key, entry in data["data"]["sets"].items()}
+    found = {key: entry for key, entry in given.items() if entry.get("recipe") == path.stem}
+    if found:
+        sets = {key: {**entry, "repeat": 1} for key, entry in found.items()}
+    else:
+        root = data["data"].get("root", "data")
+        where = dataset.out if Path(dataset.out).is_absolute() else os.path.relpath(dataset.out, root)
+        sets = {dataset.name: {"shards": where, "recipe": path.stem}}
+    data["data"]["sets"] = sets
+    data["name"], data["out"] = path.stem, f"LOGS/{path.stem}"
+    return load_recipe(joint, TrainingRecipe, overrides, data)
+
+
+def plain_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
+    """A recipe as plain data, as JSON holds it."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
+
+
+def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """What of a plain recipe must be the same when a run is resumed: what the trained numbers follow from.
+
+    How long it trains, on how many samples at a time, how often it looks and saves, what `pics infer` does with the
+    model by default, and where its files lie may change.
+    """
+    free = {"out", "name", "steps", "batch_size", "accumulation", "validation", "checkpoints", "log", "export",
+            "gradient_checkpointing", "precision"}  # fmt: skip
+    kept = {key: value for key, value in plain.items() if key not in free}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("root", "workers", "cache_gb")}
+    # What the shards hold and what the base models are is compared by hash, wherever they lie.
+    places = ("shards", "recipe", "fetch")
+    kept["data"]["sets"] = {
+        name: {key: value for key, value in given.items() if key not in places}
+        for name, given in kept["data"]["sets"].items()
+    }
+    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERRED)}
+    kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
+    return kept

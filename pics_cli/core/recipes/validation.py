@@ -1,0 +1,171 @@
+"""Faults of a YAML file as lines for the user: `file: key: got …, expected …`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from string import Formatter
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_name", "url_parent", "version")
+FOLDER_FIELDS = ("split", "version")
+
+
+def between(low: float, high: float, closed: bool) -> AfterValidator:
+    """Numbers in [low, high], or in (low, high) where not `closed`."""
+    sign = "<=" if closed else "<"
+    bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")
+
+    def check(value: float) -> float:
+        if low < value < high or (closed and value in (low, high)):
+            return value
+        raise PydanticCustomError("range", "{bounds}", {"bounds": bounds})
+
+    return AfterValidator(check)
+
+
+def _not_empty(values: Collection[Any]) -> Collection[Any]:
+    if not values:
+        raise PydanticCustomError("empty", "at least one value")
+    return values
+
+
+def _some_weight(weights: Mapping[str, float]) -> Mapping[str, float]:
+    if not any(weights.values()):
+        raise PydanticCustomError("weights", "a weight above 0")
+    return weights
+
+
+def _inside(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
+    """A relative path pattern that cannot leave its folder and names known fields only, without format codes."""
+    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+        raise PydanticCustomError("path", "a path inside the raw folder, without '..'")
+    try:
+        parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
+    except ValueError as error:
+        raise PydanticCustomError("pattern", "a path with fields in braces ({why})", {"why": str(error)}) from None
+    for _, name, code, conversion in parts:
+        if name not in fields or code or conversion:
+            allowed = f"plain fields among {', '.join(fields)}" if fields else "a path without fields in braces"
+            raise PydanticCustomError("pattern", "{allowed}", {"allowed": allowed})
+    return pattern
+
+
+NOT_EMPTY = AfterValidator(_not_empty)
+SOME_WEIGHT = AfterValidator(_some_weight)
+
+
+def _plain(name: str) -> str:
+    if "/" in name or name in (".", ".."):
+        raise PydanticCustomError("name", "a name without folders")
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_plain)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
+Inside = Annotated[str, AfterValidator(lambda pattern: _inside(pattern, ()))]
+Folder = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ()))]
+FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, FOLDER_FIELDS))]
+
+
+def twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from twice(item)
+
+
+def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
+    loc, hint = _walk(tree, [str(part) for part in detail["loc"]])
+    if detail["type"].startswith("union_tag"):
+        loc.append(detail["ctx"]["discriminator"].strip("'"))
+    key = ".".join(loc)
+    where = f"{path}: {key}" if key else str(path)
+    for given, origin in origins.items():
+        if key == given or key.startswith(given + "."):
+            where = origin + (f": {key[len(given) + 1 :]}" if key != given else "")
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = list(hint.__dataclass_fields__)
+        near = get_close_matches(loc[-1], allowed, n=1)
+        return f"{where}: unknown key, " + (f"nearest: {near[0]}, " if near else "") + f"allowed: {', '.join(allowed)}"
+    if detail["type"] in ("missing", "missing_argument", "union_tag_not_found"):
+        return f"{where}: missing"
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if detail["type"].startswith("dataclass") or detail["type"] == "dict_type":
+        expected = "a mapping"
+    if detail["type"] == "tuple_type":
+        expected = "a list, such as [a, b]"
+    value = detail["input"]
+    if detail["type"] == "union_tag_invalid":
+        value, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
+    note = ""
+    if isinstance(value, str) and "e" in value and _is_number(value):
+        plain = int(float(value)) if detail["type"].startswith("int") else float(value)
+        shown = plain if isinstance(plain, int) else _with_dot(plain)
+        note = f" (YAML reads {value} as text; write {shown})"
+    if not key:
+        return f"{where}: expected {expected}"
+    return f"{where}: got {show(value)}, expected {expected}{note}"
+
+
+def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
+    """The keys of a fault's place as the user wrote them, and the type of what holds the last one."""
+    keys: list[str] = []
+    hint = holder = tree
+    for part in loc:
+        hint = _without_none(hint)
+        if get_origin(hint) in (Union, UnionType) and is_dataclass(get_args(hint)[0]):
+            # Validation adds the tag of the member it chose; the user did not write it.
+            hint = next(kind for kind in get_args(hint) if part in get_args(get_type_hints(kind)["format"]))
+            continue
+        keys.append(part)
+        holder = hint
+        if is_dataclass(hint):
+            hint = get_type_hints(hint).get(part)
+        else:
+            hint = next(iter(get_args(hint)[1:]), None)  # dict[str, X]: any key leads to X
+    return keys, holder
+
+
+def _without_none(hint: Any) -> Any:
+    """X of `X | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if get_origin(hint) in (Union, UnionType) else []
+    return kinds[0] if len(kinds) == 1 else hint
+
+
+def _with_dot(value: float) -> str:
+    """A number that YAML takes for one: 1.0e-05, not 1e-05."""
+    digits, e, power = repr(value).partition("e")
+    return digits + ".0" * ("." not in digits and bool(e)) + e + power
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def show(value: Any) -> str:
+    """A value as the user might have typed it, cut to 60 characters."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,63 @@
+"""Photographs to cut textures from: those of the scikit-image wheel that are in the public domain or CC0.
+
+docs/credits.md says whose they are. A file serves one pool only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pics_cli.core.images.image_io import RGB
+from pics_cli.errors import PicsError
+
+PHOTOS: dict[str, tuple[str, ...]] = {
+    "train": ("coffee.png", "chelsea.png", "hubble_deep_field.jpg"),
+    "held_out": ("rocket.jpg", "retina.jpg"),
+}
+# Larger files are reduced on reading: no texture shows more detail.
+LONGEST_SIDE = 640
+
+
+@lru_cache(maxsize=1)
+def _folder() -> Path:
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise PicsError(
+            "drawing scenes needs the photographs of scikit-image, which is not installed",
+            "pip install scikit-image",
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+@lru_cache(maxsize=8)
+def photo(name: str) -> RGB:
+    """A photograph, uint8 [H, W, 3] with sides of at most 640.
+
+    Raises:
+        PicsError: scikit-image or the file is missing.
+    """
+    path = _folder() / name
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    if found is None:
+        raise PicsError(f"{path}: cannot be read", "pip install --force-reinstall scikit-image")
+    shrink = LONGEST_SIDE / max(found.shape[:2])
+    if shrink < 1:
+        found = cv2.resize(found, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    rgb: RGB = cv2.cvtColor(found, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    rgb.setflags(write=False)
+    return rgb
+
+
+def cut(pool: str, rng: np.random.Generator, least: float = 0.35, most: float = 0.8) -> RGB:
+    """A random part of a random photograph of the pool, its sides `least` to `most` of the photograph's."""
+    names = PHOTOS[pool]
+    whole = photo(names[int(rng.integers(len(names)))])
+    height, width = whole.shape[:2]
+    h, w = (int(side * rng.uniform(least, most)) for side in (height, width))
+    y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    return whole[y : y + h, x : x + w]

@@ -1,0 +1,229 @@
+"""Boxes of a detection dataset, one picture at a time: what is to be segmented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.datasets.readers.coco_index import open_index
+from pics_cli.core.datasets.readers.files import ImagePaths, Place, find_place
+from pics_cli.core.datasets.readers.frame_index import open_frames
+from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
+from pics_cli.core.recipes.base import DatasetRecipe
+from pics_cli.core.recipes.sources import CocoSource, ScalabelSource
+from pics_cli.errors import BadSample, PicsError
+
+# A box narrower than this, once it is inside the picture, names no pixel.
+LEAST = 1.0
+
+
+class Given(NamedTuple):
+    """An annotated box.
+
+    Attributes:
+        box: float `x0, y0, x1, y1`, half-open, as given: it may leave the picture.
+        unknown: its category is none that the dataset lists.
+    """
+
+    id: int | str | None
+    category: str | None
+    category_id: int | None
+    box: tuple[float, float, float, float]
+    crowd: bool
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture of the dataset.
+
+    Attributes:
+        image_id: the dataset's own id.
+        file_name, url: as the annotation names it.
+        files: where the picture may lie.
+        size: (width, height) as annotated; None where it is not.
+        boxes: its boxes, in the order of the annotation.
+    """
+
+    image_id: int | str
+    file_name: str
+    url: str
+    files: tuple[Path, ...]
+    size: tuple[int, int] | None
+    boxes: tuple[Given, ...]
+
+
+class BoxSource(Protocol):
+    """Pictures and boxes of one split. Opening one is cheap, so that every worker opens its own.
+
+    Attributes:
+        place: the annotation file.
+        source: what tells this input from another, for the manifest.
+        bad: records left out while indexing: `counts` by reason, and `lines` on them.
+        categories: every category name, in the data's order; empty where the data names none.
+    """
+
+    @property
+    def place(self) -> Path: ...
+
+    @property
+    def categories(self) -> Sequence[str]: ...
+
+    @property
+    def source(self) -> Mapping[str, Any]: ...
+
+    @property
+    def bad(self) -> Mapping[str, Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def picture(self, row: int) -> Listed:
+        """The picture of that number, from 0. Raises BadSample."""
+        ...
+
+
+class CocoBoxes:
+    """Of COCO's format: pictures in the order of their ids; see `BoxSource`."""
+
+    def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
+        self.place = place.path
+        self._index = open_index(place.path, on_index)
+        self._paths = ImagePaths(place)
+        self.source = {"format": "coco", "file": place.path.name, **self._index.source}
+        self.bad, self.categories = self._index.bad, list(self._index.categories.values())
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def picture(self, row: int) -> Listed:
+        """The picture of a row of the index."""
+        index = self._index
+        rows = slice(int(index.first[row]), int(index.first[row + 1]))
+        columns = [index.columns[name][rows].tolist() for name in ("id", "category_id", "x", "y", "w", "h", "flags")]
+        boxes = tuple(
+            Given(
+                None if annotation_id < 0 else annotation_id,
+                index.categories.get(category_id),
+                None if category_id < 0 else category_id,
+                (x, y, x + w, y + h),
+                bool(flags),
+                bool(index.categories) and category_id not in index.categories,
+            )
+            for annotation_id, category_id, x, y, w, h, flags in zip(*columns, strict=True)
+        )
+        name, url = index.names(row)
+        size = int(index.width[row]), int(index.height[row])
+        return Listed(int(index.image_id[row]), name, url, self._paths.files(name, url), size, boxes)
+
+
+class FrameBoxes:
+    """Of Scalabel's format, `box2d`: pictures in the order of their frames; see `BoxSource`."""
+
+    def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
+        self.place = place.path
+        self._index = open_frames(place.path, on_index)
+        self._paths = ImagePaths(place)
+        self.source = {"format": "scalabel", "file": place.path.name, **self._index.source}
+        self.bad, self.categories = self._index.bad, self._index.categories
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def picture(self, row: int) -> Listed:
+        """The picture of a frame; labels without a box are left out."""
+        try:
+            frame = self._index.frame(row)
+        except JSON_FAULTS as error:
+            raise BadSample("bad_frame_record", f"{self.place}: frame {row}: {error}") from None
+        name = f"{frame.videoName}/{frame.name}" if frame.videoName else frame.name
+        boxes = []
+        for label in frame.labels or ():
+            if (given := label.box2d) is None:
+                continue
+            flags = label.attributes or {}
+            crowd = bool(flags.get("crowd") or flags.get("ignored"))
+            # The last corner belongs to the box.
+            corners = (given.x1, given.y1, given.x2 + 1, given.y2 + 1)
+            boxes.append(Given(label.id, label.category, None, corners, crowd))
+        size = None if frame.size is None else (frame.size.width, frame.size.height)
+        return Listed(frame.name, name, "", self._paths.files(name), size, tuple(boxes))
+
+
+def open_boxes(
+    recipe: DatasetRecipe, split: str, raw: Path | None, on_index: Callable[[Path], None] | None = None
+) -> BoxSource:
+    """Open the boxes that a recipe's annotation file holds, whatever labels there are already.
+
+    Raises:
+        PicsError: the recipe's format has no boxes; the folder or its annotations are missing or unreadable.
+    """
+    source = _with_boxes(recipe)
+    place = _place(recipe, source, split, raw)
+    return CocoBoxes(place, on_index) if isinstance(source, CocoSource) else FrameBoxes(place, on_index)
+
+
+def base_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
+    """Where build-shards looks for a split's labels first.
+
+    Raises:
+        PicsError: the recipe names no such place; as `open_boxes`.
+    """
+    source = _with_boxes(recipe)
+    place = _place(recipe, source, split, raw)
+    if not source.splits[split].labels:
+        raise PicsError(
+            f"{recipe.name} {split}: its recipe names no folder for labels",
+            f"name one with --out DIR, or --set source.splits.{split}.labels=[labels/{split}]",
+        )
+    return place.base / source.splits[split].labels[0].format(split=split, version="")
+
+
+def _with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
+    if not isinstance(recipe.source, (CocoSource, ScalabelSource)):
+        raise PicsError(
+            f"{recipe.name}: its format, {recipe.source.format}, has masks already, or no boxes",
+            "annotate takes datasets of format coco or scalabel",
+        )
+    return recipe.source
+
+
+def _place(recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: str, raw: Path | None) -> Place:
+    """The annotation file, not the labels."""
+    if raw is None:
+        raise PicsError(f"{recipe.name}: no raw folder named", "name the dataset's folder with --raw DIR")
+    splits = dict(source.splits)
+    if split in splits:
+        if not splits[split].annotations:
+            raise PicsError(
+                f"{recipe.name} {split}: its recipe names labels and no annotation file with boxes",
+                f"name it with --set source.splits.{split}.annotations=[FILE.json]",
+            )
+        splits[split] = replace(splits[split], labels=())
+    return find_place(replace(source, splits=splits), split, raw, recipe.name)
+
+
+def inside(boxes: Sequence[Given], width: int, height: int) -> tuple[list[Given], npt.NDArray[np.float64], list[str]]:
+    """Boxes that name something of the picture.
+
+    Returns:
+        Those that are kept, in order; their corners cut off at the picture's border, float64 [n, 4]; and for each that
+        is left out the reason: `no_size` (zero, negative or no number), `outside` the picture.
+    """
+    kept, corners, reasons = list[Given](), list[tuple[float, float, float, float]](), list[str]()
+    for given in boxes:
+        x0, y0, x1, y1 = given.box
+        if not (np.isfinite(given.box).all() and x1 > x0 and y1 > y0):
+            reasons.append("no_size")
+            continue
+        cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+        if cut[2] - cut[0] < min(LEAST, x1 - x0) or cut[3] - cut[1] < min(LEAST, y1 - y0):
+            reasons.append("outside")
+            continue
+        kept.append(given)
+        corners.append(cut)
+    return kept, np.array(corners, np.float64).reshape(-1, 4), reasons

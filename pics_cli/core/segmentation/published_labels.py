@@ -1,0 +1,47 @@
+"""Labels as the research project's script writes them: one json of polygons a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pics_cli.core.datasets.labels import Labelled
+from pics_cli.core.runtime.files import AtomicFile, make_folder
+from pics_cli.core.segmentation.postprocessing import polygons
+from pics_cli.errors import BadSample
+
+
+def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path) -> dict[str, Any]:
+    """Write `patchN/X.json` for each picture `…/patchN/X.jpg`; `temporary`: as that of `AtomicFile`.
+
+    Returns:
+        Bytes of all files, and a sha256 of their contents in order.
+    """
+    total, digest = 0, hashlib.sha256()
+    for picture in pictures:
+        labels = [polygons(each, picture.height, picture.width) for each in picture.objects]
+        data = json.dumps(
+            {"image_id": picture.image_id, "annotations": [each for each in labels if each is not None]}
+        ).encode()
+        path = folder / label_name(picture.file_name)
+        make_folder(path.parent)
+        with AtomicFile(path, temporary) as file:
+            file.write(data)
+        total += len(data)
+        digest.update(data)
+    return {"bytes": total, "sha256": digest.hexdigest()}
+
+
+def label_name(file_name: str) -> str:
+    """`patchN/X.json` of a picture's file name.
+
+    Raises:
+        BadSample: `bad_name`: it has none that can leave neither the folder nor hide in it.
+    """
+    parts = PurePosixPath(file_name).parts[-2:]
+    if not parts or any(part.startswith((".", "/")) or "\0" in part for part in parts):
+        raise BadSample("bad_name", f"picture {file_name!r}: not a name that a label file can be called after")
+    return str(PurePosixPath(*parts).with_suffix(".json"))

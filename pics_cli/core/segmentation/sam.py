@@ -1,0 +1,202 @@
+"""Segment Anything models: which there are, where their weights lie, and reading those without running any code."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+from pics_cli.core.model.hub import sha256
+from pics_cli.core.model.weight_files import read_weights
+from pics_cli.errors import PicsError
+
+# Official checkpoints by model: their names carry the first digits of their sha256.
+CHECKPOINTS = {
+    "vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_b": "sam_vit_b_01ec64.pth",
+}  # fmt: skip
+FOLDER = "checkpoints"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_OFFICIAL = re.compile(r"sam_vit_[hlb]_([0-9a-f]{6})\.pth")
+_WHERE = "https://dl.fbaipublicfiles.com/segment_anything/{}"
+# Of the pictures that SAM was trained on.
+_MEAN, _DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What differs between models; the defaults are shared by all official ones.
+
+    Attributes:
+        width, depth, heads: of the image encoder.
+        globals: its blocks whose attention sees the whole picture.
+        side: of the square that it sees, in pixels.
+        patch, window: of the encoder, in pixels and in patches.
+        prompt_width, decoder_heads, decoder_mlp: of prompts and mask decoder.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    globals: tuple[int, ...]
+    side: int = 1024
+    patch: int = 16
+    window: int = 14
+    prompt_width: int = 256
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+
+
+SHAPES = {
+    "vit_h": Shape(width=1280, depth=32, heads=16, globals=(7, 15, 23, 31)),
+    "vit_l": Shape(width=1024, depth=24, heads=16, globals=(5, 11, 17, 23)),
+    "vit_b": Shape(width=768, depth=12, heads=12, globals=(2, 5, 8, 11)),
+}
+
+# To try code with in seconds; no weights of this shape mean anything.
+TINY = Shape(
+    width=32, depth=2, heads=2, globals=(1,), side=128, patch=16, window=4, prompt_width=32, decoder_heads=2,
+    decoder_mlp=64,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model that was found.
+
+    Attributes:
+        name: what the user called it.
+        path: its weights.
+        sha256: of them.
+    """
+
+    name: str
+    shape: Shape
+    path: Path
+    sha256: str
+
+
+def build(shape: Shape) -> Any:
+    """segment-anything's own network of this shape, with random weights."""
+    cells = shape.side // shape.patch
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=shape.side, patch_size=shape.patch, embed_dim=shape.width, depth=shape.depth,
+            num_heads=shape.heads, mlp_ratio=4, out_chans=shape.prompt_width, qkv_bias=True, use_rel_pos=True,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), window_size=shape.window,
+            global_attn_indexes=shape.globals,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=shape.prompt_width, image_embedding_size=(cells, cells), input_image_size=(shape.side,) * 2,
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3, transformer_dim=shape.prompt_width, iou_head_depth=3, iou_head_hidden_dim=256,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=shape.prompt_width, mlp_dim=shape.decoder_mlp, num_heads=shape.decoder_heads
+            ),
+        ),
+        pixel_mean=_MEAN,
+        pixel_std=_DEVIATION,
+    ).eval()  # fmt: skip
+
+
+def save(sam: Any, shape: Shape, folder: Path) -> None:
+    """Write a model of one's own shape as a folder that `--sam` takes."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps(asdict(shape), indent=1) + "\n")
+    save_file({name: value.contiguous() for name, value in sam.state_dict().items()}, folder / WEIGHTS)
+
+
+def find(name: str, checkpoint: Path | None) -> Weights:
+    """Look for a model.
+
+    Args:
+        name: of an official model, or a folder with config.json and model.safetensors.
+        checkpoint: its weights, .pth or .safetensors; None: the official file in `checkpoints/` of the working
+            directory, or the folder's own.
+
+    Raises:
+        PicsError: unknown name; weights missing; an official file that is another one than its name says.
+    """
+    if name in SHAPES:
+        path = checkpoint or Path(FOLDER, CHECKPOINTS[name])
+        if not path.is_file():
+            raise PicsError(
+                f"{path}: no such checkpoint of Segment Anything ({name})",
+                f"get {_WHERE.format(CHECKPOINTS[name])} and put it into {FOLDER}/, or name it with --checkpoint FILE",
+            )
+        shape = SHAPES[name]
+    else:
+        shape, path = _own_shape(name), checkpoint or Path(name, WEIGHTS)
+        if not path.is_file():
+            raise PicsError(f"{path}: no such file", "name the model's weights with --checkpoint FILE")
+    digest = sha256(path)
+    named = _OFFICIAL.fullmatch(path.name)
+    if named and not digest.startswith(named.group(1)):
+        raise PicsError(
+            f"{path}: its sha256 begins with {digest[:6]}, not with the {named.group(1)} of its name: damaged, or "
+            "another file",
+            f"fetch it again: {_WHERE.format(path.name)}",
+        )
+    return Weights(name, shape, path, digest)
+
+
+def load(weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
+    """A model on a device: image encoder in this precision, prompts and decoder in float32.
+
+    Raises:
+        PicsError: the file cannot be read, or holds another model's weights.
+    """
+    with torch.device("meta"):
+        sam = build(weights.shape)
+    state = read_weights(weights.path, "is this a checkpoint of SAM 1?")
+    wanted = {name: value.shape for name, value in sam.state_dict().items()}
+    found = {name: value.shape for name, value in state.items()}
+    if wanted != found:
+        unknown = [name for name in found if name not in wanted]
+        missing = [name for name in wanted if name not in found]
+        other = [name for name in wanted if name in found and wanted[name] != found[name]]
+        words = [
+            f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
+            if names
+        ]
+        fits = [name for name, shape in SHAPES.items() if _width(state) == shape.width]
+        hint = f"these look like the weights of --sam {fits[0]}" if fits else "is this a checkpoint of SAM 1?"
+        raise PicsError(f"{weights.path}: not the weights of {weights.name}: {'; '.join(words)}", hint)
+    sam.load_state_dict(state, assign=True)
+    # Not part of a checkpoint.
+    sam.pixel_mean, sam.pixel_std = (torch.tensor(each).view(-1, 1, 1) for each in (_MEAN, _DEVIATION))
+    sam = sam.float().to(device).requires_grad_(False)
+    sam.image_encoder.to(dtype)
+    return sam
+
+
+def _width(state: dict[str, torch.Tensor]) -> int:
+    weight = state.get("image_encoder.patch_embed.proj.weight")
+    return 0 if weight is None else weight.shape[0]
+
+
+def _own_shape(name: str) -> Shape:
+    path = Path(name, CONFIG)
+    if not path.is_file():
+        raise PicsError(
+            f"--sam {name}: expected {', '.join(SHAPES)}, or a folder with {CONFIG} and {WEIGHTS}",
+            "weights in a file: --sam vit_b --checkpoint FILE"
+            if Path(name).is_file()
+            else f"such as --sam vit_b with {CHECKPOINTS['vit_b']} in {FOLDER}/",
+        )
+    try:
+        given = json.loads(path.read_text())
+        return Shape(**{**given, "globals": tuple(given["globals"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        allowed = ", ".join(Shape.__dataclass_fields__)
+        raise PicsError(f"{path}: not the shape of a model: {error}", f"it has these keys: {allowed}") from None

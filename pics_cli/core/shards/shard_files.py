@@ -1,0 +1,186 @@
+"""Shards: tar files of samples in WebDataset's layout, with a stats file that says a shard is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.shards.layouts import Members
+from pics_cli.errors import BadSample, PicsError
+
+SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
+_OURS = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
+
+
+def shard_path(folder: Path, block: int) -> Path:
+    """`00007.tar`, the published organisation."""
+    return folder / f"{block:05d}.tar"
+
+
+def stats_path(folder: Path, block: int) -> Path:
+    """`00007.stats.json`: its presence says that the block is finished."""
+    return folder / f"{block:05d}.stats.json"
+
+
+class ShardWriter:
+    """Writes samples into a shard that appears under its name only when complete.
+
+    Headers are fixed (no time, no owner), so that the bytes are a function of the samples.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = AtomicFile(path)
+        self._keys: set[str] = set()
+
+    @property
+    def samples(self) -> int:
+        """How many were added."""
+        return len(self._keys)
+
+    def __enter__(self) -> ShardWriter:
+        self._file.__enter__()
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
+        return self
+
+    def add(self, key: str, members: Members) -> None:
+        """Append a sample; `key` is escaped already.
+
+        Raises:
+            BadSample: `duplicate_key`.
+        """
+        if key in self._keys:
+            raise BadSample("duplicate_key", f"a sample called {key} is in this shard already")
+        self._keys.add(key)
+        for extension, data in members.items():
+            info = tarfile.TarInfo(f"{key}.{extension}")
+            info.size = len(data)
+            info.mode = 0o644
+            self._tar.addfile(info, io.BytesIO(data))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._tar.close()
+        except PicsError as failure:
+            self._file.__exit__(type(failure), failure, None)
+            raise
+        self._file.__exit__(kind, error, trace)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Samples, bytes and sha256 of the finished shard."""
+        return {"samples": self.samples, "bytes": self._file.bytes, "sha256": self._file.sha256}
+
+
+def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
+    """Yield (key, members by extension) for each run of tar members with one key, in file order.
+
+    Members of a sample may stand in any order; GNU and PAX headers are both read.
+
+    Raises:
+        PicsError: the file is no tar or is truncated.
+        BadSample: `duplicate_member` or `bad_name`, naming it: what follows cannot be told apart.
+    """
+    with open_shard(path) as tar:
+        for key, infos in runs(tar):
+            yield key, contents(tar, key, infos)
+
+
+@contextlib.contextmanager
+def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
+    """A shard's tar, for a block that goes through all of it; the block's end is where the archive must end, too.
+
+    Raises:
+        PicsError: the file is no tar or is truncated.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            yield tar
+            _check_end(path, tar.offset)
+    except OSError as error:
+        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except tarfile.TarError as error:
+        raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
+
+
+def runs(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+    """Yield (key, members) for each run of files with one key; only headers are read."""
+    key, infos = "", list[tarfile.TarInfo]()
+    while (info := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+        if not info.isfile():
+            continue
+        name = split_name(info.name)[0]
+        if name != key:
+            if infos:
+                yield key, infos
+            key, infos = name, []
+        infos.append(info)
+    if infos:
+        yield key, infos
+
+
+def contents(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -> Mapping[str, bytes]:
+    """The members of a run, by extension.
+
+    Raises:
+        BadSample: `duplicate_member` or `bad_name`.
+    """
+    if key.startswith("/") or ".." in key.split("/"):
+        raise BadSample("bad_name", f"{infos[0].name!r} would lie outside the folder it is unpacked to")
+    members = dict[str, bytes]()
+    for info in infos:
+        extension = split_name(info.name)[1]
+        if extension in members:
+            raise BadSample("duplicate_member", f"{key} holds {extension} twice")
+        file = tar.extractfile(info)
+        members[extension] = file.read() if file else b""
+    return members
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """tarfile takes a damaged header for the end of the archive; the real end is two blocks of zeros."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read()
+    if len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
+        raise PicsError(
+            f"{path}: truncated or damaged: no archive header at byte {offset:,}", "build or download it again"
+        )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Member name to (key, extension), at the first dot of the file name, as webdataset does."""
+    name = name.removeprefix("./")
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return f"{folder}{slash}{stem}", extension
+
+
+def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
+    """Stats of a finished block whose shard is there in full size; None where it has to be built."""
+    try:
+        stats: dict[str, Any] = json.loads(stats_path(folder, block).read_text())
+        whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return stats if whole else None
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files in the folder that bear the names of ours: shards, stats, manifest and their temporary forms."""
+    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
+    for path in own_files(folder):
+        if path.suffix == ".tmp":
+            path.unlink(missing_ok=True)

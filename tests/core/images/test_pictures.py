@@ -1,0 +1,270 @@
+"""Picture files of every kind become upright RGB, or say why not."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from making import RGB, UPRIGHT, encoded, smooth, with_orientation
+from oracle import read_rgb
+from pics_cli.core.images.image_io import decode_picture, encode_jpeg, encode_png, picture_size, read_first
+from pics_cli.errors import BadSample
+
+BASE = smooth(37, 53)
+GREY = BASE[..., 0]
+
+KEPT = {
+    "4:2:0": encoded(BASE, quality=90, subsampling=2),
+    "4:2:2": encoded(BASE, quality=90, subsampling=1),
+    "4:4:4": encoded(BASE, quality=90, subsampling=0),
+    "progressive": encoded(BASE, quality=85, progressive=True),
+    "restart markers": encoded(BASE, quality=85, restart_marker_rows=1),
+    "orientation 1": encoded(BASE, exif=with_orientation(1)),
+    "orientation 0, as some cameras write": encoded(BASE, exif=with_orientation(0)),
+    "colour profile and comment": encoded(BASE, icc_profile=b"profile" * 20, comment=b"hello"),
+    "one row": encoded(smooth(1, 53)),
+    "one column": encoded(smooth(53, 1)),
+    "one pixel": encoded(smooth(1, 1)),
+    "512 x 512": encoded(smooth(512, 512)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_upright_rgb_jpeg_keeps_its_bytes(name: str) -> None:
+    data = KEPT[name]
+    picture = decode_picture(data)
+    assert picture.source == data
+    assert picture.rgb.dtype == np.uint8
+    assert np.array_equal(picture.rgb, read_rgb(data))
+    # What the research code reads.
+    assert np.array_equal(picture.rgb, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+
+def palette(transparent: int | None) -> tuple[bytes, RGB]:
+    """A PNG of 16 colours, one of them transparent, and its pixels over white."""
+    image = Image.fromarray(BASE).quantize(16)
+    colours = np.array(image.getpalette()[:48], np.uint8).reshape(-1, 3)
+    if transparent is not None:
+        colours[transparent] = 255
+        return encoded(image, "PNG", transparency=transparent), colours[np.asarray(image)]
+    return encoded(image, "PNG"), colours[np.asarray(image)]
+
+
+def sixteen_bits() -> tuple[bytes, RGB]:
+    values = np.random.default_rng(1).integers(0, 65536, (37, 53)).astype(np.uint16)
+    return encoded(Image.fromarray(values), "PNG"), grey(np.rint(values / 257).astype(np.uint8))
+
+
+def grey(values: np.ndarray) -> RGB:
+    return np.stack([values] * 3, axis=-1)
+
+
+def over_white(rgb: np.ndarray, alpha: np.ndarray) -> RGB:
+    share = alpha[..., None] / 255
+    return np.rint(rgb * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def gradient() -> np.ndarray:
+    """Alpha from 0 to 255."""
+    return np.linspace(0, 255, 37 * 53).reshape(37, 53).astype(np.uint8)
+
+
+BITS = GREY > 128
+CONVERTED = {
+    "grey png": (encoded(Image.fromarray(GREY), "PNG"), grey(GREY), 0),
+    "rgb png": (encoded(BASE, "PNG"), BASE, 0),
+    "1-bit png": (encoded(Image.fromarray(BITS), "PNG"), grey(BITS * np.uint8(255)), 0),
+    "rgba png": (encoded(np.dstack([BASE, gradient()]), "PNG"), over_white(BASE, gradient()), 1),
+    "grey and alpha png": (
+        encoded(Image.fromarray(np.dstack([GREY, gradient()]), "LA"), "PNG"),
+        over_white(grey(GREY), gradient()),
+        1,
+    ),
+    "palette png": (*palette(None), 0),
+    "palette png with a transparent colour": (*palette(5), 0),
+    "16-bit grey png": (*sixteen_bits(), 0),
+    "lossless webp": (encoded(BASE, "WEBP", lossless=True), BASE, 0),
+    "bmp": (encoded(BASE, "BMP"), BASE, 0),
+    "grey jpeg": (encoded(Image.fromarray(GREY), quality=95), read_rgb(encoded(Image.fromarray(GREY), quality=95)), 0),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_other_kinds_are_converted_and_not_kept(name: str) -> None:
+    data, expected, tolerance = CONVERTED[name]
+    picture = decode_picture(data)
+    assert picture.source is None
+    assert picture.rgb.dtype == np.uint8
+    assert picture.rgb.shape == expected.shape
+    assert np.abs(picture.rgb.astype(int) - expected).max() <= tolerance
+
+
+def test_16_bit_rgb_png() -> None:
+    values = np.random.default_rng(2).integers(0, 65536, (37, 53, 3)).astype(np.uint16)
+    picture = decode_picture(cv2.imencode(".png", values[..., ::-1])[1].tobytes())
+    assert picture.source is None
+    assert np.abs(picture.rgb - values / 257).max() <= 1
+
+
+def test_cmyk_jpeg() -> None:
+    ink = np.zeros((48, 64, 4), np.uint8)
+    patches = {(0, 0): (255, 0, 0, 0), (0, 1): (0, 255, 0, 0), (1, 0): (0, 0, 0, 255), (1, 1): (0, 0, 0, 0)}
+    for (row, column), value in patches.items():
+        ink[24 * row : 24 * row + 24, 32 * column : 32 * column + 32] = value
+    data = encoded(Image.fromarray(ink, "CMYK"), quality=95, subsampling=0)
+    picture = decode_picture(data)
+    assert picture.source is None
+    middle = picture.rgb[12::24, 16::32].astype(int)
+    assert np.abs(middle - [[[0, 255, 255], [255, 0, 255]], [[0, 0, 0], [255, 255, 255]]]).max() <= 4
+
+
+@pytest.mark.parametrize("value", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(kind: str, value: int) -> None:
+    data = encoded(BASE, kind, exif=with_orientation(value))
+    picture = decode_picture(data)
+    assert picture.source is None
+    assert np.array_equal(picture.rgb, UPRIGHT[value](read_rgb(data)))
+
+
+@pytest.mark.parametrize("value", range(2, 9))
+def test_orientations_are_what_their_names_say(value: int) -> None:
+    # Where the stored picture's first row and first column lie when it is shown (EXIF 2.3, tag 0x0112).
+    row, column = {
+        2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"), 5: ("left", "top"),
+        6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
+    }[value]  # fmt: skip
+    edges = {"top": np.s_[0, :], "bottom": np.s_[-1, :], "left": np.s_[:, 0], "right": np.s_[:, -1]}
+    stored = np.zeros((3, 5, 3), np.uint8)
+    stored[0, :, 0] = 200
+    stored[:, 0, 1] = 200
+    shown = decode_picture(encoded(stored, "PNG", exif=with_orientation(value))).rgb
+    assert (shown[edges[row]][:, 0] == 200).all()
+    assert (shown[edges[column]][:, 1] == 200).all()
+    assert ((shown[..., 0] == 200).sum(), (shown[..., 1] == 200).sum()) == (5, 3)
+
+
+@pytest.mark.parametrize("value", range(10))
+def test_size_from_the_header_is_that_of_the_upright_pixels(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(encoded(BASE, exif=with_orientation(value)))
+    height, width = decode_picture(path.read_bytes()).rgb.shape[:2]
+    assert picture_size(path) == (width, height)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_size_from_the_header(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(KEPT[name])
+    assert picture_size(path) == read_rgb(KEPT[name]).shape[1::-1]
+
+
+@pytest.mark.parametrize("kind", [2, 7])
+def test_orientation_that_is_text_is_no_orientation(tmp_path: Path, kind: int) -> None:
+    # Tag 0x0112 of type ASCII or UNDEFINED instead of SHORT.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHI", 0x0112, kind, 2) + b"6\0\0\0" + bytes(4)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(encoded(BASE, exif=exif))
+    assert decode_picture(path.read_bytes()).rgb.shape == BASE.shape
+    assert picture_size(path) == (53, 37)
+
+
+def fails(data: bytes) -> str:
+    with pytest.raises(BadSample) as error:
+        decode_picture(data)
+    return error.value.reason
+
+
+def pixels_or_reason(data: bytes) -> RGB | str:
+    try:
+        return decode_picture(data).rgb
+    except BadSample as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "4:4:4", "progressive", "restart markers", "orientation 6", "grey"])
+def test_truncated_jpeg_is_refused_at_every_length(name: str) -> None:
+    more = {"orientation 6": encoded(BASE, exif=with_orientation(6)), "grey": CONVERTED["grey jpeg"][0]}
+    data = (KEPT | more)[name]
+    whole = decode_picture(data).rgb
+    body = data.index(b"\xff\xda") + 14  # past the header of the first scan
+    for length in range(1, len(data), 7):
+        reason = fails(data[:length])
+        assert reason == "truncated_image" or length < body, length
+    # Without the end marker alone no pixel is missing: refused or whole, never a picture with a grey rest.
+    for length in range(len(data) - 8, len(data)):
+        found = pixels_or_reason(data[:length])
+        assert found == "truncated_image" if isinstance(found, str) else np.array_equal(found, whole)
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "progressive"])
+def test_jpeg_that_lacks_its_middle_is_refused(name: str) -> None:
+    # The end marker is there, half of the scan is not: decoders fill in grey and warn at most.
+    data = KEPT[name]
+    assert fails(data[: len(data) * 2 // 3] + b"\xff\xd9") == "truncated_image"
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 100, b"junk" * 9])
+def test_jpeg_with_something_behind_it_is_whole(tail: bytes) -> None:
+    data = KEPT["4:2:0"] + tail
+    picture = decode_picture(data)
+    assert picture.source == data
+    assert np.array_equal(picture.rgb, read_rgb(KEPT["4:2:0"]))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_other_truncated_pictures_are_refused(kind: str) -> None:
+    data = encoded(smooth(64, 96), kind)
+    for share in (0.05, 0.3, 0.6, 0.9):
+        assert fails(data[: int(share * len(data))]) in ("truncated_image", "unreadable_image")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"<html>404</html>", bytes(2000), b"{}"])
+def test_no_picture(tmp_path: Path, data: bytes) -> None:
+    assert fails(data) == "unreadable_image"
+    path = tmp_path / "x.jpg"
+    path.write_bytes(data)
+    with pytest.raises(BadSample) as error:
+        picture_size(path)
+    assert error.value.reason == "unreadable_image"
+
+
+def test_first_file_that_exists_is_read(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"second")
+    (tmp_path / "c").write_bytes(b"third")
+    assert read_first((tmp_path / "a", tmp_path / "b", tmp_path / "c")) == b"second"
+    # A file stands where a folder is asked for.
+    assert read_first((tmp_path / "b" / "x", tmp_path / "c")) == b"third"
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    for read in (lambda path: read_first((path,)), picture_size):
+        with pytest.raises(BadSample) as error:
+            read(tmp_path / "é.jpg")
+        assert error.value.reason == "missing_image"
+        assert str(tmp_path / "é.jpg") in error.value.detail
+    with pytest.raises(BadSample) as error:
+        read_first(())
+    assert error.value.reason == "missing_image"
+
+
+def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
+    for read in (lambda path: read_first((path,)), picture_size):
+        with pytest.raises(BadSample) as error:
+            read(tmp_path)
+        assert error.value.reason == "unreadable_image"
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (1, 40), (40, 1), (1, 1)])
+def test_encoders_give_back_the_picture(shape: tuple[int, int]) -> None:
+    rgb = smooth(*shape)
+    assert np.array_equal(read_rgb(encode_png(rgb)), rgb)
+    assert np.abs(read_rgb(encode_jpeg(rgb)).astype(int) - rgb).mean() < 4
+    turned = rgb[:, ::-1]
+    assert np.array_equal(read_rgb(encode_png(turned)), turned)
+    assert encode_jpeg(turned) == encode_jpeg(np.ascontiguousarray(turned))

@@ -1,0 +1,264 @@
+"""References and boxes as training varies them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pics_cli.core.conditioning.network_inputs import FRAME, compose, compose_reference
+from pics_cli.core.images.geometry import clip_box
+from pics_cli.core.images.masks import box_mask
+from pics_cli.core.loading.augment import View, cut_reference, draw_view, grow, plain, show, vary
+from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.training.preview import draw_augmented
+from pics_cli.errors import BadSample
+
+STILL = Augment(flip=0, rotation=0, perspective=0, scale=(FRAME, FRAME), brightness=0, contrast=0)
+
+
+def noise(height: int, width: int, channels: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def thing(height: int, width: int, seed: int = 0, soft: bool = False) -> np.ndarray:
+    """Noise in an outline of its own that touches all sides; loud colours behind alpha 0."""
+    rgba = noise(height, width, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    alpha = np.zeros((height, width), np.uint8)
+    alpha[rng.integers(height), :] = 255
+    alpha[:, rng.integers(width)] = 255
+    alpha[rng.random((height, width)) < 0.2] = 255
+    rgba[..., 3] = cv2.blur(alpha, (3, 3)) if soft else alpha
+    rgba[rgba[..., 3] == 0, :3] = (0, 255, 0)
+    return rgba
+
+
+shapes = st.tuples(st.integers(1, 70), st.integers(1, 70))
+views = st.builds(
+    View,
+    flip=st.booleans(),
+    roll=st.floats(0.5, 180),
+    yaw=st.floats(-60, 60),
+    pitch=st.floats(-45, 45),
+    scale=st.floats(1, 4),
+    brightness=st.floats(-1, 1),
+    contrast=st.floats(-1, 1),
+)
+
+
+@given(shapes, views, st.sampled_from([56, 100, 224]), st.integers(0, 99))
+@settings(max_examples=120, deadline=None)
+def test_nothing_is_ever_cut_off(shape: tuple[int, int], view: View, size: int, seed: int) -> None:
+    rgba = thing(*shape, seed=seed)
+    rgba[..., :3] = 0
+    patch = show(rgba, view._replace(brightness=0, contrast=0), size).patch
+    assert patch.shape == (size, size, 3)
+    for rim in (patch[0], patch[-1], patch[:, 0], patch[:, -1]):
+        assert (rim == 255).all()
+    assert (patch < 255).any()
+
+
+@given(shapes, views, st.booleans(), st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 99))
+@settings(max_examples=120, deadline=None)
+def test_one_colour_on_white_shows_no_other(
+    shape: tuple[int, int], view: View, soft: bool, colour: tuple[int, int, int], seed: int
+) -> None:
+    """Every pixel lies between the object's colour and white; what alpha 0 hides comes out nowhere."""
+    rgba = thing(*shape, seed=seed, soft=soft)
+    rgba[rgba[..., 3] > 0, :3] = colour
+    view = view._replace(brightness=0, contrast=0)
+    ours = show(rgba, view, 64, detail=100)
+    away = 255 - ours.patch.astype(np.float64)
+    full = 255 - np.array(colour, np.float64)
+    share = away @ full / max(full @ full, 1)
+    # Rounded to 8 bits in each of five steps; a halo would be tens of levels.
+    assert np.abs(away - share[..., None] * full).max() <= 3
+    assert share.max() <= 1.01
+    seen = ours.rgba[..., 3] > 0
+    error = np.abs(ours.rgba[seen, :3].astype(int) - colour) * (ours.rgba[seen, 3:] / 255)
+    assert error.max() <= 3, "where it is laid over anything"
+
+
+@given(shapes, views, st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_light_changes_the_object_alone(shape: tuple[int, int], view: View, seed: int) -> None:
+    rgba = thing(*shape, seed=seed)
+    dark, lit = rgba.copy(), show(rgba, view, 64)
+    dark[..., :3] = 0
+    unlit = show(dark, view._replace(brightness=0, contrast=0), 64)
+    np.testing.assert_array_equal(lit.rgba[..., 3], unlit.rgba[..., 3])
+    assert (lit.patch[(unlit.patch == 255).all(axis=2)] == 255).all()
+
+
+@pytest.mark.parametrize("light", [(0.3, 0.0), (-1.0, 0.0), (0.0, 0.5), (0.1, -1.0), (-0.2, 0.4)])
+def test_brightness_and_contrast(light: tuple[float, float]) -> None:
+    rgba = thing(40, 30)
+    ours = show(rgba, View(brightness=light[0], contrast=light[1]), 64).rgba
+    inside = rgba[..., 3] > 0
+    values = rgba[inside, :3].astype(np.float64)
+    expected = (values - values.mean()) * (1 + light[1]) + values.mean() + 255 * light[0]
+    assert np.abs(ours[inside, :3] - expected.clip(0, 255)).max() <= 0.51
+    np.testing.assert_array_equal(ours[..., 3], rgba[..., 3])
+
+
+def test_flipped_twice_is_as_before() -> None:
+    rgba = thing(41, 30)
+    once = show(rgba, View(flip=True), 64).rgba
+    np.testing.assert_array_equal(once, rgba[:, ::-1])
+    np.testing.assert_array_equal(show(once, View(flip=True), 64).rgba, rgba)
+    mirrored = show(once, View(roll=-20, yaw=-15, pitch=8), 100).patch[:, ::-1].astype(int)
+    assert np.abs(mirrored - show(rgba, View(roll=20, yaw=15, pitch=8), 100).patch).mean() < 0.5
+
+
+@given(shapes, st.integers(0, 99), st.sampled_from([FRAME, 1.0, 1.1, 1.37]))
+@settings(max_examples=40, deadline=None)
+def test_without_strengths_it_is_what_inference_shows(shape: tuple[int, int], seed: int, frame: float) -> None:
+    rgba = np.pad(thing(*shape, seed=seed), ((3, 0), (1, 9), (0, 0)))
+    rng = generator(seed)
+    ours = vary(
+        rgba, Augment(flip=0, rotation=0, perspective=0, scale=(frame, frame), brightness=0, contrast=0), rng, 56
+    )
+    np.testing.assert_array_equal(ours.patch, compose_reference(rgba, 56, frame))
+    np.testing.assert_array_equal(ours.rgba, rgba[3:, 1:-9])
+    if frame == FRAME:
+        np.testing.assert_array_equal(ours.patch, plain(rgba, 56).patch)
+        np.testing.assert_array_equal(ours.patch, compose_reference(rgba, 56))
+
+
+def test_what_is_given_stays_and_the_same_draw_gives_the_same() -> None:
+    rgba = thing(50, 40)
+    kept = rgba.copy()
+    first, again, other = (vary(rgba, Augment(), generator(3, key), 224) for key in ("a", "a", "b"))
+    np.testing.assert_array_equal(rgba, kept)
+    np.testing.assert_array_equal(first.patch, again.patch)
+    np.testing.assert_array_equal(first.rgba, again.rgba)
+    assert not np.array_equal(first.patch, other.patch)
+
+
+def test_draws_fill_their_ranges_and_do_not_hang_together() -> None:
+    augment, rng = Augment(flip=0.3, brightness=0.2), generator(0)
+    drawn = [draw_view(augment, rng) for _ in range(2000)]
+    assert np.mean([view.flip for view in drawn]) == pytest.approx(0.3, abs=0.04)
+    tilt = np.hypot([view.yaw for view in drawn], [view.pitch for view in drawn])
+    for values, low, high in (
+        ([view.roll for view in drawn], -10, 10),
+        (tilt, 0, 20),
+        ([view.scale for view in drawn], 1.1, 1.4),
+        ([view.brightness for view in drawn], -0.2, 0.2),
+        ([view.contrast for view in drawn], -0.1, 0.1),
+    ):
+        assert low <= min(values) < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < max(values) <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
+    for sides in ([view.yaw for view in drawn], [view.pitch for view in drawn]):
+        assert np.mean(sides) == pytest.approx(0, abs=1)
+        assert np.std(sides) > 7
+    a, b = (draw_view(one, generator(5)) for one in (Augment(), Augment(rotation=0, perspective=0, flip=1)))
+    assert b._replace(flip=a.flip, roll=a.roll, yaw=a.yaw, pitch=a.pitch) == a
+
+
+def test_cut_by_the_mask_and_nothing_else_is_seen() -> None:
+    rgb, mask = noise(60, 80, 3), np.zeros((60, 80), np.bool_)
+    cv2.circle(mask.view(np.uint8), (50, 20), 15, 1, 4)
+    cut = cut_reference(rgb, box_mask(mask))
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    np.testing.assert_array_equal(cut[..., 3], mask[window] * 255)
+    np.testing.assert_array_equal(cut[mask[window], :3], rgb[window][mask[window]])
+    other = rgb.copy()
+    other[~mask] = 255 - other[~mask]
+    for key in range(20):
+        ours, theirs = (
+            vary(cut_reference(one, box_mask(mask)), Augment(), generator(key), 100) for one in (rgb, other)
+        )
+        np.testing.assert_array_equal(ours.patch, theirs.patch)
+        np.testing.assert_array_equal(ours.rgba, theirs.rgba)
+
+
+@pytest.mark.parametrize("view", [View(), View(roll=3)])
+@pytest.mark.parametrize("empty", [np.full((4, 5, 4), (9, 9, 9, 0), np.uint8), np.zeros((0, 0, 4), np.uint8)])
+def test_nothing_to_show_is_a_bad_sample(view: View, empty: np.ndarray) -> None:
+    with pytest.raises(BadSample, match="wholly transparent"):
+        show(empty, view, 64)
+
+
+def test_too_thin_to_be_seen_is_a_bad_sample() -> None:
+    with pytest.raises(BadSample, match="1x60000: too thin to be seen at 28 pixels"):
+        show(np.full((60000, 1, 4), 255, np.uint8), View(roll=30), 28)
+
+
+@given(st.data(), st.integers(1, 60), st.integers(1, 60), st.integers(0, 999))
+@settings(max_examples=150, deadline=None)
+def test_grown_boxes(data: st.DataObject, width: int, height: int, seed: int) -> None:
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
+    low, high = sorted(data.draw(st.tuples(st.floats(1, 4), st.floats(1, 4))))
+    box, augment = (x0, y0, x1, y1), Augment(box_growth=(low, high))
+    e, f, g, h = grow(box, augment, generator(seed))
+    assert e <= x0 < x1 <= g
+    assert f <= y0 < y1 <= h
+    assert grow(box, Augment(box_growth=(1, 1)), generator(seed)) == box
+    assert (e + g, f + h) == (x0 + x1, y0 + y1)
+    for grown, side in ((g - e, x1 - x0), (h - f, y1 - y0)):
+        assert low * side - 1 <= grown <= high * side + 1
+    a, b, c, d = clip_box((e, f, g, h), width, height)
+    assert (a, b, c, d) == (max(e, 0), max(f, 0), min(g, width), min(h, height))
+
+
+def test_growth_is_drawn_for_each_side() -> None:
+    rng, augment = generator(0), Augment(box_growth=(1.0, 1.2))
+    grown = np.array([grow((400, 400, 600, 600), augment, rng) for _ in range(400)])
+    sides = (grown[:, 2:] - grown[:, :2]) / 200
+    assert sides.min() < 1.02
+    assert sides.max() > 1.18
+    assert sides.mean() == pytest.approx(1.1, abs=0.02)
+    assert abs(np.corrcoef(sides.T)[0, 1]) < 0.2
+
+
+def test_patches_are_for_the_encoder_and_references_for_the_hint() -> None:
+    background, boxes = noise(40, 50, 3), [(2, 3, 20, 30), (15, 10, 44, 39)]
+    references = [thing(20, 12, seed=k) for k in range(2)]
+    patches = [noise(28, 28, 3, seed=k) for k in range(2)]
+    for hint in ("background", "collage", "overlay"):
+        given = compose(background, boxes, references, size=32, reference_size=28, hint=hint, patches=patches)
+        without = compose(background, boxes, references, size=32, reference_size=28, hint=hint)
+        np.testing.assert_array_equal(given.references, patches)
+        np.testing.assert_array_equal(given.hint_rgb, without.hint_rgb)
+        np.testing.assert_array_equal(given.hint_mask, without.hint_mask)
+        np.testing.assert_array_equal(given.masks, without.masks)
+        assert not np.array_equal(given.references, without.references)
+
+
+@pytest.mark.parametrize(
+    ("patches", "text"),
+    [
+        ([], "1 boxes, but 0 patches"),
+        ([np.zeros((16, 16, 4), np.uint8)], r"patch 0 is uint8 \(16, 16, 4\), expected uint8 \[16, 16, 3\]"),
+        ([np.zeros((8, 16, 3), np.uint8)], r"patch 0 is uint8 \(8, 16, 3\)"),
+        ([np.zeros((16, 16, 3))], "patch 0 is float64"),
+    ],
+)
+def test_patches_refused(patches: list[np.ndarray], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        compose(noise(20, 30, 3), [(2, 2, 9, 9)], [noise(4, 4, 3)], size=16, reference_size=16, patches=patches)
+
+
+def test_sheet_shows_each_object_in_a_row_of_its_own() -> None:
+    white, red = (np.full((30, 20, 4), colour, np.uint8) for colour in ((255, 255, 255, 255), (255, 0, 0, 255)))
+    rows = [("white", plain(white, 56), [plain(red, 56)] * 3), ("red", plain(red, 56), [])]
+    sheet = draw_augmented(rows)
+    is_red = (sheet == (255, 0, 0)).all(axis=2)
+    cell, gap = 154, 10
+    for k, expected in enumerate((False, True, True, True)):
+        assert is_red[: sheet.shape[0] // 2, gap + cell * k : gap + cell * (k + 1)].any() == expected
+    lower = is_red[sheet.shape[0] // 2 :]
+    assert lower[:, :cell].any()
+    assert not lower[:, gap + cell :].any()
+    # White on white shows nothing, so the cut-out lies on another ground.
+    ground = sheet[44 + 150 : 44 + 290, gap : gap + 144]
+    assert (ground == 255).all(axis=2).mean() > 0.3
+    assert (ground < 200).any()

@@ -1,0 +1,78 @@
+"""Atomic files and the lock of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pics_cli.core.runtime.files import AtomicFile, fingerprint, only_writer, write_json
+from pics_cli.errors import PicsError
+
+HOLD = "from pathlib import Path\nfrom pics_cli.core.files import only_writer\nimport sys, time\n"
+HOLD += "with only_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+
+
+def test_file_appears_only_when_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with AtomicFile(path) as file:
+        file.write(b"new")
+        file.write(b"er")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"newer"
+    assert (file.bytes, file.sha256) == (5, hashlib.sha256(b"newer").hexdigest())
+
+
+def test_failed_file_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), AtomicFile(tmp_path / "a.bin") as file:
+        file.write(b"half" + None)  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PicsError, match="cannot write"):
+        write_json(tmp_path / "none" / "a.json", {})
+
+
+def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"x" * 300_000)
+    b.write_bytes(b"x" * 299_999 + b"y")
+    assert fingerprint(a) != fingerprint(b)
+    assert fingerprint(a)["bytes"] == 300_000
+
+
+def test_second_writer_is_refused_and_told_who(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout
+            other.stdout.readline()
+            with pytest.raises(PicsError, match=f"another writer is at work here \\(pid {other.pid} on"):
+                only_writer(tmp_path).__enter__()
+        finally:
+            other.kill()
+        other.wait()
+    assert (tmp_path / ".lock").exists()
+    with only_writer(tmp_path):  # killed: its lock is stale
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    with pytest.raises(PicsError, match="pid 1 on elsewhere"), only_writer(tmp_path):
+        pass
+    assert (tmp_path / ".lock").exists()
+
+
+def test_damaged_lock_file_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("{")
+    with only_writer(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["host"] == socket.gethostname()
