@@ -18,7 +18,7 @@ from pics_cli.core.datasets.contact_sheet import write_sheet
 from pics_cli.core.datasets.labels import Labelled
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
-from pics_cli.core.recipes.sources import Sam
+from pics_cli.core.recipes.dataset import Sam
 from pics_cli.core.scenes.drawn.plan import Style, plan_scene
 from pics_cli.core.scenes.drawn.render import render
 from pics_cli.core.segmentation.boxes import Given

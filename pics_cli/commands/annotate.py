@@ -88,7 +88,8 @@ def annotate(
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     limits = _limits(rows)
     from pics_cli.core.datasets.job import Input
-    from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.recipes.base import Override, find_recipe, parse_override
+    from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
     from pics_cli.core.runtime.ranks import beside
     from pics_cli.core.segmentation.job import Job

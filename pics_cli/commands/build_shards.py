@@ -112,7 +112,8 @@ def _build(
     from pics_cli.core.datasets.build import Engine, Progress, build, dry_run
     from pics_cli.core.datasets.job import Input, Job
     from pics_cli.core.datasets.readers import open_reader
-    from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, parse_override
+    from pics_cli.core.recipes.base import Override, find_recipe, parse_override
+    from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import local_executor
     from pics_cli.core.runtime.files import make_folder
 

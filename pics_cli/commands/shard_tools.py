@@ -52,7 +52,7 @@ def convert(
     from pics_cli import console
     from pics_cli.core.datasets.check import list_shards
     from pics_cli.core.datasets.convert import Conversion, convert
-    from pics_cli.core.recipes.base import Layout
+    from pics_cli.core.recipes.dataset import Layout
     from pics_cli.core.runtime.engines import Tally, local_executor
     from pics_cli.core.runtime.manifest import read_manifest
 

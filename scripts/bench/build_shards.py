@@ -26,7 +26,8 @@ from pics_cli.core.datasets.blocks import build_block, choose_block
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.scene import Item
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.shards.shard_files import read_shard
 from plain_builder import PlainLvis, PlainObjects365
 from plain_street import PlainBdd, PlainCityscapes, PlainVistas, PlainViton

@@ -14,7 +14,8 @@ from demo_drawing import photo
 from pics_cli.core.datasets.blocks import build_block, choose_block
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.scenes.drawn.plan import Style, plan_scene
 from pics_cli.core.scenes.drawn.render import render
 from pics_cli.core.shards.samples import decode_sample

@@ -17,7 +17,8 @@ from PIL import Image
 from pics_cli.core.datasets.build import Engine, Progress, build
 from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.engines import local_executor
 
 RGB = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, relation
 from pics_cli.core.images.image_io import RGB, Picture, decode_picture, encode_jpeg, encode_png
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.recipes.base import DatasetRecipe
+from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, pack
 from pics_cli.errors import BadSample
 

@@ -20,9 +20,11 @@ from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.pairs import Group, choose
 from pics_cli.core.datasets.readers import Reader, open_reader
 from pics_cli.core.datasets.scene import Item, Skip
-from pics_cli.core.recipes.base import digest, identity
-from pics_cli.core.runtime.engines import let_signals_in, tick
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.dataset import identity
+from pics_cli.core.runtime.engines import tick
 from pics_cli.core.runtime.files import write_json
+from pics_cli.core.runtime.signals import let_signals_in
 from pics_cli.core.shards.samples import escape_key
 from pics_cli.core.shards.shard_files import ShardWriter, shard_path, stats_path
 from pics_cli.errors import BadSample

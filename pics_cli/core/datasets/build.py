@@ -14,7 +14,7 @@ from pics_cli.core.datasets.blocks import Candidate, Outcome, build_block, choos
 from pics_cli.core.datasets.build_folder import build_identity, build_manifest, claim_folder, is_whole
 from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
-from pics_cli.core.recipes.sources import CityscapesSource, SynthSource
+from pics_cli.core.recipes.dataset import CityscapesSource, SynthSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import Tally, in_order
 from pics_cli.core.runtime.files import make_folder, only_writer, write_json

@@ -13,7 +13,8 @@ from pics_cli import __version__
 from pics_cli.core.datasets.blocks import Outcome
 from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
-from pics_cli.core.recipes.base import digest, identity
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.dataset import identity
 from pics_cli.core.runtime.manifest import MANIFEST, differences, read_manifest
 from pics_cli.core.shards.layouts import SCHEMA
 from pics_cli.core.shards.shard_files import own_files, read_stats, shard_path

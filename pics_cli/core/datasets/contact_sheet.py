@@ -18,7 +18,7 @@ from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.datasets.scene import Item, Scene, Skip
 from pics_cli.core.images.image_io import decode_picture, encode_png
 from pics_cli.core.images.sheets import COLOURS, Tile, column, draw_sheet, on_white, rectangle, shrink, tint
-from pics_cli.core.recipes.base import Pairs
+from pics_cli.core.recipes.dataset import Pairs
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
 from pics_cli.core.shards.shard_files import read_shard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pics_cli.core.recipes.base import DatasetRecipe
+from pics_cli.core.recipes.dataset import DatasetRecipe
 
 
 @dataclass(frozen=True)

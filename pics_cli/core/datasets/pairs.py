@@ -10,7 +10,7 @@ import numpy as np
 from pics_cli.core.datasets.compat import published_largest, published_max_iou
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, nested
-from pics_cli.core.recipes.base import Classes, Pairs
+from pics_cli.core.recipes.dataset import Classes, Pairs
 
 Group = tuple[int, ...]
 """Indices into `Scene.instances`, in the order in which the objects are stored."""

@@ -23,7 +23,7 @@ from pics_cli.core.images.inpainting import push_pull
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate, clean_picture, front_to_back
-from pics_cli.core.recipes.sources import Pool
+from pics_cli.core.recipes.dataset import Pool
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.scenes.drawn.plan import Style, plan_scene
 from pics_cli.core.scenes.drawn.render import render

@@ -8,95 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
-from pics_cli.core.recipes.sources import Source
-from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Text, between, fault_line, show, twice
+from pics_cli.core.recipes.validation import fault_line, show, twice
 from pics_cli.errors import PicsError
 
 Recipe = TypeVar("Recipe")
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Classes:
-    """Which categories take part, by name. Empty: all."""
-
-    include: tuple[str, ...] = ()
-    """Take these categories only."""
-    exclude: tuple[str, ...] = ()
-    """Leave these categories out."""
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Pairs:
-    """How the interacting objects of a picture are chosen."""
-
-    rule: Literal["max_iou", "largest"] = "max_iou"
-    """`max_iou`: the two boxes that overlap most; `largest`: the two largest objects, overlapping or not."""
-    objects: Annotated[int, between(1, 4, True)] = 2
-    """Objects a sample holds (K)."""
-    min_area_ratio: Annotated[float, between(0, 1, False)] = 0.02
-    """An object's area must be strictly greater than this share of the picture's."""
-    contained: Literal["drop", "keep"] = "drop"
-    """Whether a pair counts in which one box lies inside the other (within 2 px)."""
-    classes: Classes = field(default_factory=Classes)
-    """Which categories take part."""
-
-
-Layout = Literal["published", "compact"]
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Shards:
-    """How samples are packed."""
-
-    size: Annotated[int, between(1, math.inf, True)] = 1000
-    """Candidates a shard is built from; those that fail on decoding make it shorter."""
-    layout: Layout = "published"
-    """`published`: patches and masks as PNG members; `compact`: masks in the json, patches cut anew on reading."""
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Patches:
-    """How reference patches are cut."""
-
-    padding: Annotated[tuple[Annotated[float, between(1, 2, True)], ...], NOT_EMPTY] = (1.1, 1.2, 1.3, 1.4)
-    """Ratios by which a crop is widened with white; each object's is drawn from this list."""
-
-
-@dataclass(frozen=True, kw_only=True, config=CONFIG)
-class DatasetRecipe:
-    """A raw dataset and how training shards are built from it."""
-
-    kind: Literal["dataset"]
-    """Dataset recipes are built into shards."""
-    name: Text
-    """The dataset's name in manifests and samples."""
-    raw: Text | None = None
-    """Folder of the raw files, when --raw is not given; none where the format needs no files."""
-    out: Text
-    """Folder of the shards, when --out is not given; {split} stands for the split."""
-    seed: Annotated[int, between(0, math.inf, True)] = 0
-    """Seed of everything random: the padding of the reference patches, and drawn scenes."""
-    compat: bool = False
-    """Choose and cut as the research code does, with its faults, to reproduce the published choice."""
-    source: Source
-    """The raw files and their format."""
-    pairs: Pairs = field(default_factory=Pairs)
-    """How the interacting objects of a picture are chosen."""
-    patches: Patches = field(default_factory=Patches)
-    """How reference patches are cut."""
-    shards: Shards = field(default_factory=Shards)
-    """How samples are packed."""
 
 
 class Override(NamedTuple):
@@ -155,11 +78,6 @@ def parse_override(text: str) -> Override:
         raise PicsError(f"--set {key}: {value!r} is not YAML", "quote it, or write lists as [a, b]") from None
 
 
-def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecipe:
-    """Read and validate a dataset recipe; see `load_recipe`."""
-    return load_recipe(path, DatasetRecipe, overrides)
-
-
 def load_recipe(
     path: Path, tree: type[Recipe], overrides: Sequence[Override] = (), data: dict[str, Any] | None = None
 ) -> Recipe:
@@ -204,12 +122,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def recipe_kind(path: Path) -> object:
     """What a recipe says that it is: `dataset`, `training`, …; not validated."""
     return read_recipe(path).get("kind")
-
-
-def identity(recipe: DatasetRecipe) -> dict[str, Any]:
-    """The recipe as plain data, without the folders: what decides the bytes of a shard."""
-    plain = json.loads(json.dumps(asdict(recipe)))
-    return {key: value for key, value in plain.items() if key not in ("raw", "out")}
 
 
 def digest(plain: Mapping[str, Any]) -> str:

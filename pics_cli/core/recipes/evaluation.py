@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
-from pics_cli.core.recipes.sources import Pool, SceneRelation, View
+from pics_cli.core.recipes.dataset import Pool, SceneRelation, View
 from pics_cli.core.recipes.training_sections import Count, NotNegative, Positive
 from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, between
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset, load_recipe, read_recipe, recipe_kind
+from pics_cli.core.recipes.base import Override, find_recipe, load_recipe, read_recipe, recipe_kind
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.recipes.training_sections import (
     Augment,
     Checkpoints,

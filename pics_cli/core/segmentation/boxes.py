@@ -14,8 +14,7 @@ from pics_cli.core.datasets.readers.coco_index import open_index
 from pics_cli.core.datasets.readers.files import ImagePaths, Place, find_place
 from pics_cli.core.datasets.readers.frame_index import open_frames
 from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
-from pics_cli.core.recipes.base import DatasetRecipe
-from pics_cli.core.recipes.sources import CocoSource, ScalabelSource
+from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
 from pics_cli.errors import BadSample, PicsError
 
 # A box narrower than this, once it is inside the picture, names no pixel.

@@ -15,7 +15,7 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
-from pics_cli.core.recipes.sources import CocoSource, Sam, ScalabelSource
+from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
 from pics_cli.core.runtime.files import InUse, make_folder, only_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, differences, read_manifest
 from pics_cli.core.segmentation.boxes import BoxSource

@@ -13,9 +13,10 @@ from typing import Any
 from pics_cli.core.datasets.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import in_order, let_signals_in, local_executor
+from pics_cli.core.runtime.engines import in_order, local_executor
 from pics_cli.core.runtime.files import InUse, only_writer, write_json
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.signals import let_signals_in
 from pics_cli.core.segmentation import postprocessing as finishing
 from pics_cli.core.segmentation import sam as models
 from pics_cli.core.segmentation.blocks import Block, blocks_of, is_due, length, pictures_at_once, rounded, rows_due

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from pics_cli import __version__
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.recipes.training import plain_recipe, training_identity
-from pics_cli.core.runtime.engines import signal_waits
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.signals import signal_waits
 from pics_cli.core.training import validation
 from pics_cli.core.training.data import Sources, batches, collated, draws_of, training_data
 from pics_cli.core.training.job import Job

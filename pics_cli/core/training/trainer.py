@@ -12,9 +12,9 @@ import torch
 
 from pics_cli.core.model.devices import out_of_memory_told, peak, start_measuring
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import let_signals_in, signal_waits, signals_held
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.ranks import Agreed, Ranks, ended_told, raised_alone
+from pics_cli.core.runtime.signals import let_signals_in, signal_waits, signals_held
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.export import export
 from pics_cli.core.training.job import Job, Progress, Report

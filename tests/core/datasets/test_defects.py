@@ -17,7 +17,8 @@ from PIL import Image
 import oracle
 from compat_making import write_lvis
 from making import annotation, build_folder, encoded, rectangle, smooth, with_orientation
-from pics_cli.core.recipes.base import find_recipe, load_dataset, recipe_folder
+from pics_cli.core.recipes.base import find_recipe, recipe_folder
+from pics_cli.core.recipes.dataset import load_dataset
 from six_formats import FIRST, HEIGHT, PAIR, SECOND, SIX, SIZE, WIDTH, Box, car, ids, lvis, objects365, region, viton_hd
 from street import bdd_label, put, rle, write_bdd, write_cityscapes, write_vistas, write_viton
 

@@ -16,7 +16,7 @@ from pics_cli.core.datasets.pairs import SKIP_REASONS, choose
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_area, box_iou, contained, nested, relation
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.recipes.base import Classes, Pairs
+from pics_cli.core.recipes.dataset import Classes, Pairs
 
 Box = tuple[float, float, float, float]
 

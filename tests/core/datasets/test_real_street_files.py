@@ -17,7 +17,8 @@ from making import build_folder, encoded, smooth
 from pics_cli.core.datasets.readers import Reader, open_reader
 from pics_cli.core.datasets.scene import Scene
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.errors import PicsError
 from street import VEHICLES, put, thing, write_cityscapes, write_vistas
 from street_oracle import CITY_RULE

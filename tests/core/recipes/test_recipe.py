@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.recipes.base import (
-    Override,
-    digest,
-    find_recipe,
-    identity,
-    load_dataset,
-    parse_override,
-    recipe_kind,
-    recipe_names,
-)
+from pics_cli.core.recipes.base import Override, digest, find_recipe, parse_override, recipe_kind, recipe_names
+from pics_cli.core.recipes.dataset import identity, load_dataset
 from pics_cli.errors import PicsError
 
 GOOD = """

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.errors import PicsError
 
 SPLIT = {"annotations": ["a"], "images": ["{name}"]}

@@ -13,7 +13,7 @@ from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.datasets.labels import Labelled, read_block, write_block
 from pics_cli.core.images.masks import box_mask, decode_segmentation
-from pics_cli.core.recipes.sources import Sam
+from pics_cli.core.recipes.dataset import Sam
 from pics_cli.core.segmentation.boxes import Given, inside
 from pics_cli.core.segmentation.postprocessing import clean, count, finish, pack, polygons
 from pics_cli.errors import BadSample

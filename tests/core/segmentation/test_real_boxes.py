@@ -12,7 +12,8 @@ from detection import save_tiny
 from making import build_folder
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.labels import read_block
-from pics_cli.core.recipes.base import Override, find_recipe, load_dataset
+from pics_cli.core.recipes.base import Override, find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.segmentation.boxes import open_boxes
 from pics_cli.core.segmentation.job import Job, Progress

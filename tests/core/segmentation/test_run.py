@@ -17,7 +17,7 @@ from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.labels import Labelled, block_path, read_block, stats_path
 from pics_cli.core.images.image_io import decode_picture
 from pics_cli.core.images.masks import decode_segmentation
-from pics_cli.core.recipes.base import load_dataset
+from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.files import only_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.segmentation.blocks import pictures_at_once

@@ -16,10 +16,10 @@ from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelRea
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
 from pics_cli.core.datasets.readers.vistas import VistasReader
 from pics_cli.core.datasets.scene import Item, Scene
-from pics_cli.core.recipes.base import DatasetRecipe
-from pics_cli.core.recipes.sources import (
+from pics_cli.core.recipes.dataset import (
     CityscapesSource,
     CocoSource,
+    DatasetRecipe,
     ParseMapSource,
     ScalabelSource,
     SynthSource,

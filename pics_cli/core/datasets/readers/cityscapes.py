@@ -16,7 +16,7 @@ from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.datasets.readers.label_maps import MAX_MAP_PIXELS, region_mask, tabulate
 from pics_cli.core.datasets.scene import Instance, Item, Scene
 from pics_cli.core.images.masks import box_mask
-from pics_cli.core.recipes.sources import CityscapesSource
+from pics_cli.core.recipes.dataset import CityscapesSource
 from pics_cli.errors import BadSample
 
 _GROUP = "group"

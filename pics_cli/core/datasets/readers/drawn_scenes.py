@@ -11,8 +11,7 @@ from pics_cli.core.datasets.readers.files import known_split
 from pics_cli.core.datasets.scene import Drawn, Instance, Item, Scene, Truth
 from pics_cli.core.images.image_io import encode_jpeg
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.recipes.base import DatasetRecipe
-from pics_cli.core.recipes.sources import SynthSource
+from pics_cli.core.recipes.dataset import DatasetRecipe, SynthSource
 from pics_cli.core.scenes.drawn.plan import CATEGORIES, ScenePlan, Style, plan_scene
 from pics_cli.core.scenes.drawn.render import Rendered, render
 from pics_cli.errors import BadSample, PicsError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.datasets.scene import Item
-from pics_cli.core.recipes.sources import FileSource, SynthSource, VistasSource
+from pics_cli.core.recipes.dataset import FileSource, SynthSource, VistasSource
 from pics_cli.errors import BadSample, PicsError
 
 

@@ -14,7 +14,7 @@ from pics_cli.core.datasets.readers.files import FolderReader, Place
 from pics_cli.core.datasets.readers.label_maps import MAX_MAP_PIXELS, LabelMap, region_mask, tabulate
 from pics_cli.core.datasets.scene import Instance, Item, Scene
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.recipes.sources import ParseMapSource
+from pics_cli.core.recipes.dataset import ParseMapSource
 from pics_cli.errors import BadSample
 
 _EVERY_ID = np.arange(256, dtype=np.uint16)

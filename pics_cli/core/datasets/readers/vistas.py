@@ -15,7 +15,7 @@ from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.datasets.readers.label_maps import MAX_MAP_PIXELS, LabelMap, region_mask, tabulate
 from pics_cli.core.datasets.scene import Instance, Item, Scene
 from pics_cli.core.images.image_io import upright_size
-from pics_cli.core.recipes.sources import VistasSource
+from pics_cli.core.recipes.dataset import VistasSource
 from pics_cli.errors import BadSample, PicsError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pics_cli.core.recipes.sources import SceneRelation
+from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.scenes.drawn.colors import OBJECTS
 from pics_cli.core.scenes.drawn.patterns import FIELDS, LABEL
 from pics_cli.core.scenes.drawn.shapes import FAMILIES

@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pics_cli.core.recipes.sources import Pool, SceneRelation
+from pics_cli.core.recipes.dataset import Pool, SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.casting import Role, actor, cast

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pics_cli.core.images.cutouts import PATCH_SIZE
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.recipes.sources import SceneRelation
+from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.camera import Array, Camera, Point
 from pics_cli.core.scenes.drawn.colors import develop, spread

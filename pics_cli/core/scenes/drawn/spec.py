@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.recipes.sources import Pool, SceneRelation
+from pics_cli.core.recipes.dataset import Pool, SceneRelation
 from pics_cli.core.scenes.drawn.camera import Camera, Point, Vec, spin
 from pics_cli.core.scenes.drawn.colors import Palette
 from pics_cli.core.scenes.drawn.shapes import FAMILIES, build
