@@ -55,7 +55,7 @@ class BadSample(Exception):
         self.detail = detail
 
 
-def writing_failed(path: Path, error: OSError, hint: str = "choose another folder") -> PicsError:
+def write_error(path: Path, error: OSError, hint: str = "choose another folder") -> PicsError:
     """Say what an `OSError` met while writing `path` means to the user."""
     why = (error.strerror or str(error)).lower()
     if error.errno in _NO_ROOM:

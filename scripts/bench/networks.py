@@ -14,7 +14,7 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.small_model import tiny_pipeline
@@ -119,7 +119,7 @@ def composite(case: str, config: ModelConfig) -> NetworkInputs:
     )
 
 
-def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsPipeline:
+def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsModel:
     """The whole compositor of the published shape in bf16, made without any file."""
     if tiny:
         return tiny_pipeline(device=str(device), memory=memory)
@@ -147,7 +147,7 @@ def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsPipeline
         ),
     ]
     parts: list[Any] = [random(kind, place, torch.bfloat16) for kind in kinds]
-    return PicsPipeline(config, *parts, published_scheduler(), device=device, memory=memory)
+    return PicsModel(config, *parts, published_scheduler(), device=device, memory=memory)
 
 
 def random(

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import Row
 from networks import Run, composite, full_pipeline
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 
 MISSING = "not measured: no CUDA device"
 CASE = "30%"
@@ -99,7 +99,7 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU in its place"
 
 
-def picture(pipeline: PicsPipeline, batch: int, candidates: int, scheduler: str, steps: int) -> Callable[[], object]:
+def picture(pipeline: PicsModel, batch: int, candidates: int, scheduler: str, steps: int) -> Callable[[], object]:
     """A call that makes `batch` · `candidates` pictures."""
     inputs = [composite(CASE, pipeline.config)] * batch
     keys = [pipeline.noise(1, str(one), candidate) for one in range(batch) for candidate in range(candidates)]
@@ -122,7 +122,7 @@ def wall(make: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def step_tflop(pipeline: PicsPipeline, batch: int, candidates: int) -> float:
+def step_tflop(pipeline: PicsModel, batch: int, candidates: int) -> float:
     """TFLOP of one more step."""
     counts = []
     for steps in (1, 2):

@@ -26,7 +26,7 @@ from denoise import allocated
 from common import Row, cpu_time, spread
 from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, load_training
 from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import Step
@@ -109,7 +109,7 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: TrainingRecipe, pipeline: PicsPipeline, half: torch.dtype, accelerator: Accelerator
+        self, recipe: TrainingRecipe, pipeline: PicsModel, half: torch.dtype, accelerator: Accelerator
     ) -> None:
         self.recipe, self.pipeline, self.accelerator = recipe, pipeline, accelerator
         self.trained = set_up(pipeline, recipe.train, recipe.train_encoder, half)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pics_cli.core.runtime.files import only_writer
+from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.shards.shard_files import read_shard
 
 MINE = """
@@ -133,7 +133,7 @@ def test_foreign_shards_are_never_overwritten(mine: Path, pics) -> None:
 
 def test_second_writer_is_refused(mine: Path, pics) -> None:
     (mine / "shards/train").mkdir(parents=True)
-    with only_writer(mine / "shards/train"):
+    with single_writer(mine / "shards/train"):
         done = pics("build-shards", "mine.yaml")
     assert done.returncode == 2
     assert "another writer is at work here (pid" in done.stderr

@@ -26,7 +26,7 @@ from pics_cli.core.evaluation.job import Job, Progress
 from pics_cli.core.evaluation.metrics import LEARNT, MEASURES
 from pics_cli.core.evaluation.run import evaluate
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.evaluation import load_evaluation
 from pics_cli.core.recipes.training_sections import Data, ShardSet
@@ -242,7 +242,7 @@ def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:
     write_shard(here / "set/00000.tar", range(2))
     write_shard(here / "other/00000.tar", range(2, 5))
     (seen,) = resolve(Data(root=".", sets={"a": ShardSet(shards="set")}), "train")
-    PicsPipeline.from_pretrained(model).save_pretrained(here / "trained")
+    PicsModel.from_pretrained(model).save_pretrained(here / "trained")
     replace(ModelConfig.load(here / "trained"), trained_on=[seen.contents_sha256]).save(here / "trained")
     for name, leaks in (("set", True), ("other", False)):
         words = ("--shards", name, "--model", "trained", "--methods", "parallel", "--metrics", "psnr")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
 from making import build_folder
-from pics_cli.core.runtime.files import file_sha256, only_writer
+from pics_cli.core.runtime.files import file_sha256, single_writer
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.training.objective import Step
 from training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
@@ -287,7 +287,7 @@ def test_a_full_disk_while_saving(here: Path, trained: Path) -> None:
 
 def test_another_writer(here: Path) -> None:
     (here / "run").mkdir()
-    with only_writer(here / "run"):
+    with single_writer(here / "run"):
         done = small()
     assert done.exit_code == 2
     assert f"run: another writer is at work here (pid {os.getpid()} on " in done.stderr

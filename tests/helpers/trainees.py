@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training import TrainingRecipe
@@ -38,13 +38,13 @@ LAYOUTS = (
 )
 
 
-def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsPipeline:
+def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsModel:
     """A model for 64×64 pictures that works on pixels; stirred: no layer is zero, so that every branch shows."""
     return copy.deepcopy(_small(seed, stirred, **overrides))
 
 
 @cache  # making one takes longer than training it a step
-def _small(seed: int, stirred: bool, **overrides: Any) -> PicsPipeline:
+def _small(seed: int, stirred: bool, **overrides: Any) -> PicsModel:
     pipeline = small_pipeline(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
     if stirred:
         stir(pipeline, seed)
@@ -52,11 +52,11 @@ def _small(seed: int, stirred: bool, **overrides: Any) -> PicsPipeline:
 
 
 @cache
-def _tiny(**overrides: Any) -> PicsPipeline:
+def _tiny(**overrides: Any) -> PicsModel:
     return tiny_pipeline(**overrides)
 
 
-def stir(pipeline: PicsPipeline, seed: int = 0) -> None:
+def stir(pipeline: PicsModel, seed: int = 0) -> None:
     """Give every parameter that is zero random values."""
     draw = torch.Generator().manual_seed(seed)
     for part in pipeline.parts.values():
@@ -66,13 +66,13 @@ def stir(pipeline: PicsPipeline, seed: int = 0) -> None:
                 nn.init.normal_(parameter, std=scale, generator=draw)
 
 
-def pipeline_of(kind: str, **overrides: Any) -> PicsPipeline:
+def pipeline_of(kind: str, **overrides: Any) -> PicsModel:
     """`small`, or `tiny` with a real autoencoder."""
     return small(**overrides) if kind == "small" else copy.deepcopy(_tiny(**overrides))
 
 
 def batch_of(
-    pipeline: PicsPipeline,
+    pipeline: PicsModel,
     layouts: Sequence[Sequence[Sequence[int]]] = LAYOUTS,
     *,
     timesteps: Sequence[int] = (7, 480, 999),
@@ -113,7 +113,7 @@ def rows(batch: dict[str, Any], *which: int) -> dict[str, Any]:
     return {name: value[list(which)] for name, value in batch.items()}
 
 
-def step_of(pipeline: PicsPipeline, network: Any = None, **objective: Any) -> Step:
+def step_of(pipeline: PicsModel, network: Any = None, **objective: Any) -> Step:
     """A step in float32 over the pipeline's own networks, or over something in their place."""
     options = Objective(**objective)
     return new_step(pipeline, options, torch.float32) if network is None else Step(

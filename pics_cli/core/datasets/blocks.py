@@ -24,7 +24,7 @@ from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import identity
 from pics_cli.core.runtime.engines import tick
 from pics_cli.core.runtime.files import write_json
-from pics_cli.core.runtime.signals import let_signals_in
+from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.core.shards.samples import escape_key
 from pics_cli.core.shards.shard_files import ShardWriter, shard_path, stats_path
 from pics_cli.errors import BadSample
@@ -91,7 +91,7 @@ def choose_block(source: Input, items: Sequence[Item]) -> tuple[list[Candidate],
     reader = _reader(source)
     candidates, outcome = [], Outcome()
     for item in items:
-        let_signals_in()
+        process_pending_signals()
         try:
             scene = reader.scene(item)
             chosen = choose(scene, source.recipe.pairs, source.recipe.compat)

@@ -16,8 +16,8 @@ from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.recipes.dataset import CityscapesSource, SynthSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import Tally, in_order
-from pics_cli.core.runtime.files import make_folder, only_writer, write_json
+from pics_cli.core.runtime.engines import Tally, map_in_order
+from pics_cli.core.runtime.files import make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.shards.shard_files import read_stats, remove_temporaries
 from pics_cli.errors import PicsError
@@ -80,7 +80,7 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
     """
     check_recipe(job.source, reader)
     make_folder(job.folder)
-    with only_writer(job.folder):
+    with single_writer(job.folder):
         remove_temporaries(job.folder)
         wanted = build_identity(job.source, reader)
         earlier = claim_folder(job.folder, wanted, job.overwrite)
@@ -217,7 +217,7 @@ def _choices(
     """Choices of consecutive runs of pictures, in order, a few of them ahead of the reader."""
     starts = range(0, pictures, CHOICE_BLOCK)
     runs = (reader.items(start, min(start + CHOICE_BLOCK, pictures)) for start in starts)
-    return in_order(executor, slots + 1, choose_block, ((source, items) for items in runs))
+    return map_in_order(executor, slots + 1, choose_block, ((source, items) for items in runs))
 
 
 def _stop_at_max_bad(job: Job, reader: Reader, progress: Progress) -> None:

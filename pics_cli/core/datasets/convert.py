@@ -22,8 +22,8 @@ from pics_cli.core.images.image_io import RGB, decode_picture
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import in_order, tick
-from pics_cli.core.runtime.files import file_sha256, fingerprint, make_folder, only_writer, write_json
+from pics_cli.core.runtime.engines import map_in_order, tick
+from pics_cli.core.runtime.files import file_sha256, fingerprint, make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, cut_again, pack, unpack
 from pics_cli.core.shards.samples import decode_patch
@@ -94,7 +94,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
         "versions": versions(),
     }
     make_folder(job.folder)
-    with only_writer(job.folder):
+    with single_writer(job.folder):
         remove_temporaries(job.folder)
         there = claim_folder(job.folder, wanted, job.overwrite)
         if there and there["complete"] and is_whole(job.folder, there):
@@ -107,7 +107,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
             for number, path in zip(numbers, shards, strict=True)
             if number not in finished
         )
-        fresh = in_order(executor, slots + 1, convert_shard, todo)
+        fresh = map_in_order(executor, slots + 1, convert_shard, todo)
         try:
             blocks = _collect(job, shards, numbers, finished, fresh)
         finally:

@@ -25,7 +25,7 @@ from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import BadSample
 
@@ -90,13 +90,13 @@ def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[d
         folders: of the models, by label.
         device: of this process; None: as the job says.
     """
-    from pics_cli.core.model.pics_model import PicsPipeline
+    from pics_cli.core.model.pics_model import PicsModel
 
     recipe, found, settings = job.recipe, dict[str, Maker](), dict[str, Any]()
     for label, folder in folders.items():
         place = choose_device(job.device, device)
         dtype = choose_dtype(job.dtype, place)
-        pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=place)
+        pipeline = PicsModel.from_pretrained(folder, dtype=dtype, device=place)
         with_model = [WithModel(pipeline, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
         settings[label] = {**asdict(with_model[0].settings), "device": place.type}
         for name in recipe.methods:
@@ -171,7 +171,7 @@ class WithModel:
         steps: denoising steps; None: the model's.
     """
 
-    def __init__(self, pipeline: PicsPipeline, seed: int, steps: int | None = None) -> None:
+    def __init__(self, pipeline: PicsModel, seed: int, steps: int | None = None) -> None:
         self.pipeline, self.seed, self.steps = pipeline, seed, steps
         self.settings = resolve(self._job((), Path(), "parallel"), pipeline.config, pipeline.dtype)
 

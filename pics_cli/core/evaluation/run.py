@@ -30,7 +30,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.evaluation import plain_evaluation
-from pics_cli.core.runtime.files import make_folder, only_writer, write_json
+from pics_cli.core.runtime.files import make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
@@ -59,15 +59,15 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
-    seen_by = ranks.together(lambda: find_all(recipe.features))[ranks.rank]
+    seen_by = ranks.run_on_all(lambda: find_all(recipe.features))[ranks.rank]
     names, missing = wanted(recipe.metrics, {one.kind for one in seen_by})
-    folders = ranks.together(lambda: model_folders(job))[ranks.rank]
+    folders = ranks.run_on_all(lambda: model_folders(job))[ranks.rank]
     fill = recipe.fill or min((ModelConfig.load(folder).fill for folder in folders.values()), default=1.0)
-    cases = ranks.each(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
+    cases = ranks.run_local(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
     count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
     identity = _identity(job, cases, model_records(job, folders, ranks.device), names, seen_by)
     with contextlib.ExitStack() as stack:
-        ranks.together(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
+        ranks.run_on_all(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
         mine = range(ranks.rank, count, ranks.size)
         todo = [number for number in mine if not _is_done(job, number)]
         progress.total, progress.before = len(mine), len(mine) - len(todo)
@@ -89,10 +89,10 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
                 write_json(_path(job, number), record)
                 progress.done += 1
 
-        ranks.together(work)
-        shares = ranks.gather((len(todo), progress.before))
+        ranks.run_on_all(work)
+        shares = ranks.all_gather((len(todo), progress.before))
         made, there = (sum(share[k] for share in shares) for k in (0, 1))
-        results = ranks.together(lambda: _finish(run, progress, ranks.device) if ranks.rank == 0 else {})[0]
+        results = ranks.run_on_all(lambda: _finish(run, progress, ranks.device) if ranks.rank == 0 else {})[0]
     return Report(results, made, there)
 
 
@@ -203,7 +203,7 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
     if job.resume and not (job.output / BEGUN).exists():
         raise PicsError(f"--resume: nothing was begun in {job.output}", "leave out --resume, or name another --output")
     make_folder(job.output / EACH, "choose another --output")
-    stack.enter_context(only_writer(job.output))
+    stack.enter_context(single_writer(job.output))
     path = job.output / BEGUN
     there = _read(path) if path.exists() else None
     own = {key: value for key, value in identity.items() if key != "names"}  # a model may lie elsewhere

@@ -27,7 +27,7 @@ from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
 from pics_cli.core.model.blending import Blend
 from pics_cli.core.model.devices import peak, start_measuring
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.tracing import Trace
 
 Painters = Sequence[Callable[[RGB], None]]
@@ -59,7 +59,7 @@ class Compositor:
     """
 
     def __init__(
-        self, job: Job, settings: Settings, pipeline: PicsPipeline, progress: Progress, report: Report,
+        self, job: Job, settings: Settings, pipeline: PicsModel, progress: Progress, report: Report,
         versions: dict[str, str],
     ) -> None:  # fmt: skip
         self.job, self.settings, self.pipeline = job, settings, pipeline

@@ -73,7 +73,7 @@ def make_plan(job: Job, common: Mapping[str, Any], ranks: Ranks) -> Plan:
     """
     _refuse_twins(job)
     plan = Plan()
-    for share in ranks.together(lambda: _look(job, common, job.samples[ranks.rank :: ranks.size])):
+    for share in ranks.run_on_all(lambda: _look(job, common, job.samples[ranks.rank :: ranks.size])):
         plan.add(share)
     if plan.clashes:
         more = f"\n  and {len(plan.clashes) - _SHOWN} more" if len(plan.clashes) > _SHOWN else ""

@@ -26,7 +26,7 @@ from pics_cli.core.model.bundled import bundled_model, describe, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.runtime.files import make_folder, only_writer
+from pics_cli.core.runtime.files import make_folder, single_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, BadSample, PicsError
 
@@ -51,7 +51,7 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
             memory, disk full. Samples that are at fault themselves are in the report instead.
     """
-    folder, config, device, dtype = ranks.together(lambda: _look_at_model(job, ranks))[ranks.rank]
+    folder, config, device, dtype = ranks.run_on_all(lambda: _look_at_model(job, ranks))[ranks.rank]
     settings = resolve(job, config, dtype)
     if is_bundled(job.model):
         note(describe(config.image_size))
@@ -63,7 +63,7 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         "settings": {**asdict(settings), "order": list(job.order) if isinstance(job.order, tuple) else job.order},
     }
     with contextlib.ExitStack() as stack:
-        ranks.together(lambda: stack.enter_context(_claimed(job.output)) if ranks.rank == 0 else None)
+        ranks.run_on_all(lambda: stack.enter_context(_claimed(job.output)) if ranks.rank == 0 else None)
         plan = make_plan(job, common, ranks)
         _tell(plan, job, note)
         report = Report(len(job.samples), plan.there, failures=list(plan.failures))
@@ -71,10 +71,10 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
             stack.callback(write_manifest, job.output, job.output / "composed")
         if plan.tasks:
             mine = plan.tasks[ranks.rank :: ranks.size]
-            for share in ranks.together(lambda: _work(job, settings, mine, progress, (folder, dtype, device))):
+            for share in ranks.run_on_all(lambda: _work(job, settings, mine, progress, (folder, dtype, device))):
                 report.add(share)
         # By one, when all are done: pictures of every process and of earlier runs are in it.
-        ranks.together(lambda: write_overview(job, note) if job.sheet is not None and ranks.rank == 0 else None)
+        ranks.run_on_all(lambda: write_overview(job, note) if job.sheet is not None and ranks.rank == 0 else None)
     report.failures.sort()
     if report.changed:
         raise PicsError(
@@ -116,7 +116,7 @@ def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.dev
 def _claimed(output: Path) -> Iterator[None]:
     """Be the folder's one writer, and clear away what a killed run left half written."""
     make_folder(output / "composed", "choose another --output")
-    with only_writer(output):
+    with single_writer(output):
         for folder in (output, *(output / name for name in ("composed", "grids", "explain"))):
             for path in folder.glob("*.tmp"):
                 if _TEMPORARY.fullmatch(path.name) and path.is_file():
@@ -147,10 +147,10 @@ def _work(
     if making:
         # Where all pictures are there, seconds of importing diffusers and transformers are spared.
         from pics_cli.core.inference.batch import Compositor
-        from pics_cli.core.model.pics_model import PicsPipeline
+        from pics_cli.core.model.pics_model import PicsModel
 
         with memory_told(job, device):
-            pipeline = PicsPipeline.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)
+            pipeline = PicsModel.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)
             if job.compile:
                 pipeline.compile()
             Compositor(job, settings, pipeline, progress, report, _versions()).run(making)

@@ -35,7 +35,7 @@ from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.core.model.pics_model import PicsPipeline
+    from pics_cli.core.model.pics_model import PicsModel
 
 
 HEIGHT = 384  # a multiple of every resolution the networks work at
@@ -222,7 +222,7 @@ def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:
     write_sheet(grid_path(output, task.files.id), sheet)
 
 
-def write_explanations(output: Path, pipeline: PicsPipeline, batch: Sequence[Prepared], trace: Trace | None) -> None:
+def write_explanations(output: Path, pipeline: PicsModel, batch: Sequence[Prepared], trace: Trace | None) -> None:
     """Regions of each sample and, where the batch was traced, gate weights and routing."""
     size, objects = pipeline.config.image_size, len(batch[0].boxes)
     alphas = None if trace is None else trace.alpha(objects, size).numpy()

@@ -23,7 +23,7 @@ from pics_cli.core.loading.mixture import Item
 from pics_cli.core.loading.training_sample import prepare, still
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.recipes.training_sections import Augment
-from pics_cli.core.runtime.engines import end_with_parent
+from pics_cli.core.runtime.engines import exit_with_parent
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path
 from pics_cli.core.shards.tar_index import SampleIndex, read_sample
@@ -39,7 +39,7 @@ def start_worker(_: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told, daemon=True).start()
-    end_with_parent()
+    exit_with_parent()
     cv2.setNumThreads(0)
 
 

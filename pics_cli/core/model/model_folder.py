@@ -24,8 +24,8 @@ from pics_cli.core.model.hub import check_files, snapshot
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.core.runtime.files import make_folder, open_to_umask, sync_folder
-from pics_cli.errors import PicsError, writing_failed
+from pics_cli.core.runtime.files import apply_umask, make_folder, sync_folder
+from pics_cli.errors import PicsError, write_error
 
 
 def check_new(out: Path) -> None:
@@ -54,7 +54,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         folder.rename(out)
         sync_folder(out.absolute().parent)
     except OSError as error:
-        raise writing_failed(out, error) from None
+        raise write_error(out, error) from None
     except SafetensorError as error:
         raise PicsError(f"{out}: cannot write: {error}", "is the disk full?") from None
     finally:
@@ -265,7 +265,7 @@ def save(name: str, part: nn.Module, folder: Path) -> None:
     else:
         part.save_pretrained(folder / name)  # type: ignore[operator]
     for path in (folder / name).glob("*.safetensors"):
-        open_to_umask(path)
+        apply_umask(path)
 
 
 def index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
     }  # fmt: skip
     listed = {name: [library.get(kind, "pics_cli"), kind.__name__] for name, kind in kinds.items()}
     return {
-        "_class_name": "PicsPipeline",
+        "_class_name": "PicsModel",
         "_pics_version": __version__,
         **listed,
         "scheduler": ["diffusers", type(scheduler).__name__],

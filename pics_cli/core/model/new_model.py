@@ -30,7 +30,7 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import record_first_use
 from pics_cli.core.model.load_weights import check_image_size, on_meta, some
 from pics_cli.core.model.model_folder import reduction
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import PUBLISHED, SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
@@ -56,7 +56,7 @@ def new_model(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     say: Callable[[str], None] = lambda _text: None,
-) -> PicsPipeline:
+) -> PicsModel:
     """Start a model.
 
     Names that are no path are looked for in `checkpoints/` of the working directory before the hub is asked.
@@ -101,7 +101,7 @@ def new_model(
     )
     for module in (unet, controlnet, encoder, projector, vae):
         nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers kept in float32, though there are none
-    return PicsPipeline(config, unet, controlnet, encoder, projector, vae, scheduler)
+    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler)
 
 
 def fitted(

@@ -50,7 +50,7 @@ class NetworkInput(Protocol):
         """uint8 [K, R, R, 3] on white."""
 
 
-class PicsPipeline:
+class PicsModel:
     """A compositor in diffusers' manner: `from_pretrained`, `save_pretrained`, and a call that returns pictures.
 
     Args:
@@ -107,7 +107,7 @@ class PicsPipeline:
         device: str | torch.device = "cpu",
         memory: str = "resident",
         flag: str = "--model",
-    ) -> PicsPipeline:
+    ) -> PicsModel:
         """Load a model.
 
         Args:

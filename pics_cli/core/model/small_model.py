@@ -26,7 +26,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.load_weights import on_meta
 from pics_cli.core.model.new_model import adopt, blank_control, control_copy, new_projector
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import LATENT_SCALE, PixelAutoencoder
 from pics_cli.core.model.schedulers import published_scheduler, small_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -117,7 +117,7 @@ def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]
 
 def small_pipeline(
     config: ModelConfig, shape: Mapping[str, Any], seed: int = 0, *, device: str | torch.device = "cpu"
-) -> PicsPipeline:
+) -> PicsModel:
     """A new network in float32.
 
     Args:
@@ -147,7 +147,7 @@ def small_pipeline(
         _show_hint(controlnet)
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
-    return PicsPipeline(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)
+    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)
 
 
 def _show_hint(controlnet: Any) -> None:
@@ -220,12 +220,12 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", **overrides: Any) -> PicsPipeline:
+def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", **overrides: Any) -> PicsModel:
     """A model of 1.5 million parameters for 128×128 pictures.
 
     Args:
         seed: of the weights; none is zero, so that every branch shows.
-        device, memory: see `PicsPipeline`.
+        device, memory: see `PicsModel`.
         overrides: values of its `ModelConfig`.
     """
     config = replace(TINY, **overrides)
@@ -247,7 +247,7 @@ def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", 
         projector = nn.Linear(48, config.context_width)
         for module in (unet, controlnet, encoder, projector, vae):
             _stir(module)
-    return PicsPipeline(
+    return PicsModel(
         config, unet, controlnet, encoder, projector, vae, published_scheduler(), device=device, memory=memory
     )
 

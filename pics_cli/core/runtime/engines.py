@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, ParamSpec, TypeVar
 
-from pics_cli.core.runtime.signals import let_signals_in, signals_held
+from pics_cli.core.runtime.signals import defer_signals, process_pending_signals
 from pics_cli.errors import FAILED, PicsError
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ def tick(kept: bool) -> None:
     """Called by a block after each picture; counts where somebody watches, and lets signals in."""
     if _tally is not None:
         _tally.add(kept)
-    let_signals_in()
+    process_pending_signals()
 
 
 class SerialExecutor(Executor):
@@ -65,12 +65,12 @@ class SerialExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        with signals_held():
+        with defer_signals():
             try:
                 future.set_result(fn(*args, **kwargs))
             except Exception as error:
                 future.set_exception(error)
-            let_signals_in()
+            process_pending_signals()
         return future
 
 
@@ -116,7 +116,7 @@ def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executo
     pool.shutdown()
 
 
-def in_order(
+def map_in_order(
     executor: Executor, ahead: int, call: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[T]:
     """Results of a call for each of some arguments, in their order, at most `ahead` of them begun and not yet taken."""
@@ -141,11 +141,11 @@ def _start_counting(tally: Tally | None) -> None:
 
 def _start_worker(tally: Tally | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
+    exit_with_parent()
     _start_counting(tally)
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """Called by a worker process: end when the parent does.
 
     A parent that was killed cannot stop its workers, and they would go on working beside its successor.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pics_cli.errors import PicsError, writing_failed
+from pics_cli.errors import PicsError, write_error
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -61,7 +61,7 @@ def make_folder(path: Path, hint: str = "choose another folder") -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        raise writing_failed(path, error, hint) from None
+        raise write_error(path, error, hint) from None
 
 
 class AtomicFile:
@@ -92,7 +92,7 @@ class AtomicFile:
         try:
             return self._file.write(data)
         except OSError as error:
-            raise writing_failed(self.path, error) from None
+            raise write_error(self.path, error) from None
 
     def tell(self) -> int:
         return self.bytes
@@ -101,7 +101,7 @@ class AtomicFile:
         try:
             self._file: IO[bytes] = self.temporary.open("wb")
         except OSError as error:
-            raise writing_failed(self.path, error) from None
+            raise write_error(self.path, error) from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
@@ -120,7 +120,7 @@ class AtomicFile:
             self._file.close()
         self.temporary.unlink(missing_ok=True)
         if failure is not None:
-            raise writing_failed(self.path, failure) from None
+            raise write_error(self.path, failure) from None
 
 
 def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:
@@ -129,7 +129,7 @@ def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:
         file.write((json.dumps(data, indent=1) + "\n").encode())
 
 
-def open_to_umask(path: Path) -> None:
+def apply_umask(path: Path) -> None:
     """Give a file the mode that new files have here: safetensors makes files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
@@ -158,7 +158,7 @@ class InUse(PicsError):
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
+def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the folder's lock file, which names host and pid, while the block runs.
 
     The lock is an advisory file lock, so that it goes with its process, however that ends; a lock file left behind on
@@ -177,7 +177,7 @@ def only_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     try:
         handle = _open_lock(path)
     except OSError as error:
-        raise writing_failed(path, error) from None
+        raise write_error(path, error) from None
     if handle is None:
         raise _in_use(path, True)
     try:
@@ -206,7 +206,7 @@ def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise writing_failed(path, error, hint) from None
+        raise write_error(path, error, hint) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -37,16 +37,16 @@ class Ranks:
     Attributes:
         rank: its number; 0 speaks and writes what belongs to all.
         size: how many there are.
-        gather: everybody's objects, in rank order, to everybody; all must call it.
+        all_gather: everybody's objects, in rank order, to everybody; all must call it.
         device: the one that belongs to this process, None where it runs alone.
     """
 
     rank: int = 0
     size: int = 1
-    gather: Callable[[Any], list[Any]] = _alone
+    all_gather: Callable[[Any], list[Any]] = _alone
     device: str | None = None
 
-    def together(self, work: Callable[[], T]) -> list[T]:
+    def run_on_all(self, work: Callable[[], T]) -> list[T]:
         """Do work in every process and give everybody all results, in rank order.
 
         Raises:
@@ -56,20 +56,20 @@ class Ranks:
             mine: tuple[T | None, PicsError | None] = (work(), None)
         except PicsError as error:
             mine = (None, error)
-        everyone = self.gather(mine)
+        everyone = self.all_gather(mine)
         for _, failure in everyone:
             if failure is not None:
                 raise Agreed(failure.message, failure.hint, failure.exit_code)
         return [result for result, _ in everyone]
 
-    def each(self, work: Callable[[], T]) -> T:
+    def run_local(self, work: Callable[[], T]) -> T:
         """Do work in every process and give each its own result, which may be large.
 
         Raises:
-            PicsError: it failed in one of them, as in `together`.
+            PicsError: it failed in one of them, as in `run_on_all`.
         """
         found = list[T]()
-        self.together(lambda: found.append(work()))
+        self.run_on_all(lambda: found.append(work()))
         return found[0]
 
 
@@ -84,8 +84,8 @@ def launched() -> bool:
 
 
 @contextlib.contextmanager
-def raised_alone(ranks: Ranks) -> Iterator[None]:
-    """For work in which processes exchange numbers without `together`: what one of them raises is its own.
+def mark_local_error(ranks: Ranks) -> Iterator[None]:
+    """For work in which processes exchange numbers without `run_on_all`: what one of them raises is its own.
 
     Raises:
         PicsError: as it was raised.
@@ -98,7 +98,7 @@ def raised_alone(ranks: Ranks) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ended_told(ranks: Ranks) -> Iterator[None]:
+def report_lost_peer(ranks: Ranks) -> Iterator[None]:
     """What torch says where another process has ended, as a line for the user.
 
     Raises:
@@ -136,8 +136,8 @@ def join_ranks(cpu: bool) -> Iterator[Ranks]:
             yield ranks
         except PicsError as error:  # anything else ends this process, and its launcher the others
             if not error.alone:
-                ranks.gather(None)
+                ranks.all_gather(None)
             raise
-        ranks.gather(None)  # none goes before the others are done: launchers stop the rest when one has failed
+        ranks.all_gather(None)  # none goes before the others are done: launchers stop the rest when one has failed
     finally:
         state.destroy_process_group()

@@ -14,8 +14,8 @@ _pending: list[Callable[[], object]] = []
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Keep interrupts until `let_signals_in` is called (in the main thread, where Python handles signals)."""
+def defer_signals() -> Iterator[None]:
+    """Keep interrupts until `process_pending_signals` is called (in the main thread, where Python handles signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -37,12 +37,12 @@ def signals_held() -> Iterator[None]:
         _pending.clear()
 
 
-def signal_waits() -> bool:
-    """Whether an interrupt came since `let_signals_in` was last called."""
+def signal_pending() -> bool:
+    """Whether an interrupt came since `process_pending_signals` was last called."""
     return bool(_pending)
 
 
-def let_signals_in() -> None:
+def process_pending_signals() -> None:
     """Act on interrupts that came since the last time; called by blocks between two pictures."""
     while _pending:
         _pending.pop(0)()

@@ -16,7 +16,7 @@ from typing import Any
 from pics_cli import __version__
 from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
 from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
-from pics_cli.core.runtime.files import InUse, make_folder, only_writer, write_json
+from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, differences, read_manifest
 from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.job import SCORE_BINS, Job
@@ -126,7 +126,7 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
         _write(job, manifest)
         for path in job.state.glob(".*.lock"):  # of processes that were killed once their block was done
             if (number := _LOCK.fullmatch(path.name)) and stats_path(job.state, int(number.group(1))).exists():
-                with contextlib.suppress(InUse), only_writer(job.state, path.name):
+                with contextlib.suppress(InUse), single_writer(job.state, path.name):
                     pass
         return manifest
 
@@ -168,7 +168,7 @@ def _clear(job: Job) -> None:
     with contextlib.ExitStack() as stack:
         for path in job.state.glob(".*.lock"):
             if _LOCK.fullmatch(path.name):
-                stack.enter_context(only_writer(job.state, path.name))  # raises where somebody is at it
+                stack.enter_context(single_writer(job.state, path.name))  # raises where somebody is at it
         for path in job.state.iterdir():
             if OURS.fullmatch(path.name):
                 path.unlink()
@@ -211,7 +211,7 @@ def _manifest_lock(job: Job) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(only_writer(job.state))
+                stack.enter_context(single_writer(job.state))
                 break
             except InUse:
                 if time.monotonic() > until:

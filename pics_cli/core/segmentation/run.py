@@ -13,10 +13,10 @@ from typing import Any
 from pics_cli.core.datasets.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import in_order, local_executor
-from pics_cli.core.runtime.files import InUse, only_writer, write_json
+from pics_cli.core.runtime.engines import local_executor, map_in_order
+from pics_cli.core.runtime.files import InUse, single_writer, write_json
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.signals import let_signals_in
+from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.core.segmentation import postprocessing as finishing
 from pics_cli.core.segmentation import sam as models
 from pics_cli.core.segmentation.blocks import Block, blocks_of, is_due, length, pictures_at_once, rounded, rows_due
@@ -51,26 +51,26 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
         PicsError: dataset, model or folder are not what they should be; too many bad pictures; out of memory.
     """
     on_index: Callable[[Path], None] = lambda path: note(f"indexing {path} (once)")  # noqa: E731
-    ranks.together(lambda: _opened(job, on_index) if ranks.rank == 0 else None)  # one makes the index, all open it
-    boxes = ranks.each(lambda: _opened(job, None))
-    ranks.together(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
+    ranks.run_on_all(lambda: _opened(job, on_index) if ranks.rank == 0 else None)  # one makes the index, all open it
+    boxes = ranks.run_local(lambda: _opened(job, None))
+    ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
     size = options_of(job).block
     device = choose_device(job.device, ranks.device)
     dtype = choose_dtype(job.dtype, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
-    weights = ranks.each(lambda: models.find(job.sam, job.checkpoint))
+    weights = ranks.run_local(lambda: models.find(job.sam, job.checkpoint))
     wanted = label_identity(job, boxes, weights, precision)
-    ranks.together(lambda: check_folder(job, wanted))
+    ranks.run_on_all(lambda: check_folder(job, wanted))
     blocks = blocks_of(job, len(boxes), size)
     if ranks.rank == 0 and (line := rounded(job, blocks, len(boxes), size)):
         note(line)
     mine = blocks[ranks.rank :: ranks.size]
     todo = [block for block in mine if job.overwrite or is_due(job, block)]
     progress.doing = "reading the model"
-    model = ranks.each(lambda: models.load(weights, device, dtype) if todo else None)
+    model = ranks.run_local(lambda: models.load(weights, device, dtype) if todo else None)
     progress.doing = ""
     # Not before the model is known to be one: what cannot be begun leaves no folder.
-    ranks.together(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
+    ranks.run_on_all(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
     progress.total = sum(len(rows_due(job, block, len(boxes), size)) for block in todo)
     progress.before = sum(length(block, len(boxes), size) for block in mine) - progress.total
     report = Report()
@@ -95,14 +95,14 @@ def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
                 note(f"stopped, the other processes finish what is theirs: {error.message}")
             raise
 
-    ranks.together(told)
-    everyone = ranks.gather(report)
+    ranks.run_on_all(told)
+    everyone = ranks.all_gather(report)
     return Report(
         made=sum((each.made for each in everyone), Counter[str]()),
         seconds=max(each.seconds for each in everyone),
         held=[line for each in everyone for line in each.held],
         stale=[path for each in everyone for path in each.stale],
-        manifest=ranks.together(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0],
+        manifest=ranks.run_on_all(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0],
     )
 
 
@@ -139,7 +139,7 @@ class _Run:
         running: deque[Block] = deque()
         try:
             # Claimed as pictures are begun ahead, taken in the same order as they come.
-            pictures = in_order(self.executor, ahead, prepare, self._arguments(blocks))
+            pictures = map_in_order(self.executor, ahead, prepare, self._arguments(blocks))
             for first in pictures:
                 block = self.claimed.popleft()
                 running.append(block)
@@ -165,7 +165,7 @@ class _Run:
         stack = contextlib.ExitStack()
         lock = f".{number:05d}.lock"
         try:
-            stack.enter_context(only_writer(self.job.state, lock))
+            stack.enter_context(single_writer(self.job.state, lock))
         except InUse as error:
             if error.alive:
                 self.report.held.append(f"block {number:05d}: {error.message}")
@@ -207,7 +207,7 @@ class _Run:
             if len(batch) == self.at_once or (batch and at + 1 == len(block.rows)):
                 self._segment(block, batch)
                 batch = []
-            let_signals_in()
+            process_pending_signals()
 
     def _named(self, found: Prepared | BadSample) -> Prepared | BadSample:
         """Published label files are called after their pictures, which must have a name."""

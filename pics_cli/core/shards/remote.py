@@ -20,7 +20,7 @@ from pics_cli.core.runtime.files import AtomicFile, cache_folder, locked, make_f
 from pics_cli.core.runtime.manifest import MANIFEST, parse_manifest
 from pics_cli.core.shards.shard_urls import PIPE, expand, is_pipe
 from pics_cli.core.shards.tar_index import index_shard
-from pics_cli.errors import FAILED, PicsError, writing_failed
+from pics_cli.errors import FAILED, PicsError, write_error
 
 T = TypeVar("T")
 
@@ -216,7 +216,7 @@ def _used(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise writing_failed(path, error, _HINT) from None
+        raise write_error(path, error, _HINT) from None
     return True
 
 

@@ -21,7 +21,7 @@ from pics_cli.core.model.model_folder import whole_folder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import Checkpoints
 from pics_cli.core.recipes.validation import fault_line
-from pics_cli.core.runtime.files import file_sha256, open_to_umask, write_json
+from pics_cli.core.runtime.files import apply_umask, file_sha256, write_json
 from pics_cli.errors import PicsError
 
 FOLDER, STATE = "checkpoints", "state.json"
@@ -89,7 +89,7 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
         hashes = {}
         for file, contents in tensors.items():
             save_file({name: value.detach().cpu().contiguous() for name, value in contents.items()}, place / file)
-            open_to_umask(place / file)
+            apply_umask(place / file)
             with (place / file).open("rb") as written:
                 os.fsync(written.fileno())
             hashes[file] = file_sha256(place / file)

@@ -10,7 +10,7 @@ import torch
 
 from pics_cli.core.loading.loader import TrainingData, collate, make_loader, positions
 from pics_cli.core.loading.mixture import Item, Listed, Mixture, held_out, items_of
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.runtime.ranks import Ranks
@@ -103,7 +103,7 @@ def share_rows(sources: Sources) -> list[tuple[str, str]]:
     ]
 
 
-def draws_of(recipe: TrainingRecipe, pipeline: PicsPipeline) -> Draws:
+def draws_of(recipe: TrainingRecipe, pipeline: PicsModel) -> Draws:
     """What is drawn for each sample of a run."""
     config = pipeline.config
     latent = (config.latent_channels, config.latent_size, config.latent_size)
@@ -112,13 +112,13 @@ def draws_of(recipe: TrainingRecipe, pipeline: PicsPipeline) -> Draws:
     return Draws(recipe.objective, latent, len(pipeline.scheduler.alphas_cumprod), drawn)
 
 
-def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsPipeline) -> TrainingData:
+def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel) -> TrainingData:
     """The samples to train on, by position of the endless stream."""
     return TrainingData(sources.sets, sources.order, draw=draws_of(recipe, pipeline), **_shape(recipe, pipeline))
 
 
 def held_data(
-    recipe: TrainingRecipe, sources: Sources, pipeline: PicsPipeline, wanted: Iterable[int], say: Callable[[str], None]
+    recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel, wanted: Iterable[int], say: Callable[[str], None]
 ) -> dict[int, Held]:
     """Samples to look at by number, without variation, each with own and with swapped references.
 
@@ -157,7 +157,7 @@ def collated(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return dict(collate(samples))  # type: ignore[arg-type]
 
 
-def _shape(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, Any]:
+def _shape(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
     return {
         "augment": recipe.augment,
         "seed": recipe.seed,

@@ -16,7 +16,7 @@ from pics_cli import __version__
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.recipes.training import plain_recipe, training_identity
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.signals import signal_waits
+from pics_cli.core.runtime.signals import signal_pending
 from pics_cli.core.training import validation
 from pics_cli.core.training.data import Sources, batches, collated, draws_of, training_data
 from pics_cli.core.training.job import Job
@@ -110,9 +110,9 @@ class Run:
             mine = validation.look(
                 self.step, samples, draws, recipe.seed,
                 bins=recipe.validation.bins, batch=recipe.batch_size, device=self.device, collate=collated,
-                stop=signal_waits,
+                stop=signal_pending,
             )  # fmt: skip
-        shares = self.ranks.gather(mine)
+        shares = self.ranks.all_gather(mine)
         if any(share is None for share in shares):
             return None
         everyone = [one for share in shares for one in share]

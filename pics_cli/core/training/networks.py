@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pics_cli.core.model.image_encoder import encode
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 
 
@@ -17,7 +17,7 @@ class Compositor(nn.Module):
         pipeline: whose parts these are.
     """
 
-    def __init__(self, pipeline: PicsPipeline) -> None:
+    def __init__(self, pipeline: PicsModel) -> None:
         super().__init__()
         self.unet, self.controlnet = pipeline.unet, pipeline.controlnet
         self.image_encoder, self.projector = pipeline.image_encoder, pipeline.projector

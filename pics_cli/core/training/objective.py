@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pics_cli.core.model.blending import Correction
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions, cover_at
 from pics_cli.core.recipes.training_sections import Objective
 from pics_cli.core.training.networks import Compositor
@@ -144,7 +144,7 @@ class Step:
         PicsError: a loss that this model's predictions do not have.
     """
 
-    def __init__(self, pipeline: PicsPipeline, network: Any, objective: Objective, half: torch.dtype) -> None:
+    def __init__(self, pipeline: PicsModel, network: Any, objective: Objective, half: torch.dtype) -> None:
         self.pipeline, self.network, self.objective, self.half = pipeline, network, objective, half
         self.config: ModelConfig = pipeline.config
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
@@ -264,7 +264,7 @@ class Step:
         return total
 
 
-def new_step(pipeline: PicsPipeline, objective: Objective, half: torch.dtype) -> Step:
+def new_step(pipeline: PicsModel, objective: Objective, half: torch.dtype) -> Step:
     """A step over the pipeline's own modules."""
     return Step(pipeline, Compositor(pipeline), objective, half)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pics_cli.core.model.new_model import EXPERT
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training_sections import Ema, Optimizer, Trained
 
 
@@ -96,7 +96,7 @@ _DECODER = re.compile(r"(up_blocks|conv_norm_out|conv_out)\.")
 PARTS = ("unet", "controlnet", "projector", "image_encoder")
 
 
-def named(pipeline: PicsPipeline) -> Iterator[tuple[str, nn.Parameter]]:
+def named(pipeline: PicsModel) -> Iterator[tuple[str, nn.Parameter]]:
     """Every parameter that can be trained, as `part.name`."""
     for part in PARTS:
         yield from pipeline.parts[part].named_parameters(prefix=part)
@@ -133,7 +133,7 @@ def is_new(name: str, small: bool) -> bool:
     return small or part in ("projector", "controlnet") or (part == "unet" and EXPERT.search(f".{inside}") is not None)
 
 
-def set_up(pipeline: PicsPipeline, kind: Trained, encoder: bool, half: torch.dtype) -> dict[str, nn.Parameter]:
+def set_up(pipeline: PicsModel, kind: Trained, encoder: bool, half: torch.dtype) -> dict[str, nn.Parameter]:
     """Make the chosen parameters trainable, in float32; all others are frozen, in `half`.
 
     Returns:

@@ -17,7 +17,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.meter import Meter
 from pics_cli.core.model.outline import Outline, outline
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
 from pics_cli.core.recipes.training_sections import Model
@@ -55,7 +55,7 @@ class Memory(NamedTuple):
         return self.weights + self.optimizer + self.average + self.step
 
 
-def estimate(recipe: TrainingRecipe, pipeline: PicsPipeline, dtype: torch.dtype) -> Memory:
+def estimate(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dtype) -> Memory:
     """Memory of a step after the first.
 
     Args:
@@ -80,7 +80,7 @@ def estimate(recipe: TrainingRecipe, pipeline: PicsPipeline, dtype: torch.dtype)
     return Memory(weights, 2 * single, average, needed, (everything, count))
 
 
-def standard_batch(recipe: TrainingRecipe, pipeline: PicsPipeline) -> dict[str, Any]:
+def standard_batch(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
     """A batch of the standard case, on the CPU, of zeros."""
     config: ModelConfig = pipeline.config
     size, batch, objects = config.image_size, recipe.batch_size, config.objects
@@ -165,10 +165,10 @@ def outline_of(model: Model) -> Outline:
     return outline(model.base, model.dinov2, shape, overrides(model))
 
 
-def blank_pipeline(drawn: Outline) -> PicsPipeline:
+def blank_pipeline(drawn: Outline) -> PicsModel:
     """An outline as a pipeline on the meta device."""
     parts: dict[str, Any] = drawn.parts
-    return PicsPipeline(drawn.config, **parts, scheduler=published_scheduler(), device=torch.device("meta"))
+    return PicsModel(drawn.config, **parts, scheduler=published_scheduler(), device=torch.device("meta"))
 
 
 def _gb(size: int) -> str:

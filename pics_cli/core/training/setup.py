@@ -12,9 +12,9 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType
 
 from pics_cli.core.model.devices import choose_device, choose_dtype
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, training_identity
-from pics_cli.core.runtime.files import make_folder, only_writer
+from pics_cli.core.runtime.files import make_folder, single_writer
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.training import checkpoint
@@ -56,20 +56,20 @@ def set_up_run(
     first = ranks.rank == 0
     say = note if first else _silence
     progress.doing = "looking at the data"
-    found_first = ranks.together(lambda: find_sources(job, say) if first else None)[0]
+    found_first = ranks.run_on_all(lambda: find_sources(job, say) if first else None)[0]
     assert found_first is not None
     sources = found_first
     for name, words in share_rows(sources):
         say(f"{name}: {words}")
-    ranks.together(lambda: _claim(job, stack) if first else None)
+    ranks.run_on_all(lambda: _claim(job, stack) if first else None)
     progress.doing = "loading the model"
-    start = ranks.each(lambda: start_model(recipe, say))
+    start = ranks.run_local(lambda: start_model(recipe, say))
     accelerator = _accelerator(device, dtype, log_with, job.root)
     state, step = _model(recipe, start, accelerator, device, dtype)
     run = Run(job, ranks, accelerator, device, state, step, sources, {})
-    found = ranks.together(lambda: _earlier(run, say) if first else None)[0]
+    found = ranks.run_on_all(lambda: _earlier(run, say) if first else None)[0]
     if found is not None:
-        ranks.each(lambda: state.load(found, say))
+        ranks.run_local(lambda: state.load(found, say))
         run.bad, run.looked, run.resumed = list(found.state["bad"]), int(found.state["looked"]), True
         run.saved = state.step if found.folder.parent == (job.root / checkpoint.FOLDER).resolve() else -1
         _tell_remapping(run, found, say)
@@ -79,7 +79,7 @@ def set_up_run(
     wanted = set(range(ranks.rank, number, ranks.size)) | set(
         range(min(recipe.validation.sheet, number)) if first else ()
     )
-    run.held = ranks.each(lambda: held_data(recipe, sources, state.start.pipeline, sorted(wanted), note))
+    run.held = ranks.run_local(lambda: held_data(recipe, sources, state.start.pipeline, sorted(wanted), note))
     return run
 
 
@@ -87,7 +87,7 @@ def _claim(job: Job, stack: contextlib.ExitStack) -> None:
     """Make the folder, and be its only writer."""
     make_folder(job.root)
     stack.callback(_remove_if_empty, job.root)
-    stack.enter_context(only_writer(job.root))
+    stack.enter_context(single_writer(job.root))
     make_folder(job.root / checkpoint.FOLDER)
     checkpoint.remove_temporaries(job.root)
 
@@ -137,10 +137,10 @@ def _model(
     return state, Step(pipeline, network, recipe.objective, dtype)
 
 
-def moved(pipeline: PicsPipeline, device: torch.device) -> PicsPipeline:
+def moved(pipeline: PicsModel, device: torch.device) -> PicsModel:
     """The same model on another device."""
     parts: dict[str, Any] = dict(pipeline.parts)
-    return PicsPipeline(pipeline.config, **parts, scheduler=pipeline.scheduler, device=device)
+    return PicsModel(pipeline.config, **parts, scheduler=pipeline.scheduler, device=device)
 
 
 def _earlier(run: Run, say: Callable[[str], None]) -> Checkpoint | None:

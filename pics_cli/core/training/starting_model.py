@@ -12,7 +12,7 @@ from pics_cli.core.model.base_models import BASE, DINOV2, find, find_base, find_
 from pics_cli.core.model.config import FILE, PATTERNS
 from pics_cli.core.model.load_weights import check_image_size
 from pics_cli.core.model.new_model import new_model
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import checked, small_config, small_pipeline
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
@@ -31,7 +31,7 @@ class Start(NamedTuple):
         base: sha256 of what it was made from, to be the same when a run is resumed.
     """
 
-    pipeline: PicsPipeline
+    pipeline: PicsModel
     new: bool
     base: str
 
@@ -70,7 +70,7 @@ def overrides(model: Model) -> dict[str, Any]:
 
 
 def _go_on(name: str, place: Path, given: dict[str, Any]) -> Start:
-    pipeline = PicsPipeline.from_pretrained(place, flag="--base")
+    pipeline = PicsModel.from_pretrained(place, flag="--base")
     levels = len(pipeline.unet.config.block_out_channels)
     check_image_size(given.get("image_size", pipeline.config.image_size), pipeline.config.downsampling, levels)
     fixed = {"reference_size", "latent_scale", "share_grid"} & given.keys()

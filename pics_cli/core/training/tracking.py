@@ -14,7 +14,7 @@ from accelerate.tracking import GeneralTracker
 
 from pics_cli.core.images.image_io import RGB, encode_png
 from pics_cli.core.runtime.files import AtomicFile, make_folder
-from pics_cli.errors import PicsError, writing_failed
+from pics_cli.errors import PicsError, write_error
 
 LOG, TENSORBOARD, SHEETS = "log.jsonl", "tensorboard", "samples"
 
@@ -48,7 +48,7 @@ class Recorder:
         try:
             self._file: IO[str] = (root / LOG).open("a", encoding="utf-8")
         except OSError as error:
-            raise writing_failed(root / LOG, error) from None
+            raise write_error(root / LOG, error) from None
         accelerator.init_trackers(
             TENSORBOARD,
             init_kwargs={"tensorboard": {"purge_step": max(after, 0) + 1}, "wandb": {"name": name, "dir": str(root)}},
@@ -91,7 +91,7 @@ class Recorder:
         try:
             yield
         except OSError as error:
-            raise writing_failed(self.root / LOG, error) from None
+            raise write_error(self.root / LOG, error) from None
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -13,8 +13,8 @@ import torch
 from pics_cli.core.model.devices import out_of_memory_told, peak, start_measuring
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
-from pics_cli.core.runtime.ranks import Agreed, Ranks, ended_told, raised_alone
-from pics_cli.core.runtime.signals import let_signals_in, signal_waits, signals_held
+from pics_cli.core.runtime.ranks import Agreed, Ranks, mark_local_error, report_lost_peer
+from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.export import export
 from pics_cli.core.training.job import Job, Progress, Report
@@ -45,12 +45,12 @@ def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         KeyboardInterrupt: after saving, when a signal came.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ended_told(ranks))
+        stack.enter_context(report_lost_peer(ranks))
         run = set_up_run(job, ranks, stack, progress, note)
-        with raised_alone(ranks), out_of_memory_told(run.device, lambda: advice(job)), signals_held():
+        with mark_local_error(ranks), out_of_memory_told(run.device, lambda: advice(job)), defer_signals():
             report = Loop(run, progress, note).go()
-            if any(ranks.gather(signal_waits())):  # while the last step was validated or saved
-                let_signals_in()
+            if any(ranks.all_gather(signal_pending())):  # while the last step was validated or saved
+                process_pending_signals()
                 raise KeyboardInterrupt
 
         def write_model() -> None:
@@ -59,7 +59,7 @@ def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
                 found = checkpoint.read(checkpoint.path_of(job.root, run.state.step))
                 export(job.recipe, found, job.root / MODEL, note, replace_it=True)
 
-        ranks.together(write_model)
+        ranks.run_on_all(write_model)
     report.model = job.root / MODEL
     return report
 
@@ -189,7 +189,7 @@ class Loop:
             if (sheet := self.run.draw()) is not None:
                 self.recorder.draw(step, sheet)
             self.note(f"step {step:,}: {self.run.verdict(values)}")
-        self.run.ranks.gather(None)
+        self.run.ranks.all_gather(None)
         self.looked = step
         self.progress.doing = ""
 
@@ -203,7 +203,7 @@ class Loop:
                 self.state.save(checkpoint.path_of(run.job.root, self.state.step), facts)
                 checkpoint.tidy(run.job.root, self.recipe.checkpoints)
 
-        run.ranks.together(write)
+        run.ranks.run_on_all(write)
         self.saved = self.state.step
         self.progress.doing = ""
 
@@ -216,7 +216,7 @@ class Loop:
     def _agree(self, losses: torch.Tensor, bad: list[dict[str, str]]) -> tuple[float, bool, bool, bool]:
         """Over all processes: the mean loss; whether one is no number, a signal came, bad samples were met."""
         mean = losses.double().mean()
-        words = [mean, ~torch.isfinite(losses).all(), torch.tensor(signal_waits()), torch.tensor(bool(bad))]
+        words = [mean, ~torch.isfinite(losses).all(), torch.tensor(signal_pending()), torch.tensor(bool(bad))]
         if self.run.ranks.size == 1:
             return float(mean), bool(words[1]), bool(words[2]), bool(words[3])
         sums = torch.stack([word.to(self.run.device, torch.float64) for word in words])
@@ -226,7 +226,7 @@ class Loop:
 
     def _stop_at_nan(self, losses: torch.Tensor, seen: list[str]) -> None:
         mine = [key for key, loss in zip(seen, losses.tolist(), strict=True) if not math.isfinite(loss)]
-        keys = [key for some in self.run.ranks.gather(mine) for key in some]
+        keys = [key for some in self.run.ranks.all_gather(mine) for key in some]
         last = "none yet" if self.saved < 0 else str(checkpoint.path_of(self.run.job.root, self.saved))
         raise Agreed(
             f"step {self.state.step + 1:,}: the loss or its gradient is no number (nan or inf); samples: "
@@ -248,7 +248,7 @@ class Loop:
 
     def _count_bad(self, bad: list[dict[str, str]]) -> None:
         """Note samples that could not be read, each once, and stop where there are too many."""
-        for some in self.run.ranks.gather(bad):
+        for some in self.run.ranks.all_gather(bad):
             for one in some:
                 if one not in self.report.bad:
                     self.report.bad.append(one)
@@ -256,7 +256,7 @@ class Loop:
             write_json(self.run.job.root / BAD, self.report.bad)
         items = [{"item": f"{one['set']} {one['key']}", **one} for one in self.report.bad]
         allowed, total = self.run.job.max_bad, self.run.samples
-        self.run.ranks.together(
+        self.run.ranks.run_on_all(
             lambda: stop_at_max_bad(allowed, total, items, what="samples", kept="checkpoints are kept")
         )
 
@@ -264,6 +264,6 @@ class Loop:
         """Save and end: a signal came to one of the processes."""
         if self.saved != self.state.step:
             self._save()
-        self.run.ranks.gather(None)
-        let_signals_in()
+        self.run.ranks.all_gather(None)
+        process_pending_signals()
         raise KeyboardInterrupt

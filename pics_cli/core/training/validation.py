@@ -16,7 +16,7 @@ import torch
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.sheets import GAP, Tile, colour_of, column, draw_sheet, rectangle, shrink
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.objective import Draws, Step, box_masks, fixed_draws, hint_kinds
 
@@ -35,7 +35,7 @@ class Composite:
         self.references: npt.NDArray[np.uint8] = arrays["references"]
 
 
-def results(pipeline: PicsPipeline, samples: Sequence[Held], seed: int, steps: int | None) -> list[RGB]:
+def results(pipeline: PicsModel, samples: Sequence[Held], seed: int, steps: int | None) -> list[RGB]:
     """What the pipeline makes of each sample, uint8 [S, S, 3]; its noise is a function of seed and key."""
     made = []
     for held in samples:

@@ -12,7 +12,7 @@ from PIL import Image
 from composites import composed, mask_of, run
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import METHODS, WithModel, method
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.scenes.drawn.plan import Style
 from trainees import CORRECTING, small
 
@@ -45,7 +45,7 @@ def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path:
     report = run(tmp_path / "in", tmp_path / "out", folder, steps=2, seed=SEED, mode=mode, dtype="fp32")
     assert report.made == 3
     theirs = composed(tmp_path / "out")
-    make = method(mode, WithModel(PicsPipeline.from_pretrained(folder), SEED))
+    make = method(mode, WithModel(PicsModel.from_pretrained(folder), SEED))
     for case in cases:
         ours = make(case)
         assert (ours != case.background).any()
@@ -53,6 +53,6 @@ def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path:
 
 
 def test_methods_differ(folder: Path, cases: list[Case]) -> None:
-    model = WithModel(PicsPipeline.from_pretrained(folder), SEED)
+    model = WithModel(PicsModel.from_pretrained(folder), SEED)
     made = {name: method(name, model)(cases[0]).tobytes() for name in METHODS}
     assert len(set(made.values())) == len(METHODS)

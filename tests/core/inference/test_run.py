@@ -16,8 +16,8 @@ from pics_cli.core.conditioning.network_inputs import compose
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.memory import advice, memory_told
 from pics_cli.core.inference.paste import native, paste_back
-from pics_cli.core.model.pics_model import PicsPipeline
-from pics_cli.core.runtime.files import only_writer
+from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.runtime.files import single_writer
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")
@@ -210,7 +210,7 @@ def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Pat
     """Against the same two insertions by hand: the lower box last, each with noise of its own, in the joint window."""
     report = run(samples / "b", tmp_path / "one", tiny_model, mode="sequential", num=2, explain=True)
     assert report.made == 2
-    pipeline = PicsPipeline.from_pretrained(tiny_model)
+    pipeline = PicsModel.from_pretrained(tiny_model)
     background = np.asarray(Image.open(samples / "b/image.png"))
     boxes = [(0, 0, 40, 96), (30, 40, 120, 96)]
     expected = {}
@@ -277,7 +277,7 @@ def test_sheets(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path
 
 
 def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
-    with only_writer(tmp_path), pytest.raises(PicsError, match="another writer is at work here"):
+    with single_writer(tmp_path), pytest.raises(PicsError, match="another writer is at work here"):
         run(samples, tmp_path, tiny_model)
 
 

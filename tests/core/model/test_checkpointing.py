@@ -10,20 +10,20 @@ from torch import Tensor
 
 from pics_cli.core.model.meter import Meter
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
-def tiny() -> PicsPipeline:
+def tiny() -> PicsModel:
     pipeline = tiny_pipeline()
     for network in (pipeline.unet, pipeline.controlnet):
         network.requires_grad_().train()
     return pipeline
 
 
-def predict(pipeline: PicsPipeline, contexts: Tensor, precision: torch.dtype | None = None) -> Tensor:
+def predict(pipeline: PicsModel, contexts: Tensor, precision: torch.dtype | None = None) -> Tensor:
     """Three samples: overlapping, apart, and none at all."""
     draw = torch.Generator().manual_seed(0)
     masks = torch.zeros(3, 2, 128, 128, dtype=torch.bool)
@@ -35,7 +35,7 @@ def predict(pipeline: PicsPipeline, contexts: Tensor, precision: torch.dtype | N
         return pipeline.unet(latent, timesteps, objects, regions, residuals)
 
 
-def step(pipeline: PicsPipeline, recompute: bool, **options: Any) -> tuple[Tensor, dict[str, Tensor], int]:
+def step(pipeline: PicsModel, recompute: bool, **options: Any) -> tuple[Tensor, dict[str, Tensor], int]:
     """The loss, gradients by name, and the peak of memory."""
     for network in (pipeline.unet, pipeline.controlnet):
         network.gradient_checkpointing = recompute
@@ -54,7 +54,7 @@ def step(pipeline: PicsPipeline, recompute: bool, **options: Any) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_same_loss_and_gradients_in_less_memory(tiny: PicsPipeline, precision: torch.dtype | None) -> None:
+def test_same_loss_and_gradients_in_less_memory(tiny: PicsModel, precision: torch.dtype | None) -> None:
     loss, gradients, peak = step(tiny, recompute=False, precision=precision)
     same_loss, same, lower = step(tiny, recompute=True, precision=precision)
     assert torch.equal(loss, same_loss)
@@ -66,7 +66,7 @@ def test_same_loss_and_gradients_in_less_memory(tiny: PicsPipeline, precision: t
     assert lower - held < 0.6 * (peak - held)
 
 
-def test_without_a_gradient_nothing_is_computed_again(tiny: PicsPipeline) -> None:
+def test_without_a_gradient_nothing_is_computed_again(tiny: PicsModel) -> None:
     contexts, calls = torch.randn(3, 2, 17, 48), []
     blocks = [module for module in tiny.unet.modules() if type(module).__name__ == "InteractionBlock"]
     hooks = [block.register_forward_hook(lambda *_: calls.append(1)) for block in blocks]

@@ -17,7 +17,7 @@ from transformers import Dinov2Model
 import research
 from in_process import run_script
 from pics_cli.core.model.convert import FILE, Report, convert
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 from research import State
@@ -133,7 +133,7 @@ def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State
 def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None:
     from pics_cli.core.conditioning.network_inputs import compose
 
-    pipeline = PicsPipeline.from_pretrained(converted[0])
+    pipeline = PicsModel.from_pretrained(converted[0])
     assert pipeline.config.trained_steps == 70
     assert (pipeline.config.object_tokens, pipeline.config.context_width) == (257, research.CONTEXT)
     random = np.random.default_rng(0)
@@ -322,7 +322,7 @@ def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -
     done = run_script(SCRIPT, tmp_path / "last.ckpt", tmp_path / "out", "--image-size", 128, *widths)
     assert done.returncode == 0, done.stderr
     assert "40 not needed: blend_mlp is never called" in done.stdout
-    pipeline = PicsPipeline.from_pretrained(tmp_path / "out")
+    pipeline = PicsModel.from_pretrained(tmp_path / "out")
     ours = pipeline.unet.state_dict()
     theirs = state["model.diffusion_model.middle_block.1.transformer_blocks.0.gate_q.weight"]
     assert torch.equal(ours["mid_block.attentions.0.transformer_blocks.0.gate_q.weight"], theirs)

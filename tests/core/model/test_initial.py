@@ -26,7 +26,7 @@ from pics_cli.core.model.hub import FILE as HASHES
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.errors import PicsError
@@ -51,11 +51,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bases:
 
 
 @pytest.fixture(scope="module")
-def model(made: Bases) -> PicsPipeline:
+def model(made: Bases) -> PicsModel:
     return new_model(str(made.sd), str(made.dinov2), config=CONFIG)
 
 
-def predict(model: PicsPipeline, contexts: Tensor, masks: Tensor, plain: bool) -> tuple[Tensor, list[Tensor]]:
+def predict(model: PicsModel, contexts: Tensor, masks: Tensor, plain: bool) -> tuple[Tensor, list[Tensor]]:
     """ε and the ControlNet's residuals for two latents."""
     draw = torch.Generator().manual_seed(1)
     latent, hint = torch.randn(2, 4, 16, 16, generator=draw), torch.randn(2, 4, 128, 128, generator=draw)
@@ -78,14 +78,14 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_one_region_over_all_is_stable_diffusion(made: Bases, model: PicsPipeline, plain: bool) -> None:
+def test_one_region_over_all_is_stable_diffusion(made: Bases, model: PicsModel, plain: bool) -> None:
     contexts = torch.randn(2, 1, 17, bases.CONTEXT, generator=torch.Generator().manual_seed(2))
     ours, residuals = predict(model, contexts, torch.ones(2, 1, 128, 128), plain)
     assert relative(ours, stock(made.unet, contexts[:, 0])) < 1e-5
     assert all(not residual.any() for residual in residuals)
 
 
-def test_overlaps_add_nothing_yet(model: PicsPipeline) -> None:
+def test_overlaps_add_nothing_yet(model: PicsModel) -> None:
     """Where two regions cover everything, the new experts alone would speak: as if there were no region."""
     contexts = torch.randn(2, 2, 17, bases.CONTEXT, generator=torch.Generator().manual_seed(2))
     both, _ = predict(model, contexts, torch.ones(2, 2, 128, 128), plain=False)
@@ -101,7 +101,7 @@ def test_projections_by_convolution_are_the_same(tmp_path: Path, made: Bases) ->
     assert relative(ours, stock(unet, contexts[:, 0])) < 1e-5
 
 
-def test_controlnet_is_a_copy(model: PicsPipeline) -> None:
+def test_controlnet_is_a_copy(model: PicsModel) -> None:
     unet, control = model.unet.state_dict(), model.controlnet.state_dict()
     copied = [key for key in control if not key.startswith("controlnet_")]
     assert any("mid_block" in key for key in copied)
@@ -116,7 +116,7 @@ def test_controlnet_is_a_copy(model: PicsPipeline) -> None:
     assert {key for key in control if "down_blocks" in key and key.startswith("controlnet_")} < set(zeros)
 
 
-def test_seed_draws_the_new_layers(made: Bases, model: PicsPipeline) -> None:
+def test_seed_draws_the_new_layers(made: Bases, model: PicsModel) -> None:
     before = torch.get_rng_state()
     again, other = (new_model(str(made.sd), str(made.dinov2), config=CONFIG, seed=seed) for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
@@ -216,10 +216,10 @@ def test_config_follows_the_base(made: Bases, tmp_path: Path) -> None:
     assert {block.tau for block in model.unet.modules() if isinstance(block, InteractionBlock)} == {0.7}
 
 
-def test_saved_and_loaded_with_a_link(made: Bases, model: PicsPipeline, tmp_path: Path) -> None:
+def test_saved_and_loaded_with_a_link(made: Bases, model: PicsModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model", link=["vae"])
     assert not (tmp_path / "model" / "vae").exists()
-    loaded = PicsPipeline.from_pretrained(tmp_path / "model")
+    loaded = PicsModel.from_pretrained(tmp_path / "model")
     for name, part in model.parts.items():
         theirs = loaded.parts[name].state_dict()
         assert all(torch.equal(value, theirs[key]) for key, value in part.state_dict().items()), name
@@ -347,7 +347,7 @@ def test_script_without_a_hub(tmp_path: Path, environment: dict[str, str]) -> No
 def test_script_makes_a_tiny_model(tmp_path: Path) -> None:
     done = in_process.run_script(SCRIPT, tmp_path / "tiny", "--size", "tiny", "--hint", "overlay", "--dtype", "bf16")
     assert done.returncode == 0, done.stderr
-    assert PicsPipeline.from_pretrained(tmp_path / "tiny").config.hint == "overlay"
+    assert PicsModel.from_pretrained(tmp_path / "tiny").config.hint == "overlay"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
@@ -356,5 +356,5 @@ def test_script_makes_a_model(made: Bases, tmp_path: Path) -> None:
         SCRIPT, tmp_path / "new", "--base", made.sd, "--dinov2", made.original, "--image-size", 128
     )
     assert done.returncode == 0, done.stderr
-    config = PicsPipeline.from_pretrained(tmp_path / "new").config
+    config = PicsModel.from_pretrained(tmp_path / "new").config
     assert (config.image_size, config.object_tokens, config.trained_steps) == (128, 257, 0)

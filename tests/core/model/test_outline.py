@@ -15,7 +15,7 @@ import bases
 from pics_cli.core.model.config import Link
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.outline import Outline, outline
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import checked, small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training_sections import Shape
 from pics_cli.errors import PicsError
@@ -47,7 +47,7 @@ def without_weights(place: Path) -> None:
         path.unlink()
 
 
-def same(found: Outline, pipeline: PicsPipeline) -> None:
+def same(found: Outline, pipeline: PicsModel) -> None:
     assert replace(found.config, links={}) == replace(pipeline.config, links={})
     assert found.parts.keys() == pipeline.parts.keys()
     for name, part in pipeline.parts.items():
@@ -92,7 +92,7 @@ def test_of_a_model_of_pics(tmp_path: Path, kind: str) -> None:
         outline(str(tmp_path / "model"), None, None, {"reference_size": 112})
 
 
-def pipeline_with(pipeline: PicsPipeline, **values: Any) -> PicsPipeline:
+def pipeline_with(pipeline: PicsModel, **values: Any) -> PicsModel:
     pipeline.config = replace(pipeline.config, **values)
     return pipeline
 

@@ -17,7 +17,7 @@ from pics_cli.core.evaluation.methods import WithModel
 from pics_cli.core.images.cutouts import cut_out, paste
 from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import load_training, plain_recipe
 from pics_cli.core.scenes.drawn.plan import Style
@@ -29,7 +29,7 @@ STYLE = Style(256, 2, (("apart", 1.0), ("touching", 1.0)), 5.0, 0.3, 2.0)
 @pytest.fixture(scope="module")
 def model() -> WithModel:
     torch.set_num_threads(1)
-    return WithModel(PicsPipeline.from_pretrained(bundled_model()), 0)
+    return WithModel(PicsModel.from_pretrained(bundled_model()), 0)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.offload import Residency
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import tiny_pipeline
 from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
@@ -36,12 +36,12 @@ Change = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def tiny() -> PicsPipeline:
+def tiny() -> PicsModel:
     return tiny_pipeline()
 
 
 @pytest.fixture(scope="module")
-def saved(tiny: PicsPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tiny: PicsModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its folder; not to be changed."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     tiny.save_pretrained(folder)
@@ -55,11 +55,11 @@ def sample(boxes: list[Box], seed: int = 0) -> NetworkInputs:
     return compose(background, boxes, references, size=128, reference_size=56)
 
 
-def noise(pipeline: PicsPipeline, *keys: str, candidates: int = 1, seed: int = 0) -> torch.Tensor:
+def noise(pipeline: PicsModel, *keys: str, candidates: int = 1, seed: int = 0) -> torch.Tensor:
     return torch.stack([torch.stack([pipeline.noise(seed, key, j) for j in range(candidates)]) for key in keys])
 
 
-def picture(pipeline: PicsPipeline, boxes: list[Box] = PARTIAL, seed: int = 0) -> np.ndarray:
+def picture(pipeline: PicsModel, boxes: list[Box] = PARTIAL, seed: int = 0) -> np.ndarray:
     return pipeline([sample(boxes)], noise(pipeline, "a", seed=seed), steps=2)
 
 
@@ -67,12 +67,12 @@ def greys_apart(ours: np.ndarray, theirs: np.ndarray) -> int:
     return int(np.abs(ours.astype(int) - theirs.astype(int)).max())
 
 
-def test_saved_and_loaded_model_paints_the_same_picture(tiny: PicsPipeline, saved: Path) -> None:
+def test_saved_and_loaded_model_paints_the_same_picture(tiny: PicsModel, saved: Path) -> None:
     expected = picture(tiny)
     assert expected.shape == (1, 1, 128, 128, 3)
     assert expected.dtype == np.uint8
     assert expected.std() > 10  # something that differences would show in
-    loaded = PicsPipeline.from_pretrained(saved)
+    loaded = PicsModel.from_pretrained(saved)
     assert loaded.config == tiny.config
     # Where weights lie in memory decides how some CPUs add up.
     assert np.abs(picture(loaded).astype(int) - expected).max() <= 1
@@ -89,15 +89,15 @@ def test_model_folder_is_laid_out_as_diffusers_does(saved: Path) -> None:
     assert ModelConfig.load(saved).image_size == 128
 
 
-def test_loading_in_another_precision(tiny: PicsPipeline, saved: Path) -> None:
-    loaded = PicsPipeline.from_pretrained(saved, dtype=torch.bfloat16)
+def test_loading_in_another_precision(tiny: PicsModel, saved: Path) -> None:
+    loaded = PicsModel.from_pretrained(saved, dtype=torch.bfloat16)
     assert loaded.dtype == torch.bfloat16
     assert {p.dtype for part in loaded.parts.values() for p in part.parameters()} == {torch.bfloat16}
     expected = picture(tiny).astype(float)
     assert np.abs(picture(loaded) - expected).mean() < 0.1 * expected.std()
 
 
-def test_noise_depends_on_its_four_arguments_alone(tiny: PicsPipeline) -> None:
+def test_noise_depends_on_its_four_arguments_alone(tiny: PicsModel) -> None:
     first = tiny.noise(3, "sample", 1, 2)
     assert first.dtype == torch.float32
     assert first.shape == (4, 16, 16)
@@ -111,7 +111,7 @@ def test_noise_depends_on_its_four_arguments_alone(tiny: PicsPipeline) -> None:
     assert abs(float((many**4).mean()) - 3) < 0.1  # the fourth moment of a normal distribution
 
 
-def test_batch_of_candidates_equals_one_by_one(tiny: PicsPipeline) -> None:
+def test_batch_of_candidates_equals_one_by_one(tiny: PicsModel) -> None:
     samples = [sample(boxes, seed) for seed, boxes in enumerate((PARTIAL, APART, NESTED))]
     start = noise(tiny, "a", "b", "c", candidates=2)
     together = tiny(samples, start, steps=2)
@@ -123,7 +123,7 @@ def test_batch_of_candidates_equals_one_by_one(tiny: PicsPipeline) -> None:
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 0, 1)])
-def test_swapping_objects_changes_nothing(tiny: PicsPipeline, order: tuple[int, ...]) -> None:
+def test_swapping_objects_changes_nothing(tiny: PicsModel, order: tuple[int, ...]) -> None:
     one = sample([*PARTIAL, (30, 20, 90, 95)])
     swapped = one._replace(masks=one.masks[list(order)], references=one.references[list(order)])
     start = noise(tiny, "a")
@@ -131,12 +131,12 @@ def test_swapping_objects_changes_nothing(tiny: PicsPipeline, order: tuple[int, 
 
 
 @pytest.mark.parametrize("objects", [1, 3])
-def test_any_number_of_objects(tiny: PicsPipeline, objects: int) -> None:
+def test_any_number_of_objects(tiny: PicsModel, objects: int) -> None:
     boxes = [*PARTIAL, (30, 20, 90, 95)][:objects]
     assert picture(tiny, boxes).shape == (1, 1, 128, 128, 3)
 
 
-def test_what_is_not_said_comes_from_the_configuration(tiny: PicsPipeline) -> None:
+def test_what_is_not_said_comes_from_the_configuration(tiny: PicsModel) -> None:
     one, start, seen = [sample(PARTIAL)], noise(tiny, "a"), []
     default = tiny(one, start, on_step=lambda number, count: seen.append((number, count)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -146,14 +146,14 @@ def test_what_is_not_said_comes_from_the_configuration(tiny: PicsPipeline) -> No
         assert greys_apart(tiny(one, start, **other), default) > 1
 
 
-def test_gate_bias_matters_in_overlaps_and_nowhere_else(tiny: PicsPipeline) -> None:
+def test_gate_bias_matters_in_overlaps_and_nowhere_else(tiny: PicsModel) -> None:
     bias = torch.tensor([[0.0, 100.0]])
     for boxes, changes in ((PARTIAL, True), (APART, False)):
         one, start = [sample(boxes)], noise(tiny, "a")
         assert (greys_apart(tiny(one, start, steps=2, bias=bias), tiny(one, start, steps=2)) > 0) == changes
 
 
-def test_trace_tells_which_object_the_gate_favoured(tiny: PicsPipeline) -> None:
+def test_trace_tells_which_object_the_gate_favoured(tiny: PicsModel) -> None:
     samples = [sample(boxes) for boxes in (PARTIAL, APART)]
     trace = Trace()
     traced = tiny(samples, noise(tiny, "a", "b"), steps=2, trace=trace)
@@ -214,7 +214,7 @@ def tensors(part: nn.Module) -> list[torch.Tensor]:
     return [*part.parameters(), *part.buffers()]
 
 
-def watched(**overrides: object) -> tuple[PicsPipeline, Standin]:
+def watched(**overrides: object) -> tuple[PicsModel, Standin]:
     pipeline = tiny_pipeline(memory="sequential", **overrides)
     standin = Standin(pipeline.parts, pipeline.device, "sequential")
     standin.watch()
@@ -250,8 +250,8 @@ def test_sequential_memory_is_given_back_when_something_fails() -> None:
 
 
 @pytest.mark.parametrize("memory", ["resident", "sequential", "offload"])
-def test_memory_modes_paint_the_same_picture(tiny: PicsPipeline, saved: Path, memory: str) -> None:
-    loaded = PicsPipeline.from_pretrained(saved, memory=memory)
+def test_memory_modes_paint_the_same_picture(tiny: PicsModel, saved: Path, memory: str) -> None:
+    loaded = PicsModel.from_pretrained(saved, memory=memory)
     assert loaded.memory == memory
     expected = picture(tiny)
     first = picture(loaded)
@@ -260,7 +260,7 @@ def test_memory_modes_paint_the_same_picture(tiny: PicsPipeline, saved: Path, me
 
 
 def test_values_that_are_no_numbers_are_no_picture(saved: Path) -> None:
-    pipeline = PicsPipeline.from_pretrained(saved)
+    pipeline = PicsModel.from_pretrained(saved)
     pipeline.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(PicsError, match="no numbers") as error:
         picture(pipeline)
@@ -270,11 +270,11 @@ def test_values_that_are_no_numbers_are_no_picture(saved: Path) -> None:
 @pytest.mark.parametrize("memory", ["sequential", "offload"])
 def test_graphs_need_weights_that_stay(saved: Path, memory: str) -> None:
     with pytest.raises(PicsError, match=f"--compile: .* memory is {memory}"):
-        PicsPipeline.from_pretrained(saved, memory=memory).compile()
+        PicsModel.from_pretrained(saved, memory=memory).compile()
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager(tiny: PicsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_equals_eager(tiny: PicsModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows of different masks, so that the padded index lists are captured too; the graphs run without inductor,
     whose own compilation takes a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
@@ -287,7 +287,7 @@ def test_compiled_equals_eager(tiny: PicsPipeline, monkeypatch: pytest.MonkeyPat
     for zero in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
         nn.init.normal_(zero.weight, std=0.2)
     others = {name: part for name, part in tiny.parts.items() if name not in ("unet", "controlnet")}
-    small = PicsPipeline(tiny.config, unet, controlnet, **others, scheduler=tiny.scheduler)
+    small = PicsModel(tiny.config, unet, controlnet, **others, scheduler=tiny.scheduler)
     samples, start = [sample(PARTIAL), sample(NESTED)], noise(small, "a", "b")
     expected = small(samples, start, steps=2)
     small.compile()
@@ -359,7 +359,7 @@ def test_faults_of_a_model_folder(saved: Path, tmp_path: Path, change: Change, e
     shutil.copytree(saved, folder)
     change(folder)
     with pytest.raises(PicsError) as error:
-        PicsPipeline.from_pretrained(folder)
+        PicsModel.from_pretrained(folder)
     for text in expected:
         assert text.format(folder=folder) in error.value.message
     assert "huggingface" not in error.value.message
@@ -369,7 +369,7 @@ def test_faults_of_a_model_folder(saved: Path, tmp_path: Path, change: Change, e
 def test_faults_of_the_name(saved: Path, tmp_path: Path) -> None:
     for name, text in ((tmp_path / "nowhere", "no such folder"), (saved / "pics.json", "is a file, expected a folder")):
         with pytest.raises(PicsError) as error:
-            PicsPipeline.from_pretrained(name)
+            PicsModel.from_pretrained(name)
         assert error.value.message == f"--model {name}: {text}"
         assert error.value.hint
 
@@ -379,35 +379,35 @@ def test_a_linked_part_is_loaded_from_where_it_lies_and_checked(saved: Path, tmp
     shutil.copytree(saved / "image_encoder", shared / "dinov2")
     weights = shared / "dinov2" / "model.safetensors"
     link = Link(source=str(shared), folder="dinov2", sha256={"model.safetensors": file_sha256(weights)})
-    pipeline = PicsPipeline.from_pretrained(saved)
+    pipeline = PicsModel.from_pretrained(saved)
     pipeline.config = replace(pipeline.config, links={"image_encoder": link})
     pipeline.save_pretrained(folder, link=("image_encoder",))
     assert not (folder / "image_encoder").exists()
     assert ModelConfig.load(folder).links == {"image_encoder": link}
-    np.testing.assert_array_equal(picture(PicsPipeline.from_pretrained(folder)), picture(pipeline))
+    np.testing.assert_array_equal(picture(PicsModel.from_pretrained(folder)), picture(pipeline))
 
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(PicsError) as error:
-        PicsPipeline.from_pretrained(folder)
+        PicsModel.from_pretrained(folder)
     assert error.value.message.startswith(f"{weights.parent}: ")
     assert f"{weights.name} has sha256 " in error.value.message
 
     weights.unlink()
     with pytest.raises(PicsError) as error:
-        PicsPipeline.from_pretrained(folder)
+        PicsModel.from_pretrained(folder)
     assert f"{weights.name} is gone" in error.value.message
 
     shutil.rmtree(shared)
     with pytest.raises(PicsError) as error:
-        PicsPipeline.from_pretrained(folder)
+        PicsModel.from_pretrained(folder)
     assert "links.image_encoder" in error.value.message
 
 
 def test_a_part_that_is_not_linked_is_written(saved: Path, tmp_path: Path) -> None:
-    pipeline = PicsPipeline.from_pretrained(saved)
+    pipeline = PicsModel.from_pretrained(saved)
     pipeline.config = replace(pipeline.config, links={"image_encoder": Link(source="owner/name")})
     pipeline.save_pretrained(tmp_path / "model")
     assert ModelConfig.load(tmp_path / "model").links == {}
-    np.testing.assert_array_equal(picture(PicsPipeline.from_pretrained(tmp_path / "model")), picture(pipeline))
+    np.testing.assert_array_equal(picture(PicsModel.from_pretrained(tmp_path / "model")), picture(pipeline))

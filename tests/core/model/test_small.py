@@ -14,7 +14,7 @@ import torch
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.small_model import SmallShape, small_config, small_pipeline
 from pics_cli.core.recipes.training_sections import Shape
@@ -35,7 +35,7 @@ CORRECTING: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def correcting() -> PicsPipeline:
+def correcting() -> PicsModel:
     return small_pipeline(small_config(SHAPE, CORRECTING), SHAPE)
 
 
@@ -49,7 +49,7 @@ def sample(config: ModelConfig) -> NetworkInputs:
     )
 
 
-def picture(pipeline: PicsPipeline, inputs: NetworkInputs) -> np.ndarray:
+def picture(pipeline: PicsModel, inputs: NetworkInputs) -> np.ndarray:
     return pipeline([inputs], pipeline.noise(0, "a")[None, None])[0, 0]
 
 
@@ -61,12 +61,12 @@ def test_shape_is_that_of_the_recipe() -> None:
     assert small_config(asdict(Shape()), {"latent_scale": 2.0}).latent_scale == 2.0
 
 
-def test_untrained_it_paints_its_hint(correcting: PicsPipeline) -> None:
+def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:
     inputs = sample(correcting.config)
     np.testing.assert_array_equal(picture(correcting, inputs), inputs.hint_rgb)
 
 
-def test_saved_and_loaded(correcting: PicsPipeline, tmp_path: Path) -> None:
+def test_saved_and_loaded(correcting: PicsModel, tmp_path: Path) -> None:
     """With an output convolution that is not zero, so that the weights show."""
     pipeline = small_pipeline(correcting.config, SHAPE, seed=1)
     torch.nn.init.normal_(pipeline.unet.conv_out.weight, std=0.1)
@@ -76,22 +76,22 @@ def test_saved_and_loaded(correcting: PicsPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "model_index.json").read_text())["vae"] == ["pics_cli", "PixelAutoencoder"]
     for memory in ("resident", "sequential", "offload"):
-        loaded = PicsPipeline.from_pretrained(tmp_path / "model", memory=memory)
+        loaded = PicsModel.from_pretrained(tmp_path / "model", memory=memory)
         assert loaded.config == pipeline.config
         assert isinstance(loaded.vae, PixelAutoencoder)
         np.testing.assert_array_equal(picture(loaded, inputs), expected)
 
 
-def test_a_patch_that_does_not_fit_is_told(correcting: PicsPipeline, tmp_path: Path) -> None:
+def test_a_patch_that_does_not_fit_is_told(correcting: PicsModel, tmp_path: Path) -> None:
     correcting.save_pretrained(tmp_path / "model")
     PixelAutoencoder(2).save_pretrained(tmp_path / "model" / "vae")
     with pytest.raises(PicsError) as error:
-        PicsPipeline.from_pretrained(tmp_path / "model")
+        PicsModel.from_pretrained(tmp_path / "model")
     assert "latent_channels is 48 in pics.json, 12 in vae" in error.value.message
     assert "downsampling is 4 in pics.json, 2 in vae" in error.value.message
 
 
-def test_what_starts_at_zero_effect(correcting: PicsPipeline) -> None:
+def test_what_starts_at_zero_effect(correcting: PicsModel) -> None:
     unet, control = correcting.unet.state_dict(), correcting.controlnet.state_dict()
     copied = [key for key in control if not key.startswith("controlnet_")]
     assert copied
@@ -106,7 +106,7 @@ def test_what_starts_at_zero_effect(correcting: PicsPipeline) -> None:
     assert 0.8 < contexts.std() < 1.25
 
 
-def test_seed_draws_the_weights(correcting: PicsPipeline) -> None:
+def test_seed_draws_the_weights(correcting: PicsModel) -> None:
     before = torch.get_rng_state()
     again, other = (small_pipeline(correcting.config, SHAPE, seed) for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.files import AtomicFile, fingerprint, only_writer, write_json
+from pics_cli.core.runtime.files import AtomicFile, fingerprint, single_writer, write_json
 from pics_cli.errors import PicsError
 
-HOLD = "from pathlib import Path\nfrom pics_cli.core.files import only_writer\nimport sys, time\n"
-HOLD += "with only_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+HOLD = "from pathlib import Path\nfrom pics_cli.core.files import single_writer\nimport sys, time\n"
+HOLD += "with single_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 
 def test_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -55,24 +55,24 @@ def test_second_writer_is_refused_and_told_who(tmp_path: Path) -> None:
             assert other.stdout
             other.stdout.readline()
             with pytest.raises(PicsError, match=f"another writer is at work here \\(pid {other.pid} on"):
-                only_writer(tmp_path).__enter__()
+                single_writer(tmp_path).__enter__()
         finally:
             other.kill()
         other.wait()
     assert (tmp_path / ".lock").exists()
-    with only_writer(tmp_path):  # killed: its lock is stale
+    with single_writer(tmp_path):  # killed: its lock is stale
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert not (tmp_path / ".lock").exists()
 
 
 def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    with pytest.raises(PicsError, match="pid 1 on elsewhere"), only_writer(tmp_path):
+    with pytest.raises(PicsError, match="pid 1 on elsewhere"), single_writer(tmp_path):
         pass
     assert (tmp_path / ".lock").exists()
 
 
 def test_damaged_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("{")
-    with only_writer(tmp_path):
+    with single_writer(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["host"] == socket.gethostname()

@@ -18,7 +18,7 @@ from pics_cli.core.datasets.labels import Labelled, block_path, read_block, stat
 from pics_cli.core.images.image_io import decode_picture
 from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
-from pics_cli.core.runtime.files import only_writer
+from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.segmentation.blocks import pictures_at_once
 from pics_cli.core.segmentation.job import Job, Progress, Report
@@ -190,7 +190,7 @@ def test_overwriting_a_range_leaves_the_rest(tmp_path: Path, sam: Path) -> None:
     assert after == {name: data for name, data in before.items() if name != "00002.jsonl.gz"}
     with pytest.raises(PicsError, match="--range would leave a mixture"):
         run(job_of(recipe, tmp_path / "labels", sam, rows=(0, 4), overwrite=True, multimask=False))
-    with only_writer(tmp_path / "labels", ".00001.lock"), pytest.raises(PicsError, match="another writer is at work"):
+    with single_writer(tmp_path / "labels", ".00001.lock"), pytest.raises(PicsError, match="another writer is at work"):
         run(job_of(recipe, tmp_path / "labels", sam, overwrite=True, multimask=False))
     assert contents(tmp_path / "labels") == after | {"00002.jsonl.gz": b"damaged, too"}
     assert run(job_of(recipe, tmp_path / "labels", sam, overwrite=True, multimask=False)).manifest["complete"]
@@ -334,7 +334,7 @@ def test_a_block_of_another_run_is_left_to_it(tmp_path: Path, sam: Path) -> None
     recipe = make_dataset(tmp_path, 6)
     folder = tmp_path / "labels"
     folder.mkdir()
-    with only_writer(folder, ".00001.lock"):
+    with single_writer(folder, ".00001.lock"):
         report = run(job_of(recipe, folder, sam))
     assert report.made["pictures"] == 4
     assert len(report.held) == 1

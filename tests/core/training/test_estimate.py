@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from pics_cli.core.model.outline import outline
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import small_config, small_pipeline
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.training.objective import new_step
@@ -28,7 +28,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
 
 
-def measured(recipe: TrainingRecipe, pipeline: PicsPipeline, dtype: torch.dtype) -> dict[str, int]:
+def measured(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dtype) -> dict[str, int]:
     """Bytes of a real step after the first, by what they are for."""
     trained = set_up(pipeline, recipe.train, recipe.train_encoder, dtype)
     for network in (pipeline.unet, pipeline.controlnet):

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from torch import Tensor
 
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
 from pics_cli.core.recipes.training_sections import Ema
@@ -79,7 +79,7 @@ def test_the_average_lands_in_the_folder(run: Trained, tmp_path: Path, dtype: An
     assert (written["trained_steps"], written["recipe_hash"]) == (12, digest(plain_recipe(recipe)))
     assert written["trained_on"] == ["aa"]
     assert (written["prediction_type"], written["correct_hint"], written["links"]) == ("sample", True, {})
-    loaded = PicsPipeline.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
+    loaded = PicsModel.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
     found = dict(named(loaded))
     assert found.keys() == run.weights.keys()
     assert run.averages.keys() < found.keys()
@@ -100,7 +100,7 @@ def test_without_an_average_the_weights_do(run: Trained, tmp_path: Path) -> None
     unwanted = replace(run.recipe, ema=replace(run.recipe.ema, enabled=False), export=plain.export)
     for name, recipe, trained in (("a", plain, without), ("b", unwanted, run)):
         export(recipe, trained.found, tmp_path / name, print)
-        found = dict(named(PicsPipeline.from_pretrained(tmp_path / name)))
+        found = dict(named(PicsModel.from_pretrained(tmp_path / name)))
         assert all(torch.equal(value, trained.weights[name]) for name, value in found.items())
 
 
@@ -144,13 +144,13 @@ def test_from_a_model_of_pics(tmp_path: Path) -> None:
     kept = trained.found.tensors(checkpoint.WEIGHTS)
     assert "unet.conv_in.weight" not in kept
     export(recipe, trained.found, tmp_path / "model", print)
-    loaded = PicsPipeline.from_pretrained(tmp_path / "model")
+    loaded = PicsModel.from_pretrained(tmp_path / "model")
     assert (loaded.config.hint, loaded.config.guidance, loaded.config.trained_steps) == ("collage", 2.5, 40)
     assert loaded.config.trained_on == ["aa", "zz"]
     assert torch.equal(loaded.unet.conv_in.weight, base.unet.conv_in.weight)
     assert not torch.equal(loaded.unet.conv_out.weight, base.unet.conv_out.weight)
     assert torch.equal(loaded.unet.conv_out.weight, trained.averages["unet.conv_out.weight"])
-    assert PicsPipeline.from_pretrained(tmp_path / "base").config == base.config
+    assert PicsModel.from_pretrained(tmp_path / "base").config == base.config
     # Another model under the same name is not taken for the same.
     small(6).save_pretrained(tmp_path / "other")
     (tmp_path / "base").rename(tmp_path / "away")

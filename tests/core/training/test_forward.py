@@ -13,7 +13,7 @@ from pics_cli.core.conditioning.network_inputs import compose
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.model import pics_model as pipeline_module
 from pics_cli.core.model.image_encoder import encode_null
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import box_masks
 from pics_cli.core.training.validation import Composite
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.fixture(scope="module")
-def model() -> PicsPipeline:
+def model() -> PicsModel:
     return small()
 
 
@@ -34,7 +34,7 @@ def near(one: Tensor, other: Tensor) -> None:
     assert float((one - other).norm() / other.norm()) < 2e-6
 
 
-def answers(pipeline: PicsPipeline, batch: dict[str, Any], **objective: Any) -> tuple[Tensor, Tensor, Tensor]:
+def answers(pipeline: PicsModel, batch: dict[str, Any], **objective: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Predictions and both losses."""
     network = Recorded(Compositor(pipeline))
     with torch.no_grad():
@@ -42,7 +42,7 @@ def answers(pipeline: PicsPipeline, batch: dict[str, Any], **objective: Any) -> 
     return network.answer, losses.weighted, losses.region
 
 
-def test_a_batch_is_its_samples_alone(model: PicsPipeline) -> None:
+def test_a_batch_is_its_samples_alone(model: PicsModel) -> None:
     """Overlapping, apart, nested, none dropped or one; the published code gives all the first sample's masks."""
     batch = batch_of(model, dropped=(False, False, True))
     together = answers(model, batch, region_weight=3.0, min_snr=5.0)
@@ -53,7 +53,7 @@ def test_a_batch_is_its_samples_alone(model: PicsPipeline) -> None:
     assert (together[0][0] - together[0][1]).abs().max() > 0.1
 
 
-def test_a_sample_with_fewer_objects_is_not_changed_by_its_neighbours(model: PicsPipeline) -> None:
+def test_a_sample_with_fewer_objects_is_not_changed_by_its_neighbours(model: PicsModel) -> None:
     """Next to a sample of three it gets an empty box and a black reference, which must reach nothing."""
     batch = batch_of(model, [LAYOUTS[0], THREE])
     batch["references"][0, 2] = 0
@@ -63,7 +63,7 @@ def test_a_sample_with_fewer_objects_is_not_changed_by_its_neighbours(model: Pic
         near(one[0], several[0])
 
 
-def test_objects_in_any_order(model: PicsPipeline) -> None:
+def test_objects_in_any_order(model: PicsModel) -> None:
     batch = batch_of(model, [THREE, (*LAYOUTS[0], (0, 0, 8, 8))])
     expected = answers(model, batch)
     for order in ([2, 0, 1], [1, 0, 2]):
@@ -74,7 +74,7 @@ def test_objects_in_any_order(model: PicsPipeline) -> None:
     assert (answers(model, swapped)[0] - expected[0]).abs().max() > 1e-3
 
 
-def test_a_dropped_condition_is_that_of_black_references(model: PicsPipeline) -> None:
+def test_a_dropped_condition_is_that_of_black_references(model: PicsModel) -> None:
     batch = batch_of(model)
     dropped = answers(model, {**batch, "dropped": torch.tensor([True] * 3)})
     black = answers(model, {**batch, "references": torch.zeros_like(batch["references"])})
@@ -128,7 +128,7 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
         near(nothing.given["latent"], step_input(found["correction"].mixed, batch, pipeline))
 
 
-def step_input(clean: Tensor, batch: dict[str, Any], pipeline: PicsPipeline) -> Tensor:
+def step_input(clean: Tensor, batch: dict[str, Any], pipeline: PicsModel) -> Tensor:
     """What a network whose input is scaled by √ᾱ gets of a clean latent."""
     a = pipeline.scheduler.alphas_cumprod[batch["timestep"]][:, None, None, None]
     return a * clean + (a * (1 - a)).sqrt() * batch["noise"]
@@ -154,7 +154,7 @@ def test_masks_are_those_of_compose(width: int, height: int) -> None:
     np.testing.assert_array_equal(composite.hint_mask, made.hint_mask)
 
 
-def test_the_hint_of_training_is_the_pipelines(model: PicsPipeline) -> None:
+def test_the_hint_of_training_is_the_pipelines(model: PicsModel) -> None:
     """From `compose` to the tensor, for a letterboxed picture."""
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (40, 90, 3), np.uint8)

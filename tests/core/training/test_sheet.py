@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.training.optimizer import set_up
 from pics_cli.core.training.validation import Held, draw, held, results
 from trainees import CORRECTING, LAYOUTS, batch_of, pipeline_of, small
@@ -16,7 +16,7 @@ from trainees import CORRECTING, LAYOUTS, batch_of, pipeline_of, small
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def samples(pipeline: PicsPipeline, count: int = 2) -> list[Held]:
+def samples(pipeline: PicsModel, count: int = 2) -> list[Held]:
     batch = batch_of(pipeline, LAYOUTS[:count])
     names = ("hint", "target", "boxes", "content", "references")
     rows = ({name: batch[name][at].numpy() for name in names} for at in range(count))

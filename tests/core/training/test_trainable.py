@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from pics_cli.core.model.layers import stock_options
 from pics_cli.core.model.outline import outline
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training_sections import Objective, Trained
 from pics_cli.core.training.objective import new_step
 from pics_cli.core.training.optimizer import is_new, is_trained, named, set_up
@@ -22,7 +22,7 @@ KINDS: tuple[Trained, ...] = ("published", "experts", "full")
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> PicsPipeline:
+def published(tmp_path_factory: pytest.TempPathFactory) -> PicsModel:
     """At the published size, without memory; nothing on this machine may change that."""
     empty = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> PicsPipeline:
         return blank_pipeline(outline(None, None, None, {}))
 
 
-def counts(pipeline: PicsPipeline, kind: Trained, encoder: bool = False) -> dict[str, float]:
+def counts(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict[str, float]:
     """Millions of trained parameters by part."""
     found = dict.fromkeys(pipeline.parts, 0)
     for name, parameter in named(pipeline):
@@ -39,7 +39,7 @@ def counts(pipeline: PicsPipeline, kind: Trained, encoder: bool = False) -> dict
     return {part: count / 1e6 for part, count in found.items()}
 
 
-def test_counts_at_the_published_size(published: PicsPipeline) -> None:
+def test_counts_at_the_published_size(published: PicsModel) -> None:
     """Where gradients arrived in the research code: 408.6 and 565.9 million, 974.5 together (reference, point 16)."""
     found = counts(published, "published")
     assert found["controlnet"] == pytest.approx(408.6, abs=0.05)
@@ -48,7 +48,7 @@ def test_counts_at_the_published_size(published: PicsPipeline) -> None:
     assert found["projector"] == found["image_encoder"] == found["vae"] == 0
 
 
-def test_experts_adds_every_new_layer_and_the_projector(published: PicsPipeline) -> None:
+def test_experts_adds_every_new_layer_and_the_projector(published: PicsModel) -> None:
     """67.6 million new ones in the UNet's encoder and middle there, of which 23.2 million are an unused layer."""
     before, found = counts(published, "published"), counts(published, "experts")
     assert found["unet"] - before["unet"] == pytest.approx(67.6 - 23.2, abs=0.1)
@@ -56,7 +56,7 @@ def test_experts_adds_every_new_layer_and_the_projector(published: PicsPipeline)
     assert (found["controlnet"], found["image_encoder"]) == (before["controlnet"], 0)
 
 
-def test_full_is_everything_but_autoencoder_and_encoder(published: PicsPipeline) -> None:
+def test_full_is_everything_but_autoencoder_and_encoder(published: PicsModel) -> None:
     whole = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in published.parts.items()}
     assert counts(published, "full") == {**whole, "vae": 0, "image_encoder": 0}
     token = 1536 / 1e6
@@ -65,7 +65,7 @@ def test_full_is_everything_but_autoencoder_and_encoder(published: PicsPipeline)
     assert counts(published, "experts", encoder=True)["unet"] == counts(published, "experts")["unet"]
 
 
-def test_what_only_a_checkpoint_holds(published: PicsPipeline) -> None:
+def test_what_only_a_checkpoint_holds(published: PicsModel) -> None:
     """Layers of the UNet that Stable Diffusion's has not, and all of ControlNet and projector; else everything."""
     with torch.device("meta"):
         stock = diffusers.UNet2DConditionModel(
@@ -79,7 +79,7 @@ def test_what_only_a_checkpoint_holds(published: PicsPipeline) -> None:
     assert all(is_new(name, True) for name, _ in named(published))
 
 
-def gradients(pipeline: PicsPipeline, kind: Trained, encoder: bool = False) -> dict[str, torch.Tensor]:
+def gradients(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict[str, torch.Tensor]:
     """Of a batch with overlaps and single regions, by name; every layer set to random values before."""
     trained = set_up(pipeline, kind, encoder, torch.float32)
     step_of(pipeline)(batch_of(pipeline), CPU).weighted.mean().backward()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.model.pics_model import PicsPipeline
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.training import validation
 from pics_cli.core.training.data import collated, draws_of
@@ -22,7 +22,7 @@ BOXES = ((0, 0, 32, 40), (32, 16, 64, 64))
 
 
 @pytest.fixture(scope="module")
-def model() -> PicsPipeline:
+def model() -> PicsModel:
     return small(prediction_type="sample")
 
 
@@ -70,11 +70,11 @@ def figures(step: Step, samples: list[Held], draws: Draws, *, batch: int = 8, se
 
 
 @pytest.fixture(scope="module")
-def draws(model: PicsPipeline) -> Draws:
+def draws(model: PicsModel) -> Draws:
     return draws_of(recipe_of(objective={"dropout": 1.0}), model)
 
 
-def test_who_listens(model: PicsPipeline, draws: Draws) -> None:
+def test_who_listens(model: PicsModel, draws: Draws) -> None:
     """Also a little, by a weight that a single picture would not show."""
     samples = [sample(seed) for seed in range(12)]
     found = {weight: summarise(figures(step_of(model, by_references(weight)), samples, draws))
@@ -89,7 +89,7 @@ def test_who_listens(model: PicsPipeline, draws: Draws) -> None:
     assert "(not clear: z" in verdict(found[0.0])
 
 
-def test_who_listens_to_the_hint_alone(model: PicsPipeline, draws: Draws) -> None:
+def test_who_listens_to_the_hint_alone(model: PicsModel, draws: Draws) -> None:
     """Where the hint shows the references, one probe swaps both, the other what the encoder sees alone."""
     samples = [sample(seed, "overlay") for seed in range(8)]
     found = summarise(figures(step_of(model, by_hint), samples, draws))
@@ -111,7 +111,7 @@ def test_a_new_network_does_not_listen_and_a_stirred_one_is_told_apart() -> None
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
-def test_fixed_whatever_the_batch(model: PicsPipeline, draws: Draws, batch: int) -> None:
+def test_fixed_whatever_the_batch(model: PicsModel, draws: Draws, batch: int) -> None:
     """A real network, samples of one and of two objects; conditions are kept although training drops them all."""
     samples = [sample(0), sample(1, objects=1), sample(2)]
     step = step_of(model, region_weight=2.0)
@@ -128,7 +128,7 @@ def test_fixed_whatever_the_batch(model: PicsPipeline, draws: Draws, batch: int)
     assert last.bins == pytest.approx(expected[2].bins, rel=1e-5)
 
 
-def test_no_gradient_and_no_dropped_condition(model: PicsPipeline, draws: Draws) -> None:
+def test_no_gradient_and_no_dropped_condition(model: PicsModel, draws: Draws) -> None:
     seen: list[Tensor] = []
 
     def network(latent: Tensor, timestep: Tensor, _hint: Tensor, _regions: Regions, references: Tensor) -> Tensor:

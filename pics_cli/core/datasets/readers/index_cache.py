@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pics_cli.core.runtime.files import cache_folder, fingerprint, locked, make_folder
-from pics_cli.errors import PicsError, writing_failed
+from pics_cli.errors import PicsError, write_error
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ def _build(folder: Path, fill: Callable[[Path], None]) -> None:
         work.rename(folder)
     except OSError as error:
         if not (folder / META).exists():  # else somebody was faster with the same result
-            raise writing_failed(folder, error, _HINT) from None
+            raise write_error(folder, error, _HINT) from None
     finally:
         if collecting:
             gc.enable()
