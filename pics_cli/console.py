@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -25,6 +26,21 @@ class State(NamedTuple):
 def note(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+class _LineHandler(logging.Handler):
+    """Each record is a line on stderr, as it is at that moment: a live progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(self.format(record))
+
+
+def start_logging(speaks: bool) -> None:
+    """Show what the loggers of `pics_cli` say from INFO on; nothing where another process speaks for this one."""
+    logger = logging.getLogger("pics_cli")
+    logger.handlers = [_LineHandler()] if speaks else [logging.NullHandler()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 @contextlib.contextmanager
