@@ -40,7 +40,6 @@ def start_logging(speaks: bool) -> None:
     logger = logging.getLogger("pics_cli")
     logger.handlers = [_LineHandler()] if speaks else [logging.NullHandler()]
     logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 @contextlib.contextmanager
