@@ -19,8 +19,8 @@ from pics_cli.core.datasets.labels import Labelled
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
 from pics_cli.core.recipes.dataset import Sam
-from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.segmentation.boxes import Given
 from pics_cli.core.segmentation.contact_sheet import Chosen, captions, draw
 from pics_cli.core.segmentation.postprocessing import finish, pack
@@ -28,7 +28,7 @@ from pics_cli.errors import PicsError
 from told import told
 
 SCENES, SIZE, SEED = 12, 320, 11
-STYLE = Style(SIZE, 3, (("apart", 1.0), ("occluding", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0.0, 0.0)
+STYLE = SceneSettings(SIZE, 3, (("apart", 1.0), ("occluding", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0.0, 0.0)
 
 
 def spoilt(mask: Mask, rng: np.random.Generator, most: float) -> Mask:
@@ -42,7 +42,7 @@ def spoilt(mask: Mask, rng: np.random.Generator, most: float) -> Mask:
 
 def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
     """A scene's lowest score, and its part of the sheet."""
-    scene = render(plan_scene(STYLE, "held_out", SEED, index))
+    scene = render_scene(plan_scene(STYLE, "held_out", SEED, index))
     truth = [mask for mask in scene.masks if mask.any()]
     most = max(0.0, rng.normal(index / SCENES - 0.4, 0.1))
     masks = np.stack([spoilt(mask, rng, most) for mask in truth])

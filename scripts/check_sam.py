@@ -40,14 +40,16 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 def look(segmenter: Any, side: int) -> list[Result]:
     """All scenes with the model's masks."""
     from pics_cli.core.images.masks import box_mask
-    from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-    from pics_cli.core.scenes.drawn.render import render
+    from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+    from pics_cli.core.scenes.drawn.render import render_scene
     from pics_cli.core.segmentation.preprocessing import make_ready
 
-    style = Style(SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0)
+    style = SceneSettings(
+        SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0
+    )
     found = []
     for index in range(SCENES):
-        scene = render(plan_scene(style, "held_out", SEED, index))
+        scene = render_scene(plan_scene(style, "held_out", SEED, index))
         truth = [mask for mask in scene.masks if mask.any()]
         boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
         (made,) = segmenter([make_ready(scene.image, boxes, side)])

@@ -23,8 +23,8 @@ from PIL import Image
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
-from pics_cli.core.scenes.drawn.render import Rendered, render
-from pics_cli.core.scenes.drawn.spec import ScenePlan, Style
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
+from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 from sample_drawing import Bytes, cup, full_box, reference, region
 
 SIZE = 384
@@ -54,7 +54,7 @@ class Scene:
     def plan(self) -> ScenePlan:
         """The scene's plan."""
         weights = tuple((relation, 1.0) for relation in self.relations)
-        return plan_scene(Style(SIZE, len(self.objects), weights, 5, 0.35), "held_out", self.seed, self.index)
+        return plan_scene(SceneSettings(SIZE, len(self.objects), weights, 5, 0.35), "held_out", self.seed, self.index)
 
 
 SCENES: dict[str, Scene] = {
@@ -109,16 +109,16 @@ class Sample:
     background: Bytes
     references: tuple[Bytes, ...]
     regions: tuple[Box, ...]
-    drawn: Rendered
+    drawn: RenderedScene
 
 
 def make(scene: Scene) -> Sample:
     """Draw one sample."""
     plan = scene.plan()
-    drawn = render(plan)
+    drawn = render_scene(plan)
     references, regions = [], []
     for k in scene.objects:
-        x0, y0, x1, y1 = full_box(drawn.full[k])
+        x0, y0, x1, y1 = full_box(drawn.full_masks[k])
         if k == scene.cup:
             picture = cup()
             y0 = y1 - round((x1 - x0) * picture.shape[0] / picture.shape[1])

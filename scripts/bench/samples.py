@@ -16,8 +16,8 @@ from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
-from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.shards.samples import decode_sample
 from pics_cli.core.shards.shard_files import read_shard
 
@@ -55,13 +55,13 @@ def compact(bench: Bench) -> Iterator[Row]:
 def synth(bench: Bench) -> Iterator[Row]:
     """Scenes a second in one thread, planning and every member included; beside it what decoding a JPEG takes here."""
     count = bench.pictures or 100
-    style = Style(256, 2, RELATIONS, 25.0, 0.5)
+    style = SceneSettings(256, 2, RELATIONS, 25.0, 0.5)
     file = io.BytesIO()
     Image.fromarray(photo(np.random.default_rng(0), 480, 640)).save(file, "JPEG", quality=95)
     data = file.getvalue()
     rates, ratios = [], []
     for turn in range(bench.repeats + 1):
-        drawn = cpu_time(lambda turn=turn: [render(plan_scene(style, "train", turn, i)) for i in range(count)])[0]
+        drawn = cpu_time(lambda turn=turn: [render_scene(plan_scene(style, "train", turn, i)) for i in range(count)])[0]
         read = cpu_time(lambda: [Image.open(io.BytesIO(data)).convert("RGB") for _ in range(count)])[0]
         rates.append(count / drawn)
         ratios.append(drawn / read)
@@ -69,6 +69,6 @@ def synth(bench: Bench) -> Iterator[Row]:
     shown = f"{median(rates):.1f} scenes/s per thread ({min(rates):.1f} to {max(rates):.1f})"
     yield Row("synth, 256x256, two objects", shown, ">= 25", median(rates) >= 25)
     yield Row("  one scene, in 640x480 JPEGs decoded", spread(ratios))
-    large = Style(512, 2, RELATIONS, 25.0, 0.5)
-    seconds = cpu_time(lambda: [render(plan_scene(large, "train", 0, i)) for i in range(count // 4)])[0]
+    large = SceneSettings(512, 2, RELATIONS, 25.0, 0.5)
+    seconds = cpu_time(lambda: [render_scene(plan_scene(large, "train", 0, i)) for i in range(count // 4)])[0]
     yield Row("  512x512", f"{count // 4 / seconds:.1f} scenes/s per thread")

@@ -22,7 +22,7 @@ from pics_cli.core.evaluation.job import Peer
 from pics_cli.core.recipes.evaluation import EvaluationRecipe, Samples, Scenes
 from pics_cli.core.recipes.training_sections import Data, ShardSet
 from pics_cli.core.runtime.manifest import read_manifest
-from pics_cli.core.scenes.drawn.plan import Style
+from pics_cli.core.scenes.drawn.plan import SceneSettings
 from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path, resolve
 from pics_cli.core.shards.tar_index import read_sample
 from pics_cli.errors import BadSample, PicsError
@@ -61,7 +61,7 @@ class DrawnCases:
     def __init__(self, scenes: Scenes, seed: int, fill: float) -> None:
         view = scenes.view
         weights = tuple(scenes.relations.items())
-        self.style = Style(scenes.size, 2, weights, view.turn, view.light, view.detail)
+        self.style = SceneSettings(scenes.size, 2, weights, view.turn, view.light, view.detail)
         self.scenes, self.seed, self.fill = scenes, seed, fill
         self.provenance = {"kind": "scenes", "seed": seed, "fill": fill, **dataclasses.asdict(scenes)}
         del self.provenance["count"]

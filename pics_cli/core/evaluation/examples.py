@@ -25,8 +25,8 @@ from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate, clean_picture, front_to_back
 from pics_cli.core.recipes.dataset import Pool
 from pics_cli.core.runtime.files import file_sha256
-from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.shards.layouts import Parts, unpack
 from pics_cli.errors import BadSample, PicsError
 
@@ -96,7 +96,7 @@ def reference_descriptors(references: Sequence[Bytes]) -> npt.NDArray[np.float32
 _OTHERS, OTHER_SCENES = 10_000_000, 24
 
 
-def make_case(style: Style, seed: int, index: int, fill: float, pool: Pool = "held_out") -> Case:
+def make_case(style: SceneSettings, seed: int, index: int, fill: float, pool: Pool = "held_out") -> Case:
     """Draw a scene; a function of its arguments alone.
 
     Args:
@@ -109,14 +109,14 @@ def make_case(style: Style, seed: int, index: int, fill: float, pool: Pool = "he
         PicsError: no room for the objects.
     """
     plan = plan_scene(style, pool, seed, index)
-    scene = render(plan)
+    scene = render_scene(plan)
     (pair,) = scene.pairs
-    places = tuple(bounds(mask) for mask in scene.full)
+    places = tuple(bounds(mask) for mask in scene.full_masks)
     size = style.size
     regions = tuple(clip_box(scaled(place, 1 / fill), size, size) for place in places)
     orders = [scene.order[::-1]] + ([scene.order] if pair.relation == "containing" else [])
-    overlap = bool(np.any(scene.full[0] & scene.full[1]))
-    wrong = tuple(render(plan, order).image for order in orders) if overlap else ()
+    overlap = bool(np.any(scene.full_masks[0] & scene.full_masks[1]))
+    wrong = tuple(render_scene(plan, order).image for order in orders) if overlap else ()
     return Case(
         key=f"{index:08d}",
         background=scene.clean,
@@ -126,7 +126,7 @@ def make_case(style: Style, seed: int, index: int, fill: float, pool: Pool = "he
         regions=regions,
         order=tuple(by_lower_edge(regions)),
         visible=scene.masks,
-        full=scene.full,
+        full=scene.full_masks,
         clean=True,
         wrong=wrong,
         front=tuple(scene.order),
@@ -141,7 +141,7 @@ def bounds(mask: Mask) -> Box:
     return x, y, x + width, y + height
 
 
-def other_cases(style: Style, seed: int, fill: float, pool: Pool = "held_out") -> list[Case]:
+def other_cases(style: SceneSettings, seed: int, fill: float, pool: Pool = "held_out") -> list[Case]:
     """Scenes that are not measured: their objects are there to be told apart from."""
     found = []
     for number in range(OTHER_SCENES):

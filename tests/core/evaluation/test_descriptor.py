@@ -10,18 +10,18 @@ import pytest
 from pics_cli.core.evaluation.descriptor import describe, similarity
 from pics_cli.core.evaluation.examples import bounds, reference_descriptors
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-from pics_cli.core.scenes.drawn.render import Rendered, render
+from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 
 SCENES = 50
 RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0))
 
 
 @cache
-def scenes() -> list[Rendered]:
+def scenes() -> list[RenderedScene]:
     """Held-out scenes whose other views are turned by up to 25 degrees and lit otherwise."""
-    style = Style(160, 2, RELATIONS, 25.0, 0.5)
-    return [render(plan_scene(style, "held_out", 77, number)) for number in range(SCENES)]
+    style = SceneSettings(160, 2, RELATIONS, 25.0, 0.5)
+    return [render_scene(plan_scene(style, "held_out", 77, number)) for number in range(SCENES)]
 
 
 @cache
@@ -45,7 +45,7 @@ def seen_in_pictures(masks_of: int = 0) -> np.ndarray:
     found = []
     for number, scene in enumerate(scenes()):
         other = scenes()[(number + masks_of) % SCENES]
-        for mask, full in zip(other.masks, other.full, strict=True):
+        for mask, full in zip(other.masks, other.full_masks, strict=True):
             found.append(describe(scene.image, mask, bounds(full)))
     return np.stack(found)
 

@@ -13,7 +13,7 @@ from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.scenes.drawn.plan import Style
+from pics_cli.core.scenes.drawn.plan import SceneSettings
 
 SIZE = 48
 BOX = (10, 12, 34, 40)
@@ -120,7 +120,7 @@ def test_sharpness() -> None:
 
 @cache
 def case(relation: str, number: int) -> Case:
-    return make_case(Style(192, 2, ((relation, 1.0),), 5.0, 0.4), 3, number, 0.8)  # type: ignore[arg-type]
+    return make_case(SceneSettings(192, 2, ((relation, 1.0),), 5.0, 0.4), 3, number, 0.8)  # type: ignore[arg-type]
 
 
 def order(one: Case, result: RGB) -> bool | None:

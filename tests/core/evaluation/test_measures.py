@@ -12,10 +12,10 @@ from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
 from pics_cli.core.evaluation.examples import Case, make_case, other_cases, turned
 from pics_cli.core.evaluation.metrics import MEASURES, OF_TWO, Sight, between, check_names, judge, missing, sight_of
-from pics_cli.core.scenes.drawn.plan import Style
+from pics_cli.core.scenes.drawn.plan import SceneSettings
 from pics_cli.errors import PicsError
 
-STYLE = Style(128, 2, (("apart", 1.0), ("occluding", 2.0)), 5.0, 0.3)
+STYLE = SceneSettings(128, 2, (("apart", 1.0), ("occluding", 2.0)), 5.0, 0.3)
 SEED = 5
 
 
@@ -109,7 +109,7 @@ def test_worse_the_more_it_is_spoilt(cases: list[Case], sight: Sight, name: str)
 
 def test_a_copy_exceeds_the_ceiling(sight: Sight) -> None:
     """What is pasted is more like its reference than another view of the object is."""
-    far = Style(128, 2, (("apart", 1.0),), 60.0, 0.8)
+    far = SceneSettings(128, 2, (("apart", 1.0),), 60.0, 0.8)
     apart = [make_case(far, SEED, number, 0.8) for number in range(4)]
     copied = [values(pasted(case), case, sight)["ceiling"] for case in apart]
     assert np.mean(copied) > 0.02

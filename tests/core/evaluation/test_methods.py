@@ -13,11 +13,11 @@ from composites import composed, mask_of, run
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import METHODS, WithModel, method
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.scenes.drawn.plan import Style
+from pics_cli.core.scenes.drawn.plan import SceneSettings
 from trainees import CORRECTING, small
 
 SEED = 4
-STYLE = Style(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)
+STYLE = SceneSettings(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)
 
 
 @pytest.fixture(scope="module", params=["overlay", "layers"])

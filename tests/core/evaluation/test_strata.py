@@ -7,7 +7,7 @@ import pytest
 
 from pics_cli.core.evaluation.examples import make_case
 from pics_cli.core.evaluation.subsets import STRATA, judged_relation, nearest, stratum, supports
-from pics_cli.core.scenes.drawn.plan import Style
+from pics_cli.core.scenes.drawn.plan import SceneSettings
 
 
 def mask(*box: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_nearest() -> None:
 @pytest.mark.parametrize("relation", ["apart", "supporting"])
 def test_as_the_generator_says(relation: str) -> None:
     """Of drawn scenes judged by what a photograph's annotation has: boxes and visible masks."""
-    style = Style(192, 2, ((relation, 1.0),), 0.0, 0.0)  # type: ignore[arg-type]
+    style = SceneSettings(192, 2, ((relation, 1.0),), 0.0, 0.0)  # type: ignore[arg-type]
     found = []
     for number in range(12):
         case = make_case(style, 3, number, 1.0)

@@ -12,8 +12,8 @@ from pics_cli.core.datasets.scene import Drawn, Instance, Item, Scene, Truth
 from pics_cli.core.images.image_io import encode_jpeg
 from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import DatasetRecipe, SynthSource
-from pics_cli.core.scenes.drawn.plan import CATEGORIES, ScenePlan, Style, plan_scene
-from pics_cli.core.scenes.drawn.render import Rendered, render
+from pics_cli.core.scenes.drawn.plan import CATEGORIES, ScenePlan, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.errors import BadSample, PicsError
 
 
@@ -30,7 +30,7 @@ class SynthReader:
         self._split, self._seed = source.splits[split], recipe.seed
         weights = tuple((relation, weight) for relation, weight in source.relations.items())
         view = source.view
-        self._style = Style(source.size, recipe.pairs.objects, weights, view.turn, view.light, view.detail)
+        self._style = SceneSettings(source.size, recipe.pairs.objects, weights, view.turn, view.light, view.detail)
         self.source = {"format": "synth", "scikit-image": version("scikit-image")}  # which brings textures
         self.bad: dict[str, Any] = {"counts": {}, "lines": []}
 
@@ -70,8 +70,8 @@ class _Canvas:
         self._plan = plan
 
     @cached_property
-    def _rendered(self) -> Rendered:
-        return render(self._plan)
+    def _rendered(self) -> RenderedScene:
+        return render_scene(self._plan)
 
     def mask(self, i: int) -> BoxMask:
         return box_mask(self._rendered.masks[i])
@@ -79,5 +79,5 @@ class _Canvas:
     def drawn(self) -> Drawn:
         found = self._rendered
         pairs = {pair.objects: Truth(pair.relation, pair.subject) for pair in found.pairs}
-        full = tuple(box_mask(mask) for mask in found.full)
+        full = tuple(box_mask(mask) for mask in found.full_masks)
         return Drawn(encode_jpeg(found.image), encode_jpeg(found.clean), full, found.alternates, found.order, pairs)

@@ -11,7 +11,7 @@ from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.scenes.drawn.colors import OBJECTS
 from pics_cli.core.scenes.drawn.patterns import FIELDS, LABEL
 from pics_cli.core.scenes.drawn.shapes import FAMILIES
-from pics_cli.core.scenes.drawn.spec import Look, Style, Thing
+from pics_cli.core.scenes.drawn.spec import Look, SceneSettings, Thing
 
 HOSTED: tuple[SceneRelation, ...] = ("supporting", "containing")
 
@@ -69,7 +69,7 @@ class Role:
         return self.relation in HOSTED
 
 
-def cast(style: Style, rng: np.random.Generator) -> tuple[Role, ...]:
+def cast(style: SceneSettings, rng: np.random.Generator) -> tuple[Role, ...]:
     """Relations of K objects: a tree in which each object but the first relates to an earlier one."""
     parents: list[int | None] = [None]
     relations: list[SceneRelation | None] = [None]

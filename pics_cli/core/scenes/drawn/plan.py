@@ -15,7 +15,7 @@ from pics_cli.core.scenes.drawn.casting import Role, actor, cast
 from pics_cli.core.scenes.drawn.colors import GROUNDS, SKIES, WALLS, linear
 from pics_cli.core.scenes.drawn.layout import Layout, NoRoom
 from pics_cli.core.scenes.drawn.silhouettes import RASTER
-from pics_cli.core.scenes.drawn.spec import CATEGORIES, Light, ScenePlan, Stage, Style, Thing
+from pics_cli.core.scenes.drawn.spec import CATEGORIES, Light, ScenePlan, SceneSettings, Stage, Thing
 from pics_cli.core.scenes.drawn.stage import BACKDROPS
 from pics_cli.errors import FAILED, PicsError
 
@@ -94,14 +94,14 @@ def tinted(light: Light, stage: Stage) -> Light:
     return Light(light.towards, light.key, light.sky, (bounce[0], bounce[1], bounce[2]), light.spread)
 
 
-__all__ = ["CATEGORIES", "Pool", "ScenePlan", "SceneRelation", "Style", "Thing", "plan_scene"]
+__all__ = ["CATEGORIES", "Pool", "ScenePlan", "SceneRelation", "SceneSettings", "Thing", "plan_scene"]
 
 # Most scenes need one to three attempts; a set of relations that has no room in so many is given up for another.
 _ATTEMPTS = 40
 _CASTS = 40
 
 
-def plan_scene(style: Style, pool: Pool, seed: int, index: int) -> ScenePlan:
+def plan_scene(style: SceneSettings, pool: Pool, seed: int, index: int) -> ScenePlan:
     """Plan one scene.
 
     The relations are drawn first and kept, so that those that are hard to place are not rarer than their weights say;
@@ -119,7 +119,7 @@ def plan_scene(style: Style, pool: Pool, seed: int, index: int) -> ScenePlan:
 
 
 def _attempt(
-    style: Style, pool: Pool, seed: int, index: int, roles: tuple[Role, ...], rng: np.random.Generator
+    style: SceneSettings, pool: Pool, seed: int, index: int, roles: tuple[Role, ...], rng: np.random.Generator
 ) -> ScenePlan:
     camera = draw_camera(style.size, rng)
     stage = draw_stage(camera, style.size, pool, rng)

@@ -118,14 +118,14 @@ class PairTruth:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedScene:
     """A drawn scene of K objects; S: side of the picture.
 
     Attributes:
         image: uint8 [S, S, 3].
         clean: the same scene without the objects and their shadows.
         masks: the visible part of each object, bool [S, S].
-        full: with the parts that other objects hide, inside the frame.
+        full_masks: with the parts that other objects hide, inside the frame.
         alternates: uint8 RGBA [224, 224, 4]: each object alone, seen and lit differently; colour is not multiplied by
             alpha, and white where alpha is 0.
         order: front to back.
@@ -135,13 +135,13 @@ class Rendered:
     image: RGB
     clean: RGB
     masks: tuple[Mask, ...]
-    full: tuple[Mask, ...]
+    full_masks: tuple[Mask, ...]
     alternates: tuple[npt.NDArray[np.uint8], ...]
     order: tuple[int, ...]
     pairs: tuple[PairTruth, ...]
 
 
-def render(plan: ScenePlan, order: Sequence[int] | None = None) -> Rendered:
+def render_scene(plan: ScenePlan, order: Sequence[int] | None = None) -> RenderedScene:
     """Draw a plan. The same plan gives the same bytes.
 
     Args:
@@ -174,7 +174,7 @@ def render(plan: ScenePlan, order: Sequence[int] | None = None) -> Rendered:
         part += layers[k].rgb * spread(share)
     grain = _grain(plan)
     masks, full = _masks(layers, weights, front_to_back, size)
-    return Rendered(
+    return RenderedScene(
         develop(scene, grain),
         develop(empty_scene, grain),
         masks,

@@ -23,7 +23,7 @@ MOST_OBJECTS = 4
 
 
 @dataclass(frozen=True)
-class Style:
+class SceneSettings:
     """What scenes a recipe asks for.
 
     Attributes:
@@ -181,7 +181,7 @@ class ScenePlan:
         planned: (i, j, relation, subject) of the pairs that were placed on purpose, i < j.
     """
 
-    style: Style
+    style: SceneSettings
     pool: Pool
     seed: int
     index: int

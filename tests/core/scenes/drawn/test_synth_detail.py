@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pics_cli.core.scenes.drawn.plan import Style, plan_scene
-from pics_cli.core.scenes.drawn.render import Rendered, render
+from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 
 
-def scene(index: int, relation: str, detail: float = 1.0, size: int = 128) -> Rendered:
-    return render(plan_scene(Style(size, 2, ((relation, 1.0),), 5.0, 0.3, detail), "held_out", 11, index))
+def scene(index: int, relation: str, detail: float = 1.0, size: int = 128) -> RenderedScene:
+    return render_scene(plan_scene(SceneSettings(size, 2, ((relation, 1.0),), 5.0, 0.3, detail), "held_out", 11, index))
 
 
 def fineness(rgba: np.ndarray) -> float:

@@ -19,27 +19,27 @@ import pytest
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.casting import cast
-from pics_cli.core.scenes.drawn.plan import CATEGORIES, Pool, ScenePlan, SceneRelation, Style, plan_scene
-from pics_cli.core.scenes.drawn.render import Rendered, render
+from pics_cli.core.scenes.drawn.plan import CATEGORIES, Pool, ScenePlan, SceneRelation, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 
 RELATIONS: tuple[SceneRelation, ...] = get_args(SceneRelation)
 EVEN = tuple((relation, 1.0) for relation in RELATIONS)
 
 
-def style(size: int = 128, objects: int = 2, turn: float = 25.0, light: float = 0.5, only: str = "") -> Style:
+def style(size: int = 128, objects: int = 2, turn: float = 25.0, light: float = 0.5, only: str = "") -> SceneSettings:
     """A style of all relations, or of one."""
-    return Style(size, objects, tuple((r, w) for r, w in EVEN if only in ("", r)), turn, light)
+    return SceneSettings(size, objects, tuple((r, w) for r, w in EVEN if only in ("", r)), turn, light)
 
 
 @lru_cache(maxsize=64)
-def scene(style_: Style, pool: Pool, index: int) -> tuple[ScenePlan, Rendered]:
+def scene(style_: SceneSettings, pool: Pool, index: int) -> tuple[ScenePlan, RenderedScene]:
     plan = plan_scene(style_, pool, 5, index)
-    return plan, render(plan)
+    return plan, render_scene(plan)
 
 
-def digest(drawn: Rendered) -> str:
+def digest(drawn: RenderedScene) -> str:
     """Of every byte."""
-    parts = [drawn.image, drawn.clean, *drawn.masks, *drawn.full, *drawn.alternates]
+    parts = [drawn.image, drawn.clean, *drawn.masks, *drawn.full_masks, *drawn.alternates]
     text = repr((drawn.order, drawn.pairs))
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts) + text.encode()).hexdigest()
 
@@ -55,10 +55,11 @@ def bounds(mask: Mask) -> tuple[int, int, int, int]:
 
 def test_same_bytes_in_another_process_and_order() -> None:
     plans = [plan_scene(style(96, 3), pool, 11, index) for pool in ("train", "held_out") for index in (0, 1)]
-    here = [digest(render(plan)) for plan in reversed(plans)][::-1]
+    here = [digest(render_scene(plan)) for plan in reversed(plans)][::-1]
     code = (
-        "import pickle, sys\nfrom test_synth_scenes import digest\nfrom pics_cli.core.data.synth.render import render\n"
-        "print([digest(render(plan)) for plan in pickle.loads(sys.stdin.buffer.read())])"
+        "import pickle, sys\nfrom test_synth_scenes import digest\n"
+        "from pics_cli.core.scenes.drawn.render import render_scene\n"
+        "print([digest(render_scene(plan)) for plan in pickle.loads(sys.stdin.buffer.read())])"
     )
     folder = __file__.rsplit("/", 1)[0]
     again = subprocess.run(
@@ -77,8 +78,8 @@ def test_shapes_and_sizes(size: int, objects: int) -> None:
     plan, drawn = scene(style(size, objects), "train", 3)
     assert drawn.image.shape == drawn.clean.shape == (size, size, 3)
     assert drawn.image.dtype == drawn.clean.dtype == np.uint8
-    assert len(plan.things) == len(drawn.masks) == len(drawn.full) == len(drawn.alternates) == objects
-    for mask in (*drawn.masks, *drawn.full):
+    assert len(plan.things) == len(drawn.masks) == len(drawn.full_masks) == len(drawn.alternates) == objects
+    for mask in (*drawn.masks, *drawn.full_masks):
         assert mask.shape == (size, size)
         assert mask.dtype == np.bool_
     assert sorted(drawn.order) == list(range(objects))
@@ -93,7 +94,7 @@ def test_every_object_is_seen_inside_the_frame(pool: Pool, objects: int) -> None
     estimates = []
     for index in range(6):
         plan, drawn = scene(style(128, objects), pool, index)
-        for thing, mask, full in zip(plan.things, drawn.masks, drawn.full, strict=True):
+        for thing, mask, full in zip(plan.things, drawn.masks, drawn.full_masks, strict=True):
             seen = np.count_nonzero(mask)
             assert seen >= 0.014 * mask.size
             assert seen >= 0.33 * np.count_nonzero(full)
@@ -114,10 +115,10 @@ def test_visible_is_full_minus_what_is_in_front() -> None:
         vessels = set(plan.held().values())
         front = np.zeros((128, 128), np.bool_)
         for k in drawn.order:
-            expected = drawn.full[k] & ~front
+            expected = drawn.full_masks[k] & ~front
             if k not in vessels:
                 # Pixels on an edge go to the one with more than half of them, whatever is in front.
-                assert np.count_nonzero(expected ^ drawn.masks[k]) <= 0.02 * np.count_nonzero(drawn.full[k])
+                assert np.count_nonzero(expected ^ drawn.masks[k]) <= 0.02 * np.count_nonzero(drawn.full_masks[k])
                 checked += 1
             front |= drawn.masks[k]
     assert checked > 30
@@ -127,8 +128,8 @@ def test_full_masks_are_those_of_each_object_alone() -> None:
     for index in range(4):
         plan, drawn = scene(style(128, 3), "held_out", index)
         for k, thing in enumerate(plan.things):
-            alone = render(replace(plan, things=(thing,), order=(0,), planned=()))
-            np.testing.assert_array_equal(alone.masks[0], drawn.full[k])
+            alone = render_scene(replace(plan, things=(thing,), order=(0,), planned=()))
+            np.testing.assert_array_equal(alone.masks[0], drawn.full_masks[k])
             np.testing.assert_array_equal(alone.clean, drawn.clean)
 
 
@@ -154,12 +155,12 @@ def test_picture_differs_from_the_clean_one_where_objects_and_shadows_are() -> N
 def test_order_decides_who_is_shown_where_objects_meet(relation: str) -> None:
     for index in range(4):
         plan, true = scene(style(128, 2, only=relation), "train", index)
-        shared = true.full[0] & true.full[1]
+        shared = true.full_masks[0] & true.full_masks[1]
         assert np.count_nonzero(shared) > 30
-        first, second = render(plan, (0, 1)), render(plan, (1, 0))
+        first, second = render_scene(plan, (0, 1)), render_scene(plan, (1, 0))
         assert first.order == (0, 1)
         for drawn, front, back in ((first, 0, 1), (second, 1, 0)):
-            np.testing.assert_array_equal(drawn.masks[front], true.full[front])
+            np.testing.assert_array_equal(drawn.masks[front], true.full_masks[front])
             assert not np.any(drawn.masks[back] & shared)
             np.testing.assert_array_equal(drawn.clean, true.clean)
         core = ~grown(~shared, 2)
@@ -168,13 +169,13 @@ def test_order_decides_who_is_shown_where_objects_meet(relation: str) -> None:
         away = ~grown(shared, 2)
         np.testing.assert_array_equal(first.image[away], second.image[away])
         if relation != "containing":
-            np.testing.assert_array_equal(render(plan, true.order).image, true.image)
+            np.testing.assert_array_equal(render_scene(plan, true.order).image, true.image)
 
 
 def test_an_order_must_name_each_object() -> None:
     plan, _ = scene(style(64), "train", 0)
     with pytest.raises(ValueError, match="each of 0 to 1 once"):
-        render(plan, (0, 0))
+        render_scene(plan, (0, 0))
 
 
 @pytest.mark.parametrize("bad", [{"size": 32}, {"objects": 5}, {"relations": (("apart", 0.0),)}])
@@ -185,7 +186,7 @@ def test_styles_out_of_range_are_refused(bad: dict[str, object]) -> None:
 
 def test_relations_occur_as_often_as_their_weights_say() -> None:
     weights = {"apart": 1.0, "touching": 1.0, "occluding": 4.0, "supporting": 2.0, "containing": 2.0}
-    wanted = Style(64, 2, tuple((name, weights[name]) for name in RELATIONS), 25, 0.5)
+    wanted = SceneSettings(64, 2, tuple((name, weights[name]) for name in RELATIONS), 25, 0.5)
     # The draw is the first thing that is made, and it is kept: see `plan_scene`.
     drawn = Counter(cast(wanted, generator(1, "weights", index))[1].relation for index in range(2000))
     for name, weight in weights.items():
@@ -203,7 +204,7 @@ def test_each_relation_holds_in_the_picture(relation: SceneRelation, pool: Pool)
         (pair,) = drawn.pairs
         assert pair.relation == relation
         subject, other = pair.subject, 1 - pair.subject
-        a, b = drawn.full[subject], drawn.full[other]
+        a, b = drawn.full_masks[subject], drawn.full_masks[other]
         shared = np.count_nonzero(a & b)
         if relation == "apart":
             assert not np.any(grown(a, 2) & b)
@@ -227,12 +228,12 @@ def test_each_relation_holds_in_the_picture(relation: SceneRelation, pool: Pool)
             check_contained(plan, drawn, subject, other)
 
 
-def check_contained(plan: ScenePlan, drawn: Rendered, vessel: int, content: int) -> None:
+def check_contained(plan: ScenePlan, drawn: RenderedScene, vessel: int, content: int) -> None:
     """Hidden behind the front wall, in front of the back wall, and above the rim or within the vessel's outline."""
     assert drawn.order == (vessel, content)
-    hidden = drawn.full[content] & ~drawn.masks[content]
-    outline = drawn.full[vessel]
-    assert 0.03 <= np.count_nonzero(hidden) / np.count_nonzero(drawn.full[content]) <= 0.65
+    hidden = drawn.full_masks[content] & ~drawn.masks[content]
+    outline = drawn.full_masks[vessel]
+    assert 0.03 <= np.count_nonzero(hidden) / np.count_nonzero(drawn.full_masks[content]) <= 0.65
     assert np.mean(drawn.masks[vessel][hidden]) > 0.98
     assert np.any(drawn.masks[content] & outline), "it hides no part of the back wall"
     thing = plan.things[vessel]
@@ -257,12 +258,12 @@ def test_derived_pairs_follow_the_full_masks() -> None:
             if (i, j) in planned:
                 continue
             seen[pair.relation] += 1
-            shared = np.count_nonzero(drawn.full[i] & drawn.full[j])
+            shared = np.count_nonzero(drawn.full_masks[i] & drawn.full_masks[j])
             if pair.relation == "occluding":
                 assert shared > 0
                 assert drawn.order.index(pair.subject) == min(drawn.order.index(i), drawn.order.index(j))
             else:
-                assert np.any(grown(drawn.full[i], 2) & drawn.full[j]) == (pair.relation == "touching")
-                assert shared < 0.05 * min(np.count_nonzero(drawn.full[k]) for k in (i, j))
+                assert np.any(grown(drawn.full_masks[i], 2) & drawn.full_masks[j]) == (pair.relation == "touching")
+                assert shared < 0.05 * min(np.count_nonzero(drawn.full_masks[k]) for k in (i, j))
     assert seen["apart"]
     assert seen["occluding"]

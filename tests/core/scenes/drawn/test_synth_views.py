@@ -15,11 +15,11 @@ import pytest
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.masks import box_mask
 from pics_cli.core.scenes.drawn import colors, patterns, photos, shapes, stage
-from pics_cli.core.scenes.drawn.plan import ScenePlan, Style, plan_scene
-from pics_cli.core.scenes.drawn.render import render
+from pics_cli.core.scenes.drawn.plan import ScenePlan, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.errors import PicsError
 
-ALONE = Style(256, 1, (("apart", 1.0),), 25.0, 0.6)
+ALONE = SceneSettings(256, 1, (("apart", 1.0),), 25.0, 0.6)
 
 
 def over_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -37,7 +37,7 @@ def square(picture: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("size", [64, 256, 512])
 def test_alternates_are_centred_on_nothing(size: int) -> None:
     for index in range(4):
-        for rgba in render(plan_scene(replace(ALONE, size=size), "train", 3, index)).alternates:
+        for rgba in render_scene(plan_scene(replace(ALONE, size=size), "train", 3, index)).alternates:
             assert rgba.shape == (224, 224, 4)
             assert rgba.dtype == np.uint8
             alpha = rgba[..., 3]
@@ -59,10 +59,10 @@ def test_an_alternate_without_turn_and_light_is_the_object_itself() -> None:
     turned_away = 0
     for index in range(8):
         same, other = without_change(index)
-        drawn = render(same)
+        drawn = render_scene(same)
         own = square(cut_patch(drawn.image, box_mask(drawn.masks[0]), 1.1).rgb.astype(np.float64))
         near = np.abs(square(over_white(drawn.alternates[0])) - own).mean()
-        far = np.abs(square(over_white(render(other).alternates[0])) - own).mean()
+        far = np.abs(square(over_white(render_scene(other).alternates[0])) - own).mean()
         assert near < 12
         turned_away += far > 1.5 * near
     assert turned_away >= 6
@@ -71,14 +71,14 @@ def test_an_alternate_without_turn_and_light_is_the_object_itself() -> None:
 def test_turn_and_light_each_change_the_view() -> None:
     for index in range(4):
         same, _ = without_change(index)
-        still = over_white(render(same).alternates[0])
+        still = over_white(render_scene(same).alternates[0])
         for change in ({"turn": 60.0}, {"light": 1.0}):
-            moved = over_white(render(replace(same, style=replace(same.style, **change))).alternates[0])
+            moved = over_white(render_scene(replace(same, style=replace(same.style, **change))).alternates[0])
             assert np.abs(moved - still).mean() > 1.0
 
 
 def things_of(pool: str) -> list[ScenePlan]:
-    style = Style(64, 2, (("apart", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0, 0)
+    style = SceneSettings(64, 2, (("apart", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0, 0)
     return [plan_scene(style, pool, 1, index) for index in range(60)]  # type: ignore[arg-type]
 
 
@@ -132,7 +132,7 @@ def test_same_index_differs_between_pools_and_seeds() -> None:
 
 def test_importing_does_not_import_scikit_image() -> None:
     code = (
-        "import sys, pics_cli.core.data.synth.render\n"
+        "import sys, pics_cli.core.scenes.drawn.render\n"
         "print([m for m in sys.modules if m.startswith(('skimage', 'scipy'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
