@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CLI_DOCS = (ROOT / "docs/cli.md").read_text()
 
 
 def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
@@ -39,7 +41,7 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
 
 @pytest.mark.parametrize("command", ["build-shards", "annotate", "train", "infer", "eval"])
 def test_every_command_line_names_real_options(command: str) -> None:
-    help_text = README.split(f"### All options of `pics {command}`")[1]
+    help_text = CLI_DOCS.split(f"## pics {command}\n")[1].split("\n## ")[0]
     lines = re.findall(rf"^(?:pics|(?:accelerate launch|torchrun) .*-m pics_cli) {command} (.*)$", README, re.MULTILINE)
     assert lines
     for line in lines:

@@ -53,7 +53,7 @@ def annotate(
     layout: Annotated[
         LabelLayout, typer.Option(help="blocks, or published: a json of polygons for each picture, holes lost.")
     ] = LabelLayout.blocks,
-    dtype: Annotated[Dtype, typer.Option(help="Of the image encoder; auto: bf16 where the device computes in it.")] = (
+    dtype: Annotated[Dtype, typer.Option(help="Of the image encoder; auto: on a GPU bf16 or fp16, on a CPU fp32.")] = (
         Dtype.auto
     ),
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",

@@ -58,7 +58,7 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the model's]")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="For results.  [default: the recipe's]")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="Of the networks.")] = Dtype.auto,
+    dtype: Annotated[Dtype, typer.Option(help="Of the models; as in pics infer.")] = Dtype.auto,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with what --output holds: an error where nothing was begun.")
     ] = False,

@@ -103,7 +103,10 @@ def infer(
     ] = None,
     memory: Annotated[Memory, typer.Option(help="What lies on the GPU; see above.")] = Memory.auto,
     dtype: Annotated[
-        Dtype, typer.Option(help="auto: bf16 where the device computes in it, else fp16 on a GPU, fp32 on a CPU.")
+        Dtype,
+        typer.Option(
+            help="auto: on a GPU bf16, else fp16; on a CPU fp32, but bf16 for a full-size model where it can."
+        ),
     ] = Dtype.auto,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     compile: Annotated[

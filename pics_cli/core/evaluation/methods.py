@@ -76,7 +76,7 @@ def model_records(job: Job, folders: Mapping[str, Path], device: str | None) -> 
                 "trained_steps": config.trained_steps,
                 "image_size": config.image_size,
                 "device": place.type,
-                "dtype": str(choose_dtype(job.dtype, place)).removeprefix("torch."),
+                "dtype": str(choose_dtype(job.dtype, place, config.full_size)).removeprefix("torch."),
             }
         )
     return found
@@ -95,7 +95,7 @@ def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[d
     recipe, found, settings = job.recipe, dict[str, Maker](), dict[str, Any]()
     for label, folder in folders.items():
         place = choose_device(job.device, device)
-        dtype = choose_dtype(job.dtype, place)
+        dtype = choose_dtype(job.dtype, place, ModelConfig.load(folder).full_size)
         pipeline = PicsModel.from_pretrained(folder, dtype=dtype, device=place)
         with_model = [WithModel(pipeline, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
         settings[label] = {**asdict(with_model[0].settings), "device": place.type}

@@ -109,7 +109,8 @@ def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.dev
     device = choose_device(job.device, ranks.device)
     folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", PATTERNS)
     refuse_memory(job.memory, folder, job.model)
-    return folder, ModelConfig.load(folder), device, choose_dtype(job.dtype, device)
+    config = ModelConfig.load(folder)
+    return folder, config, device, choose_dtype(job.dtype, device, config.full_size)
 
 
 @contextlib.contextmanager

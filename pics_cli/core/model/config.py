@@ -29,6 +29,8 @@ PATTERNS = (
     "*.json",
     *(f"{name}/*.{kind}" for name in (*get_args(Part), "scheduler") for kind in ("json", "safetensors")),
 )
+# The narrowest context of a Stable Diffusion (1.x); networks that are trained from nothing are far narrower.
+FULL_SIZE_CONTEXT_WIDTH = 768
 Positive = Annotated[int, between(1, float("inf"), True)]
 
 
@@ -113,6 +115,11 @@ class ModelConfig:
         if self.image_size % self.downsampling:
             raise PydanticCustomError("size", "an image_size that downsampling divides")
         return self
+
+    @property
+    def full_size(self) -> bool:
+        """Whether the networks are as large as Stable Diffusion's: what precision `auto` on a CPU is decided by."""
+        return self.context_width >= FULL_SIZE_CONTEXT_WIDTH
 
     @property
     def latent_size(self) -> int:

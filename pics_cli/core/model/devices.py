@@ -47,8 +47,16 @@ def choose_device(name: str = "auto", own: str | None = None) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of that name; `auto`: bf16 where the device computes in it, else fp16 on a GPU, fp32 on a CPU.
+def choose_dtype(name: str, device: torch.device, full_size: bool = False) -> torch.dtype:
+    """The precision to compute in.
+
+    `auto` on a GPU: bf16 where it computes in it, else fp16. On a CPU: fp32, so that results do not depend on the
+    machine; but bf16 for a full-size model where the CPU computes in it, since fp32 takes twice the memory and time.
+
+    Args:
+        name: a key of `DTYPES`, or `auto`.
+        device: where the model runs.
+        full_size: whether the model is one; see `ModelConfig.full_size`.
 
     Raises:
         PicsError: unknown name.
@@ -60,7 +68,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
-        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+        return torch.bfloat16 if full_size and cpu_has_bf16() else torch.float32
     return torch.float32
 
 

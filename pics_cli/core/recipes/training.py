@@ -60,7 +60,8 @@ class TrainingRecipe:
     train_encoder: bool = False
     """Whether the encoder of the references is trained, too."""
     precision: Precision = "auto"
-    """What the networks compute in; weights that are trained are float32 always. auto: bf16 where the device can."""
+    """What the networks compute in; weights that are trained are float32 always. auto: on a GPU bf16 where it
+    can, else fp16; on a CPU fp32, but bf16 for a full-size model where the CPU computes in it."""
     gradient_checkpointing: bool = False
     """Compute blocks again for the gradient instead of keeping what they computed: less memory, more time."""
     data: Data

@@ -127,8 +127,8 @@ def make_plan(job: Job, say: Callable[[str], None]) -> Plan:
     recipe = job.recipe
     sources = find_sources(job, say)
     device = choose_device(job.device)
-    dtype = choose_dtype(recipe.precision, device)
     drawn = outline_of(recipe.model)
+    dtype = choose_dtype(recipe.precision, device, drawn.config.full_size)
     memory = estimate(recipe, blank_pipeline(drawn), dtype)
     batch = recipe.batch_size * recipe.accumulation
     epoch = sources.order.epoch_length

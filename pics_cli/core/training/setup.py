@@ -50,7 +50,6 @@ def set_up_run(
     """
     recipe = job.recipe
     device = torch.device(ranks.device) if ranks.device else choose_device(job.device)
-    dtype = choose_dtype(recipe.precision, device)
     log_with = trackers(recipe.log.wandb)
     progress.steps = recipe.steps
     first = ranks.rank == 0
@@ -64,6 +63,7 @@ def set_up_run(
     ranks.run_on_all(lambda: _claim(job, stack) if first else None)
     progress.doing = "loading the model"
     start = ranks.run_local(lambda: start_model(recipe, say))
+    dtype = choose_dtype(recipe.precision, device, start.pipeline.config.full_size)
     accelerator = _accelerator(device, dtype, log_with, job.root)
     state, step = _model(recipe, start, accelerator, device, dtype)
     run = Run(job, ranks, accelerator, device, state, step, sources, {})

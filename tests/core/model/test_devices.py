@@ -79,11 +79,12 @@ def test_unknown_dtype() -> None:
     ("capability", "expected"),
     [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16)],
 )
-def test_a_cpu_takes_bf16_only_where_it_computes_in_it(
+def test_a_cpu_takes_bf16_only_for_full_size_models_and_where_it_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, capability: dict[str, bool], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capability)
-    assert choose_dtype("auto", CPU) == expected
+    assert choose_dtype("auto", CPU) == torch.float32
+    assert choose_dtype("auto", CPU, full_size=True) == expected
     assert cpu_has_bf16() == bool(capability)
 
 
