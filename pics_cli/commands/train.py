@@ -191,9 +191,9 @@ def _rows(job: Job, report: Report) -> list[tuple[str, str]]:
 
 def _plan(job: Job) -> None:
     from pics_cli import console
-    from pics_cli.core.training.plan import make_plan
+    from pics_cli.core.training.memory_estimate import plan_training
 
-    made = make_plan(job, console.note)
+    made = plan_training(job, console.note)
     print(made.recipe)
     for title, rows in made.tables:
         console.table(title, rows)

@@ -28,12 +28,12 @@ from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, load_training
+from pics_cli.core.training.memory_estimate import Memory, estimate_memory, standard_batch
 from pics_cli.core.training.networks import Compositor
 from pics_cli.core.training.objective import Step
 from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
-from pics_cli.core.training.plan import Memory, blank_pipeline, estimate, outline_of, standard_batch
 from pics_cli.core.training.setup import moved
-from pics_cli.core.training.starting_model import start_model
+from pics_cli.core.training.starting_model import blank_start, start_model
 
 
 class Setting(NamedTuple):
@@ -78,13 +78,12 @@ def predicted(run: Run) -> Iterator[Row]:
     """Peak of a step of the full shape on the meta device, where it needs neither memory nor a GPU."""
     for setting in SETTINGS[:2] if run.tiny else SETTINGS:
         recipe = recipe_of("tiny" if run.tiny else "joint", setting)
-        drawn = outline_of(recipe.model)
-        taken, memory = cpu_time(estimate, recipe, blank_pipeline(drawn), setting.dtype)
+        taken, memory = cpu_time(estimate_memory, recipe, blank_start(recipe.model)[0], setting.dtype)
         fixed = memory.peak - memory.average
         parts = {"weights": memory.weights, "optimiser": memory.optimizer, "step": memory.step}
         shown = ", ".join(f"{name} {gb(size)}" for name, size in parts.items())
         yield Row(f"predicted, {setting.words}", f"{gb(fixed)} GB: {shown}", *wanted(setting, fixed))
-        everything, trained = (count / 1e6 for count in memory.parameters)
+        everything, trained = memory.parameters / 1e6, memory.trained / 1e6
         shown = f"{gb(memory.peak)} GB; trained {trained:.1f} of {everything:.1f} million; {taken:.1f} s CPU"
         yield Row("  with the moving average beside it", shown, *wanted(setting, memory.peak))
 
@@ -172,7 +171,7 @@ def cpu(run: Run) -> Iterator[Row]:
 
 def told(recipe: TrainingRecipe) -> Memory:
     """What is predicted for a small network in float32."""
-    return estimate(recipe, blank_pipeline(outline_of(recipe.model)), torch.float32)
+    return estimate_memory(recipe, blank_start(recipe.model)[0], torch.float32)
 
 
 def near(memory: Memory, real: int) -> bool:
@@ -188,7 +187,7 @@ def gpu(run: Run) -> Iterator[Row]:
     yield Row("gpu", name_of(device))
     for setting in SETTINGS[:2] if run.tiny else SETTINGS:
         recipe = recipe_of("joint", setting)
-        memory = None if run.tiny else estimate(recipe, blank_pipeline(outline_of(recipe.model)), setting.dtype)
+        memory = None if run.tiny else estimate_memory(recipe, blank_start(recipe.model)[0], setting.dtype)
         gc.collect()
         empty(device)
         try:

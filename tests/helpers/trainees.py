@@ -136,7 +136,7 @@ class Recorded:
 
 def recipe_of(**changes: Any) -> TrainingRecipe:
     """A training recipe of the small model."""
-    model = {**changes.pop("model", {}), **GIVEN, "shape": SHAPE}
+    model = {"shape": SHAPE, **changes.pop("model", {}), **GIVEN}
     plain = {"kind": "training", "name": "mine", "out": "LOGS/mine", "batch_size": 2, "precision": "fp32",
              "data": {"sets": {"A": {"shards": "train/A"}}}, "model": model, **changes}  # fmt: skip
     return TypeAdapter(TrainingRecipe).validate_python(plain, strict=False)

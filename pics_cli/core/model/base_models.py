@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.hub import check_known, files_of, is_local, snapshot
+from pics_cli.core.model.hub import cached_snapshot, check_known, files_of, is_local, snapshot
 from pics_cli.core.model.key_mapping import dinov2_plan, resample_positions
 from pics_cli.core.model.load_weights import Part, dinov2_options, faults, fill, on_meta
 from pics_cli.core.model.model_folder import load_module, quiet
@@ -24,12 +24,20 @@ CHECKPOINTS = Path("checkpoints")
 ORIGINALS = {DINOV2: "dinov2_vitg14_pretrain.pth"}
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*.safetensors", "*.index.json")
-_BASE_FILES = (
+BASE_FILES = (
     "scheduler/scheduler_config.json",
     *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", *_WEIGHTS)),
 )
-_DINOV2_FILES = ("config.json", "model.safetensors", "model-*.safetensors", "*.index.json")
+DINOV2_FILES = ("config.json", "model.safetensors", "model-*.safetensors", "*.index.json")
 DINOV2_HEAD_WIDTH = 64
+# Shapes of Stable Diffusion 2.1's autoencoder and of DINOv2 ViT-g/14.
+PUBLISHED_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 512,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
+PUBLISHED_DINOV2: dict[str, Any] = {
+    "hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24, "use_swiglu_ffn": True, "patch_size": 14,
+}  # fmt: skip
 DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -47,13 +55,13 @@ def find_base(name: str, say: Callable[[str], None]) -> Source:
     Raises:
         PicsError: not found, something else, or not the files that were used before.
     """
-    path = find(name, "--base", _BASE_FILES)
+    path = find(name, "--base", BASE_FILES)
     if not (path / "unet" / "config.json").is_file():
         raise PicsError(
             f"--base {name}: no Stable Diffusion in diffusers' layout ({path / 'unet' / 'config.json'} is missing)",
             "a folder with unet/, vae/ and scheduler/ is expected, not a single file of weights",
         )
-    return _checked(name, path, files_of(path, _BASE_FILES), say)
+    return _checked(name, path, files_of(path, BASE_FILES), say)
 
 
 def find_dinov2(name: str, say: Callable[[str], None]) -> Source:
@@ -62,7 +70,7 @@ def find_dinov2(name: str, say: Callable[[str], None]) -> Source:
     Raises:
         PicsError: not found, something else, or not the files that were used before.
     """
-    path = find(name, "--dinov2", _DINOV2_FILES)
+    path = find(name, "--dinov2", DINOV2_FILES)
     if path.is_file():
         return _checked(name, path, {path.name: path}, say)
     if not (path / "config.json").is_file():
@@ -70,7 +78,7 @@ def find_dinov2(name: str, say: Callable[[str], None]) -> Source:
             f"--dinov2 {name}: no DINOv2 ({path / 'config.json'} is missing)",
             "a folder in transformers' layout or the original dinov2_vitg14_pretrain.pth is expected",
         )
-    return _checked(name, path, files_of(path, _DINOV2_FILES), say)
+    return _checked(name, path, files_of(path, DINOV2_FILES), say)
 
 
 def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
@@ -94,6 +102,17 @@ def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
         raise PicsError(error.message, f"{error.hint}; one that lies in {looked} is found without the flag") from None
 
 
+def find_local(name: str, flag: str, patterns: Sequence[str], file: str) -> Path | None:
+    """As `find`, but the hub is not asked; None: `file` of the repository is not on this machine.
+
+    Raises:
+        PicsError: a path that does not exist.
+    """
+    if is_local(name):
+        return find(name, flag, patterns)
+    return next((path for path in copies(name) if path.exists()), None) or cached_snapshot(name, file)
+
+
 def copies(name: str) -> list[Path]:
     """Where in `checkpoints/` a repository's copy would lie."""
     repository = name.partition("@")[0]
@@ -110,15 +129,15 @@ def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[st
     return Source(known, path, check_known(known, files))
 
 
-def load(kind: Any, place: Path) -> Any:
-    """A module of a base model, in float32, every weight of it found.
+def load(kind: Any, place: Path, weights: bool = True) -> Any:
+    """A module of a base model in float32, every weight of it found; see `model_folder.load_module`.
 
     Raises:
         PicsError: it is missing, damaged or incomplete.
     """
     try:
         with quiet():
-            return load_module(kind, place, torch.float32)
+            return load_module(kind, place, torch.float32, weights)
     except DAMAGED as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(
@@ -138,8 +157,17 @@ def read_scheduler(place: Path) -> dict[str, Any]:
         raise PicsError(f"{place}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again") from None
 
 
-def load_dinov2(path: Path, size: int) -> Any:
-    """DINOv2 with its position table resampled, once and as the research code does it, for references of this size."""
+def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
+    """DINOv2 with its position table resampled, once and as the research code does it, for references of `size` pixels.
+
+    Args:
+        path: folder in transformers' layout, or the original file.
+        size: side of the references.
+        weights: False: on the meta device, from shapes alone.
+
+    Raises:
+        PicsError: missing, damaged or incomplete, or its patches do not divide the references.
+    """
     if path.is_file():
         part = Part(open_checkpoint(path))
         options = dinov2_options(part, DINOV2_HEAD_WIDTH, size)
@@ -147,15 +175,17 @@ def load_dinov2(path: Path, size: int) -> Any:
         plan = dinov2_plan(part, module.state_dict().keys(), size // options["patch_size"])
         if problems := faults("DINOv2", module, plan, part):
             raise PicsError("\n".join(problems), "name the original dinov2_vitg14_pretrain.pth")
-        fill(module, plan, part, torch.float32)
+        if weights:
+            fill(module, plan, part, torch.float32)
         return module.eval()
-    stock = load(Dinov2Model, path)
+    stock = load(Dinov2Model, path, weights)
     if size % stock.config.patch_size:
         raise PicsError(f"{path}: patches of {stock.config.patch_size} do not divide references of {size} pixels")
-    state = stock.state_dict()
-    key = "embeddings.position_embeddings"
-    state[key] = resample_positions(state[key], size // stock.config.patch_size)
     stock.config.image_size = size
     module = on_meta(lambda: Dinov2Model(stock.config), str(path))
-    module.load_state_dict(state, strict=True, assign=True)
+    if weights:
+        state = stock.state_dict()
+        key = "embeddings.position_embeddings"
+        state[key] = resample_positions(state[key], size // stock.config.patch_size)
+        module.load_state_dict(state, strict=True, assign=True)
     return module.eval()

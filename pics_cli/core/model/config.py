@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, field
+from collections.abc import Mapping
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -205,3 +206,20 @@ class ModelConfig:
         except ValidationError as error:
             lines = [fault_line(cls, path, detail, {}) for detail in error.errors()]
             raise PicsError("\n".join(lines), "was this model saved by another version of pics?") from None
+
+
+def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
+    """A configuration of values from the `model` section of a training recipe.
+
+    Args:
+        values: of `ModelConfig`.
+        base: has the others; None: they are as published.
+
+    Raises:
+        PicsError: with every fault of them.
+    """
+    try:
+        return replace(base or ModelConfig(), **values)
+    except ValidationError as error:
+        lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
+        raise PicsError("\n".join(lines), "change the recipe's model section") from None

@@ -73,6 +73,17 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
         ) from None
 
 
+def cached_snapshot(name: str, file: str) -> Path | None:
+    """The folder of a hub repository (`owner/name` or `owner/name@revision`) in the hub's cache, which is not asked
+    anew; None where it does not hold `file`."""
+    repository, _, revision = name.partition("@")
+    try:
+        folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
+    except _HUB_ERRORS:
+        return None
+    return folder if (folder / file).is_file() else None
+
+
 def _folder(name: str, flag: str) -> Path:
     path = Path(name)
     if path.is_dir():

@@ -21,6 +21,7 @@ from torch import nn
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import check_files, snapshot
+from pics_cli.core.model.load_weights import on_meta
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
@@ -78,8 +79,14 @@ diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
 
-def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+def load(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = True) -> dict[str, Any]:
     """Every part and the scheduler, by name.
+
+    Args:
+        folder: the model folder.
+        config: its `pics.json`.
+        dtype: of the parts.
+        weights: False: parts on the meta device, from configuration files alone.
 
     Raises:
         PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
@@ -87,17 +94,17 @@ def load(folder: Path, config: ModelConfig, dtype: torch.dtype) -> dict[str, Any
     found: dict[str, Any] = {}
     links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
     for name, kind in PARTS.items():
-        place = _linked(name, links[name]) if name in links else folder / name
+        place = _linked(name, links[name], weights) if name in links else folder / name
         if not place.is_dir():
             raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
         try:
             with quiet():
                 if name == "projector":
-                    found[name] = _load_projector(place).to(dtype)
-                elif name == "vae":
-                    found[name] = load_module(autoencoder(place), place, dtype)
+                    width = found["image_encoder"].config.hidden_size
+                    found[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
                 else:
-                    found[name] = load_module(kind, place, dtype)
+                    chosen = autoencoder_class(place) if name == "vae" else kind
+                    found[name] = load_module(chosen, place, dtype, weights)
         except Exception as error:  # whatever the libraries make of files that are not theirs
             raise _unreadable(place, error) from None
     if faults := misfits(config, **found):
@@ -151,7 +158,7 @@ def misfits(
     return lines
 
 
-def autoencoder(place: Path) -> Any:
+def autoencoder_class(place: Path) -> Any:
     """The class that the configuration of an autoencoder names.
 
     Raises:
@@ -189,21 +196,32 @@ def quiet() -> Iterator[None]:
             logger.set_verbosity(level)
 
 
-def _linked(name: str, link: Link) -> Path:
-    folder = snapshot(link.source, f"pics.json: links.{name}", [f"{link.folder}/*" if link.folder else "*"])
-    place = folder / link.folder
-    check_files(place, link.sha256)
+def _linked(name: str, link: Link, weights: bool) -> Path:
+    patterns = str(Path(link.folder) / ("*" if weights else "config.json"))
+    place = snapshot(link.source, f"pics.json: links.{name}", [patterns]) / link.folder
+    if weights:
+        check_files(place, link.sha256)
     return place
 
 
-def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
-    """A module of ours, diffusers or transformers with all its weights.
+def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True) -> nn.Module:
+    """A module of this package, diffusers or transformers.
+
+    Args:
+        kind: its class.
+        place: folder of its configuration and weights.
+        dtype: of the weights.
+        weights: all of them are read; False: float32 on the meta device, from the configuration alone.
 
     Raises:
         ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
     """
     if kind is PixelAutoencoder:
         return PixelAutoencoder.from_pretrained(place)
+    if not weights:
+        if kind is transformers.Dinov2Model:
+            return on_meta(lambda: kind(transformers.Dinov2Config.from_json_file(place / "config.json")), str(place))
+        return on_meta(lambda: kind.from_config(kind.load_config(place, local_files_only=True)), str(place))
     if "quantization_config" in json.loads((place / "config.json").read_text()):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
@@ -228,11 +246,13 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def _load_projector(place: Path) -> nn.Linear:
-    weights = load_file(place / _PROJECTOR)
-    out, inside = weights["weight"].shape
+def _load_projector(place: Path, width: int, context_width: int, weights: bool) -> nn.Linear:
+    if not weights:
+        return nn.Linear(width, context_width, device="meta")
+    state = load_file(place / _PROJECTOR)
+    out, inside = state["weight"].shape
     projector = nn.Linear(inside, out)
-    projector.load_state_dict(weights)
+    projector.load_state_dict(state)
     return projector
 
 

@@ -16,22 +16,36 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.base_models import BASE, DINOV2, find_base, find_dinov2, load, load_dinov2, read_scheduler
-from pics_cli.core.model.config import Link, ModelConfig
+from pics_cli.core.model.base_models import (
+    BASE,
+    BASE_FILES,
+    DINOV2,
+    DINOV2_FILES,
+    PUBLISHED_DINOV2,
+    PUBLISHED_VAE,
+    find_base,
+    find_dinov2,
+    find_local,
+    load,
+    load_dinov2,
+    read_scheduler,
+)
+from pics_cli.core.model.config import Link, ModelConfig, checked
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import record_first_use
 from pics_cli.core.model.load_weights import check_image_size, on_meta, some
 from pics_cli.core.model.model_folder import reduction
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.schedulers import PUBLISHED, SCHEDULERS
+from pics_cli.core.model.schedulers import PUBLISHED, SCHEDULERS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
@@ -102,6 +116,47 @@ def new_model(
     for module in (unet, controlnet, encoder, projector, vae):
         nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers kept in float32, though there are none
     return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler)
+
+
+def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[PicsModel, str]:
+    """The model that `new_model` would start, on the meta device: from configuration files alone, without the hub.
+
+    Args:
+        base, dinov2: as `new_model` takes them. What is not on this machine gets the published shape.
+        overrides: values of `ModelConfig`.
+
+    Returns:
+        The model, and a line on where its shapes come from.
+
+    Raises:
+        PicsError: a path that does not exist, something else there, or values that do not fit each other.
+    """
+    config, noise = checked(overrides), dict[str, Any]()
+    stable = find_local(base, "--base", BASE_FILES, "unet/config.json")
+    vision = find_local(dinov2, "--dinov2", DINOV2_FILES, "config.json")
+    if stable is None:
+        words = f"unet, controlnet, vae as published: {base} is not on this machine"
+        unet: Any = on_meta(lambda: InteractionUNet(tau=config.tau), base)
+        vae: Any = on_meta(lambda: diffusers.AutoencoderKL(**PUBLISHED_VAE, scaling_factor=config.latent_scale), base)
+    else:
+        words, place = f"unet, controlnet, vae of {stable}", stable / "unet"
+        options = unet_options(load(diffusers.UNet2DConditionModel, place, weights=False).config, place)
+        unet = on_meta(lambda: InteractionUNet(**options, tau=config.tau), str(stable))
+        vae = load(diffusers.AutoencoderKL, stable / "vae", weights=False)
+        noise = read_scheduler(stable / "scheduler")
+    if vision is None:
+        words += f"; image_encoder as published: {dinov2} is not on this machine"
+        published = Dinov2Config(**PUBLISHED_DINOV2, image_size=config.reference_size)
+        encoder: Any = on_meta(lambda: Dinov2Model(published), dinov2)
+    else:
+        words += f"; image_encoder of {vision}"
+        encoder = load_dinov2(vision, config.reference_size, weights=False)
+    config = checked(asdict(fitted(config, unet, encoder, vae, noise, overrides)))
+    check_image_size(config.image_size, config.downsampling, len(unet.config.block_out_channels))
+    controlnet: Any = blank_control(unet, hint_widths(config.downsampling))
+    projector = nn.Linear(encoder.config.hidden_size, config.context_width, device="meta")
+    scheduler = published_scheduler()
+    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), words
 
 
 def fitted(

@@ -107,6 +107,7 @@ class PicsModel:
         device: str | torch.device = "cpu",
         memory: str = "resident",
         flag: str = "--model",
+        weights: bool = True,
     ) -> PicsModel:
         """Load a model.
 
@@ -115,6 +116,7 @@ class PicsModel:
             dtype: of all parts.
             device, memory: see the class.
             flag: what the name was given with, for messages.
+            weights: False: on the meta device, from configuration files alone.
 
         Raises:
             PicsError: no such folder or repository, no model in it, one of a newer version, a part that is missing or
@@ -122,8 +124,8 @@ class PicsModel:
         """
         folder = snapshot(str(name), flag, PATTERNS)
         config = ModelConfig.load(folder)
-        loaded = model_folder.load(folder, config, dtype)
-        return cls(config, **loaded, device=device, memory=memory)
+        loaded = model_folder.load(folder, config, dtype, weights)
+        return cls(config, **loaded, device=device if weights else "meta", memory=memory)
 
     def save_pretrained(self, folder: str | Path, link: Sequence[str] = ()) -> None:
         """Write the model folder: diffusers' layout, safetensors.

@@ -12,17 +12,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from pydantic import ValidationError
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.blending import start_bias
-from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.config import ModelConfig, checked
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.load_weights import on_meta
 from pics_cli.core.model.new_model import adopt, blank_control, control_copy, new_projector
@@ -30,7 +28,6 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import LATENT_SCALE, PixelAutoencoder
 from pics_cli.core.model.schedulers import published_scheduler, small_scheduler
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.core.recipes.validation import fault_line
 from pics_cli.errors import PicsError
 
 _WHERE = "model.shape"
@@ -79,19 +76,6 @@ def small_config(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mode
         "downsampling": given.patch,
     }
     return checked({"latent_scale": LATENT_SCALE, **overrides, **derived})
-
-
-def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
-    """A configuration of values from the `model` section of a training recipe; the others are `base`'s, or published.
-
-    Raises:
-        PicsError: with every fault of them.
-    """
-    try:
-        return replace(base or ModelConfig(), **values)
-    except ValidationError as error:
-        lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
-        raise PicsError("\n".join(lines), "change the recipe's model section") from None
 
 
 def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import unpack
 from pics_cli.core.training.data import find_sources
 from pics_cli.core.training.job import Job
-from pics_cli.core.training.plan import outline_of
+from pics_cli.core.training.starting_model import blank_start
 from pics_cli.errors import BadSample, PicsError
 
 TITLE = "References: as they are (framed), and varied. Below each, its cut-out on a ground that shows its rim."
@@ -71,7 +71,7 @@ def write_preview(job: Job, path: Path, say: Callable[[str], None]) -> None:
     Raises:
         PicsError: the data is not what it should be, or the file cannot be written.
     """
-    sources, config = find_sources(job, say), outline_of(job.recipe.model).config
+    sources, config = find_sources(job, say), blank_start(job.recipe.model)[0].config
     data = TrainingData(
         sources.sets, sources.order, augment=job.recipe.augment, seed=job.recipe.seed, size=config.image_size,
         reference_size=config.reference_size, hint=config.hint, fill=config.fill,

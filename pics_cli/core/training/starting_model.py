@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.inference.record import model_fingerprint
-from pics_cli.core.model.base_models import BASE, DINOV2, find, find_base, find_dinov2
-from pics_cli.core.model.config import FILE, PATTERNS
+from pics_cli.core.model.base_models import BASE, DINOV2, find, find_base, find_dinov2, find_local
+from pics_cli.core.model.config import FILE, PATTERNS, checked
 from pics_cli.core.model.load_weights import check_image_size
-from pics_cli.core.model.new_model import new_model
+from pics_cli.core.model.model_folder import misfits
+from pics_cli.core.model.new_model import blank_model, new_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.small_model import checked, small_config, small_pipeline
+from pics_cli.core.model.schedulers import small_scheduler
+from pics_cli.core.model.small_model import blank_parts, small_config, small_pipeline
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import Model
@@ -61,6 +63,33 @@ def start_model(recipe: TrainingRecipe, say: Callable[[str], None]) -> Start:
     pipeline = new_model(base, dinov2, config=checked(given), keep=given, seed=recipe.seed, say=say)
     files = {"base": find_base(base, _silence).sha256, "dinov2": find_dinov2(dinov2, _silence).sha256}
     return Start(pipeline, False, digest(files))
+
+
+def blank_start(model: Model) -> tuple[PicsModel, str]:
+    """The model that training would start from, on the meta device: from configuration files alone.
+
+    Returns:
+        The model, and a line on where its shapes come from.
+
+    Raises:
+        PicsError: a path that does not exist, something else there, or values that do not fit each other.
+    """
+    given = overrides(model)
+    if model.shape is not None:
+        shape = asdict(model.shape)
+        config = small_config(shape, given)
+        blank = PicsModel(config, **blank_parts(config, shape), scheduler=small_scheduler(), device="meta")
+        return blank, "a new network of model.shape"
+    base = model.base or BASE
+    place = find_local(base, "--base", PATTERNS, FILE)
+    if place is None or not (place / FILE).is_file():
+        return blank_model(base, model.dinov2 or DINOV2, given)
+    pipeline = PicsModel.from_pretrained(place, weights=False)
+    pipeline.config = checked(given, pipeline.config)
+    parts: dict[str, Any] = dict(pipeline.parts)
+    if errors := misfits(pipeline.config, **parts):
+        raise PicsError("\n".join(f"{place}: {error}" for error in errors), "leave these out of the recipe's model")
+    return pipeline, f"configuration of {place}"
 
 
 def overrides(model: Model) -> dict[str, Any]:

