@@ -188,10 +188,10 @@ def test_resume_a_named_checkpoint(place: Path, straight: Path) -> None:
         (["--resume", "none"], "--resume none: run holds checkpoints of an earlier run (step_00000020, …)"),
         (["--resume", "nowhere"], "--resume nowhere: expected auto, none or the folder of a checkpoint"),
         (["--resume", "run"], "run: no checkpoint (state.json is missing)"),
-        (["--set", "model.shape.context_width=32"], "an earlier run was of another kind: recipe.model.shape"),
-        (["--set", "seed=1"], "an earlier run was of another kind: recipe.seed"),
-        (["--set", "data.sets.B.repeat=3"], "an earlier run was of another kind: recipe.data.sets.B.repeat"),
-        (["--learning-rate", "2"], "an earlier run was of another kind: recipe.optimizer.learning_rate"),
+        (["--set", "model.shape.context_width=32"], "was begun otherwise:\n  recipe.model.shape"),
+        (["--set", "seed=1"], "was begun otherwise:\n  recipe.seed"),
+        (["--set", "data.sets.B.repeat=3"], "was begun otherwise:\n  recipe.data.sets.B.repeat"),
+        (["--learning-rate", "2"], "was begun otherwise:\n  recipe.optimizer.learning_rate"),
     ],
 )
 def test_what_cannot_be_resumed(straight: Path, words: list[str], text: str) -> None:

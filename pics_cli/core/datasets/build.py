@@ -17,8 +17,9 @@ from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.recipes.dataset import CityscapesSource, SynthSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import Tally, map_in_order
-from pics_cli.core.runtime.files import make_folder, single_writer, write_json
+from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.shard_files import read_stats, remove_temporaries
 from pics_cli.errors import PicsError
 
@@ -79,8 +80,7 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
         PicsError: the folder belongs to another build or writer, too many bad pictures, disk full.
     """
     check_recipe(job.source, reader)
-    make_folder(job.folder)
-    with single_writer(job.folder):
+    with ResumableFolder(job.folder, "--out").hold():
         remove_temporaries(job.folder)
         wanted = build_identity(job.source, reader)
         earlier = claim_folder(job.folder, wanted, job.overwrite)

@@ -15,10 +15,10 @@ from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import identity
-from pics_cli.core.runtime.manifest import MANIFEST, differences, read_manifest
+from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import SCHEMA
 from pics_cli.core.shards.shard_files import own_files, read_stats, shard_path
-from pics_cli.errors import PicsError
 
 LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simplejpeg")
 
@@ -49,22 +49,13 @@ def claim_folder(folder: Path, wanted: dict[str, Any], overwrite: bool) -> dict[
     if overwrite:
         _remove_build(folder, manifest)
         manifest = None
-    if manifest is None:
-        if tars := sorted(folder.glob("*.tar")):
-            raise PicsError(
-                f"{folder}: holds {len(tars)} tar files ({tars[0].name}, …) that this tool did not write here",
-                "choose another --out, or move them away",
-            )
-        for path in own_files(folder):
-            path.unlink()  # stats of blocks without a tar, of a build that nobody can name any more
-        return None
-    if found := differences({key: manifest.get(key) for key in wanted}, wanted):
-        shown = "\n".join(f"  {line}" for line in found[:8])
-        raise PicsError(
-            f"{folder}: was built otherwise:\n{shown}",
-            "choose another --out, or replace what is there with --overwrite",
-        )
-    return manifest
+    tars = sorted(folder.glob("*.tar"))
+    foreign = f"{len(tars)} tar files ({tars[0].name}, …) that this tool did not write here" if tars else None
+    if ResumableFolder(folder, "--out", "built").resumes(manifest, wanted, foreign):
+        return manifest
+    for path in own_files(folder):
+        path.unlink()  # stats of blocks without a tar, of a build that nobody can name any more
+    return None
 
 
 def _remove_build(folder: Path, manifest: dict[str, Any] | None) -> None:

@@ -23,8 +23,9 @@ from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import map_in_order, tick
-from pics_cli.core.runtime.files import file_sha256, fingerprint, make_folder, single_writer, write_json
+from pics_cli.core.runtime.files import file_sha256, fingerprint, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, cut_again, pack, unpack
 from pics_cli.core.shards.samples import decode_patch
 from pics_cli.core.shards.shard_files import (
@@ -93,8 +94,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
         "input": {"format": "shards", "shards": len(shards), "listing": digest(listing)},
         "versions": versions(),
     }
-    make_folder(job.folder)
-    with single_writer(job.folder):
+    with ResumableFolder(job.folder, "--out").hold():
         remove_temporaries(job.folder)
         there = claim_folder(job.folder, wanted, job.overwrite)
         if there and there["complete"] and is_whole(job.folder, there):

@@ -30,9 +30,9 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.evaluation import plain_evaluation
-from pics_cli.core.runtime.files import make_folder, single_writer, write_json
-from pics_cli.core.runtime.manifest import differences
+from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import PicsError
 
 SCHEMA = 1
@@ -202,22 +202,14 @@ def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> N
     """
     if job.resume and not (job.output / BEGUN).exists():
         raise PicsError(f"--resume: nothing was begun in {job.output}", "leave out --resume, or name another --output")
-    make_folder(job.output / EACH, "choose another --output")
-    stack.enter_context(single_writer(job.output))
+    folder = ResumableFolder(job.output, "--output", replace="begin anew with --overwrite")
+    stack.enter_context(folder.hold(EACH))
     path = job.output / BEGUN
-    there = _read(path) if path.exists() else None
+    recorded = _read(path) if path.exists() else None
+    found = next((name for name in (*FILES, EACH) if _holds(job.output / name)), None)
+    foreign = None if found is None else f"{found}, which pics eval did not begin"
     own = {key: value for key, value in identity.items() if key != "names"}  # a model may lie elsewhere
-    if there is None and (found := next((name for name in (*FILES, EACH) if _holds(job.output / name)), None)):
-        raise PicsError(f"{job.output}: holds {found}, which pics eval did not begin", "choose another --output")
-    if there is not None and not job.overwrite:
-        lines = differences({key: there.get(key) for key in own}, own)
-        if lines:
-            shown = "\n".join(f"  {line}" for line in lines[:8])
-            raise PicsError(
-                f"{job.output}: was begun otherwise:\n{shown}",
-                "choose another --output, or begin anew with --overwrite",
-            )
-    if there is None or job.overwrite:
+    if not folder.resumes(recorded, own, foreign, job.overwrite):
         for name in FILES:  # first: they are of the records that go now
             (job.output / name).unlink(missing_ok=True)
         for old in (job.output / EACH).iterdir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +26,8 @@ from pics_cli.core.model.bundled import bundled_model, describe, is_bundled
 from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.runtime.files import make_folder, single_writer
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import FAILED, BadSample, PicsError
 
 _TEMPORARY = re.compile(
@@ -62,8 +62,9 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
         "model": {"name": job.model, "fingerprint": model_fingerprint(folder)},
         "settings": {**asdict(settings), "order": list(job.order) if isinstance(job.order, tuple) else job.order},
     }
+    output = ResumableFolder(job.output, "--output", "made").hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
-        ranks.run_on_all(lambda: stack.enter_context(_claimed(job.output)) if ranks.rank == 0 else None)
+        ranks.run_on_all(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
         plan = make_plan(job, common, ranks)
         _tell(plan, job, note)
         report = Report(len(job.samples), plan.there, failures=list(plan.failures))
@@ -111,18 +112,6 @@ def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.dev
     refuse_memory(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     return folder, config, device, choose_dtype(job.dtype, device, config.full_size)
-
-
-@contextlib.contextmanager
-def _claimed(output: Path) -> Iterator[None]:
-    """Be the folder's one writer, and clear away what a killed run left half written."""
-    make_folder(output / "composed", "choose another --output")
-    with single_writer(output):
-        for folder in (output, *(output / name for name in ("composed", "grids", "explain"))):
-            for path in folder.glob("*.tmp"):
-                if _TEMPORARY.fullmatch(path.name) and path.is_file():
-                    path.unlink(missing_ok=True)
-        yield
 
 
 def _tell(plan: Plan, job: Job, note: Callable[[str], None]) -> None:

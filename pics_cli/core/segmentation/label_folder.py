@@ -17,7 +17,8 @@ from pics_cli import __version__
 from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
 from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
 from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
-from pics_cli.core.runtime.manifest import MANIFEST, differences, read_manifest
+from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
 from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.job import SCORE_BINS, Job
 from pics_cli.core.segmentation.sam import SHAPES, Weights
@@ -69,20 +70,11 @@ def check_folder(job: Job, wanted: Mapping[str, Any]) -> None:
             "choose another --out, or move them away; build-shards would take one for the other",
         )
     manifest = read_manifest(job.state)
-    if manifest is None:
-        if found := sorted(job.state.glob("*.jsonl.gz")):
-            raise PicsError(
-                f"{job.state}: holds {len(found)} label files ({found[0].name}, …) and no manifest that says whose",
-                "choose another --out, or move them away",
-            )
-    elif manifest.get("made_by") != wanted["made_by"]:
+    if manifest is not None and manifest.get("made_by") != wanted["made_by"]:
         raise PicsError(f"{job.folder}: holds something else than labels of pics annotate", "choose another --out")
-    elif not job.overwrite and (lines := differences({key: manifest.get(key) for key in wanted}, wanted)):
-        shown = "\n".join(f"  {line}" for line in lines[:8])
-        raise PicsError(
-            f"{job.folder}: was made otherwise:\n{shown}",
-            "choose another --out, or replace what is there with --overwrite",
-        )
+    files = sorted(job.state.glob("*.jsonl.gz"))
+    foreign = f"{len(files)} label files ({files[0].name}, …) and no manifest that says whose" if files else None
+    ResumableFolder(job.folder, "--out", "made").resumes(manifest, wanted, foreign, job.overwrite)
 
 
 def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
@@ -95,7 +87,7 @@ def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
     with _manifest_lock(job):
         check_folder(job, wanted)
         manifest = read_manifest(job.state)
-        if manifest is not None and _changed(manifest, wanted):
+        if manifest is not None and identity_differences(manifest, wanted):
             _clear(job)
             manifest = None
         if manifest is None:
@@ -109,7 +101,7 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
         PicsError: somebody has begun other labels in this folder meanwhile.
     """
     with _manifest_lock(job):
-        if _changed(read_manifest(job.state) or {}, wanted):
+        if identity_differences(read_manifest(job.state) or {}, wanted):
             raise PicsError(f"{job.folder}: was begun anew with other settings meanwhile", "choose another --out")
         blocks = -(-len(boxes) // size)
         found = finished_stats(job.state, blocks)
@@ -129,10 +121,6 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
                 with contextlib.suppress(InUse), single_writer(job.state, path.name):
                     pass
         return manifest
-
-
-def _changed(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return bool(differences({key: manifest.get(key) for key in wanted}, wanted))
 
 
 def _other_layout(job: Job) -> str | None:

@@ -14,9 +14,9 @@ from accelerate.utils import DistributedType
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, training_identity
-from pics_cli.core.runtime.files import make_folder, single_writer
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.data import find_sources, held_data, share_rows
@@ -85,10 +85,8 @@ def set_up_run(
 
 def _claim(job: Job, stack: contextlib.ExitStack) -> None:
     """Make the folder, and be its only writer."""
-    make_folder(job.root)
     stack.callback(_remove_if_empty, job.root)
-    stack.enter_context(single_writer(job.root))
-    make_folder(job.root / checkpoint.FOLDER)
+    stack.enter_context(ResumableFolder(job.root, "--root-dir").hold(checkpoint.FOLDER))
     checkpoint.remove_temporaries(job.root)
 
 
@@ -171,11 +169,8 @@ def _earlier(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
     newest = checkpoint.newest(job.root.resolve(), say)
     if newest is not None:
         checkpoint.check_facts(newest)
-    if newest is not None and (lines := _differences(newest, run)):
-        raise PicsError(
-            "\n".join(f"{job.root}: an earlier run was of another kind: {line}" for line in lines),
-            f"give the same values, or choose another --root-dir; to go on with others: --resume {newest.folder}",
-        )
+        hint = f"give the same values, or choose another --root-dir; to go on with others: --resume {newest.folder}"
+        ResumableFolder(job.root, "--root-dir").refuse(_differences(newest, run), hint)
     return newest
 
 
