@@ -55,9 +55,19 @@ class BadSample(Exception):
         self.detail = detail
 
 
+def reason_of(error: OSError) -> str:
+    """What the operating system says went wrong, in lower case."""
+    return (error.strerror or str(error)).lower()
+
+
+def read_error(path: Path | str, error: OSError, hint: str | None = None) -> PicsError:
+    """What an `OSError` met while reading `path` means to the user."""
+    return PicsError(f"{path}: cannot read: {reason_of(error)}", hint)
+
+
 def write_error(path: Path, error: OSError, hint: str = "choose another folder") -> PicsError:
-    """Say what an `OSError` met while writing `path` means to the user."""
-    why = (error.strerror or str(error)).lower()
+    """What an `OSError` met while writing `path` means to the user."""
+    why = reason_of(error)
     if error.errno in _NO_ROOM:
         return PicsError(
             f"{path}: disk full ({why})",

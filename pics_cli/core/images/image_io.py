@@ -13,7 +13,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pics_cli.errors import BadSample
+from pics_cli.errors import BadSample, reason_of
 
 RGB = npt.NDArray[np.uint8]
 BACKGROUND_QUALITY = 95
@@ -50,7 +50,7 @@ def read_first(files: tuple[Path, ...]) -> bytes:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise BadSample("unreadable_image", f"{path}: {(error.strerror or str(error)).lower()}") from None
+            raise BadSample("unreadable_image", f"{path}: {reason_of(error)}") from None
     shown = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
     raise BadSample("missing_image", f"no file {shown}")
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB, decode_picture, upright_size
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
 _HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 
@@ -141,7 +141,7 @@ def find_folders(root: Path) -> tuple[list[Path], list[str]]:
         inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         samples = [path for path in inside if _is_sample(path)]
     except OSError as error:
-        raise PicsError(f"{error.filename}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(error.filename, error) from None
     if not samples:
         raise PicsError(
             f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
@@ -161,7 +161,7 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise BadSample("unreadable_folder", f"{folder}: {(error.strerror or str(error)).lower()}") from None
+        raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
     background = _only(folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)")
     found: dict[int, tuple[list[str], list[str]]] = {}
     for name in names:
@@ -313,4 +313,4 @@ def _read(path: Path, part: str) -> bytes:
     except FileNotFoundError:
         raise BadSample(f"missing_{kind}", f"{path}: no such file") from None
     except OSError as error:
-        raise BadSample(f"unreadable_{kind}", f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise BadSample(f"unreadable_{kind}", f"{path}: {reason_of(error)}") from None

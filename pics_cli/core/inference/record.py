@@ -14,7 +14,7 @@ from typing import IO, Any
 from pics_cli.core.images.image_io import RGB, encode_png
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.core.runtime.manifest import differences
-from pics_cli.errors import PicsError
+from pics_cli.errors import read_error
 
 MANIFEST = "manifest.jsonl"
 # What of a record decides its pixels, besides the model.
@@ -100,7 +100,7 @@ def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 SECONDS_TO_ANSWER = 10.0
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
@@ -191,7 +191,7 @@ def _sha256(path: Path, known: dict[str, Any]) -> str:
         path = path.resolve()
         state = path.stat()
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     entry = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
     remembered = known["files"].get(str(path), {})
     if {name: remembered.get(name) for name in entry} != entry:

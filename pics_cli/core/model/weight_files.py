@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pics_cli.core.model.key_mapping import Shape
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 
 def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
@@ -73,9 +73,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as error:
-        raise PicsError(
-            f"{path}: cannot read: {(error.strerror or str(error)).lower()}", "name the checkpoint file"
-        ) from None
+        raise read_error(path, error, "name the checkpoint file") from None
     if head[8:9] == b"{":
         return _open_safetensors(path)
     # `torch.save` writes a zip archive, and wrote a bare pickle before version 1.6.

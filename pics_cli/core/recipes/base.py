@@ -17,7 +17,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pics_cli.core.recipes.validation import fault_line, show, twice
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
 
@@ -137,7 +137,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PicsError(f"{path}:{line} not YAML: {error.problem}", "check indentation and quotes") from None
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise PicsError(f"{path}: cannot read as YAML: {error}") from None
     if not isinstance(data, dict):

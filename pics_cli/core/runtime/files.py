@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pics_cli.errors import PicsError, write_error
+from pics_cli.errors import PicsError, read_error, write_error
 
 _SAMPLE_BYTES = 1 << 16
 
@@ -46,7 +46,7 @@ def file_sha256(path: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     return digest.hexdigest()
 
 

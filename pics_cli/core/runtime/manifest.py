@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 MANIFEST = "manifest.json"
 
@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     return parse_manifest(text, path)
 
 

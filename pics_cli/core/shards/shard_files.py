@@ -13,7 +13,7 @@ from typing import Any
 
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.core.shards.layouts import Members
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, read_error
 
 SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
 _OURS = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
@@ -105,7 +105,7 @@ def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
             yield tar
             _check_end(path, tar.offset)
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     except tarfile.TarError as error:
         raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
 

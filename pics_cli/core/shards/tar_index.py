@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder
 from pics_cli.core.shards.shard_files import contents, open_shard, runs
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 SampleIndex = npt.NDArray[np.int64]
 """[n + 1], ascending: sample i is the bytes from i to i + 1."""
@@ -88,7 +88,7 @@ def read_bytes(path: Path, start: int, stop: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     if len(data) < stop - start:
         raise PicsError(f"{path}: ends at byte {start + len(data):,}, a sample reached to {stop:,}", _AGAIN)
     return data
@@ -110,6 +110,6 @@ def _kept(path: Path) -> Path:
     try:
         state = path.stat()
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     key = json.dumps([_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns])
     return cache_folder() / "offsets" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"

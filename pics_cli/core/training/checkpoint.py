@@ -22,7 +22,7 @@ from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import Checkpoints
 from pics_cli.core.recipes.validation import fault_line
 from pics_cli.core.runtime.files import apply_umask, file_sha256, write_json
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 FOLDER, STATE = "checkpoints", "state.json"
 WEIGHTS, EMA, OPTIMIZER, RANDOM = (
@@ -108,7 +108,7 @@ def read(folder: Path) -> Checkpoint:
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(f"{folder}: no checkpoint ({STATE} is missing)", _WHICH) from None
     except OSError as error:
-        raise PicsError(f"{folder / STATE}: cannot read: {(error.strerror or str(error)).lower()}", _WHICH) from None
+        raise read_error(folder / STATE, error, _WHICH) from None
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{folder / STATE}: unreadable: {error}", _WHICH) from None
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pics_cli.core.datasets.scene import Item
 from pics_cli.core.recipes.dataset import FileSource, SynthSource, VistasSource
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, reason_of
 
 
 class Place(NamedTuple):
@@ -137,7 +137,7 @@ class FolderReader:
         try:
             names = sorted(self._walk(self.place, "", ()))
         except OSError as error:
-            raise PicsError(f"{error.filename}: cannot list: {(error.strerror or str(error)).lower()}") from None
+            raise PicsError(f"{error.filename}: cannot list: {reason_of(error)}") from None
         if not names:
             raise PicsError(f"{self.place}: no annotation files (*{self._suffix}) in it", self._hint)
         if self._compat:
@@ -181,7 +181,7 @@ class FolderReader:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise BadSample("bad_annotation_file", f"{path}: {(error.strerror or str(error)).lower()}") from None
+            raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
 
     def _files(self, item: Item) -> tuple[Path, ...]:
         """Where the picture of an annotation file may lie."""

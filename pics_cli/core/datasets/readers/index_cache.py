@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pics_cli.core.runtime.files import cache_folder, fingerprint, locked, make_folder
-from pics_cli.errors import PicsError, write_error
+from pics_cli.errors import read_error, write_error
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def open_cached(
     try:
         state, source = path.stat(), fingerprint(path)
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
     key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
     folder = cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not (folder / META).exists():

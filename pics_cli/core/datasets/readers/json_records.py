@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 BLOCK_BYTES = 8 << 20
 # What decoding raises on text that is no JSON of the wanted shape, or nested beyond measure.
@@ -67,7 +67,7 @@ def read_arrays(
         with path.open("rb") as file:
             yield from _Reader(path, file, block_bytes).arrays(sections, optional, bare)
     except OSError as error:
-        raise PicsError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(path, error) from None
 
 
 class _Reader:

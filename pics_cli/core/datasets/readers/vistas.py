@@ -16,7 +16,7 @@ from pics_cli.core.datasets.readers.label_maps import MAX_MAP_PIXELS, LabelMap, 
 from pics_cli.core.datasets.scene import Instance, Item, Scene
 from pics_cli.core.images.image_io import upright_size
 from pics_cli.core.recipes.dataset import VistasSource
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, read_error
 
 
 class _Label(msgspec.Struct):
@@ -88,7 +88,7 @@ def _read_config(place: Place, source: VistasSource) -> list[_Label]:
     except JSON_FAULTS as error:
         raise PicsError(f"{found}: {error}", "download it again") from None
     except OSError as error:
-        raise PicsError(f"{found}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise read_error(found, error) from None
     if len(config.labels) > 256:
         raise PicsError(f"{found}: {len(config.labels)} labels, at most 256 fit into an instance picture")
     return config.labels
