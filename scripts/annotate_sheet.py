@@ -18,7 +18,7 @@ from pics_cli.core.datasets.contact_sheet import write_sheet
 from pics_cli.core.datasets.labels import Labelled
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.segmentation.boxes import Given
@@ -49,7 +49,7 @@ def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
     scores = [float((a & b).sum() / (a | b).sum()) for a, b in zip(masks, truth, strict=True)]
     boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
     given = [Given(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
-    found = finish(pack(masks), scores, scores, given, boxes, Sam())
+    found = finish(pack(masks), scores, scores, given, boxes, SamSettings())
     picture = Labelled(index, f"scene {index}", "", SIZE, SIZE, found)
     lowest = min(scores)
     return lowest, Tile(draw(scene.image, picture), captions(picture, Chosen(0, index, lowest)))

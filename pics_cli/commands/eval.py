@@ -107,7 +107,7 @@ def evaluate(
 
 def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
     from pics_cli.core.recipes.base import Override, parse_override
-    from pics_cli.core.recipes.evaluation import load_evaluation, made_evaluation
+    from pics_cli.core.recipes.evaluation import evaluation_from_options, load_evaluation
 
     overrides = [parse_override(text) for text in given["settings"] or []]
     for key in ("limit", "seeds", "steps"):
@@ -121,11 +121,11 @@ def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
     if given["reference"] is not None:
         overrides.append(Override("pictures", str(given["reference"]), "--reference"))
         overrides.append(Override("methods", [], "--reference"))
-        return made_evaluation("pictures", overrides)
+        return evaluation_from_options("pictures", overrides)
     if given["shards"] is not None:
         overrides.append(Override("samples.shards", given["shards"], "--shards"))
         overrides.append(Override("samples.root", ".", "--shards"))
-        return made_evaluation("shards", overrides)
+        return evaluation_from_options("shards", overrides)
     assert name is not None
     return load_evaluation(name, overrides)
 

@@ -13,11 +13,11 @@ def check(folder: Path, workers: int) -> None:
     """Check every shard of a folder and tell what is wrong."""
     from pics_cli import console
     from pics_cli.core.datasets.check import check_folder, list_shards
-    from pics_cli.core.runtime.engines import Tally, local_executor
+    from pics_cli.core.runtime.engines import PictureCounter, local_executor
 
     shards, expected = list_shards(folder)
     total = sum(shard["samples"] for shard in expected.values())
-    tally = Tally()
+    tally = PictureCounter()
     with (
         console.progress(f"check {folder.name}", "samples", lambda: console.State(tally.done, total, "")),
         local_executor(workers, tally) as executor,
@@ -53,7 +53,7 @@ def convert(
     from pics_cli.core.datasets.check import list_shards
     from pics_cli.core.datasets.convert import Conversion, convert
     from pics_cli.core.recipes.dataset import Layout
-    from pics_cli.core.runtime.engines import Tally, local_executor
+    from pics_cli.core.runtime.engines import PictureCounter, local_executor
     from pics_cli.core.runtime.manifest import read_manifest
 
     if out is None:
@@ -67,7 +67,7 @@ def convert(
         raise PicsError(f"--split {split}: {source} holds {earlier['split']} by its manifest", "leave --split away")
     split = earlier.get("split") or split or "train"
     job = Conversion(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
-    tally = Tally()
+    tally = PictureCounter()
     with (
         console.progress(f"convert {source.name}", "samples", lambda: console.State(tally.done, total, "")),
         local_executor(workers, tally) as executor,

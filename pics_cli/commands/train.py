@@ -210,7 +210,7 @@ def _export(job: Job, path: Path) -> None:
     from dataclasses import replace
 
     from pics_cli import console
-    from pics_cli.core.recipes.training import INFERRED
+    from pics_cli.core.recipes.training import INFERENCE_DEFAULTS
     from pics_cli.core.training import checkpoint
     from pics_cli.core.training.export import export
 
@@ -225,6 +225,6 @@ def _export(job: Job, path: Path) -> None:
     base = job.recipe.model.base
     if base is not None:
         recipe = replace(recipe, model=replace(recipe.model, base=base))
-    inferred = {name: getattr(job.recipe.model, name) for name in INFERRED}  # not trained: as is said now
+    inferred = {name: getattr(job.recipe.model, name) for name in INFERENCE_DEFAULTS}  # not trained: as is said now
     recipe = replace(recipe, export=job.recipe.export, model=replace(recipe.model, **inferred))
     export(recipe, found, path, console.note)

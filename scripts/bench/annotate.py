@@ -30,7 +30,7 @@ from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.datasets.labels import Labelled, write_block
 from pics_cli.core.datasets.readers.files import Place
 from pics_cli.core.images.image_io import decode_picture, encode_jpeg
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import CocoBoxes, Given
 from pics_cli.core.segmentation.postprocessing import finish, pack
 from pics_cli.core.segmentation.preprocessing import Ready, make_ready
@@ -150,7 +150,7 @@ def around(run: Run) -> Iterator[Row]:
     count = run.pictures or (8 if run.tiny else 64)
     data = [(picture(number), corners(number)) for number in range(count)]
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
-    options, rates = Sam(holes=40, islands=40), []
+    options, rates = SamSettings(holes=40, islands=40), []
     for _ in range(run.rounds):
         spent = 0.0
         lines = []

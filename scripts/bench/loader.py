@@ -34,7 +34,7 @@ from pics_cli.core.loading.loader import TrainingData, make_loader, positions
 from pics_cli.core.loading.mixture import Mixture
 from pics_cli.core.loading.training_sample import still
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.recipes.training_sections import Augment, Objective
+from pics_cli.core.recipes.training_sections import AugmentSettings, ObjectiveSettings
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.core.shards.shard_sets import Shards
 from pics_cli.core.shards.tar_index import index_shard
@@ -45,7 +45,7 @@ from plain_loader import samples
 SIZES = ((640, 480, 24, 4.5), (1280, 720, 12, 6.0), (2048, 1024, 8, 6.0))
 PICTURES = 24
 CONFIG = ModelConfig()
-DRAWS = Draws(Objective(), (CONFIG.latent_channels, *[CONFIG.latent_size] * 2), 1000, True)
+DRAWS = Draws(ObjectiveSettings(), (CONFIG.latent_channels, *[CONFIG.latent_size] * 2), 1000, True)
 BATCH, ENDLESS = 4, 10**9
 # As the published loader is set up.
 PUBLISHED_BATCH, WORKERS, SHUFFLED = 16, 8, 10_000
@@ -85,16 +85,16 @@ def makers(folder: Path) -> list[Side]:
     """The baseline, ours, and ours from other layouts and with augmentation: the next sample at each call."""
     plain = iter(samples(folder / "published.tar", ENDLESS))
 
-    def ours(layout: str, augment: Augment) -> Callable[[], object]:
+    def ours(layout: str, augment: AugmentSettings) -> Callable[[], object]:
         data, at = our_data([folder / f"{layout}.tar"], augment), itertools.count()
         return lambda: data[next(at)]
 
     return [
         Side("plain", lambda: next(plain)),
-        Side("ours", ours("published", still(Augment()))),
-        Side("masks of 1 bit, as we build them", ours("ours", still(Augment()))),
-        Side("compact layout", ours("compact", still(Augment()))),
-        Side("with augmentation", ours("published", Augment())),
+        Side("ours", ours("published", still(AugmentSettings()))),
+        Side("masks of 1 bit, as we build them", ours("ours", still(AugmentSettings()))),
+        Side("compact layout", ours("compact", still(AugmentSettings()))),
+        Side("with augmentation", ours("published", AugmentSettings())),
     ]
 
 
@@ -150,7 +150,7 @@ def drawn(rng: np.random.Generator) -> dict[str, Any]:
 def memory(bench: Bench) -> Iterator[Row]:
     """Memory of all worker processes while they read samples of all sizes, batches that wait included."""
     folders = [shards(bench, width, height) for width, height, *_ in SIZES]
-    data = our_data([folder / "published.tar" for folder in folders], Augment())
+    data = our_data([folder / "published.tar" for folder in folders], AugmentSettings())
     taken = WORKERS * bench.repeats * 2
     loader = make_loader(data, itertools.islice(positions(0, 0, 1, PUBLISHED_BATCH), taken), WORKERS)
     held = []
@@ -190,7 +190,7 @@ def shards(bench: Bench, width: int, height: int) -> Path:
     return bench.made(f"{width}x{height}-{count}", lambda path: make_shards(path, width, height, count))
 
 
-def our_data(paths: Sequence[Path], augment: Augment) -> TrainingData:
+def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingData:
     """Our samples of a mixture of one set for each shard, with all that is drawn for a training step."""
     sets = [Shards(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths]
     order = Mixture([each.counts for each in sets], [1.0] * len(sets), 0)
@@ -201,7 +201,7 @@ def our_data(paths: Sequence[Path], augment: Augment) -> TrainingData:
 def our_loader(shard: Path, count: int) -> Iterable[Any]:
     """Batches of our first samples from one worker."""
     chosen = itertools.islice(positions(0, 0, 1, BATCH), count // BATCH)
-    return make_loader(our_data([shard], still(Augment())), chosen, 1)
+    return make_loader(our_data([shard], still(AugmentSettings())), chosen, 1)
 
 
 def plain_loader(shard: Path, count: int) -> Iterable[Any]:

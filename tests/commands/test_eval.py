@@ -29,7 +29,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.evaluation import load_evaluation
-from pics_cli.core.recipes.training_sections import Data, ShardSet
+from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.shards.shard_sets import resolve
 from trainees import CORRECTING, small
@@ -241,7 +241,7 @@ def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:
     """Its pics.json says which shards it was trained on; exactly those are warned of."""
     write_shard(here / "set/00000.tar", range(2))
     write_shard(here / "other/00000.tar", range(2, 5))
-    (seen,) = resolve(Data(root=".", sets={"a": ShardSet(shards="set")}), "train")
+    (seen,) = resolve(DataSettings(root=".", sets={"a": TrainingSet(shards="set")}), "train")
     PicsModel.from_pretrained(model).save_pretrained(here / "trained")
     replace(ModelConfig.load(here / "trained"), trained_on=[seen.contents_sha256]).save(here / "trained")
     for name, leaks in (("set", True), ("other", False)):

@@ -17,7 +17,7 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training import TrainingRecipe
-from pics_cli.core.recipes.training_sections import Objective, Shape
+from pics_cli.core.recipes.training_sections import ModelShape, ObjectiveSettings
 from pics_cli.core.training.objective import Step, new_step
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
 CORRECTING: dict[str, Any] = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "input_scaling": "signal"}
 LAYERS: dict[str, Any] = {**CORRECTING, "hint": "layers", "fill": 0.75, "share_grid": 2}
 SHAPE = asdict(
-    Shape(
+    ModelShape(
         block_out_channels=(16, 32), head_width=16, norm_groups=8, context_width=32, hint_widths=(8, 8, 8, 8),
         encoder_width=24, encoder_layers=1, encoder_heads=2,
     )
@@ -115,7 +115,7 @@ def rows(batch: dict[str, Any], *which: int) -> dict[str, Any]:
 
 def step_of(pipeline: PicsModel, network: Any = None, **objective: Any) -> Step:
     """A step in float32 over the pipeline's own networks, or over something in their place."""
-    options = Objective(**objective)
+    options = ObjectiveSettings(**objective)
     return new_step(pipeline, options, torch.float32) if network is None else Step(
         pipeline, network, options, torch.float32
     )  # fmt: skip

@@ -14,15 +14,15 @@ from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.image_io import decode_picture, encode_png
 from pics_cli.core.images.masks import box_mask
 from pics_cli.core.loading.mixture import Mixture
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.shards.shard_sets import Shards
 from pics_cli.core.shards.tar_index import index_shard
 
 # Neither references nor boxes are varied.
-STILL = Augment(flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0, alternate=0.0,
-                box_growth=(1.0, 1.0))  # fmt: skip
+STILL = AugmentSettings(flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0,
+                        alternate=0.0, box_growth=(1.0, 1.0))  # fmt: skip
 
 
 def boxes_of(objects: int, width: int = 96, height: int = 64) -> list[tuple[int, int, int, int]]:
@@ -57,7 +57,7 @@ def write_shard(path: Path, numbers: Iterable[int], **options: Any) -> Path:
     return path
 
 
-def local_set(name: str, paths: Iterable[Path], repeat: float = 1.0, augment: Augment | None = None) -> Shards:
+def local_set(name: str, paths: Iterable[Path], repeat: float = 1.0, augment: AugmentSettings | None = None) -> Shards:
     """Local shards as `resolve` gives them."""
     sources: list[str | Path] = list(paths)
     counts = [len(index_shard(Path(path))) - 1 for path in sources]

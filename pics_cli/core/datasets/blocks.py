@@ -21,8 +21,8 @@ from pics_cli.core.datasets.pairs import Group, choose
 from pics_cli.core.datasets.readers import Reader, open_reader
 from pics_cli.core.datasets.scene import Item, Skip
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import identity
-from pics_cli.core.runtime.engines import tick
+from pics_cli.core.recipes.dataset import dataset_identity
+from pics_cli.core.runtime.engines import count_picture
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.core.shards.samples import escape_key
@@ -124,11 +124,11 @@ def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Ca
                     writer.add(escape_key(scene.key), members)
             except BadSample as error:
                 outcome.fail(item, error)
-                tick(kept=False)
+                count_picture(kept=False)
                 continue
             if isinstance(members, Skip):
                 outcome.skip(item, members.reason)
-            tick(kept=not isinstance(members, Skip))
+            count_picture(kept=not isinstance(members, Skip))
     summary = writer.summary
     if not writer.samples:
         path.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ _opened: tuple[str, int, Reader] | None = None
 def _reader(source: Input) -> Reader:
     """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
     global _opened  # noqa: PLW0603  (a cache of one)
-    key = digest({**identity(source.recipe), "split": source.split, "raw": str(source.raw)})
+    key = digest({**dataset_identity(source.recipe), "split": source.split, "raw": str(source.raw)})
     if _opened is None or _opened[0] != key or _opened[1] != _changed(_opened[2]):
         reader = open_reader(source.recipe, source.split, source.raw)
         _opened = key, _changed(reader), reader

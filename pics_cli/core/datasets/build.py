@@ -16,7 +16,7 @@ from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.recipes.dataset import CityscapesSource, SynthSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import Tally, map_in_order
+from pics_cli.core.runtime.engines import PictureCounter, map_in_order
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.runtime.resumable import ResumableFolder
@@ -43,7 +43,7 @@ class Progress:
     kept_before: int = 0
     resumed: int = 0
     outcome: Outcome = field(default_factory=Outcome)
-    tally: Tally = field(default_factory=Tally)
+    tally: PictureCounter = field(default_factory=PictureCounter)
 
     @property
     def done(self) -> int:
@@ -62,7 +62,7 @@ class Engine(NamedTuple):
         slots: how many blocks it runs side by side.
     """
 
-    start: Callable[[Tally], AbstractContextManager[Executor]]
+    start: Callable[[PictureCounter], AbstractContextManager[Executor]]
     slots: int
 
 

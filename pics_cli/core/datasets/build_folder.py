@@ -14,7 +14,7 @@ from pics_cli.core.datasets.blocks import Outcome
 from pics_cli.core.datasets.job import Input, Job
 from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import identity
+from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import SCHEMA
@@ -25,7 +25,7 @@ LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simple
 
 def build_identity(source: Input, reader: Reader) -> dict[str, Any]:
     """What a resumed run must share with the first."""
-    recipe = identity(source.recipe)
+    recipe = dataset_identity(source.recipe)
     recipe["source"]["splits"] = {source.split: recipe["source"]["splits"][source.split]}
     return {
         "schema": SCHEMA,

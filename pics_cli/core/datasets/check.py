@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pics_cli.core.runtime.engines import tick
+from pics_cli.core.runtime.engines import count_picture
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.shards.samples import decode_sample
@@ -68,7 +68,7 @@ def check_shard(path: Path, expected: dict[str, Any] | None) -> ShardReport:
                 fault(key, error.reason, error.detail)
                 continue
             finally:
-                tick(kept=True)
+                count_picture(kept=True)
             report.objects[len(sample.masks)] += 1
             report.without_json += sample.meta is None
     except BadSample as error:

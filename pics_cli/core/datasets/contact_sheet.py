@@ -18,7 +18,7 @@ from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.datasets.scene import Item, Scene, Skip
 from pics_cli.core.images.image_io import decode_picture, encode_png
 from pics_cli.core.images.sheets import COLOURS, Tile, column, draw_sheet, on_white, rectangle, shrink, tint
-from pics_cli.core.recipes.dataset import Pairs
+from pics_cli.core.recipes.dataset import PairSettings
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
 from pics_cli.core.shards.shard_files import read_shard
@@ -49,7 +49,7 @@ def sample_tile(sample: Sample) -> Tile:
     return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))
 
 
-def skip_tile(scene: Scene, reason: str, rule: Pairs, detail: str = "") -> Tile:
+def skip_tile(scene: Scene, reason: str, rule: PairSettings, detail: str = "") -> Tile:
     """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
     try:
         rgb, scale = shrink(decode_picture(scene.read()).rgb)
@@ -89,7 +89,7 @@ def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Cand
 
 
 def tiles_of_skipped(
-    reader: Reader, rule: Pairs, examples: Mapping[str, Sequence[Item]], bad: Sequence[Mapping[str, Any]]
+    reader: Reader, rule: PairSettings, examples: Mapping[str, Sequence[Item]], bad: Sequence[Mapping[str, Any]]
 ) -> list[Tile]:
     """A few pictures for every reason, skipped ones first."""
     shown = [(item, reason, "") for reason, items in examples.items() for item in items]

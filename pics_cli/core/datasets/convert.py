@@ -22,7 +22,7 @@ from pics_cli.core.images.image_io import RGB, decode_picture
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import map_in_order, tick
+from pics_cli.core.runtime.engines import count_picture, map_in_order
 from pics_cli.core.runtime.files import file_sha256, fingerprint, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
@@ -133,7 +133,7 @@ def convert_shard(
                     writer.add(key, _convert(key, members, layout, dataset, split))
                 except BadSample as error:
                     bad.append({"item": f"{path.name} {key}", "reason": error.reason, "detail": error.detail})
-                tick(kept=True)
+                count_picture(kept=True)
     except BadSample as error:
         raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
     summary = writer.summary

@@ -10,7 +10,7 @@ import numpy as np
 from pics_cli.core.datasets.compat import published_largest, published_max_iou
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, nested
-from pics_cli.core.recipes.dataset import Classes, Pairs
+from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
 
 Group = tuple[int, ...]
 """Indices into `Scene.instances`, in the order in which the objects are stored."""
@@ -28,7 +28,7 @@ SKIP_REASONS = {
 }
 
 
-def choose(scene: Scene, rule: Pairs, compat: bool = False) -> Group | Skip:
+def choose(scene: Scene, rule: PairSettings, compat: bool = False) -> Group | Skip:
     """The group of K instances of a scene that the rule picks, or why there is none.
 
     `max_iou` starts from the pair of boxes with the highest IoU (the first of equals in annotation order) and adds, one
@@ -55,30 +55,30 @@ def choose(scene: Scene, rule: Pairs, compat: bool = False) -> Group | Skip:
     return chosen if isinstance(chosen, Skip) else tuple(found[i] for i in chosen)
 
 
-def is_candidate(instance: Instance, scene: Scene, rule: Pairs) -> bool:
+def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
     """Whether an instance may be chosen, before overlap is looked at."""
     x0, y0, x1, y1 = instance.box
     return _is_large(instance, scene, rule) and not instance.ignored and x1 > x0 and y1 > y0
 
 
-def _is_large(instance: Instance, scene: Scene, rule: Pairs) -> bool:
+def _is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
     """What the research code asks of a candidate."""
     large = instance.area > rule.min_area_ratio * (scene.width * scene.height)
     return large and _wanted(instance.category, rule.classes)
 
 
-def _wanted(category: str | None, classes: Classes) -> bool:
+def _wanted(category: str | None, classes: ClassFilter) -> bool:
     return (not classes.include or category in classes.include) and category not in classes.exclude
 
 
-def _published(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
+def _published(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     if rule.rule == "largest":
         return published_largest(np.array([instance.area for instance in instances]))
     pair = published_max_iou(np.array([instance.box for instance in instances], np.float32))
     return Skip("no_overlap") if pair is None else pair
 
 
-def _max_iou(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
+def _max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     boxes = np.array([instance.box for instance in instances], np.float64)
     iou = box_iou(boxes, boxes)
     np.fill_diagonal(iou, 0.0)
@@ -98,7 +98,7 @@ def _max_iou(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
     return tuple(group)
 
 
-def _largest(instances: Sequence[Instance], rule: Pairs) -> Group | Skip:
+def _largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])

@@ -19,8 +19,8 @@ from pics_cli.core.evaluation.examples import (
     other_cases,
 )
 from pics_cli.core.evaluation.job import Peer
-from pics_cli.core.recipes.evaluation import EvaluationRecipe, Samples, Scenes
-from pics_cli.core.recipes.training_sections import Data, ShardSet
+from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
+from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.core.scenes.drawn.plan import SceneSettings
 from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path, resolve
@@ -58,7 +58,7 @@ class Cases(Protocol):
 class DrawnCases:
     """Scenes of `synth`; see `Cases`."""
 
-    def __init__(self, scenes: Scenes, seed: int, fill: float) -> None:
+    def __init__(self, scenes: DrawnScenes, seed: int, fill: float) -> None:
         view = scenes.view
         weights = tuple(scenes.relations.items())
         self.style = SceneSettings(scenes.size, 2, weights, view.turn, view.light, view.detail)
@@ -86,7 +86,7 @@ class DrawnCases:
 class ShardCases:
     """Samples of a set of shards, in their order; see `Cases`."""
 
-    def __init__(self, samples: Samples, fill: float, say: Callable[[str], None]) -> None:
+    def __init__(self, samples: ShardSamples, fill: float, say: Callable[[str], None]) -> None:
         self.shards, self.fill = _shards(samples, say), fill
         self._ends = np.cumsum(self.shards.counts)
         self.provenance = {
@@ -142,17 +142,17 @@ def open_cases(recipe: EvaluationRecipe, fill: float, say: Callable[[str], None]
     return ShardCases(recipe.samples, fill, say)
 
 
-def _shards(samples: Samples, say: Callable[[str], None]) -> Shards:
+def _shards(samples: ShardSamples, say: Callable[[str], None]) -> Shards:
     """Of the split, as training finds them."""
     name = samples.shards.replace("{split}", samples.split)
-    data = Data(root=samples.root, sets={"samples": ShardSet(shards=name)})
+    data = DataSettings(root=samples.root, sets={"samples": TrainingSet(shards=name)})
     try:
         return resolve(data, "train", say=say)[0]
     except PicsError as error:
         raise PicsError(error.message, "name a folder of .tar shards with --shards DIR") from None
 
 
-def _warnings(shards: Shards, samples: Samples) -> list[str]:
+def _warnings(shards: Shards, samples: ShardSamples) -> list[str]:
     folders = {Path(source).parent for source in shards.sources if not shards.remote}
     splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in folders} | {samples.split}
     if "train" in splits:

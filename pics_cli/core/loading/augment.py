@@ -18,7 +18,7 @@ from pics_cli.core.images.cutouts import WHITE, cut_out, over_white, premultipli
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import BadSample
 
 RGBA = npt.NDArray[np.uint8]
@@ -86,12 +86,12 @@ def plain(rgba: RGBA, size: int) -> Reference:
     return show(rgba, View(), size)
 
 
-def vary(rgba: RGBA, augment: Augment, rng: np.random.Generator, size: int, *, detail: int = 0) -> Reference:
+def vary(rgba: RGBA, augment: AugmentSettings, rng: np.random.Generator, size: int, *, detail: int = 0) -> Reference:
     """An object in a view drawn at random; arguments and errors as those of `draw_view` and `show`."""
     return show(rgba, draw_view(augment, rng), size, detail=detail)
 
 
-def draw_view(augment: Augment, rng: np.random.Generator) -> View:
+def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
     """A view within the recipe's limits. Each strength has its own draw: changing one leaves the others as they were.
 
     The object is turned out of its plane by `perspective` degrees at most in all: yaw and pitch lie in a circle.
@@ -144,7 +144,7 @@ def show(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
     return Reference(patch, cut_out(turned))
 
 
-def grow(box: Box, augment: Augment, rng: np.random.Generator) -> Box:
+def grow(box: Box, augment: AugmentSettings, rng: np.random.Generator) -> Box:
     """A box with its sides grown about its middle, which may reach out of the picture."""
     low, high = augment.box_growth
     across, down = (low + (high - low) * rng.random(2) - 1) / 2

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from pics_cli.core.loading.mixture import Item
 from pics_cli.core.loading.training_sample import prepare, still
 from pics_cli.core.model.config import HintKind
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.engines import exit_with_parent
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path
@@ -122,7 +122,7 @@ class TrainingData(Dataset[Batch]):
         sets: Sequence[Shards],
         order: Order,
         *,
-        augment: Augment,
+        augment: AugmentSettings,
         seed: int,
         size: int,
         reference_size: int,

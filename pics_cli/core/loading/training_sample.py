@@ -23,7 +23,7 @@ from pics_cli.core.images.image_io import RGB, decode_alpha, decode_picture
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.loading.augment import RGBA, Reference, cut_reference, grow, vary
 from pics_cli.core.model.config import HintKind
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import Parts, unpack
 from pics_cli.errors import BadSample
@@ -57,7 +57,7 @@ def prepare(
     *,
     set_name: str,
     key: str,
-    augment: Augment,
+    augment: AugmentSettings,
     rng_keys: Sequence[str | int],
     seed: int,
     size: int,
@@ -138,7 +138,13 @@ def prepare(
 
 
 def varied(
-    parts: Parts, rgb: RGB, k: int, augment: Augment, rng: np.random.Generator, reference_size: int, detail: int = 0
+    parts: Parts,
+    rgb: RGB,
+    k: int,
+    augment: AugmentSettings,
+    rng: np.random.Generator,
+    reference_size: int,
+    detail: int = 0,
 ) -> tuple[Reference, BoxMask]:
     """The reference of object k: cut from the picture, or its alternative view where there is one; varied.
 
@@ -162,7 +168,7 @@ def target(rgb: RGB, letterbox: Letterbox, hint: HintKind) -> RGB:
     return letterbox.forward(rgb, antialias=hint != "background")
 
 
-def still(augment: Augment) -> Augment:
+def still(augment: AugmentSettings) -> AugmentSettings:
     """Without any variation, for validation; objects come from their alternative view if they mostly do in training."""
     middle = augment.box_growth[0] if augment.box_growth[0] == augment.box_growth[1] else 1.0
     return replace(

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from pics_cli.core.recipes.validation import CONFIG, Inside, between, fault_line
+from pics_cli.core.recipes.validation import CONFIG, RelativePath, between, error_line
 from pics_cli.core.runtime.files import write_json
 from pics_cli.errors import PicsError
 
@@ -41,7 +41,7 @@ class Link:
 
     source: str
     """Folder, or repository (`owner/name` or `owner/name@revision`)."""
-    folder: Inside = ""
+    folder: RelativePath = ""
     """Where in it the part lies."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of its files, checked when it is loaded."""
@@ -204,7 +204,7 @@ class ModelConfig:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
         except ValidationError as error:
-            lines = [fault_line(cls, path, detail, {}) for detail in error.errors()]
+            lines = [error_line(cls, path, detail, {}) for detail in error.errors()]
             raise PicsError("\n".join(lines), "was this model saved by another version of pics?") from None
 
 
@@ -221,5 +221,5 @@ def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> Model
     try:
         return replace(base or ModelConfig(), **values)
     except ValidationError as error:
-        lines = [fault_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
+        lines = [error_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
         raise PicsError("\n".join(lines), "change the recipe's model section") from None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from pics_cli.core.recipes.validation import fault_line, show, twice
+from pics_cli.core.recipes.validation import duplicate_keys, error_line, short_json
 from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
@@ -104,7 +104,7 @@ def load_recipe(
         recipe = TypeAdapter(tree).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         origins = {override.key: override.origin for override in overrides}
-        faults += [fault_line(tree, path, detail, origins) for detail in error.errors()]
+        faults += [error_line(tree, path, detail, origins) for detail in error.errors()]
     if faults:
         raise PicsError("\n".join(faults), f"mend {path.name} or the values given on the command line")
     return recipe
@@ -141,9 +141,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise PicsError(f"{path}: cannot read as YAML: {error}") from None
     if not isinstance(data, dict):
-        raise PicsError(f"{path}: got {show(data)}, expected a mapping that starts with kind: …")
+        raise PicsError(f"{path}: got {short_json(data)}, expected a mapping that starts with kind: …")
     try:
-        return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in twice(node)]
+        return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in duplicate_keys(node)]
     except RecursionError:
         raise PicsError(f"{path}: an alias refers to itself", "write the value out") from None
 
@@ -153,5 +153,5 @@ def _apply(data: dict[str, Any], override: Override) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise PicsError(f"{override.origin}: {parent} holds {show(data)}, expected a mapping")
+            raise PicsError(f"{override.origin}: {parent} holds {short_json(data)}, expected a mapping")
     data[last] = override.value

@@ -20,8 +20,8 @@ from pics_cli.core.recipes.validation import (
     SOME_WEIGHT,
     Folder,
     FolderPattern,
+    ImagePattern,
     Name,
-    PicturePattern,
     Text,
     between,
 )
@@ -31,7 +31,7 @@ SceneRelation = Literal["apart", "touching", "occluding", "supporting", "contain
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Split:
+class FileSplit:
     """Where one split lies, relative to the raw folder. The first path that exists is taken."""
 
     annotations: tuple[FolderPattern, ...] = ()
@@ -39,11 +39,11 @@ class Split:
     labels: tuple[FolderPattern, ...] = ()
     """Formats coco and scalabel: folders of labels that `pics annotate` made, or of one json a picture, as the research
     SAM script writes them; looked for first."""
-    images: Annotated[tuple[PicturePattern, ...], NOT_EMPTY]
+    images: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
     """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
 
     @model_validator(mode="after")
-    def _some_annotations(self) -> Split:
+    def _some_annotations(self) -> FileSplit:
         if not self.annotations and not self.labels:
             raise PydanticCustomError("split", "a split with annotations")
         return self
@@ -55,12 +55,12 @@ class _Files:
     """Whether annotations are folders of one file a picture, and not single files."""
     folder: tuple[Folder, ...] = ()
     """Names under which the dataset may lie inside the folder given as --raw."""
-    splits: Annotated[dict[Name, Split], NOT_EMPTY]
+    splits: Annotated[dict[Name, FileSplit], NOT_EMPTY]
     """The dataset's splits by name: train, val or test."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Sam:
+class SamSettings:
     """Masks made from boxes by `pics annotate`: how they are made, and which of them count as objects."""
 
     block: Annotated[int, between(1, math.inf, True)] = 256
@@ -87,7 +87,7 @@ class CocoSource(_Files):
 
     format: Literal["coco"]
     """Which reader understands the files."""
-    sam: Sam = field(default_factory=Sam)
+    sam: SamSettings = field(default_factory=SamSettings)
     """Masks made from boxes by `pics annotate`."""
 
 
@@ -154,7 +154,7 @@ class ScalabelSource(_Files):
 
     format: Literal["scalabel"]
     """Which reader understands the files."""
-    sam: Sam = field(default_factory=Sam)
+    sam: SamSettings = field(default_factory=SamSettings)
     """Masks made from boxes by `pics annotate`."""
 
 
@@ -169,7 +169,7 @@ class SynthSplit:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class View:
+class ReferenceView:
     """How the alternative view of an object differs from the one in the picture."""
 
     turn: Annotated[float, between(0, 180, True)] = 25.0
@@ -192,7 +192,7 @@ class SynthSource:
     """Side of the pictures, in pixels."""
     relations: Annotated[dict[SceneRelation, Annotated[float, between(0, math.inf, True)]], SOME_WEIGHT]
     """Weights with which the relation of two objects is drawn."""
-    view: View = field(default_factory=View)
+    view: ReferenceView = field(default_factory=ReferenceView)
     """How the alternative view of an object differs."""
 
 
@@ -201,7 +201,7 @@ Source = Annotated[FileSource | SynthSource, Field(discriminator="format")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Classes:
+class ClassFilter:
     """Which categories take part, by name. Empty: all."""
 
     include: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ class Classes:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Pairs:
+class PairSettings:
     """How the interacting objects of a picture are chosen."""
 
     rule: Literal["max_iou", "largest"] = "max_iou"
@@ -222,7 +222,7 @@ class Pairs:
     """An object's area must be strictly greater than this share of the picture's."""
     contained: Literal["drop", "keep"] = "drop"
     """Whether a pair counts in which one box lies inside the other (within 2 px)."""
-    classes: Classes = field(default_factory=Classes)
+    classes: ClassFilter = field(default_factory=ClassFilter)
     """Which categories take part."""
 
 
@@ -230,7 +230,7 @@ Layout = Literal["published", "compact"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Shards:
+class ShardSettings:
     """How samples are packed."""
 
     size: Annotated[int, between(1, math.inf, True)] = 1000
@@ -240,7 +240,7 @@ class Shards:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Patches:
+class PatchSettings:
     """How reference patches are cut."""
 
     padding: Annotated[tuple[Annotated[float, between(1, 2, True)], ...], NOT_EMPTY] = (1.1, 1.2, 1.3, 1.4)
@@ -265,11 +265,11 @@ class DatasetRecipe:
     """Choose and cut as the research code does, with its faults, to reproduce the published choice."""
     source: Source
     """The raw files and their format."""
-    pairs: Pairs = field(default_factory=Pairs)
+    pairs: PairSettings = field(default_factory=PairSettings)
     """How the interacting objects of a picture are chosen."""
-    patches: Patches = field(default_factory=Patches)
+    patches: PatchSettings = field(default_factory=PatchSettings)
     """How reference patches are cut."""
-    shards: Shards = field(default_factory=Shards)
+    shards: ShardSettings = field(default_factory=ShardSettings)
     """How samples are packed."""
 
 
@@ -278,7 +278,7 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
     return load_recipe(path, DatasetRecipe, overrides)
 
 
-def identity(recipe: DatasetRecipe) -> dict[str, Any]:
+def dataset_identity(recipe: DatasetRecipe) -> dict[str, Any]:
     """The recipe as plain data, without the folders: what decides the bytes of a shard."""
     plain = json.loads(json.dumps(asdict(recipe)))
     return {key: value for key, value in plain.items() if key not in ("raw", "out")}

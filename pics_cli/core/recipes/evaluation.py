@@ -14,31 +14,31 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
-from pics_cli.core.recipes.dataset import Pool, SceneRelation, View
-from pics_cli.core.recipes.training_sections import Count, NotNegative, Positive
+from pics_cli.core.recipes.dataset import Pool, ReferenceView, SceneRelation
+from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, between
 
 Method = Literal["parallel", "sequential", "paste", "poisson"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Scenes:
+class DrawnScenes:
     """Scenes that `synth` draws on the spot: two objects, references seen differently, everything known."""
 
-    count: Positive = 1000
+    count: PositiveInt = 1000
     """How many."""
     size: Annotated[int, between(64, 1024, True)] = 256
     """Side of a picture, in pixels."""
     pool: Pool = "held_out"
     """Shapes, colours and textures: those that are never trained on, or those that are."""
-    view: View = field(default_factory=lambda: View(turn=5.0, light=0.3, detail=2.0))
+    view: ReferenceView = field(default_factory=lambda: ReferenceView(turn=5.0, light=0.3, detail=2.0))
     """How references differ from the objects in the picture."""
-    relations: Annotated[dict[SceneRelation, NotNegative], SOME_WEIGHT]
+    relations: Annotated[dict[SceneRelation, NonNegativeFloat], SOME_WEIGHT]
     """How objects stand to each other, with weights."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Samples:
+class ShardSamples:
     """Samples of shards, in their order."""
 
     root: Text = "data"
@@ -60,11 +60,11 @@ class EvaluationRecipe:
     """Of the evaluation, in results."""
     out: Text
     """Folder of the results, when --output is not given."""
-    seed: Count = 2026
+    seed: NonNegativeInt = 2026
     """Of scenes, noise and intervals."""
-    seeds: Positive = 1
+    seeds: PositiveInt = 1
     """Composites of each case by each model, with noise of its own."""
-    limit: Positive | None = None
+    limit: PositiveInt | None = None
     """Take the first so many cases; none: all."""
     methods: tuple[Method, ...] = ("parallel", "sequential", "paste", "poisson")
     """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
@@ -73,13 +73,13 @@ class EvaluationRecipe:
     features: tuple[Text, ...] = ()
     """Weights of learnt figures: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""
-    steps: Positive | None = None
+    steps: PositiveInt | None = None
     """Denoising steps; none: the model's."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None
     """Share of a region's sides that an object takes; none: the model's, 1 where there is no model."""
-    scenes: Scenes | None = None
+    scenes: DrawnScenes | None = None
     """Drawn scenes …"""
-    samples: Samples | None = None
+    samples: ShardSamples | None = None
     """… or samples of shards …"""
     pictures: Text | None = None
     """… or a folder of pictures, which those of others are held against: one of the three."""
@@ -100,7 +100,7 @@ def load_evaluation(name: str, overrides: Sequence[Override] = ()) -> Evaluation
     return load_recipe(find_recipe(name), EvaluationRecipe, overrides)
 
 
-def made_evaluation(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:
+def evaluation_from_options(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:
     """An evaluation without a recipe's file: of what the command line names alone.
 
     Raises:

@@ -14,26 +14,26 @@ from pydantic.dataclasses import dataclass
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe, read_recipe, recipe_kind
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.recipes.training_sections import (
-    Augment,
-    Checkpoints,
-    Count,
-    Data,
-    Ema,
-    Export,
-    Log,
-    Model,
-    Objective,
-    Optimizer,
-    Positive,
+    AugmentSettings,
+    CheckpointSettings,
+    DataSettings,
+    EmaSettings,
+    ExportSettings,
+    LogSettings,
+    ModelSettings,
+    NonNegativeInt,
+    ObjectiveSettings,
+    OptimizerSettings,
+    PositiveInt,
     Precision,
-    Trained,
-    Validation,
+    TrainedParts,
+    ValidationSettings,
 )
 from pics_cli.core.recipes.validation import CONFIG, Text
 
-JOINT = "joint"
+JOINT_RECIPE = "joint"
 # Of a model: what pics infer does with it by default, which nothing that is trained follows from.
-INFERRED = ("share_sharpness", "scheduler", "steps", "guidance")
+INFERENCE_DEFAULTS = ("share_sharpness", "scheduler", "steps", "guidance")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -46,15 +46,15 @@ class TrainingRecipe:
     """Of the run, in logs."""
     out: Text
     """Folder of logs and checkpoints, when --root-dir is not given."""
-    seed: Count = 0
+    seed: NonNegativeInt = 0
     """Of everything random."""
-    steps: Positive = 100_000
+    steps: PositiveInt = 100_000
     """Optimiser steps."""
-    batch_size: Positive = 16
+    batch_size: PositiveInt = 16
     """Samples of one process at a time."""
-    accumulation: Positive = 1
+    accumulation: PositiveInt = 1
     """Batches whose gradients are summed up for one step."""
-    train: Trained = "experts"
+    train: TrainedParts = "experts"
     """`published`: ControlNet and UNet decoder; `experts`: those, every new layer elsewhere and the projector; `full`:
     both networks and the projector."""
     train_encoder: bool = False
@@ -64,25 +64,25 @@ class TrainingRecipe:
     can, else fp16; on a CPU fp32, but bf16 for a full-size model where the CPU computes in it."""
     gradient_checkpointing: bool = False
     """Compute blocks again for the gradient instead of keeping what they computed: less memory, more time."""
-    data: Data
+    data: DataSettings
     """The mixture, and how it is read."""
-    augment: Augment = field(default_factory=Augment)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     """How references and boxes are varied, for sets that do not say it themselves."""
-    model: Model = field(default_factory=Model)
+    model: ModelSettings = field(default_factory=ModelSettings)
     """What training starts from."""
-    objective: Objective = field(default_factory=Objective)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     """What is minimised."""
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """AdamW and its learning rate."""
-    ema: Ema = field(default_factory=Ema)
+    ema: EmaSettings = field(default_factory=EmaSettings)
     """A moving average of the trained weights."""
-    validation: Validation = field(default_factory=Validation)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     """Looking at the model while it trains."""
-    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     """Saving and keeping."""
-    log: Log = field(default_factory=Log)
+    log: LogSettings = field(default_factory=LogSettings)
     """What is recorded."""
-    export: Export = field(default_factory=Export)
+    export: ExportSettings = field(default_factory=ExportSettings)
     """The model folder written at the end."""
 
 
@@ -95,7 +95,7 @@ def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingReci
     path = find_recipe(name)
     if recipe_kind(path) != "dataset":
         return load_recipe(path, TrainingRecipe, overrides)
-    dataset, joint = load_dataset(path), find_recipe(JOINT)
+    dataset, joint = load_dataset(path), find_recipe(JOINT_RECIPE)
     data = read_recipe(joint)
     given = {str(key): entry for key, entry in data["data"]["sets"].items()}
     found = {key: entry for key, entry in given.items() if entry.get("recipe") == path.stem}
@@ -132,6 +132,8 @@ def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
         name: {key: value for key, value in given.items() if key not in places}
         for name, given in kept["data"]["sets"].items()
     }
-    kept["model"] = {key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERRED)}
+    kept["model"] = {
+        key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERENCE_DEFAULTS)
+    }
     kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
     return kept

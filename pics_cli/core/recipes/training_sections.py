@@ -11,12 +11,12 @@ from pydantic_core import PydanticCustomError
 
 from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Name, Text, between
 
-Share = Annotated[float, between(0, 1, True)]
-Positive = Annotated[int, between(1, math.inf, True)]
-Count = Annotated[int, between(0, math.inf, True)]
-Above = Annotated[float, between(0, math.inf, False)]
-NotNegative = Annotated[float, between(0, math.inf, True)]
-Trained = Literal["published", "experts", "full"]
+Fraction = Annotated[float, between(0, 1, True)]
+PositiveInt = Annotated[int, between(1, math.inf, True)]
+NonNegativeInt = Annotated[int, between(0, math.inf, True)]
+PositiveFloat = Annotated[float, between(0, math.inf, False)]
+NonNegativeFloat = Annotated[float, between(0, math.inf, True)]
+TrainedParts = Literal["published", "experts", "full"]
 Timesteps = Literal["published", "uniform", "high_noise"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -44,10 +44,10 @@ Ratios = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Augment:
+class AugmentSettings:
     """How references and boxes are varied: the paper's geometry-aware augmentation, in and out of the plane."""
 
-    flip: Share = 0.5
+    flip: Fraction = 0.5
     """Share of the references that are mirrored left to right."""
     rotation: Annotated[float, between(0, 180, True)] = 10.0
     """Degrees by which a reference is turned in its plane at most."""
@@ -59,9 +59,9 @@ class Augment:
     """Most that is added to or taken from its values, as a share of white."""
     contrast: Annotated[float, between(0, 1, True)] = 0.1
     """Most by which its values are stretched or squeezed around their mean, as a share."""
-    alternate: Share = 1.0
+    alternate: Fraction = 1.0
     """Share of the references taken from the object's alternative view, where the data has one."""
-    absent: Share = 0.0
+    absent: Fraction = 0.0
     """Share of the samples, where the data has the background alone, that show no object and are to become that."""
     crop: Literal["full", "auto"] = "full"
     """What the network sees of a picture: all of it, as published, or the square around the regions that `pics infer`
@@ -71,92 +71,92 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class ShardSet:
+class TrainingSet:
     """Shards that take part in the mixture."""
 
     shards: Text
     """Folder of .tar files, or files with {00000..00010}, * or ? in their names; under data.root unless it is an
     absolute path, a http(s) address or a `pipe:` command. {split} stands for train, and for val where there is such a
     folder."""
-    repeat: Above = 1.0
+    repeat: PositiveFloat = 1.0
     """How often each sample is seen in an epoch."""
     recipe: Name | None = None
     """Dataset recipe that builds these shards, for the message where they are missing."""
     fetch: Text | None = None
     """Where shards made by others can be fetched, for the same message."""
-    augment: Augment | None = None
+    augment: AugmentSettings | None = None
     """How its references are varied; none: as the recipe says for all."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Data:
+class DataSettings:
     """The mixture, and how it is read."""
 
     root: Text = "data"
     """Folder that the shards are looked for in."""
-    sets: Annotated[dict[Name, ShardSet], NOT_EMPTY]
+    sets: Annotated[dict[Name, TrainingSet], NOT_EMPTY]
     """The sets of shards, by name."""
     epoch_share: Annotated[float, AfterValidator(_some)] = 1.0
     """Share of every epoch's samples that is used."""
     workers: Annotated[int, between(0, 256, True)] = 4
     """Processes that read samples, for each GPU; 0: the training process itself."""
-    cache_gb: Above = 50.0
+    cache_gb: PositiveFloat = 50.0
     """Room for shards fetched from elsewhere, in GB, for all of a machine's processes together."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Shape:
+class ModelShape:
     """A new network of a size of one's own, from random weights, with a small encoder of the references."""
 
-    block_out_channels: Annotated[tuple[Positive, ...], NOT_EMPTY] = (64, 128)
+    block_out_channels: Annotated[tuple[PositiveInt, ...], NOT_EMPTY] = (64, 128)
     """Widths of the levels."""
-    layers_per_block: Positive = 1
+    layers_per_block: PositiveInt = 1
     """Residual blocks of a level."""
     attention_levels: Annotated[tuple[bool, ...], NOT_EMPTY] = (True, True)
     """Which levels have interaction blocks; the middle always has one."""
-    head_width: Positive = 32
+    head_width: PositiveInt = 32
     """Of every attention but the gate's."""
-    norm_groups: Positive = 16
+    norm_groups: PositiveInt = 16
     """Groups of the group norms."""
-    context_width: Positive = 128
+    context_width: PositiveInt = 128
     """D, width of an object's tokens."""
-    hint_widths: Annotated[tuple[Positive, ...], NOT_EMPTY] = (16, 32, 64, 64)
+    hint_widths: Annotated[tuple[PositiveInt, ...], NOT_EMPTY] = (16, 32, 64, 64)
     """Of the hint's convolutions; all but the first halve the resolution."""
-    encoder_width: Positive = 128
+    encoder_width: PositiveInt = 128
     """Width of the encoder of the references (a DINOv2 with random weights)."""
-    encoder_layers: Positive = 3
+    encoder_layers: PositiveInt = 3
     """Its layers."""
-    encoder_heads: Positive = 4
+    encoder_heads: PositiveInt = 4
     """Its attention heads."""
-    encoder_patch: Positive = 14
+    encoder_patch: PositiveInt = 14
     """Side of its patches, in pixels."""
-    patch: Positive = 8
+    patch: PositiveInt = 8
     """Side of the pixel block that one latent position holds, without any loss: the place of an autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Model:
+class ModelSettings:
     """What training starts from; what is not said here is as the base model has it, else as published."""
 
     base: Text | None = None
     """Stable Diffusion in diffusers' layout, or a model of pics to go on from: folder or repository; none: 2.1-base."""
     dinov2: Text | None = None
     """DINOv2: folder, repository or the original file; none: ViT-g/14."""
-    shape: Shape | None = None
+    shape: ModelShape | None = None
     """A new network of this shape instead, from random weights."""
-    image_size: Positive | None = None
+    image_size: PositiveInt | None = None
     """S, side of the square the network sees."""
-    objects: Positive | None = None
+    objects: PositiveInt | None = None
     """K it is meant for."""
-    reference_size: Positive | None = None
+    reference_size: PositiveInt | None = None
     """Side of the square reference."""
     hint: Literal["background", "collage", "overlay", "layers"] | None = None
     """What the hint shows in the boxes."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None
     """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
-    share_grid: Positive | None = None
+    share_grid: PositiveInt | None = None
     """With hint layers on pixels: shares and changes of light for each latent position, across and down."""
-    share_sharpness: Above | None = None
+    share_sharpness: PositiveFloat | None = None
     """Factor on the logits of these shares when pictures are made, not in training."""
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     """What the network predicts."""
@@ -164,114 +164,114 @@ class Model:
     """Whether its output is a correction of the hint's latent (prediction_type sample)."""
     input_scaling: Literal["none", "signal"] | None = None
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
-    latent_scale: Above | None = None
+    latent_scale: PositiveFloat | None = None
     """Factor on the latent."""
     scheduler: Literal["ddim", "dpm++", "unipc", "euler", "heun"] | None = None
     """Scheduler that `pics infer` uses where the user names none."""
-    steps: Positive | None = None
+    steps: PositiveInt | None = None
     """Denoising steps, likewise."""
     guidance: Annotated[float, between(1, math.inf, True)] | None = None
     """Guidance weight, likewise; 1: no unconditional branch."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Objective:
+class ObjectiveSettings:
     """What is minimised."""
 
     loss: Literal["l2", "l1"] = "l2"
     """Of the prediction against its target."""
     timesteps: Timesteps = "published"
     """`published`: 30 % of [0, 1000), 70 % of [0, 500); `uniform`; `high_noise`: the noisiest with `noisiest`."""
-    noisiest: Share = 0.7
+    noisiest: Fraction = 0.7
     """With `high_noise`: share of the samples that get the noisiest timestep; the others are uniform."""
-    dropout: Share = 0.1
+    dropout: Fraction = 0.1
     """Share of the samples whose objects are all replaced by the unconditional context."""
-    min_snr: Above | None = None
+    min_snr: PositiveFloat | None = None
     """γ of min-SNR-γ weighting (Hang et al., ICCV 2023); none: no weighting."""
-    region_weight: Above = 1.0
+    region_weight: PositiveFloat = 1.0
     """Weight of the loss inside the regions against outside."""
-    overlap_weight: Above = 1.0
+    overlap_weight: PositiveFloat = 1.0
     """Weight inside where regions overlap against where they do not: what decides which object is in front."""
-    share_weight: NotNegative = 0.0
+    share_weight: NonNegativeFloat = 0.0
     """Weight of a further term: cross-entropy of the shares of the hint's pictures against those that show the object
     that is really seen there, by the masks, weighted alike (hint layers)."""
-    gradient: NotNegative = 0.0
+    gradient: NonNegativeFloat = 0.0
     """Weight of a further term: L1 of the difference in gradients of the picture, weighted alike (prediction_type
     sample, on pixels)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Optimizer:
+class OptimizerSettings:
     """AdamW and its learning rate."""
 
-    learning_rate: Above = 1e-5
+    learning_rate: PositiveFloat = 1e-5
     """At its highest."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: as it is, or down to 0 at the last step."""
-    warmup: Count = 1000
+    warmup: NonNegativeInt = 1000
     """Steps in which it rises from 0."""
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     """Of AdamW."""
-    weight_decay: NotNegative = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Of AdamW."""
-    epsilon: Above = 1e-8
+    epsilon: PositiveFloat = 1e-8
     """Of AdamW."""
-    clip: Above | None = 1.0
+    clip: PositiveFloat | None = 1.0
     """Largest norm of the gradient; none: not clipped."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Ema:
+class EmaSettings:
     """A moving average of the trained weights, which validation and export use."""
 
     enabled: bool = True
     """Whether it is kept."""
-    decay: Share = 0.9999
+    decay: Fraction = 0.9999
     """At most; early on it is (1 + step) / (10 + step)."""
     device: Literal["same", "cpu"] = "same"
     """Where it lies: `cpu` saves GPU memory and costs time."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Validation:
+class ValidationSettings:
     """Looking at the model while it trains, on samples it never trains on."""
 
-    every: Positive = 1000
+    every: PositiveInt = 1000
     """Steps between two."""
-    samples: Positive = 32
+    samples: PositiveInt = 32
     """Samples of all sets together, of their `val` shards where there are some, else held out of those for training."""
     bins: Annotated[int, between(1, 50, True)] = 5
     """Parts of the noise schedule that the loss is told for."""
-    sheet: Count = 4
+    sheet: NonNegativeInt = 4
     """Samples of which inputs, target and result are drawn."""
-    steps: Positive | None = None
+    steps: PositiveInt | None = None
     """Denoising steps for that; none: the model's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Checkpoints:
+class CheckpointSettings:
     """Saving and keeping."""
 
-    every: Positive = 1000
+    every: PositiveInt = 1000
     """Steps between two."""
-    keep: Positive = 2
+    keep: PositiveInt = 2
     """The newest ones that are kept."""
-    keep_every: Positive | None = None
+    keep_every: PositiveInt | None = None
     """Of those whose step this divides, all are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Log:
+class LogSettings:
     """What is recorded besides what the terminal shows."""
 
-    every: Positive = 10
+    every: PositiveInt = 10
     """Steps between two lines of log.jsonl and points in TensorBoard."""
     wandb: bool = False
     """Whether Weights & Biases gets them, too."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class Export:
+class ExportSettings:
     """The model folder written at the end."""
 
     dtype: Literal["fp32", "bf16", "fp16"] = "bf16"

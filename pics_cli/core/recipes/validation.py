@@ -46,7 +46,7 @@ def _some_weight(weights: Mapping[str, float]) -> Mapping[str, float]:
     return weights
 
 
-def _inside(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
+def _relative_pattern(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
     """A relative path pattern that cannot leave its folder and names known fields only, without format codes."""
     if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
         raise PydanticCustomError("path", "a path inside the raw folder, without '..'")
@@ -73,13 +73,13 @@ def _plain(name: str) -> str:
 
 Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_plain)]
 Text = Annotated[str, StringConstraints(min_length=1)]
-PicturePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside)]
-Inside = Annotated[str, AfterValidator(lambda pattern: _inside(pattern, ()))]
-Folder = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, ()))]
-FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _inside(pattern, FOLDER_FIELDS))]
+ImagePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_relative_pattern)]
+RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
+Folder = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
+FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, FOLDER_FIELDS))]
 
 
-def twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+def duplicate_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
     """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
@@ -87,15 +87,15 @@ def twice(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
             if key.value in seen:
                 yield key.value, key.start_mark.line + 1
             seen.add(key.value)
-            yield from twice(value)
+            yield from duplicate_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from twice(item)
+            yield from duplicate_keys(item)
 
 
-def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     """One line: `file: key: got …, expected …`; values from the command line name their flag instead."""
-    loc, hint = _walk(tree, [str(part) for part in detail["loc"]])
+    loc, hint = _key_and_holder(tree, [str(part) for part in detail["loc"]])
     if detail["type"].startswith("union_tag"):
         loc.append(detail["ctx"]["discriminator"].strip("'"))
     key = ".".join(loc)
@@ -124,10 +124,10 @@ def fault_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
         note = f" (YAML reads {value} as text; write {shown})"
     if not key:
         return f"{where}: expected {expected}"
-    return f"{where}: got {show(value)}, expected {expected}{note}"
+    return f"{where}: got {short_json(value)}, expected {expected}{note}"
 
 
-def _walk(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
+def _key_and_holder(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
     """The keys of a fault's place as the user wrote them, and the type of what holds the last one."""
     keys: list[str] = []
     hint = holder = tree
@@ -165,7 +165,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def show(value: Any) -> str:
+def short_json(value: Any) -> str:
     """A value as the user might have typed it, cut to 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

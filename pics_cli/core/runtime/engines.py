@@ -26,7 +26,7 @@ T = TypeVar("T")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-class Tally:
+class PictureCounter:
     """Live counts of pictures that blocks have gone through and kept, shared with the workers."""
 
     def __init__(self) -> None:
@@ -47,10 +47,10 @@ class Tally:
             self._kept.value += kept
 
 
-_tally: Tally | None = None
+_tally: PictureCounter | None = None
 
 
-def tick(kept: bool) -> None:
+def count_picture(kept: bool) -> None:
     """Called by a block after each picture; counts where somebody watches, and lets signals in."""
     if _tally is not None:
         _tally.add(kept)
@@ -86,7 +86,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextlib.contextmanager
-def local_executor(workers: int, tally: Tally | None = None) -> Iterator[Executor]:
+def local_executor(workers: int, tally: PictureCounter | None = None) -> Iterator[Executor]:
     """An executor of `workers` processes (one: this process), whose workers end with this process, however it ends.
 
     Leaving by an exception, a keyboard interrupt among them, stops the workers at once.
@@ -134,12 +134,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_counting(tally: Tally | None) -> None:
+def _start_counting(tally: PictureCounter | None) -> None:
     global _tally  # noqa: PLW0603  (a worker process has one watcher)
     _tally = tally
 
 
-def _start_worker(tally: Tally | None) -> None:
+def _start_worker(tally: PictureCounter | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exit_with_parent()
     _start_counting(tally)

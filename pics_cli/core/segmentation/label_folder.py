@@ -15,7 +15,7 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
-from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
+from pics_cli.core.recipes.dataset import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
@@ -32,7 +32,7 @@ _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
 _OTHERS = ("min_score", "min_agreement")
 
 
-def options_of(job: Job) -> Sam:
+def options_of(job: Job) -> SamSettings:
     """How the recipe wants masks made."""
     source = job.source.recipe.source
     assert isinstance(source, (CocoSource, ScalabelSource))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pics_cli.core.datasets.labels import Found
 from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import Given
 
 
@@ -89,7 +89,7 @@ def finish(
     stability: Sequence[float],
     boxes: Sequence[Given],
     corners: npt.NDArray[np.float64],
-    options: Sam,
+    options: SamSettings,
 ) -> list[Found]:
     """Labels of a picture's boxes, in their order, for empty masks too.
 
@@ -107,7 +107,7 @@ def finish(
 
 
 def _label(
-    tight: BoxMask, score: float, stable: float, given: Given, cut: npt.NDArray[np.float64], options: Sam
+    tight: BoxMask, score: float, stable: float, given: Given, cut: npt.NDArray[np.float64], options: SamSettings
 ) -> Found:
     x0, y0, x1, y1 = tight.box
     agreement = float(box_iou(np.array([tight.box], np.float64), cut[None])[0, 0]) if tight.area else 0.0

@@ -12,7 +12,7 @@ from PIL import Image
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.images.image_io import RGB, decode_picture, first_size, read_first
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import identity
+from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.segmentation.boxes import BoxSource, Given, Listed, inside, open_boxes
 from pics_cli.errors import BadSample
 
@@ -92,7 +92,7 @@ def boxes_of(source: Input) -> BoxSource:
     global _opened  # noqa: PLW0603  (a cache of one)
     raw = source.raw
     place = None if raw is None else str(raw.absolute())
-    key = digest({**identity(source.recipe), "split": source.split, "raw": place})
+    key = digest({**dataset_identity(source.recipe), "split": source.split, "raw": place})
     if _opened is None or _opened[0] != key:
         _opened = key, open_boxes(source.recipe, source.split, raw)
     return _opened[1]

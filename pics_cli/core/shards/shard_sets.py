@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pics_cli.core.recipes.training_sections import Augment, Data, ShardSet
+from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.runtime.engines import available_cores, local_executor
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.shards.layouts import unpack
@@ -47,7 +47,7 @@ class Shards:
 
     name: str
     repeat: float
-    augment: Augment | None
+    augment: AugmentSettings | None
     sources: list[str | Path]
     counts: list[int]
     remote: bool
@@ -75,13 +75,18 @@ class _Found:
     """A set's shards, before they are counted: source, samples, sha256; None where nobody says."""
 
     name: str
-    given: ShardSet
+    given: TrainingSet
     files: list[tuple[str | Path, int | None, str | None]]
     remote: bool = False
 
 
 def resolve(
-    data: Data, split: Split, *, allow_missing: bool = False, allow_pipe: bool = False, say: Say = lambda _: None
+    data: DataSettings,
+    split: Split,
+    *,
+    allow_missing: bool = False,
+    allow_pipe: bool = False,
+    say: Say = lambda _: None,
 ) -> list[Shards]:
     """Find the shards of every set of the mixture, count their samples and look at the first ones.
 
@@ -148,7 +153,7 @@ def checked_index(shards: Shards, shard: int, path: Path) -> SampleIndex:
     return index
 
 
-def _find(name: str, given: ShardSet, data: Data, split: Split, allow_pipe: bool) -> _Found:
+def _find(name: str, given: TrainingSet, data: DataSettings, split: Split, allow_pipe: bool) -> _Found:
     text = given.shards.replace("{split}", split)
     if is_pipe(text):
         if not allow_pipe:
@@ -275,7 +280,7 @@ def _look(shards: Shards, cache_gb: float) -> None:
     )
 
 
-def _told(name: str, given: ShardSet, data: Data, where: str) -> str:
+def _told(name: str, given: TrainingSet, data: DataSettings, where: str) -> str:
     """Lines on a set that is not there: where it was looked for, and how to come by it."""
     lines = [f"{name}: {where}"]
     if given.recipe:

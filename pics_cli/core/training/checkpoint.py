@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pics_cli.core.model.model_folder import whole_folder
 from pics_cli.core.recipes.training import TrainingRecipe
-from pics_cli.core.recipes.training_sections import Checkpoints
-from pics_cli.core.recipes.validation import fault_line
+from pics_cli.core.recipes.training_sections import CheckpointSettings
+from pics_cli.core.recipes.validation import error_line
 from pics_cli.core.runtime.files import apply_umask, file_sha256, write_json
 from pics_cli.errors import PicsError, read_error
 
@@ -60,7 +60,7 @@ class Checkpoint:
             return TypeAdapter(TrainingRecipe).validate_json(plain, strict=True)
         except ValidationError as error:
             where = self.folder / STATE
-            lines = [fault_line(TrainingRecipe, where, detail, {}) for detail in error.errors()]
+            lines = [error_line(TrainingRecipe, where, detail, {}) for detail in error.errors()]
             raise PicsError("\n".join(lines), "it was saved by another version of pics") from None
 
     def tensors(self, file: str) -> dict[str, Tensor]:
@@ -180,7 +180,7 @@ def found(root: Path) -> Iterator[tuple[int, Path]]:
     yield from sorted((int(match[1]), path) for match, path in named)
 
 
-def tidy(root: Path, options: Checkpoints) -> None:
+def tidy(root: Path, options: CheckpointSettings) -> None:
     """Remove checkpoints that are not to be kept. Only for whoever holds the folder's lock."""
     steps = list(found(root))
     for step, folder in steps[: -options.keep]:

@@ -18,7 +18,7 @@ from pics_cli.core.model.blending import Correction
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions, cover_at
-from pics_cli.core.recipes.training_sections import Objective
+from pics_cli.core.recipes.training_sections import ObjectiveSettings
 from pics_cli.core.training.networks import Compositor
 from pics_cli.errors import PicsError
 
@@ -36,7 +36,7 @@ class Draws(NamedTuple):
         posterior: whether the autoencoder's latent is drawn, too.
     """
 
-    objective: Objective
+    objective: ObjectiveSettings
     latent: tuple[int, int, int]
     timesteps: int
     posterior: bool
@@ -144,7 +144,7 @@ class Step:
         PicsError: a loss that this model's predictions do not have.
     """
 
-    def __init__(self, pipeline: PicsModel, network: Any, objective: Objective, half: torch.dtype) -> None:
+    def __init__(self, pipeline: PicsModel, network: Any, objective: ObjectiveSettings, half: torch.dtype) -> None:
         self.pipeline, self.network, self.objective, self.half = pipeline, network, objective, half
         self.config: ModelConfig = pipeline.config
         self.signal: Tensor = pipeline.scheduler.alphas_cumprod.float()
@@ -264,7 +264,7 @@ class Step:
         return total
 
 
-def new_step(pipeline: PicsModel, objective: Objective, half: torch.dtype) -> Step:
+def new_step(pipeline: PicsModel, objective: ObjectiveSettings, half: torch.dtype) -> Step:
     """A step over the pipeline's own modules."""
     return Step(pipeline, Compositor(pipeline), objective, half)
 

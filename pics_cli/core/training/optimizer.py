@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pics_cli.core.model.new_model import EXPERT
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.recipes.training_sections import Ema, Optimizer, Trained
+from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings, TrainedParts
 
 
-def make_optimizer(trained: Mapping[str, nn.Parameter], options: Optimizer) -> torch.optim.AdamW:
+def make_optimizer(trained: Mapping[str, nn.Parameter], options: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW over the trained parameters."""
     parameters = list(trained.values())
     # One kernel for all: the loop over tensors costs time, and `foreach` a copy of every gradient.
@@ -32,7 +32,7 @@ def make_optimizer(trained: Mapping[str, nn.Parameter], options: Optimizer) -> t
     )
 
 
-def learning_rate(options: Optimizer, steps: int, step: int) -> float:
+def learning_rate(options: OptimizerSettings, steps: int, step: int) -> float:
     """Share of the highest learning rate at a step, counted from 0: linear warm-up, then constant or half a cosine."""
     if step < options.warmup:
         return (step + 1) / options.warmup
@@ -42,7 +42,7 @@ def learning_rate(options: Optimizer, steps: int, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, options: Optimizer, steps: int, done: int) -> LambdaLR:
+def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerSettings, steps: int, done: int) -> LambdaLR:
     """The learning rate of every step, with `done` steps behind."""
     for group in optimizer.param_groups:
         group["initial_lr"] = options.learning_rate
@@ -58,7 +58,7 @@ class Average:
         options: decay, and where the average lies.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Parameter], options: Ema) -> None:
+    def __init__(self, trained: Mapping[str, nn.Parameter], options: EmaSettings) -> None:
         self.trained, self.options = dict(trained), options
         self._model = EMAModel(self._here(), decay=options.decay)
 
@@ -102,7 +102,7 @@ def named(pipeline: PicsModel) -> Iterator[tuple[str, nn.Parameter]]:
         yield from pipeline.parts[part].named_parameters(prefix=part)
 
 
-def is_trained(name: str, kind: Trained, encoder: bool) -> bool:
+def is_trained(name: str, kind: TrainedParts, encoder: bool) -> bool:
     """Whether a parameter is trained.
 
     Args:
@@ -133,7 +133,7 @@ def is_new(name: str, small: bool) -> bool:
     return small or part in ("projector", "controlnet") or (part == "unet" and EXPERT.search(f".{inside}") is not None)
 
 
-def set_up(pipeline: PicsModel, kind: Trained, encoder: bool, half: torch.dtype) -> dict[str, nn.Parameter]:
+def set_up(pipeline: PicsModel, kind: TrainedParts, encoder: bool, half: torch.dtype) -> dict[str, nn.Parameter]:
     """Make the chosen parameters trainable, in float32; all others are frozen, in `half`.
 
     Returns:

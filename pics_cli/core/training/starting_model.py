@@ -18,7 +18,7 @@ from pics_cli.core.model.schedulers import small_scheduler
 from pics_cli.core.model.small_model import blank_parts, small_config, small_pipeline
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
-from pics_cli.core.recipes.training_sections import Model
+from pics_cli.core.recipes.training_sections import ModelSettings
 from pics_cli.errors import PicsError
 
 _NEW = "take another hint, or a new network: model.shape"
@@ -65,7 +65,7 @@ def start_model(recipe: TrainingRecipe, say: Callable[[str], None]) -> Start:
     return Start(pipeline, False, digest(files))
 
 
-def blank_start(model: Model) -> tuple[PicsModel, str]:
+def blank_start(model: ModelSettings) -> tuple[PicsModel, str]:
     """The model that training would start from, on the meta device: from configuration files alone.
 
     Returns:
@@ -92,7 +92,7 @@ def blank_start(model: Model) -> tuple[PicsModel, str]:
     return pipeline, f"configuration of {place}"
 
 
-def overrides(model: Model) -> dict[str, Any]:
+def overrides(model: ModelSettings) -> dict[str, Any]:
     """What the recipe says of the model's configuration."""
     kept = {key: value for key, value in asdict(model).items() if key not in ("base", "dinov2", "shape")}
     return {key: value for key, value in kept.items() if value is not None}

@@ -16,7 +16,7 @@ from pics_cli.core.datasets.pairs import SKIP_REASONS, choose
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_area, box_iou, contained, nested, relation
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.recipes.dataset import Classes, Pairs
+from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
 
 Box = tuple[float, float, float, float]
 
@@ -50,7 +50,7 @@ def chosen(boxes: Sequence[Sequence[float]], **rule: Any) -> tuple[int, ...] | s
 
 
 def outcome(picture: Scene, **rule: Any) -> tuple[int, ...] | str:
-    found = choose(picture, Pairs(**rule))
+    found = choose(picture, PairSettings(**rule))
     if isinstance(found, Skip):
         assert found.reason in SKIP_REASONS
         return found.reason
@@ -150,9 +150,9 @@ def test_crowds_classes_and_objects_without_mask() -> None:
     assert outcome(scene(boxes, changes={i: {"mask": None} for i in (0, 1)})) == "no_masks"
     assert outcome(scene(boxes, changes={i: {"ignored": True} for i in (0, 1)})) == "too_few_objects"
     mixed = scene(boxes, changes={1: {"category": "bowl"}, 2: {"category": None}})
-    assert outcome(mixed, classes=Classes(include=("cup", "bowl"))) == (0, 1)
-    assert outcome(mixed, classes=Classes(exclude=("bowl",))) == (0, 2)
-    assert outcome(mixed, classes=Classes(include=("cup", "bowl"), exclude=("bowl",))) == "too_few_objects"
+    assert outcome(mixed, classes=ClassFilter(include=("cup", "bowl"))) == (0, 1)
+    assert outcome(mixed, classes=ClassFilter(exclude=("bowl",))) == (0, 2)
+    assert outcome(mixed, classes=ClassFilter(include=("cup", "bowl"), exclude=("bowl",))) == "too_few_objects"
 
 
 def test_group_grows_by_the_strongest_overlap_with_any_member() -> None:
@@ -241,7 +241,7 @@ def test_choice_equals_the_oracle(objects: list[Any], rule: dict[str, Any], clas
     expected = oracle.choose(
         things, 30, 30, oracle.Rule(rule["objects"], rule["rule"], rule["min_area_ratio"], rule["contained"], *classes)
     )
-    assert outcome(picture, classes=Classes(include=include, exclude=exclude), **rule) == expected
+    assert outcome(picture, classes=ClassFilter(include=include, exclude=exclude), **rule) == expected
 
 
 def spread(seed: int, count: int) -> list[list[float]]:
@@ -285,7 +285,7 @@ def test_choice_does_not_decode_masks_nor_read_pictures() -> None:
     # `no_mask` raises; here one that is decoded must not change the choice either.
     mask = box_mask(np.ones((4, 4), bool))
     changed = scene([A, B], changes={0: {"mask": lambda: mask}})
-    assert choose(changed, Pairs()) == choose(scene([A, B]), Pairs()) == (0, 1)
+    assert choose(changed, PairSettings()) == choose(scene([A, B]), PairSettings()) == (0, 1)
 
 
 CORNER = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12), st.integers(0, 12))

@@ -14,7 +14,7 @@ from pics_cli.core.evaluation.examples import Case, case_of
 from pics_cli.core.evaluation.metrics import MEASURES, judge, sight_of
 from pics_cli.core.images.image_io import decode_picture
 from pics_cli.core.recipes.base import find_recipe
-from pics_cli.core.recipes.evaluation import Samples
+from pics_cli.core.recipes.evaluation import ShardSamples
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.errors import BadSample, PicsError
 from training_shards import members, write_shard
@@ -51,7 +51,7 @@ def test_drawn_samples_say_everything(drawn: Path) -> None:
 
 def test_the_order_can_be_told(drawn: Path) -> None:
     """By references pasted over the truth: the truth is right, that paste is wrong."""
-    source = ShardCases(Samples(root="/", shards=str(drawn)), 0.75, print)
+    source = ShardCases(ShardSamples(root="/", shards=str(drawn)), 0.75, print)
     cases = [source.case(number) for number in range(len(source))]
     sight, told = sight_of(cases, 0), 0
     for case in cases:
@@ -91,11 +91,11 @@ def test_a_photograph(tmp_path: Path) -> None:
 def test_samples_by_number(tmp_path: Path) -> None:
     write_shard(tmp_path / "set/00000.tar", range(3))
     write_shard(tmp_path / "set/00001.tar", range(3, 5))
-    source = ShardCases(Samples(root=str(tmp_path), shards="set"), 1.0, print)
+    source = ShardCases(ShardSamples(root=str(tmp_path), shards="set"), 1.0, print)
     assert [source.case(number).key for number in range(len(source))] == ["0000", "0001", "0002", "0003", "0004"]
     assert len(source.others()) == 5
     assert source.warnings == []
-    train = ShardCases(Samples(root=str(tmp_path), shards="set", split="train"), 1.0, print)
+    train = ShardCases(ShardSamples(root=str(tmp_path), shards="set", split="train"), 1.0, print)
     assert "training split" in train.warnings[0]
     with pytest.raises(PicsError, match="nothing"):
-        ShardCases(Samples(root=str(tmp_path), shards="nothing"), 1.0, print)
+        ShardCases(ShardSamples(root=str(tmp_path), shards="nothing"), 1.0, print)

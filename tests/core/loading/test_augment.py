@@ -12,12 +12,12 @@ from pics_cli.core.conditioning.network_inputs import FRAME, compose, compose_re
 from pics_cli.core.images.geometry import clip_box
 from pics_cli.core.images.masks import box_mask
 from pics_cli.core.loading.augment import View, cut_reference, draw_view, grow, plain, show, vary
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.preview import draw_augmented
 from pics_cli.errors import BadSample
 
-STILL = Augment(flip=0, rotation=0, perspective=0, scale=(FRAME, FRAME), brightness=0, contrast=0)
+STILL = AugmentSettings(flip=0, rotation=0, perspective=0, scale=(FRAME, FRAME), brightness=0, contrast=0)
 
 
 def noise(height: int, width: int, channels: int = 4, seed: int = 0) -> np.ndarray:
@@ -120,7 +120,10 @@ def test_without_strengths_it_is_what_inference_shows(shape: tuple[int, int], se
     rgba = np.pad(thing(*shape, seed=seed), ((3, 0), (1, 9), (0, 0)))
     rng = generator(seed)
     ours = vary(
-        rgba, Augment(flip=0, rotation=0, perspective=0, scale=(frame, frame), brightness=0, contrast=0), rng, 56
+        rgba,
+        AugmentSettings(flip=0, rotation=0, perspective=0, scale=(frame, frame), brightness=0, contrast=0),
+        rng,
+        56,
     )
     np.testing.assert_array_equal(ours.patch, compose_reference(rgba, 56, frame))
     np.testing.assert_array_equal(ours.rgba, rgba[3:, 1:-9])
@@ -132,7 +135,7 @@ def test_without_strengths_it_is_what_inference_shows(shape: tuple[int, int], se
 def test_what_is_given_stays_and_the_same_draw_gives_the_same() -> None:
     rgba = thing(50, 40)
     kept = rgba.copy()
-    first, again, other = (vary(rgba, Augment(), generator(3, key), 224) for key in ("a", "a", "b"))
+    first, again, other = (vary(rgba, AugmentSettings(), generator(3, key), 224) for key in ("a", "a", "b"))
     np.testing.assert_array_equal(rgba, kept)
     np.testing.assert_array_equal(first.patch, again.patch)
     np.testing.assert_array_equal(first.rgba, again.rgba)
@@ -140,7 +143,7 @@ def test_what_is_given_stays_and_the_same_draw_gives_the_same() -> None:
 
 
 def test_draws_fill_their_ranges_and_do_not_hang_together() -> None:
-    augment, rng = Augment(flip=0.3, brightness=0.2), generator(0)
+    augment, rng = AugmentSettings(flip=0.3, brightness=0.2), generator(0)
     drawn = [draw_view(augment, rng) for _ in range(2000)]
     assert np.mean([view.flip for view in drawn]) == pytest.approx(0.3, abs=0.04)
     tilt = np.hypot([view.yaw for view in drawn], [view.pitch for view in drawn])
@@ -157,7 +160,9 @@ def test_draws_fill_their_ranges_and_do_not_hang_together() -> None:
     for sides in ([view.yaw for view in drawn], [view.pitch for view in drawn]):
         assert np.mean(sides) == pytest.approx(0, abs=1)
         assert np.std(sides) > 7
-    a, b = (draw_view(one, generator(5)) for one in (Augment(), Augment(rotation=0, perspective=0, flip=1)))
+    a, b = (
+        draw_view(one, generator(5)) for one in (AugmentSettings(), AugmentSettings(rotation=0, perspective=0, flip=1))
+    )
     assert b._replace(flip=a.flip, roll=a.roll, yaw=a.yaw, pitch=a.pitch) == a
 
 
@@ -173,7 +178,7 @@ def test_cut_by_the_mask_and_nothing_else_is_seen() -> None:
     other[~mask] = 255 - other[~mask]
     for key in range(20):
         ours, theirs = (
-            vary(cut_reference(one, box_mask(mask)), Augment(), generator(key), 100) for one in (rgb, other)
+            vary(cut_reference(one, box_mask(mask)), AugmentSettings(), generator(key), 100) for one in (rgb, other)
         )
         np.testing.assert_array_equal(ours.patch, theirs.patch)
         np.testing.assert_array_equal(ours.rgba, theirs.rgba)
@@ -197,11 +202,11 @@ def test_grown_boxes(data: st.DataObject, width: int, height: int, seed: int) ->
     x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     low, high = sorted(data.draw(st.tuples(st.floats(1, 4), st.floats(1, 4))))
-    box, augment = (x0, y0, x1, y1), Augment(box_growth=(low, high))
+    box, augment = (x0, y0, x1, y1), AugmentSettings(box_growth=(low, high))
     e, f, g, h = grow(box, augment, generator(seed))
     assert e <= x0 < x1 <= g
     assert f <= y0 < y1 <= h
-    assert grow(box, Augment(box_growth=(1, 1)), generator(seed)) == box
+    assert grow(box, AugmentSettings(box_growth=(1, 1)), generator(seed)) == box
     assert (e + g, f + h) == (x0 + x1, y0 + y1)
     for grown, side in ((g - e, x1 - x0), (h - f, y1 - y0)):
         assert low * side - 1 <= grown <= high * side + 1
@@ -210,7 +215,7 @@ def test_grown_boxes(data: st.DataObject, width: int, height: int, seed: int) ->
 
 
 def test_growth_is_drawn_for_each_side() -> None:
-    rng, augment = generator(0), Augment(box_growth=(1.0, 1.2))
+    rng, augment = generator(0), AugmentSettings(box_growth=(1.0, 1.2))
     grown = np.array([grow((400, 400, 600, 600), augment, rng) for _ in range(400)])
     sides = (grown[:, 2:] - grown[:, :2]) / 200
     assert sides.min() < 1.02

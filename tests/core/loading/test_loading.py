@@ -16,7 +16,7 @@ import torch
 from making import build_folder
 from pics_cli.core.loading.loader import Batch, Failed, TrainingData, collate, make_loader, positions
 from pics_cli.core.loading.mixture import Item, Listed, held_out, items_of
-from pics_cli.core.recipes.training_sections import Augment, Data, ShardSet
+from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.shards import tar_index
 from pics_cli.core.shards.shard_files import ShardWriter, read_shard
 from pics_cli.core.shards.shard_sets import resolve
@@ -29,7 +29,14 @@ def noise(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def data_of(sets: list[Any], order: Any = None, **options: Any) -> TrainingData:
-    given = {"augment": Augment(), "seed": 0, "size": 64, "reference_size": 56, "hint": "background", "draw": noise}
+    given = {
+        "augment": AugmentSettings(),
+        "seed": 0,
+        "size": 64,
+        "reference_size": 56,
+        "hint": "background",
+        "draw": noise,
+    }
     return TrainingData(sets, order or mixed(sets), **{**given, **options})
 
 
@@ -57,8 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two(folder: Path) -> list[Any]:
-    sets = {"Synth": ShardSet(shards="Synth"), "Odd": ShardSet(shards="Odd", repeat=2.5, augment=STILL)}
-    return resolve(Data(root=str(folder), sets=sets), "train")
+    sets = {"Synth": TrainingSet(shards="Synth"), "Odd": TrainingSet(shards="Odd", repeat=2.5, augment=STILL)}
+    return resolve(DataSettings(root=str(folder), sets=sets), "train")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

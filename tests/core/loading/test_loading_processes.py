@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from pics_cli.core.loading.loader import Batch, TrainingData, make_loader, positions, worker_died
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import PicsError
 from training_shards import local_set, mixed, write_shard
 
@@ -33,8 +33,9 @@ def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
 
 def loader_of(folder: Path, workers: int) -> Generator[Batch, None, None]:
     sets = [local_set("A", [write_shard(folder / "a.tar", range(8))])]
-    data = TrainingData(sets, mixed(sets), augment=Augment(), seed=0, size=64, reference_size=56, hint="background",
-                        draw=who)  # fmt: skip
+    data = TrainingData(
+        sets, mixed(sets), augment=AugmentSettings(), seed=0, size=64, reference_size=56, hint="background", draw=who
+    )
     return iter(make_loader(data, positions(0, 0, 1, 2), workers))
 
 

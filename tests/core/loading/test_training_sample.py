@@ -17,15 +17,15 @@ from pics_cli.core.images.geometry import Letterbox, scaled
 from pics_cli.core.images.image_io import decode_picture, encode_png
 from pics_cli.core.images.masks import box_mask, decode_mask_png
 from pics_cli.core.loading.training_sample import Arrays, prepare, still
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample
 from training_shards import STILL, boxes_of, members
 
-VARIED = Augment()
+VARIED = AugmentSettings()
 
 
-def made(sample: Members, augment: Augment = STILL, **options: Any) -> Arrays:
+def made(sample: Members, augment: AugmentSettings = STILL, **options: Any) -> Arrays:
     given = {"set_name": "S", "key": "k", "rng_keys": (0, 0), "seed": 0, "size": 64, "reference_size": 56,
              "hint": "background"}  # fmt: skip
     return prepare(sample, augment=augment, **{**given, **options})

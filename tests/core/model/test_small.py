@@ -17,13 +17,13 @@ from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.small_model import SmallShape, small_config, small_pipeline
-from pics_cli.core.recipes.training_sections import Shape
+from pics_cli.core.recipes.training_sections import ModelShape
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SHAPE = asdict(
-    Shape(
+    ModelShape(
         block_out_channels=(16, 32), head_width=8, norm_groups=8, context_width=24, hint_widths=(8, 8, 16),
         encoder_width=32, encoder_layers=1, encoder_heads=2, patch=4,
     )
@@ -54,11 +54,11 @@ def picture(pipeline: PicsModel, inputs: NetworkInputs) -> np.ndarray:
 
 
 def test_shape_is_that_of_the_recipe() -> None:
-    assert [field.name for field in fields(SmallShape)] == [field.name for field in fields(Shape)]
-    default = small_config(asdict(Shape()), {})
+    assert [field.name for field in fields(SmallShape)] == [field.name for field in fields(ModelShape)]
+    default = small_config(asdict(ModelShape()), {})
     assert (default.image_size, default.latent_channels, default.downsampling) == (512, 192, 8)
     assert (default.object_tokens, default.context_width, default.latent_scale) == (257, 128, 1.0)
-    assert small_config(asdict(Shape()), {"latent_scale": 2.0}).latent_scale == 2.0
+    assert small_config(asdict(ModelShape()), {"latent_scale": 2.0}).latent_scale == 2.0
 
 
 def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:

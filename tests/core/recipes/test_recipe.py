@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pics_cli.core.recipes.base import Override, digest, find_recipe, parse_override, recipe_kind, recipe_names
-from pics_cli.core.recipes.dataset import identity, load_dataset
+from pics_cli.core.recipes.dataset import dataset_identity, load_dataset
 from pics_cli.errors import PicsError
 
 GOOD = """
@@ -44,7 +44,7 @@ def test_shipped_recipe_loads_and_opens_with_its_command(name: str) -> None:
     assert any(f"pics build-shards {name} " in line for line in comment)
     assert "train" in recipe.source.splits
     assert recipe.out.startswith("data/{split}/")
-    assert json.loads(json.dumps(identity(recipe))) == identity(recipe)
+    assert json.loads(json.dumps(dataset_identity(recipe))) == dataset_identity(recipe)
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -151,5 +151,7 @@ def test_unknown_recipe_names_the_nearest(name: str, words: str) -> None:
 def test_folders_are_no_part_of_the_identity(tmp_path: Path) -> None:
     base = load(tmp_path, GOOD)
     moved = load(tmp_path, GOOD, Override("raw", "elsewhere", "--raw"), Override("out", "there", "--out"))
-    assert digest(identity(base)) == digest(identity(moved))
-    assert digest(identity(base)) != digest(identity(load(tmp_path, GOOD, Override("seed", 1, "--seed"))))
+    assert digest(dataset_identity(base)) == digest(dataset_identity(moved))
+    assert digest(dataset_identity(base)) != digest(
+        dataset_identity(load(tmp_path, GOOD, Override("seed", 1, "--seed")))
+    )

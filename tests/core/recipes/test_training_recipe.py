@@ -11,7 +11,7 @@ import pytest
 
 from pics_cli.core.recipes.base import Override, find_recipe, parse_override, recipe_kind, recipe_names
 from pics_cli.core.recipes.training import TrainingRecipe, load_training, plain_recipe, training_identity
-from pics_cli.core.recipes.training_sections import Augment
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import PicsError
 
 GOOD = """
@@ -59,7 +59,7 @@ def test_joint_is_the_published_mixture() -> None:
     assert joint.augment.box_growth == (1.0, 1.2)
     shirts = joint.data.sets["VITONHD"].augment
     assert shirts is not None
-    assert (shirts.flip, shirts.rotation, shirts.scale) == (0, 5, Augment().scale)
+    assert (shirts.flip, shirts.rotation, shirts.scale) == (0, 5, AugmentSettings().scale)
 
 
 @pytest.mark.parametrize("name", DATASETS)

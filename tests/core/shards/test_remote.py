@@ -17,7 +17,7 @@ import pytest
 
 from making import build_folder
 from pics_cli.core.loading.loader import TrainingData
-from pics_cli.core.recipes.training_sections import Data, ShardSet
+from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.core.shards import remote
 from pics_cli.core.shards.remote import fetch, remote_shards
@@ -88,7 +88,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(shards: str, split: str = "train", **options: bool) -> list[Shards]:
-    return resolve(Data(root="nowhere", sets={"A": ShardSet(shards=shards)}), split, **options)  # type: ignore[arg-type]
+    return resolve(DataSettings(root="nowhere", sets={"A": TrainingSet(shards=shards)}), split, **options)  # type: ignore[arg-type]
 
 
 def test_a_folder_with_a_manifest(server: Server, built: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_folder_with_a_manifest(server: Server, built: Path) -> None:
     assert one.sources == [f"{server.address}/train/Synth/0000{i}.tar" for i in range(3)]
     assert (one.counts, one.remote) == ([2, 2, 2], True)
     assert server.asked == {"GET /train/Synth/manifest.json": 1, "GET /train/Synth/00000.tar": 1}
-    local = resolve(Data(root=str(built), sets={"A": ShardSet(shards="train/Synth")}), "train")
+    local = resolve(DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train")
     assert one.contents_sha256 == local[0].contents_sha256
 
 
@@ -131,7 +131,7 @@ def test_not_there(server: Server) -> None:
 def test_the_shards_are_read_like_local_ones(server: Server, built: Path) -> None:
     """Every sample, also when the cache has room for one shard only."""
     remote_set = found(f"{server.address}/train/Synth")
-    local_set = resolve(Data(root=str(built), sets={"A": ShardSet(shards="train/Synth")}), "train")
+    local_set = resolve(DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train")
     options = {"augment": STILL, "seed": 0, "size": 64, "reference_size": 56, "hint": "background"}
     for cache_gb in (1e-9, 50.0):
         order = mixed(remote_set, windows=[WINDOW])

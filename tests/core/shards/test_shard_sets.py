@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from making import build_folder
-from pics_cli.core.recipes.training_sections import Augment, Data, ShardSet
+from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.shards import shard_sets
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.shards.shard_sets import Shards, resolve
@@ -34,11 +34,11 @@ def root(built: Path, tmp_path: Path) -> Path:
 
 
 def found(root: Path, split: str = "train", *, told: list[str] | None = None, **sets: Any) -> list[Shards]:
-    """Resolve sets given by their shards or as keywords of `ShardSet`; `allow_…` are options."""
+    """Resolve sets given by their shards or as keywords of `TrainingSet`; `allow_…` are options."""
     options = {key: sets.pop(key) for key in ("allow_missing", "allow_pipe") if key in sets}
-    given = {name: ShardSet(**({"shards": each} if isinstance(each, str) else each)) for name, each in sets.items()}
+    given = {name: TrainingSet(**({"shards": each} if isinstance(each, str) else each)) for name, each in sets.items()}
     say = [].append if told is None else told.append
-    return resolve(Data(root=str(root), sets=given), split, say=say, **options)  # type: ignore[arg-type]
+    return resolve(DataSettings(root=str(root), sets=given), split, say=say, **options)  # type: ignore[arg-type]
 
 
 def fault(root: Path, split: str = "train", **sets: Any) -> str:
@@ -62,9 +62,9 @@ def test_ways_to_name_the_same_shards(root: Path, shards: str, manifest: bool, t
     if not manifest:
         without_manifest(root)
     told: list[str] = []
-    (one,) = found(root, told=told, A={"shards": shards, "repeat": 3.0, "augment": Augment(flip=0.0)})
+    (one,) = found(root, told=told, A={"shards": shards, "repeat": 3.0, "augment": AugmentSettings(flip=0.0)})
     assert [str(source) for source in one.sources] == [str(root / f"train/Synth/0000{i}.tar") for i in range(3)]
-    assert (one.name, one.repeat, one.augment, one.remote) == ("A", 3.0, Augment(flip=0.0), False)
+    assert (one.name, one.repeat, one.augment, one.remote) == ("A", 3.0, AugmentSettings(flip=0.0), False)
     assert (one.counts, one.samples) == ([2, 2, 2], 6)
     assert told == ([] if manifest else ["counting the samples of 3 shards without a manifest.json, once"])
     assert all(bool(sha256) == manifest for sha256 in one.hashes)

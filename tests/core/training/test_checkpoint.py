@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pics_cli.core.recipes.training import plain_recipe
-from pics_cli.core.recipes.training_sections import Checkpoints, Optimizer
+from pics_cli.core.recipes.training_sections import CheckpointSettings, OptimizerSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, STATE, WEIGHTS
 from pics_cli.core.training.optimizer import make_optimizer
@@ -159,7 +159,7 @@ def test_tidy(tmp_path: Path, options: dict[str, int], left: list[int]) -> None:
     other = tmp_path / "checkpoints" / "step_mine"
     other.mkdir()
     for _ in range(2):
-        checkpoint.tidy(tmp_path, Checkpoints(**options))
+        checkpoint.tidy(tmp_path, CheckpointSettings(**options))
         assert steps(tmp_path) == left
     assert other.is_dir()
 
@@ -224,7 +224,7 @@ def test_the_optimisers_state_goes_on_bitwise() -> None:
     def made() -> tuple[dict[str, nn.Parameter], torch.optim.AdamW]:
         shapes = {"b.weight": (2, 3), "never": (4,), "a/odd": (5,)}
         trained = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
-        return trained, make_optimizer(trained, Optimizer(learning_rate=0.1))
+        return trained, make_optimizer(trained, OptimizerSettings(learning_rate=0.1))
 
     trained, optimizer = made()
     walk(optimizer, trained, 1)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
-from pics_cli.core.recipes.training_sections import Ema
+from pics_cli.core.recipes.training_sections import EmaSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.export import export
@@ -44,7 +44,7 @@ class Trained:
     def __init__(self, root: Path, recipe: TrainingRecipe, step: int = 12) -> None:
         start = start_model(recipe, lambda _text: None)
         trained = set_up(start.pipeline, recipe.train, recipe.train_encoder, torch.float32)
-        average = Average(trained, Ema(decay=0.5)) if recipe.ema.enabled else None
+        average = Average(trained, EmaSettings(decay=0.5)) if recipe.ema.enabled else None
         state = State(start, trained, make_optimizer(trained, recipe.optimizer), average, Accelerator(cpu=True), step)
         draw = torch.Generator().manual_seed(3)
         for _ in range(3):

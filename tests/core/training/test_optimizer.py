@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pics_cli.core.recipes.training_sections import Ema, Optimizer
+from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings
 from pics_cli.core.training.optimizer import Average, learning_rate, make_optimizer, make_schedule
 
 
@@ -19,7 +19,7 @@ def parameters(seed: int = 0) -> dict[str, nn.Parameter]:
     return {name: nn.Parameter(torch.randn(shape, generator=draw)) for name, shape in (("a", (3, 4)), ("b", (5,)))}
 
 
-def rates(options: Optimizer, steps: int, done: int = 0, until: int | None = None) -> list[float]:
+def rates(options: OptimizerSettings, steps: int, done: int = 0, until: int | None = None) -> list[float]:
     """What the optimiser really takes, step by step."""
     optimizer = make_optimizer(parameters(), options)
     schedule = make_schedule(optimizer, options, steps, done)
@@ -32,24 +32,24 @@ def rates(options: Optimizer, steps: int, done: int = 0, until: int | None = Non
 
 
 def test_constant_after_the_warm_up() -> None:
-    found = rates(Optimizer(learning_rate=1e-3, warmup=4), 8)
+    found = rates(OptimizerSettings(learning_rate=1e-3, warmup=4), 8)
     np.testing.assert_allclose(found, [0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])
-    assert rates(Optimizer(learning_rate=1e-3, warmup=0), 2) == [1e-3, 1e-3]
+    assert rates(OptimizerSettings(learning_rate=1e-3, warmup=0), 2) == [1e-3, 1e-3]
 
 
 def test_cosine() -> None:
-    options = Optimizer(learning_rate=2.0, warmup=5, schedule="cosine")
+    options = OptimizerSettings(learning_rate=2.0, warmup=5, schedule="cosine")
     found = rates(options, 25)
     expected = [2 * (n + 1) / 5 for n in range(5)] + [1 + math.cos(math.pi * n / 20) for n in range(20)]
     np.testing.assert_allclose(found, expected)
     assert learning_rate(options, 25, 25) == pytest.approx(0, abs=1e-12)
     assert learning_rate(options, 25, 60) == pytest.approx(0, abs=1e-12)  # a run that was once longer
-    assert rates(Optimizer(learning_rate=1.0, warmup=10, schedule="cosine"), 4) == [0.1, 0.2, 0.3, 0.4]
+    assert rates(OptimizerSettings(learning_rate=1.0, warmup=10, schedule="cosine"), 4) == [0.1, 0.2, 0.3, 0.4]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_resumed_it_is_as_if_never_stopped(schedule: Any) -> None:
-    options = Optimizer(learning_rate=0.3, warmup=6, schedule=schedule)
+    options = OptimizerSettings(learning_rate=0.3, warmup=6, schedule=schedule)
     whole = rates(options, 20)
     for done in (1, 5, 6, 13, 19):
         assert rates(options, 20, until=done) + rates(options, 20, done) == whole
@@ -57,7 +57,7 @@ def test_resumed_it_is_as_if_never_stopped(schedule: Any) -> None:
 
 def test_adamw() -> None:
     """Loshchilov and Hutter 2019, algorithm 2, in float64: every option reaches it."""
-    options = Optimizer(learning_rate=0.02, betas=(0.8, 0.95), weight_decay=0.1, epsilon=1e-3, warmup=0)
+    options = OptimizerSettings(learning_rate=0.02, betas=(0.8, 0.95), weight_decay=0.1, epsilon=1e-3, warmup=0)
     trained = parameters()
     optimizer = make_optimizer(trained, options)
     random = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def walked(average: Average, trained: dict[str, nn.Parameter], steps: int, seed:
 def test_the_average_is_the_plain_loop(device: Any, decay: float) -> None:
     """θ̄ ← d θ̄ + (1 − d) θ, d = min(decay, (1 + n) / (10 + n)); what stood there before any step counts for nothing."""
     trained = parameters()
-    average = Average(trained, Ema(decay=decay, device=device))
+    average = Average(trained, EmaSettings(decay=decay, device=device))
     assert all(torch.equal(value, trained[name]) for name, value in average.state()[0].items())
     path = walked(average, trained, 40)
     for name in trained:
@@ -110,7 +110,7 @@ def test_the_average_is_the_plain_loop(device: Any, decay: float) -> None:
 @pytest.mark.parametrize("device", ["same", "cpu"])
 def test_swapped_twice_is_bitwise_as_before(device: Any) -> None:
     trained = parameters()
-    average = Average(trained, Ema(decay=0.9, device=device))
+    average = Average(trained, EmaSettings(decay=0.9, device=device))
     walked(average, trained, 5)
     identities = {name: value.data_ptr() for name, value in trained.items()}
     weights = {name: value.detach().clone() for name, value in trained.items()}
@@ -130,11 +130,11 @@ def test_swapped_twice_is_bitwise_as_before(device: Any) -> None:
 @pytest.mark.parametrize("device", ["same", "cpu"])
 def test_the_average_goes_on_where_it_was(device: Any) -> None:
     trained = parameters()
-    average = Average(trained, Ema(decay=0.9, device=device))
+    average = Average(trained, EmaSettings(decay=0.9, device=device))
     walked(average, trained, 7)
     kept = {name: value.clone() for name, value in average.state()[0].items()}
     other = {name: nn.Parameter(value.detach().clone()) for name, value in trained.items()}
-    resumed = Average(other, Ema(decay=0.9, device=device))
+    resumed = Average(other, EmaSettings(decay=0.9, device=device))
     resumed.load(kept, average.state()[1])
     for one, weights in ((average, trained), (resumed, other)):
         walked(one, weights, 5, seed=2)

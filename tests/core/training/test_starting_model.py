@@ -17,13 +17,13 @@ from pics_cli.core.model.config import Link, checked
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
-from pics_cli.core.recipes.training_sections import Model, Shape
+from pics_cli.core.recipes.training_sections import ModelSettings, ModelShape
 from pics_cli.core.training.starting_model import blank_start
 from pics_cli.errors import PicsError
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}
 CORRECTING = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "latent_scale": 0.5}
-SHAPE = asdict(Shape(block_out_channels=(16, 32), head_width=8, norm_groups=8, encoder_layers=1))
+SHAPE = asdict(ModelShape(block_out_channels=(16, 32), head_width=8, norm_groups=8, encoder_layers=1))
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,9 @@ def without_weights(place: Path) -> None:
 
 
 def blank(base: str | None = None, dinov2: str | None = None, **values: Any) -> tuple[PicsModel, str]:
-    return blank_start(TypeAdapter(Model).validate_python({"base": base, "dinov2": dinov2, **values}, strict=False))
+    return blank_start(
+        TypeAdapter(ModelSettings).validate_python({"base": base, "dinov2": dinov2, **values}, strict=False)
+    )
 
 
 def same(found: PicsModel, pipeline: PicsModel) -> None:

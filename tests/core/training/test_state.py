@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from pics_cli.core.model.small_model import small_config, small_pipeline
-from pics_cli.core.recipes.training_sections import Ema, Optimizer, Trained
+from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings, TrainedParts
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
 from pics_cli.core.training.optimizer import Average, is_new, make_optimizer, named, set_up
@@ -34,12 +34,18 @@ def _plain_accelerator() -> Iterator[None]:
 
 
 def state_of(
-    kind: Trained = "full", *, seed: int = 0, new: bool = True, encoder: bool = False, ema: bool = True, **options: Any
+    kind: TrainedParts = "full",
+    *,
+    seed: int = 0,
+    new: bool = True,
+    encoder: bool = False,
+    ema: bool = True,
+    **options: Any,
 ) -> State:
     pipeline = small(seed, **options)
     trained = set_up(pipeline, kind, encoder, torch.float32)
-    optimizer = make_optimizer(trained, Optimizer(learning_rate=1e-3))
-    average = Average(trained, Ema(decay=0.9)) if ema else None
+    optimizer = make_optimizer(trained, OptimizerSettings(learning_rate=1e-3))
+    average = Average(trained, EmaSettings(decay=0.9)) if ema else None
     return State(Start(pipeline, new, "b"), trained, optimizer, average, Accelerator(cpu=True))
 
 
@@ -69,7 +75,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(("kind", "encoder"), [("full", True), ("published", False)])
-def test_goes_on_bitwise(tmp_path: Path, kind: Trained, encoder: bool) -> None:
+def test_goes_on_bitwise(tmp_path: Path, kind: TrainedParts, encoder: bool) -> None:
     state = state_of(kind, encoder=encoder)
     train(state, 2)
     state.save(tmp_path / "a", FACTS)
@@ -206,14 +212,14 @@ def test_other_widths_are_another_architecture(tmp_path: Path) -> None:
     pipeline = small_pipeline(small_config(wider, GIVEN), wider)
     trained = set_up(pipeline, "full", False, torch.float32)
     other = State(
-        Start(pipeline, True, "b"), trained, make_optimizer(trained, Optimizer()), None, Accelerator(cpu=True)
+        Start(pipeline, True, "b"), trained, make_optimizer(trained, OptimizerSettings()), None, Accelerator(cpu=True)
     )
     with pytest.raises(PicsError, match=r"a checkpoint of another architecture: .* is \[.*\] there, \[.*\] here"):
         other.load(checkpoint.read(tmp_path / "a"), print)
 
 
 @pytest.mark.parametrize(("first", "then"), [("full", "published"), ("published", "full")])
-def test_other_trained_parameters_are_refused(tmp_path: Path, first: Trained, then: Trained) -> None:
+def test_other_trained_parameters_are_refused(tmp_path: Path, first: TrainedParts, then: TrainedParts) -> None:
     """In both directions, in words."""
     state = state_of(first)
     train(state, 1)

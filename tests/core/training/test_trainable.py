@@ -13,12 +13,12 @@ from pics_cli.core.model.base_models import BASE, DINOV2
 from pics_cli.core.model.layers import stock_options
 from pics_cli.core.model.new_model import blank_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.recipes.training_sections import Objective, Trained
+from pics_cli.core.recipes.training_sections import ObjectiveSettings, TrainedParts
 from pics_cli.core.training.objective import new_step
 from pics_cli.core.training.optimizer import is_new, is_trained, named, set_up
 from trainees import CPU, batch_of, pipeline_of, step_of
 
-KINDS: tuple[Trained, ...] = ("published", "experts", "full")
+KINDS: tuple[TrainedParts, ...] = ("published", "experts", "full")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> PicsModel:
         return blank_model(BASE, DINOV2, {})[0]
 
 
-def counts(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict[str, float]:
+def counts(pipeline: PicsModel, kind: TrainedParts, encoder: bool = False) -> dict[str, float]:
     """Millions of trained parameters by part."""
     found = dict.fromkeys(pipeline.parts, 0)
     for name, parameter in named(pipeline):
@@ -79,7 +79,7 @@ def test_what_only_a_checkpoint_holds(published: PicsModel) -> None:
     assert all(is_new(name, True) for name, _ in named(published))
 
 
-def gradients(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict[str, torch.Tensor]:
+def gradients(pipeline: PicsModel, kind: TrainedParts, encoder: bool = False) -> dict[str, torch.Tensor]:
     """Of a batch with overlaps and single regions, by name; every layer set to random values before."""
     trained = set_up(pipeline, kind, encoder, torch.float32)
     step_of(pipeline)(batch_of(pipeline), CPU).weighted.mean().backward()
@@ -91,7 +91,7 @@ def gradients(pipeline: PicsModel, kind: Trained, encoder: bool = False) -> dict
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("encoder", [False, True])
-def test_every_trained_parameter_gets_a_gradient_and_no_other(kind: Trained, encoder: bool) -> None:
+def test_every_trained_parameter_gets_a_gradient_and_no_other(kind: TrainedParts, encoder: bool) -> None:
     found = gradients(pipeline_of("small"), kind, encoder)
     # A bias of all keys alike changes no attention.
     empty = {name for name, gradient in found.items() if not gradient.any() and not name.endswith("k_proj.bias")}
@@ -133,7 +133,7 @@ def test_frozen_parts_in_bf16_under_autocast(kind: str, encoder: bool) -> None:
         assert parameter.dtype == (torch.float32 if name in trained else torch.bfloat16), name
         assert parameter.requires_grad == (name in trained), name
     assert all(parameter.dtype == torch.bfloat16 for parameter in half.vae.parameters())
-    step = new_step(half, Objective(), torch.bfloat16)
+    step = new_step(half, ObjectiveSettings(), torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         losses = step(batch_of(half, **options), CPU)
     losses.weighted.mean().backward()

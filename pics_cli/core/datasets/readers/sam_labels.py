@@ -16,7 +16,7 @@ from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.datasets.scene import Instance, Item, Scene
 from pics_cli.core.images.image_io import first_size
 from pics_cli.core.images.masks import decode_segmentation, has_polygon, segmentation_area
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.errors import BadSample, PicsError
 
@@ -78,7 +78,7 @@ class LabelBlockReader:
     never objects.
     """
 
-    def __init__(self, place: Place, options: Sam) -> None:
+    def __init__(self, place: Place, options: SamSettings) -> None:
         self.place = place.path
         self._paths, self._options = ImagePaths(place), options
         self._held: tuple[str, list[Labelled]] | None = None
