@@ -21,9 +21,9 @@ from pics_cli.core.images.sheets import Tile
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
-from pics_cli.core.segmentation.boxes import Given
-from pics_cli.core.segmentation.contact_sheet import Chosen, captions, draw
-from pics_cli.core.segmentation.postprocessing import finish, pack
+from pics_cli.core.segmentation.boxes import AnnotatedBox
+from pics_cli.core.segmentation.contact_sheet import ChosenImage, captions, draw_labels
+from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks
 from pics_cli.errors import PicsError
 from told import told
 
@@ -48,11 +48,11 @@ def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
     masks = np.stack([spoilt(mask, rng, most) for mask in truth])
     scores = [float((a & b).sum() / (a | b).sum()) for a, b in zip(masks, truth, strict=True)]
     boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
-    given = [Given(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
-    found = finish(pack(masks), scores, scores, given, boxes, SamSettings())
+    given = [AnnotatedBox(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
+    found = make_labels(pack_masks(masks), scores, scores, given, boxes, Sam())
     picture = Labelled(index, f"scene {index}", "", SIZE, SIZE, found)
     lowest = min(scores)
-    return lowest, Tile(draw(scene.image, picture), captions(picture, Chosen(0, index, lowest)))
+    return lowest, Tile(draw_labels(scene.image, picture), captions(picture, ChosenImage(0, index, lowest)))
 
 
 def main() -> None:

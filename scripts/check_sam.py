@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pics_cli.console import note
+from pics_cli.console import start_logging
 from pics_cli.errors import FAILED, BadSample, PicsError
 from told import told
 
@@ -42,7 +42,7 @@ def look(segmenter: Any, side: int) -> list[Result]:
     from pics_cli.core.images.masks import box_mask
     from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
     from pics_cli.core.scenes.drawn.render import render_scene
-    from pics_cli.core.segmentation.preprocessing import make_ready
+    from pics_cli.core.segmentation.preprocessing import resize_for_sam
 
     style = SceneSettings(
         SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0
@@ -52,7 +52,7 @@ def look(segmenter: Any, side: int) -> list[Result]:
         scene = render_scene(plan_scene(style, "held_out", SEED, index))
         truth = [mask for mask in scene.masks if mask.any()]
         boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
-        (made,) = segmenter([make_ready(scene.image, boxes, side)])
+        (made,) = segmenter([resize_for_sam(scene.image, boxes, side)])
         if isinstance(made, BadSample):
             raise PicsError(f"scene {index}: {made.detail}", "take a device with more memory", FAILED)
         found.append(
@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--least", type=float, default=LEAST, metavar="X", help=f"mean IoU asked for; default {LEAST}")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw all scenes")
     options = parser.parse_args()
+    start_logging(True)
     if options.sheet is not None and options.sheet.suffix != ".png":
         raise PicsError(f"--sheet {options.sheet}: expected the name of a .png file")
 
@@ -96,10 +97,10 @@ def main() -> int:
     from pics_cli.core.segmentation import sam
     from pics_cli.core.segmentation.segmenter import Segmenter
 
-    weights = sam.find(options.sam, options.checkpoint)
+    weights = sam.find_checkpoint(options.sam, options.checkpoint)
     device = choose_device(options.device)
-    model = sam.load(weights, device, choose_dtype(options.dtype, device))
-    segmenter = Segmenter(model, batch_images=1, batch_boxes=16, multimask=True, note=note)
+    model = sam.load_sam(weights, device, choose_dtype(options.dtype, device))
+    segmenter = Segmenter(model, batch_images=1, batch_boxes=16, multimask=True)
     results = look(segmenter, weights.shape.side)
     for number, one in enumerate(results):
         print(f"scene {number:2}: IoU {', '.join(f'{value:.3f}' for value in one.iou)}")

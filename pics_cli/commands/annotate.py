@@ -11,10 +11,9 @@ from pics_cli.commands.choices import Dtype, LabelLayout, Multimask
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pics_cli.console import State
-    from pics_cli.core.segmentation.job import Job, Progress, Report
+    from pics_cli.core.segmentation.blocks import AnnotationJob
+    from pics_cli.core.segmentation.run import AnnotationProgress, AnnotationReport
 
 
 # Lines on what was left to other runs.
@@ -86,20 +85,20 @@ def annotate(
         raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
-    limits = _limits(rows)
+    row_range = _parse_range(rows)
     from pics_cli.core.datasets.job import Input
     from pics_cli.core.recipes.base import Override, find_recipe, parse_override
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
     from pics_cli.core.runtime.ranks import beside
-    from pics_cli.core.segmentation.job import Job
+    from pics_cli.core.segmentation.blocks import AnnotationJob
 
     overrides = [parse_override(text) for text in settings or []]
     overrides += [Override("raw", raw, "--raw")] if raw is not None else []
     recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
     source = Input(recipe, split, None if recipe.raw is None else Path(recipe.raw))
-    job = Job(
-        source=source, folder=out or _labels_folder(source), rows=limits, sam=sam, checkpoint=checkpoint,
+    job = AnnotationJob(
+        source=source, folder=out or _labels_folder(source), rows=row_range, sam=sam, checkpoint=checkpoint,
         batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask is Multimask.best, device=device,
         dtype=dtype.value, workers=workers or max(1, available_cores() // beside()), max_bad=max_bad,
         overwrite=overwrite, layout=layout.value, retry=retry_failed,
@@ -107,25 +106,25 @@ def annotate(
     _run(job, contact_sheet)
 
 
-def _limits(text: str | None) -> tuple[int, int | None]:
+def _parse_range(text: str | None) -> tuple[int, int | None]:
     low, colon, high = (text or "0:").partition(":")
     try:
-        found = int(low or 0), int(high) if high else None
+        limits = int(low or 0), int(high) if high else None
     except ValueError:
-        found = -1, None
-    if not colon or found[0] < 0:
+        limits = -1, None
+    if not colon or limits[0] < 0:
         raise PicsError(f"--range {text}: expected LOW:HIGH, such as 0:10000 or 10000:")
-    return found
+    return limits
 
 
 def _labels_folder(source: Any) -> Path:
     """Where build-shards looks for a split's labels first."""
-    from pics_cli.core.segmentation.boxes import base_folder
+    from pics_cli.core.segmentation.boxes import default_label_folder
 
-    return base_folder(source.recipe, source.split, source.raw)
+    return default_label_folder(source.recipe, source.split, source.raw)
 
 
-def _run(job: Job, sheet: Path | None) -> None:
+def _run(job: AnnotationJob, sheet: Path | None) -> None:
     from pics_cli import console
     from pics_cli.core.runtime.files import make_folder
     from pics_cli.core.runtime.ranks import join_ranks
@@ -133,76 +132,73 @@ def _run(job: Job, sheet: Path | None) -> None:
     if sheet is not None:
         make_folder(sheet.parent)  # hours of work must not end in a misspelt folder
     with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.segmentation.job import Progress
-        from pics_cli.core.segmentation.run import annotate as make
+        from pics_cli.core.segmentation.run import AnnotationProgress
+        from pics_cli.core.segmentation.run import annotate as run_annotation
 
-        progress = Progress()
+        console.start_logging(ranks.rank == 0)
+        progress = AnnotationProgress()
         if ranks.rank != 0:
-            make(job, ranks, progress, lambda text: console.note(f"process {ranks.rank}: {text}"))
+            run_annotation(job, ranks, progress)
             return
-        note: Callable[[str], None] = console.note
         with console.progress("annotate", "pictures", lambda: _state(progress)):
-            report = make(job, ranks, progress, note)
+            report = run_annotation(job, ranks, progress)
         console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
         if sheet is not None:
             from pics_cli.core.segmentation.contact_sheet import write_sheet
 
             write_sheet(job, sheet)
-            note(f"contact sheet: {sheet}")
-        _tell(report, note)
+            console.note(f"contact sheet: {sheet}")
+        _check(report)
 
 
-def _tell(report: Report, note: Callable[[str], None]) -> None:
-    """What is not as it should be, after the table.
+def _check(report: AnnotationReport) -> None:
+    """Say what is not finished, after the table.
 
     Raises:
-        PicsError: no picture could be read, or blocks cannot be made.
+        PicsError: no image could be read, or blocks cannot be made.
     """
-    found = report.manifest
-    for line in report.held[:_LINES]:
+    from pics_cli.console import note
+
+    manifest = report.manifest
+    for line in report.in_use[:_LINES]:
         note(f"left to another run: {line}")
-    if len(report.held) > _LINES:
-        note(f"and {len(report.held) - _LINES} more blocks are left to other runs")
-    if bad := sum(found["bad_pictures"].values()):
+    if len(report.in_use) > _LINES:
+        note(f"and {len(report.in_use) - _LINES} more blocks are left to other runs")
+    if bad := sum(manifest["bad_pictures"].values()):
         note(f"{bad:,} pictures could not be read (listed in the blocks' stats): the same command tries them again")
-    if not found["complete"]:
+    if not manifest["complete"]:
         note("some blocks are not there yet: run again without --range, or the other ranges, to make them")
-    if report.stale:
+    if report.stale_locks:
         raise PicsError(
-            f"{len(report.stale)} blocks have locks of processes on other machines that nobody can ask",
-            f"if those are gone, remove the locks and run the same command again: {' '.join(report.stale[:_LINES])}",
+            f"{len(report.stale_locks)} blocks have locks of processes on other machines that nobody can ask",
+            "if those are gone, remove the locks and run the same command again: "
+            + " ".join(report.stale_locks[:_LINES]),
         )
-    if bad and not found["pictures"]:
+    if bad and not manifest["pictures"]:
         raise PicsError("no picture could be read", "does --raw hold the pictures that the annotations name?", FAILED)
 
 
-def _state(progress: Progress) -> State:
+def _state(progress: AnnotationProgress) -> State:
     from pics_cli.console import State
 
-    words = [progress.doing] if progress.doing else []
-    words.append(f"{progress.boxes:,} boxes")
-    if progress.bad:
-        words.append(f"bad {progress.bad:,}")
-    if progress.before:
-        words.append(f"{progress.before:,} pictures were there")
-    return State(progress.pictures, progress.total, ", ".join(words))
+    return State(int(progress.done), progress.total, progress.detail, int(progress.done_before))
 
 
-def _rows(report: Report) -> list[tuple[str, str]]:
-    found, made = report.manifest, report.made
+def _rows(report: AnnotationReport) -> list[tuple[str, str]]:
+    manifest, made = report.manifest, report.made
     rows = [
-        ("pictures", f"{found['pictures']:,} of {found['of_pictures']:,}"),
-        ("blocks", f"{found['blocks_done']:,} of {found['of_blocks']:,}" + (", complete" * found["complete"])),
-        ("boxes", f"{found['boxes']:,}"),
+        ("pictures", f"{manifest['pictures']:,} of {manifest['of_pictures']:,}"),
+        ("blocks", f"{manifest['blocks_done']:,} of {manifest['of_blocks']:,}" + (", complete" * manifest["complete"])),
+        ("boxes", f"{manifest['boxes']:,}"),
     ]
     if made["pictures"]:
         speed = [f"{made[what] / max(report.seconds, 1e-9):,.1f} {what}/s" for what in ("pictures", "boxes")]
         rows.append(("made now", f"{made['pictures']:,} pictures in {report.seconds:,.1f} s: {', '.join(speed)}"))
-    rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in found["dropped"].items()]
-    rows += [(f"flagged: {flag}", f"{count:,}") for flag, count in found["flags"].items()]
-    rows += [(f"bad: {reason}", f"{count:,}") for reason, count in found["bad_pictures"].items()]
-    rows += [(f"bad records: {reason}", f"{count:,}") for reason, count in found["bad_records"].items()]
-    return [*rows, ("scores", _histogram(found["scores"]))]
+    rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in manifest["dropped"].items()]
+    rows += [(f"flagged: {flag}", f"{count:,}") for flag, count in manifest["flags"].items()]
+    rows += [(f"bad: {reason}", f"{count:,}") for reason, count in manifest["bad_pictures"].items()]
+    rows += [(f"bad records: {reason}", f"{count:,}") for reason, count in manifest["bad_records"].items()]
+    return [*rows, ("scores", _histogram(manifest["scores"]))]
 
 
 def _histogram(counts: list[int]) -> str:

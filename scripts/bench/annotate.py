@@ -30,12 +30,12 @@ from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.datasets.labels import Labelled, write_block
 from pics_cli.core.datasets.readers.files import Place
 from pics_cli.core.images.image_io import decode_picture, encode_jpeg
-from pics_cli.core.recipes.dataset import SamSettings
-from pics_cli.core.segmentation.boxes import CocoBoxes, Given
-from pics_cli.core.segmentation.postprocessing import finish, pack
-from pics_cli.core.segmentation.preprocessing import Ready, make_ready
-from pics_cli.core.segmentation.sam import SHAPES, TINY, Shape, build, save
-from pics_cli.core.segmentation.segmenter import Segmented, Segmenter
+from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.segmentation.boxes import AnnotatedBox, CocoBoxSource
+from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks
+from pics_cli.core.segmentation.preprocessing import ResizedImage, resize_for_sam
+from pics_cli.core.segmentation.sam import SHAPES, TINY, SamShape, build_sam, save_sam
+from pics_cli.core.segmentation.segmenter import ImageMasks, Segmenter
 from processes import command, in_fresh_process
 
 HEIGHT, WIDTH, BOXES = 480, 640, 15
@@ -86,22 +86,20 @@ def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
 
 def ours(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
     """Pictures by ours. Returns pixels."""
-    ready = [make_ready(decode_picture(data).rgb, boxes, side) for data, boxes in pictures]
-    return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, Segmented))
+    ready = [resize_for_sam(decode_picture(data).rgb, boxes, side) for data, boxes in pictures]
+    return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, ImageMasks))
 
 
 def race(
-    run: Run, shape: Shape, device: torch.device, dtype: torch.dtype, timer: Callable[..., float]
+    run: Run, shape: SamShape, device: torch.device, dtype: torch.dtype, timer: Callable[..., float]
 ) -> Iterator[Row]:
     """Seconds a picture of both sides, and how far their masks agree."""
     torch.manual_seed(0)
-    exact = build(shape).to(device)
-    fast = build(shape).to(device)
+    exact = build_sam(shape).to(device)
+    fast = build_sam(shape).to(device)
     fast.load_state_dict(exact.state_dict())
     fast.image_encoder.to(dtype)
-    segmenter = Segmenter(
-        fast, batch_images=1 if device.type == "cpu" else 8, batch_boxes=64, multimask=True, note=print
-    )
+    segmenter = Segmenter(fast, batch_images=1 if device.type == "cpu" else 8, batch_boxes=64, multimask=True)
     count = run.pictures or (4 if device.type == "cpu" else 16)
     pictures = [(picture(number), corners(number)) for number in range(count)]
     sides: tuple[Callable[[], Any], ...] = (
@@ -135,7 +133,7 @@ def gpu(run: Run) -> Iterator[Row]:
 
     device, shape = torch.device("cuda"), TINY if run.tiny else SHAPES["vit_h"]
     yield from race(run, shape, device, torch.bfloat16, lambda work: wall(work, device))
-    encoder = build(shape).image_encoder.to(device, torch.bfloat16)
+    encoder = build_sam(shape).image_encoder.to(device, torch.bfloat16)
     batch = torch.zeros(8, 3, shape.side, shape.side, device=device, dtype=torch.bfloat16)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         encoder(batch)
@@ -155,14 +153,16 @@ def around(run: Run) -> Iterator[Row]:
         spent = 0.0
         lines = []
         for number, (jpeg, boxes) in enumerate(data):
-            taken, ready = cpu_time(lambda jpeg=jpeg, boxes=boxes: make_ready(decode_picture(jpeg).rgb, boxes, 1024))
+            taken, ready = cpu_time(
+                lambda jpeg=jpeg, boxes=boxes: resize_for_sam(decode_picture(jpeg).rgb, boxes, 1024)
+            )
             spent += taken
             masks = _discs(ready, xx, yy)
-            given = [Given(k, "c", 1, tuple(box), False) for k, box in enumerate(boxes.tolist())]
+            given = [AnnotatedBox(k, "c", 1, tuple(box), False) for k, box in enumerate(boxes.tolist())]
             scores = [0.9] * len(given)
-            taken, packed = cpu_time(pack, masks)
+            taken, packed = cpu_time(pack_masks, masks)
             spent += taken
-            taken, found = cpu_time(finish, packed, scores, scores, given, boxes, options)
+            taken, found = cpu_time(make_labels, packed, scores, scores, given, boxes, options)
             spent += taken
             lines.append(Labelled(number, f"{number}.jpg", "", WIDTH, HEIGHT, found))
         taken, _ = cpu_time(write_block, run.work / "00000.jsonl.gz", lines)
@@ -172,7 +172,7 @@ def around(run: Run) -> Iterator[Row]:
     yield Row("around the model, one worker", shown, ">= 25", median(rates) >= 25)
 
 
-def _discs(ready: Ready, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
+def _discs(ready: ResizedImage, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
     """Ragged masks with holes and islands in the boxes, as a model might give them: bool [n, H, W]."""
     rng = np.random.default_rng(0)
     masks = []
@@ -190,9 +190,9 @@ def many(run: Run) -> Iterator[Row]:
     for count in counts:
         path = make_boxes(run.work / f"{count}.json", count, 15 * min(count, 140_000))
         place = Place(run.work, path, "train", "", ("{file_name}",))
-        CocoBoxes(place, None)
+        CocoBoxSource(place, None)
         began = time.perf_counter()
-        boxes = CocoBoxes(place, None)
+        boxes = CocoBoxSource(place, None)
         opened = time.perf_counter() - began
         rows = np.random.default_rng(0).integers(0, count, 2000).tolist()
         for row in rows[:200]:
@@ -212,8 +212,8 @@ def process(run: Run) -> Iterator[Row]:
     raw = run.work / "raw"
     place = make_boxes(raw / "zhiyuan_objv2_train.json", images, boxes)
     torch.manual_seed(0)
-    save(build(TINY), TINY, run.work / "sam")
-    listed = CocoBoxes(Place(raw, place, "train", "", ("{file_name}",)), None).picture(0)
+    save_sam(build_sam(TINY), TINY, run.work / "sam")
+    listed = CocoBoxSource(Place(raw, place, "train", "", ("{file_name}",)), None).picture(0)
     assert listed.size is not None
     file = raw / "images/train" / Path(listed.file_name).parent.name / Path(listed.file_name).name
     file.parent.mkdir(parents=True)
@@ -235,7 +235,7 @@ def process(run: Run) -> Iterator[Row]:
     yield Row("  peak memory, tiny model", f"{peak:.0f} MB, torch alone {bare['peak']:.0f} MB", "< 1.5 GB", peak < 1500)
 
 
-def _look_up(boxes: CocoBoxes, rows: list[int]) -> None:
+def _look_up(boxes: CocoBoxSource, rows: list[int]) -> None:
     for row in rows:
         boxes.picture(row)
 

@@ -283,7 +283,7 @@ def test_killed_at_any_moment(here: Path) -> None:
 
 
 def test_the_sheet_is_no_larger_than_it_says() -> None:
-    from pics_cli.core.segmentation.contact_sheet import USUAL, WORST, choose
+    from pics_cli.core.segmentation.contact_sheet import USUAL, WORST, choose_images
 
     stats = [
         {
@@ -293,7 +293,7 @@ def test_the_sheet_is_no_larger_than_it_says() -> None:
         }
         for n in range(90)
     ]
-    chosen = choose(stats)
+    chosen = choose_images(stats)
     assert len(chosen) == USUAL + WORST <= SHEET_SAMPLES
     assert [each.score for each in chosen] == sorted(each.score for each in chosen)
     assert [each.line for each in chosen[WORST:]] == [9] * USUAL

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from making import encoded, smooth
-from pics_cli.core.segmentation.sam import TINY, build, save
+from pics_cli.core.segmentation.sam import TINY, build_sam, save_sam
 
 YAML = """
 kind: dataset
@@ -31,12 +31,12 @@ source:
 def tiny_sam(seed: int = 0) -> Any:
     """The model, with weights that give masks of many shapes."""
     torch.manual_seed(seed)
-    return build(TINY)
+    return build_sam(TINY)
 
 
 def save_tiny(folder: Path, seed: int = 0) -> Path:
     """As a folder that `--sam` takes."""
-    save(tiny_sam(seed), TINY, folder)
+    save_sam(tiny_sam(seed), TINY, folder)
     return folder
 
 

@@ -1,4 +1,8 @@
-"""Which blocks of pictures a run makes, and which pictures of them."""
+"""Which blocks of images an annotation run makes, and a block in the making.
+
+A block is a fixed number of consecutive images of the dataset (`source.sam.block` of the recipe); it is made by one
+process, under a lock, into one label file, and is finished when its stats file exists.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,148 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-from pics_cli.core.datasets.labels import Found, Labelled, read_stats
-from pics_cli.core.segmentation.job import Job
-from pics_cli.core.segmentation.preprocessing import Prepared
+from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.labels import HIDDEN, Found, Labelled, block_path, read_block, read_stats, stats_path
+from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
+from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.segmentation.preprocessing import PreparedImage
 from pics_cli.errors import BadSample, PicsError
+
+Layout = Literal["blocks", "published"]
+
+
+@dataclass(frozen=True)
+class AnnotationJob:
+    """Boxes of one split to be turned into masks in one folder.
+
+    Attributes:
+        source: the dataset whose boxes they are.
+        folder: for the labels.
+        rows: half-open range of images, the end None for all; a block belongs to the run that has its first image.
+        sam, checkpoint: the model, see `sam.find_checkpoint`.
+        batch_images, batch_boxes: at a time in encoder and decoder; None: see `encoder_batch_size`.
+        multimask: predict three masks for each box and keep the best.
+        device, dtype: as asked for.
+        workers: processes that read and write beside the one that computes.
+        max_bad: unreadable images to put up with, see `stop_at_max_bad`.
+        overwrite: make this run's blocks again where they exist.
+        layout: of the label files.
+        retry: try images again that failed before, and nothing else.
+    """
+
+    source: Input
+    folder: Path
+    rows: tuple[int, int | None] = (0, None)
+    sam: str = "vit_h"
+    checkpoint: Path | None = None
+    batch_images: int | None = None
+    batch_boxes: int = 64
+    multimask: bool = True
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int = 1
+    max_bad: int | None = None
+    overwrite: bool = False
+    layout: Layout = "blocks"
+    retry: bool = False
+
+    @property
+    def state(self) -> Path:
+        """Folder of manifest and stats: hidden where others read the label folder's files."""
+        return self.folder / HIDDEN if self.layout == "published" else self.folder
+
+    @property
+    def options(self) -> Sam:
+        """How the recipe wants masks made."""
+        source = self.source.recipe.source
+        assert isinstance(source, (CocoSource, ScalabelSource))
+        return source.sam
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """The blocks of a dataset, and which images of them a job still has to make."""
+
+    job: AnnotationJob
+    images: int
+
+    @property
+    def size(self) -> int:
+        """Images of a block; the last one may have fewer."""
+        return self.job.options.block
+
+    @property
+    def count(self) -> int:
+        """Blocks of the whole dataset."""
+        return -(-self.images // self.size)
+
+    def rows(self, block: int) -> list[int]:
+        """Images of a block by their number in the dataset."""
+        return list(range(block * self.size, min((block + 1) * self.size, self.images)))
+
+    def in_range(self) -> list[int]:
+        """Blocks whose first image lies in the job's range.
+
+        Raises:
+            PicsError: no block begins there.
+        """
+        low, high = self._range()
+        blocks = list(range(-(-low // self.size), -(-high // self.size)))
+        if not blocks:
+            shown = f"{low}:{'' if self.job.rows[1] is None else self.job.rows[1]}"
+            raise PicsError(
+                f"--range {shown}: no block begins there; a block has {self.size} pictures",
+                f"take multiples of {self.size} (source.sam.block of the recipe)",
+            )
+        return blocks
+
+    def rounded_range(self, blocks: Sequence[int]) -> tuple[int, int] | None:
+        """The images that these blocks have, where they are not those of the job's range."""
+        whole = blocks[0] * self.size, min((blocks[-1] + 1) * self.size, self.images)
+        return None if whole == self._range() else whole
+
+    def _range(self) -> tuple[int, int]:
+        low, high = self.job.rows
+        return low, self.images if high is None else min(high, self.images)
+
+    def is_due(self, block: int) -> bool:
+        """Whether a block is missing, or has images that could not be read."""
+        stats = read_stats(self.job.state, block)
+        return bool(stats and stats["bad"]) or (stats is None and not self.job.retry)
+
+    def due_rows(self, block: int) -> list[int]:
+        """Images of a block that are to be made: all of a missing block, else those that failed."""
+        stats = None if self.job.overwrite else read_stats(self.job.state, block)
+        return self.rows(block) if stats is None else [int(entry["item"]) for entry in stats["bad"]]
+
+    def claim(self, number: int) -> Block | None:
+        """Take a block under its lock; None where another run has finished it meanwhile.
+
+        Raises:
+            InUse: another run is at it.
+        """
+        state, stack = self.job.state, contextlib.ExitStack()
+        stack.enter_context(single_writer(state, f".{number:05d}.lock"))
+        if self.job.overwrite:
+            stats_path(state, number).unlink(missing_ok=True)
+        elif not self.is_due(number):
+            stack.close()
+            return None
+        stats = read_stats(state, number)
+        if stats is None:
+            return Block(number, self.rows(number), stack)
+        failed = self.due_rows(number)
+        finished = [row for row in self.rows(number) if row not in failed]
+        labels: list[Labelled] = []
+        if self.job.layout == "blocks":
+            with contextlib.suppress(BadSample):
+                labels = read_block(block_path(self.job.folder, number))
+        if len(labels) != len(finished):  # a damaged file, or labels in files of their own: the whole block again
+            return Block(number, self.rows(number), stack)
+        return Block(number, failed, stack, dict(zip(finished, labels, strict=True)), dropped=Counter(stats["dropped"]))
 
 
 @dataclass
@@ -19,75 +160,45 @@ class Block:
     """A block in the making.
 
     Attributes:
-        number: its own.
-        rows: of its pictures that are to be made.
+        number: of the block in the dataset.
+        rows: of its images that are to be made.
         stack: holds its lock.
-        before: labels that were there, by row.
-        waiting: labels of each row, as they come, or what is wrong with a picture.
-        dropped: why boxes were left out.
+        finished: labels of an earlier run, by row.
+        pending: by row, an image with its labels as they come, or what is wrong with it.
+        dropped: boxes that were left out, by reason.
     """
 
     number: int
     rows: list[int]
     stack: contextlib.ExitStack
-    before: dict[int, Labelled] = field(default_factory=dict)
-    waiting: dict[int, tuple[Prepared, Future[list[Found]]] | BadSample] = field(default_factory=dict)
+    finished: dict[int, Labelled] = field(default_factory=dict)
+    pending: dict[int, tuple[PreparedImage, Future[list[Found]]] | BadSample] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
 
     def is_done(self) -> bool:
-        """Whether nothing is being computed any more."""
-        return len(self.waiting) == len(self.rows) and all(
-            isinstance(each, BadSample) or each[1].done() for each in self.waiting.values()
+        """Whether every image has its labels or its error."""
+        return len(self.pending) == len(self.rows) and all(
+            isinstance(result, BadSample) or result[1].done() for result in self.pending.values()
         )
 
-
-def blocks_of(job: Job, pictures: int, size: int) -> list[int]:
-    """Blocks whose first picture lies in the range.
-
-    Raises:
-        PicsError: there is none.
-    """
-    low, high = job.rows
-    stop = pictures if high is None else min(high, pictures)
-    found = list(range(-(-low // size), -(-stop // size)))
-    if not found:
-        raise PicsError(
-            f"--range {low}:{'' if high is None else high}: no block begins there; a block has {size} pictures",
-            f"take multiples of {size} (source.sam.block of the recipe)",
-        )
-    return found
+    def result(self) -> tuple[list[Labelled], list[dict[str, Any]]]:
+        """Labels of all images in order, those of earlier runs among them, and what could not be read."""
+        labels, bad = dict(self.finished), []
+        for row, result in self.pending.items():
+            if isinstance(result, BadSample):
+                bad.append({"item": row, "reason": result.reason, "detail": result.detail})
+                continue
+            image, future = result
+            annotated, (width, height) = image.annotated, image.size
+            labels[row] = Labelled(
+                annotated.image_id, annotated.file_name, annotated.url, width, height, future.result()
+            )
+        return [labels[row] for row in sorted(labels)], bad
 
 
-def rounded(job: Job, blocks: Sequence[int], pictures: int, size: int) -> str | None:
-    """What the range comes to, where that is not what was asked for."""
-    low, high = job.rows
-    first, end = blocks[0] * size, min((blocks[-1] + 1) * size, pictures)
-    if first == low and end == (pictures if high is None else min(high, pictures)):
-        return None
-    return f"blocks of {size} pictures belong to whoever has their first: this run has {first}:{end}"
-
-
-def length(block: int, pictures: int, size: int) -> int:
-    return min((block + 1) * size, pictures) - block * size
-
-
-def is_due(job: Job, block: int) -> bool:
-    """Whether a block is missing, or has pictures that could not be read."""
-    stats = read_stats(job.state, block)
-    return bool(stats and stats["bad"]) or (stats is None and not job.retry)
-
-
-def rows_due(job: Job, block: int, pictures: int, size: int) -> list[int]:
-    """Pictures of a block that are to be made: all of one that is missing, else those that failed."""
-    stats = None if job.overwrite else read_stats(job.state, block)
-    if stats is None:
-        return list(range(block * size, block * size + length(block, pictures, size)))
-    return [int(entry["item"]) for entry in stats["bad"]]
-
-
-def pictures_at_once(job: Job, kind: str) -> int:
-    """Pictures of a batch of the encoder on this kind of device, unless the user says another.
+def encoder_batch_size(job: AnnotationJob, device: str) -> int:
+    """Images that the encoder takes at once on a kind of device (`cpu`, `cuda`), unless the user says another number.
 
     On a CPU larger batches gain no time and take more memory.
     """
-    return job.batch_images or (1 if kind == "cpu" else 4)
+    return job.batch_images or (1 if device == "cpu" else 4)

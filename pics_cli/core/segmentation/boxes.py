@@ -1,4 +1,4 @@
-"""Boxes of a detection dataset, one picture at a time: what is to be segmented."""
+"""Annotated boxes of a detection dataset, one image at a time: what `pics annotate` segments."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
 from pics_cli.errors import BadSample, PicsError
 
-# A box narrower than this, once it is inside the picture, names no pixel.
-LEAST = 1.0
+# Pixels: a box narrower than this, once it is clipped to the image, covers no pixel.
+MIN_SIDE = 1.0
 
 
-class Given(NamedTuple):
+class AnnotatedBox(NamedTuple):
     """An annotated box.
 
     Attributes:
         box: float `x0, y0, x1, y1`, half-open, as given: it may leave the picture.
-        unknown: its category is none that the dataset lists.
+        unknown: whether the dataset does not list its category.
     """
 
     id: int | str | None
@@ -38,13 +38,13 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A picture of the dataset.
+class AnnotatedImage:
+    """An image of the dataset with its boxes.
 
     Attributes:
         image_id: the dataset's own id.
-        file_name, url: as the annotation names it.
-        files: where the picture may lie.
+        file_name, url: as the annotation gives them.
+        files: paths where the image may lie; the first that exists counts.
         size: (width, height) as annotated; None where it is not.
         boxes: its boxes, in the order of the annotation.
     """
@@ -54,7 +54,7 @@ class Listed:
     url: str
     files: tuple[Path, ...]
     size: tuple[int, int] | None
-    boxes: tuple[Given, ...]
+    boxes: tuple[AnnotatedBox, ...]
 
 
 class BoxSource(Protocol):
@@ -62,7 +62,7 @@ class BoxSource(Protocol):
 
     Attributes:
         place: the annotation file.
-        source: what tells this input from another, for the manifest.
+        source: what identifies this input, for the manifest.
         bad: records left out while indexing: `counts` by reason, and `lines` on them.
         categories: every category name, in the data's order; empty where the data names none.
     """
@@ -81,13 +81,13 @@ class BoxSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def picture(self, row: int) -> Listed:
+    def picture(self, row: int) -> AnnotatedImage:
         """The picture of that number, from 0. Raises BadSample."""
         ...
 
 
-class CocoBoxes:
-    """Of COCO's format: pictures in the order of their ids; see `BoxSource`."""
+class CocoBoxSource:
+    """Boxes of a COCO json: images in the order of their ids; see `BoxSource`."""
 
     def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
         self.place = place.path
@@ -99,13 +99,13 @@ class CocoBoxes:
     def __len__(self) -> int:
         return len(self._index)
 
-    def picture(self, row: int) -> Listed:
+    def picture(self, row: int) -> AnnotatedImage:
         """The picture of a row of the index."""
         index = self._index
         rows = slice(int(index.first[row]), int(index.first[row + 1]))
         columns = [index.columns[name][rows].tolist() for name in ("id", "category_id", "x", "y", "w", "h", "flags")]
         boxes = tuple(
-            Given(
+            AnnotatedBox(
                 None if annotation_id < 0 else annotation_id,
                 index.categories.get(category_id),
                 None if category_id < 0 else category_id,
@@ -117,11 +117,11 @@ class CocoBoxes:
         )
         name, url = index.names(row)
         size = int(index.width[row]), int(index.height[row])
-        return Listed(int(index.image_id[row]), name, url, self._paths.files(name, url), size, boxes)
+        return AnnotatedImage(int(index.image_id[row]), name, url, self._paths.files(name, url), size, boxes)
 
 
-class FrameBoxes:
-    """Of Scalabel's format, `box2d`: pictures in the order of their frames; see `BoxSource`."""
+class ScalabelBoxSource:
+    """Boxes (`box2d`) of a Scalabel json: images in the order of its frames; see `BoxSource`."""
 
     def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
         self.place = place.path
@@ -133,7 +133,7 @@ class FrameBoxes:
     def __len__(self) -> int:
         return len(self._index)
 
-    def picture(self, row: int) -> Listed:
+    def picture(self, row: int) -> AnnotatedImage:
         """The picture of a frame; labels without a box are left out."""
         try:
             frame = self._index.frame(row)
@@ -142,38 +142,38 @@ class FrameBoxes:
         name = f"{frame.videoName}/{frame.name}" if frame.videoName else frame.name
         boxes = []
         for label in frame.labels or ():
-            if (given := label.box2d) is None:
+            if (box := label.box2d) is None:
                 continue
             flags = label.attributes or {}
             crowd = bool(flags.get("crowd") or flags.get("ignored"))
-            # The last corner belongs to the box.
-            corners = (given.x1, given.y1, given.x2 + 1, given.y2 + 1)
-            boxes.append(Given(label.id, label.category, None, corners, crowd))
+            # Scalabel's last corner belongs to the box.
+            corners = (box.x1, box.y1, box.x2 + 1, box.y2 + 1)
+            boxes.append(AnnotatedBox(label.id, label.category, None, corners, crowd))
         size = None if frame.size is None else (frame.size.width, frame.size.height)
-        return Listed(frame.name, name, "", self._paths.files(name), size, tuple(boxes))
+        return AnnotatedImage(frame.name, name, "", self._paths.files(name), size, tuple(boxes))
 
 
 def open_boxes(
     recipe: DatasetRecipe, split: str, raw: Path | None, on_index: Callable[[Path], None] | None = None
 ) -> BoxSource:
-    """Open the boxes that a recipe's annotation file holds, whatever labels there are already.
+    """Open the boxes of a recipe's annotation file, whether labels exist already or not.
 
     Raises:
         PicsError: the recipe's format has no boxes; the folder or its annotations are missing or unreadable.
     """
-    source = _with_boxes(recipe)
-    place = _place(recipe, source, split, raw)
-    return CocoBoxes(place, on_index) if isinstance(source, CocoSource) else FrameBoxes(place, on_index)
+    source = _source_with_boxes(recipe)
+    place = _annotation_place(recipe, source, split, raw)
+    return CocoBoxSource(place, on_index) if isinstance(source, CocoSource) else ScalabelBoxSource(place, on_index)
 
 
-def base_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
+def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
     """Where build-shards looks for a split's labels first.
 
     Raises:
         PicsError: the recipe names no such place; as `open_boxes`.
     """
-    source = _with_boxes(recipe)
-    place = _place(recipe, source, split, raw)
+    source = _source_with_boxes(recipe)
+    place = _annotation_place(recipe, source, split, raw)
     if not source.splits[split].labels:
         raise PicsError(
             f"{recipe.name} {split}: its recipe names no folder for labels",
@@ -182,7 +182,7 @@ def base_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
     return place.base / source.splits[split].labels[0].format(split=split, version="")
 
 
-def _with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
+def _source_with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
     if not isinstance(recipe.source, (CocoSource, ScalabelSource)):
         raise PicsError(
             f"{recipe.name}: its format, {recipe.source.format}, has masks already, or no boxes",
@@ -191,7 +191,9 @@ def _with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
     return recipe.source
 
 
-def _place(recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: str, raw: Path | None) -> Place:
+def _annotation_place(
+    recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: str, raw: Path | None
+) -> Place:
     """The annotation file, not the labels."""
     if raw is None:
         raise PicsError(f"{recipe.name}: no raw folder named", "name the dataset's folder with --raw DIR")
@@ -206,23 +208,25 @@ def _place(recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: st
     return find_place(replace(source, splits=splits), split, raw, recipe.name)
 
 
-def inside(boxes: Sequence[Given], width: int, height: int) -> tuple[list[Given], npt.NDArray[np.float64], list[str]]:
-    """Boxes that name something of the picture.
+def clip_boxes(
+    boxes: Sequence[AnnotatedBox], width: int, height: int
+) -> tuple[list[AnnotatedBox], npt.NDArray[np.float64], list[str]]:
+    """Clip boxes to an image of this size, and drop those that cover nothing of it.
 
     Returns:
-        Those that are kept, in order; their corners cut off at the picture's border, float64 [n, 4]; and for each that
-        is left out the reason: `no_size` (zero, negative or no number), `outside` the picture.
+        The boxes that are kept, in order; their corners clipped to the image, float64 [n, 4], `x0, y0, x1, y1`; and for
+        each dropped box the reason: `no_size` (zero, negative or no number), `outside` the image.
     """
-    kept, corners, reasons = list[Given](), list[tuple[float, float, float, float]](), list[str]()
-    for given in boxes:
-        x0, y0, x1, y1 = given.box
-        if not (np.isfinite(given.box).all() and x1 > x0 and y1 > y0):
+    kept, corners, reasons = list[AnnotatedBox](), list[tuple[float, float, float, float]](), list[str]()
+    for annotated in boxes:
+        x0, y0, x1, y1 = annotated.box
+        if not (np.isfinite(annotated.box).all() and x1 > x0 and y1 > y0):
             reasons.append("no_size")
             continue
-        cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-        if cut[2] - cut[0] < min(LEAST, x1 - x0) or cut[3] - cut[1] < min(LEAST, y1 - y0):
+        clipped = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+        if clipped[2] - clipped[0] < min(MIN_SIDE, x1 - x0) or clipped[3] - clipped[1] < min(MIN_SIDE, y1 - y0):
             reasons.append("outside")
             continue
-        kept.append(given)
-        corners.append(cut)
+        kept.append(annotated)
+        corners.append(clipped)
     return kept, np.array(corners, np.float64).reshape(-1, 4), reasons

@@ -15,97 +15,91 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
-from pics_cli.core.recipes.dataset import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
+from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan
 from pics_cli.core.segmentation.boxes import BoxSource
-from pics_cli.core.segmentation.job import SCORE_BINS, Job
-from pics_cli.core.segmentation.sam import SHAPES, Weights
+from pics_cli.core.segmentation.sam import SHAPES, SamCheckpoint
 from pics_cli.errors import PicsError
 
+# Bins of the histogram of scores, over [0, 1].
+SCORE_BINS = 20
 LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
-# Seconds that another run may take to write the manifest.
+# Seconds to wait for another run that writes the manifest.
 _PATIENCE = 600.0
 _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
-# Of the recipe: what build-shards does with labels has no influence on them.
-_OTHERS = ("min_score", "min_agreement")
+# Options of the recipe that concern readers of the labels, not the labels.
+_READERS_OPTIONS = ("min_score", "min_agreement")
 
 
-def options_of(job: Job) -> SamSettings:
-    """How the recipe wants masks made."""
-    source = job.source.recipe.source
-    assert isinstance(source, (CocoSource, ScalabelSource))
-    return source.sam
-
-
-def label_identity(job: Job, boxes: BoxSource, weights: Weights, dtype: str) -> dict[str, Any]:
-    """What a resumed run must share with the first."""
-    made = {key: value for key, value in asdict(options_of(job)).items() if key not in _OTHERS}
+def label_identity(job: AnnotationJob, boxes: BoxSource, checkpoint: SamCheckpoint, dtype: str) -> dict[str, Any]:
+    """What a resumed run must share with the first, as plain data."""
+    options = {key: value for key, value in asdict(job.options).items() if key not in _READERS_OPTIONS}
     return {
         "schema": SCHEMA,
         "made_by": "annotate",
         "dataset": job.source.recipe.name,
         "split": job.source.split,
         "layout": job.layout,
-        "sam": weights.name if weights.name in SHAPES else "own",  # not the folder as it was typed
-        "weights": weights.sha256,
+        "sam": checkpoint.name if checkpoint.name in SHAPES else "own",  # not the folder as it was typed
+        "weights": checkpoint.sha256,
         "multimask": "best" if job.multimask else "off",
         "dtype": dtype,
-        "options": made,
+        "options": options,
         "input": dict(boxes.source),
         "versions": {"pics": __version__, **{name: version(name) for name in LIBRARIES}, "cpu": platform.machine()},
     }
 
 
-def check_folder(job: Job, wanted: Mapping[str, Any]) -> None:
-    """Refuse a folder with anything but labels of this kind in it; nothing is written.
+def check_label_folder(job: AnnotationJob, identity: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds anything but labels of this identity; nothing is written.
 
     Raises:
         PicsError: labels made otherwise or in another layout, or files of somebody else's.
     """
-    if stranger := _other_layout(job):
+    if foreign := _find_other_layout(job):
         raise PicsError(
-            f"{job.folder}: holds labels of another layout, or of another program ({stranger})",
+            f"{job.folder}: holds labels of another layout, or of another program ({foreign})",
             "choose another --out, or move them away; build-shards would take one for the other",
         )
     manifest = read_manifest(job.state)
-    if manifest is not None and manifest.get("made_by") != wanted["made_by"]:
+    if manifest is not None and manifest.get("made_by") != identity["made_by"]:
         raise PicsError(f"{job.folder}: holds something else than labels of pics annotate", "choose another --out")
     files = sorted(job.state.glob("*.jsonl.gz"))
     foreign = f"{len(files)} label files ({files[0].name}, …) and no manifest that says whose" if files else None
-    ResumableFolder(job.folder, "--out", "made").resumes(manifest, wanted, foreign, job.overwrite)
+    ResumableFolder(job.folder, "--out", "made").resumes(manifest, identity, foreign, job.overwrite)
 
 
-def claim_folder(job: Job, wanted: Mapping[str, Any], pictures: int) -> None:
-    """Make the folder this run's, unless it is one of the same kind.
+def claim_label_folder(job: AnnotationJob, identity: Mapping[str, Any], pictures: int) -> None:
+    """Begin the folder, or go on with one of the same identity.
 
     Raises:
         PicsError: as `check_folder`; or it cannot be written to.
     """
     make_folder(job.state, "name a folder that can be written to with --out")
     with _manifest_lock(job):
-        check_folder(job, wanted)
+        check_label_folder(job, identity)
         manifest = read_manifest(job.state)
-        if manifest is not None and identity_differences(manifest, wanted):
-            _clear(job)
+        if manifest is not None and identity_differences(manifest, identity):
+            _remove_labels(job)
             manifest = None
         if manifest is None:
-            _write(job, {"complete": False, "of_pictures": pictures, **wanted})
+            _write(job, {"complete": False, "of_pictures": pictures, **identity})
 
 
-def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: int) -> dict[str, Any]:
-    """What is there now; whoever writes it last has seen all blocks.
+def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSource) -> dict[str, Any]:
+    """Write what the folder holds now, and return it; of several runs the last one to finish has seen all blocks.
 
     Raises:
         PicsError: somebody has begun other labels in this folder meanwhile.
     """
     with _manifest_lock(job):
-        if identity_differences(read_manifest(job.state) or {}, wanted):
+        if identity_differences(read_manifest(job.state) or {}, identity):
             raise PicsError(f"{job.folder}: was begun anew with other settings meanwhile", "choose another --out")
-        blocks = -(-len(boxes) // size)
-        found = finished_stats(job.state, blocks)
-        manifest = summed(found, len(boxes), blocks) | dict(wanted)
+        blocks = BlockPlan(job, len(boxes)).count
+        finished = finished_stats(job.state, blocks)
+        manifest = sum_statistics(finished, len(boxes), blocks) | dict(identity)
         manifest["bad_records"], manifest["categories"] = boxes.bad["counts"], list(boxes.categories)
         if job.layout == "blocks":
             manifest["blocks"] = [
@@ -113,7 +107,7 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
                     "file": block_path(job.folder, stats["block"]).name,
                     **{key: stats[key] for key in ("bytes", "sha256")},
                 }
-                for stats in found
+                for stats in finished
             ]
         _write(job, manifest)
         for path in job.state.glob(".*.lock"):  # of processes that were killed once their block was done
@@ -123,27 +117,27 @@ def write_manifest(job: Job, wanted: Mapping[str, Any], boxes: BoxSource, size: 
         return manifest
 
 
-def _other_layout(job: Job) -> str | None:
-    """A file that says that the folder holds labels of the other layout, ours or the research script's."""
+def _find_other_layout(job: AnnotationJob) -> str | None:
+    """A file of the other layout, of ours or of the research script, if the folder holds one."""
     if job.layout == "blocks":
         hidden = job.folder / HIDDEN / MANIFEST
-        return str(hidden.relative_to(job.folder)) if hidden.exists() else _published(job.folder)
-    blocks = next((path.name for path in job.folder.glob("*.jsonl.gz")), None)
-    ours = (job.state / MANIFEST).exists()
-    return blocks or (None if ours else _published(job.folder))
+        return str(hidden.relative_to(job.folder)) if hidden.exists() else _find_published_label(job.folder)
+    block = next((path.name for path in job.folder.glob("*.jsonl.gz")), None)
+    is_own = (job.state / MANIFEST).exists()
+    return block or (None if is_own else _find_published_label(job.folder))
 
 
-def _published(folder: Path) -> str | None:
-    """A label file of one picture, patchN/X.json, if there is one."""
+def _find_published_label(folder: Path) -> str | None:
+    """A label file of a single image, patchN/X.json, if there is one."""
     if not folder.is_dir():
         return None
-    inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = next((path for each in inside for path in each.glob("*.json")), None)
-    return None if found is None else str(found.relative_to(folder))
+    subfolders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    label = next((path for subfolder in subfolders for path in subfolder.glob("*.json")), None)
+    return None if label is None else str(label.relative_to(folder))
 
 
-def _clear(job: Job) -> None:
-    """Remove labels that were made otherwise: all of them, so that no two kinds are mixed.
+def _remove_labels(job: AnnotationJob) -> None:
+    """Remove all labels of another identity, so that no two kinds are mixed.
 
     Raises:
         PicsError: this run is for a part of the pictures only, or another one is at work.
@@ -162,47 +156,47 @@ def _clear(job: Job) -> None:
                 path.unlink()
 
 
-def _write(job: Job, manifest: Mapping[str, Any]) -> None:
-    """Under the manifest's lock."""
+def _write(job: AnnotationJob, manifest: Mapping[str, Any]) -> None:
+    """The manifest; its lock is held."""
     write_json(job.state / MANIFEST, manifest, (job.state / MANIFEST).with_suffix(".tmp"))
 
 
-def summed(found: Sequence[Mapping[str, Any]], of_pictures: int, blocks: int) -> dict[str, Any]:
-    """Stats of blocks put together."""
-    scores = [sum(each) for each in zip(*(stats["scores"] for stats in found), strict=True)] or [0] * SCORE_BINS
-    bad = Counter(entry["reason"] for stats in found for entry in stats["bad"])
+def sum_statistics(finished: Sequence[Mapping[str, Any]], of_pictures: int, blocks: int) -> dict[str, Any]:
+    """The manifest's counts: the stats of all finished blocks added up."""
+    scores = [sum(counts) for counts in zip(*(stats["scores"] for stats in finished), strict=True)] or [0] * SCORE_BINS
+    bad = Counter(entry["reason"] for stats in finished for entry in stats["bad"])
     return {
-        "complete": len(found) == blocks,
-        "blocks_done": len(found),
+        "complete": len(finished) == blocks,
+        "blocks_done": len(finished),
         "of_blocks": blocks,
-        "pictures": sum(stats["pictures"] for stats in found),
+        "pictures": sum(stats["pictures"] for stats in finished),
         "of_pictures": of_pictures,
-        "boxes": sum(stats["boxes"] for stats in found),
-        "dropped": _added(stats["dropped"] for stats in found),
-        "flags": _added(stats["flags"] for stats in found),
+        "boxes": sum(stats["boxes"] for stats in finished),
+        "dropped": _sum_counts(stats["dropped"] for stats in finished),
+        "flags": _sum_counts(stats["flags"] for stats in finished),
         "scores": scores,
         "bad_pictures": dict(sorted(bad.items())),
     }
 
 
-def _added(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
+def _sum_counts(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
     total = Counter[str]()
-    for each in counts:
-        total.update(each)
+    for part in counts:
+        total.update(part)
     return dict(sorted(total.items()))
 
 
 @contextlib.contextmanager
-def _manifest_lock(job: Job) -> Iterator[None]:
-    """Runs on one folder take turns at the manifest."""
-    until = time.monotonic() + _PATIENCE
+def _manifest_lock(job: AnnotationJob) -> Iterator[None]:
+    """Runs that share a folder take turns at the manifest."""
+    deadline = time.monotonic() + _PATIENCE
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(single_writer(job.state))
                 break
             except InUse:
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
         yield

@@ -1,4 +1,4 @@
-"""From masks to labels, off the device's way: clean up, pack, measure against the box, flag."""
+"""From the model's masks to labels, in worker processes: remove specks, encode, compare with the box, flag."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from pics_cli.core.datasets.labels import Found
 from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import SamSettings
-from pics_cli.core.segmentation.boxes import Given
+from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.segmentation.boxes import AnnotatedBox
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Masks on their way from one process to another.
+class PackedMasks:
+    """Masks of one image as bits, to be sent from one process to another.
 
     Attributes:
         bits: `np.packbits` of each, uint8 [n, ceil(H W / 8)].
@@ -41,24 +41,24 @@ class Packed:
         return np.stack(list(self)) if len(self.bits) else np.zeros((0, *self.size), np.bool_)
 
 
-def pack(masks: Mask) -> Packed:
-    """Masks bool [n, H, W]."""
-    count, height, width = masks.shape
-    return Packed(np.packbits(masks.reshape(count, height * width), axis=1), (height, width))
+def pack_masks(masks: Mask) -> PackedMasks:
+    """Pack masks, bool [n, H, W]."""
+    label_statistics, height, width = masks.shape
+    return PackedMasks(np.packbits(masks.reshape(label_statistics, height * width), axis=1), (height, width))
 
 
-def together(parts: Sequence[Packed], size: tuple[int, int]) -> Packed:
-    """Masks of one picture, one part after the other."""
+def concatenate(parts: Sequence[PackedMasks], size: tuple[int, int]) -> PackedMasks:
+    """Masks of one image of size (H, W), one part after the other."""
     empty = np.zeros((0, -(-size[0] * size[1] // 8)), np.uint8)
-    return Packed(np.concatenate([empty, *(part.bits for part in parts)]), size)
+    return PackedMasks(np.concatenate([empty, *(part.bits for part in parts)]), size)
 
 
-# Digits that are kept: more would be noise, and bytes.
+# Decimals of scores: more would be noise.
 _DIGITS = 4
 
 
-def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
-    """A mask without holes and parts of fewer pixels than these; its largest part always stays.
+def clean_mask(mask: BoxMask, holes: int, islands: int) -> BoxMask:
+    """Fill holes and remove parts of a mask that have fewer pixels than these; its largest part always stays.
 
     Pixels are neighbours across corners, too, as in segment-anything's `remove_small_regions`, which looks at the whole
     picture each time; here all of it happens inside the mask's box.
@@ -69,7 +69,7 @@ def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
     if holes:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - pixels, connectivity=8)
         small = stats[:, cv2.CC_STAT_AREA] < holes
-        small[[0, labels[0, 0]]] = False  # the mask itself, and what is around it
+        small[[0, labels[0, 0]]] = False  # the mask itself, and the background around it
         pixels = np.where(small[labels], 1, pixels).astype(np.uint8)
     if islands:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
@@ -83,69 +83,74 @@ def clean(mask: BoxMask, holes: int, islands: int) -> BoxMask:
     return BoxMask((x0 + left, y0 + top, x1 + left, y1 + top), inner.pixels, mask.height, mask.width)
 
 
-def finish(
-    packed: Packed,
+def make_labels(
+    packed: PackedMasks,
     scores: Sequence[float],
     stability: Sequence[float],
-    boxes: Sequence[Given],
+    boxes: Sequence[AnnotatedBox],
     corners: npt.NDArray[np.float64],
     options: SamSettings,
 ) -> list[Found]:
-    """Labels of a picture's boxes, in their order, for empty masks too.
+    """One label for each box of an image, in their order, also where its mask is empty.
 
     Args:
         packed: a mask for each box.
-        scores, stability: of each.
+        scores, stability: of each mask, in [0, 1].
         boxes: as annotated.
-        corners: of each inside the picture, float64 [n, 4].
-        options: of the recipe.
+        corners: of each box clipped to the image, float64 [n, 4], `x0, y0, x1, y1`.
+        options: the recipe's `source.sam`.
     """
     return [
-        _label(clean(box_mask(mask), options.holes, options.islands), score, stable, given, cut, options)
-        for mask, score, stable, given, cut in zip(packed, scores, stability, boxes, corners, strict=True)
+        _label(clean_mask(box_mask(mask), options.holes, options.islands), score, stable, box, clipped, options)
+        for mask, score, stable, box, clipped in zip(packed, scores, stability, boxes, corners, strict=True)
     ]
 
 
 def _label(
-    tight: BoxMask, score: float, stable: float, given: Given, cut: npt.NDArray[np.float64], options: SamSettings
+    mask: BoxMask,
+    score: float,
+    stability: float,
+    annotated: AnnotatedBox,
+    clipped: npt.NDArray[np.float64],
+    options: Sam,
 ) -> Found:
-    x0, y0, x1, y1 = tight.box
-    agreement = float(box_iou(np.array([tight.box], np.float64), cut[None])[0, 0]) if tight.area else 0.0
+    x0, y0, x1, y1 = mask.box
+    agreement = float(box_iou(np.array([mask.box], np.float64), clipped[None])[0, 0]) if mask.area else 0.0
     flags = {
-        "empty": not tight.area,
-        "tiny": 0 < tight.area < options.tiny,
-        "border": bool(tight.area) and (x0 == 0 or y0 == 0 or x1 == tight.width or y1 == tight.height),
+        "empty": not mask.area,
+        "tiny": 0 < mask.area < options.tiny,
+        "border": bool(mask.area) and (x0 == 0 or y0 == 0 or x1 == mask.width or y1 == mask.height),
         "low_score": score < options.low_score,
-        "crowd": given.crowd,
-        "unknown_category": given.unknown,
-        "clipped": tuple(cut.tolist()) != given.box,
+        "crowd": annotated.crowd,
+        "unknown_category": annotated.unknown,
+        "clipped": tuple(clipped.tolist()) != annotated.box,
     }
     return Found(
-        id=given.id, category=given.category, category_id=given.category_id, box=given.box,
-        counts=tight.rle()["counts"], tight=tight.box, area=tight.area, score=round(float(score), _DIGITS),
-        stability=round(float(stable), _DIGITS), agreement=round(agreement, _DIGITS),
-        flags=[name for name, here in flags.items() if here],
+        id=annotated.id, category=annotated.category, category_id=annotated.category_id, box=annotated.box,
+        counts=mask.rle()["counts"], tight=mask.box, area=mask.area, score=round(float(score), _DIGITS),
+        stability=round(float(stability), _DIGITS), agreement=round(agreement, _DIGITS),
+        flags=[name for name, is_set in flags.items() if is_set],
     )  # fmt: skip
 
 
-def polygons(found: Found, height: int, width: int) -> dict[str, Any] | None:
-    """A label as the research script's files have them; None where the mask has no outline of three points.
+def label_as_polygons(label: Found, height: int, width: int) -> dict[str, Any] | None:
+    """A label in the form of the research script's files; None where the mask has no outline of three points.
 
-    The outlines of all parts (the script kept the largest alone); holes are lost in this form.
+    Has the outlines of all parts (the script kept the largest alone); this form cannot hold holes.
     """
-    mask = decode_segmentation({"size": [height, width], "counts": found.counts}, height, width).full()
+    mask = decode_segmentation({"size": [height, width], "counts": label.counts}, height, width).full()
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     parts = [outline.ravel().tolist() for outline in outlines if len(outline) >= 3]
     if not parts:
         return None
-    x0, y0, x1, y1 = found.tight
+    x0, y0, x1, y1 = label.tight
     box = [x0, y0, x1 - x0, y1 - y0]
-    return {"id": found.id, "segmentation": parts, "bbox": box, "area": found.area, "category_id": found.category_id}
+    return {"id": label.id, "segmentation": parts, "bbox": box, "area": label.area, "category_id": label.category_id}
 
 
-def count(objects: Sequence[Found], bins: int) -> dict[str, Any]:
-    """Boxes, flags and a histogram of scores (parts of [0, 1], those beyond in the outermost) of some labels."""
-    flags = Counter(flag for each in objects for flag in each.flags)
-    scores = [min(max(int(each.score * bins), 0), bins - 1) for each in objects]
+def label_statistics(objects: Sequence[Found], bins: int) -> dict[str, Any]:
+    """Counts of boxes and flags, and a histogram of scores over [0, 1] (those beyond in the outermost bins)."""
+    flags = Counter(flag for label in objects for flag in label.flags)
+    scores = [min(max(int(label.score * bins), 0), bins - 1) for label in objects]
     histogram = np.bincount(np.array(scores, np.int64), minlength=bins).tolist()
     return {"boxes": len(objects), "flags": dict(sorted(flags.items())), "scores": histogram}

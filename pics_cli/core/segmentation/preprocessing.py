@@ -1,4 +1,4 @@
-"""A picture on its way to the model: read, decoded, resized, its boxes looked at; what workers do ahead of it."""
+"""An image on its way to the model: read, decoded, resized, its boxes clipped; workers do this ahead of the model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from PIL import Image
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.images.image_io import RGB, decode_picture, first_size, read_first
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import dataset_identity
-from pics_cli.core.segmentation.boxes import BoxSource, Given, Listed, inside, open_boxes
+from pics_cli.core.recipes.dataset import identity
+from pics_cli.core.segmentation.boxes import AnnotatedBox, AnnotatedImage, BoxSource, clip_boxes, open_boxes
 from pics_cli.errors import BadSample
 
 
-class Ready(NamedTuple):
-    """A picture made ready for the model.
+class ResizedImage(NamedTuple):
+    """An image at the size of the model's input.
 
     Attributes:
-        rgb: uint8 [h, w, 3], its longer side s.
-        size: (H, W).
-        boxes: float64 [n, 4], `x0, y0, x1, y1` in pixels of the picture.
+        rgb: uint8 [h, w, 3], its longer side that of the model's square.
+        size: (H, W) of the original.
+        boxes: float64 [n, 4], `x0, y0, x1, y1` in pixels of the original.
     """
 
     rgb: RGB
@@ -31,13 +31,13 @@ class Ready(NamedTuple):
     boxes: npt.NDArray[np.float64]
 
 
-def make_ready(rgb: RGB, boxes: npt.NDArray[np.float64], side: int) -> Ready:
-    """Resize a picture, uint8 [H, W, 3], for a model that sees a square of this side.
+def resize_for_sam(rgb: RGB, boxes: npt.NDArray[np.float64], side: int) -> ResizedImage:
+    """Resize an image, uint8 [H, W, 3], for a model whose input is a square of this side.
 
-    As segment-anything's `ResizeLongestSide.apply_image`: bilinear by Pillow, sides to the nearest pixel.
+    As segment-anything's `ResizeLongestSide.apply_image`: bilinear by Pillow, sides rounded to the nearest pixel.
 
     Raises:
-        BadSample: it is so thin that nothing of it would be left.
+        BadSample: `too_thin`: less than a pixel wide at that size.
     """
     height, width = rgb.shape[:2]
     scale = side / max(height, width)
@@ -45,41 +45,41 @@ def make_ready(rgb: RGB, boxes: npt.NDArray[np.float64], side: int) -> Ready:
     if not (across and down):
         raise BadSample("too_thin", f"picture is {width}x{height}: less than a pixel wide at {side}")
     resized = Image.fromarray(rgb).resize((across, down), Image.Resampling.BILINEAR)
-    return Ready(np.array(resized), (height, width), boxes)
+    return ResizedImage(np.array(resized), (height, width), boxes)
 
 
-class Prepared(NamedTuple):
-    """A picture with something to segment, or with nothing.
+class PreparedImage(NamedTuple):
+    """A decoded image with the boxes to segment; possibly none.
 
     Attributes:
         size: (width, height).
-        boxes: those that lie in the picture.
-        corners: of each inside it, float64 [n, 4].
-        dropped: why each of the others is left out.
-        ready: for the model; None where there are no boxes.
+        boxes: those that cover something of the image.
+        corners: of each, clipped to the image, float64 [n, 4].
+        dropped: for each other box the reason, see `clip_boxes`.
+        resized: input of the model; None where there are no boxes.
     """
 
-    listed: Listed
+    annotated: AnnotatedImage
     size: tuple[int, int]
-    boxes: list[Given]
+    boxes: list[AnnotatedBox]
     corners: npt.NDArray[np.float64]
     dropped: list[str]
-    ready: Ready | None
+    resized: ResizedImage | None
 
 
-def prepare(source: Input, row: int, side: int) -> Prepared | BadSample:
-    """The picture of a row for a model that sees a square of this side; what is wrong with it, where something is."""
+def prepare(source: Input, row: int, side: int) -> PreparedImage | BadSample:
+    """Image number `row` of a dataset for a model with an input of this side; or what is wrong with it."""
     cv2.setNumThreads(1)
     try:
-        listed = boxes_of(source).picture(row)
-        if not listed.boxes:
-            size = listed.size or first_size(listed.files)
-            return Prepared(listed, size, [], np.zeros((0, 4)), [], None)
-        rgb = decode_picture(read_first(listed.files), listed.size).rgb
+        annotated = box_source_of(source).picture(row)
+        if not annotated.boxes:
+            size = annotated.size or first_size(annotated.files)
+            return PreparedImage(annotated, size, [], np.zeros((0, 4)), [], None)
+        rgb = decode_picture(read_first(annotated.files), annotated.size).rgb
         height, width = rgb.shape[:2]
-        boxes, corners, dropped = inside(listed.boxes, width, height)
-        ready = make_ready(rgb, corners, side) if boxes else None
-        return Prepared(listed, (width, height), boxes, corners, dropped, ready)
+        boxes, corners, dropped = clip_boxes(annotated.boxes, width, height)
+        resized = resize_for_sam(rgb, corners, side) if boxes else None
+        return PreparedImage(annotated, (width, height), boxes, corners, dropped, resized)
     except BadSample as error:
         return error
 
@@ -87,8 +87,8 @@ def prepare(source: Input, row: int, side: int) -> Prepared | BadSample:
 _opened: tuple[str, BoxSource] | None = None
 
 
-def boxes_of(source: Input) -> BoxSource:
-    """This process's opened boxes of an input: one at a time."""
+def box_source_of(source: Input) -> BoxSource:
+    """The boxes of a dataset, opened once in this process and kept until another dataset is asked for."""
     global _opened  # noqa: PLW0603  (a cache of one)
     raw = source.raw
     place = None if raw is None else str(raw.absolute())

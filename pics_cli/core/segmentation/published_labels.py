@@ -10,7 +10,7 @@ from typing import Any
 
 from pics_cli.core.datasets.labels import Labelled
 from pics_cli.core.runtime.files import AtomicFile, make_folder
-from pics_cli.core.segmentation.postprocessing import polygons
+from pics_cli.core.segmentation.postprocessing import label_as_polygons
 from pics_cli.errors import BadSample
 
 
@@ -22,9 +22,9 @@ def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path)
     """
     total, digest = 0, hashlib.sha256()
     for picture in pictures:
-        labels = [polygons(each, picture.height, picture.width) for each in picture.objects]
+        labels = [label_as_polygons(label, picture.height, picture.width) for label in picture.objects]
         data = json.dumps(
-            {"image_id": picture.image_id, "annotations": [each for each in labels if each is not None]}
+            {"image_id": picture.image_id, "annotations": [label for label in labels if label is not None]}
         ).encode()
         path = folder / label_name(picture.file_name)
         make_folder(path.parent)

@@ -1,149 +1,188 @@
-"""The run: which blocks are this process's, pictures through workers and model, a file for each block."""
+"""`pics annotate`: this process's blocks, images through workers and model, a label file for each block."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.datasets.labels import Found, Labelled, block_path, read_block, read_stats, stats_path, write_block
+from pics_cli.core.datasets.labels import Found, block_path, stats_path, write_block
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import local_executor, map_in_order
-from pics_cli.core.runtime.files import InUse, single_writer, write_json
+from pics_cli.core.runtime.files import InUse, write_json
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.signals import process_pending_signals
-from pics_cli.core.segmentation import postprocessing as finishing
-from pics_cli.core.segmentation import sam as models
-from pics_cli.core.segmentation.blocks import Block, blocks_of, is_due, length, pictures_at_once, rounded, rows_due
+from pics_cli.core.segmentation.blocks import AnnotationJob, Block, BlockPlan, encoder_batch_size
 from pics_cli.core.segmentation.boxes import BoxSource, open_boxes
-from pics_cli.core.segmentation.job import SCORE_BINS, Job, Progress, Report
 from pics_cli.core.segmentation.label_folder import (
-    check_folder,
-    claim_folder,
+    SCORE_BINS,
+    check_label_folder,
+    claim_label_folder,
     label_identity,
-    options_of,
     write_manifest,
 )
-from pics_cli.core.segmentation.preprocessing import Prepared, prepare
+from pics_cli.core.segmentation.postprocessing import label_statistics, make_labels
+from pics_cli.core.segmentation.preprocessing import PreparedImage, prepare
 from pics_cli.core.segmentation.published_labels import label_name, write_published
+from pics_cli.core.segmentation.sam import find_checkpoint, load_sam
 from pics_cli.core.segmentation.segmenter import Segmenter
 from pics_cli.errors import BadSample, PicsError
 
-# Pictures of a block that its stats name for people to look at.
+logger = logging.getLogger(__name__)
+
+# Images of a block that its stats name for the contact sheet.
 _WORST = 4
 
 
-def annotate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
-    """Make the label files that are missing, and say what is there.
+@dataclass
+class AnnotationProgress(Progress):
+    """Images of this process; boxes and unreadable images of this run beside them."""
+
+    boxes: int = 0
+    bad: int = 0
+
+    @property
+    def detail(self) -> str:
+        parts = [self.activity, f"{self.boxes:,} boxes"]
+        parts += [f"bad {self.bad:,}"] * bool(self.bad)
+        parts += [f"{self.done_before:,} pictures from earlier runs"] * bool(self.done_before)
+        return ", ".join(filter(None, parts))
+
+
+@dataclass
+class AnnotationReport:
+    """What a run did, and what its folder holds now.
+
+    Attributes:
+        made: `pictures` and `boxes` that this run segmented, of all processes.
+        seconds: of the slowest process, without reading the model.
+        in_use: a line for each block that another run is at.
+        stale_locks: of processes on other machines that may be gone.
+        manifest: of the folder.
+    """
+
+    made: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    in_use: list[str] = field(default_factory=list)
+    stale_locks: list[str] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> AnnotationReport:
+    """Make the label files that are missing.
 
     Args:
         job: what to do.
         ranks: the processes that share it; each calls this.
         progress: updated as the work goes on.
-        note: told single lines worth reading.
 
     Raises:
-        PicsError: dataset, model or folder are not what they should be; too many bad pictures; out of memory.
+        PicsError: dataset, model or folder are not what they should be; too many unreadable images; out of memory.
     """
-    on_index: Callable[[Path], None] = lambda path: note(f"indexing {path} (once)")  # noqa: E731
-    ranks.run_on_all(lambda: _opened(job, on_index) if ranks.rank == 0 else None)  # one makes the index, all open it
-    boxes = ranks.run_local(lambda: _opened(job, None))
+    first = ranks.rank == 0
+    ranks.run_on_all(lambda: _open_boxes(job) if first else None)  # one builds the index, then all open it
+    boxes = ranks.run_local(lambda: _open_boxes(job))
     ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
-    size = options_of(job).block
     device = choose_device(job.device, ranks.device)
     dtype = choose_dtype(job.dtype, device)
-    precision = next(name for name, each in DTYPES.items() if each == dtype)
-    weights = ranks.run_local(lambda: models.find(job.sam, job.checkpoint))
-    wanted = label_identity(job, boxes, weights, precision)
-    ranks.run_on_all(lambda: check_folder(job, wanted))
-    blocks = blocks_of(job, len(boxes), size)
-    if ranks.rank == 0 and (line := rounded(job, blocks, len(boxes), size)):
-        note(line)
-    mine = blocks[ranks.rank :: ranks.size]
-    todo = [block for block in mine if job.overwrite or is_due(job, block)]
-    progress.doing = "reading the model"
-    model = ranks.run_local(lambda: models.load(weights, device, dtype) if todo else None)
-    progress.doing = ""
-    # Not before the model is known to be one: what cannot be begun leaves no folder.
-    ranks.run_on_all(lambda: claim_folder(job, wanted, len(boxes)) if ranks.rank == 0 else None)
-    progress.total = sum(len(rows_due(job, block, len(boxes), size)) for block in todo)
-    progress.before = sum(length(block, len(boxes), size) for block in mine) - progress.total
-    report = Report()
+    precision = next(name for name, value in DTYPES.items() if value == dtype)
+    checkpoint = ranks.run_local(lambda: find_checkpoint(job.sam, job.checkpoint))
+    identity = label_identity(job, boxes, checkpoint, precision)
+    ranks.run_on_all(lambda: check_label_folder(job, identity))
+    plan = BlockPlan(job, len(boxes))
+    all_blocks = plan.in_range()
+    if rounded := plan.rounded_range(all_blocks):
+        logger.info("blocks of %d pictures belong to whoever has their first: this run has %d:%d", plan.size, *rounded)
+    own_blocks = all_blocks[ranks.rank :: ranks.size]
+    due_blocks = [block for block in own_blocks if job.overwrite or plan.is_due(block)]
+    progress.activity = "reading the model"
+    model = ranks.run_local(lambda: load_sam(checkpoint, device, dtype) if due_blocks else None)
+    progress.activity = ""
+    # Only now that the model is known to be one: what cannot be begun leaves no folder.
+    ranks.run_on_all(lambda: claim_label_folder(job, identity, len(boxes)) if first else None)
+    due_images = sum(len(plan.due_rows(block)) for block in due_blocks)
+    progress.total = sum(len(plan.rows(block)) for block in own_blocks)
+    progress.done = progress.done_before = progress.total - due_images
+    report = AnnotationReport()
 
-    def work() -> None:
+    def make_blocks() -> None:
         if model is None:
             return
         segmenter = Segmenter(
-            model, batch_images=pictures_at_once(job, device.type), batch_boxes=job.batch_boxes,
-            multimask=job.multimask, note=note,
+            model, batch_images=encoder_batch_size(job, device.type), batch_boxes=job.batch_boxes,
+            multimask=job.multimask,
         )  # fmt: skip
-        begun = time.monotonic()
-        with local_executor(job.workers) as executor:
-            _Run(job, boxes, segmenter, weights.shape.side, executor, progress, report).go(todo)
-        report.seconds = time.monotonic() - begun
-
-    def told() -> None:
+        start = time.monotonic()
         try:
-            work()
+            with local_executor(job.workers) as executor:
+                _BlockRunner(plan, boxes, segmenter, checkpoint.shape.side, executor, progress, report).run(due_blocks)
         except PicsError as error:
             if ranks.size > 1:  # the others go on for hours before they hear of it
-                note(f"stopped, the other processes finish what is theirs: {error.message}")
+                logger.error("process %d stopped, the others finish their blocks: %s", ranks.rank, error.message)
             raise
+        report.seconds = time.monotonic() - start
 
-    ranks.run_on_all(told)
-    everyone = ranks.all_gather(report)
-    return Report(
-        made=sum((each.made for each in everyone), Counter[str]()),
-        seconds=max(each.seconds for each in everyone),
-        held=[line for each in everyone for line in each.held],
-        stale=[path for each in everyone for path in each.stale],
-        manifest=ranks.run_on_all(lambda: write_manifest(job, wanted, boxes, size) if ranks.rank == 0 else {})[0],
+    ranks.run_on_all(make_blocks)
+    reports = ranks.all_gather(report)
+    return AnnotationReport(
+        made=sum((part.made for part in reports), Counter[str]()),
+        seconds=max(part.seconds for part in reports),
+        in_use=[line for part in reports for line in part.in_use],
+        stale_locks=[path for part in reports for path in part.stale_locks],
+        manifest=ranks.run_on_all(lambda: write_manifest(job, identity, boxes) if first else {})[0],
     )
 
 
-def _opened(job: Job, on_index: Callable[[Path], None] | None) -> BoxSource:
+def _open_boxes(job: AnnotationJob) -> BoxSource:
     source = job.source
-    found = open_boxes(source.recipe, source.split, source.raw, on_index)
+    boxes = open_boxes(source.recipe, source.split, source.raw, _log_index)
     low, high = job.rows
-    if low >= len(found) or (high is not None and high <= low):
+    if low >= len(boxes) or (high is not None and high <= low):
         shown = f"{low}:{'' if high is None else high}"
         raise PicsError(
-            f"--range {shown}: the dataset has pictures 0 to {len(found) - 1:,}" if len(found) else
-            f"{found.place}: lists no picture",
+            f"--range {shown}: the dataset has pictures 0 to {len(boxes) - 1:,}" if len(boxes) else
+            f"{boxes.place}: lists no picture",
             "expected LOW:HIGH with LOW below HIGH; HIGH itself is not included",
         )  # fmt: skip
-    return found
+    return boxes
 
 
-class _Run:
-    """This process's share of the blocks."""
+def _log_index(path: Path) -> None:
+    logger.info("indexing %s (once)", path)
+
+
+class _BlockRunner:
+    """Makes the blocks of one process: workers prepare images ahead, the model segments, workers clean up masks."""
 
     def __init__(
-        self, job: Job, boxes: BoxSource, segmenter: Segmenter, side: int, executor: Executor, progress: Progress,
-        report: Report,
+        self, plan: BlockPlan, boxes: BoxSource, segmenter: Segmenter, side: int, executor: Executor,
+        progress: AnnotationProgress, report: AnnotationReport,
     ) -> None:  # fmt: skip
-        self.job, self.boxes, self.segmenter, self.side, self.executor = job, boxes, segmenter, side, executor
-        self.progress, self.report, self.options = progress, report, options_of(job)
+        self.plan, self.job, self.boxes, self.segmenter, self.side = plan, plan.job, boxes, segmenter, side
+        self.executor, self.progress, self.report = executor, progress, report
+        self.due_images = progress.total - int(progress.done_before)
         self.bad: list[dict[str, Any]] = []
         self.claimed: deque[Block] = deque()
-        self.at_once = segmenter.batch_images
+        self.batch_size = segmenter.batch_images
 
-    def go(self, blocks: Sequence[int]) -> None:
+    def run(self, blocks: Sequence[int]) -> None:
         """Make the blocks; those that another run is at are left to it."""
-        ahead = 2 * self.at_once + self.job.workers
+        ahead = 2 * self.batch_size + self.job.workers
         running: deque[Block] = deque()
         try:
-            # Claimed as pictures are begun ahead, taken in the same order as they come.
-            pictures = map_in_order(self.executor, ahead, prepare, self._arguments(blocks))
-            for first in pictures:
+            # Blocks are claimed when their images are begun ahead, and taken in the same order.
+            images = map_in_order(self.executor, ahead, prepare, self._arguments(blocks))
+            for first_image in images:
                 block = self.claimed.popleft()
                 running.append(block)
-                self._compute(block, first, pictures)
+                self._segment_block(block, first_image, images)
                 while running and running[0].is_done():
                     self._write(running.popleft())
             while running:
@@ -154,122 +193,86 @@ class _Run:
 
     def _arguments(self, blocks: Sequence[int]) -> Iterator[tuple[Any, int, int]]:
         for number in blocks:
-            block = self._claim(number)
-            if block is None:
+            try:
+                block = self.plan.claim(number)
+            except InUse as error:
+                if error.alive:
+                    self.report.in_use.append(f"block {number:05d}: {error.message}")
+                else:
+                    self.report.stale_locks.append(str(error.path))
                 continue
-            self.claimed.append(block)
-            for row in block.rows:
-                yield self.job.source, row, self.side
+            if block is not None:
+                self.claimed.append(block)
+                yield from ((self.job.source, row, self.side) for row in block.rows)
 
-    def _claim(self, number: int) -> Block | None:
-        stack = contextlib.ExitStack()
-        lock = f".{number:05d}.lock"
-        try:
-            stack.enter_context(single_writer(self.job.state, lock))
-        except InUse as error:
-            if error.alive:
-                self.report.held.append(f"block {number:05d}: {error.message}")
-            else:
-                self.report.stale.append(str(error.path))
-            return None
-        if self.job.overwrite:
-            stats_path(self.job.state, number).unlink(missing_ok=True)
-        elif not is_due(self.job, number):  # another run was faster
-            stack.close()
-            return None
-        size = self.options.block
-        rows = list(range(number * size, number * size + length(number, len(self.boxes), size)))
-        stats = read_stats(self.job.state, number)
-        if stats is None:
-            return Block(number, rows, stack)
-        failed = rows_due(self.job, number, len(self.boxes), size)
-        there = [row for row in rows if row not in failed]
-        try:
-            kept = read_block(block_path(self.job.folder, number)) if self.job.layout == "blocks" else []
-        except BadSample:
-            kept = []
-        if len(kept) != len(there):  # damaged, or in files of their own: all of it again
-            return Block(number, rows, stack)
-        return Block(number, failed, stack, dict(zip(there, kept, strict=True)), dropped=Counter(stats["dropped"]))
-
-    def _compute(self, block: Block, first: Any, following: Iterator[Any]) -> None:
+    def _segment_block(
+        self, block: Block, first_image: PreparedImage | BadSample, following: Iterator[PreparedImage | BadSample]
+    ) -> None:
         """Batches never cross the border of a block, so that what is computed does not depend on where a run began."""
-        rows = iter(block.rows)
-        batch: list[tuple[int, Prepared]] = []
-        for at, row in enumerate(rows):
-            found = self._named(first if at == 0 else next(following))
-            if isinstance(found, BadSample):
-                block.waiting[row] = found
-                self._fail(row, found)
+        batch: list[tuple[int, PreparedImage]] = []
+        for at, row in enumerate(block.rows):
+            image = self._check_name(first_image if at == 0 else next(following))
+            if isinstance(image, BadSample):
+                self._fail(block, row, image)
             else:
-                block.dropped.update(found.dropped)
-                batch.append((row, found))
-            if len(batch) == self.at_once or (batch and at + 1 == len(block.rows)):
-                self._segment(block, batch)
+                block.dropped.update(image.dropped)
+                batch.append((row, image))
+            if len(batch) == self.batch_size or (batch and at + 1 == len(block.rows)):
+                self._segment_batch(block, batch)
                 batch = []
             process_pending_signals()
 
-    def _named(self, found: Prepared | BadSample) -> Prepared | BadSample:
-        """Published label files are called after their pictures, which must have a name."""
-        if self.job.layout == "blocks" or isinstance(found, BadSample):
-            return found
-        try:
-            label_name(found.listed.file_name)
-        except BadSample as error:
-            return error
-        return found
+    def _check_name(self, image: PreparedImage | BadSample) -> PreparedImage | BadSample:
+        """Published label files are called after their images, which must have a name that stays in the folder."""
+        if self.job.layout == "published" and not isinstance(image, BadSample):
+            try:
+                label_name(image.annotated.file_name)
+            except BadSample as error:
+                return error
+        return image
 
-    def _segment(self, block: Block, batch: Sequence[tuple[int, Prepared]]) -> None:
-        masks = self.segmenter([found.ready for _, found in batch if found.ready is not None])
-        for row, found in batch:
+    def _segment_batch(self, block: Block, batch: Sequence[tuple[int, PreparedImage]]) -> None:
+        results = self.segmenter([image.resized for _, image in batch if image.resized is not None])
+        for row, image in batch:
             future: Future[list[Found]] = Future()
-            if found.ready is None:
+            if image.resized is None:
                 future.set_result([])
             else:
-                made = next(masks)
-                if isinstance(made, BadSample):
-                    block.waiting[row] = made
-                    self._fail(row, made)
+                masks = next(results)
+                if isinstance(masks, BadSample):
+                    self._fail(block, row, masks)
                     continue
                 future = self.executor.submit(
-                    finishing.finish, made.packed, made.scores.tolist(), made.stability.tolist(), found.boxes,
-                    found.corners, self.options,
+                    make_labels, masks.packed, masks.scores.tolist(), masks.stability.tolist(), image.boxes,
+                    image.corners, self.job.options,
                 )  # fmt: skip
-            block.waiting[row] = found._replace(ready=None), future
-            self._count(len(found.boxes))
+            block.pending[row] = image._replace(resized=None), future
+            self.progress.done += 1
+            self.progress.boxes += len(image.boxes)
+            self.report.made.update(pictures=1, boxes=len(image.boxes))
 
-    def _count(self, boxes: int) -> None:
-        self.progress.pictures += 1
-        self.progress.boxes += boxes
-        self.report.made.update(pictures=1, boxes=boxes)
-
-    def _fail(self, row: int, error: BadSample) -> None:
-        self.progress.pictures += 1
+    def _fail(self, block: Block, row: int, error: BadSample) -> None:
+        block.pending[row] = error
+        self.progress.done += 1
         self.progress.bad += 1
         self.bad.append({"item": row, "reason": error.reason, "detail": error.detail})
-        stop_at_max_bad(self.job.max_bad, self.progress.total, self.bad, None, "pictures", "finished blocks are kept")
+        stop_at_max_bad(self.job.max_bad, self.due_images, self.bad, None, "pictures", "finished blocks are kept")
 
     def _write(self, block: Block) -> None:
-        """The block's files, the stats last."""
-        lines, bad = dict(block.before), []
-        for row, found in block.waiting.items():
-            if isinstance(found, BadSample):
-                bad.append({"item": row, "reason": found.reason, "detail": found.detail})
-                continue
-            prepared, future = found
-            listed, (width, height) = prepared.listed, prepared.size
-            lines[row] = Labelled(listed.image_id, listed.file_name, listed.url, width, height, future.result())
-        pictures = [lines[row] for row in sorted(lines)]
-        temporary = self.job.state / f"{block.number:05d}.tmp"  # of whoever holds the block's lock
+        """The block's files, the stats last: they say that it is finished."""
+        labels, bad = block.result()
+        temporary = self.job.state / f"{block.number:05d}.tmp"  # only the holder of the block's lock writes it
         if self.job.layout == "blocks":
-            written = write_block(block_path(self.job.folder, block.number), pictures, temporary)
+            written = write_block(block_path(self.job.folder, block.number), labels, temporary)
         else:
-            written = write_published(self.job.folder, pictures, temporary)
-        objects = [each for picture in pictures for each in picture.objects]
-        lowest = [(min(each.score for each in p.objects), n) for n, p in enumerate(pictures) if p.objects]
+            written = write_published(self.job.folder, labels, temporary)
+        objects = [label for image in labels for label in image.objects]
+        lowest = [
+            (min(label.score for label in image.objects), line) for line, image in enumerate(labels) if image.objects
+        ]
         worst, usual = sorted(lowest)[:_WORST], lowest[block.number % len(lowest)] if lowest else None
         stats = {
-            "block": block.number, "pictures": len(pictures), **finishing.count(objects, SCORE_BINS),
+            "block": block.number, "pictures": len(labels), **label_statistics(objects, SCORE_BINS),
             "dropped": dict(sorted(block.dropped.items())), **written,
             "worst": [{"line": line, "score": score} for score, line in worst],
             "usual": None if usual is None else {"line": usual[1], "score": usual[0]}, "bad": bad,

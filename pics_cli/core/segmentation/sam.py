@@ -1,4 +1,4 @@
-"""Segment Anything models: which there are, where their weights lie, and reading those without running any code."""
+"""Segment Anything models: their shapes, where their weights lie, and reading those without running any code."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ CHECKPOINTS = {
 }  # fmt: skip
 FOLDER = "checkpoints"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_OFFICIAL = re.compile(r"sam_vit_[hlb]_([0-9a-f]{6})\.pth")
-_WHERE = "https://dl.fbaipublicfiles.com/segment_anything/{}"
-# Of the pictures that SAM was trained on.
+_OFFICIAL_NAME = re.compile(r"sam_vit_[hlb]_([0-9a-f]{6})\.pth")
+_DOWNLOAD = "https://dl.fbaipublicfiles.com/segment_anything/{}"
+# Of the images that SAM was trained on, in grey levels by channel.
 _MEAN, _DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What differs between models; the defaults are shared by all official ones.
+class SamShape:
+    """Hyperparameters of a SAM model; the defaults are those that all official ones share.
 
     Attributes:
         width, depth, heads: of the image encoder.
-        globals: its blocks whose attention sees the whole picture.
-        side: of the square that it sees, in pixels.
+        globals: blocks of the encoder with global attention.
+        side: of the square input, in pixels.
         patch, window: of the encoder, in pixels and in patches.
         prompt_width, decoder_heads, decoder_mlp: of prompts and mask decoder.
     """
@@ -53,35 +53,35 @@ class Shape:
 
 
 SHAPES = {
-    "vit_h": Shape(width=1280, depth=32, heads=16, globals=(7, 15, 23, 31)),
-    "vit_l": Shape(width=1024, depth=24, heads=16, globals=(5, 11, 17, 23)),
-    "vit_b": Shape(width=768, depth=12, heads=12, globals=(2, 5, 8, 11)),
+    "vit_h": SamShape(width=1280, depth=32, heads=16, globals=(7, 15, 23, 31)),
+    "vit_l": SamShape(width=1024, depth=24, heads=16, globals=(5, 11, 17, 23)),
+    "vit_b": SamShape(width=768, depth=12, heads=12, globals=(2, 5, 8, 11)),
 }
 
-# To try code with in seconds; no weights of this shape mean anything.
-TINY = Shape(
+# For tests: runs in seconds.
+TINY = SamShape(
     width=32, depth=2, heads=2, globals=(1,), side=128, patch=16, window=4, prompt_width=32, decoder_heads=2,
     decoder_mlp=64,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A model that was found.
+class SamCheckpoint:
+    """A model's weights on disk.
 
     Attributes:
-        name: what the user called it.
-        path: its weights.
-        sha256: of them.
+        name: of the model, or its folder, as the user gave it.
+        path: file of the weights.
+        sha256: hex digest of that file.
     """
 
     name: str
-    shape: Shape
+    shape: SamShape
     path: Path
     sha256: str
 
 
-def build(shape: Shape) -> Any:
+def build_sam(shape: SamShape) -> Any:
     """segment-anything's own network of this shape, with random weights."""
     cells = shape.side // shape.patch
     return Sam(
@@ -106,8 +106,8 @@ def build(shape: Shape) -> Any:
     ).eval()  # fmt: skip
 
 
-def save(sam: Any, shape: Shape, folder: Path) -> None:
-    """Write a model of one's own shape as a folder that `--sam` takes."""
+def save_sam(sam: Any, shape: SamShape, folder: Path) -> None:
+    """Write a model of any shape as a folder that `--sam` takes."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,8 +115,8 @@ def save(sam: Any, shape: Shape, folder: Path) -> None:
     save_file({name: value.contiguous() for name, value in sam.state_dict().items()}, folder / WEIGHTS)
 
 
-def find(name: str, checkpoint: Path | None) -> Weights:
-    """Look for a model.
+def find_checkpoint(name: str, checkpoint: Path | None) -> SamCheckpoint:
+    """Find a model's weights and check that they are what their name says.
 
     Args:
         name: of an official model, or a folder with config.json and model.safetensors.
@@ -124,68 +124,68 @@ def find(name: str, checkpoint: Path | None) -> Weights:
             directory, or the folder's own.
 
     Raises:
-        PicsError: unknown name; weights missing; an official file that is another one than its name says.
+        PicsError: unknown name; weights missing; an official file whose sha256 does not match its name.
     """
     if name in SHAPES:
         path = checkpoint or Path(FOLDER, CHECKPOINTS[name])
         if not path.is_file():
             raise PicsError(
                 f"{path}: no such checkpoint of Segment Anything ({name})",
-                f"get {_WHERE.format(CHECKPOINTS[name])} and put it into {FOLDER}/, or name it with --checkpoint FILE",
+                f"get {_DOWNLOAD.format(CHECKPOINTS[name])}, put it into {FOLDER}/, or name it with --checkpoint FILE",
             )
         shape = SHAPES[name]
     else:
-        shape, path = _own_shape(name), checkpoint or Path(name, WEIGHTS)
+        shape, path = _read_shape(name), checkpoint or Path(name, WEIGHTS)
         if not path.is_file():
             raise PicsError(f"{path}: no such file", "name the model's weights with --checkpoint FILE")
     digest = sha256(path)
-    named = _OFFICIAL.fullmatch(path.name)
-    if named and not digest.startswith(named.group(1)):
+    official = _OFFICIAL_NAME.fullmatch(path.name)
+    if official and not digest.startswith(official.group(1)):
         raise PicsError(
-            f"{path}: its sha256 begins with {digest[:6]}, not with the {named.group(1)} of its name: damaged, or "
+            f"{path}: its sha256 begins with {digest[:6]}, not with the {official.group(1)} of its name: damaged, or "
             "another file",
-            f"fetch it again: {_WHERE.format(path.name)}",
+            f"fetch it again: {_DOWNLOAD.format(path.name)}",
         )
-    return Weights(name, shape, path, digest)
+    return SamCheckpoint(name, shape, path, digest)
 
 
-def load(weights: Weights, device: torch.device, dtype: torch.dtype) -> Any:
-    """A model on a device: image encoder in this precision, prompts and decoder in float32.
+def load_sam(checkpoint: SamCheckpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a model onto a device: the image encoder in this precision, prompt encoder and mask decoder in float32.
 
     Raises:
-        PicsError: the file cannot be read, or holds another model's weights.
+        PicsError: the file cannot be read, or holds the weights of another model.
     """
     with torch.device("meta"):
-        sam = build(weights.shape)
-    state = read_weights(weights.path, "is this a checkpoint of SAM 1?")
-    wanted = {name: value.shape for name, value in sam.state_dict().items()}
-    found = {name: value.shape for name, value in state.items()}
-    if wanted != found:
-        unknown = [name for name in found if name not in wanted]
-        missing = [name for name in wanted if name not in found]
-        other = [name for name in wanted if name in found and wanted[name] != found[name]]
-        words = [
+        sam = build_sam(checkpoint.shape)
+    state = read_weights(checkpoint.path, "is this a checkpoint of SAM 1?")
+    expected = {name: value.shape for name, value in sam.state_dict().items()}
+    actual = {name: value.shape for name, value in state.items()}
+    if expected != actual:
+        unknown = [name for name in actual if name not in expected]
+        missing = [name for name in expected if name not in actual]
+        misshapen = [name for name in expected if name in actual and expected[name] != actual[name]]
+        differences = [
             f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
+            for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
             if names
         ]
-        fits = [name for name, shape in SHAPES.items() if _width(state) == shape.width]
-        hint = f"these look like the weights of --sam {fits[0]}" if fits else "is this a checkpoint of SAM 1?"
-        raise PicsError(f"{weights.path}: not the weights of {weights.name}: {'; '.join(words)}", hint)
+        matching = [name for name, shape in SHAPES.items() if _encoder_width(state) == shape.width]
+        hint = f"these look like the weights of --sam {matching[0]}" if matching else "is this a checkpoint of SAM 1?"
+        raise PicsError(f"{checkpoint.path}: not the weights of {checkpoint.name}: {'; '.join(differences)}", hint)
     sam.load_state_dict(state, assign=True)
-    # Not part of a checkpoint.
-    sam.pixel_mean, sam.pixel_std = (torch.tensor(each).view(-1, 1, 1) for each in (_MEAN, _DEVIATION))
+    # Buffers that are not part of a checkpoint.
+    sam.pixel_mean, sam.pixel_std = (torch.tensor(values).view(-1, 1, 1) for values in (_MEAN, _DEVIATION))
     sam = sam.float().to(device).requires_grad_(False)
     sam.image_encoder.to(dtype)
     return sam
 
 
-def _width(state: dict[str, torch.Tensor]) -> int:
+def _encoder_width(state: dict[str, torch.Tensor]) -> int:
     weight = state.get("image_encoder.patch_embed.proj.weight")
     return 0 if weight is None else weight.shape[0]
 
 
-def _own_shape(name: str) -> Shape:
+def _read_shape(name: str) -> SamShape:
     path = Path(name, CONFIG)
     if not path.is_file():
         raise PicsError(
@@ -196,7 +196,7 @@ def _own_shape(name: str) -> Shape:
         )
     try:
         given = json.loads(path.read_text())
-        return Shape(**{**given, "globals": tuple(given["globals"])})
+        return SamShape(**{**given, "globals": tuple(given["globals"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        allowed = ", ".join(Shape.__dataclass_fields__)
+        allowed = ", ".join(SamShape.__dataclass_fields__)
         raise PicsError(f"{path}: not the shape of a model: {error}", f"it has these keys: {allowed}") from None

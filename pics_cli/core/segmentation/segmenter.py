@@ -1,12 +1,13 @@
-"""Segment Anything over batches: the image encoder on several pictures at once, the mask decoder on boxes in chunks.
+"""Segment Anything over batches: the image encoder on several images at once, the mask decoder on boxes in chunks.
 
-segment-anything's own predictor takes one picture at a time. In float32 this gives its masks again.
+segment-anything's own predictor takes one image at a time; in float32 the masks here are the same.
 
-n: boxes of a picture, H, W: its height and width, s: side of the square that the model sees.
+n: boxes of an image, H, W: its height and width, s: side of the square that the model sees.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -20,28 +21,30 @@ from torch import Tensor
 
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.devices import out_of_memory
-from pics_cli.core.segmentation.postprocessing import Packed, pack, together
-from pics_cli.core.segmentation.preprocessing import Ready
+from pics_cli.core.segmentation.postprocessing import PackedMasks, concatenate, pack_masks
+from pics_cli.core.segmentation.preprocessing import ResizedImage
 from pics_cli.errors import FAILED, BadSample, PicsError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How far the threshold is moved up and down to say how stable a mask is, as in segment-anything.
-OFFSET = 1.0
-# Logits of a chunk of boxes at the picture's size: 1 GB in float32.
-_PIXELS = 1 << 28
+# How far the threshold on logits is moved up and down to measure stability, as in segment-anything.
+STABILITY_OFFSET = 1.0
+# Logits that a chunk of boxes may have at the image's size: 1 GB in float32.
+_MAX_LOGITS = 1 << 28
 
 
-class Segmented(NamedTuple):
-    """Masks of a picture's boxes, in their order.
+class ImageMasks(NamedTuple):
+    """Masks of an image's boxes, in their order.
 
     Attributes:
-        packed: of each box.
+        packed: a mask for each box.
         scores: float32 [n], the IoU that the model expects of each.
         stability: float32 [n], IoU of the masks at a higher and a lower threshold; 0 where there is none.
     """
 
-    packed: Packed
+    packed: PackedMasks
     scores: npt.NDArray[np.float32]
     stability: npt.NDArray[np.float32]
 
@@ -59,34 +62,31 @@ class Segmenter:
         batch_images: pictures that the encoder takes at once, at most.
         batch_boxes: boxes that the decoder takes at once, at most.
         multimask: predict three masks for each box and take the one with the best score; else the single one.
-        note: told when a batch is halved for want of memory.
     """
 
-    def __init__(
-        self, sam: Any, *, batch_images: int, batch_boxes: int, multimask: bool, note: Callable[[str], None]
-    ) -> None:
-        self.sam, self.multimask, self._note = sam, multimask, note
+    def __init__(self, sam: Any, *, batch_images: int, batch_boxes: int, multimask: bool) -> None:
+        self.sam, self.multimask = sam, multimask
         self.batch_images, self.batch_boxes = batch_images, batch_boxes
         self._dtype: torch.dtype = next(sam.image_encoder.parameters()).dtype
         self._resize = ResizeLongestSide(sam.image_encoder.img_size)
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Ready]) -> Iterator[Segmented | BadSample]:
-        """Masks of each picture, in order; or what is wrong with it: too large for the memory with one box at a time.
+    def __call__(self, pictures: Sequence[ResizedImage]) -> Iterator[ImageMasks | BadSample]:
+        """Masks of each image, in order; or, for one too large for the memory with one box at a time, its error.
 
         Raises:
-            PicsError: out of memory with one picture at a time; a model whose scores are no numbers.
+            PicsError: out of memory with one image at a time; a model whose scores are not finite.
         """
         at = 0
         while at < len(pictures):
             batch = pictures[at : at + self.batch_images]
-            features = self._fitting(partial(self._encode, batch))
+            features = self._none_if_out_of_memory(partial(self._encode, batch))
             if features is None:
                 if len(batch) == 1:
                     advice = "take a smaller model (--sam vit_b), --dtype bf16, or a device with more memory"
                     raise PicsError("out of memory with --batch-images 1", advice, FAILED)
                 self.batch_images = len(batch) // 2
-                self._note(f"out of memory: going on with --batch-images {self.batch_images}")
+                logger.warning("out of memory: going on with --batch-images %d", self.batch_images)
                 continue
             for feature, picture in zip(features, batch, strict=True):
                 try:
@@ -95,8 +95,8 @@ class Segmenter:
                     yield error
             at += len(batch)
 
-    def _fitting(self, work: Callable[[], T]) -> T | None:
-        """What the work gives; None where memory ran out, so that less is to be tried at a time."""
+    def _none_if_out_of_memory(self, work: Callable[[], T]) -> T | None:
+        """The work's result; None where memory ran out, so that the caller tries less at a time."""
         try:
             return work()
         except Exception as error:
@@ -106,47 +106,47 @@ class Segmenter:
             torch.cuda.empty_cache()
         return None
 
-    def _encode(self, batch: Sequence[Ready]) -> Tensor:
-        """float32 [B, c, h, w]."""
+    def _encode(self, batch: Sequence[ResizedImage]) -> Tensor:
+        """Image embeddings of a batch, float32 [B, c, h, w]."""
         sam = self.sam
-        squares = [sam.preprocess(torch.from_numpy(one.rgb).to(sam.device).permute(2, 0, 1)) for one in batch]
+        squares = [sam.preprocess(torch.from_numpy(image.rgb).to(sam.device).permute(2, 0, 1)) for image in batch]
         features: Tensor = sam.image_encoder(torch.stack(squares).to(self._dtype)).float()
         return features
 
-    def _decode(self, feature: Tensor, picture: Ready) -> Segmented:
-        sides = torch.from_numpy(self._resize.apply_boxes(picture.boxes, picture.size)).float().to(feature.device)
-        found: list[tuple[Packed, Tensor, Tensor]] = []
+    def _decode(self, feature: Tensor, picture: ResizedImage) -> ImageMasks:
+        boxes = torch.from_numpy(self._resize.apply_boxes(picture.boxes, picture.size)).float().to(feature.device)
+        parts: list[tuple[PackedMasks, Tensor, Tensor]] = []
         height, width = picture.size
-        most, at = max(1, min(self.batch_boxes, _PIXELS // (height * width))), 0
-        while at < len(sides):
-            part = sides[at : at + most]
-            made = self._fitting(partial(self._masks, feature, part, picture))
-            if made is None:
-                if len(part) == 1:
+        chunk, at = max(1, min(self.batch_boxes, _MAX_LOGITS // (height * width))), 0
+        while at < len(boxes):
+            chunk_boxes = boxes[at : at + chunk]
+            part = self._none_if_out_of_memory(partial(self._masks, feature, chunk_boxes, picture))
+            if part is None:
+                if len(chunk_boxes) == 1:
                     raise BadSample("too_large", f"{width}x{height}: out of memory with one box at a time")
-                most = len(part) // 2  # for this picture alone: others may be smaller
-                self._note(f"out of memory: {width}x{height} goes on with --batch-boxes {most}")
+                chunk = len(chunk_boxes) // 2  # for this image alone: others may be smaller
+                logger.warning("out of memory: %dx%d goes on with --batch-boxes %d", width, height, chunk)
                 continue
-            found.append(made)
-            at += len(part)
-        masks = together([each for each, _, _ in found], picture.size)
-        nothing = torch.zeros(0)
-        scores = torch.cat([nothing, *(each for _, each, _ in found)]).numpy()
-        stability = torch.cat([nothing, *(each for _, _, each in found)]).numpy()
+            parts.append(part)
+            at += len(chunk_boxes)
+        masks = concatenate([masks for masks, _, _ in parts], picture.size)
+        empty = torch.zeros(0)
+        scores = torch.cat([empty, *(scores for _, scores, _ in parts)]).numpy()
+        stability = torch.cat([empty, *(stability for _, _, stability in parts)]).numpy()
         if not np.isfinite(scores).all():
             advice = "try --dtype fp32; python scripts/check_sam.py says whether the weights work"
             raise PicsError("the model's scores are no numbers", advice, FAILED)
-        return Segmented(masks, scores, stability)
+        return ImageMasks(masks, scores, stability)
 
-    def _masks(self, feature: Tensor, boxes: Tensor, picture: Ready) -> tuple[Packed, Tensor, Tensor]:
-        """Masks, and scores and stability float32 [n], on the CPU, of some boxes in the model's square."""
+    def _masks(self, feature: Tensor, boxes: Tensor, picture: ResizedImage) -> tuple[PackedMasks, Tensor, Tensor]:
+        """Masks, scores and stability (float32 [n], on the CPU) of boxes [n, 4] in the model's square."""
         logits, scores = self.logits(feature, boxes, picture)
         masks = logits > self.sam.mask_threshold
-        stability = calculate_stability_score(logits, self.sam.mask_threshold, OFFSET).nan_to_num(0)
-        return pack(masks.cpu().numpy()), scores.float().cpu(), stability.float().cpu()
+        stability = calculate_stability_score(logits, self.sam.mask_threshold, STABILITY_OFFSET).nan_to_num(0)
+        return pack_masks(masks.cpu().numpy()), scores.float().cpu(), stability.float().cpu()
 
-    def logits(self, feature: Tensor, boxes: Tensor, picture: Ready) -> tuple[Tensor, Tensor]:
-        """Logits float32 [n, H, W] and scores [n] of some boxes, [n, 4] in the model's square."""
+    def logits(self, feature: Tensor, boxes: Tensor, picture: ResizedImage) -> tuple[Tensor, Tensor]:
+        """Logits, float32 [n, H, W], and scores [n] of boxes [n, 4] in the model's square."""
         sam = self.sam
         sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
         small, scores = sam.mask_decoder(
@@ -156,7 +156,7 @@ class Segmenter:
             dense_prompt_embeddings=dense,
             multimask_output=self.multimask,
         )
-        # Only the mask that is kept is enlarged.
+        # Only the best mask is enlarged.
         best = scores.argmax(1, keepdim=True)
         small = small.gather(1, best[..., None, None].expand(-1, -1, *small.shape[2:]))
         logits = sam.postprocess_masks(small, picture.rgb.shape[:2], picture.size)[:, 0]

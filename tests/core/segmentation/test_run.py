@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.segmentation.blocks import pictures_at_once
-from pics_cli.core.segmentation.job import Job, Progress, Report
-from pics_cli.core.segmentation.run import annotate
+from pics_cli.core.segmentation.blocks import AnnotationJob, encoder_batch_size
+from pics_cli.core.segmentation.run import AnnotationProgress, AnnotationReport, annotate
 from pics_cli.errors import PicsError
 
 
@@ -31,13 +31,15 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("sam"))
 
 
-def job_of(recipe: Path, folder: Path, sam: Path, **options: Any) -> Job:
+def job_of(recipe: Path, folder: Path, sam: Path, **options: Any) -> AnnotationJob:
     source = Input(load_dataset(recipe), "train", recipe.parent / "raw")
-    return Job(source, folder, sam=str(sam), **{"batch_images": 2, "device": "cpu", "dtype": "fp32", **options})
+    return AnnotationJob(
+        source, folder, sam=str(sam), **{"batch_images": 2, "device": "cpu", "dtype": "fp32", **options}
+    )
 
 
-def run(job: Job, said: list[str] | None = None, ranks: Ranks | None = None) -> Report:
-    return annotate(job, ranks or Ranks(), Progress(), (said if said is not None else []).append)
+def run(job: AnnotationJob, ranks: Ranks | None = None) -> AnnotationReport:
+    return annotate(job, ranks or Ranks(), AnnotationProgress())
 
 
 def lines(folder: Path) -> list[Labelled]:
@@ -206,20 +208,23 @@ def test_begun_anew_meanwhile(tmp_path: Path, sam: Path, monkeypatch: pytest.Mon
         path.write_text(path.read_text().replace('"best"', '"off"'))
         return found
 
-    monkeypatch.setattr("pics_cli.core.segmentation.run._Run._named", lambda _self, found: other(found))
+    monkeypatch.setattr("pics_cli.core.segmentation.run._BlockRunner._check_name", lambda _self, found: other(found))
     with pytest.raises(PicsError, match="begun anew with other settings meanwhile"):
         run(job)
 
 
-def test_a_range_without_a_block(tmp_path: Path, sam: Path) -> None:
-    recipe, said = make_dataset(tmp_path, 6), list[str]()
+def test_a_range_without_a_block(tmp_path: Path, sam: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = make_dataset(tmp_path, 6)
+    caplog.set_level(logging.INFO, logger="pics_cli")
+    run(job_of(recipe, tmp_path / "index", sam))  # the index is there now
+    caplog.clear()
     with pytest.raises(PicsError, match=r"--range 1:2: no block begins there; a block has 2 pictures"):
         run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 2)))
-    run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 5)), said)
-    assert any("this run has 2:6" in line for line in said)
-    said.clear()
-    run(job_of(recipe, tmp_path / "labels", sam, rows=(2, 4)), said)
-    assert not said
+    run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 5)))
+    assert any("this run has 2:6" in line for line in caplog.messages)
+    caplog.clear()
+    run(job_of(recipe, tmp_path / "labels", sam, rows=(2, 4)))
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(("first", "then"), [("blocks", "published"), ("published", "blocks")])
@@ -288,8 +293,8 @@ def test_locks_of_other_machines_are_named(tmp_path: Path, sam: Path) -> None:
     folder.mkdir()
     (folder / ".00001.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": None}))
     report = run(job_of(recipe, folder, sam))
-    assert report.stale == [str(folder / ".00001.lock")]
-    assert not report.held
+    assert report.stale_locks == [str(folder / ".00001.lock")]
+    assert not report.in_use
     (folder / ".00001.lock").unlink()
     run(job_of(recipe, folder, sam))
     run(job_of(recipe, tmp_path / "whole", sam))
@@ -337,7 +342,7 @@ def test_a_block_of_another_run_is_left_to_it(tmp_path: Path, sam: Path) -> None
     with single_writer(folder, ".00001.lock"):
         report = run(job_of(recipe, folder, sam))
     assert report.made["pictures"] == 4
-    assert len(report.held) == 1
+    assert len(report.in_use) == 1
     assert not report.manifest["complete"]
     assert run(job_of(recipe, folder, sam)).made["pictures"] == 2
 
@@ -384,7 +389,7 @@ def test_published_layout(tmp_path: Path, sam: Path) -> None:
 @pytest.mark.parametrize(("asked", "kind", "expected"), [(None, "cpu", 1), (None, "cuda", 4), (3, "cpu", 3)])
 def test_pictures_at_once(asked: int | None, kind: str, expected: int, tmp_path: Path, sam: Path) -> None:
     job = job_of(make_dataset(tmp_path, 1), tmp_path / "labels", sam, batch_images=asked)
-    assert pictures_at_once(job, kind) == expected
+    assert encoder_batch_size(job, kind) == expected
 
 
 def test_default_batch_gives_the_same_labels(tmp_path: Path, sam: Path) -> None:

@@ -12,7 +12,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from detection import tiny_sam
 from making import smooth
-from pics_cli.core.segmentation.preprocessing import make_ready
+from pics_cli.core.segmentation.preprocessing import resize_for_sam
 from pics_cli.core.segmentation.sam import TINY
 from pics_cli.core.segmentation.segmenter import Segmenter
 from pics_cli.errors import BadSample, PicsError
@@ -20,7 +20,7 @@ from pics_cli.errors import BadSample, PicsError
 SIZES = ((96, 128), (120, 80), (64, 64), (50, 200))
 
 
-def boxes_of(height: int, width: int, count: int) -> np.ndarray:
+def box_source_of(height: int, width: int, count: int) -> np.ndarray:
     rng = np.random.default_rng([height, width])
     corners = np.sort(rng.random((count, 2, 2)), axis=1) * (width - 8, height - 8)
     corners[:, 1] += 8
@@ -42,9 +42,9 @@ def test_as_the_predictor(multimask: bool, images: int, boxes: int) -> None:
     """Bit for bit, but for pixels whose logit is within 1e-4 of the threshold; scores to 1e-5."""
     sam = tiny_sam()
     pictures = [smooth(*size, seed) for seed, size in enumerate(SIZES)]
-    corners = [boxes_of(*size, 5) for size in SIZES]
-    ready = [make_ready(rgb, each, TINY.side) for rgb, each in zip(pictures, corners, strict=True)]
-    segmenter = Segmenter(sam, batch_images=images, batch_boxes=boxes, multimask=multimask, note=lambda _: None)
+    corners = [box_source_of(*size, 5) for size in SIZES]
+    ready = [resize_for_sam(rgb, each, TINY.side) for rgb, each in zip(pictures, corners, strict=True)]
+    segmenter = Segmenter(sam, batch_images=images, batch_boxes=boxes, multimask=multimask)
     seen = set()
     for rgb, each, found in zip(pictures, corners, segmenter(ready), strict=True):
         assert found.masks.shape == (5, *rgb.shape[:2])
@@ -62,8 +62,8 @@ def test_as_the_predictor(multimask: bool, images: int, boxes: int) -> None:
 
 def test_logits_of_a_batch() -> None:
     sam = tiny_sam()
-    pictures = [make_ready(smooth(*size), boxes_of(*size, 3), TINY.side) for size in SIZES]
-    segmenter = Segmenter(sam, batch_images=4, batch_boxes=64, multimask=True, note=lambda _: None)
+    pictures = [resize_for_sam(smooth(*size), box_source_of(*size, 3), TINY.side) for size in SIZES]
+    segmenter = Segmenter(sam, batch_images=4, batch_boxes=64, multimask=True)
     with torch.inference_mode():
         features = segmenter._encode(pictures)
         for feature, picture, size in zip(features, pictures, SIZES, strict=True):
@@ -75,8 +75,8 @@ def test_logits_of_a_batch() -> None:
 
 
 def test_no_boxes() -> None:
-    ready = make_ready(smooth(64, 64), np.zeros((0, 4)), TINY.side)
-    segmenter = Segmenter(tiny_sam(), batch_images=2, batch_boxes=2, multimask=True, note=lambda _: None)
+    ready = resize_for_sam(smooth(64, 64), np.zeros((0, 4)), TINY.side)
+    segmenter = Segmenter(tiny_sam(), batch_images=2, batch_boxes=2, multimask=True)
     (found,) = segmenter([ready])
     assert found.masks.shape == (0, 64, 64)
     assert len(found.scores) == len(found.stability) == 0
@@ -109,23 +109,22 @@ class Parts:
 
 
 @pytest.mark.parametrize(("part", "argument"), [("image_encoder", None), ("mask_decoder", "sparse_prompt_embeddings")])
-def test_out_of_memory_halves_the_batch(part: str, argument: str | None) -> None:
-    sam, said = tiny_sam(), list[str]()
-    ready = [make_ready(smooth(*size), boxes_of(*size, 5), TINY.side) for size in SIZES]
-    plain = Segmenter(sam, batch_images=4, batch_boxes=8, multimask=True, note=said.append)
+def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture, part: str, argument: str | None) -> None:
+    sam = tiny_sam()
+    ready = [resize_for_sam(smooth(*size), box_source_of(*size, 5), TINY.side) for size in SIZES]
+    plain = Segmenter(sam, batch_images=4, batch_boxes=8, multimask=True)
     expected = list(plain(ready))
-    assert not said
+    assert not caplog.messages
     short = Parts(sam, **{part: Short(getattr(sam, part), 2, argument)})
-    found = list(Segmenter(short, batch_images=4, batch_boxes=8, multimask=True, note=said.append)(ready))
+    found = list(Segmenter(short, batch_images=4, batch_boxes=8, multimask=True)(ready))
     flag = "--batch-images" if part == "image_encoder" else "--batch-boxes"
-    assert said
-    assert all(line.startswith("out of memory: ") and f"on with {flag} " in line for line in said)
+    assert caplog.messages
+    assert all(line.startswith("out of memory: ") and f"on with {flag} " in line for line in caplog.messages)
     for ours, theirs in zip(found, expected, strict=True):
         assert np.mean(ours.masks != theirs.masks) < 1e-3
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
     none = Segmenter(
         Parts(sam, **{part: Short(getattr(sam, part), 0, argument)}), batch_images=4, batch_boxes=8, multimask=True,
-        note=said.append,
     )  # fmt: skip
     if part == "image_encoder":
         with pytest.raises(PicsError, match=f"out of memory with {flag} 1"):
@@ -134,9 +133,9 @@ def test_out_of_memory_halves_the_batch(part: str, argument: str | None) -> None
         assert {each.reason for each in none(ready)} == {"too_large"}
 
 
-def test_a_large_picture_slows_no_other_down() -> None:
+def test_a_large_picture_slows_no_other_down(caplog: pytest.LogCaptureFixture) -> None:
     """Boxes at a time are halved for the picture that asks for it."""
-    sam, said = tiny_sam(), list[str]()
+    sam = tiny_sam()
     calls = list[int]()
 
     class Counting(Short):
@@ -146,11 +145,11 @@ def test_a_large_picture_slows_no_other_down() -> None:
             return super().__call__(*args, **given)
 
     short = Parts(sam, mask_decoder=Counting(sam.mask_decoder, 2, "sparse_prompt_embeddings"))
-    ready = [make_ready(smooth(*size), boxes_of(*size, 5), TINY.side) for size in SIZES[:2]]
-    found = list(Segmenter(short, batch_images=2, batch_boxes=8, multimask=True, note=said.append)(ready))
+    ready = [resize_for_sam(smooth(*size), box_source_of(*size, 5), TINY.side) for size in SIZES[:2]]
+    found = list(Segmenter(short, batch_images=2, batch_boxes=8, multimask=True)(ready))
     assert [len(each.masks) for each in found] == [5, 5]
     assert calls == [5, 2, 2, 1, 5]
-    assert len(said) == 1
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -158,19 +157,19 @@ def test_scores_that_are_no_numbers_stop_the_run() -> None:
     sam = tiny_sam()
     with torch.no_grad():
         next(sam.mask_decoder.iou_prediction_head.parameters()).fill_(float("nan"))
-    segmenter = Segmenter(sam, batch_images=1, batch_boxes=8, multimask=True, note=lambda _: None)
+    segmenter = Segmenter(sam, batch_images=1, batch_boxes=8, multimask=True)
     with pytest.raises(PicsError, match="scores are no numbers"):
-        list(segmenter([make_ready(smooth(64, 64), boxes_of(64, 64, 2), TINY.side)]))
+        list(segmenter([resize_for_sam(smooth(64, 64), box_source_of(64, 64, 2), TINY.side)]))
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1024, 640), (7, 300), (3, 2)])
 def test_pictures_are_resized_as_segment_anything_does(size: tuple[int, int]) -> None:
     rgb = smooth(*size)
     for side in (TINY.side, 1024):
-        ours = make_ready(rgb, np.zeros((0, 4)), side).rgb
+        ours = resize_for_sam(rgb, np.zeros((0, 4)), side).rgb
         np.testing.assert_array_equal(ours, ResizeLongestSide(side).apply_image(rgb))
 
 
 def test_too_thin_a_picture_is_bad() -> None:
     with pytest.raises(BadSample, match="1x2049"):
-        make_ready(np.zeros((2049, 1, 3), np.uint8), np.zeros((0, 4)), 1024)
+        resize_for_sam(np.zeros((2049, 1, 3), np.uint8), np.zeros((0, 4)), 1024)

@@ -15,9 +15,9 @@ from pics_cli.core.datasets.labels import read_block
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.segmentation.blocks import AnnotationJob
 from pics_cli.core.segmentation.boxes import open_boxes
-from pics_cli.core.segmentation.job import Job, Progress
-from pics_cli.core.segmentation.run import annotate
+from pics_cli.core.segmentation.run import AnnotationProgress, annotate
 
 
 def as_objects365(coco: Path, raw: Path) -> Path:
@@ -40,8 +40,8 @@ def test_boxes_to_labels_to_shards(shared_data: Path, tmp_path: Path) -> None:
     recipe = load_dataset(find_recipe("objects365"), [Override("source.sam.block", 8, "--set")])
     sam = save_tiny(tmp_path / "sam")
     labels = raw / "labels/train"
-    job = Job(Input(recipe, "train", raw), labels, sam=str(sam), device="cpu", dtype="fp32", workers=1)
-    report = annotate(job, Ranks(), Progress(), lambda _: None)
+    job = AnnotationJob(Input(recipe, "train", raw), labels, sam=str(sam), device="cpu", dtype="fp32", workers=1)
+    report = annotate(job, Ranks(), AnnotationProgress())
     assert report.manifest["complete"]
     assert not report.manifest["bad_pictures"]
     given = json.loads((raw / "zhiyuan_objv2_train.json").read_text())

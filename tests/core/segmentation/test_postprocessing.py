@@ -13,9 +13,15 @@ from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.datasets.labels import Labelled, read_block, write_block
 from pics_cli.core.images.masks import box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import SamSettings
-from pics_cli.core.segmentation.boxes import Given, inside
-from pics_cli.core.segmentation.postprocessing import clean, count, finish, pack, polygons
+from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.segmentation.boxes import AnnotatedBox, clip_boxes
+from pics_cli.core.segmentation.postprocessing import (
+    clean_mask,
+    label_as_polygons,
+    label_statistics,
+    make_labels,
+    pack_masks,
+)
 from pics_cli.errors import BadSample
 
 HEIGHT, WIDTH = 40, 56
@@ -37,13 +43,13 @@ def test_clean_as_segment_anything_does(seed: int, holes: int, islands: int) -> 
         expected, _ = remove_small_regions(expected, holes, "holes")
     if islands and mask.any():
         expected, _ = remove_small_regions(expected, islands, "islands")
-    assert np.array_equal(clean(box_mask(mask), holes, islands).full(), expected)
+    assert np.array_equal(clean_mask(box_mask(mask), holes, islands).full(), expected)
 
 
 def test_what_is_around_a_small_mask_is_no_hole() -> None:
     mask = np.zeros((9, 9), np.bool_)
     mask[4, 4] = True
-    assert np.array_equal(clean(box_mask(mask), 1000, 1000).full(), mask)
+    assert np.array_equal(clean_mask(box_mask(mask), 1000, 1000).full(), mask)
 
 
 SHAPES = {
@@ -55,12 +61,12 @@ SHAPES = {
 }
 
 
-def labels() -> tuple[list, list[Given], np.ndarray]:
+def labels() -> tuple[list, list[AnnotatedBox], np.ndarray]:
     masks = np.stack(list(SHAPES.values()))
-    boxes = [Given(n, name, n, (1.5, 2.0, 30.0, 33.0), name == "ring") for n, name in enumerate(SHAPES)]
-    _, corners, _ = inside(boxes, WIDTH, HEIGHT)
+    boxes = [AnnotatedBox(n, name, n, (1.5, 2.0, 30.0, 33.0), name == "ring") for n, name in enumerate(SHAPES)]
+    _, corners, _ = clip_boxes(boxes, WIDTH, HEIGHT)
     scores = [0.1, 0.95, 0.8, 0.71, 0.69]
-    return finish(pack(masks), scores, [0.5] * 5, boxes, corners, SamSettings(tiny=20)), boxes, corners
+    return make_labels(pack_masks(masks), scores, [0.5] * 5, boxes, corners, Sam(tiny=20)), boxes, corners
 
 
 def test_each_box_has_its_own_label() -> None:
@@ -92,7 +98,7 @@ def test_agreement_by_counting_pixels() -> None:
 
 def test_count() -> None:
     found, _, _ = labels()
-    told = count(found, 20)
+    told = label_statistics(found, 20)
     assert told["boxes"] == 5
     assert told["flags"] == {"border": 2, "crowd": 1, "empty": 1, "low_score": 2, "tiny": 1}
     assert sum(told["scores"]) == 5
@@ -101,8 +107,8 @@ def test_count() -> None:
 
 def test_polygons_have_every_part() -> None:
     found, _, _ = labels()
-    assert polygons(found[0], HEIGHT, WIDTH) is None
-    ring = polygons(found[2], HEIGHT, WIDTH)
+    assert label_as_polygons(found[0], HEIGHT, WIDTH) is None
+    ring = label_as_polygons(found[2], HEIGHT, WIDTH)
     assert ring is not None
     x0, y0, x1, y1 = found[2].tight
     assert ring["bbox"] == [x0, y0, x1 - x0, y1 - y0]
@@ -136,7 +142,7 @@ def test_a_block_there_and_back(tmp_path: Path) -> None:
     ],
 )
 def test_inside(box: tuple[float, ...], kept: object) -> None:
-    boxes, corners, reasons = inside([Given(1, None, None, box, False)], WIDTH, HEIGHT)
+    boxes, corners, reasons = clip_boxes([AnnotatedBox(1, None, None, box, False)], WIDTH, HEIGHT)
     if isinstance(kept, str):
         assert (boxes, reasons) == ([], [kept])
     else:
