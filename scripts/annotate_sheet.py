@@ -49,7 +49,7 @@ def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
     scores = [float((a & b).sum() / (a | b).sum()) for a, b in zip(masks, truth, strict=True)]
     boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
     given = [AnnotatedBox(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
-    found = make_labels(pack_masks(masks), scores, scores, given, boxes, Sam())
+    found = make_labels(pack_masks(masks), scores, scores, given, boxes, SamSettings())
     picture = Labelled(index, f"scene {index}", "", SIZE, SIZE, found)
     lowest = min(scores)
     return lowest, Tile(draw_labels(scene.image, picture), captions(picture, ChosenImage(0, index, lowest)))

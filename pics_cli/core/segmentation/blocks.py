@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.labels import HIDDEN, Found, Labelled, block_path, read_block, read_stats, stats_path
-from pics_cli.core.recipes.dataset import CocoSource, Sam, ScalabelSource
+from pics_cli.core.recipes.dataset import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.segmentation.preprocessing import PreparedImage
 from pics_cli.errors import BadSample, PicsError
@@ -65,7 +65,7 @@ class AnnotationJob:
         return self.folder / HIDDEN if self.layout == "published" else self.folder
 
     @property
-    def options(self) -> Sam:
+    def options(self) -> SamSettings:
         """How the recipe wants masks made."""
         source = self.source.recipe.source
         assert isinstance(source, (CocoSource, ScalabelSource))

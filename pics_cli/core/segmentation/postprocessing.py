@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pics_cli.core.datasets.labels import Found
 from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox
 
 
@@ -112,7 +112,7 @@ def _label(
     stability: float,
     annotated: AnnotatedBox,
     clipped: npt.NDArray[np.float64],
-    options: Sam,
+    options: SamSettings,
 ) -> Found:
     x0, y0, x1, y1 = mask.box
     agreement = float(box_iou(np.array([mask.box], np.float64), clipped[None])[0, 0]) if mask.area else 0.0

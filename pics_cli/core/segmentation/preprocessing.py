@@ -12,7 +12,7 @@ from PIL import Image
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.images.image_io import RGB, decode_picture, first_size, read_first
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import identity
+from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.segmentation.boxes import AnnotatedBox, AnnotatedImage, BoxSource, clip_boxes, open_boxes
 from pics_cli.errors import BadSample
 

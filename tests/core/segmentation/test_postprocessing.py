@@ -13,7 +13,7 @@ from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.datasets.labels import Labelled, read_block, write_block
 from pics_cli.core.images.masks import box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import Sam
+from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, clip_boxes
 from pics_cli.core.segmentation.postprocessing import (
     clean_mask,
@@ -66,7 +66,7 @@ def labels() -> tuple[list, list[AnnotatedBox], np.ndarray]:
     boxes = [AnnotatedBox(n, name, n, (1.5, 2.0, 30.0, 33.0), name == "ring") for n, name in enumerate(SHAPES)]
     _, corners, _ = clip_boxes(boxes, WIDTH, HEIGHT)
     scores = [0.1, 0.95, 0.8, 0.71, 0.69]
-    return make_labels(pack_masks(masks), scores, [0.5] * 5, boxes, corners, Sam(tiny=20)), boxes, corners
+    return make_labels(pack_masks(masks), scores, [0.5] * 5, boxes, corners, SamSettings(tiny=20)), boxes, corners
 
 
 def test_each_box_has_its_own_label() -> None:
