@@ -19,8 +19,9 @@ from pics_cli.core.datasets.labels import Labelled
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
 from pics_cli.core.recipes.dataset import SamSettings
-from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox
 from pics_cli.core.segmentation.contact_sheet import ChosenImage, captions, draw_labels
 from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks

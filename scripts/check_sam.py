@@ -40,8 +40,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 def look(segmenter: Any, side: int) -> list[Result]:
     """All scenes with the model's masks."""
     from pics_cli.core.images.masks import box_mask
-    from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+    from pics_cli.core.scenes.drawn.plan import plan_scene
     from pics_cli.core.scenes.drawn.render import render_scene
+    from pics_cli.core.scenes.drawn.spec import SceneSettings
     from pics_cli.core.segmentation.preprocessing import resize_for_sam
 
     style = SceneSettings(

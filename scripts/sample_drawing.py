@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.scenes.drawn.camera import Camera
-from pics_cli.core.scenes.drawn.colors import develop, spread
-from pics_cli.core.scenes.drawn.layers import draw, extent, paper
-from pics_cli.core.scenes.drawn.photos import photo
+from pics_cli.core.scenes.drawn.camera import rotate_z
+from pics_cli.core.scenes.drawn.colors import gray_to_rgb, tone_map
+from pics_cli.core.scenes.drawn.layers import draw_object, object_texture
+from pics_cli.core.scenes.drawn.photos import load_photo
+from pics_cli.core.scenes.drawn.silhouettes import longest_side, projected_box
 from pics_cli.core.scenes.drawn.spec import Light, ScenePlan
 
 Bytes = npt.NDArray[np.uint8]
@@ -72,33 +73,29 @@ def reference(plan: ScenePlan, index: int, side: int = REFERENCE) -> Bytes:
     As `synth`'s alternative views are made, but as sharp as this side allows.
     """
     rng = generator(plan.seed, "samples", plan.index, index)
-    thing = plan.things[index]
+    obj = plan.objects[index]
     turn = math.radians(_TURN) * rng.uniform(0.4, 1) * rng.choice((-1, 1))
-    x, y, z = thing.position
-    camera = plan.camera.swung((x, y, z + 0.5 * thing.shape.height * thing.scale), math.radians(_TURN) * 0.2)
-    turned = replace(thing, yaw=thing.yaw + turn)
-    x0, y0, x1, y1 = extent(turned, camera)
-    zoom = (side - 2 * _MARGIN) / max(x1 - x0, y1 - y0)
-    width, height = (math.ceil(zoom * length) + 2 * _MARGIN for length in (x1 - x0, y1 - y0))
-    centre = (
-        width / 2 - zoom * ((x0 + x1) / 2 - camera.centre[0]), height / 2 - zoom * ((y0 + y1) / 2 - camera.centre[1])
-    )  # fmt: skip
-    seen = Camera(camera.eye, camera.pitch, camera.focal * zoom, centre).zoomed(_FINER)
-    tissue, light = paper(thing, plan.pool, _FINER * side), _other(plan.light, rng)
-    layer = draw(turned, (), seen, light, tissue, _FINER * width, _FINER * height)
+    camera = plan.camera.raised(obj.centre, math.radians(_TURN) * 0.2)
+    turned = replace(obj, yaw=obj.yaw + turn)
+    box = projected_box(turned, camera)
+    zoom = (side - 2 * _MARGIN) / longest_side(box)
+    width, height = (math.ceil(zoom * length) + 2 * _MARGIN for length in (box[2] - box[0], box[3] - box[1]))
+    fine = camera.framed(box, zoom, width, height).scaled(_FINER)
+    texture, light = object_texture(obj, plan.pool, _FINER * side), _other(plan.light, rng)
+    layer = draw_object(turned, (), fine, light, texture, _FINER * width, _FINER * height)
     cover = np.zeros((_FINER * height, _FINER * width), np.float32)
     carried = np.zeros((*cover.shape, 3), np.float32)
-    cover[layer.window] = np.clip(layer.cover, 0, 1)
-    straight = develop(layer.rgb / spread(np.maximum(layer.cover, np.float32(1e-3))))
+    cover[layer.window] = np.clip(layer.alpha, 0, 1)
+    straight = tone_map(layer.rgb / gray_to_rgb(np.maximum(layer.alpha, np.float32(1e-3))))
     carried[layer.window] = straight
-    return reduced(carried * spread(cover), cover, (width, height))
+    return reduced(carried * gray_to_rgb(cover), cover, (width, height))
 
 
 def reduced(carried: Floats, cover: Floats, size: tuple[int, int]) -> Bytes:
     """Colour times opacity, float [H, W, 3], and opacity, [H, W], at another (width, height): uint8 RGBA."""
     share = cv2.resize(cover, size, interpolation=cv2.INTER_AREA)
     colour = cv2.resize(carried, size, interpolation=cv2.INTER_AREA)
-    colour /= spread(np.maximum(share, np.float32(1e-3)).astype(np.float32))
+    colour /= gray_to_rgb(np.maximum(share, np.float32(1e-3)).astype(np.float32))
     alpha = np.rint(share * 255).astype(np.uint8)
     rgb = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
     rgb[alpha == 0] = 255
@@ -108,15 +105,13 @@ def reduced(carried: Floats, cover: Floats, size: tuple[int, int]) -> Bytes:
 def _other(light: Light, rng: np.random.Generator) -> Light:
     """The scene's light from another side, and a little warmer or colder."""
     angle, warm = _LAMP * rng.uniform(0.5, 1) * rng.choice((-1, 1)), rng.uniform(-_TINT, _TINT)
-    x, y, z = light.towards
-    c, s = math.cos(angle), math.sin(angle)
     red, green, blue = light.key
-    return replace(light, towards=(c * x - s * y, s * x + c * y, z), key=(red * (1 + warm), green, blue * (1 - warm)))
+    return replace(light, direction=rotate_z(light.direction, angle), key=(red * (1 + warm), green, blue * (1 - warm)))
 
 
 def cup(width: int = REFERENCE) -> Bytes:
     """The cup of coffee.png with saucer and spoon, cut out along smooth outlines: uint8 RGBA, `width` pixels wide."""
-    rgb = photo("coffee.png")
+    rgb = load_photo("coffee.png")
     height, across = rgb.shape[:2]
     fine = np.zeros((height * _FINE, across * _FINE), np.uint8)
     for outline in (_smooth(_SAUCER, 3), _smooth(_RIM, 1), np.asarray(_SPOON)):
@@ -131,7 +126,7 @@ def cup(width: int = REFERENCE) -> Bytes:
     part = np.s_[rows[0] - 2 : rows[-1] + 3, columns[0] - 2 : columns[-1] + 3]
     alpha, colour = alpha[part], colour[part]
     size = (width, round(alpha.shape[0] * width / alpha.shape[1]))
-    return reduced(colour.astype(np.float32) * spread(alpha), alpha, size)
+    return reduced(colour.astype(np.float32) * gray_to_rgb(alpha), alpha, size)
 
 
 def _smooth(points: tuple[tuple[float, float], ...], waves: int) -> npt.NDArray[np.float64]:

@@ -16,8 +16,9 @@ from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
-from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.samples import decode_sample
 from pics_cli.core.shards.shard_files import read_shard
 

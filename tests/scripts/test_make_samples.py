@@ -14,7 +14,7 @@ from make_samples import SCENES, SIZE
 from pics_cli.core.conditioning.network_inputs import cut_out
 from pics_cli.core.images.geometry import by_lower_edge
 from pics_cli.core.inference.inputs import Inputs, decode, find_folders, list_sample, read_parts
-from pics_cli.core.scenes.drawn.photos import photo
+from pics_cli.core.scenes.drawn.photos import load_photo
 from sample_drawing import cup
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_the_edge_checks_see_a_white_rim_and_a_slit() -> None:
 def test_nothing_of_the_table_is_in_the_cup_cut_out_of_the_photograph() -> None:
     at_full_size = cup(404)
     assert at_full_size.shape[0] == pytest.approx(373, abs=4)
-    picture = photo("coffee.png")
+    picture = load_photo("coffee.png")
     # The table, in the photograph's lower left, beside the saucer; and the cup's own inside, which is there unchanged.
     assert not at_full_size[-40:, :40, 3].any()
     middle = at_full_size[110:130, 200:220]

@@ -22,7 +22,7 @@ from pics_cli.core.evaluation.job import Peer
 from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.manifest import read_manifest
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path, resolve
 from pics_cli.core.shards.tar_index import read_sample
 from pics_cli.errors import BadSample, PicsError

@@ -25,8 +25,9 @@ from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate, clean_picture, front_to_back
 from pics_cli.core.recipes.dataset import Pool
 from pics_cli.core.runtime.files import file_sha256
-from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.layouts import Parts, unpack
 from pics_cli.errors import BadSample, PicsError
 

@@ -13,7 +13,7 @@ from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 SIZE = 48
 BOX = (10, 12, 34, 40)

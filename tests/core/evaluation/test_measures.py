@@ -12,7 +12,7 @@ from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import collage
 from pics_cli.core.evaluation.examples import Case, make_case, other_cases, turned
 from pics_cli.core.evaluation.metrics import MEASURES, OF_TWO, Sight, between, check_names, judge, missing, sight_of
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.errors import PicsError
 
 STYLE = SceneSettings(128, 2, (("apart", 1.0), ("occluding", 2.0)), 5.0, 0.3)

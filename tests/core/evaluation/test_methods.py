@@ -13,7 +13,7 @@ from composites import composed, mask_of, run
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import METHODS, WithModel, method
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from trainees import CORRECTING, small
 
 SEED = 4

@@ -12,7 +12,8 @@ from pics_cli.core.evaluation.examples import Case, make_case, other_cases
 from pics_cli.core.evaluation.metrics import CHOICES, MEASURES, OF_TWO, Sight, judge, sight_of
 from pics_cli.core.evaluation.pixel_metrics import MOST_PSNR
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 STYLE = SceneSettings(128, 2, (("apart", 1.0), ("occluding", 1.0), ("containing", 1.0)), 5.0, 0.4)
 

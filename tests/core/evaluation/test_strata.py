@@ -7,7 +7,7 @@ import pytest
 
 from pics_cli.core.evaluation.examples import make_case
 from pics_cli.core.evaluation.subsets import STRATA, judged_relation, nearest, stratum, supports
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 
 def mask(*box: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import load_training, plain_recipe
-from pics_cli.core.scenes.drawn.plan import SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 WHITE = np.full((64, 64, 3), 255, np.uint8)
 STYLE = SceneSettings(256, 2, (("apart", 1.0), ("touching", 1.0)), 5.0, 0.3, 2.0)

@@ -12,8 +12,10 @@ from pics_cli.core.datasets.scene import Drawn, Instance, Item, Scene, Truth
 from pics_cli.core.images.image_io import encode_jpeg
 from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import DatasetRecipe, SynthSource
-from pics_cli.core.scenes.drawn.plan import CATEGORIES, ScenePlan, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
+from pics_cli.core.scenes.drawn.shapes import CATEGORIES
+from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 from pics_cli.errors import BadSample, PicsError
 
 
@@ -57,7 +59,7 @@ class SynthReader:
                 mask=partial(canvas.mask, i),
                 mask_source="drawn",
             )
-            for i, thing in enumerate(plan.things)
+            for i, thing in enumerate(plan.objects)
         ]
         size = self._style.size
         return Scene(f"{item:08d}", int(item), (), size, size, tuple(instances), canvas.drawn)

@@ -1,4 +1,7 @@
-"""Colours that go together, as 0xRRGGBB. No colour is in both pools."""
+"""Palettes of each pool, as 0xRRGGBB, and tone mapping from linear light to 8-bit pictures.
+
+No colour is in both pools.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from pics_cli.core.scenes.drawn.camera import Array
 
 Palette = tuple[int, int, int, int]
 
-# Main, second, accent, inside of vessels.
-OBJECTS: dict[str, tuple[Palette, ...]] = {
+# Of objects: main, second, accent, inside of vessels.
+OBJECT_PALETTES: dict[str, tuple[Palette, ...]] = {
     "train": (
         (0xC8553D, 0xF2E8DC, 0x588B8B, 0xF4EDE4),
         (0x2F6690, 0xE9EEF2, 0xD9A441, 0xEDF2F5),
@@ -45,8 +48,8 @@ OBJECTS: dict[str, tuple[Palette, ...]] = {
     ),
 }
 
-# Dark, middle, light tone of a ground.
-GROUNDS: dict[str, dict[str, tuple[tuple[int, int, int], ...]]] = {
+# By family of ground: dark, middle, light tone.
+GROUND_TONES: dict[str, dict[str, tuple[tuple[int, int, int], ...]]] = {
     "train": {
         "planks": ((0x6B4528, 0x9A6B42, 0xBF8F62), (0x8C6A48, 0xB8926A, 0xD8B891), (0x4A3224, 0x6E4D37, 0x8F6A4E)),
         "weave": ((0x6F7F92, 0x93A3B4, 0xB7C3CF), (0xC2B8A3, 0xDACFBB, 0xEFE7D8), (0x8E4F4B, 0xB06D66, 0xCB9089)),
@@ -65,8 +68,8 @@ GROUNDS: dict[str, dict[str, tuple[tuple[int, int, int], ...]]] = {
     },
 }
 
-# Low and high colour of a backdrop.
-WALLS: dict[str, tuple[tuple[int, int], ...]] = {
+# Of backdrops: low and high colour.
+WALL_COLORS: dict[str, tuple[tuple[int, int], ...]] = {
     "train": (
         (0xD9D2C7, 0xEDE8E0),
         (0x9FB4BD, 0xC9D6DB),
@@ -86,59 +89,58 @@ WALLS: dict[str, tuple[tuple[int, int], ...]] = {
         (0xC9CBC5, 0xE7E8E3),
     ),
 }
-SKIES: dict[str, tuple[tuple[int, int], ...]] = {
+SKY_COLORS: dict[str, tuple[tuple[int, int], ...]] = {
     "train": ((0xDCE8EE, 0x7FAFD4), (0xF1E6D6, 0x9DBBD0), (0xE8ECEC, 0xB4C4CE)),
     "held_out": ((0xF6D3B3, 0x8E9FC4), (0xE9DCE6, 0x7F93BE)),
 }
 
-
-# Light of each 8-bit value; the tone curve of the renderer is a square root.
-LINEAR = ((np.arange(256, dtype=np.float32) / 255) ** 2).astype(np.float32)
-
-
-def rgb(colour: int) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255."""
-    return colour >> 16, colour >> 8 & 255, colour & 255
-
-
-def linear(colour: int) -> Array:
-    """Light of a colour, float32 [3] in [0, 1]."""
-    return LINEAR[list(rgb(colour))]
-
-
-def ramp(colours: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Colours blended evenly into one another, uint8 [256, 3]."""
-    stops = np.linspace(0, 255, len(colours))
-    channels = np.asarray([rgb(colour) for colour in colours], np.float64).T
-    blended = np.stack([np.interp(np.arange(256), stops, channel) for channel in channels], axis=1)
-    colours_256: npt.NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
-    return colours_256
-
-
+# Linear light of each 8-bit value; gamma is 2. float32 [256].
+LINEAR_LIGHT = ((np.arange(256, dtype=np.float32) / 255) ** 2).astype(np.float32)
 # The brightest light that is shown without being compressed much; there is no hard white.
 _SHOULDER = 1.25
 
 
-def spread(values: Array) -> Array:
-    """One value per pixel for all three channels: float32 [h, w] to [h, w, 3]; as an array of its own, because NumPy is
-    slow where the last axis is that short."""
+def rgb(color: int) -> tuple[int, int, int]:
+    """Red, green and blue of 0xRRGGBB, 0 to 255."""
+    return color >> 16, color >> 8 & 255, color & 255
+
+
+def linear_rgb(color: int) -> Array:
+    """Linear light of a colour, float32 [3] in [0, 1]."""
+    return LINEAR_LIGHT[list(rgb(color))]
+
+
+def color_ramp(colors: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Colours blended evenly into one another, uint8 [256, 3]."""
+    stops = np.linspace(0, 255, len(colors))
+    channels = np.asarray([rgb(color) for color in colors], np.float64).T
+    blended = np.stack([np.interp(np.arange(256), stops, channel) for channel in channels], axis=1)
+    ramp: npt.NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    return ramp
+
+
+def gray_to_rgb(values: Array) -> Array:
+    """The same value in three channels: float32 [h, w] to [h, w, 3].
+
+    Copied rather than broadcast: NumPy is slow where the last axis is that short.
+    """
     return cv2.merge((values, values, values)).astype(np.float32, copy=False)
 
 
-def develop(light: Array, grain: Array | None = None) -> RGB:
-    """Tone curve, gamma 2 and grain: float32 [h, w, 3] to uint8; `grain` is in 8-bit steps, of the same shape.
+def tone_map(light: Array, grain: Array | None = None) -> RGB:
+    """Linear light, float32 [h, w, 3], as a uint8 picture; `grain` is in 8-bit steps, of the same shape.
 
-    x / sqrt(1 + (x / s)²) bends highlights smoothly; its square root is the display's gamma.
+    x / sqrt(1 + (x / s)²) compresses highlights smoothly; its square root is the display's gamma.
     """
-    bent = light * light
-    bent *= np.float32(1 / _SHOULDER**2)
-    bent += 1
-    np.sqrt(bent, out=bent)
-    np.divide(light, bent, out=bent)
-    np.sqrt(bent, out=bent)
+    tone = light * light
+    tone *= 1 / _SHOULDER**2
+    tone += 1
+    np.sqrt(tone, out=tone)
+    np.divide(light, tone, out=tone)
+    np.sqrt(tone, out=tone)
     if grain is None:
-        return cv2.convertScaleAbs(bent, alpha=255).astype(np.uint8, copy=False)
-    bent *= np.float32(255)
-    bent += grain
+        return cv2.convertScaleAbs(tone, alpha=255).astype(np.uint8, copy=False)
+    tone *= 255
+    tone += grain
     # Where grain makes black negative, its absolute value is as good.
-    return cv2.convertScaleAbs(bent).astype(np.uint8, copy=False)
+    return cv2.convertScaleAbs(tone).astype(np.uint8, copy=False)

@@ -1,4 +1,4 @@
-"""Photographs to cut textures from: those of the scikit-image wheel that are in the public domain or CC0.
+"""Photographs that textures are cut from: those of the scikit-image wheel that are in the public domain or CC0.
 
 docs/credits.md says whose they are. A file serves one pool only.
 """
@@ -24,7 +24,7 @@ LONGEST_SIDE = 640
 
 
 @lru_cache(maxsize=1)
-def _folder() -> Path:
+def _photo_directory() -> Path:
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise PicsError(
@@ -35,29 +35,29 @@ def _folder() -> Path:
 
 
 @lru_cache(maxsize=8)
-def photo(name: str) -> RGB:
-    """A photograph, uint8 [H, W, 3] with sides of at most 640.
+def load_photo(name: str) -> RGB:
+    """A photograph, uint8 [H, W, 3] with sides of at most 640, read-only.
 
     Raises:
         PicsError: scikit-image or the file is missing.
     """
-    path = _folder() / name
-    found = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-    if found is None:
+    path = _photo_directory() / name
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    if bgr is None:
         raise PicsError(f"{path}: cannot be read", "pip install --force-reinstall scikit-image")
-    shrink = LONGEST_SIDE / max(found.shape[:2])
-    if shrink < 1:
-        found = cv2.resize(found, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    rgb: RGB = cv2.cvtColor(found, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-    rgb.setflags(write=False)
-    return rgb
+    scale = LONGEST_SIDE / max(bgr.shape[:2])
+    if scale < 1:
+        bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    photo: RGB = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    photo.setflags(write=False)
+    return photo
 
 
-def cut(pool: str, rng: np.random.Generator, least: float = 0.35, most: float = 0.8) -> RGB:
-    """A random part of a random photograph of the pool, its sides `least` to `most` of the photograph's."""
+def random_crop(pool: str, rng: np.random.Generator, min_side: float = 0.35, max_side: float = 0.8) -> RGB:
+    """A random part of a random photograph of the pool, its sides `min_side` to `max_side` of the photograph's."""
     names = PHOTOS[pool]
-    whole = photo(names[int(rng.integers(len(names)))])
-    height, width = whole.shape[:2]
-    h, w = (int(side * rng.uniform(least, most)) for side in (height, width))
+    photo = load_photo(names[int(rng.integers(len(names)))])
+    height, width = photo.shape[:2]
+    h, w = (int(side * rng.uniform(min_side, max_side)) for side in (height, width))
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    return whole[y : y + h, x : x + w]
+    return photo[y : y + h, x : x + w]

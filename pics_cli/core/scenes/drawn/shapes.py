@@ -1,13 +1,14 @@
-"""The shapes of objects: solids, what they cast shadows with, their silhouettes, where other things can stand in them.
+"""Shape families of every category: what they look like, cast shadows with, and where other objects can stand on them.
 
-A shape stands on z = 0 about the z axis and its longest side is 1. Every family of shapes belongs to one pool.
+A family belongs to one pool; the parameters a, b, c in [0, 1] vary it. Bodies of revolution have their profiles in
+`profiles`; polyhedra and soft bodies are defined here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise, product
 
 import cv2
@@ -15,21 +16,26 @@ import numpy as np
 
 from pics_cli.core.scenes.drawn import profiles
 from pics_cli.core.scenes.drawn.camera import Array
-from pics_cli.core.scenes.drawn.lathe import Lathe
-from pics_cli.core.scenes.drawn.rounded import Lump, Tube
-from pics_cli.core.scenes.drawn.solids import ACCENT, INSIDE, MAIN, Caster, Hull, Knobs, Points, Shape, Solid
+from pics_cli.core.scenes.drawn.revolution import SurfaceOfRevolution
+from pics_cli.core.scenes.drawn.solids import ACCENT, INSIDE, MAIN, ConvexPolyhedron, Points, ShadowProxy, Shape, Solid
+from pics_cli.core.scenes.drawn.spheres import Metaballs, Tube
 
-_TURN = np.linspace(0, 2 * math.pi, 20, endpoint=False)
-_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
-
-
-def _hull2(points: Points) -> Points:
-    return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
+ShapeParameters = tuple[float, float, float]
+_ANGLES = np.linspace(0, 2 * math.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
 
-def _rings(curve: Array) -> tuple[Points, ...]:
-    """Point clouds of a body of revolution: one if its outline is convex, else one per two neighbouring rings."""
-    outline = curve[:, :2].astype(np.float64)
+def _convex_hull(points_N2: Points) -> Points:
+    return cv2.convexHull(points_N2.astype(np.float32))[:, 0].astype(np.float64)
+
+
+def _shadow_discs(z: Array, x: Array, y: Array, radius: Array) -> Array:
+    return np.stack([z, x, y, radius], axis=1).astype(np.float32)
+
+
+def _revolution_parts(profile: Array) -> tuple[Points, ...]:
+    """Convex parts of a body of revolution: one if its profile is convex, else one per two neighbouring rings."""
+    outline = profile[:, :2].astype(np.float64)
     outline = outline[np.append(True, np.abs(np.diff(outline, axis=0)).max(axis=1) > 1e-4)]  # a crease has two points
     step = np.diff(outline, axis=0)
     turn = step[:-1, 0] * step[1:, 1] - step[:-1, 1] * step[1:, 0]
@@ -44,110 +50,110 @@ def _rings(curve: Array) -> tuple[Points, ...]:
     return tuple(np.concatenate([rings[i], rings[j]]) for i, j in pairwise(keep))
 
 
-def _revolved(outline: profiles.Outline, stand: bool) -> Shape:
-    raw = profiles.curve(outline.outer, 1.0, False)
-    scale = 1.0 / max(float(raw[-1, 0]), 2 * float(raw[:, 1].max()))
-    outer = raw * np.asarray((scale, scale, 1, 1), np.float32)
-    inner = profiles.curve(outline.inner, scale, True) if outline.inner else None
-    walls = profiles.curve(outline.walls, scale, True) if outline.inner else None
-    solids: list[Solid] = [Lathe(outer, walls, (outline.main[0] * scale, outline.main[1] * scale))]
-    top, reach = float(outer[-1, 0]), float(outer[:, 1].max())
+def _revolved(
+    profile_of: Callable[[float, float, float], profiles.Profile], supports: bool, a: float, b: float, c: float
+) -> Shape:
+    """Shape of a body of revolution with its handle and stem; other objects can stand on it if it `supports` them."""
+    profile = profile_of(a, b, c)
+    unscaled = profiles.sample_curves(profile.outer, 1.0, False)
+    scale = 1.0 / max(float(unscaled[-1, 0]), 2 * float(unscaled[:, 1].max()))
+    outer = unscaled * np.asarray((scale, scale, 1, 1), np.float32)
+    inner = profiles.sample_curves(profile.inner, scale, True) if profile.inner else None
+    inner_to_top = profiles.sample_curves(profile.inner_to_top, scale, True) if profile.inner else None
+    pattern = profile.pattern[0] * scale, profile.pattern[1] * scale
+    solids: list[Solid] = [SurfaceOfRevolution(outer, inner_to_top, pattern)]
+    top, max_radius = float(outer[-1, 0]), float(outer[:, 1].max())
     heights, zero = np.linspace(0, top, 9), np.zeros(9)
     radii = np.interp(heights, outer[:, 0], outer[:, 1])
     radii[[0, -1]] = radii[[1, -2]] * 0.5 + radii[[0, -1]] * 0.5
-    casters = [Caster(np.stack([heights, zero, zero, radii], axis=1).astype(np.float32))]
-    pieces = list(_rings(outer))
-    foot = _CIRCLE * reach
-    bent: list[tuple[Array, float]] = []
-    if outline.handle:
-        path = profiles.bezier(outline.handle, 24) * scale
-        # Its ends go into the wall, but not through it.
-        path[:, 1] = np.maximum(path[:, 1], np.interp(path[:, 0], outer[:, 0], outer[:, 1]))
-        thick = 0.045 * scale
-        if inner is not None:
-            hollow = [np.interp(path[:, 0] + shift, inner[:, 0], inner[:, 1]) for shift in (-thick, 0, thick)]
-            path[:, 1] = np.maximum(path[:, 1], np.max(hollow, axis=0) + 1.05 * thick)
-        bent.append((np.stack([path[:, 1], np.zeros(24), path[:, 0]], axis=1), thick))
-    if outline.stem:
-        path = profiles.bezier([(0.9, 0.0), (1.0, 0.0), (0.95 + outline.stem, 0.06)], 12) * scale
-        bent.append((np.stack([path[:, 1], np.zeros(12), path[:, 0]], axis=1), 0.022 * scale))
-    for centres, radius in bent:
+    proxies = [ShadowProxy(_shadow_discs(heights, zero, zero, radii))]
+    parts = list(_revolution_parts(outer))
+    footprint = _CIRCLE * max_radius
+    for centres, radius in _handle_and_stem(profile, scale, outer, inner):
         solids.append(Tube(centres.astype(np.float32), radius))
         some = centres[:: len(centres) // 6]
-        order = some[np.argsort(some[:, 2])]
-        casters.append(
-            Caster(np.column_stack([order[:, 2], order[:, :2], np.full(len(some), radius)]).astype(np.float32))
-        )
+        x, y, z = some[np.argsort(some[:, 2])].T
+        proxies.append(ShadowProxy(_shadow_discs(z, x, y, np.full(len(some), radius))))
         cube = np.asarray(list(product((-0.8 * radius, 0.8 * radius), repeat=3)))
-        for a, b in zip(centres[:-1:3], centres[3::3], strict=False):
-            pieces.append(np.concatenate([cube + a, cube + b]))
-        foot = _hull2(np.concatenate([foot, centres[:, :2] * 1.05]))
+        parts += [np.concatenate([cube + p, cube + q]) for p, q in zip(centres[:-1:3], centres[3::3], strict=False)]
+        footprint = _convex_hull(np.concatenate([footprint, centres[:, :2] * 1.05]))
         top = max(top, float(centres[:, 2].max()) + radius)
-    place = None
-    if stand:
-        flat = inner[0] if inner is not None else outer[-1]
-        place = (float(flat[0]), float(flat[1]) * 0.71, float(flat[1]) * 0.71)
-    return Shape(tuple(solids), tuple(casters), tuple(pieces), foot, top, place, None if stand else inner)
+    support = None
+    if supports:
+        height, radius = (inner[0] if inner is not None else outer[-1])[:2].tolist()
+        support = (height, radius * 0.71, radius * 0.71)
+    cavity = None if supports else inner
+    return Shape(tuple(solids), tuple(proxies), tuple(parts), footprint, top, support, cavity)
 
 
-def _convex(
-    corners: Points,
-    height: float,
-    shrink: float,
-    lean: float,
-    slots: tuple[int, int, int],
-    texture: float,
-    base: float = 0,
-) -> tuple[Hull, Caster, Points]:
-    """A prism over a convex polygon [M, 2] (counter-clockwise): its top is `shrink` times as large and rises by `lean`
-    along x. Slots are those of top, bottom and sides."""
-    planes, sides = [], []
+def _handle_and_stem(
+    profile: profiles.Profile, scale: float, outer: Array, inner: Array | None
+) -> list[tuple[Array, float]]:
+    """Centre line, float [P, 3], and radius of the tubes of a profile."""
+    tubes = []
+    if profile.handle:
+        path = profiles.bezier(profile.handle, 24) * scale
+        # Its ends go into the wall, but not through it.
+        path[:, 1] = np.maximum(path[:, 1], np.interp(path[:, 0], outer[:, 0], outer[:, 1]))
+        radius = 0.045 * scale
+        if inner is not None:
+            hollow = [np.interp(path[:, 0] + shift, inner[:, 0], inner[:, 1]) for shift in (-radius, 0, radius)]
+            path[:, 1] = np.maximum(path[:, 1], np.max(hollow, axis=0) + 1.05 * radius)
+        tubes.append((path, radius))
+    if profile.stem:
+        path = profiles.bezier([(0.9, 0.0), (1.0, 0.0), (0.95 + profile.stem, 0.06)], 12) * scale
+        tubes.append((path, 0.022 * scale))
+    return [(np.stack([path[:, 1], np.zeros(len(path)), path[:, 0]], axis=1), radius) for path, radius in tubes]
+
+
+def _prism(
+    corners: Points, height: float, shrink: float, lean: float, slots: tuple[int, int, int], base: float = 0
+) -> tuple[ConvexPolyhedron, ShadowProxy, Points]:
+    """Solid, shadow proxy and corners of a prism over a convex polygon.
+
+    Args:
+        corners: float [M, 2], counter-clockwise.
+        shrink: size of the top over that of the bottom.
+        lean: how much the top rises along x.
+        slots: of the material: top, bottom, sides.
+        base: height of the bottom.
+    """
     slope = math.hypot(1, lean)
-    planes.append((-lean / slope, 0.0, 1 / slope, (base + height) / slope))
-    planes.append((0.0, 0.0, -1.0, -base))
+    planes = [(-lean / slope, 0.0, 1 / slope, (base + height) / slope), (0.0, 0.0, -1.0, -base)]
     for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        edge = b - a
         low, high = np.append(a, base), np.append(a * shrink, base + height)
-        normal = np.cross(np.append(edge, 0), high - low)
+        normal = np.cross(np.append(b - a, 0), high - low)
         normal /= np.linalg.norm(normal)
-        sides.append((*normal, float(normal @ low)))
-    hull = Hull(
-        np.asarray(planes + sides, np.float32),
-        0.035,
-        (slots[0], slots[1], *([slots[2]] * len(sides))),
-        texture,
-    )
+        planes.append((*normal, float(normal @ low)))
+    all_planes = np.asarray(planes, np.float32)
+    solid = ConvexPolyhedron(all_planes, 0.035, (slots[0], slots[1], *([slots[2]] * len(corners))))
     tops = np.column_stack([corners * shrink, base + height + lean * corners[:, 0] * shrink])
-    cloud = np.concatenate([np.column_stack([corners, np.full(len(corners), base)]), tops])
-    reach = float(np.linalg.norm(corners, axis=1).max())
+    points = np.concatenate([np.column_stack([corners, np.full(len(corners), base)]), tops])
     heights = np.linspace(base, base + height, 6 if height > 0.12 else 3)
     zero = np.zeros_like(heights)
-    caster = Caster(
-        np.stack([heights, zero, zero, np.full_like(heights, reach)], axis=1).astype(np.float32),
-        np.asarray(planes + sides, np.float32),
-    )
-    return hull, caster, cloud
+    reach = np.full_like(heights, float(np.linalg.norm(corners, axis=1).max()))
+    return solid, ShadowProxy(_shadow_discs(heights, zero, zero, reach), all_planes), points
 
 
-def _rectangle(x: float, y: float) -> Points:
-    return np.asarray([(-x, -y), (x, -y), (x, y), (-x, y)], np.float64)
+def _rectangle(half_x: float, half_y: float) -> Points:
+    return np.asarray([(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)], np.float64)
 
 
-def _polygon(sides: int, r: float) -> Points:
-    turn = np.arange(sides) * (2 * math.pi / sides)
-    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * r
+def _polygon(sides: int, radius: float) -> Points:
+    angles = np.arange(sides) * (2 * math.pi / sides)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
 
 
 def _block(
     corners: Points, height: float, shrink: float = 1, lean: float = 0, slots: tuple[int, int, int] = (MAIN, MAIN, MAIN)
 ) -> Shape:
-    """A single convex body; things can stand on it if its top is level."""
+    """A single prism (see `_prism`); things can stand on it if its top is level."""
     size = max(float(np.ptp(corners, axis=0).max()), height * (1 + lean))
     corners, height = corners / size, height / size
-    hull, caster, cloud = _convex(corners, height, shrink, lean, slots, 1.2)
+    solid, proxy, points = _prism(corners, height, shrink, lean, slots)
     half_x, half_y = (np.abs(corners).max(axis=0) * shrink * (1.0 if len(corners) == 4 else 0.72)).tolist()
-    top = None if lean else (height, half_x, half_y)
-    return Shape((hull,), (caster,), (cloud,), corners, float(cloud[:, 2].max()), top)
+    support = None if lean else (height, half_x, half_y)
+    return Shape((solid,), (proxy,), (points,), corners, float(points[:, 2].max()), support)
 
 
 def cuboid(a: float, b: float, c: float) -> Shape:
@@ -169,10 +175,8 @@ def wedge(a: float, b: float, c: float) -> Shape:
 def volume(a: float, b: float, c: float) -> Shape:
     """A closed book: covers and spine patterned, the other sides paper."""
     shape = _block(_rectangle(0.5, 0.34 + 0.08 * a), 0.12 + 0.14 * b)
-    hull = shape.solids[0]
-    assert isinstance(hull, Hull)
-    hull.slot[[2, 3, 4]] = INSIDE
-    hull.slot[5] = ACCENT if c < 0.5 else MAIN
+    shape.solids[0].slot[[2, 3, 4]] = INSIDE
+    shape.solids[0].slot[5] = ACCENT if c < 0.5 else MAIN
     return shape
 
 
@@ -183,117 +187,116 @@ def slab(a: float, b: float, c: float) -> Shape:
 def four_legs(a: float, b: float, c: float) -> Shape:
     x, y, h = 0.5, 0.3 + 0.2 * a, 0.42 + 0.3 * b
     thick, leg = 0.05 + 0.02 * c, 0.028 + 0.015 * c
-    parts = [_convex(_rectangle(x, y), thick, 1, 0, (MAIN, ACCENT, MAIN), 1.2, h - thick)]
-    for sx, sy in product((-1, 1), repeat=2):
-        at = np.asarray((sx * (x - 2 * leg), sy * (y - 2 * leg)))
-        hull, caster, cloud = _convex(_rectangle(leg, leg), h - thick, 1, 0, (ACCENT, ACCENT, ACCENT), 1.2)
-        planes = hull.planes.copy()
-        planes[:, 3] += planes[:, :2] @ at.astype(np.float32)
-        moved = Hull(planes, hull.bevel / 3, hull.slots, hull.texture)
-        discs = caster.discs + np.asarray((0, *at, 0), np.float32)
-        parts.append((moved, Caster(discs, planes), cloud + np.append(at, 0)))
-    hulls, casters, clouds = zip(*parts, strict=True)
-    return Shape(hulls, casters, clouds, _rectangle(x, y), h, (h, x, y))
+    parts = [_prism(_rectangle(x, y), thick, 1, 0, (MAIN, ACCENT, MAIN), h - thick)]
+    solid, proxy, points = _prism(_rectangle(leg, leg), h - thick, 1, 0, (ACCENT, ACCENT, ACCENT))
+    for sign_x, sign_y in product((-1, 1), repeat=2):
+        centre = np.asarray((sign_x * (x - 2 * leg), sign_y * (y - 2 * leg)))
+        planes = solid.planes.copy()
+        planes[:, 3] += planes[:, :2] @ centre.astype(np.float32)
+        discs = proxy.discs + np.asarray((0, *centre, 0), np.float32)
+        moved = ConvexPolyhedron(planes, solid.bevel / 3, solid.slots)
+        parts.append((moved, ShadowProxy(discs, planes), points + np.append(centre, 0)))
+    solids, proxies, clouds = zip(*parts, strict=True)
+    return Shape(solids, proxies, clouds, _rectangle(x, y), h, (h, x, y))
 
 
-def _lump(balls: list[tuple[float, float, float, float]], melt: float) -> Shape:
-    b = np.asarray(balls, np.float64)
-    b[:, 2] -= (b[:, 2] - b[:, 3]).min()
-    low, high = (b[:, :3] - b[:, 3:]).min(axis=0), (b[:, :3] + b[:, 3:]).max(axis=0)
-    b[:, :2] -= (low + high)[:2] / 2
-    b /= float((high - low).max())
-    melt /= float((high - low).max())
-    b[:, 2] -= 0.5 * melt  # melting swells the underside as well
-    sphere = np.concatenate(
-        [np.column_stack([_CIRCLE * math.cos(t), np.full(20, math.sin(t))]) for t in (-1, -0.5, 0, 0.5, 1)]
+def _soft(spheres: list[tuple[float, float, float, float]], smoothness: float) -> Shape:
+    """Spheres x, y, z, radius of any unit melted into one another."""
+    s = np.asarray(spheres, np.float64)
+    s[:, 2] -= (s[:, 2] - s[:, 3]).min()
+    low, high = (s[:, :3] - s[:, 3:]).min(axis=0), (s[:, :3] + s[:, 3:]).max(axis=0)
+    s[:, :2] -= (low + high)[:2] / 2
+    s /= float((high - low).max())
+    smoothness /= float((high - low).max())
+    s[:, 2] -= 0.5 * smoothness  # melting swells the underside as well
+    unit_sphere = np.concatenate(
+        [np.column_stack([_CIRCLE * math.cos(t), np.full(len(_CIRCLE), math.sin(t))]) for t in (-1, -0.5, 0, 0.5, 1)]
     )
-    clouds = [sphere * (r + 0.3 * melt) + (x, y, z) for x, y, z, r in b]
-    casters = []
-    for x, y, z, r in b:
-        steps = np.linspace(-0.95, 0.95, 7)
-        rows = [(z + r * s, x, y, r * math.sqrt(1 - s * s)) for s in steps]
-        casters.append(Caster(np.asarray(rows, np.float32)))
-    necks = [np.concatenate([p * 0.6 + q * 0.4, q * 0.6 + p * 0.4]) for p, q in pairwise(clouds)]
-    foot = _hull2(np.concatenate([_CIRCLE * r + (x, y) for x, y, _, r in b]))
-    solid = Lump(b.astype(np.float32), melt)
-    return Shape((solid,), tuple(casters), (*clouds, *necks), foot, float((b[:, 2] + b[:, 3]).max()))
+    parts = [unit_sphere * (r + 0.3 * smoothness) + (x, y, z) for x, y, z, r in s]
+    necks = [np.concatenate([p * 0.6 + q * 0.4, q * 0.6 + p * 0.4]) for p, q in pairwise(parts)]
+    steps = np.linspace(-0.95, 0.95, 7)
+    proxies = []
+    for x, y, z, r in s:
+        rows = [(z + r * step, x, y, r * math.sqrt(1 - step * step)) for step in steps]
+        proxies.append(ShadowProxy(np.asarray(rows, np.float32)))
+    footprint = _convex_hull(np.concatenate([_CIRCLE * r + (x, y) for x, y, _, r in s]))
+    solid = Metaballs(s.astype(np.float32), smoothness)
+    return Shape((solid,), tuple(proxies), (*parts, *necks), footprint, float((s[:, 2] + s[:, 3]).max()))
 
 
 def pebble(a: float, b: float, c: float) -> Shape:
-    return _lump([(0, 0, 0.4, 0.4), (0.4 + 0.2 * a, 0.1, 0.34, 0.34), (0.15, 0.3 * b, 0.5 + 0.25 * c, 0.3)], 0.12)
+    return _soft([(0, 0, 0.4, 0.4), (0.4 + 0.2 * a, 0.1, 0.34, 0.34), (0.15, 0.3 * b, 0.5 + 0.25 * c, 0.3)], 0.12)
 
 
 def figure(a: float, b: float, c: float) -> Shape:
     """Body, head and two ears or paws: a soft toy."""
-    head = 0.95 + 0.1 * a
-    ear = 0.14 + 0.05 * b
-    side = 0.24 + 0.05 * c
-    return _lump(
-        [(0, 0, 0.45, 0.45), (0, -0.05, head, 0.34), (side, 0, head + 0.3, ear), (-side, 0, head + 0.3, ear)], 0.05
-    )
+    head, ear, side = 0.95 + 0.1 * a, 0.14 + 0.05 * b, 0.24 + 0.05 * c
+    ears = [(side, 0, head + 0.3, ear), (-side, 0, head + 0.3, ear)]
+    return _soft([(0, 0, 0.45, 0.45), (0, -0.05, head, 0.34), *ears], 0.05)
 
 
 def cloud(a: float, b: float, c: float) -> Shape:
     row = [(x, 0.08 * math.sin(5 * x + 6 * c), 0.28, 0.28) for x in (-0.5, 0.0, 0.5)]
-    return _lump([row[0], (-0.2, 0, 0.5 + 0.1 * a, 0.3), row[1], (0.28, 0, 0.45 + 0.15 * b, 0.3), row[2]], 0.07)
+    return _soft([row[0], (-0.2, 0, 0.5 + 0.1 * a, 0.3), row[1], (0.28, 0, 0.45 + 0.15 * b, 0.3), row[2]], 0.07)
 
 
 def totem(a: float, b: float, c: float) -> Shape:
-    low, middle = 0.4 + 0.1 * a, 0.3 + 0.08 * b
-    shift = 0.12 * (c - 0.5)
-    return _lump(
+    low, middle, shift = 0.4 + 0.1 * a, 0.3 + 0.08 * b, 0.12 * (c - 0.5)
+    return _soft(
         [(0, 0, low, low), (shift, 0, 2 * low + 0.6 * middle, middle), (0, shift, 2 * low + 2 * middle, 0.22)], 0.06
     )
 
 
-def _turned(outline: Callable[[float, float, float], profiles.Outline], stand: bool = False) -> Callable[..., Shape]:
-    def build(a: float, b: float, c: float) -> Shape:
-        return _revolved(outline(a, b, c), stand)
-
-    return build
+_Builders = dict[str, Callable[[float, float, float], Shape]]
 
 
-_Families = dict[str, Callable[..., Shape]]
-# category → pool → families
-FAMILIES: dict[str, dict[str, _Families]] = {
-    "box": {"train": {"cuboid": cuboid, "tapered": tapered}, "held_out": {"prism": prism, "wedge": wedge}},
-    "book": {"train": {"volume": volume}, "held_out": {"slab": slab}},
+def _built(*builders: Callable[[float, float, float], Shape]) -> _Builders:
+    return {builder.__name__: builder for builder in builders}
+
+
+def _turned(*profiles_of: Callable[[float, float, float], profiles.Profile], supports: bool = False) -> _Builders:
+    return {profile_of.__name__: partial(_revolved, profile_of, supports) for profile_of in profiles_of}
+
+
+# Builders of each category's families, by pool and name of the family.
+FAMILIES: dict[str, dict[str, _Builders]] = {
+    "box": {"train": _built(cuboid, tapered), "held_out": _built(prism, wedge)},
+    "book": {"train": _built(volume), "held_out": _built(slab)},
     "cylinder": {
-        "train": {"can": _turned(profiles.can, True), "drum": _turned(profiles.drum, True)},
-        "held_out": {"spool": _turned(profiles.spool, True), "tiers": _turned(profiles.tiers, True)},
+        "train": _turned(profiles.can, profiles.drum, supports=True),
+        "held_out": _turned(profiles.spool, profiles.tiers, supports=True),
     },
     "cup": {
-        "train": {name: _turned(getattr(profiles, name)) for name in ("mug", "tumbler", "teacup")},
-        "held_out": {name: _turned(getattr(profiles, name)) for name in ("tulip", "waist")},
+        "train": _turned(profiles.mug, profiles.tumbler, profiles.teacup),
+        "held_out": _turned(profiles.tulip, profiles.waist),
     },
     "bowl": {
-        "train": {name: _turned(getattr(profiles, name)) for name in ("round_bowl", "deep_bowl")},
-        "held_out": {name: _turned(getattr(profiles, name)) for name in ("conical_bowl", "ogee_bowl")},
+        "train": _turned(profiles.round_bowl, profiles.deep_bowl),
+        "held_out": _turned(profiles.conical_bowl, profiles.ogee_bowl),
     },
     "plate": {
-        "train": {"flat_plate": _turned(profiles.flat_plate, True)},
-        "held_out": {"coupe_plate": _turned(profiles.coupe_plate, True)},
+        "train": _turned(profiles.flat_plate, supports=True),
+        "held_out": _turned(profiles.coupe_plate, supports=True),
     },
-    "table": {"train": {"four_legs": four_legs}, "held_out": {"pedestal": _turned(profiles.pedestal, True)}},
+    "table": {"train": _built(four_legs), "held_out": _turned(profiles.pedestal, supports=True)},
     "bottle": {
-        "train": {name: _turned(getattr(profiles, name)) for name in ("wine", "flask", "jar")},
-        "held_out": {name: _turned(getattr(profiles, name)) for name in ("gourd", "jug")},
+        "train": _turned(profiles.wine, profiles.flask, profiles.jar),
+        "held_out": _turned(profiles.gourd, profiles.jug),
     },
-    "ball": {"train": {"sphere": _turned(profiles.sphere)}, "held_out": {"egg": _turned(profiles.egg)}},
+    "ball": {"train": _turned(profiles.sphere), "held_out": _turned(profiles.egg)},
     "fruit": {
-        "train": {name: _turned(getattr(profiles, name)) for name in ("apple", "pear")},
-        "held_out": {name: _turned(getattr(profiles, name)) for name in ("lemon", "squash")},
+        "train": _turned(profiles.apple, profiles.pear),
+        "held_out": _turned(profiles.lemon, profiles.squash),
     },
-    "blob": {"train": {"pebble": pebble, "figure": figure}, "held_out": {"cloud": cloud, "totem": totem}},
+    "blob": {"train": _built(pebble, figure), "held_out": _built(cloud, totem)},
 }
-# A picture meets each of its shapes several times: in planning, drawing and the alternative views.
-SHAPES_KEPT = 64
+CATEGORIES: tuple[str, ...] = tuple(FAMILIES)
+_BUILDERS = {
+    name: builder for pools in FAMILIES.values() for builders in pools.values() for name, builder in builders.items()
+}
 
 
-@lru_cache(maxsize=SHAPES_KEPT)
-def build(category: str, family: str, knobs: Knobs) -> Shape:
-    """The shape of a family; `knobs`, each in [0, 1], vary it."""
-    for families in FAMILIES[category].values():
-        if family in families:
-            return families[family](*knobs)
-    raise KeyError(family)
+@lru_cache(maxsize=64)  # a picture needs each of its shapes several times: for planning, drawing, the alternate views
+def build_shape(family: str, parameters: ShapeParameters) -> Shape:
+    """The shape of a family; `parameters`, each in [0, 1], vary it."""
+    return _BUILDERS[family](*parameters)

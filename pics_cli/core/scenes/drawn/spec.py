@@ -1,6 +1,6 @@
-"""What a plan of a scene holds: numbers only, cheap to pickle.
+"""What is decided about a scene before it is drawn: settings, objects, light, background. Cheap to pickle.
 
-Lengths: a frame's side at the distance that the camera looks at is 1.
+Lengths: the frame's side at the distance of the point that the camera looks at is 1.
 """
 
 from __future__ import annotations
@@ -12,32 +12,34 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.recipes.dataset import Pool, SceneRelation
-from pics_cli.core.scenes.drawn.camera import Camera, Point, Vec, spin
+from pics_cli.core.scenes.drawn.camera import Camera, FloatBox, Point, Vec, rotate_z
 from pics_cli.core.scenes.drawn.colors import Palette
-from pics_cli.core.scenes.drawn.shapes import FAMILIES, build
-from pics_cli.core.scenes.drawn.solids import Knobs, Shape
+from pics_cli.core.scenes.drawn.shapes import ShapeParameters, build_shape
+from pics_cli.core.scenes.drawn.solids import Shape
 
-CATEGORIES: tuple[str, ...] = tuple(FAMILIES)
 SIZES = (64, 1024)
-MOST_OBJECTS = 4
+MAX_OBJECTS = 4
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What scenes a recipe asks for.
+    """What kind of scenes a recipe asks for.
 
     Attributes:
         size: side of the square picture in pixels, 64 to 1024.
-        objects: K, 1 to 4.
+        num_objects: K, 1 to 4.
         relations: weights with which the relation of the first pair, and of each further object to an earlier one, is
-            drawn. Where no earlier object can carry or hold another one, the draw is among the other relations.
-        turn: alternative views are turned by up to this many degrees, and raised or lowered a little in proportion.
+            drawn. Where no earlier object can support or contain another one, the draw is among the other relations.
+        turn: alternate views are turned by up to this many degrees, and raised or lowered a little in proportion.
         light: their light, from 0 (the scene's) to 1 (quite another direction and colour).
         detail: resolution at which they are drawn, over that of the object in the picture, 1 or more.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     size: int
-    objects: int
+    num_objects: int
     relations: tuple[tuple[SceneRelation, float], ...]
     turn: float
     light: float
@@ -46,15 +48,23 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if not SIZES[0] <= self.size <= SIZES[1]:
             raise ValueError(f"size is {self.size}, expected {SIZES[0]} to {SIZES[1]}")
-        if not 1 <= self.objects <= MOST_OBJECTS:
-            raise ValueError(f"objects is {self.objects}, expected 1 to {MOST_OBJECTS}")
+        if not 1 <= self.num_objects <= MAX_OBJECTS:
+            raise ValueError(f"num_objects is {self.num_objects}, expected 1 to {MAX_OBJECTS}")
         if any(weight < 0 for _, weight in self.relations) or not sum(weight for _, weight in self.relations) > 0:
             raise ValueError("relations need weights of at least 0, one of them above 0")
 
 
 @dataclass(frozen=True)
-class Look:
-    """Surface of an object: pattern and colours, gloss from 0 (matt) to 1 (glazed)."""
+class Material:
+    """Surface of an object.
+
+    Attributes:
+        pattern: name of its texture's pattern (see `patterns`).
+        palette: colours of the slots: main, second main, accent, inside.
+        seed: of the texture.
+        gloss: from 0 (matt) to 1 (glazed).
+        metal: whether it mirrors its surroundings in its own colour.
+    """
 
     pattern: str
     palette: Palette
@@ -64,136 +74,153 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object of a plan.
+class SceneObject:
+    """One object: its shape, where it stands and what it is made of.
 
     Attributes:
-        category, family, knobs: its shape.
+        category: its class.
         box: visible part, x0, y0, x1, y1, half-open pixels: an estimate, good to a few pixels.
         area: visible pixels: an estimate, good to a tenth.
+        family, parameters: of the shape (see `shapes`).
         position: of the point it stands on.
-        yaw: turn about the vertical axis, radians.
+        yaw: rotation about the vertical axis, radians.
         scale: length of its longest side.
-        look: its surface.
+        material: of its surface.
     """
 
     category: str
-    box: tuple[float, float, float, float]
+    box: FloatBox
     area: float
     family: str
-    knobs: Knobs
+    parameters: ShapeParameters
     position: Point
     yaw: float
     scale: float
-    look: Look
+    material: Material
 
     @property
     def shape(self) -> Shape:
-        """The shape at unit size."""
-        return build(self.category, self.family, self.knobs)
+        """The shape at unit size, in the object's own frame."""
+        return build_shape(self.family, self.parameters)
 
-    def inward(self, p: Vec) -> Vec:
-        """World points in the shape's own frame."""
-        x, y, z = (c - o for c, o in zip(p, self.position, strict=True))
-        x, y, z = spin((x, y, z), -self.yaw)
+    @property
+    def centre(self) -> Point:
+        """The world point at half its height."""
+        x, y, z = self.position
+        return x, y, z + 0.5 * self.shape.height * self.scale
+
+    def to_local(self, points: Vec) -> Vec:
+        """World points in the object's own frame."""
+        x, y, z = (p - o for p, o in zip(points, self.position, strict=True))
+        return self.to_local_direction((x, y, z))
+
+    def to_local_direction(self, directions: Vec) -> Vec:
+        """World directions in the object's own frame; distances along them stay what they are."""
+        x, y, z = rotate_z(directions, -self.yaw)
         k = 1 / self.scale
         return x * k, y * k, z * k
 
-    def inward_direction(self, d: Vec) -> Vec:
-        """World directions in the shape's own frame; distances along them stay what they are."""
-        x, y, z = spin(d, -self.yaw)
-        k = 1 / self.scale
-        return x * k, y * k, z * k
-
-    def outward(self, q: Vec) -> Vec:
-        """Points of the shape's own frame in the world."""
-        x, y, z = (c * self.scale for c in spin(q, self.yaw))
+    def to_world(self, points: Vec) -> Vec:
+        """Points of the object's own frame in the world."""
+        x, y, z = (p * self.scale for p in rotate_z(points, self.yaw))
         return x + self.position[0], y + self.position[1], z + self.position[2]
 
-    def outward_points(self, points_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Points of the shape's own frame in the world, float [N, 3]."""
+    def to_world_points(self, points_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """`to_world` for points as rows, float [N, 3]."""
         c, s = math.cos(self.yaw) * self.scale, math.sin(self.yaw) * self.scale
         x, y, z = points_N3.T
         px, py, pz = self.position
-        moved = np.empty((len(x), 3))
-        moved[:, 0] = c * x - s * y + px
-        moved[:, 1] = s * x + c * y + py
-        moved[:, 2] = z * self.scale + pz
-        return moved
+        return np.stack([c * x - s * y + px, s * x + c * y + py, z * self.scale + pz], axis=1)
 
-    def foot(self) -> npt.NDArray[np.float64]:
-        """Outline on the ground of all of it, float [M, 2]."""
-        flat = np.column_stack([self.shape.foot, np.zeros(len(self.shape.foot))])
-        return self.outward_points(flat)[:, :2]
+    def footprint(self) -> npt.NDArray[np.float64]:
+        """Convex outline on the ground, world x and y: float [M, 2]."""
+        flat = np.column_stack([self.shape.footprint, np.zeros(len(self.shape.footprint))])
+        return self.to_world_points(flat)[:, :2]
 
 
 @dataclass(frozen=True)
 class Light:
-    """One large lamp and the light of the surroundings.
+    """One large lamp (the key light) and the ambient light of the surroundings.
 
     Attributes:
-        towards: unit vector to the lamp.
-        key, sky, bounce: linear red, green, blue of the lamp, of light from above and from below.
-        spread: half the lamp's angular width in radians: how soft shadows are.
+        direction: unit vector to the lamp.
+        key, sky, bounce: linear red, green, blue of the lamp, and of ambient light from above and from below.
+        angular_radius: half the lamp's angular width in radians: how soft shadows are.
     """
 
-    towards: Point
+    direction: Point
     key: Point
     sky: Point
     bounce: Point
-    spread: float
+    angular_radius: float
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Ground and backdrop.
+class Background:
+    """The ground and the backdrop behind it.
 
     Attributes:
-        ground: family of the ground's pattern.
-        tones: its colours, dark to light.
-        tile: length of one tile of its texture.
-        turn: of the texture, radians.
-        backdrop: family of what is behind the ground.
-        colours: its low and high colour.
-        wall: y at which the ground ends.
-        seed: what the details are drawn from.
-        pools: strength of the uneven light on ground and wall.
+        ground: family of the ground's texture (see `grounds`).
+        ground_tones: its colours, dark to light.
+        tile_size: length of one tile of its texture.
+        tile_angle: rotation of its texture, radians.
+        backdrop: family of the backdrop (see `background.BACKDROPS`).
+        backdrop_colors: its low and high colour.
+        ground_end: y at which the ground ends and near backdrops stand.
+        seed: of the details.
+        unevenness: strength of broad light and dark areas on ground and backdrop.
     """
 
     ground: str
-    tones: tuple[int, int, int]
-    tile: float
-    turn: float
+    ground_tones: tuple[int, int, int]
+    tile_size: float
+    tile_angle: float
     backdrop: str
-    colours: tuple[int, int]
-    wall: float
+    backdrop_colors: tuple[int, int]
+    ground_end: float
     seed: int
-    pools: float
+    unevenness: float
+
+
+@dataclass(frozen=True)
+class PairRelation:
+    """How two objects stand to each other.
+
+    Attributes:
+        objects: their indices, i < j.
+        relation: what holds between them.
+        subject: the one that occludes, supports or contains; objects[0] where they are apart or touch.
+    """
+
+    objects: tuple[int, int]
+    relation: SceneRelation
+    subject: int
 
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """Everything that `render` needs.
+    """Everything that `render_scene` needs.
 
     Attributes:
-        things: the objects.
-        order: their indices, front to back; a container counts as in front of what it holds.
-        planned: (i, j, relation, subject) of the pairs that were placed on purpose, i < j.
+        settings, pool, seed, index: what the plan is a function of.
+        objects: the K objects.
+        order: their indices, front to back; a container counts as in front of what it contains.
+        placed_pairs: the pairs that were placed in relation to each other, sorted; the other pairs' relations follow
+            from the masks.
+        camera, light, background: of the picture.
     """
 
-    style: SceneSettings
+    settings: SceneSettings
     pool: Pool
     seed: int
     index: int
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     order: tuple[int, ...]
-    planned: tuple[tuple[int, int, SceneRelation, int], ...]
+    placed_pairs: tuple[PairRelation, ...]
     camera: Camera
     light: Light
-    stage: Stage
+    background: Background
 
-    def held(self) -> dict[int, int]:
+    def containers(self) -> dict[int, int]:
         """Container of each object that is in one."""
-        return {
-            (j if subject == i else i): subject for i, j, relation, subject in self.planned if relation == "containing"
-        }
+        return {sum(p.objects) - p.subject: p.subject for p in self.placed_pairs if p.relation == "containing"}

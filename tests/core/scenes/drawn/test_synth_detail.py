@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pics_cli.core.scenes.drawn.plan import SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 
 def scene(index: int, relation: str, detail: float = 1.0, size: int = 128) -> RenderedScene:

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from pics_cli.core.images.masks import Mask
+from pics_cli.core.recipes.dataset import Pool, SceneRelation
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.scenes.drawn.casting import cast
-from pics_cli.core.scenes.drawn.plan import CATEGORIES, Pool, ScenePlan, SceneRelation, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
+from pics_cli.core.scenes.drawn.roles import sample_roles
+from pics_cli.core.scenes.drawn.shapes import CATEGORIES
+from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 
 RELATIONS: tuple[SceneRelation, ...] = get_args(SceneRelation)
 EVEN = tuple((relation, 1.0) for relation in RELATIONS)
@@ -78,13 +81,13 @@ def test_shapes_and_sizes(size: int, objects: int) -> None:
     plan, drawn = scene(style(size, objects), "train", 3)
     assert drawn.image.shape == drawn.clean.shape == (size, size, 3)
     assert drawn.image.dtype == drawn.clean.dtype == np.uint8
-    assert len(plan.things) == len(drawn.masks) == len(drawn.full_masks) == len(drawn.alternates) == objects
+    assert len(plan.objects) == len(drawn.masks) == len(drawn.full_masks) == len(drawn.alternates) == objects
     for mask in (*drawn.masks, *drawn.full_masks):
         assert mask.shape == (size, size)
         assert mask.dtype == np.bool_
     assert sorted(drawn.order) == list(range(objects))
     assert [pair.objects for pair in drawn.pairs] == list(combinations(range(objects), 2))
-    assert all(thing.category in CATEGORIES for thing in plan.things)
+    assert all(thing.category in CATEGORIES for thing in plan.objects)
     assert 40 < drawn.image.mean() < 215, "neither black nor blown out"
 
 
@@ -94,7 +97,7 @@ def test_every_object_is_seen_inside_the_frame(pool: Pool, objects: int) -> None
     estimates = []
     for index in range(6):
         plan, drawn = scene(style(128, objects), pool, index)
-        for thing, mask, full in zip(plan.things, drawn.masks, drawn.full_masks, strict=True):
+        for thing, mask, full in zip(plan.objects, drawn.masks, drawn.full_masks, strict=True):
             seen = np.count_nonzero(mask)
             assert seen >= 0.014 * mask.size
             assert seen >= 0.33 * np.count_nonzero(full)
@@ -112,7 +115,7 @@ def test_visible_is_full_minus_what_is_in_front() -> None:
     checked = 0
     for index in range(16):
         plan, drawn = scene(style(128, 3), "train", index)
-        vessels = set(plan.held().values())
+        vessels = set(plan.containers().values())
         front = np.zeros((128, 128), np.bool_)
         for k in drawn.order:
             expected = drawn.full_masks[k] & ~front
@@ -127,8 +130,8 @@ def test_visible_is_full_minus_what_is_in_front() -> None:
 def test_full_masks_are_those_of_each_object_alone() -> None:
     for index in range(4):
         plan, drawn = scene(style(128, 3), "held_out", index)
-        for k, thing in enumerate(plan.things):
-            alone = render_scene(replace(plan, things=(thing,), order=(0,), planned=()))
+        for k, thing in enumerate(plan.objects):
+            alone = render_scene(replace(plan, objects=(thing,), order=(0,), placed_pairs=()))
             np.testing.assert_array_equal(alone.masks[0], drawn.full_masks[k])
             np.testing.assert_array_equal(alone.clean, drawn.clean)
 
@@ -178,7 +181,7 @@ def test_an_order_must_name_each_object() -> None:
         render_scene(plan, (0, 0))
 
 
-@pytest.mark.parametrize("bad", [{"size": 32}, {"objects": 5}, {"relations": (("apart", 0.0),)}])
+@pytest.mark.parametrize("bad", [{"size": 32}, {"num_objects": 5}, {"relations": (("apart", 0.0),)}])
 def test_styles_out_of_range_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
         replace(style(), **bad)
@@ -188,10 +191,10 @@ def test_relations_occur_as_often_as_their_weights_say() -> None:
     weights = {"apart": 1.0, "touching": 1.0, "occluding": 4.0, "supporting": 2.0, "containing": 2.0}
     wanted = SceneSettings(64, 2, tuple((name, weights[name]) for name in RELATIONS), 25, 0.5)
     # The draw is the first thing that is made, and it is kept: see `plan_scene`.
-    drawn = Counter(cast(wanted, generator(1, "weights", index))[1].relation for index in range(2000))
+    drawn = Counter(sample_roles(wanted, generator(1, "weights", index))[1].relation for index in range(2000))
     for name, weight in weights.items():
         assert drawn[name] / 2000 == pytest.approx(weight / 10, abs=0.035)
-    planned = Counter(plan_scene(wanted, "train", 1, index).planned[0][2] for index in range(100))
+    planned = Counter(plan_scene(wanted, "train", 1, index).placed_pairs[0].relation for index in range(100))
     for name, weight in weights.items():
         assert planned[name] / 100 == pytest.approx(weight / 10, abs=0.13)
 
@@ -215,9 +218,9 @@ def test_each_relation_holds_in_the_picture(relation: SceneRelation, pool: Pool)
             assert drawn.order == (subject, other)
             assert 0.1 <= shared / np.count_nonzero(b) <= 0.6
         elif relation == "supporting":
-            low, high = plan.things[subject], plan.things[other]
+            low, high = plan.objects[subject], plan.objects[other]
             assert drawn.order == (other, subject)
-            top = low.shape.top
+            top = low.shape.support
             assert top is not None
             assert high.position[2] == pytest.approx(low.position[2] + top[0] * low.scale)
             # It stands within the picture of the host: its lowest row lies inside the other's outline.
@@ -236,7 +239,7 @@ def check_contained(plan: ScenePlan, drawn: RenderedScene, vessel: int, content:
     assert 0.03 <= np.count_nonzero(hidden) / np.count_nonzero(drawn.full_masks[content]) <= 0.65
     assert np.mean(drawn.masks[vessel][hidden]) > 0.98
     assert np.any(drawn.masks[content] & outline), "it hides no part of the back wall"
-    thing = plan.things[vessel]
+    thing = plan.objects[vessel]
     cavity = thing.shape.cavity
     assert cavity is not None
     rim = np.asarray([(*thing.position[:2], thing.position[2] + float(cavity[-1, 0]) * thing.scale)])
@@ -251,7 +254,7 @@ def test_derived_pairs_follow_the_full_masks() -> None:
     seen = Counter()
     for index in range(14):
         plan, drawn = scene(style(128, 4), "train", index)
-        planned = {(i, j) for i, j, _, _ in plan.planned}
+        planned = {pair.objects for pair in plan.placed_pairs}
         assert len(planned) == 3
         for pair in drawn.pairs:
             i, j = pair.objects

@@ -14,9 +14,10 @@ import pytest
 
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.masks import box_mask
-from pics_cli.core.scenes.drawn import colors, patterns, photos, shapes, stage
-from pics_cli.core.scenes.drawn.plan import ScenePlan, SceneSettings, plan_scene
+from pics_cli.core.scenes.drawn import background, colors, grounds, patterns, photos, shapes
+from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
+from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 from pics_cli.errors import PicsError
 
 ALONE = SceneSettings(256, 1, (("apart", 1.0),), 25.0, 0.6)
@@ -52,7 +53,7 @@ def test_alternates_are_centred_on_nothing(size: int) -> None:
 def without_change(index: int) -> tuple[ScenePlan, ScenePlan]:
     """The same scene with other views that are not other, and with turned ones."""
     plan = plan_scene(ALONE, "train", 4, index)
-    return replace(plan, style=replace(ALONE, turn=0.0, light=0.0)), plan
+    return replace(plan, settings=replace(ALONE, turn=0.0, light=0.0)), plan
 
 
 def test_an_alternate_without_turn_and_light_is_the_object_itself() -> None:
@@ -73,7 +74,7 @@ def test_turn_and_light_each_change_the_view() -> None:
         same, _ = without_change(index)
         still = over_white(render_scene(same).alternates[0])
         for change in ({"turn": 60.0}, {"light": 1.0}):
-            moved = over_white(render_scene(replace(same, style=replace(same.style, **change))).alternates[0])
+            moved = over_white(render_scene(replace(same, settings=replace(same.settings, **change))).alternates[0])
             assert np.abs(moved - still).mean() > 1.0
 
 
@@ -85,7 +86,7 @@ def things_of(pool: str) -> list[ScenePlan]:
 def test_pools_share_no_family_pattern_colour_or_photograph() -> None:
     for families in shapes.FAMILIES.values():
         assert not families["train"].keys() & families["held_out"].keys()
-    for table in (patterns.FIELDS, stage.GROUNDS):
+    for table in (patterns.PATTERNS, grounds.GROUNDS):
         assert not table["train"].keys() & table["held_out"].keys()
     assert not set(photos.PHOTOS["train"]) & set(photos.PHOTOS["held_out"])
 
@@ -95,7 +96,7 @@ def test_pools_share_no_family_pattern_colour_or_photograph() -> None:
         items = value.values() if isinstance(value, dict) else value
         return set().union(*(colours(item) for item in items))  # type: ignore[attr-defined]
 
-    kinds = (colors.OBJECTS, colors.GROUNDS, colors.WALLS, colors.SKIES)
+    kinds = (colors.OBJECT_PALETTES, colors.GROUND_TONES, colors.WALL_COLORS, colors.SKY_COLORS)
     train, held_out = (set().union(*(colours(kind[pool]) for kind in kinds)) for pool in ("train", "held_out"))
     assert not train & held_out
 
@@ -104,30 +105,30 @@ def test_plans_keep_to_their_pool() -> None:
     for pool in ("train", "held_out"):
         used = set()
         for plan in things_of(pool):
-            assert plan.stage.ground in stage.GROUNDS[pool]
-            assert plan.stage.backdrop in stage.BACKDROPS[pool]
-            for thing in plan.things:
+            assert plan.background.ground in grounds.GROUNDS[pool]
+            assert plan.background.backdrop in background.BACKDROPS[pool]
+            for thing in plan.objects:
                 assert thing.family in shapes.FAMILIES[thing.category][pool]
-                assert thing.look.pattern == patterns.LABEL or thing.look.pattern in patterns.FIELDS[pool]
+                assert thing.material.pattern == patterns.LABEL or thing.material.pattern in patterns.PATTERNS[pool]
                 used.add(thing.category)
         assert len(used) >= 9, "most categories occur"
 
 
 def test_pools_open_only_their_own_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, opened = photos.photo, set()
-    monkeypatch.setattr(photos, "photo", lambda name: (opened.add(name), real(name))[1])
+    real, opened = photos.load_photo, set()
+    monkeypatch.setattr(photos, "load_photo", lambda name: (opened.add(name), real(name))[1])
     for pool in ("train", "held_out"):
         opened.clear()
         for seed in range(12):
-            patterns.texture(pool, patterns.LABEL, colors.OBJECTS[pool][0], seed, 64)
+            patterns.texture(pool, patterns.LABEL, colors.OBJECT_PALETTES[pool][0], seed, 64)
         assert opened == set(photos.PHOTOS[pool])
 
 
 def test_same_index_differs_between_pools_and_seeds() -> None:
     one = plan_scene(ALONE, "train", 1, 0)
-    assert one.things != plan_scene(ALONE, "held_out", 1, 0).things
-    assert one.things != plan_scene(ALONE, "train", 2, 0).things
-    assert one.things != plan_scene(ALONE, "train", 1, 1).things
+    assert one.objects != plan_scene(ALONE, "held_out", 1, 0).objects
+    assert one.objects != plan_scene(ALONE, "train", 2, 0).objects
+    assert one.objects != plan_scene(ALONE, "train", 1, 1).objects
 
 
 def test_importing_does_not_import_scikit_image() -> None:
@@ -140,9 +141,9 @@ def test_importing_does_not_import_scikit_image() -> None:
 
 
 def test_missing_photographs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos._folder.cache_clear()
+    photos._photo_directory.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(PicsError, match="scikit-image, which is not installed") as caught:
-        photos.photo.__wrapped__("coffee.png")
+        photos.load_photo.__wrapped__("coffee.png")
     assert caught.value.hint == "pip install scikit-image"
-    photos._folder.cache_clear()
+    photos._photo_directory.cache_clear()
