@@ -67,17 +67,17 @@ def draw(results: list[Result], path: Path) -> None:
     import cv2
 
     from pics_cli.core.datasets.contact_sheet import write_sheet
-    from pics_cli.core.images.sheets import Tile, colour_of, shrink, tint
+    from pics_cli.core.images.sheets import Tile, fit_height, object_colour, tint
 
     tiles = []
     for one in results:
         rgb = one.picture.copy()
         for k, (mask, true) in enumerate(zip(one.masks, one.truth, strict=True)):
-            tint(rgb, mask, colour_of(k), 0.5)
+            tint(rgb, mask, object_colour(k), 0.5)
             outline = cv2.findContours(true.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
             cv2.drawContours(rgb, outline, -1, (255, 255, 255), 2)
         words = "IoU " + ", ".join(f"{value:.2f}" for value in one.iou)
-        tiles.append(Tile(shrink(rgb)[0], (words, "tinted: the model's; white: true")))
+        tiles.append(Tile(fit_height(rgb)[0], (words, "tinted: the model's; white: true")))
     write_sheet(path, "masks of Segment Anything from boxes of drawn scenes", tiles)
 
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.conditioning.network_inputs import compose
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.model import layers
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.image_encoder import encode, encode_null
@@ -251,18 +251,20 @@ def check_compose(golden: Golden) -> Iterator[Figure]:
 
         count = len(golden.matching(f"{case}.in.box"))
         boxes = [tuple(read(f"in.box{k}").tolist()) for k in range(count)]
-        made = compose(
+        made = prepare_network_inputs(
             read("in.background"),
             boxes,
             [read(f"in.reference{k}") for k in range(count)],
             size=len(read("out.hint_rgb")),
             reference_size=len(read("out.reference0")),
         )
-        yield Figure(f"preprocessing {case}, hint, grey levels", None, _levels(made.hint_rgb, read("out.hint_rgb")), 1)
+        yield Figure(
+            f"preprocessing {case}, hint, grey levels", None, _levels(made.control_image, read("out.hint_rgb")), 1
+        )
         for k in range(count):
             levels = _levels(made.references[k], read(f"out.reference{k}"))
             yield Figure(f"preprocessing {case}, reference {k}, grey levels", None, levels, GREY_LEVELS)
-        wrong = float((made.hint_mask != read("out.hint_mask")).sum())
+        wrong = float((made.control_mask != read("out.hint_mask")).sum())
         yield Figure(f"preprocessing {case}, hint's mask, pixels", None, wrong, 0)
         for k in range(count):
             wrong = float((made.masks[k] != (read(f"out.mask{k}") > 0.5)).sum())

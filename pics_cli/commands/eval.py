@@ -171,6 +171,7 @@ def _run(job: Job) -> None:
         from pics_cli.core.evaluation.run import evaluate as make
 
         progress = Progress()
+        console.start_logging(ranks.rank == 0)
         if ranks.rank != 0:
             make(job, ranks, progress, lambda text: console.note(f"process {ranks.rank}: {text}"))
             return

@@ -148,6 +148,7 @@ def _train(job: Job) -> None:
 
         progress = Progress()
         speaks = ranks.rank == 0
+        console.start_logging(speaks)
         if speaks:
             with console.progress("train", "steps", lambda: _state(progress)):
                 report = run(job, ranks, progress, console.note)
@@ -193,6 +194,7 @@ def _plan(job: Job) -> None:
     from pics_cli import console
     from pics_cli.core.training.memory_estimate import plan_training
 
+    console.start_logging(speaks=True)
     made = plan_training(job, console.note)
     print(made.recipe)
     for title, rows in made.tables:
@@ -203,6 +205,7 @@ def _preview(job: Job, path: Path) -> None:
     from pics_cli import console
     from pics_cli.core.training.preview import write_preview
 
+    console.start_logging(speaks=True)
     write_preview(job, path, console.note)
 
 

@@ -29,7 +29,7 @@ from common import Row, cpu_time, make_boxes, spread
 from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.datasets.labels import Labelled, write_block
 from pics_cli.core.datasets.readers.files import Place
-from pics_cli.core.images.image_io import decode_picture, encode_jpeg
+from pics_cli.core.images.image_io import decode_image, encode_jpeg
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, CocoBoxSource
 from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks
@@ -76,7 +76,7 @@ def corners(number: int) -> np.ndarray:
 def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
     """A picture by the predictor, box by box, the best of three masks. Returns pixels."""
     predictor = SamPredictor(sam)
-    predictor.set_image(decode_picture(data).rgb)
+    predictor.set_image(decode_image(data).rgb)
     pixels = 0
     for box in boxes:
         masks, scores, _ = predictor.predict(box=box)
@@ -86,7 +86,7 @@ def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
 
 def ours(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
     """Pictures by ours. Returns pixels."""
-    ready = [resize_for_sam(decode_picture(data).rgb, boxes, side) for data, boxes in pictures]
+    ready = [resize_for_sam(decode_image(data).rgb, boxes, side) for data, boxes in pictures]
     return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, ImageMasks))
 
 
@@ -153,9 +153,7 @@ def around(run: Run) -> Iterator[Row]:
         spent = 0.0
         lines = []
         for number, (jpeg, boxes) in enumerate(data):
-            taken, ready = cpu_time(
-                lambda jpeg=jpeg, boxes=boxes: resize_for_sam(decode_picture(jpeg).rgb, boxes, 1024)
-            )
+            taken, ready = cpu_time(lambda jpeg=jpeg, boxes=boxes: resize_for_sam(decode_image(jpeg).rgb, boxes, 1024))
             spent += taken
             masks = _discs(ready, xx, yy)
             given = [AnnotatedBox(k, "c", 1, tuple(box), False) for k, box in enumerate(boxes.tolist())]
@@ -217,7 +215,7 @@ def process(run: Run) -> Iterator[Row]:
     assert listed.size is not None
     file = raw / "images/train" / Path(listed.file_name).parent.name / Path(listed.file_name).name
     file.parent.mkdir(parents=True)
-    rgb = cv2.resize(decode_picture(picture(0)).rgb, listed.size).astype(np.uint8)
+    rgb = cv2.resize(decode_image(picture(0)).rgb, listed.size).astype(np.uint8)
     file.write_bytes(encode_jpeg(rgb))
     words = ["objects365", "--raw", str(raw), "--sam", str(run.work / "sam"), "--device", "cpu", "--range", "0:1"]
     words += ["--workers", "1", "--set", "source.sam.block=1", "--out"]

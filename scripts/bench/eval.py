@@ -30,11 +30,11 @@ _ALONE = """
 at, files = 0, sorted(path.iterdir())
 encoder = Encoder(find(sys.argv[2]), torch.device("cpu"))
 for file in files:
-    encoder([decode_picture(file.read_bytes()).rgb])
+    encoder([decode_image(file.read_bytes()).rgb])
 """
 _IMPORTS = """
 import torch
-from pics_cli.core.data.pictures import decode_picture
+from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.evaluation.encoder import Encoder, find
 """
 

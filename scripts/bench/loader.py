@@ -30,13 +30,13 @@ from torch.utils.data import DataLoader
 
 from common import Bench, Row, cpu_time, spread
 from made_shards import make_shards
-from pics_cli.core.loading.loader import TrainingData, make_loader, positions
+from pics_cli.core.loading.loader import TrainingDataset, batch_positions, build_dataloader
 from pics_cli.core.loading.mixture import Mixture
-from pics_cli.core.loading.training_sample import still
+from pics_cli.core.loading.training_sample import without_augmentation
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.recipes.training_sections import AugmentSettings, ObjectiveSettings
 from pics_cli.core.shards.shard_files import read_shard
-from pics_cli.core.shards.shard_sets import Shards
+from pics_cli.core.shards.shard_sets import ShardSet
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.core.training.objective import Draws
 from plain_loader import samples
@@ -91,9 +91,9 @@ def makers(folder: Path) -> list[Side]:
 
     return [
         Side("plain", lambda: next(plain)),
-        Side("ours", ours("published", still(AugmentSettings()))),
-        Side("masks of 1 bit, as we build them", ours("ours", still(AugmentSettings()))),
-        Side("compact layout", ours("compact", still(AugmentSettings()))),
+        Side("ours", ours("published", without_augmentation(AugmentSettings()))),
+        Side("masks of 1 bit, as we build them", ours("ours", without_augmentation(AugmentSettings()))),
+        Side("compact layout", ours("compact", without_augmentation(AugmentSettings()))),
         Side("with augmentation", ours("published", AugmentSettings())),
     ]
 
@@ -152,7 +152,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     folders = [shards(bench, width, height) for width, height, *_ in SIZES]
     data = our_data([folder / "published.tar" for folder in folders], AugmentSettings())
     taken = WORKERS * bench.repeats * 2
-    loader = make_loader(data, itertools.islice(positions(0, 0, 1, PUBLISHED_BATCH), taken), WORKERS)
+    loader = build_dataloader(data, itertools.islice(batch_positions(0, 0, 1, PUBLISHED_BATCH), taken), WORKERS)
     held = []
     with contextlib.closing(iter(loader)) as iterator:
         for at, batch in enumerate(iterator):
@@ -190,18 +190,20 @@ def shards(bench: Bench, width: int, height: int) -> Path:
     return bench.made(f"{width}x{height}-{count}", lambda path: make_shards(path, width, height, count))
 
 
-def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingData:
+def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingDataset:
     """Our samples of a mixture of one set for each shard, with all that is drawn for a training step."""
-    sets = [Shards(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths]
+    sets = [
+        ShardSet(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths
+    ]
     order = Mixture([each.counts for each in sets], [1.0] * len(sets), 0)
     options = {"size": CONFIG.image_size, "reference_size": CONFIG.reference_size, "hint": CONFIG.hint}
-    return TrainingData(sets, order, augment=augment, seed=0, draw=drawn, **options)
+    return TrainingDataset(sets, order, augment=augment, seed=0, noise_sampler=drawn, **options)
 
 
 def our_loader(shard: Path, count: int) -> Iterable[Any]:
     """Batches of our first samples from one worker."""
-    chosen = itertools.islice(positions(0, 0, 1, BATCH), count // BATCH)
-    return make_loader(our_data([shard], still(AugmentSettings())), chosen, 1)
+    chosen = itertools.islice(batch_positions(0, 0, 1, BATCH), count // BATCH)
+    return build_dataloader(our_data([shard], without_augmentation(AugmentSettings())), chosen, 1)
 
 
 def plain_loader(shard: Path, count: int) -> Iterable[Any]:

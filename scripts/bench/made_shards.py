@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from demo_drawing import blob, paint, photo
-from pics_cli.core.images.image_io import decode_picture
+from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.shards.layouts import Geometry, Parts, pack
+from pics_cli.core.shards.layouts import PatchGeometry, SampleParts, pack_sample
 from pics_cli.core.shards.shard_files import ShardWriter
 
 PADDING = 1.2
@@ -30,9 +30,9 @@ def make_shards(folder: Path, width: int, height: int, count: int, seed: int = 0
         for i in range(count):
             key = f"{i:06d}"
             parts, rgb = sample(np.random.default_rng([seed, width, height, i]), width, height)
-            members = pack(parts, "published", rgb)
+            members = pack_sample(parts, "published", rgb)
             ours.add(key, members)
-            compact.add(key, pack(parts, "compact", rgb))
+            compact.add(key, pack_sample(parts, "compact", rgb))
             plain = {name: data for name, data in members.items() if name != "json"}
             for k, mask in enumerate(parts.masks):
                 plain[f"mask{k}.png"] = encoded_mask(mask)
@@ -45,7 +45,7 @@ def encoded_mask(mask: BoxMask) -> bytes:
     return data
 
 
-def sample(rng: np.random.Generator, width: int, height: int) -> tuple[Parts, Any]:
+def sample(rng: np.random.Generator, width: int, height: int) -> tuple[SampleParts, Any]:
     """Two overlapping objects on a textured background, and the picture, uint8 [H, W, 3]."""
     shapes: list[np.ndarray] = []
     masks: list[BoxMask] = []
@@ -61,10 +61,10 @@ def sample(rng: np.random.Generator, width: int, height: int) -> tuple[Parts, An
         masks = visible(shapes, width, height)
     pixels = paint(rng, photo(rng, height, width), shapes)
     data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    rgb = decode_picture(data).rgb
-    geometry = [Geometry(crop=mask.box, padding=PADDING) for mask in masks]
+    rgb = decode_image(data).rgb
+    geometry = [PatchGeometry(crop=mask.box, padding=PADDING) for mask in masks]
     entries = [{"mask": {"source": "polygon"}, "patch": {"crop": list(mask.box), "padding": PADDING}} for mask in masks]
-    return Parts(data, masks, {"schema": 1, "objects": entries}, geometry, [None, None]), rgb
+    return SampleParts(data, masks, {"schema": 1, "objects": entries}, geometry, [None, None]), rgb
 
 
 def visible(shapes: list[np.ndarray], width: int, height: int) -> list[BoxMask]:

@@ -112,8 +112,8 @@ def composite(case: str, config: ModelConfig) -> NetworkInputs:
     drawn, boxes = np.random.default_rng(1), masks(case, config).numpy()
     size, reference = config.image_size, config.reference_size
     return NetworkInputs(
-        hint_rgb=drawn.integers(0, 256, (size, size, 3), np.uint8),
-        hint_mask=boxes.any(0).astype(np.int8),
+        control_image=drawn.integers(0, 256, (size, size, 3), np.uint8),
+        control_mask=boxes.any(0).astype(np.int8),
         masks=boxes,
         references=drawn.integers(0, 256, (2, reference, reference, 3), np.uint8),
     )

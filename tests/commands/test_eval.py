@@ -31,7 +31,7 @@ from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.evaluation import load_evaluation
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.shards.shard_sets import resolve
+from pics_cli.core.shards.shard_sets import resolve_shard_sets
 from trainees import CORRECTING, small
 from training_shards import write_shard
 
@@ -175,7 +175,7 @@ def test_pictures_of_others(here: Path) -> None:
     assert run(*words, "--methods", "paste", "--output", "ours").exit_code == 0
     recipe = load_evaluation("synth_bench", [Override("scenes.size", 96, "--set"), Override("methods", ["paste"], "")])
     paste = makers_module.makers(Job(recipe, here), {}, None)[0]["paste"]  # its pictures, as files
-    source = open_cases(recipe, 0.75, print)
+    source = open_cases(recipe, 0.75)
     (here / "theirs").mkdir()
     for number in range(2):
         case = source.case(number)
@@ -241,7 +241,7 @@ def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:
     """Its pics.json says which shards it was trained on; exactly those are warned of."""
     write_shard(here / "set/00000.tar", range(2))
     write_shard(here / "other/00000.tar", range(2, 5))
-    (seen,) = resolve(DataSettings(root=".", sets={"a": TrainingSet(shards="set")}), "train")
+    (seen,) = resolve_shard_sets(DataSettings(root=".", sets={"a": TrainingSet(shards="set")}), "train")
     PicsModel.from_pretrained(model).save_pretrained(here / "trained")
     replace(ModelConfig.load(here / "trained"), trained_on=[seen.contents_sha256]).save(here / "trained")
     for name, leaks in (("set", True), ("other", False)):
@@ -303,7 +303,7 @@ def test_published_figures(here: Path) -> None:
         assert one["figures"]["all"]["paste"][name]["mean"] > 0
     whole, region = (one["figures"]["all"]["paste"][name]["mean"] for name in ("lpips", "lpips_region"))
     assert region > whole  # nothing differs elsewhere
-    case = open_cases(load_evaluation("synth_bench", [Override("scenes.size", 96, "x")]), 0.75, print).case(0)
+    case = open_cases(load_evaluation("synth_bench", [Override("scenes.size", 96, "x")]), 0.75).case(0)
     for folder, picture in (("truth", case.truth), ("same", case.truth), ("other", case.background)):
         (here / folder).mkdir()
         Image.fromarray(picture).save(here / folder / "a.png")

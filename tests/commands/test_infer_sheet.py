@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from composites import BOXES, composed, make_sample, scene
 from pics_cli.cli import app
-from pics_cli.core.images.sheets import CAPTION, GAP
+from pics_cli.core.images.sheets import CAPTION_HEIGHT, TILE_GAP
 from pics_cli.core.inference import sheets
 from pics_cli.core.inference.sheets import ROW
 
@@ -62,7 +62,7 @@ def test_a_place_it_cannot_be_written_to(here: Path, tiny_model: Path, path: str
 
 def row_of(sheet: np.ndarray, at: int) -> np.ndarray:
     """uint8 [ROW, W, 3]: the pictures of a row, without caption and margins."""
-    return sheet[44 + at * (ROW + CAPTION + GAP) :][:ROW, GAP:]
+    return sheet[44 + at * (ROW + CAPTION_HEIGHT + TILE_GAP) :][:ROW, TILE_GAP:]
 
 
 def test_one_sheet_of_all_samples(here: Path, tiny_model: Path) -> None:
@@ -78,14 +78,14 @@ def test_one_sheet_of_all_samples(here: Path, tiny_model: Path) -> None:
     done = infer(tiny_model, *words)
     assert "there already                  1" in done.stdout
     sheet = np.asarray(Image.open(here / "results/in/sheet.png"))
-    assert sheet.shape[0] - first.shape[0] == ROW + CAPTION + GAP
+    assert sheet.shape[0] - first.shape[0] == ROW + CAPTION_HEIGHT + TILE_GAP
     pictures = composed(here / "results/in")
     for at, (name, boxes) in enumerate((("one", BOXES), ("zwei", BOX3))):
         row = row_of(sheet, at)
         wide = ROW * 120 // 96
         side = ROW // len(boxes)
         result = cv2.resize(pictures[f"composed_{name}.png"], (wide, ROW), interpolation=cv2.INTER_AREA)
-        assert (row[:, wide + side + 2 * GAP :][:, :wide] == result).all()
+        assert (row[:, wide + side + 2 * TILE_GAP :][:, :wide] == result).all()
         before = cv2.resize(
             np.asarray(Image.open(here / f"in/{name}/image.png")), (wide, ROW), interpolation=cv2.INTER_AREA
         )
@@ -94,8 +94,8 @@ def test_one_sheet_of_all_samples(here: Path, tiny_model: Path) -> None:
         assert drawn[y0, x0 + 4 : x1 - 4].all()  # the outline of its region
         assert not drawn[: y0 - 3].any()
         # References on white, in a column.
-        assert (row[4 : side - 4, wide + GAP :][:, 4 : side - 4] == 255).all(2).any()
-        assert (row[: side * len(boxes), wide + GAP :][:, :side] != 255).any()
+        assert (row[4 : side - 4, wide + TILE_GAP :][:, 4 : side - 4] == 255).all(2).any()
+        assert (row[: side * len(boxes), wide + TILE_GAP :][:, :side] != 255).any()
 
 
 def test_a_sheet_is_no_longer_than_can_be_looked_at(
@@ -104,7 +104,7 @@ def test_a_sheet_is_no_longer_than_can_be_looked_at(
     monkeypatch.setattr(sheets, "MOST", 1)
     make_sample(here / "in/zwei", seed=5)
     assert infer(tiny_model, "--input", "in", "--sheet", "x.png").exit_code == 0
-    assert Image.open(here / "x.png").height == 44 + ROW + CAPTION + GAP + GAP
+    assert Image.open(here / "x.png").height == 44 + ROW + CAPTION_HEIGHT + TILE_GAP + TILE_GAP
 
 
 def test_no_sheet_where_nothing_was_made(here: Path, tiny_model: Path) -> None:

@@ -45,21 +45,27 @@ def test_samples_hold_every_optional_member(tmp_path: Path, objects: int, layout
     found = built(tmp_path / "out", pairs__objects=objects, shards__layout=layout)
     assert len(found) == 6
     for sample in found.values():
-        assert len(sample.masks) == len(sample.references) == len(sample.alternates) == len(sample.full) == objects
-        assert sample.clean is not None
-        assert sample.clean.shape == sample.background.shape == (96, 96, 3)
-        outside = ~np.any([mask for mask in sample.full if mask is not None], axis=0)
-        changed = np.abs(sample.clean.astype(int) - sample.background).max(axis=2)
+        assert (
+            len(sample.masks)
+            == len(sample.references)
+            == len(sample.alternate_views)
+            == len(sample.amodal_masks)
+            == objects
+        )
+        assert sample.clean_background is not None
+        assert sample.clean_background.shape == sample.image.shape == (96, 96, 3)
+        outside = ~np.any([mask for mask in sample.amodal_masks if mask is not None], axis=0)
+        changed = np.abs(sample.clean_background.astype(int) - sample.image).max(axis=2)
         rest = max(1.0, changed[outside].mean())  # JPEG and shadows
         assert changed[~outside].mean() > 4 * rest
-        for mask, full, other in zip(sample.masks, sample.full, sample.alternates, strict=True):
+        for mask, full, other in zip(sample.masks, sample.amodal_masks, sample.alternate_views, strict=True):
             assert full is not None
             assert other is not None
             assert not (mask & ~full).any()
             assert other.shape == (224, 224, 4)
             assert 0.1 < (other[..., 3] > 0).mean() < 0.95
             assert (other[other[..., 3] == 0] == (255, 255, 255, 0)).all()
-        meta = sample.meta or {}
+        meta = sample.metadata or {}
         assert sorted(meta["order"]) == list(range(objects))
         assert len(meta["pairs"]) == objects * (objects - 1) // 2
         for pair in meta["pairs"]:
@@ -73,17 +79,17 @@ def test_objects_are_told_apart_in_the_json(tmp_path: Path, relation: str) -> No
     relations = dict.fromkeys(RELATIONS, 0.0) | {relation: 1.0}
     seen = set()
     for sample in built(tmp_path / "out", limit=8, source__relations=relations).values():
-        meta = sample.meta or {}
+        meta = sample.metadata or {}
         (pair,) = meta["pairs"]
         assert pair["relation"] == relation
         subject, other = pair["subject"], 1 - pair["subject"]
         seen.add(subject)
-        hidden = [int((full & ~mask).sum()) for full, mask in zip(sample.full, sample.masks, strict=True)]  # type: ignore[operator]
+        hidden = [int((full & ~mask).sum()) for full, mask in zip(sample.amodal_masks, sample.masks, strict=True)]  # type: ignore[operator]
         if relation == "occluding":
             assert meta["order"] == [subject, other]
             assert hidden[other] > hidden[subject] == 0
         elif relation == "supporting":
-            bottom = [int(np.flatnonzero(full.any(axis=1))[-1]) for full in sample.full if full is not None]
+            bottom = [int(np.flatnonzero(full.any(axis=1))[-1]) for full in sample.amodal_masks if full is not None]
             assert bottom[subject] > bottom[other] - 2
         elif relation == "containing":
             assert meta["order"][0] == subject
@@ -118,12 +124,12 @@ def test_seeds_and_views_change_the_scenes(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     for key, sample in plain.items():
-        assert np.array_equal(sample.background, again[key].background)
-        assert not np.array_equal(sample.background, seeded[key].background)
-        assert np.array_equal(sample.background, turned[key].background)
+        assert np.array_equal(sample.image, again[key].image)
+        assert not np.array_equal(sample.image, seeded[key].image)
+        assert np.array_equal(sample.image, turned[key].image)
         assert not all(
             np.array_equal(a, b)
-            for a, b in zip(sample.alternates, turned[key].alternates, strict=True)  # type: ignore[arg-type]
+            for a, b in zip(sample.alternate_views, turned[key].alternate_views, strict=True)  # type: ignore[arg-type]
         )
 
 

@@ -202,7 +202,7 @@ def test_a_share_of_an_epoch_is_the_same_samples_in_another_order_of_each(here: 
     )
     order = find_sources(Job(recipe, Path("unused")), lambda _: None).order
     assert order.epoch_length == 6
-    epochs = [{order.locate(6 * epoch + at)[:3] for at in range(6)} for epoch in range(3)]
+    epochs = [{order[6 * epoch + at][:3] for at in range(6)} for epoch in range(3)]
     assert [len(epoch) for epoch in epochs] == [6, 6, 6]
     assert len(set.union(*epochs)) > 6
 

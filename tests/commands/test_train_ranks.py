@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from two_ranks import environments
 
-from pics_cli.core.loading.mixture import Item
+from pics_cli.core.loading.mixture import SampleRef
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.training import load_training
 from pics_cli.core.shards.shard_files import ShardWriter
@@ -55,11 +55,11 @@ def expected(recipe: Path, data: Path, number: int) -> list[str]:
     loaded = load_training(str(recipe), [Override("data.root", str(data), "--data-root")])
     sources = find_sources(Job(loaded, Path("unused")), lambda _: None)
 
-    def key(item: Item) -> str:
+    def key(item: SampleRef) -> str:
         name = sources.sets[item.set].name
         return f"{name}/{FIRST[name] + item.shard * PER_SHARD + item.sample:04d}"
 
-    return [key(sources.order.locate(position)) for position in range(number)]
+    return [key(sources.order[position]) for position in range(number)]
 
 
 def read(at: Path) -> list[list[list[str]]]:

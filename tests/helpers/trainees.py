@@ -96,7 +96,7 @@ def batch_of(
         row[: len(layout)] = torch.tensor(layout) * size // 64
     inside = torch.tensor(content or (0, 0, size, size), dtype=torch.int16)
     return {
-        "hint": pictures(count, size, size, count=config.hint_pictures),
+        "control_image": pictures(count, size, size, count=config.hint_pictures),
         "target": pictures(count, size, size),
         "references": pictures(count, objects, config.reference_size, config.reference_size),
         "boxes": boxes,

@@ -11,18 +11,20 @@ import numpy as np
 
 from making import encoded, smooth
 from pics_cli.core.images.cutouts import cut_patch
-from pics_cli.core.images.image_io import decode_picture, encode_png
+from pics_cli.core.images.image_io import decode_image, encode_png
 from pics_cli.core.images.masks import box_mask
 from pics_cli.core.loading.mixture import Mixture
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.core.shards.shard_files import ShardWriter
-from pics_cli.core.shards.shard_sets import Shards
+from pics_cli.core.shards.shard_sets import ShardSet
 from pics_cli.core.shards.tar_index import index_shard
 
 # Neither references nor boxes are varied.
-STILL = AugmentSettings(flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0,
-                        alternate=0.0, box_growth=(1.0, 1.0))  # fmt: skip
+STILL = AugmentSettings(
+    flip=0.0, rotation=0.0, perspective=0.0, scale=(1.2, 1.2), brightness=0.0, contrast=0.0, alternate=0.0,
+    box_growth=(1.0, 1.0),
+)  # fmt: skip
 
 
 def boxes_of(objects: int, width: int = 96, height: int = 64) -> list[tuple[int, int, int, int]]:
@@ -34,7 +36,7 @@ def boxes_of(objects: int, width: int = 96, height: int = 64) -> list[tuple[int,
 def members(seed: int = 0, objects: int = 2, width: int = 96, height: int = 64, meta: Any = None) -> Members:
     """A sample in the published layout: elliptic objects on a smooth picture; with our json where `meta` is given."""
     picture = encoded(smooth(height, width, seed), quality=90)
-    rgb = decode_picture(picture).rgb
+    rgb = decode_image(picture).rgb
     found = {"bg.jpg": picture}
     y, x = np.mgrid[:height, :width]
     for k, (x0, y0, x1, y1) in enumerate(boxes_of(objects, width, height)):
@@ -57,13 +59,15 @@ def write_shard(path: Path, numbers: Iterable[int], **options: Any) -> Path:
     return path
 
 
-def local_set(name: str, paths: Iterable[Path], repeat: float = 1.0, augment: AugmentSettings | None = None) -> Shards:
+def local_set(
+    name: str, paths: Iterable[Path], repeat: float = 1.0, augment: AugmentSettings | None = None
+) -> ShardSet:
     """Local shards as `resolve` gives them."""
     sources: list[str | Path] = list(paths)
     counts = [len(index_shard(Path(path))) - 1 for path in sources]
-    return Shards(name, repeat, augment, sources, counts, False, [None] * len(sources))
+    return ShardSet(name, repeat, augment, sources, counts, False, [None] * len(sources))
 
 
-def mixed(sets: list[Shards], seed: int = 0, **options: Any) -> Mixture:
+def mixed(sets: list[ShardSet], seed: int = 0, **options: Any) -> Mixture:
     """The mixture of some sets."""
     return Mixture([each.counts for each in sets], [each.repeat for each in sets], seed, **options)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pics_cli.core.loading.training_sample import prepare
+from pics_cli.core.loading.training_sample import prepare_training_sample
 from training_shards import STILL, members
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
@@ -32,11 +32,11 @@ def plain_loader() -> ModuleType:
 def test_same_target_hint_and_boxes(width: int, height: int) -> None:
     sample = members(width, width=width, height=height)
     options = {"set_name": "s", "key": "k", "rng_keys": (0, 0), "seed": 0, "size": 512, "reference_size": 224}
-    ours = prepare(sample, augment=STILL, hint="background", **options)
+    ours = prepare_training_sample(sample, augment=STILL, hint="background", **options)
     decoded = {name: Image.open(io.BytesIO(data)) for name, data in sample.items()}
     plain = plain_loader().construct(decoded, ratio=1.2, growth=1.0)
     assert np.array_equal(np.rint((plain["jpg"] + 1) * 127.5), ours["target"])
-    assert np.array_equal(np.rint((plain["hint"][..., :3] + 1) * 127.5), ours["hint"])
+    assert np.array_equal(np.rint((plain["hint"][..., :3] + 1) * 127.5), ours["control_image"])
     inside = np.full((512, 512), -1)
     x0, y0, x1, y1 = ours["content"]
     inside[y0:y1, x0:x1] = 0

@@ -19,7 +19,7 @@ import golden
 import research
 from golden import Figure, Golden, check_all
 from in_process import run_script
-from pics_cli.core.conditioning.network_inputs import compose
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.errors import PicsError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_golden.py"
@@ -83,8 +83,12 @@ def make_compose() -> tuple[dict[str, Tensor], dict[str, str]]:
 
     background, references = picture(50, 70), [picture(30, 20), picture(10, 40)]
     places = [(3, 4, 30, 40), (20, 10, 60, 45)]
-    made = compose(background, places, references, size=96, reference_size=REFERENCE)
-    tensors = {"in.background": background, "out.hint_rgb": made.hint_rgb, "out.hint_mask": made.hint_mask}
+    made = prepare_network_inputs(background, places, references, size=96, reference_size=REFERENCE)
+    tensors = {
+        "in.background": background,
+        "out.hint_rgb": made.control_image,
+        "out.hint_mask": made.control_mask,
+    }
     for k, (place, reference) in enumerate(zip(places, references, strict=True)):
         tensors |= {f"in.box{k}": np.array(place), f"in.reference{k}": reference}
         tensors |= {f"out.reference{k}": made.references[k], f"out.mask{k}": made.masks[k].astype(np.uint8)}

@@ -12,7 +12,7 @@ from PIL import Image
 from in_process import run_script
 from make_samples import SCENES, SIZE
 from pics_cli.core.conditioning.network_inputs import cut_out
-from pics_cli.core.images.geometry import by_lower_edge
+from pics_cli.core.images.geometry import order_by_lower_edge
 from pics_cli.core.inference.inputs import Inputs, decode, find_folders, list_sample, read_parts
 from pics_cli.core.scenes.drawn.photos import load_photo
 from sample_drawing import cup
@@ -144,7 +144,7 @@ def test_nothing_of_the_table_is_in_the_cup_cut_out_of_the_photograph() -> None:
 def test_telling_where_the_usual_order_of_pasting_is_wrong() -> None:
     """Where an object carries or holds another one, its region reaches lower, so that a paste hides the other one."""
     for name, carrier in (("fruit_in_bowl", 0), ("jug_on_table", 1), ("cup_on_stool", 0), ("egg_in_cup", 0)):
-        assert by_lower_edge(read(name).boxes)[-1] == carrier, name
+        assert order_by_lower_edge(read(name).boxes)[-1] == carrier, name
 
 
 def test_all_samples_are_small() -> None:

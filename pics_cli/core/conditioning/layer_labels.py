@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import cut_out, is_empty
+from pics_cli.core.images.cutouts import cut_out, is_blank
 from pics_cli.core.images.masks import Mask
 
 Bytes = npt.NDArray[np.uint8]
@@ -19,7 +19,7 @@ Bytes = npt.NDArray[np.uint8]
 _COLOURS = 3
 
 
-def agreement(
+def compute_layer_labels(
     references: Sequence[Bytes],
     seen: Sequence[Mask],
     compose: Callable[[Bytes, Sequence[Bytes]], Bytes],
@@ -56,7 +56,7 @@ def agreement(
 
 def _flat(reference: Bytes, channel: int) -> Bytes:
     """The reference with one channel white and the others black; all black where the channel is none of the three."""
-    if is_empty(reference):
+    if is_blank(reference):
         return reference
     flat: Bytes = cut_out(reference).copy()
     flat[..., :3] = 0

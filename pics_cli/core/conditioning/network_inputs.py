@@ -12,10 +12,10 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import WHITE, cut_out, is_empty, over_white, paste, premultiplied
-from pics_cli.core.images.geometry import Box, Letterbox, by_lower_edge, check_boxes
+from pics_cli.core.images.cutouts import WHITE, cut_out, is_blank, over_white, paste_object, premultiply
+from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.images.inpainting import push_pull
+from pics_cli.core.images.inpainting import fill_hole
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.config import HintKind
 
@@ -23,7 +23,7 @@ Bytes = npt.NDArray[np.uint8]
 
 REFERENCE_SIZE = 224
 # Side of a reference with alpha against its object: the middle of what training patches are padded by (1.1 to 1.4).
-FRAME = 1.2
+REFERENCE_FRAME = 1.2
 # How much around the boxes decides what fills them, in longer sides of the box around them all.
 _SURROUNDINGS = 0.5
 
@@ -32,20 +32,20 @@ class NetworkInputs(NamedTuple):
     """What the network gets of one sample.
 
     Attributes:
-        hint_rgb: uint8 [S, S, 3 L], L pictures one after the other; the network gets value / 127.5 - 1.
-        hint_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
+        control_image: uint8 [S, S, 3 L], L pictures one after the other; the network gets value / 127.5 - 1.
+        control_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
         masks: bool [K, S, S]: each object's box, as the nearest pixels show it: nothing of a box that is thinner than
             a pixel of the square and falls between two.
         references: uint8 [K, R, R, 3], square, on white; the network gets value / 255.
     """
 
-    hint_rgb: RGB
-    hint_mask: npt.NDArray[np.int8]
+    control_image: RGB
+    control_mask: npt.NDArray[np.int8]
     masks: Mask
     references: Bytes
 
 
-def compose(
+def prepare_network_inputs(
     background: RGB,
     boxes: Sequence[Box],
     references: Sequence[Bytes],
@@ -54,7 +54,7 @@ def compose(
     reference_size: int = REFERENCE_SIZE,
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
-    places: Sequence[Box] | None = None,
+    paste_boxes: Sequence[Box] | None = None,
     patches: Sequence[RGB] | None = None,
 ) -> NetworkInputs:
     """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
@@ -74,26 +74,28 @@ def compose(
         hint: its kind.
         order: indices of the objects, back to front, for hints that show them: known, so that `layers` shows no other.
             None: by their lower edges, as a guess.
-        places: where in its box each object is pasted; None: all over it.
+        paste_boxes: where in its box each object is pasted; None: all over it.
         patches: K pictures, uint8 [R, R, 3] on white, that the encoder gets as they are; the references are then for
-            the hint alone. None: each reference, as `compose_reference` frames it.
+            the hint alone. None: each reference, as `prepare_reference` frames it.
 
     Raises:
         ValueError: no boxes; a box or place that is empty or reaches outside; numbers of boxes and of references,
-            places or patches that differ; a reference that is no such picture, or wholly transparent; a patch that is
-            none; an order that does not name each object once; an unknown kind of hint.
+            paste boxes or patches that differ; a reference that is no such picture, or wholly transparent; a patch that
+            is none; an order that does not name each object once; an unknown kind of hint.
     """
-    hint_rgb = compose_hint(background, boxes, references, size=size, hint=hint, order=order, places=places)
+    control_image = prepare_control_image(
+        background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes
+    )
     if patches is None:
-        patches = [compose_reference(reference, reference_size) for reference in references]
+        patches = [prepare_reference(reference, reference_size) for reference in references]
     else:
         _check_patches(patches, len(boxes), reference_size)
     height, width = background.shape[:2]
-    hint_mask, masks = _regions(Letterbox(width, height, size), boxes)
-    return NetworkInputs(hint_rgb, hint_mask, masks, np.stack(patches))
+    control_mask, masks = _regions(Letterbox(width, height, size), boxes)
+    return NetworkInputs(control_image, control_mask, masks, np.stack(patches))
 
 
-def compose_hint(
+def prepare_control_image(
     background: RGB,
     boxes: Sequence[Box],
     references: Sequence[Bytes],
@@ -101,40 +103,43 @@ def compose_hint(
     size: int,
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
-    places: Sequence[Box] | None = None,
+    paste_boxes: Sequence[Box] | None = None,
 ) -> Bytes:
-    """The hint's colours alone, uint8 [S, S, 3 L]; arguments and errors as those of `compose`."""
+    """The hint's colours alone, uint8 [S, S, 3 L]; arguments and errors as those of `prepare_network_inputs`."""
     height, width = background.shape[:2]
     letterbox = Letterbox(width, height, size)
     painted = []
-    for draw in painters(background, boxes, references, hint=hint, order=order, places=places):
+    for draw in layer_painters(background, boxes, references, hint=hint, order=order, paste_boxes=paste_boxes):
         square = letterbox.pad(background)
         draw(letterbox.content(square))
         painted.append(letterbox.resize(square, antialias=hint != "background"))
     return painted[0] if len(painted) == 1 else np.concatenate(painted, axis=2)
 
 
-def painters(
+def layer_painters(
     background: RGB,
     boxes: Sequence[Box],
     references: Sequence[Bytes],
     *,
     hint: HintKind,
     order: Sequence[int] | None = None,
-    places: Sequence[Box] | None = None,
+    paste_boxes: Sequence[Box] | None = None,
 ) -> list[Callable[[RGB], None]]:
-    """What turns the background, uint8 [H, W, 3], into each of the hint's L pictures, in place; see `compose`."""
+    """Functions that turn the background, uint8 [H, W, 3], into each of the L layers of the control image, in place.
+
+    Arguments and errors are those of `prepare_network_inputs`.
+    """
     height, width = background.shape[:2]
     boxes = _whole(boxes)
     check_boxes(boxes, width, height)
-    places = boxes if places is None else _whole(places)
-    check_boxes(places, width, height)
-    forward = by_lower_edge(boxes) if order is None else list(order)
-    _check(background, references, places, len(boxes), hint, forward)
+    paste_boxes = boxes if paste_boxes is None else _whole(paste_boxes)
+    check_boxes(paste_boxes, width, height)
+    forward = order_by_lower_edge(boxes) if order is None else list(order)
+    _check(background, references, paste_boxes, len(boxes), hint, forward)
     if hint == "background":
         return [partial(_blank, boxes=boxes)]
-    cuts = [None if is_empty(reference) else cut_out(reference) for reference in references]
-    lay = partial(_lay, places=places, cuts=cuts)
+    cuts = [None if is_blank(reference) else cut_out(reference) for reference in references]
+    lay = partial(_lay, paste_boxes=paste_boxes, cuts=cuts)
     if hint == "collage":
         return [partial(_filled, boxes=boxes, then=partial(lay, order=forward))]
     if hint == "overlay":
@@ -142,7 +147,7 @@ def painters(
     return [partial(lay, order=forward), partial(lay, order=forward[::-1] if order is None else forward), _leave]
 
 
-def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = FRAME) -> RGB:
+def prepare_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = REFERENCE_FRAME) -> RGB:
     """An object's picture as the encoder gets it: on white, padded to a centred square, resized bilinearly.
 
     Args:
@@ -159,7 +164,7 @@ def compose_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float =
         top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
         picture = np.full((height, width, 3), WHITE, np.uint8)
         inner = picture[top : top + rgba.shape[0], left : left + rgba.shape[1]]
-        inner[:] = over_white(premultiplied(rgba))
+        inner[:] = over_white(premultiply(rgba))
     return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
 
 
@@ -168,12 +173,17 @@ def _whole(boxes: Sequence[Box]) -> list[Box]:
 
 
 def _check(
-    background: RGB, references: Sequence[Bytes], places: Sequence[Box], count: int, hint: str, order: Sequence[int]
+    background: RGB,
+    references: Sequence[Bytes],
+    paste_boxes: Sequence[Box],
+    count: int,
+    hint: str,
+    order: Sequence[int],
 ) -> None:
     if len(references) != count:
         raise ValueError(f"{count} boxes, but {len(references)} references")
-    if len(places) != count:
-        raise ValueError(f"{count} boxes, but {len(places)} places")
+    if len(paste_boxes) != count:
+        raise ValueError(f"{count} boxes, but {len(paste_boxes)} paste_boxes")
     if background.dtype != np.uint8 or background.ndim != 3 or background.shape[2] != 3:
         raise ValueError(f"background is {background.dtype} {background.shape}, expected uint8 [H, W, 3]")
     for k, reference in enumerate(references):
@@ -219,11 +229,11 @@ def _leave(canvas: RGB) -> None:
     """The background as it is."""
 
 
-def _lay(canvas: RGB, places: Sequence[Box], cuts: Sequence[Bytes | None], order: Sequence[int]) -> None:
+def _lay(canvas: RGB, paste_boxes: Sequence[Box], cuts: Sequence[Bytes | None], order: Sequence[int]) -> None:
     for k in order:
         cut = cuts[k]
         if cut is not None:
-            paste(canvas, places[k], cut)
+            paste_object(canvas, paste_boxes[k], cut)
 
 
 def _filled(canvas: RGB, boxes: Sequence[Box], then: Callable[[RGB], None]) -> None:
@@ -242,4 +252,4 @@ def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
     hole = np.zeros(part.shape[:2], np.bool_)
     for x0, y0, x1, y1 in boxes:
         hole[y0 - top : y1 - top, x0 - left : x1 - left] = True
-    part[:] = push_pull(part, hole)
+    part[:] = fill_hole(part, hole)

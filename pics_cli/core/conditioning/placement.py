@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import cut_out, is_empty, solid_part
-from pics_cli.core.images.geometry import Box, check_boxes, scaled
+from pics_cli.core.images.cutouts import crop_to_opaque, cut_out, is_blank
+from pics_cli.core.images.geometry import Box, check_boxes, scale_box
 
 CropKind = Literal["auto", "full"]
 
@@ -24,7 +24,7 @@ NEARLY_SIZE = 0.8
 NEARLY_WHOLE = 0.85
 
 
-def window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: int) -> Box:
+def choose_window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: int) -> Box:
     """Choose the part of a picture that the network sees.
 
     `full` is all of it, the published way. `auto` is a square around all boxes with context, moved to lie inside the
@@ -43,7 +43,7 @@ def window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: 
     check_boxes(boxes, width, height)
     if kind not in ("auto", "full"):
         raise ValueError(f"crop {kind!r} is none of auto, full")
-    left, top, right, bottom = around(boxes)
+    left, top, right, bottom = enclosing_box(boxes)
     side = int(np.ceil(CONTEXT * max(right - left, bottom - top)))
     side = max(side, min(int(MIN_WINDOW * size), width, height))
     if NEARLY_SIZE * size <= side < size:
@@ -56,13 +56,13 @@ def window(boxes: Sequence[Box], width: int, height: int, kind: CropKind, size: 
     return x0, y0, x0 + across, y0 + down
 
 
-def inside(boxes: Sequence[Box], part: Box) -> list[Box]:
+def to_window(boxes: Sequence[Box], part: Box) -> list[Box]:
     """Boxes of the picture as boxes of a window of it."""
     left, top = part[:2]
     return [(x0 - left, y0 - top, x1 - left, y1 - top) for x0, y0, x1, y1 in boxes]
 
 
-def around(boxes: Sequence[Box]) -> Box:
+def enclosing_box(boxes: Sequence[Box]) -> Box:
     """The box around them all."""
     left, top, right, bottom = zip(*boxes, strict=True)
     return int(min(left)), int(min(top)), int(max(right)), int(max(bottom))
@@ -71,7 +71,9 @@ def around(boxes: Sequence[Box]) -> Box:
 Bytes = npt.NDArray[np.uint8]
 
 
-def places_of(regions: Sequence[Box], references: Sequence[Bytes], fill: float, width: int, height: int) -> list[Box]:
+def fit_paste_boxes(
+    regions: Sequence[Box], references: Sequence[Bytes], object_scale: float, width: int, height: int
+) -> list[Box]:
     """Where each object goes in a region that may end with the picture.
 
     A region is an object's box with room around it. Where it ends at the picture's border, some of that room may have
@@ -81,34 +83,35 @@ def places_of(regions: Sequence[Box], references: Sequence[Bytes], fill: float, 
     Args:
         regions: K boxes inside the picture.
         references: their pictures, uint8 [h, w, 3] on white or [h, w, 4].
-        fill: share of a whole region's sides that its object takes.
+        object_scale: share of a whole region's sides that its object takes.
         width, height: of the picture.
 
     Returns:
         K boxes inside the picture, of the references' aspects where a region was cut.
     """
-    if fill == 1:
+    if object_scale == 1:
         return list(regions)
     return [
-        _place(region, reference, fill, width, height) for region, reference in zip(regions, references, strict=True)
+        _place(region, reference, object_scale, width, height)
+        for region, reference in zip(regions, references, strict=True)
     ]
 
 
-def _place(region: Box, reference: Bytes, fill: float, width: int, height: int) -> Box:
+def _place(region: Box, reference: Bytes, object_scale: float, width: int, height: int) -> Box:
     x0, y0, x1, y1 = region
     cut = (x0 == 0 or x1 == width, y0 == 0 or y1 == height)
-    if not any(cut) or is_empty(reference):
-        return scaled(region, fill)
-    size = solid_part(cut_out(reference)).shape[1::-1]
+    if not any(cut) or is_blank(reference):
+        return scale_box(region, object_scale)
+    size = crop_to_opaque(cut_out(reference)).shape[1::-1]
     sides, borders = (x1 - x0, y1 - y0), ((x0, x1, width), (y0, y1, height))
-    scales = [fill * side / one for side, one in zip(sides, size, strict=True)]
+    scales = [object_scale * side / one for side, one in zip(sides, size, strict=True)]
     # A side that was cut off is shorter than it was, so the object is larger than it says.
     scale = max(scales) if all(cut) else scales[0 if cut[1] else 1]
     low, high = [], []
     for here, side, one, (first, last, end) in zip(cut, sides, size, borders, strict=True):
-        whole = scale * one / fill
+        whole = scale * one / object_scale
         if here and whole < side:
-            return scaled(region, fill)
+            return scale_box(region, object_scale)
         middle = (first + last) / 2
         if here and (first == 0) != (last == end):
             middle = last - whole / 2 if first == 0 else first + whole / 2

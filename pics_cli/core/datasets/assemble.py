@@ -12,11 +12,11 @@ from pics_cli.core.datasets.compat import TINY, published_crop
 from pics_cli.core.datasets.pairs import Group
 from pics_cli.core.datasets.scene import Drawn, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
-from pics_cli.core.images.geometry import Box, box_iou, relation
-from pics_cli.core.images.image_io import RGB, Picture, decode_picture, encode_jpeg, encode_png
+from pics_cli.core.images.geometry import Box, box_iou, box_relation
+from pics_cli.core.images.image_io import RGB, DecodedImage, decode_image, encode_jpeg, encode_png
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
-from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, pack
+from pics_cli.core.shards.layouts import SCHEMA_VERSION, Members, PatchGeometry, SampleParts, pack_sample
 from pics_cli.errors import BadSample
 
 
@@ -28,7 +28,7 @@ def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) 
     """
     instances = [scene.instances[i] for i in group]
     drawn = scene.draw() if scene.draw else None
-    picture = decode_picture(drawn.picture if drawn else scene.read(), (scene.width, scene.height))
+    picture = decode_image(drawn.picture if drawn else scene.read(), (scene.width, scene.height))
     masks = [_decode_mask(instance) for instance in instances]
     if not recipe.compat and any(mask.area < TINY for mask in masks):
         return Skip("tiny_mask")
@@ -38,16 +38,16 @@ def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) 
     ratios = padding_ratios(recipe.patches.padding, recipe.seed, scene.key, len(group))
     stored, rgb, patches = _store(picture, masks, crops, ratios, recipe.compat)
     meta = {
-        "schema": SCHEMA, "dataset": recipe.name, "split": split, "image_id": scene.image_id,
+        "schema": SCHEMA_VERSION, "dataset": recipe.name, "split": split, "image_id": scene.image_id,
         "width": scene.width, "height": scene.height,
         "objects": [_describe(*each) for each in zip(instances, masks, crops, ratios, strict=True)],
         "pairs": box_pairs([instance.box for instance in instances]),
     }  # fmt: skip
-    geometry = [Geometry(*each) for each in zip(crops, ratios, strict=True)]
-    parts = Parts(stored, masks, meta, geometry, patches)
+    geometry = [PatchGeometry(*each) for each in zip(crops, ratios, strict=True)]
+    parts = SampleParts(stored, masks, meta, geometry, patches)
     if drawn:
         _add_truth(parts, drawn, group)
-    return pack(parts, recipe.shards.layout, rgb)
+    return pack_sample(parts, recipe.shards.layout, rgb)
 
 
 class _Stored(NamedTuple):
@@ -57,7 +57,7 @@ class _Stored(NamedTuple):
 
 
 def _store(
-    picture: Picture, masks: Sequence[BoxMask], crops: Sequence[Box], ratios: Sequence[float], compat: bool
+    picture: DecodedImage, masks: Sequence[BoxMask], crops: Sequence[Box], ratios: Sequence[float], compat: bool
 ) -> _Stored:
     """The picture as it is kept, its pixels, and patches that cannot be cut from those.
 
@@ -67,19 +67,19 @@ def _store(
         return _Stored(picture.source, picture.rgb, [None] * len(masks))
     stored = encode_jpeg(picture.rgb)
     if not compat:
-        return _Stored(stored, decode_picture(stored).rgb, [None] * len(masks))
+        return _Stored(stored, decode_image(stored).rgb, [None] * len(masks))
     cut = [cut_patch(picture.rgb, *each).rgb for each in zip(masks, ratios, crops, strict=True)]
     return _Stored(stored, picture.rgb, [encode_png(patch) for patch in cut])
 
 
-def _add_truth(parts: Parts, drawn: Drawn, group: Group) -> None:
+def _add_truth(parts: SampleParts, drawn: Drawn, group: Group) -> None:
     """What only the maker of a drawn picture knows; instances become the sample's objects."""
     number = {instance: k for k, instance in enumerate(group)}
-    parts.full = {k: drawn.full[instance] for instance, k in number.items()}
-    parts.others = {"clean.jpg": drawn.clean}
-    parts.others |= {f"alt{k}.png": encode_png(drawn.alternates[instance]) for instance, k in number.items()}
-    parts.meta["order"] = [number[instance] for instance in drawn.order if instance in number]
-    for pair in parts.meta["pairs"]:
+    parts.amodal_masks = {k: drawn.full[instance] for instance, k in number.items()}
+    parts.extra_members = {"clean.jpg": drawn.clean}
+    parts.extra_members |= {f"alt{k}.png": encode_png(drawn.alternates[instance]) for instance, k in number.items()}
+    parts.metadata["order"] = [number[instance] for instance in drawn.order if instance in number]
+    for pair in parts.metadata["pairs"]:
         low, high = sorted(group[k] for k in pair["objects"])
         truth = drawn.pairs[low, high]
         pair["relation"], pair["subject"] = truth.relation, number[truth.subject]
@@ -90,7 +90,7 @@ def box_pairs(boxes: Sequence[tuple[float, float, float, float]]) -> list[dict[s
     array = np.array(boxes, np.float64)
     iou = box_iou(array, array)
     return [
-        {"objects": [i, j], "iou": float(iou[i, j]), "relation": relation(array[i], array[j])}
+        {"objects": [i, j], "iou": float(iou[i, j]), "relation": box_relation(array[i], array[j])}
         for i, j in combinations(range(len(boxes)), 2)
     ]
 

@@ -20,7 +20,7 @@ from pics_cli.core.runtime.engines import PictureCounter, map_in_order
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.core.shards.shard_files import read_stats, remove_temporaries
+from pics_cli.core.shards.shard_files import read_stats, remove_temporary_files
 from pics_cli.errors import PicsError
 
 # Few enough that a block of 12-megapixel label maps takes seconds, and an interrupt no longer.
@@ -81,7 +81,7 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
     """
     check_recipe(job.source, reader)
     with ResumableFolder(job.folder, "--out").hold():
-        remove_temporaries(job.folder)
+        remove_temporary_files(job.folder)
         wanted = build_identity(job.source, reader)
         earlier = claim_folder(job.folder, wanted, job.overwrite)
         progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
@@ -103,7 +103,7 @@ def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Ca
             with engine.start(progress.tally) as executor:
                 blocks = list(_run(job, reader, executor, engine.slots, progress, chosen))
         finally:
-            remove_temporaries(job.folder)
+            remove_temporary_files(job.folder)
         manifest = build_manifest(job, wanted, reader, progress.pictures, chosen, blocks)
         write_json(job.folder / MANIFEST, manifest)
         return manifest

@@ -17,8 +17,8 @@ from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.core.shards.layouts import SCHEMA
-from pics_cli.core.shards.shard_files import own_files, read_stats, shard_path
+from pics_cli.core.shards.layouts import SCHEMA_VERSION
+from pics_cli.core.shards.shard_files import read_stats, shard_folder_files, shard_path
 
 LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simplejpeg")
 
@@ -28,7 +28,7 @@ def build_identity(source: Input, reader: Reader) -> dict[str, Any]:
     recipe = dataset_identity(source.recipe)
     recipe["source"]["splits"] = {source.split: recipe["source"]["splits"][source.split]}
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "split": source.split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
@@ -53,7 +53,7 @@ def claim_folder(folder: Path, wanted: dict[str, Any], overwrite: bool) -> dict[
     foreign = f"{len(tars)} tar files ({tars[0].name}, …) that this tool did not write here" if tars else None
     if ResumableFolder(folder, "--out", "built").resumes(manifest, wanted, foreign):
         return manifest
-    for path in own_files(folder):
+    for path in shard_folder_files(folder):
         path.unlink()  # stats of blocks without a tar, of a build that nobody can name any more
     return None
 
@@ -61,7 +61,7 @@ def claim_folder(folder: Path, wanted: dict[str, Any], overwrite: bool) -> dict[
 def _remove_build(folder: Path, manifest: dict[str, Any] | None) -> None:
     """Delete an earlier build, the manifest last: without a manifest of ours nothing, else all that bears our names."""
     if manifest is not None:
-        for path in own_files(folder):
+        for path in shard_folder_files(folder):
             if path.name != MANIFEST:
                 path.unlink()
         (folder / MANIFEST).unlink(missing_ok=True)

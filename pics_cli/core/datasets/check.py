@@ -70,7 +70,7 @@ def check_shard(path: Path, expected: dict[str, Any] | None) -> ShardReport:
             finally:
                 count_picture(kept=True)
             report.objects[len(sample.masks)] += 1
-            report.without_json += sample.meta is None
+            report.without_json += sample.metadata is None
     except BadSample as error:
         fault("", error.reason, error.detail)
     except PicsError as error:

@@ -16,8 +16,8 @@ from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.pairs import is_candidate
 from pics_cli.core.datasets.readers import Reader
 from pics_cli.core.datasets.scene import Item, Scene, Skip
-from pics_cli.core.images.image_io import decode_picture, encode_png
-from pics_cli.core.images.sheets import COLOURS, Tile, column, draw_sheet, on_white, rectangle, shrink, tint
+from pics_cli.core.images.image_io import decode_image, encode_png
+from pics_cli.core.images.sheets import COLOURS, Tile, draw_box, draw_sheet, fit_height, on_white, patch_column, tint
 from pics_cli.core.recipes.dataset import PairSettings
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
@@ -30,21 +30,21 @@ GREY = (120, 120, 120)
 
 def sample_tile(sample: Sample) -> Tile:
     """Background with masks tinted and boxes drawn; beside it the patches and, where there are any, the other views."""
-    rgb, scale = shrink(sample.background)
+    rgb, scale = fit_height(sample.image)
     for mask, colour in zip(sample.masks, COLOURS, strict=False):
         small = cv2.resize(mask.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
         tint(rgb, small > 0, colour)
         cv2.drawContours(rgb, cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0], -1, colour, 1)
     for mask, colour in zip(sample.masks, COLOURS, strict=False):
         x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        rectangle(rgb, (x, y, x + width, y + height), scale, colour, 2)
-    columns = [column(sample.references)]
-    if any(alternate is not None for alternate in sample.alternates):
-        columns.append(column([None if other is None else on_white(other) for other in sample.alternates]))
+        draw_box(rgb, (x, y, x + width, y + height), scale, colour, 2)
+    columns = [patch_column(sample.references)]
+    if any(alternate is not None for alternate in sample.alternate_views):
+        columns.append(patch_column([None if other is None else on_white(other) for other in sample.alternate_views]))
     lines = [unescape_key(sample.key)]
-    if sample.meta:
-        names = " + ".join(str(thing["category"] or "object") for thing in sample.meta["objects"])
-        pairs = sample.meta["pairs"][:1]
+    if sample.metadata:
+        names = " + ".join(str(thing["category"] or "object") for thing in sample.metadata["objects"])
+        pairs = sample.metadata["pairs"][:1]
         lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
     return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))
 
@@ -52,14 +52,14 @@ def sample_tile(sample: Sample) -> Tile:
 def skip_tile(scene: Scene, reason: str, rule: PairSettings, detail: str = "") -> Tile:
     """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
     try:
-        rgb, scale = shrink(decode_picture(scene.read()).rgb)
+        rgb, scale = fit_height(decode_image(scene.read()).rgb)
     except BadSample:
-        rgb, scale = shrink(np.full((scene.height, scene.width, 3), 225, np.uint8))
+        rgb, scale = fit_height(np.full((scene.height, scene.width, 3), 225, np.uint8))
     for instance in scene.instances:
         x0, y0, x1, y1 = instance.box
         candidate = is_candidate(instance, scene, rule)
         box = (int(max(x0, 0)), int(max(y0, 0)), int(min(x1, scene.width)), int(min(y1, scene.height)))
-        rectangle(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
+        draw_box(rgb, box, scale, COLOURS[3] if candidate else GREY, 2 if candidate else 1)
     return Tile(rgb, (f"{'bad' if detail else 'skipped'}: {reason}", f"{scene.key} {detail}"))
 
 

@@ -18,7 +18,7 @@ from pics_cli.core.datasets.build_folder import claim_folder, is_whole, versions
 from pics_cli.core.datasets.check import list_shards
 from pics_cli.core.datasets.compat import published_crop
 from pics_cli.core.images.cutouts import cut_patch
-from pics_cli.core.images.image_io import RGB, decode_picture
+from pics_cli.core.images.image_io import RGB, decode_image
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
@@ -26,14 +26,22 @@ from pics_cli.core.runtime.engines import count_picture, map_in_order
 from pics_cli.core.runtime.files import file_sha256, fingerprint, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.core.shards.layouts import SCHEMA, Geometry, Members, Parts, cut_again, pack, unpack
+from pics_cli.core.shards.layouts import (
+    SCHEMA_VERSION,
+    Members,
+    PatchGeometry,
+    SampleParts,
+    pack_sample,
+    recut_patch,
+    unpack_sample,
+)
 from pics_cli.core.shards.samples import decode_patch
 from pics_cli.core.shards.shard_files import (
     SHARD_NAME,
     ShardWriter,
     read_shard,
     read_stats,
-    remove_temporaries,
+    remove_temporary_files,
     shard_path,
     stats_path,
 )
@@ -87,7 +95,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
     recipe = {**recipe, "shards": {**recipe.get("shards", {}), "layout": layout}}
     listing = {path.name: expected[path.name]["sha256"] if expected else fingerprint(path) for path in shards}
     wanted = {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "split": job.split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
@@ -95,7 +103,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
         "versions": versions(),
     }
     with ResumableFolder(job.folder, "--out").hold():
-        remove_temporaries(job.folder)
+        remove_temporary_files(job.folder)
         there = claim_folder(job.folder, wanted, job.overwrite)
         if there and there["complete"] and is_whole(job.folder, there):
             return there, len(shards)
@@ -111,7 +119,7 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
         try:
             blocks = _collect(job, shards, numbers, finished, fresh)
         finally:
-            remove_temporaries(job.folder)
+            remove_temporary_files(job.folder)
         manifest = _manifest(wanted, earlier, job.folder, blocks)
         write_json(job.folder / MANIFEST, manifest)
         return manifest, len(finished)
@@ -190,19 +198,19 @@ def _convert(key: str, members: Mapping[str, bytes], layout: str, dataset: str, 
     Raises:
         BadSample: it cannot be read.
     """
-    parts = unpack(members)
-    rgb = decode_picture(parts.picture).rgb
+    parts = unpack_sample(members)
+    rgb = decode_image(parts.image).rgb
     patches = [None if data is None else decode_patch(data, k) for k, data in enumerate(parts.patches)]
-    if not parts.meta:
+    if not parts.metadata:
         parts.geometry = [_find_geometry(rgb, *each) for each in zip(parts.masks, patches, strict=True)]
-        parts.meta = _describe(key, parts, rgb, dataset, split)
+        parts.metadata = _describe(key, parts, rgb, dataset, split)
     for k, (mask, patch, geometry) in enumerate(zip(parts.masks, patches, parts.geometry, strict=True)):
         if layout == "compact" and patch is not None and geometry.crop is not None:
-            parts.patches[k] = None if np.array_equal(cut_again(rgb, mask, geometry, k), patch) else parts.patches[k]
-    return pack(parts, layout, rgb)
+            parts.patches[k] = None if np.array_equal(recut_patch(rgb, mask, geometry, k), patch) else parts.patches[k]
+    return pack_sample(parts, layout, rgb)
 
 
-def _describe(key: str, parts: Parts, rgb: RGB, dataset: str, split: str) -> dict[str, Any]:
+def _describe(key: str, parts: SampleParts, rgb: RGB, dataset: str, split: str) -> dict[str, Any]:
     """Our json for a sample that has none: what its picture, masks and patches tell."""
     objects = [
         {
@@ -213,18 +221,18 @@ def _describe(key: str, parts: Parts, rgb: RGB, dataset: str, split: str) -> dic
         for mask, geometry in zip(parts.masks, parts.geometry, strict=True)
     ]  # fmt: skip
     return {
-        "schema": SCHEMA, "dataset": dataset, "split": split, "image_id": key,
+        "schema": SCHEMA_VERSION, "dataset": dataset, "split": split, "image_id": key,
         "width": rgb.shape[1], "height": rgb.shape[0], "objects": objects,
         "pairs": box_pairs([mask.box for mask in parts.masks]),
     }  # fmt: skip
 
 
-def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB | None) -> Geometry:
+def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB | None) -> PatchGeometry:
     """How a patch was cut, by trying the few published ways; unknown where none gives these very pixels."""
     for crop, padding in product((published_crop(mask), mask.box), _PUBLISHED_PADDING):
         if patch is not None and np.array_equal(cut_patch(rgb, mask, padding, crop).rgb, patch):
-            return Geometry(crop, padding)
-    return Geometry()
+            return PatchGeometry(crop, padding)
+    return PatchGeometry()
 
 
 def _manifest(

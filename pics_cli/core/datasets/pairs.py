@@ -9,7 +9,7 @@ import numpy as np
 
 from pics_cli.core.datasets.compat import published_largest, published_max_iou
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
-from pics_cli.core.images.geometry import box_iou, nested
+from pics_cli.core.images.geometry import box_iou, is_nested
 from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
 
 Group = tuple[int, ...]
@@ -82,7 +82,7 @@ def _max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     boxes = np.array([instance.box for instance in instances], np.float64)
     iou = box_iou(boxes, boxes)
     np.fill_diagonal(iou, 0.0)
-    allowed = ~nested(boxes) if rule.contained == "drop" else np.ones_like(iou, np.bool_)
+    allowed = ~is_nested(boxes) if rule.contained == "drop" else np.ones_like(iou, np.bool_)
     legal = np.where(allowed, iou, 0.0)
     first, second = np.unravel_index(int(legal.argmax()), legal.shape)
     if legal[first, second] <= 0:
@@ -102,7 +102,7 @@ def _largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])
-    inside = nested(np.array([instance.box for instance in instances], np.float64))
+    inside = is_nested(np.array([instance.box for instance in instances], np.float64))
     pairs = ((first, second) for first, second in combinations(order, 2) if not inside[first, second])
     group = list(next(pairs, ()))
     if not group:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.image_io import read_first
+from pics_cli.core.images.image_io import read_first_existing
 from pics_cli.core.images.masks import BoxMask
 
 Item = int | str
@@ -96,7 +96,7 @@ class Scene:
 
     def read(self) -> bytes:
         """The picture's bytes. Raises BadSample."""
-        return self.draw().picture if self.draw else read_first(self.files)
+        return self.draw().picture if self.draw else read_first_existing(self.files)
 
 
 class Skip(NamedTuple):

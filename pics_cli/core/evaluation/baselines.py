@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import SOLID, cut_out, is_empty, paste
+from pics_cli.core.images.cutouts import OPAQUE_ALPHA, cut_out, is_blank, paste_object
 from pics_cli.core.images.geometry import Box, check_boxes
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
@@ -42,8 +42,8 @@ def collage(background: RGB, places: Sequence[Box], references: Sequence[Bytes],
     check_boxes(places, background.shape[1], background.shape[0])
     out: RGB = background.copy()
     for k in order:
-        if not is_empty(references[k]):
-            paste(out, places[k], cut_out(references[k]))
+        if not is_blank(references[k]):
+            paste_object(out, places[k], cut_out(references[k]))
     return out
 
 
@@ -55,21 +55,21 @@ def poisson(background: RGB, places: Sequence[Box], references: Sequence[Bytes],
     check_boxes(places, background.shape[1], background.shape[0])
     out: RGB = background.copy()
     for k in order:
-        if not is_empty(references[k]):
+        if not is_blank(references[k]):
             out = _blended(out, places[k], cut_out(references[k]))
     return out
 
 
 def _blended(canvas: RGB, place: Box, rgba: Bytes) -> RGB:
     pasted = canvas.copy()
-    paste(pasted, place, rgba)
+    paste_object(pasted, place, rgba)
     shape = np.full_like(rgba, 255)
     shape[..., 3] = rgba[..., 3]
     alpha = np.zeros_like(canvas)
-    paste(alpha, place, shape)
+    paste_object(alpha, place, shape)
     x0, y0, x1, y1 = place
     out: RGB = canvas.copy()
-    out[y0:y1, x0:x1] = clone(pasted, canvas, alpha[..., 0] >= SOLID)[y0:y1, x0:x1]
+    out[y0:y1, x0:x1] = clone(pasted, canvas, alpha[..., 0] >= OPAQUE_ALPHA)[y0:y1, x0:x1]
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, Shar
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.core.scenes.drawn.spec import SceneSettings
-from pics_cli.core.shards.shard_sets import Shards, checked_index, local_path, resolve
+from pics_cli.core.shards.shard_sets import ShardSet, resolve_shard_sets
 from pics_cli.core.shards.tar_index import read_sample
 from pics_cli.errors import BadSample, PicsError
 
@@ -86,8 +86,8 @@ class DrawnCases:
 class ShardCases:
     """Samples of a set of shards, in their order; see `Cases`."""
 
-    def __init__(self, samples: ShardSamples, fill: float, say: Callable[[str], None]) -> None:
-        self.shards, self.fill = _shards(samples, say), fill
+    def __init__(self, samples: ShardSamples, fill: float) -> None:
+        self.shards, self.fill = _shards(samples), fill
         self._ends = np.cumsum(self.shards.counts)
         self.provenance = {
             "kind": "samples", "fill": fill, "samples": self.shards.samples,
@@ -101,9 +101,9 @@ class ShardCases:
     def case(self, number: int) -> Case:
         """The sample of that number."""
         shard = int(np.searchsorted(self._ends, number, side="right"))
-        path = local_path(self.shards, shard, _CACHE_GB)
+        path = self.shards.local_path(shard, _CACHE_GB)
         at = number - int(self._ends[shard]) + self.shards.counts[shard]
-        index = checked_index(self.shards, shard, path)
+        index = self.shards.load_index(shard, path)
         key, members = read_sample(path, int(index[at]), int(index[at + 1]))
         return case_of(key, members, self.fill)
 
@@ -120,13 +120,12 @@ class ShardCases:
         return found
 
 
-def open_cases(recipe: EvaluationRecipe, fill: float, say: Callable[[str], None], peers: Sequence[Peer] = ()) -> Cases:
+def open_cases(recipe: EvaluationRecipe, fill: float, peers: Sequence[Peer] = ()) -> Cases:
     """The cases of a recipe.
 
     Args:
         recipe: which.
         fill: share of a region's sides that an object's place takes.
-        say: told what takes a while.
         peers: methods of others, which must have pictures of some of them.
 
     Raises:
@@ -139,20 +138,20 @@ def open_cases(recipe: EvaluationRecipe, fill: float, say: Callable[[str], None]
         check_common(pictures, peers)
         return pictures
     assert recipe.samples is not None
-    return ShardCases(recipe.samples, fill, say)
+    return ShardCases(recipe.samples, fill)
 
 
-def _shards(samples: ShardSamples, say: Callable[[str], None]) -> Shards:
+def _shards(samples: ShardSamples) -> ShardSet:
     """Of the split, as training finds them."""
     name = samples.shards.replace("{split}", samples.split)
     data = DataSettings(root=samples.root, sets={"samples": TrainingSet(shards=name)})
     try:
-        return resolve(data, "train", say=say)[0]
+        return resolve_shard_sets(data, "train")[0]
     except PicsError as error:
         raise PicsError(error.message, "name a folder of .tar shards with --shards DIR") from None
 
 
-def _warnings(shards: Shards, samples: ShardSamples) -> list[str]:
+def _warnings(shards: ShardSet, samples: ShardSamples) -> list[str]:
     folders = {Path(source).parent for source in shards.sources if not shards.remote}
     splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in folders} | {samples.split}
     if "train" in splits:

@@ -16,19 +16,20 @@ from pics_cli.core.evaluation.descriptor import describe
 from pics_cli.core.evaluation.job import Peer, pictures
 from pics_cli.core.evaluation.pixel_metrics import union
 from pics_cli.core.evaluation.subsets import UNKNOWN, judged_relation, nearest
-from pics_cli.core.images.cutouts import SOLID, cut_out, paste
-from pics_cli.core.images.geometry import Box, box_iou, by_lower_edge, clip_box, scaled
-from pics_cli.core.images.image_io import RGB, decode_picture
-from pics_cli.core.images.inpainting import push_pull
+from pics_cli.core.images.cutouts import OPAQUE_ALPHA, cut_out, paste_object
+from pics_cli.core.images.geometry import Box, box_iou, clip_box, order_by_lower_edge, scale_box
+from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.images.inpainting import fill_hole
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.loading.augment import cut_reference
-from pics_cli.core.loading.training_sample import alternate, clean_picture, front_to_back
+from pics_cli.core.loading.training_sample import alternate_view
 from pics_cli.core.recipes.dataset import Pool
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
-from pics_cli.core.shards.layouts import Parts, unpack
+from pics_cli.core.shards.layouts import SampleParts, unpack_sample
+from pics_cli.core.shards.samples import decode_clean_background, depth_order
 from pics_cli.errors import BadSample, PicsError
 
 Bytes = npt.NDArray[np.uint8]
@@ -90,7 +91,7 @@ def turned(case: Case) -> Case:
 def reference_descriptors(references: Sequence[Bytes]) -> npt.NDArray[np.float32]:
     """Of pictures with alpha or on white: float32 [K, d]."""
     cuts = [each if each.shape[2] == 4 else cut_out(each) for each in references]
-    return np.stack([describe(each[..., :3], each[..., 3] >= SOLID) for each in cuts])
+    return np.stack([describe(each[..., :3], each[..., 3] >= OPAQUE_ALPHA) for each in cuts])
 
 
 # Numbers of the scenes whose objects are only there to be told apart from: beyond those that are measured.
@@ -114,7 +115,7 @@ def make_case(style: SceneSettings, seed: int, index: int, fill: float, pool: Po
     (pair,) = scene.pairs
     places = tuple(bounds(mask) for mask in scene.full_masks)
     size = style.size
-    regions = tuple(clip_box(scaled(place, 1 / fill), size, size) for place in places)
+    regions = tuple(clip_box(scale_box(place, 1 / fill), size, size) for place in places)
     orders = [scene.order[::-1]] + ([scene.order] if pair.relation == "containing" else [])
     overlap = bool(np.any(scene.full_masks[0] & scene.full_masks[1]))
     wrong = tuple(render_scene(plan, order).image for order in orders) if overlap else ()
@@ -125,7 +126,7 @@ def make_case(style: SceneSettings, seed: int, index: int, fill: float, pool: Po
         references=scene.alternates,
         places=places,
         regions=regions,
-        order=tuple(by_lower_edge(regions)),
+        order=tuple(order_by_lower_edge(regions)),
         visible=scene.masks,
         full=scene.full_masks,
         clean=True,
@@ -169,38 +170,38 @@ def case_of(key: str, members: Mapping[str, bytes], fill: float) -> Case:
     Raises:
         BadSample: a member is missing or damaged.
     """
-    parts = unpack(members)
-    truth = decode_picture(parts.picture).rgb
+    parts = unpack_sample(members)
+    truth = decode_image(parts.image).rgb
     height, width = truth.shape[:2]
     masks = parts.masks
-    shown = [parts.full.get(k, mask) for k, mask in enumerate(masks)]
+    shown = [parts.amodal_masks.get(k, mask) for k, mask in enumerate(masks)]
     references = tuple(_reference(parts, truth, k) for k in range(len(masks)))
     places = tuple(each.box for each in shown)
-    regions = tuple(clip_box(scaled(place, 1 / fill), width, height) for place in places)
+    regions = tuple(clip_box(scale_box(place, 1 / fill), width, height) for place in places)
     visible = tuple(mask.full() for mask in masks)
-    full = tuple(each.full() for each in shown) if len(parts.full) == len(masks) else None
-    order = front_to_back(parts.meta, len(masks))
+    full = tuple(each.full() for each in shown) if len(parts.amodal_masks) == len(masks) else None
+    order = depth_order(parts.metadata, len(masks))
     front = None if order is None else tuple(order)
     *pair, iou = nearest(places)
     relation = (_relation(parts, pair) if front is not None else None) or judged_relation(places, visible)
-    clean = clean_picture(parts, (width, height))
-    background = push_pull(truth, union(regions, height, width)) if clean is None else clean
+    clean = decode_clean_background(parts, (width, height))
+    background = fill_hole(truth, union(regions, height, width)) if clean is None else clean
     wrong = () if full is None or front is None else _wrong(truth, places, references, full, front, relation)
     return Case(
         key=key, background=background, truth=truth, references=references, places=places, regions=regions,
-        order=tuple(by_lower_edge(regions)), visible=visible, full=full, clean=clean is not None, wrong=wrong,
+        order=tuple(order_by_lower_edge(regions)), visible=visible, full=full, clean=clean is not None, wrong=wrong,
         front=front, relation=relation, iou=iou,
     )  # fmt: skip
 
 
-def _reference(parts: Parts, truth: RGB, k: int) -> Bytes:
-    other = alternate(parts, k)
+def _reference(parts: SampleParts, truth: RGB, k: int) -> Bytes:
+    other = alternate_view(parts, k)
     return cut_reference(truth, parts.masks[k]) if other is None else other
 
 
-def _relation(parts: Parts, pair: Sequence[int]) -> str | None:
+def _relation(parts: SampleParts, pair: Sequence[int]) -> str | None:
     """What a drawn sample says of two of its objects."""
-    for entry in parts.meta.get("pairs") or ():
+    for entry in parts.metadata.get("pairs") or ():
         if sorted(entry.get("objects", ())) == sorted(pair):
             return str(entry.get("relation"))
     return None
@@ -226,7 +227,7 @@ def _wrong(
     found = []
     for k in front if relation == CONTAINING else front[1:]:
         pasted = truth.copy()
-        paste(pasted, places[k], references[k])
+        paste_object(pasted, places[k], references[k])
         found.append(np.where(both[..., None], pasted, truth))
     return tuple(found)
 
@@ -257,7 +258,7 @@ class FolderCases:
         """The picture of that number."""
         key = self.keys[number]
         try:
-            truth = decode_picture(self.files[key].read_bytes()).rgb
+            truth = decode_image(self.files[key].read_bytes()).rgb
         except OSError as error:
             raise BadSample("unreadable_image", f"{self.files[key]}: {error}") from None
         return Case(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pics_cli.core.evaluation.examples import Bytes, Case
 from pics_cli.core.evaluation.published_networks import Backbone, Features, Inception, Lpips, find_backbone
-from pics_cli.core.images.cutouts import WHITE, over_white, premultiplied
+from pics_cli.core.images.cutouts import WHITE, over_white, premultiply
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.hub import snapshot
@@ -180,7 +180,7 @@ def object_crops(picture: RGB, case: Case) -> list[RGB]:
 
 def reference_crops(references: Sequence[Bytes]) -> list[RGB]:
     """References on white, padded to a square."""
-    return [square(each if each.shape[2] == 3 else over_white(premultiplied(each))) for each in references]
+    return [square(each if each.shape[2] == 3 else over_white(premultiply(each))) for each in references]
 
 
 def square(rgb: RGB) -> RGB:

@@ -12,8 +12,8 @@ from typing import Any
 from pics_cli.core.evaluation.baselines import collage, poisson
 from pics_cli.core.evaluation.examples import Case
 from pics_cli.core.evaluation.job import Job, Peer
-from pics_cli.core.images.geometry import clip_box, scaled
-from pics_cli.core.images.image_io import RGB, decode_picture, encode_png
+from pics_cli.core.images.geometry import clip_box, scale_box
+from pics_cli.core.images.image_io import RGB, decode_image, encode_png
 from pics_cli.core.inference.batch import Compositor
 from pics_cli.core.inference.inputs import ObjectFiles, SampleFiles, part_hashes
 from pics_cli.core.inference.job import Job as InferJob
@@ -133,7 +133,7 @@ def _of_peer(peer: Peer) -> Callable[[Case, int], RGB]:
         path = peer_file(peer, case.key)
         if path is None:
             raise BadSample("no_picture", f"{peer.folder}: no {case.key}.png")
-        rgb = decode_picture(path.read_bytes()).rgb
+        rgb = decode_image(path.read_bytes()).rgb
         if rgb.shape != case.truth.shape:
             sizes = ["x".join(str(side) for side in each.shape[1::-1]) for each in (rgb, case.truth)]
             raise BadSample("other_size", f"{path}: {sizes[0]}, the truth is {sizes[1]}")
@@ -199,7 +199,7 @@ class WithModel:
             Compositor(job, settings, self.pipeline, Progress(), report, {}).run([task])
             if report.failures:
                 raise BadSample(report.failures[0].reason, report.failures[0].detail)
-            return decode_picture(done.read_bytes()).rgb
+            return decode_image(done.read_bytes()).rgb
 
 
 def write_sample(case: Case, folder: Path, name: str, fill: float) -> SampleFiles:
@@ -212,7 +212,7 @@ def write_sample(case: Case, folder: Path, name: str, fill: float) -> SampleFile
         fill: share of a region's sides that this model's objects take, so that they come out as large as by others.
     """
     height, width = case.background.shape[:2]
-    regions = [clip_box(scaled(place, 1 / fill), width, height) for place in case.places]
+    regions = [clip_box(scale_box(place, 1 / fill), width, height) for place in case.places]
     background = folder / "image.png"
     background.write_bytes(encode_png(case.background))
     objects = []

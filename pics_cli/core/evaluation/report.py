@@ -20,7 +20,7 @@ from pics_cli.core.evaluation.metrics import MEASURES
 from pics_cli.core.evaluation.results import Record, cell, column, heading
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.core.images.image_io import RGB, encode_jpeg
-from pics_cli.core.images.sheets import colour_of, on_white, rectangle
+from pics_cli.core.images.sheets import draw_box, object_colour, on_white
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import BadSample
 
@@ -77,7 +77,7 @@ def framed(case: Case) -> RGB:
     """The background with the regions' frames."""
     shown: RGB = case.background.copy() if case.regions else case.truth.copy()
     for k, region in enumerate(case.regions):
-        rectangle(shown, region, (1.0, 1.0), colour_of(k), 1)
+        draw_box(shown, region, (1.0, 1.0), object_colour(k), 1)
     return shown
 
 

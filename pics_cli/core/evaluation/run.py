@@ -44,7 +44,7 @@ _FREE = ("out", "limit", "name", "features")
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
 
 
-def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
+def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:  # noqa: ARG001
     """Measure what is not measured yet, and put all of it together.
 
     Args:
@@ -63,7 +63,7 @@ def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], N
     names, missing = wanted(recipe.metrics, {one.kind for one in seen_by})
     folders = ranks.run_on_all(lambda: model_folders(job))[ranks.rank]
     fill = recipe.fill or min((ModelConfig.load(folder).fill for folder in folders.values()), default=1.0)
-    cases = ranks.run_local(lambda: open_cases(recipe, fill, note if ranks.rank == 0 else _silence, job.peers))
+    cases = ranks.run_local(lambda: open_cases(recipe, fill, job.peers))
     count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
     identity = _identity(job, cases, model_records(job, folders, ranks.device), names, seen_by)
     with contextlib.ExitStack() as stack:
@@ -252,7 +252,3 @@ def _leaks(run: _Run) -> list[str]:
         for label, folder in run.folders.items()
         if contents in ModelConfig.load(folder).trained_on
     ]
-
-
-def _silence(_text: str) -> None:
-    pass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pics_cli.core.images.geometry import Box, box_iou, relation
+from pics_cli.core.images.geometry import Box, box_iou, box_relation
 from pics_cli.core.images.masks import Mask
 
 # Upper ends of the bands that overlapping pairs are told apart by, in IoU of their boxes, and their names.
@@ -36,7 +36,7 @@ def judged_relation(places: Sequence[Box], visible: Sequence[Mask]) -> str:
     a, b, _ = nearest(places)
     if a == b:
         return "apart"
-    found = relation(np.array(places[a], np.float64), np.array(places[b], np.float64))
+    found = box_relation(np.array(places[a], np.float64), np.array(places[b], np.float64))
     rests = found != "apart" and any(supports(visible[i], visible[j]) for i, j in ((a, b), (b, a)))
     return "supporting" if rests else found
 

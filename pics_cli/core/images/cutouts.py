@@ -74,10 +74,10 @@ WHITE = 255
 # From here on all three channels are the white around an object: the published threshold (DESIGN §6).
 NEARLY_WHITE = 250
 # Alpha from which on a pixel is rather the object's than what is behind it.
-SOLID = 128
+OPAQUE_ALPHA = 128
 
 
-def is_empty(reference: Bytes) -> bool:
+def is_blank(reference: Bytes) -> bool:
     """Whether a picture without alpha, uint8 [h, w, 3], is white all over: there is no object in it."""
     return reference.shape[2] == 3 and bool((reference >= NEARLY_WHITE).all())
 
@@ -87,7 +87,7 @@ def cut_out(reference: Bytes) -> Bytes:
 
     With alpha, the object is where it is above 0. Without, the crop is the box of all pixels that are not nearly white,
     and transparent there is only the nearly white that reaches the border of the crop: white inside an object stays.
-    Of a picture that is white all over all is the object, for whoever has not asked `is_empty`.
+    Of a picture that is white all over all is the object, for whoever has not asked `is_blank`.
 
     Args:
         reference: uint8 [h, w, 3] on white or [h, w, 4].
@@ -110,31 +110,31 @@ def cut_out(reference: Bytes) -> Bytes:
     return np.dstack([rgb, np.where(outside, 0, 255).astype(np.uint8)])
 
 
-def solid_part(rgba: Bytes) -> Bytes:
+def crop_to_opaque(rgba: Bytes) -> Bytes:
     """What of a cut-out, uint8 [h, w, 4], is fitted into a box: cropped to where it is at least half opaque, if any is.
 
     A soft rim around it would make it smaller than its box.
     """
-    x, y, width, height = cv2.boundingRect((rgba[..., 3] >= SOLID).view(np.uint8))
+    x, y, width, height = cv2.boundingRect((rgba[..., 3] >= OPAQUE_ALPHA).view(np.uint8))
     return rgba[y : y + height, x : x + width] if width else rgba
 
 
-def paste(canvas: RGB, box: Box, rgba: Bytes) -> None:
+def paste_object(canvas: RGB, box: Box, rgba: Bytes) -> None:
     """Lay an object over the middle of its box, as large as its solid part fits with its aspect kept, in place."""
     x0, y0, x1, y1 = box
-    rgba = solid_part(rgba)
+    rgba = crop_to_opaque(rgba)
     height, width = rgba.shape[:2]
     scale = min((x1 - x0) / width, (y1 - y0) / height)
     across, down = max(round(width * scale), 1), max(round(height * scale), 1)
     # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(premultiplied(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
+    fitted = cv2.resize(premultiply(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
     left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
     under = canvas[top : top + down, left : left + across]
     under[:] = _over(under, fitted)
 
 
-def premultiplied(rgba: Bytes) -> Bytes:
+def premultiply(rgba: Bytes) -> Bytes:
     """uint8 [h, w, 4], colour times alpha."""
     alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)  # and 255 as its own alpha
     return cv2.multiply(rgba, alpha, scale=1 / 255).astype(np.uint8, copy=False)

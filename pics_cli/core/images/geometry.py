@@ -35,7 +35,7 @@ def box_area(boxes_N4: FloatArray) -> FloatArray:
     return area
 
 
-def contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAINED_SLACK) -> npt.NDArray[np.bool_]:
+def is_contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAINED_SLACK) -> npt.NDArray[np.bool_]:
     """bool [N, M]: whether each side of box n lies inside box m or within `slack` pixels of it."""
     a, b = inner_N4[:, None], outer_M4[None]
     inside: npt.NDArray[np.bool_] = np.all(a[..., :2] >= b[..., :2] - slack, axis=2) & np.all(
@@ -44,21 +44,21 @@ def contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAIN
     return inside
 
 
-def nested(boxes_N4: FloatArray) -> npt.NDArray[np.bool_]:
+def is_nested(boxes_N4: FloatArray) -> npt.NDArray[np.bool_]:
     """bool [N, N], symmetric: whether one of the two boxes lies inside the other."""
-    inside = contained(boxes_N4, boxes_N4)
+    inside = is_contained(boxes_N4, boxes_N4)
     either: npt.NDArray[np.bool_] = inside | inside.T
     return either
 
 
-def relation(a: FloatArray, b: FloatArray) -> Relation:
+def box_relation(a: FloatArray, b: FloatArray) -> Relation:
     """How two boxes (float [4] each) stand to each other, the first that holds.
 
     containing: one inside the other (within 2 px); overlapping: they share area; touching: the gap between them is at
     most 2 px in both directions; apart: none of these.
     """
     pair = np.stack([a, b]).astype(np.float64)
-    if nested(pair)[0, 1]:
+    if is_nested(pair)[0, 1]:
         return "containing"
     gap = np.maximum(pair[0, :2], pair[1, :2]) - np.minimum(pair[0, 2:], pair[1, 2:])
     if np.all(gap < 0):
@@ -84,7 +84,7 @@ def clip_box(box: Box, width: int, height: int) -> Box:
     return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
 
 
-def scaled(box: Box, factor: float) -> Box:
+def scale_box(box: Box, factor: float) -> Box:
     """A box with its sides times `factor` about its middle, to the nearest pixel; one that had pixels keeps some."""
     x0, y0, x1, y1 = box
     dx = min(round((x1 - x0) * (1 - factor) / 2), (x1 - x0 - 1) // 2)
@@ -92,7 +92,7 @@ def scaled(box: Box, factor: float) -> Box:
     return x0 + dx, y0 + dy, x1 - dx, y1 - dy
 
 
-def by_lower_edge(boxes: Sequence[Box]) -> list[int]:
+def order_by_lower_edge(boxes: Sequence[Box]) -> list[int]:
     """Indices from back to front where nobody knows better: the box that reaches lower is nearer."""
     return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
 

@@ -26,7 +26,7 @@ _LOST_DATA = ("remature end", "bad Huffman code", "instead of RST")
 Image.MAX_IMAGE_PIXELS = None
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """A decoded picture.
 
     Attributes:
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     source: bytes | None
 
 
-def read_first(files: tuple[Path, ...]) -> bytes:
+def read_first_existing(files: tuple[Path, ...]) -> bytes:
     """Bytes of the first file that exists.
 
     Raises:
@@ -55,7 +55,7 @@ def read_first(files: tuple[Path, ...]) -> bytes:
     raise BadSample("missing_image", f"no file {shown}")
 
 
-def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
+def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedImage:
     """Decode a picture file: JPEG, PNG, WebP and others; grey, palette, CMYK, 16-bit, alpha over white; EXIF applied.
 
     Args:
@@ -74,9 +74,9 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
             if image.width * image.height > MAX_PIXELS:
                 raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
             if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
-                return Picture(_decode_jpeg(data, image), data)
+                return DecodedImage(_decode_jpeg(data, image), data)
             ImageOps.exif_transpose(image, in_place=True)
-            return Picture(np.asarray(_to_rgb(image)), None)
+            return DecodedImage(np.asarray(_to_rgb(image)), None)
     except MemoryError:
         raise BadSample("unreadable_image", "does not fit into memory") from None
     except UnidentifiedImageError:  # its text holds an address in memory
@@ -86,7 +86,7 @@ def decode_picture(data: bytes, size: tuple[int, int] | None = None) -> Picture:
         raise BadSample(reason, str(error)) from None
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Upright (width, height) from the file's header alone.
 
     Raises:
@@ -122,7 +122,7 @@ def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
         raise BadSample("unreadable_image", str(error)) from None
 
 
-def first_size(files: tuple[Path, ...]) -> tuple[int, int]:
+def first_image_size(files: tuple[Path, ...]) -> tuple[int, int]:
     """Upright (width, height) of the first picture that exists.
 
     Raises:
@@ -133,10 +133,10 @@ def first_size(files: tuple[Path, ...]) -> tuple[int, int]:
     for path in files[:-1]:
         try:
             if path.exists():
-                return picture_size(path)
+                return image_size(path)
         except PermissionError:
             raise BadSample("unreadable_image", f"{path}: permission denied") from None
-    return picture_size(files[-1])
+    return image_size(files[-1])
 
 
 def encode_jpeg(rgb: RGB) -> bytes:
@@ -151,7 +151,7 @@ def encode_png(rgb: RGB) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
 
 
-def decode_alpha(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
 
     Raises:

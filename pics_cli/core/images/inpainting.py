@@ -19,7 +19,7 @@ _BLOCK = 256
 Level = npt.NDArray[np.float32]
 
 
-def push_pull(rgb: RGB, hole: Mask) -> RGB:
+def fill_hole(rgb: RGB, hole: Mask) -> RGB:
     """Fill a hole with weighted averages of what surrounds it.
 
     Push-pull of Gortler, Grzeszczuk, Szeliski, Cohen, "The Lumigraph", SIGGRAPH 1996, with a 2 x 2 box as filter. With

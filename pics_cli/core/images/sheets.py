@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 
-HEIGHT, GAP, CAPTION, WIDTH = 240, 10, 38, 1500
+TILE_HEIGHT, TILE_GAP, CAPTION_HEIGHT, SHEET_WIDTH = 240, 10, 38, 1500
 COLOURS = (
     (230, 60, 50), (40, 110, 230), (40, 170, 70), (240, 170, 30),
     (150, 70, 200), (20, 180, 190), (235, 110, 170), (130, 90, 50),
@@ -31,12 +31,12 @@ class Tile:
     lines: tuple[str, ...]
 
 
-def colour_of(k: int) -> Colour:
+def object_colour(k: int) -> Colour:
     """The colour that stands for object k."""
     return COLOURS[k % len(COLOURS)]
 
 
-def shrink(rgb: RGB, height: int = HEIGHT) -> tuple[RGB, tuple[float, float]]:
+def fit_height(rgb: RGB, height: int = TILE_HEIGHT) -> tuple[RGB, tuple[float, float]]:
     """The picture at a row's height (panoramas squeezed), and the scales across and down."""
     tall, wide = rgb.shape[:2]
     across = max(40, min(3 * height, round(wide * height / tall)))
@@ -44,7 +44,7 @@ def shrink(rgb: RGB, height: int = HEIGHT) -> tuple[RGB, tuple[float, float]]:
     return small, (across / wide, height / tall)
 
 
-def rectangle(rgb: RGB, box: Box, scale: tuple[float, float], colour: Colour, thickness: int) -> None:
+def draw_box(rgb: RGB, box: Box, scale: tuple[float, float], colour: Colour, thickness: int) -> None:
     """Draw the outline of a box given in pixels of the unscaled picture."""
     x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box))
     cv2.rectangle(rgb, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)
@@ -61,35 +61,38 @@ def on_white(rgba: RGB) -> RGB:
     return (rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
-def column(patches: Sequence[RGB | None], height: int = HEIGHT) -> RGB:
+def patch_column(patches: Sequence[RGB | None], height: int = TILE_HEIGHT) -> RGB:
     """Square patches below each other, framed in their objects' colours."""
     side = height // max(2, len(patches))
     strip = np.full((height, side, 3), 255, np.uint8)
     for k, patch in enumerate(patches):
         if patch is not None:
             small = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
-            cv2.rectangle(small, (0, 0), (side - 1, side - 1), colour_of(k), 2)
+            cv2.rectangle(small, (0, 0), (side - 1, side - 1), object_colour(k), 2)
             strip[k * side : (k + 1) * side] = small
     return strip
 
 
-def draw_sheet(title: str, tiles: Sequence[Tile], height: int = HEIGHT, width: int = WIDTH) -> RGB:
+def draw_sheet(title: str, tiles: Sequence[Tile], height: int = TILE_HEIGHT, width: int = SHEET_WIDTH) -> RGB:
     """Lay tiles of this height out in rows under a title: uint8 RGB, `width` wide."""
     rows: list[list[Tile]] = [[]]
     for tile in tiles:
-        if rows[-1] and sum(other.rgb.shape[1] + GAP for other in rows[-1]) + tile.rgb.shape[1] > width - 2 * GAP:
+        if (
+            rows[-1]
+            and sum(other.rgb.shape[1] + TILE_GAP for other in rows[-1]) + tile.rgb.shape[1] > width - 2 * TILE_GAP
+        ):
             rows.append([])
         rows[-1].append(tile)
-    sheet = Image.new("RGB", (width, 44 + len(rows) * (height + CAPTION + GAP) + GAP), _PAPER)
+    sheet = Image.new("RGB", (width, 44 + len(rows) * (height + CAPTION_HEIGHT + TILE_GAP) + TILE_GAP), _PAPER)
     draw, font, large = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(20)
-    draw.text((GAP, GAP), _fit(draw, title, width - 2 * GAP, large), _INK, large)
+    draw.text((TILE_GAP, TILE_GAP), _fit(draw, title, width - 2 * TILE_GAP, large), _INK, large)
     for at, row in enumerate(rows):
-        x, y = GAP, 44 + at * (height + CAPTION + GAP)
+        x, y = TILE_GAP, 44 + at * (height + CAPTION_HEIGHT + TILE_GAP)
         for tile in row:
             sheet.paste(Image.fromarray(tile.rgb), (x, y))
             for line, text in enumerate(tile.lines):
                 draw.text((x, y + height + 2 + 17 * line), _fit(draw, text, tile.rgb.shape[1], font), _INK, font)
-            x += tile.rgb.shape[1] + GAP
+            x += tile.rgb.shape[1] + TILE_GAP
     return np.asarray(sheet)
 
 

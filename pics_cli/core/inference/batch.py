@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pics_cli.core.images.cutouts import is_empty
+from pics_cli.core.images.cutouts import is_blank
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference import sheets
@@ -163,7 +163,7 @@ class Compositor:
     def _painted(self, boxes: Sequence[Box], references: Sequence[RGB]) -> list[Box]:
         """The regions that are painted: not those of empty references, where the hint shows the background as it is."""
         kept = self.pipeline.config.hint in ("background", "collage")  # which blank or fill every region
-        return [box for box, each in zip(boxes, references, strict=True) if kept or not is_empty(each)]
+        return [box for box, each in zip(boxes, references, strict=True) if kept or not is_blank(each)]
 
     def _painters(
         self, made: _Made, seen: RGB, boxes: Sequence[Box], references: Sequence[Any], order: Sequence[int] | None

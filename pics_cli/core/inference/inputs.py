@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.image_io import RGB, decode_picture, upright_size
+from pics_cli.core.images.image_io import RGB, decode_image, upright_size
 from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
 _HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
@@ -253,7 +253,7 @@ def decode(files: SampleFiles, parts: Mapping[str, bytes]) -> Inputs:
         BadSample: a picture or mask that cannot be decoded, a mask that does not fit, a box outside the picture.
     """
     try:
-        background = decode_picture(parts["background"]).rgb
+        background = decode_image(parts["background"]).rgb
     except BadSample as error:
         raise BadSample(error.reason, f"{files.background}: {error.detail}") from None
     height, width = background.shape[:2]
@@ -274,7 +274,7 @@ def decode(files: SampleFiles, parts: Mapping[str, bytes]) -> Inputs:
 def _reference(data: bytes, path: Path) -> npt.NDArray[np.uint8]:
     """uint8 [h, w, 4] where some of it is transparent, else [h, w, 3]."""
     try:
-        rgb = decode_picture(data).rgb
+        rgb = decode_image(data).rgb
         image = Image.open(io.BytesIO(data))
         if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
             return rgb

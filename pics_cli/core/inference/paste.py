@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.conditioning.placement import around, inside
+from pics_cli.core.conditioning.placement import enclosing_box, to_window
 from pics_cli.core.images.geometry import Box, Letterbox, check_boxes
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
@@ -38,10 +38,10 @@ def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], 
         ValueError: no boxes, or one that is empty or reaches outside the window.
     """
     left, top, right, bottom = window
-    check_boxes(inside(boxes, window), right - left, bottom - top)
+    check_boxes(to_window(boxes, window), right - left, bottom - top)
     feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
     out: RGB = background.copy()
-    x0, _, x1, _ = around(boxes)
+    x0, _, x1, _ = enclosing_box(boxes)
     for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
         under = out[y0:y1, x0:x1]
         over = native[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -93,7 +93,7 @@ def _weights(
 
     The distance of a pixel is that to the nearest one outside the union; beyond the picture's edge there are none.
     """
-    left, top, right, bottom = around(boxes)
+    left, top, right, bottom = enclosing_box(boxes)
     x0, x1 = max(left - 1, 0), min(right + 1, width)
     halo = feather + 1
     for first, last in _blocks(top, bottom, right - left):

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose, painters
-from pics_cli.core.conditioning.placement import inside, places_of, window
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
+from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.inputs import Inputs, decode, read_parts
@@ -60,8 +60,8 @@ def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | F
                 raise BadSample("changed_input", f"{task.files.parts()[role]}: changed since this run began")
         order = back_to_front(settings.order, inputs.boxes)
         height, width = inputs.background.shape[:2]
-        part = window(inputs.boxes, width, height, settings.crop, config.window_size)
-        boxes = inside(inputs.boxes, part)
+        part = choose_window(inputs.boxes, width, height, settings.crop, config.window_size)
+        boxes = to_window(inputs.boxes, part)
         _refuse_vanished(boxes, part, config.image_size)
         known = None if settings.order in (None, "auto") else order
         network = inputs_of(
@@ -80,7 +80,7 @@ def inputs_of(
     seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
 ) -> NetworkInputs:
     """What a model of this configuration sees of a window with these objects."""
-    return compose(
+    return prepare_network_inputs(
         seen,
         boxes,
         references,
@@ -88,7 +88,7 @@ def inputs_of(
         reference_size=config.reference_size,
         hint=config.hint,
         order=order,
-        places=places_of(boxes, references, config.fill, seen.shape[1], seen.shape[0]),
+        paste_boxes=fit_paste_boxes(boxes, references, config.fill, seen.shape[1], seen.shape[0]),
     )
 
 
@@ -96,8 +96,8 @@ def painters_of(
     seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
 ) -> list[Callable[[RGB], None]]:
     """What makes the pictures of the hint of `inputs_of` at the window's own size."""
-    places = places_of(boxes, references, config.fill, seen.shape[1], seen.shape[0])
-    return painters(seen, boxes, references, hint=config.hint, order=order, places=places)
+    paste_boxes = fit_paste_boxes(boxes, references, config.fill, seen.shape[1], seen.shape[0])
+    return layer_painters(seen, boxes, references, hint=config.hint, order=order, paste_boxes=paste_boxes)
 
 
 def _refuse_vanished(boxes: Sequence[Box], part: Box, size: int) -> None:

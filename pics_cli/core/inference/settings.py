@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pics_cli.core.conditioning.placement import CropKind
-from pics_cli.core.images.geometry import Box, by_lower_edge
+from pics_cli.core.images.geometry import Box, order_by_lower_edge
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample, PicsError
 
@@ -65,7 +65,7 @@ def back_to_front(order: Order | None, boxes: Sequence[Box]) -> list[int]:
         BadSample: `order` where the list is for another number of objects.
     """
     if order is None or order == "auto":
-        return by_lower_edge(boxes)
+        return order_by_lower_edge(boxes)
     if len(order) != len(boxes):
         raise BadSample("order", f"--order lists {len(order)} objects, the sample has {len(boxes)}")
     return list(order)

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import torch
 
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.images.image_io import RGB, decode_picture, encode_png
+from pics_cli.core.images.image_io import RGB, decode_image, encode_png
 from pics_cli.core.images.sheets import (
     COLOUR_NAMES,
-    GAP,
+    TILE_GAP,
     Tile,
-    colour_of,
-    column,
+    draw_box,
     draw_sheet,
+    fit_height,
+    object_colour,
     on_white,
-    rectangle,
-    shrink,
+    patch_column,
     tint,
 )
 from pics_cli.core.inference.inputs import Inputs, SampleFiles, decode, list_sample, read_parts
@@ -54,13 +54,13 @@ def draw_grid(
     results: Sequence[tuple[str, RGB]],
 ) -> RGB:
     """Background with boxes, the references, and the results with their captions, side by side: uint8 RGB."""
-    small, scale = shrink(background, HEIGHT)
+    small, scale = fit_height(background, HEIGHT)
     for k, box in enumerate(boxes):
-        rectangle(small, box, scale, colour_of(k), 2)
+        draw_box(small, box, scale, object_colour(k), 2)
     tiles = [
         Tile(small, ("background and regions", f"{background.shape[1]}x{background.shape[0]}")),
         Tile(_references(references, HEIGHT), ("references",)),
-        *(Tile(shrink(picture, HEIGHT)[0], ("result", caption)) for caption, picture in results),
+        *(Tile(fit_height(picture, HEIGHT)[0], ("result", caption)) for caption, picture in results),
     ]
     return _sheet(name, tiles)
 
@@ -77,11 +77,11 @@ class Row(NamedTuple):
 
 def row_tile(row: Row) -> Tile:
     """Background with regions, references and result side by side, small."""
-    small, scale = shrink(row.background, ROW)
+    small, scale = fit_height(row.background, ROW)
     for k, box in enumerate(row.boxes):
-        rectangle(small, box, scale, colour_of(k), 2)
-    gap = np.full((ROW, GAP, 3), 255, np.uint8)
-    pictures = [small, gap, _references(row.references, ROW), gap, shrink(row.result, ROW)[0]]
+        draw_box(small, box, scale, object_colour(k), 2)
+    gap = np.full((ROW, TILE_GAP, 3), 255, np.uint8)
+    pictures = [small, gap, _references(row.references, ROW), gap, fit_height(row.result, ROW)[0]]
     return Tile(np.hstack(pictures), (f"{row.name}  {row.background.shape[1]}x{row.background.shape[0]}",))
 
 
@@ -94,7 +94,7 @@ def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
         rgb[:, : tile.rgb.shape[1]] = tile.rgb
         alike.append(Tile(rgb, tile.lines))
     columns = 1 if len(tiles) < 4 else 2
-    return draw_sheet(title, alike, ROW, max(columns * (wide + GAP) + GAP, 480))
+    return draw_sheet(title, alike, ROW, max(columns * (wide + TILE_GAP) + TILE_GAP, 480))
 
 
 def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:
@@ -106,14 +106,14 @@ def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[i
         boxes: in the window's pixels.
         order: back to front.
     """
-    plain, scale = shrink(window, HEIGHT)
+    plain, scale = fit_height(window, HEIGHT)
     tinted = plain.copy()
     for k in order:
         inside = np.zeros(plain.shape[:2], np.bool_)
         x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(boxes[k]))
         inside[y0:y1, x0:x1] = True
-        tint(tinted, inside, colour_of(k), _TINT)
-        rectangle(tinted, boxes[k], scale, colour_of(k), 2)
+        tint(tinted, inside, object_colour(k), _TINT)
+        draw_box(tinted, boxes[k], scale, object_colour(k), 2)
     caption = ", ".join(f"{k} ({x1 - x0}x{y1 - y0})" for k, (x0, y0, x1, y1) in enumerate(boxes))
     size = f"{window.shape[1]}x{window.shape[0]}"
     return _sheet(
@@ -130,11 +130,11 @@ def draw_alpha(name: str, window: RGB, alpha: npt.NDArray[np.float32]) -> RGB:
         alpha: [K, S, S] in 0..1, nan outside overlaps, in the square that the network sees.
     """
     letterbox = Letterbox(window.shape[1], window.shape[0], alpha.shape[1])
-    dim, _ = shrink((window * _DIM).astype(np.uint8), HEIGHT)
+    dim, _ = fit_height((window * _DIM).astype(np.uint8), HEIGHT)
     tiles = []
     for k, weights in enumerate(alpha):
         overlap = ~np.isnan(weights)
-        shown = (np.nan_to_num(weights)[..., None] * np.array(colour_of(k))).astype(np.uint8)
+        shown = (np.nan_to_num(weights)[..., None] * np.array(object_colour(k))).astype(np.uint8)
         native = _content(np.dstack([shown, overlap.astype(np.uint8)]), letterbox, dim.shape[1::-1])
         picture = np.where(native[..., 3:] > 0, native[..., :3], dim)
         values = weights[overlap]
@@ -155,13 +155,13 @@ def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray
     for caption, codes in levels:
         picture = np.empty((*codes.shape, 3), np.uint8)
         for code in np.unique(codes).tolist():
-            members = [colour_of(k) for k in range(int(code).bit_length()) if code >> k & 1]
+            members = [object_colour(k) for k in range(int(code).bit_length()) if code >> k & 1]
             picture[codes == code] = np.mean(members, axis=0) if members else _UNCOVERED
         share = np.mean([bin(code).count("1") > 1 for code in codes.ravel().tolist()])
         side = max(1, HEIGHT // codes.shape[0]) * codes.shape[0]
         large = cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
         tiles.append(Tile(_pad(large.astype(np.uint8)), (caption, f"{share:.0%} of the tokens overlap")))
-    seen, _ = shrink(window, HEIGHT)
+    seen, _ = fit_height(window, HEIGHT)
     return _sheet(f"{name}: routing of tokens", [Tile(seen, ("window",)), *tiles])
 
 
@@ -173,14 +173,14 @@ def write_sheet(path: Path, sheet: RGB) -> None:
 
 
 def _sheet(title: str, tiles: Sequence[Tile]) -> RGB:
-    width = sum(tile.rgb.shape[1] + GAP for tile in tiles) + GAP
-    widest = max(tile.rgb.shape[1] for tile in tiles) + 2 * GAP
+    width = sum(tile.rgb.shape[1] + TILE_GAP for tile in tiles) + TILE_GAP
+    widest = max(tile.rgb.shape[1] for tile in tiles) + 2 * TILE_GAP
     return draw_sheet(title, tiles, HEIGHT, max(min(width, _MAX_WIDTH), widest, 480))
 
 
 def _references(references: Sequence[npt.NDArray[np.uint8]], height: int) -> RGB:
     """Below each other, on white."""
-    return column([_square(on_white(one) if one.shape[2] == 4 else one) for one in references], height)
+    return patch_column([_square(on_white(one) if one.shape[2] == 4 else one) for one in references], height)
 
 
 def _square(rgb: RGB) -> RGB:
@@ -217,7 +217,7 @@ def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:
     results = []
     for candidate in range(num):
         path = composed_path(output, task.files.id, candidate)
-        results.append((path.name, decode_picture(path.read_bytes()).rgb))
+        results.append((path.name, decode_image(path.read_bytes()).rgb))
     sheet = draw_grid(task.files.id, inputs.background, inputs.boxes, inputs.references, results)
     write_sheet(grid_path(output, task.files.id), sheet)
 
@@ -278,7 +278,7 @@ def write_overview(job: Job, note: Callable[[str], None]) -> None:
             continue
         try:
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
-            inputs, result = decode(files, read_parts(files)), decode_picture(path.read_bytes()).rgb
+            inputs, result = decode(files, read_parts(files)), decode_image(path.read_bytes()).rgb
         except BadSample:
             continue  # likewise
         tiles.append(row_tile(Row(files.id, inputs.background, inputs.boxes, inputs.references, result)))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.conditioning.network_inputs import FRAME, compose_reference
-from pics_cli.core.images.cutouts import WHITE, cut_out, over_white, premultiplied
+from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_reference
+from pics_cli.core.images.cutouts import WHITE, cut_out, over_white, premultiply
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import BoxMask
@@ -60,7 +60,7 @@ class View(NamedTuple):
     roll: float = 0.0
     yaw: float = 0.0
     pitch: float = 0.0
-    scale: float = FRAME
+    scale: float = REFERENCE_FRAME
     brightness: float = 0.0
     contrast: float = 0.0
 
@@ -83,12 +83,14 @@ def plain(rgba: RGBA, size: int) -> Reference:
     Raises:
         BadSample: `bad_reference` where it is wholly transparent.
     """
-    return show(rgba, View(), size)
+    return render_view(rgba, View(), size)
 
 
-def vary(rgba: RGBA, augment: AugmentSettings, rng: np.random.Generator, size: int, *, detail: int = 0) -> Reference:
-    """An object in a view drawn at random; arguments and errors as those of `draw_view` and `show`."""
-    return show(rgba, draw_view(augment, rng), size, detail=detail)
+def augment_reference(
+    rgba: RGBA, augment: AugmentSettings, rng: np.random.Generator, size: int, *, detail: int = 0
+) -> Reference:
+    """An object in a view drawn at random; arguments and errors as those of `draw_view` and `render_view`."""
+    return render_view(rgba, draw_view(augment, rng), size, detail=detail)
 
 
 def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
@@ -110,10 +112,10 @@ def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
     )
 
 
-def show(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
+def render_view(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
     """An object in a view.
 
-    Not turned, its patch is that of `compose_reference` with `view.scale` as its frame, bit for bit, and `rgba` has
+    Not turned, its patch is that of `prepare_reference` with `view.scale` as its frame, bit for bit, and `rgba` has
     the pixels it came with. Turned, it is resampled once, premultiplied, shrunk by area where it shrinks, and lies in
     the middle with all of its rim: where that needs more room than `view.scale` leaves, it becomes as much smaller.
 
@@ -134,17 +136,17 @@ def show(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
         rgba = cv2.flip(rgba, 1).astype(np.uint8, copy=False)
     if not (view.roll or view.yaw or view.pitch):
         rgba = _lit(rgba, view)
-        return Reference(compose_reference(rgba, size, view.scale), rgba)
+        return Reference(prepare_reference(rgba, size, view.scale), rgba)
     turned = _lit(_straight(_turned(rgba, view, size, detail)), view)
     if not turned[..., 3].any():
         raise BadSample("bad_reference", f"{rgba.shape[1]}x{rgba.shape[0]}: too thin to be seen at {size} pixels")
-    patch = over_white(premultiplied(turned))
+    patch = over_white(premultiply(turned))
     if len(patch) > size:
         patch = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return Reference(patch, cut_out(turned))
 
 
-def grow(box: Box, augment: AugmentSettings, rng: np.random.Generator) -> Box:
+def grow_box(box: Box, augment: AugmentSettings, rng: np.random.Generator) -> Box:
     """A box with its sides grown about its middle, which may reach out of the picture."""
     low, high = augment.box_growth
     across, down = (low + (high - low) * rng.random(2) - 1) / 2
@@ -175,7 +177,7 @@ def _turned(rgba: RGBA, view: View, size: int, detail: int) -> RGBA:
     middle = (low + high) / 2
     zoom = side / (view.scale * longer)
     fewer = _shrinking(_placed(turn, middle, zoom, side), outline.mean(axis=0))
-    source, to_rgba, rim = _shrunk(premultiplied(rgba), fewer)
+    source, to_rgba, rim = _shrunk(premultiply(rgba), fewer)
 
     corners = np.concatenate([outline + rim * (a, b) for a in (-1, 1) for b in (-1, 1)])
     reach = np.max(np.abs(np.stack(_bounds(turn, corners)) - middle))
@@ -261,6 +263,6 @@ def _shrunk(source: RGBA, fewer: tuple[float, float]) -> tuple[RGBA, Floats, Flo
 
 
 def _straight(rgba: RGBA) -> RGBA:
-    """The inverse of `premultiplied`; black where alpha is 0."""
+    """The inverse of `premultiply`; black where alpha is 0."""
     alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)
     return cv2.divide(rgba, alpha, scale=WHITE).astype(np.uint8, copy=False)

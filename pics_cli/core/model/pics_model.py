@@ -34,11 +34,11 @@ class NetworkInput(Protocol):
     """What the networks see of one composite; see `pics_cli.core.data.compose`."""
 
     @property
-    def hint_rgb(self) -> npt.NDArray[np.uint8]:
+    def control_image(self) -> npt.NDArray[np.uint8]:
         """uint8 [S, S, 3 L]."""
 
     @property
-    def hint_mask(self) -> npt.NDArray[np.int8]:
+    def control_mask(self) -> npt.NDArray[np.int8]:
         """int8 [S, S]: 1 in the boxes, 0 elsewhere, -1 in the padding."""
 
     @property
@@ -205,11 +205,13 @@ class PicsModel:
         Returns:
             uint8 [B, n, S, S, 3].
         """
-        hint_u8 = torch.from_numpy(np.stack([one.hint_rgb for one in samples])).to(self.device)
-        hint_mask = torch.from_numpy(np.stack([one.hint_mask for one in samples])).to(self.device)
+        hint_u8 = torch.from_numpy(np.stack([one.control_image for one in samples])).to(self.device)
+        control_mask = torch.from_numpy(np.stack([one.control_mask for one in samples])).to(self.device)
         masks = torch.from_numpy(np.stack([one.masks for one in samples]))
         picture = hint_u8.permute(0, 3, 1, 2).to(self._pixels) / 127.5 - 1
-        hint = torch.cat([picture, hint_mask[:, None]], 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        hint = (
+            torch.cat([picture, control_mask[:, None]], 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        )
         guidance = self.config.guidance if guidance is None else guidance
         contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
         count, candidates = noise.shape[:2]

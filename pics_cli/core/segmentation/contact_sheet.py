@@ -10,10 +10,10 @@ import numpy as np
 
 from pics_cli.core.datasets import contact_sheet
 from pics_cli.core.datasets.labels import Labelled, block_path, finished_stats, read_block
-from pics_cli.core.images.cutouts import SOLID
-from pics_cli.core.images.image_io import decode_picture, read_first
+from pics_cli.core.images.cutouts import OPAQUE_ALPHA
+from pics_cli.core.images.image_io import decode_image, read_first_existing
 from pics_cli.core.images.masks import decode_segmentation
-from pics_cli.core.images.sheets import Tile, colour_of, rectangle, shrink, tint
+from pics_cli.core.images.sheets import Tile, draw_box, fit_height, object_colour, tint
 from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan
 from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.preprocessing import box_source_of
@@ -61,7 +61,7 @@ def _tile(plan: BlockPlan, source: BoxSource, stats: list[dict[str, Any]], chose
         (block_stats,) = (block for block in stats if block["block"] == chosen.block)
         failed = {entry["item"] for entry in block_stats["bad"]}
         rows = [row for row in plan.rows(chosen.block) if row not in failed]
-        rgb = decode_picture(read_first(source.picture(rows[chosen.line]).files)).rgb
+        rgb = decode_image(read_first_existing(source.picture(rows[chosen.line]).files)).rgb
     except BadSample:
         return None
     return Tile(draw_labels(rgb, picture), captions(picture, chosen))
@@ -72,19 +72,19 @@ def draw_labels(rgb: np.ndarray, picture: Labelled) -> np.ndarray:
 
     Small masks are drawn last, so that large ones do not hide them.
     """
-    small, scale = shrink(rgb)
+    small, scale = fit_height(rgb)
     for k, label in sorted(enumerate(picture.objects), key=lambda item: -item[1].area):
         if label.area:
             rle = {"size": [picture.height, picture.width], "counts": label.counts}
             mask = decode_segmentation(rle, picture.height, picture.width).full().astype(np.uint8)
-            inside = cv2.resize(mask * 255, small.shape[1::-1], interpolation=cv2.INTER_AREA) >= SOLID
-            tint(small, inside, colour_of(k), _TINT)
+            inside = cv2.resize(mask * 255, small.shape[1::-1], interpolation=cv2.INTER_AREA) >= OPAQUE_ALPHA
+            tint(small, inside, object_colour(k), _TINT)
             outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(small, outlines, -1, colour_of(k), 1)
+            cv2.drawContours(small, outlines, -1, object_colour(k), 1)
     for k, label in enumerate(picture.objects):
         x0, y0, x1, y1 = label.box
         box = (round(max(x0, 0)), round(max(y0, 0)), round(min(x1, picture.width)), round(min(y1, picture.height)))
-        rectangle(small, box, scale, colour_of(k), 1)
+        draw_box(small, box, scale, object_colour(k), 1)
         corner = (round(box[0] * scale[0]) + 2, round(box[1] * scale[1]) + 11)
         for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(small, f"{label.score:.2f}", corner, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, width, cv2.LINE_AA)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pics_cli.core.datasets.job import Input
-from pics_cli.core.images.image_io import RGB, decode_picture, first_size, read_first
+from pics_cli.core.images.image_io import RGB, decode_image, first_image_size, read_first_existing
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.segmentation.boxes import AnnotatedBox, AnnotatedImage, BoxSource, clip_boxes, open_boxes
@@ -73,9 +73,9 @@ def prepare(source: Input, row: int, side: int) -> PreparedImage | BadSample:
     try:
         annotated = box_source_of(source).picture(row)
         if not annotated.boxes:
-            size = annotated.size or first_size(annotated.files)
+            size = annotated.size or first_image_size(annotated.files)
             return PreparedImage(annotated, size, [], np.zeros((0, 4)), [], None)
-        rgb = decode_picture(read_first(annotated.files), annotated.size).rgb
+        rgb = decode_image(read_first_existing(annotated.files), annotated.size).rgb
         height, width = rgb.shape[:2]
         boxes, corners, dropped = clip_boxes(annotated.boxes, width, height)
         resized = resize_for_sam(rgb, corners, side) if boxes else None

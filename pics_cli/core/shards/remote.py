@@ -1,4 +1,4 @@
-"""Shards from elsewhere: fetched whole into the cache folder, once for all processes of the machine."""
+"""Remote shards: fetched whole into the cache folder, once for all processes of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from pics_cli.core.runtime.files import AtomicFile, cache_folder, locked, make_folder
 from pics_cli.core.runtime.manifest import MANIFEST, parse_manifest
-from pics_cli.core.shards.shard_urls import PIPE, expand, is_pipe
+from pics_cli.core.shards.shard_paths import PIPE, ListedShard, MissingShardsError, expand_ranges, is_pipe
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import FAILED, PicsError, write_error
 
@@ -28,189 +28,186 @@ T = TypeVar("T")
 _TIMEOUT = 60.0
 _PAUSES = (1.0, 4.0, 15.0)
 _BLOCK = 1 << 20
-# Answers that another try will not change.
-_FINAL = (400, 401, 403, 404, 405, 410, 451)
+# HTTP codes that another try will not change.
+_FINAL_CODES = (400, 401, 403, 404, 405, 410, 451)
+# 403 is what object stores answer for names that do not exist.
+_MISSING_CODES = (403, 404, 410)
 _HINT = "fetched shards are kept there: name another folder with PICS_CACHE=DIR"
 
 
-class _Failed(Exception):
-    """A try that failed, and may not the next time."""
+class _TransferError(Exception):
+    """A try that failed, and may succeed the next time."""
 
 
-def fetch(source: str, cache_gb: float, sha256: str | None = None) -> Path:
-    """A local copy of a shard, fetched now unless it is in the cache; others that wait for it find it there.
+def fetch_shard(source: str, cache_gb: float, sha256: str | None = None) -> Path:
+    """Local copy of a shard: from the cache, else fetched now, while other processes that ask for it wait.
 
-    Shards that were not used for longest are removed where the cache would hold more than `cache_gb`.
+    The least recently used shards are removed where the cache would hold more than `cache_gb`.
 
     Args:
-        source: http(s) address, or `pipe:` and a command whose output is the shard.
+        source: http(s) URL, or `pipe:` and a command whose output is the shard.
         cache_gb: room for all fetched shards together; the newest is kept in any case.
-        sha256: what it must have.
+        sha256: expected, where known.
 
     Raises:
-        PicsError: it cannot be fetched, is no whole tar, or is not what the manifest says.
+        PicsError: it cannot be fetched, is no whole tar, or has another sha256.
     """
-    path = _place(source, sha256)
-    if _used(path):
+    path = _cache_path(source, sha256)
+    if _touch(path):
         return path
     make_folder(path.parent, _HINT)
     with locked(path.with_suffix(".lock"), _HINT):
-        if not _used(path):
-            _remove_abandoned(path)
+        if not _touch(path):
+            for abandoned in path.parent.glob(f"{path.name}.*.tmp"):  # by processes that were killed
+                abandoned.unlink(missing_ok=True)
             _download(source, path, sha256)
-            _make_room(path.parent, path, cache_gb)
+            _evict(path.parent, path, cache_gb)
     return path
 
 
-def _place(source: str, sha256: str | None) -> Path:
-    """Where a shard is kept; by what it must hold, too: one that was built anew is another."""
-    name = hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:32]
-    return cache_folder() / "shards" / f"{name}.tar"
-
-
 def count_samples(source: str, cache_gb: float) -> int:
-    """Samples of a shard that no manifest counts; remembered, so that it is fetched for that but once.
+    """Samples of a shard without a manifest; remembered, so that it is fetched for that but once.
 
     Raises:
         PicsError: it cannot be fetched.
     """
-    path = _place(source, None).with_suffix(".samples")
+    path = _cache_path(source, None).with_suffix(".samples")
     try:
         return int(path.read_text())
     except (OSError, ValueError):
-        samples = len(index_shard(fetch(source, cache_gb))) - 1
+        samples = len(index_shard(fetch_shard(source, cache_gb))) - 1
     with AtomicFile(path) as file:
         file.write(str(samples).encode())
     return samples
 
 
-def remote_shards(address: str) -> list[tuple[str, int | None, str | None]] | None:
-    """The shards that an address means: each one's address, samples and sha256, None where no manifest says them.
-
-    Args:
-        address: of a folder with a manifest.json, or of .tar files, with ranges.
-
-    Returns:
-        None where there is no such folder, or (without a manifest beside it) no first shard.
+def list_remote_shards(url: str) -> list[ListedShard]:
+    """The shards that a URL means: of a folder with a manifest.json, or .tar files, with ranges.
 
     Raises:
-        PicsError: it cannot be asked, or its build was not finished.
+        MissingShardsError: no manifest, and no first shard.
+        PicsError: the server cannot be reached, or the build was not finished.
     """
-    if not address.endswith(".tar"):
-        folder = address.rstrip("/")
-        listed = _manifest(folder)
-        return None if listed is None else [(f"{folder}/{name}", *said) for name, said in listed.items()]
-    names = expand(address)
-    manifests = {folder: _manifest(folder) or {} for folder in {name.rpartition("/")[0] for name in names}}
-    found: list[tuple[str, int | None, str | None]] = []
-    for name in names:
-        folder, _, file = name.rpartition("/")
-        found.append((name, *manifests[folder].get(file, (None, None))))
-    if not any(manifests.values()) and _read(names[0], head=True) is None:
-        return None
-    return found
+    if not url.endswith(".tar"):
+        folder = url.rstrip("/")
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            raise MissingShardsError(f"{url}: not found")
+        return [ListedShard(f"{folder}/{name}", *entry) for name, entry in manifest.items()]
+    urls = expand_ranges(url)
+    manifests = {folder: _read_manifest(folder) or {} for folder in {url.rpartition("/")[0] for url in urls}}
+    if not any(manifests.values()) and _request(urls[0], "HEAD") is None:
+        raise MissingShardsError(f"{url}: not found")
+    shards = []
+    for shard_url in urls:
+        folder, _, name = shard_url.rpartition("/")
+        shards.append(ListedShard(shard_url, *manifests[folder].get(name, ())))
+    return shards
 
 
-def _manifest(folder: str) -> dict[str, tuple[int, str]] | None:
-    """Samples and sha256 of each shard of an address; None where it has no manifest."""
-    address = f"{folder}/{MANIFEST}"
-    text = _read(address)
+def _cache_path(source: str, sha256: str | None) -> Path:
+    """By what it must hold, too: a shard that was built anew is another."""
+    name = hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:32]
+    return cache_folder() / "shards" / f"{name}.tar"
+
+
+def _read_manifest(folder: str) -> dict[str, tuple[int, str]] | None:
+    """Samples and sha256 of each shard of a remote folder by name; None where it has no manifest."""
+    url = f"{folder}/{MANIFEST}"
+    text = _request(url, "GET")
     if text is None:
         return None
-    manifest = parse_manifest(text, address)
+    manifest = parse_manifest(text, url)
     if not manifest["complete"]:
         raise PicsError(f"{folder}: its build was not finished", "finish it there, or leave the set out")
-    return {shard["file"]: (shard["samples"], shard["sha256"]) for shard in manifest.get("shards", [])}
+    return {entry["file"]: (entry["samples"], entry["sha256"]) for entry in manifest.get("shards", [])}
 
 
-def _read(address: str, head: bool = False) -> bytes | None:
-    """A small file's bytes (none with `head`, which only asks whether it is there); None where it is not."""
+def _request(url: str, method: str) -> bytes | None:
+    """The body of the answer; None where the server has no such file."""
 
-    def once() -> bytes | None:
+    def attempt() -> bytes | None:
         try:
-            with _open(address, "HEAD" if head else "GET") as answer:
-                return answer.read()
+            with _open(url, method) as response:
+                return response.read()
         except urllib.error.HTTPError as error:
-            if error.code in (403, 404, 410):  # 403 is what object stores answer for names that are not there
+            if error.code in _MISSING_CODES:
                 return None
             raise
 
-    return _tried(address, once)
+    return _retry(url, attempt)
 
 
 def _download(source: str, path: Path, sha256: str | None) -> None:
-    def once() -> None:
+    def attempt() -> None:
         with AtomicFile(path) as file:
-            _run(source, file) if is_pipe(source) else _copy(source, file)
+            _run_command(source, file) if is_pipe(source) else _copy(source, file)
         try:
             if sha256 is not None and file.sha256 != sha256:
-                raise _Failed(f"sha256 is {file.sha256[:12]}…, its {MANIFEST} says {sha256[:12]}…")
+                raise _TransferError(f"sha256 is {file.sha256[:12]}…, its {MANIFEST} says {sha256[:12]}…")
             index_shard(path)
-        except PicsError as error:
+        except (PicsError, _TransferError) as error:
             path.unlink(missing_ok=True)
-            raise _Failed(error.message.replace(f"{path}: ", "")) from None
-        except _Failed:
-            path.unlink(missing_ok=True)
-            raise
+            raise _TransferError(str(error).replace(f"{path}: ", "")) from None
 
-    _tried(source, once)
+    _retry(source, attempt)
 
 
-def _tried(source: str, once: Callable[[], T]) -> T:
-    """What a call gives, tried again after a while where that may help.
+def _retry(source: str, attempt: Callable[[], T]) -> T:
+    """The result of a call, tried again after a while where that may help.
 
     Raises:
         PicsError: naming the source.
     """
     for pause in (*_PAUSES, None):
         try:
-            return once()
+            return attempt()
         except urllib.error.HTTPError as error:
-            why, final = f"{error.code} {error.reason}".strip().lower(), error.code in _FINAL
-        except _Failed as error:
-            why, final = str(error), is_pipe(source)
+            reason, final = f"{error.code} {error.reason}".strip().lower(), error.code in _FINAL_CODES
+        except _TransferError as error:
+            reason, final = str(error), is_pipe(source)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            why = str(getattr(reason, "strerror", None) or reason or type(error).__name__).lower()
-            final = isinstance(reason, ssl.SSLCertVerificationError)
+            cause = getattr(error, "reason", error)
+            reason = str(getattr(cause, "strerror", None) or cause or type(error).__name__).lower()
+            final = isinstance(cause, ssl.SSLCertVerificationError)
         if final or pause is None:
             break
         time.sleep(pause)
-    raise PicsError(f"{source}: cannot be fetched: {why}", "run the same command again once that is mended", FAILED)
+    raise PicsError(f"{source}: cannot be fetched: {reason}", "run the same command again once that is mended", FAILED)
 
 
-def _open(address: str, method: str = "GET") -> http.client.HTTPResponse:
-    request = urllib.request.Request(address, headers={"User-Agent": "pics"}, method=method)
-    answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    return answer
+def _open(url: str, method: str = "GET") -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "pics"}, method=method)
+    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    return response
 
 
-def _copy(address: str, file: AtomicFile) -> None:
-    with _open(address) as answer:
-        while block := answer.read(_BLOCK):
+def _copy(url: str, file: AtomicFile) -> None:
+    with _open(url) as response:
+        while block := response.read(_BLOCK):
             file.write(block)
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
     if length is not None and file.bytes != int(length):
-        raise _Failed(f"the connection ended after {file.bytes:,} of {int(length):,} bytes")
+        raise _TransferError(f"the connection ended after {file.bytes:,} of {int(length):,} bytes")
 
 
-def _run(source: str, file: AtomicFile) -> None:
+def _run_command(source: str, file: AtomicFile) -> None:
     command = source.removeprefix(PIPE).strip()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(
-            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
-        ) as run:
-            assert run.stdout is not None
-            while block := run.stdout.read(_BLOCK):
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+        ) as process:
+            assert process.stdout is not None
+            while block := process.stdout.read(_BLOCK):
                 file.write(block)
-        if run.returncode:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise _Failed(f"the command ended with code {run.returncode}" + (f": {last}" if last else ""))
+        if process.returncode:
+            stderr.seek(0)
+            last = stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise _TransferError(f"the command ended with code {process.returncode}" + (f": {last}" if last else ""))
 
 
-def _used(path: Path) -> bool:
-    """Whether a shard is there; if so, it counts as just used. Its own time, which its index goes by, stays."""
+def _touch(path: Path) -> bool:
+    """Mark a shard as just used; False where it is not cached. Its mtime, which its index goes by, stays."""
     try:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except FileNotFoundError:
@@ -220,21 +217,15 @@ def _used(path: Path) -> bool:
     return True
 
 
-def _remove_abandoned(path: Path) -> None:
-    """What processes left behind that were killed while they fetched this shard, which only one does at a time."""
-    for left in path.parent.glob(f"{path.name}.*.tmp"):
-        left.unlink(missing_ok=True)
-
-
-def _make_room(folder: Path, newest: Path, cache_gb: float) -> None:
-    """Remove the shards that were not used for longest. Whoever reads one has it open, or fetches it again."""
-    kept = []
+def _evict(folder: Path, newest: Path, cache_gb: float) -> None:
+    """Remove the least recently used shards. Whoever reads one has it open, or fetches it again."""
+    cached = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):
-            state = path.stat()
-            kept.append((path != newest, -state.st_atime_ns, state.st_size, path))
+            stat = path.stat()
+            cached.append((path != newest, -stat.st_atime_ns, stat.st_size, path))
     total = 0
-    for other, _, size, path in sorted(kept):
+    for evictable, _, size, path in sorted(cached):
         total += size
-        if other and total > cache_gb * 1e9:
+        if evictable and total > cache_gb * 1e9:
             path.unlink(missing_ok=True)

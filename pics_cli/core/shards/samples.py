@@ -1,9 +1,10 @@
-"""A sample: the members of a shard as arrays."""
+"""Decoded samples: `open_shards` reads those of any shards in order, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -11,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.cutouts import PATCH_SIZE
-from pics_cli.core.images.image_io import RGB, decode_alpha, decode_picture, upright_size
+from pics_cli.core.images.image_io import RGB, decode_image, decode_rgba, upright_size
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.shards.layouts import cut_again, unpack
-from pics_cli.errors import BadSample
+from pics_cli.core.shards.layouts import SampleParts, recut_patch, unpack_sample
+from pics_cli.core.shards.shard_files import read_shard
+from pics_cli.core.shards.shard_paths import ListedShard, list_local_shards
+from pics_cli.errors import BadSample, PicsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +25,50 @@ class Sample:
     """A decoded sample.
 
     Attributes:
-        background: uint8 RGB [H, W, 3].
+        key: its name in the shard.
+        image: uint8 RGB [H, W, 3].
         references: K patches, uint8 RGB [224, 224, 3].
         masks: K target masks, bool [H, W].
-        meta: the json of the sample, None in the research project's shards.
-        clean: the background without the objects, uint8 RGB [H, W, 3], where the source knows it.
-        alternates: K patches of the objects seen differently, uint8 RGBA [224, 224, 4]; None for those without.
-        full: K masks with the parts that other objects hide, bool [H, W]; None for those without.
+        metadata: the json of the sample, None in the research project's shards.
+        clean_background: the background without the objects, uint8 RGB [H, W, 3], where the source knows it.
+        alternate_views: K patches of the objects seen differently, uint8 RGBA [224, 224, 4]; None for those without.
+        amodal_masks: K masks with the parts that other objects hide, bool [H, W]; None for those without.
     """
 
     key: str
-    background: RGB
+    image: RGB
     references: tuple[RGB, ...]
     masks: tuple[Mask, ...]
-    meta: dict[str, Any] | None
-    clean: RGB | None = None
-    alternates: tuple[npt.NDArray[np.uint8] | None, ...] = ()
-    full: tuple[Mask | None, ...] = ()
+    metadata: dict[str, Any] | None
+    clean_background: RGB | None = None
+    alternate_views: tuple[npt.NDArray[np.uint8] | None, ...] = ()
+    amodal_masks: tuple[Mask | None, ...] = ()
+
+
+def open_shards(path: str | Path) -> Iterator[Sample]:
+    """Decode the samples of local shards one after the other, in the order in which they are stored.
+
+    Args:
+        path: a folder of shards (also the research project's), a .tar file, a range such as `{00000..00010}.tar` or a
+            pattern with * and ?.
+
+    Raises:
+        PicsError: no such shards, an unfinished build; while iterating: a damaged shard or sample, naming it.
+    """
+    return _decode_shards(list_local_shards(str(path)))
+
+
+def _decode_shards(shards: list[ListedShard]) -> Iterator[Sample]:
+    for shard in shards:
+        key = ""
+        try:
+            for key, members in read_shard(Path(shard.source)):
+                yield decode_sample(key, members)
+        except BadSample as error:
+            raise PicsError(
+                f"{shard.source}: {f'sample {key}: ' if key else ''}{error.reason}: {error.detail}",
+                "look at the set with `pics build-shards --check DIR`",
+            ) from None
 
 
 def escape_key(key: str) -> str:
@@ -57,30 +87,24 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     Raises:
         BadSample: a member is missing or damaged, or a mask does not fit its picture.
     """
-    parts = unpack(members)
-    background = decode_picture(parts.picture).rgb
-    references = []
-    for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True)):
-        if patch is None:
-            references.append(cut_again(background, mask, parts.geometry[k], k))
-        else:
-            references.append(decode_patch(patch, k))
-    clean, alternates = None, []
-    try:
-        if data := parts.others.get("clean.jpg"):
-            clean = decode_picture(data, (background.shape[1], background.shape[0])).rgb
-    except BadSample as error:
-        raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
-    for k in range(len(parts.masks)):
-        data = parts.others.get(f"alt{k}.png")
-        try:
-            alternates.append(None if data is None else decode_alpha(data, (PATCH_SIZE, PATCH_SIZE)))
-        except BadSample as error:
-            raise BadSample("bad_reference", f"alt{k}.png: {error.detail}") from None
-    masks = tuple(mask.full() for mask in parts.masks)
-    full = tuple(parts.full[k].full() if k in parts.full else None for k in range(len(masks)))
-    meta = parts.meta or None
-    return Sample(key, background, tuple(references), masks, meta, clean, tuple(alternates), full)
+    parts = unpack_sample(members)
+    image = decode_image(parts.image).rgb
+    height, width = image.shape[:2]
+    references = tuple(
+        recut_patch(image, mask, parts.geometry[k], k) if patch is None else decode_patch(patch, k)
+        for k, (mask, patch) in enumerate(zip(parts.masks, parts.patches, strict=True))
+    )
+    objects = range(len(parts.masks))
+    return Sample(
+        key=key,
+        image=image,
+        references=references,
+        masks=tuple(mask.full() for mask in parts.masks),
+        metadata=parts.metadata or None,
+        clean_background=decode_clean_background(parts, (width, height)),
+        alternate_views=tuple(decode_alternate_view(parts, k) for k in objects),
+        amodal_masks=tuple(parts.amodal_masks[k].full() if k in parts.amodal_masks else None for k in objects),
+    )
 
 
 def decode_patch(data: bytes, k: int) -> RGB:
@@ -90,10 +114,55 @@ def decode_patch(data: bytes, k: int) -> RGB:
         BadSample: `bad_reference` or `reference_size`.
     """
     try:
-        return decode_picture(data, (PATCH_SIZE, PATCH_SIZE)).rgb
+        return decode_image(data, (PATCH_SIZE, PATCH_SIZE)).rgb
     except BadSample as error:
         if error.reason == "size_mismatch":
             width, height = upright_size(data)
-            shown = f"obj{k}.png is {width}x{height}, expected {PATCH_SIZE}x{PATCH_SIZE}"
-            raise BadSample("reference_size", shown) from None
+            sizes = f"obj{k}.png is {width}x{height}, expected {PATCH_SIZE}x{PATCH_SIZE}"
+            raise BadSample("reference_size", sizes) from None
         raise BadSample("bad_reference", f"obj{k}.png: {error.detail}") from None
+
+
+def decode_clean_background(parts: SampleParts, size: tuple[int, int]) -> RGB | None:
+    """The member `clean.jpg`, of the picture's (width, height): uint8 [H, W, 3]; None where the sample has none.
+
+    Raises:
+        BadSample: `bad_clean`.
+    """
+    data = parts.extra_members.get("clean.jpg")
+    if data is None:
+        return None
+    try:
+        return decode_image(data, size).rgb
+    except BadSample as error:
+        raise BadSample("bad_clean", f"clean.jpg: {error.detail}") from None
+
+
+def decode_alternate_view(parts: SampleParts, k: int) -> npt.NDArray[np.uint8] | None:
+    """The member `alt{k}.png`, the object seen differently: uint8 [224, 224, 4]; None where the sample has none.
+
+    Raises:
+        BadSample: `bad_reference`.
+    """
+    data = parts.extra_members.get(f"alt{k}.png")
+    if data is None:
+        return None
+    try:
+        return decode_rgba(data, (PATCH_SIZE, PATCH_SIZE))
+    except BadSample as error:
+        raise BadSample("bad_reference", f"alt{k}.png: {error.detail}") from None
+
+
+def depth_order(metadata: Mapping[str, Any], count: int) -> list[int] | None:
+    """True order of a sample's objects, indices from front to back; None where its json has none.
+
+    Raises:
+        BadSample: `bad_json`.
+    """
+    order = metadata.get("order")
+    if order is None:
+        return None
+    integers = isinstance(order, list) and all(type(k) is int for k in order)
+    if not integers or sorted(order) != list(range(count)):
+        raise BadSample("bad_json", f"order {order} does not name each of {count} objects once")
+    return list(order)

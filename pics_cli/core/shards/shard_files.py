@@ -88,13 +88,13 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
         PicsError: the file is no tar or is truncated.
         BadSample: `duplicate_member` or `bad_name`, naming it: what follows cannot be told apart.
     """
-    with open_shard(path) as tar:
-        for key, infos in runs(tar):
-            yield key, contents(tar, key, infos)
+    with open_tar(path) as tar:
+        for key, infos in group_members(tar):
+            yield key, read_members(tar, key, infos)
 
 
 @contextlib.contextmanager
-def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A shard's tar, for a block that goes through all of it; the block's end is where the archive must end, too.
 
     Raises:
@@ -110,14 +110,14 @@ def open_shard(path: Path) -> Iterator[tarfile.TarFile]:
         raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
 
 
-def runs(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+def group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
     """Yield (key, members) for each run of files with one key; only headers are read."""
     key, infos = "", list[tarfile.TarInfo]()
     while (info := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
         if not info.isfile():
             continue
-        name = split_name(info.name)[0]
+        name = split_member_name(info.name)[0]
         if name != key:
             if infos:
                 yield key, infos
@@ -127,7 +127,7 @@ def runs(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
         yield key, infos
 
 
-def contents(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -> Mapping[str, bytes]:
+def read_members(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -> Mapping[str, bytes]:
     """The members of a run, by extension.
 
     Raises:
@@ -137,7 +137,7 @@ def contents(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -
         raise BadSample("bad_name", f"{infos[0].name!r} would lie outside the folder it is unpacked to")
     members = dict[str, bytes]()
     for info in infos:
-        extension = split_name(info.name)[1]
+        extension = split_member_name(info.name)[1]
         if extension in members:
             raise BadSample("duplicate_member", f"{key} holds {extension} twice")
         file = tar.extractfile(info)
@@ -156,7 +156,7 @@ def _check_end(path: Path, offset: int) -> None:
         )
 
 
-def split_name(name: str) -> tuple[str, str]:
+def split_member_name(name: str) -> tuple[str, str]:
     """Member name to (key, extension), at the first dot of the file name, as webdataset does."""
     name = name.removeprefix("./")
     folder, slash, base = name.rpartition("/")
@@ -174,13 +174,13 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     return stats if whole else None
 
 
-def own_files(folder: Path) -> list[Path]:
+def shard_folder_files(folder: Path) -> list[Path]:
     """Files in the folder that bear the names of ours: shards, stats, manifest and their temporary forms."""
     return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
 
 
-def remove_temporaries(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
-    for path in own_files(folder):
+    for path in shard_folder_files(folder):
         if path.suffix == ".tmp":
             path.unlink(missing_ok=True)

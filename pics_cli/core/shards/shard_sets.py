@@ -1,48 +1,58 @@
-"""Which shards a recipe means, how many samples they hold, and whether they can be trained on."""
+"""The sets of shards of a training recipe: found, counted and checked before a run starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.runtime.engines import available_cores, local_executor
-from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
-from pics_cli.core.shards.layouts import unpack
-from pics_cli.core.shards.remote import count_samples, fetch, remote_shards
-from pics_cli.core.shards.shard_urls import expand, is_address, is_pipe, is_wild, matching
+from pics_cli.core.runtime.manifest import MANIFEST
+from pics_cli.core.shards.layouts import unpack_sample
+from pics_cli.core.shards.remote import count_samples, fetch_shard, list_remote_shards
+from pics_cli.core.shards.shard_paths import (
+    ListedShard,
+    MissingShardsError,
+    expand_ranges,
+    is_pattern,
+    is_pipe,
+    is_url,
+    list_local_shards,
+)
 from pics_cli.core.shards.tar_index import SampleIndex, index_shard, is_indexed, read_sample
 from pics_cli.errors import BadSample, PicsError
 
-Split = Literal["train", "val"]
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
-# Indexing fewer shards than this is done before other processes have started.
-_MANY = 8
-# Fetched shards that are read side by side: few enough for the cache, enough to mix.
-WINDOW = 8
-# Samples of a set that are looked at; one that can be read will do.
-_LOOKS = 8
-_AGAIN = "build or download it again"
+Split = Literal["train", "val"]
+
+# Fewer shards than this are indexed faster than other processes start.
+_MIN_PARALLEL = 8
+# Remote shards that are read at a time: few enough for the cache, enough to mix.
+SHARD_WINDOW = 8
+# The first samples of a set that are tried; one of them must be readable.
+_CHECKED_SAMPLES = 8
+_HINT = "build or download it again"
 
 
 @dataclass(frozen=True)
-class Shards:
-    """A set's shards of one split.
+class ShardSet:
+    """The shards of a set and split.
 
     Attributes:
         name: of the set.
         repeat: how often each sample is seen in an epoch.
         augment: how its references are varied; None: as the recipe says for all.
-        sources: local files, or addresses.
+        sources: local files, or URLs and commands.
         counts: samples of each.
-        remote: the sources are addresses, to be fetched.
+        remote: the sources are to be fetched.
         hashes: sha256 of each shard where a manifest says it, else None.
-        contents_sha256: of the shards' names, samples and (where known) contents: the same wherever they lie.
     """
 
     name: str
@@ -55,248 +65,186 @@ class Shards:
 
     @property
     def samples(self) -> int:
-        """Of all shards together."""
+        """Number of samples in all shards."""
         return sum(self.counts)
 
     @property
     def contents_sha256(self) -> str:
-        """Identity of what the shards hold."""
+        """Hash of the shards' names, samples and (where known) contents: the same wherever they lie."""
         names = [str(source).rpartition("/")[2] for source in self.sources]
         text = json.dumps([*zip(names, self.counts, self.hashes, strict=True)])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def local_path(self, shard: int, cache_gb: float) -> Path:
+        """The file of a shard; fetched first where it is not on this machine.
 
-class _Missing(Exception):
-    """No shard of a set is there; says where it was looked for."""
+        Raises:
+            PicsError: it cannot be fetched.
+        """
+        source = self.sources[shard]
+        return fetch_shard(str(source), cache_gb, self.hashes[shard]) if self.remote else Path(source)
+
+    def load_index(self, shard: int, path: Path) -> SampleIndex:
+        """Offsets of the samples of a shard, whose file is `path`.
+
+        Raises:
+            PicsError: it cannot be read, or holds another number of samples than was counted.
+        """
+        index = index_shard(path)
+        if len(index) - 1 != self.counts[shard]:
+            expected = f"expected {self.counts[shard]:,}"
+            raise PicsError(f"{self.sources[shard]}: holds {len(index) - 1:,} samples, {expected}", _HINT)
+        return index
 
 
-@dataclass
-class _Found:
-    """A set's shards, before they are counted: source, samples, sha256; None where nobody says."""
+@dataclass(frozen=True)
+class _ListedSet:
+    """The shards of a set before they are counted."""
 
     name: str
-    given: TrainingSet
-    files: list[tuple[str | Path, int | None, str | None]]
+    settings: TrainingSet
+    shards: list[ListedShard]
     remote: bool = False
 
 
-def resolve(
-    data: DataSettings,
-    split: Split,
-    *,
-    allow_missing: bool = False,
-    allow_pipe: bool = False,
-    say: Say = lambda _: None,
-) -> list[Shards]:
-    """Find the shards of every set of the mixture, count their samples and look at the first ones.
+def resolve_shard_sets(
+    data: DataSettings, split: Split, *, allow_missing: bool = False, allow_pipe: bool = False
+) -> list[ShardSet]:
+    """Find the shards of every set of the mixture, count their samples and try to read the first ones.
 
     Args:
         data: the recipe's.
         split: `train`; or `val`, which only sets with `{split}` in their shards can have, and no set must.
-        allow_missing: leave out sets of which there is no shard.
+        allow_missing: leave out sets of which no shard exists.
         allow_pipe: run the commands of `pipe:` sets.
-        say: told what is left out, and what takes a while.
 
     Raises:
-        PicsError: with all that was found wrong with the sets: missing ones, unfinished builds, listed shards that are
-            not there or of another size, shards of another layout; a command that is not allowed.
+        PicsError: with all that is wrong with the sets: missing ones, unfinished builds, listed shards that are missing
+            or of another size, shards of another layout; a command that is not allowed.
     """
-    found, missing, faults = list[_Found](), list[str](), list[PicsError]()
-    for name, given in data.sets.items():
-        if split == "val" and "{split}" not in given.shards:
+    listed_sets, missing, errors = list[_ListedSet](), list[str](), list[PicsError]()
+    for name, settings in data.sets.items():
+        if split == "val" and "{split}" not in settings.shards:
             continue
         try:
-            found.append(_find(name, given, data, split, allow_pipe))
-        except _Missing as where:
+            listed_sets.append(_list_shards(name, settings, data, split, allow_pipe))
+        except MissingShardsError as error:
             if split == "train":
-                missing.append(_told(name, given, data, str(where)))
+                missing.append(_missing_text(name, settings, data, error.message))
         except PicsError as error:
-            faults.append(error)
+            errors.append(error)
     if missing and not allow_missing:
         hint = "name the folder they lie in with --data-root DIR, or leave these sets out with --allow-missing"
-        faults.append(PicsError("\n".join(missing), hint))
-    for line in missing if allow_missing else ():
-        say(f"left out: {line.splitlines()[0]}")
-    _raise(faults)
-    if split == "train" and not found:
+        errors.append(PicsError("\n".join(missing), hint))
+    for text in missing if allow_missing else ():
+        logger.warning("left out: %s", text.splitlines()[0])
+    _raise_all(errors)
+    if split == "train" and not listed_sets:
         raise PicsError("\n".join(missing), "there is nothing to train on: name the folder with --data-root DIR")
-    counted = _count(found, data.cache_gb, say)
-    for shards in counted:
+    shard_sets = _count(listed_sets, data.cache_gb)
+    for shard_set in shard_sets:
         try:
-            _look(shards, data.cache_gb)
+            _check_layout(shard_set, data.cache_gb)
         except PicsError as error:
-            faults.append(error)
-    _raise(faults)
-    return counted
+            errors.append(error)
+    _raise_all(errors)
+    return shard_sets
 
 
-def local_path(shards: Shards, shard: int, cache_gb: float) -> Path:
-    """Where a shard can be read; fetched first where it is not on this machine.
-
-    Raises:
-        PicsError: it cannot be fetched.
-    """
-    source = shards.sources[shard]
-    return fetch(str(source), cache_gb, shards.hashes[shard]) if shards.remote else Path(source)
-
-
-def checked_index(shards: Shards, shard: int, path: Path) -> SampleIndex:
-    """Offsets of a shard's samples.
-
-    Raises:
-        PicsError: it cannot be read, or holds another number of samples than was counted.
-    """
-    index = index_shard(path)
-    if len(index) - 1 != shards.counts[shard]:
-        expected = f"expected {shards.counts[shard]:,}"
-        raise PicsError(f"{shards.sources[shard]}: holds {len(index) - 1:,} samples, {expected}", _AGAIN)
-    return index
-
-
-def _find(name: str, given: TrainingSet, data: DataSettings, split: Split, allow_pipe: bool) -> _Found:
-    text = given.shards.replace("{split}", split)
+def _list_shards(name: str, settings: TrainingSet, data: DataSettings, split: Split, allow_pipe: bool) -> _ListedSet:
+    text = settings.shards.replace("{split}", split)
     if is_pipe(text):
         if not allow_pipe:
             raise PicsError(
                 f"data.sets.{name}.shards: {text} runs a command, which needs --allow-pipe",
                 "give --allow-pipe if you trust the recipe",
             )
-        return _Found(name, given, [(each, None, None) for each in expand(text)], remote=True)
-    if is_address(text):
-        listed = remote_shards(text)
-        if listed is None:
-            raise _Missing(f"{text}: not there")
-        return _Found(name, given, [*listed], remote=True)
+        return _ListedSet(name, settings, [ListedShard(command) for command in expand_ranges(text)], remote=True)
+    if is_url(text):
+        return _ListedSet(name, settings, list_remote_shards(text), remote=True)
     try:
-        files = _local(str(Path(data.root) / text))
+        return _ListedSet(name, settings, list_local_shards(str(Path(data.root) / text)))
+    except MissingShardsError:
+        raise
     except PicsError as error:
         raise PicsError(f"{name}: {error.message}", error.hint) from None
-    return _Found(name, given, [*files])
 
 
-def _local(text: str) -> list[tuple[Path, int | None, str | None]]:
-    """The local shards that a name means, with samples and sha256 where a manifest says them."""
-    names = expand(text)
-    if len(names) == 1 and not is_wild(text) and not text.endswith(".tar"):
-        return _folder(Path(names[0]))
-    if is_wild(text):
-        paths = [path for each in names for path in matching(each)]
-        if not paths:
-            raise _Missing(f"{text}: no such file")
-    else:
-        paths = [Path(each) for each in names]
-        gone = [path for path in paths if not path.is_file()]
-        if len(gone) == len(paths):
-            raise _Missing(f"{text}: no such file" + (f"s ({len(paths):,} named)" if len(paths) > 1 else ""))
-        if gone:
-            raise PicsError(
-                f"{gone[0]}: no such file; {len(gone):,} of {len(paths):,} named shards are missing", _AGAIN
-            )
-    manifests = {folder: _manifest(folder) for folder in {path.parent for path in paths}}
-    return [_listed(path, manifests[path.parent].get(path.name)) for path in paths]
-
-
-def _folder(folder: Path) -> list[tuple[Path, int | None, str | None]]:
-    if not folder.is_dir():
-        raise _Missing(f"{folder}: " + ("no folder" if folder.exists() else "no such folder"))
-    manifest = _manifest(folder)
-    paths = {path.name: path for path in sorted(folder.glob("*.tar")) if path.is_file()}
-    if not paths and not manifest:
-        raise _Missing(f"{folder}: no .tar shard in it")
-    if manifest:
-        if gone := [name for name in manifest if name not in paths]:
-            named = f"{len(gone):,} of {len(manifest):,} shards in {MANIFEST} are missing"
-            raise PicsError(f"{folder / gone[0]}: no such file; {named}", _AGAIN)
-        if more := [name for name in paths if name not in manifest]:
-            raise PicsError(f"{paths[more[0]]}: not in {MANIFEST}", "move it to a folder of its own")
-    return [_listed(path, manifest.get(name)) for name, path in paths.items()]
-
-
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the folder's manifest says of each shard; {} without one."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return {}
-    if not manifest["complete"]:
-        raise PicsError(f"{folder}: its build was not finished", "run the same `pics build-shards` again: it resumes")
-    return {shard["file"]: shard for shard in manifest.get("shards", [])}
-
-
-def _listed(path: Path, entry: dict[str, Any] | None) -> tuple[Path, int | None, str | None]:
-    if entry is None:
-        return path, None, None
-    if (size := path.stat().st_size) != entry["bytes"]:
-        raise PicsError(f"{path}: {size:,} bytes, {MANIFEST} says {entry['bytes']:,}", _AGAIN)
-    return path, entry["samples"], entry["sha256"]
-
-
-def _count(found: Sequence[_Found], cache_gb: float, say: Say) -> list[Shards]:
-    """Samples of every shard: as a manifest says, else from its index, which is made here."""
-    unknown = [
-        Path(source) for each in found if not each.remote for source, samples, _ in each.files if samples is None
+def _count(listed_sets: Sequence[_ListedSet], cache_gb: float) -> list[ShardSet]:
+    """Number of samples of every shard: from its manifest, else from its index, which is made now."""
+    unindexed = [
+        Path(shard.source)
+        for listed in listed_sets
+        if not listed.remote
+        for shard in listed.shards
+        if shard.samples is None and not is_indexed(Path(shard.source))
     ]
-    fresh = [path for path in unknown if not is_indexed(path)]
-    workers = min(available_cores(), len(fresh)) if len(fresh) >= _MANY else 1
-    if fresh:
-        say(f"counting the samples of {len(fresh):,} shards without a {MANIFEST}, once")
-    with local_executor(max(workers, 1)) as executor:
-        for future in [executor.submit(index_shard, path) for path in fresh]:
+    if unindexed:
+        logger.info("counting the samples of %s shards without a %s, once", f"{len(unindexed):,}", MANIFEST)
+    with local_executor(min(available_cores(), len(unindexed)) if len(unindexed) >= _MIN_PARALLEL else 1) as executor:
+        for future in [executor.submit(index_shard, path) for path in unindexed]:
             future.result()
-    counted = []
-    for each in found:
-        fetched = [source for source, samples, _ in each.files if samples is None] if each.remote else []
-        if fetched:
-            say(f"{each.name}: fetching {len(fetched):,} shards without a {MANIFEST} to count their samples")
-        shards = Shards(each.name, each.given.repeat, each.given.augment, [file[0] for file in each.files], [],
-                        each.remote, [file[2] for file in each.files])  # fmt: skip
-        for shard, (_, samples, _) in enumerate(each.files):
+    shard_sets = []
+    for listed in listed_sets:
+        uncounted = sum(shard.samples is None for shard in listed.shards)
+        if listed.remote and uncounted:
+            text = "%s: fetching %s shards without a %s to count their samples"
+            logger.info(text, listed.name, f"{uncounted:,}", MANIFEST)
+        counts = []
+        for source, samples, _ in listed.shards:
             if samples is not None:
-                shards.counts.append(samples)
-            elif each.remote:
-                shards.counts.append(count_samples(str(shards.sources[shard]), cache_gb))
+                counts.append(samples)
+            elif listed.remote:
+                counts.append(count_samples(str(source), cache_gb))
             else:
-                shards.counts.append(len(index_shard(Path(shards.sources[shard]))) - 1)
-        counted.append(shards)
-    return counted
+                counts.append(len(index_shard(Path(source))) - 1)
+        shard_sets.append(
+            ShardSet(
+                name=listed.name,
+                repeat=listed.settings.repeat,
+                augment=listed.settings.augment,
+                sources=[shard.source for shard in listed.shards],
+                counts=counts,
+                remote=listed.remote,
+                hashes=[shard.sha256 for shard in listed.shards],
+            )
+        )
+    return shard_sets
 
 
-def _look(shards: Shards, cache_gb: float) -> None:
-    """Raise PicsError where none of a set's first samples is one."""
+def _check_layout(shards: ShardSet, cache_gb: float) -> None:
+    """Raise PicsError where none of a set's first samples can be read."""
     first = next((shard for shard, samples in enumerate(shards.counts) if samples), None)
     if first is None:
-        raise PicsError(f"{shards.name}: its shards hold no sample", _AGAIN)
-    path = local_path(shards, first, cache_gb)
-    index, why = checked_index(shards, first, path), ""
-    for start, stop in zip(index[:_LOOKS].tolist(), index[1 : _LOOKS + 1].tolist(), strict=False):
+        raise PicsError(f"{shards.name}: its shards hold no sample", _HINT)
+    path = shards.local_path(first, cache_gb)
+    reason = ""
+    for start, stop in pairwise(shards.load_index(first, path)[: _CHECKED_SAMPLES + 1].tolist()):
         try:
             _, members = read_sample(path, start, stop)
-            unpack(members)
+            unpack_sample(members)
             return
         except BadSample as error:
-            why = why or f"{error.reason}: {error.detail}"
+            reason = reason or f"{error.reason}: {error.detail}"
     raise PicsError(
-        f"{shards.name}: {shards.sources[first]}: its samples are none of pics: {why}",
+        f"{shards.name}: {shards.sources[first]}: its samples are none of pics: {reason}",
         "a sample is KEY.bg.jpg, KEY.obj0.png, KEY.mask0.png, …: see docs/data.md",
     )
 
 
-def _told(name: str, given: TrainingSet, data: DataSettings, where: str) -> str:
-    """Lines on a set that is not there: where it was looked for, and how to come by it."""
+def _missing_text(name: str, settings: TrainingSet, data: DataSettings, where: str) -> str:
+    """Lines on a missing set: where it was expected, how to build and to fetch it."""
     lines = [f"{name}: {where}"]
-    if given.recipe:
-        out = f" --out {Path(data.root) / given.shards.replace('{split}', 'train')}"
-        lines.append(f"  build it: pics build-shards {given.recipe} --raw DIR{'' if _special(given.shards) else out}")
-    if given.fetch:
-        lines.append(f"  or fetch it: {given.fetch}")
+    if settings.recipe:
+        names_files = is_url(settings.shards) or is_pattern(settings.shards) or settings.shards.endswith(".tar")
+        out = "" if names_files else f" --out {Path(data.root) / settings.shards.replace('{split}', 'train')}"
+        lines.append(f"  build it: pics build-shards {settings.recipe} --raw DIR{out}")
+    if settings.fetch:
+        lines.append(f"  or fetch it: {settings.fetch}")
     return "\n".join(lines)
 
 
-def _special(text: str) -> bool:
-    """Whether shards are named by anything but their folder."""
-    return is_address(text) or is_wild(text) or text.endswith(".tar")
-
-
-def _raise(faults: Sequence[PicsError]) -> None:
-    if faults:
-        hints = dict.fromkeys(error.hint for error in faults if error.hint)
-        raise PicsError("\n".join(error.message for error in faults), "; ".join(hints) or None)
+def _raise_all(errors: Sequence[PicsError]) -> None:
+    if errors:
+        hints = dict.fromkeys(error.hint for error in errors if error.hint)
+        raise PicsError("\n".join(error.message for error in errors), "; ".join(hints) or None)

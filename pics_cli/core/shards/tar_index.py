@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder
-from pics_cli.core.shards.shard_files import contents, open_shard, runs
+from pics_cli.core.shards.shard_files import group_members, open_tar, read_members
 from pics_cli.errors import PicsError, read_error
 
 SampleIndex = npt.NDArray[np.int64]
@@ -63,10 +63,10 @@ def read_sample(path: Path, start: int, stop: int) -> tuple[str, Mapping[str, by
     data = read_bytes(path, start, stop)
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            found = list(runs(tar))
+            found = list(group_members(tar))
             if len(found) == 1 and tar.offset == len(data):
                 key, infos = found[0]
-                return key, contents(tar, key, infos)
+                return key, read_members(tar, key, infos)
     except tarfile.TarError:
         pass
     raise PicsError(f"{path}: changed while it is read: no sample at byte {start:,}", _AGAIN)
@@ -95,8 +95,8 @@ def read_bytes(path: Path, start: int, stop: int) -> bytes:
 
 
 def _scan(path: Path) -> SampleIndex:
-    with open_shard(path) as tar:
-        starts = [infos[0].offset for _, infos in runs(tar)]
+    with open_tar(path) as tar:
+        starts = [infos[0].offset for _, infos in group_members(tar)]
         return np.array([*starts, tar.offset], np.int64)
 
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pics_cli.core.loading.loader import TrainingData, collate, make_loader, positions
-from pics_cli.core.loading.mixture import Item, Listed, Mixture, held_out, items_of
+from pics_cli.core.loading.dataset import TrainingDataset
+from pics_cli.core.loading.loader import batch_positions, build_dataloader, collate
+from pics_cli.core.loading.mixture import FixedOrder, Mixture, SampleRef, choose_validation_samples, sample_refs
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.shards.shard_sets import WINDOW, Shards, resolve
+from pics_cli.core.shards.shard_sets import SHARD_WINDOW, ShardSet, resolve_shard_sets
 from pics_cli.core.training.job import Job
 from pics_cli.core.training.objective import Draws
 from pics_cli.core.training.validation import Held, held
@@ -35,10 +36,10 @@ class Sources(NamedTuple):
         from_training: names of the sets whose samples for validation are held out of training.
     """
 
-    sets: list[Shards]
+    sets: list[ShardSet]
     order: Mixture
-    held_sets: list[Shards]
-    held: list[Item]
+    held_sets: list[ShardSet]
+    held: list[SampleRef]
     from_training: list[str]
 
     @property
@@ -58,19 +59,21 @@ class Sources(NamedTuple):
         }  # fmt: skip
 
 
-def find_sources(job: Job, say: Callable[[str], None]) -> Sources:
+def find_sources(job: Job, say: Callable[[str], None]) -> Sources:  # noqa: ARG001
     """Look for the shards of a recipe, and decide which samples are held out.
 
     Raises:
         PicsError: sets that are missing, empty or of another layout; an address that needs --allow-pipe.
     """
     data, options = job.recipe.data, job.recipe.validation
-    sets = resolve(data, "train", allow_missing=job.allow_missing, allow_pipe=job.allow_pipe, say=say)
-    there = {each.name: each for each in resolve(data, "val", allow_missing=True, allow_pipe=job.allow_pipe, say=say)}
+    sets = resolve_shard_sets(data, "train", allow_missing=job.allow_missing, allow_pipe=job.allow_pipe)
+    there = {each.name: each for each in resolve_shard_sets(data, "val", allow_missing=True, allow_pipe=job.allow_pipe)}
     held_sets = [there.get(each.name, each) for each in sets]
     counts = [each.counts for each in held_sets]
     own = [held is each for held, each in zip(held_sets, sets, strict=True)]
-    numbers = held_out(counts, options.samples, job.recipe.seed, [_HELD_OUT if here else 1.0 for here in own])
+    numbers = choose_validation_samples(
+        counts, options.samples, job.recipe.seed, [_HELD_OUT if here else 1.0 for here in own]
+    )
     try:
         order = Mixture(
             [each.counts for each in sets],
@@ -78,7 +81,7 @@ def find_sources(job: Job, say: Callable[[str], None]) -> Sources:
             job.recipe.seed,
             share=data.epoch_share,
             held_out=[chosen if here else set() for chosen, here in zip(numbers, own, strict=True)],
-            windows=[WINDOW if each.remote else None for each in sets],
+            windows=[SHARD_WINDOW if each.remote else None for each in sets],
         )
         empty = [each.name for each, share in zip(sets, order.shares, strict=True) if not share]
     except ValueError:
@@ -88,7 +91,7 @@ def find_sources(job: Job, say: Callable[[str], None]) -> Sources:
             f"{', '.join(empty)}: no sample in an epoch: too few for so small a repeat", "raise data.sets.NAME.repeat"
         )
     names = [each.name for each, here in zip(sets, own, strict=True) if here]
-    return Sources(sets, order, held_sets, items_of(counts, numbers), names)
+    return Sources(sets, order, held_sets, sample_refs(counts, numbers), names)
 
 
 def share_rows(sources: Sources) -> list[tuple[str, str]]:
@@ -112,9 +115,11 @@ def draws_of(recipe: TrainingRecipe, pipeline: PicsModel) -> Draws:
     return Draws(recipe.objective, latent, len(pipeline.scheduler.alphas_cumprod), drawn)
 
 
-def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel) -> TrainingData:
+def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel) -> TrainingDataset:
     """The samples to train on, by position of the endless stream."""
-    return TrainingData(sources.sets, sources.order, draw=draws_of(recipe, pipeline), **_shape(recipe, pipeline))
+    return TrainingDataset(
+        sources.sets, sources.order, noise_sampler=draws_of(recipe, pipeline), **_shape(recipe, pipeline)
+    )
 
 
 def held_data(
@@ -127,9 +132,10 @@ def held_data(
     """
     if not sources.held:
         return {}
-    options = {**_shape(recipe, pipeline), "fixed": True}
+    options = {**_shape(recipe, pipeline), "augmented": False}
     own, swapped = (
-        TrainingData(sources.held_sets, Listed(sources.held), swap=swap, **options) for swap in (False, True)
+        TrainingDataset(sources.held_sets, FixedOrder(sources.held), swap_references=swap, **options)
+        for swap in (False, True)
     )
     found = {}
     for at in wanted:
@@ -143,11 +149,11 @@ def held_data(
 
 @contextlib.contextmanager
 def batches(
-    recipe: TrainingRecipe, data: TrainingData, start: int, ranks: Ranks, device: torch.device
+    recipe: TrainingRecipe, data: TrainingDataset, start: int, ranks: Ranks, device: torch.device
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """This process's batches, from a position of the stream on, without end."""
-    order = positions(start, ranks.rank, ranks.size, recipe.batch_size)
-    loader = make_loader(data, order, recipe.data.workers, pin=device.type == "cuda")
+    order = batch_positions(start, ranks.rank, ranks.size, recipe.batch_size)
+    loader = build_dataloader(data, order, recipe.data.workers, pin=device.type == "cuda")
     with contextlib.closing(iter(loader)) as iterator:
         yield iterator
 
@@ -164,7 +170,7 @@ def _shape(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
         "size": pipeline.config.image_size,
         "reference_size": pipeline.config.reference_size,
         "hint": pipeline.config.hint,
-        "fill": pipeline.config.fill,
+        "object_scale": pipeline.config.fill,
         "window_size": pipeline.config.window_size,
         "cache_gb": recipe.data.cache_gb,
     }

@@ -174,11 +174,11 @@ def standard_batch(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any
     drawn = draws_of(recipe, pipeline)(generator(0, "estimate"))
     repeated = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
     picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
-    layers = {"agreement": picture[..., 0]} if config.hint == "layers" else {}
+    layers = {"layer_labels": picture[..., 0]} if config.hint == "layers" else {}
     return {
         **repeated,
         **layers,
-        "hint": torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8),
+        "control_image": torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8),
         "target": picture,
         "boxes": boxes[None].repeat(batch, 1, 1),
         "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),

@@ -164,13 +164,13 @@ class Step:
 
         Args:
             batch: hint uint8 [B, S, S, 3 L]; target uint8 [B, S, S, 3]; boxes int [B, K, 4]; content int [B, 4];
-                references uint8 [B, K, R, R, 3]; with hint layers agreement uint8 [B, S, S]; timestep int64 [B];
+                references uint8 [B, K, R, R, 3]; with hint layers layer_labels uint8 [B, S, S]; timestep int64 [B];
                 dropped bool [B]; noise and, for an autoencoder that draws its latents, posterior float32 [B, c, h, w];
                 on the CPU.
             device: where the networks are.
         """
         masks = box_masks(batch["boxes"], self.config.image_size)
-        hint = self._hint(batch["hint"], batch["content"], masks, device)
+        hint = self._hint(batch["control_image"], batch["content"], masks, device)
         noise = batch["noise"].to(device)
         posterior = batch["posterior"].to(device) if "posterior" in batch else None
         clean = self._latents(_picture(batch["target"].to(device)), posterior)
@@ -193,7 +193,7 @@ class Step:
             losses = losses._replace(weighted=losses.weighted + self.objective.gradient * rough)
         if self.objective.share_weight:
             assert correction is not None
-            missed = self._missed(correction.logits, batch["agreement"].to(device), masks)
+            missed = self._missed(correction.logits, batch["layer_labels"].to(device), masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * missed)
         return losses
 

@@ -15,7 +15,7 @@ import torch
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.images.sheets import GAP, Tile, colour_of, column, draw_sheet, rectangle, shrink
+from pics_cli.core.images.sheets import TILE_GAP, Tile, draw_box, draw_sheet, fit_height, object_colour, patch_column
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.objective import Draws, Step, box_masks, fixed_draws, hint_kinds
@@ -29,8 +29,8 @@ class Composite:
     def __init__(self, arrays: Mapping[str, Any], size: int) -> None:
         boxes, content = (torch.from_numpy(np.asarray(arrays[name])) for name in ("boxes", "content"))
         masks = box_masks(boxes[None], size)
-        self.hint_rgb: npt.NDArray[np.uint8] = arrays["hint"]
-        self.hint_mask: npt.NDArray[np.int8] = hint_kinds(masks, content[None])[0].numpy()
+        self.control_image: npt.NDArray[np.uint8] = arrays["control_image"]
+        self.control_mask: npt.NDArray[np.int8] = hint_kinds(masks, content[None])[0].numpy()
         self.masks: npt.NDArray[np.bool_] = masks[0].numpy()
         self.references: npt.NDArray[np.uint8] = arrays["references"]
 
@@ -49,18 +49,18 @@ def draw(title: str, samples: Sequence[Held], made: Sequence[RGB]) -> RGB:
     """A row for each sample: hint with regions, references, target, result."""
     tiles: list[Tile] = []
     for held, result in zip(samples, made, strict=True):
-        hint, scale = shrink(np.ascontiguousarray(held.own["hint"][..., :3]), _HEIGHT)
+        hint, scale = fit_height(np.ascontiguousarray(held.own["control_image"][..., :3]), _HEIGHT)
         for k, box in enumerate(held.own["boxes"].tolist()):
             whole: Box = (box[0], box[1], box[2], box[3])
-            rectangle(hint, whole, scale, colour_of(k), 2)
+            draw_box(hint, whole, scale, object_colour(k), 2)
         tiles += [
             Tile(hint, ("hint and regions", held.key)),
-            Tile(column(list(held.own["references"]), _HEIGHT), ("references",)),
-            Tile(shrink(held.own["target"], _HEIGHT)[0], ("target",)),
-            Tile(shrink(result, _HEIGHT)[0], ("result",)),
+            Tile(patch_column(list(held.own["references"]), _HEIGHT), ("references",)),
+            Tile(fit_height(held.own["target"], _HEIGHT)[0], ("target",)),
+            Tile(fit_height(result, _HEIGHT)[0], ("result",)),
         ]
-    widths = [sum(tile.rgb.shape[1] + GAP for tile in tiles[at : at + 4]) for at in range(0, len(tiles), 4)]
-    return draw_sheet(title, tiles, _HEIGHT, max(widths) + GAP)
+    widths = [sum(tile.rgb.shape[1] + TILE_GAP for tile in tiles[at : at + 4]) for at in range(0, len(tiles), 4)]
+    return draw_sheet(title, tiles, _HEIGHT, max(widths) + TILE_GAP)
 
 
 # Standard errors by which swapped references must raise the loss, to say that the model listens.

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.network_inputs import compose, painters
-from pics_cli.core.conditioning.placement import places_of
-from pics_cli.core.images.cutouts import cut_out, is_empty, paste
-from pics_cli.core.images.geometry import Box, check_boxes, clip_box, scaled
+from pics_cli.core.conditioning.network_inputs import layer_painters, prepare_network_inputs
+from pics_cli.core.conditioning.placement import fit_paste_boxes
+from pics_cli.core.images.cutouts import cut_out, is_blank, paste_object
+from pics_cli.core.images.geometry import Box, check_boxes, clip_box, scale_box
 
 BOXES: list[Box] = [(4, 6, 30, 40), (20, 10, 44, 36)]
 
@@ -29,7 +29,9 @@ def noisy(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def hint_of(kind: str, references: list[np.ndarray], **options: Any) -> np.ndarray:
     background = noisy(48, 48, 9)[..., :3]
-    return compose(background, BOXES, references, size=32, reference_size=28, hint=kind, **options).hint_rgb
+    return prepare_network_inputs(
+        background, BOXES, references, size=32, reference_size=28, hint=kind, **options
+    ).control_image
 
 
 def test_layers_are_both_orders_and_the_background() -> None:
@@ -57,30 +59,34 @@ def test_nothing_is_pasted_of_white(kind: str) -> None:
     empty = hint_of(kind, [white, other])
     speck = white.copy()
     speck[4, 4] = 0
-    assert is_empty(white)
-    assert not is_empty(speck)
-    assert not is_empty(flat(3, 3, 255, 255, 255, 255))
+    assert is_blank(white)
+    assert not is_blank(speck)
+    assert not is_blank(flat(3, 3, 255, 255, 255, 255))
     seen = hint_of(kind, [speck, other])
     assert not np.array_equal(empty, seen)
     background = noisy(48, 48, 9)[..., :3]
-    alone = compose(background, BOXES[1:], [other], size=32, reference_size=28, hint=kind).hint_rgb
+    alone = prepare_network_inputs(background, BOXES[1:], [other], size=32, reference_size=28, hint=kind).control_image
     if kind != "collage":  # which fills the other box as well
         assert np.array_equal(empty, alone)
 
 
 def test_places_are_where_objects_are_pasted_and_boxes_what_is_painted() -> None:
     background, red = flat(40, 40, 10, 20, 30), flat(8, 8, 255, 0, 0)
-    found = compose(
-        background, [(0, 0, 20, 20)], [red], size=40, reference_size=28, hint="overlay", places=[(5, 5, 15, 15)]
+    found = prepare_network_inputs(
+        background, [(0, 0, 20, 20)], [red], size=40, reference_size=28, hint="overlay", paste_boxes=[(5, 5, 15, 15)]
     )
-    painted = (found.hint_rgb == (255, 0, 0)).all(axis=2)
+    painted = (found.control_image == (255, 0, 0)).all(axis=2)
     assert np.argwhere(painted).min(axis=0).tolist() == [5, 5]
     assert np.argwhere(painted).max(axis=0).tolist() == [14, 14]
     assert found.masks[0].sum() == 400
-    with pytest.raises(ValueError, match="1 boxes, but 2 places"):
-        compose(background, [(0, 0, 20, 20)], [red], size=40, hint="overlay", places=[(5, 5, 15, 15)] * 2)
+    with pytest.raises(ValueError, match="1 boxes, but 2 paste_boxes"):
+        prepare_network_inputs(
+            background, [(0, 0, 20, 20)], [red], size=40, hint="overlay", paste_boxes=[(5, 5, 15, 15)] * 2
+        )
     with pytest.raises(ValueError, match="outside"):
-        compose(background, [(0, 0, 20, 20)], [red], size=40, hint="overlay", places=[(35, 5, 45, 15)])
+        prepare_network_inputs(
+            background, [(0, 0, 20, 20)], [red], size=40, hint="overlay", paste_boxes=[(35, 5, 45, 15)]
+        )
 
 
 def test_a_soft_rim_does_not_make_the_object_smaller() -> None:
@@ -88,11 +94,11 @@ def test_a_soft_rim_does_not_make_the_object_smaller() -> None:
     rgba = flat(20, 20, 200, 0, 0, 60)
     rgba[5:15, 5:15, 3] = 255
     canvas = flat(30, 30, 0, 0, 255)
-    paste(canvas, (10, 10, 20, 20), cut_out(rgba))
+    paste_object(canvas, (10, 10, 20, 20), cut_out(rgba))
     assert (canvas[10:20, 10:20] == (200, 0, 0)).all()
     faint = flat(10, 10, 200, 0, 0, 100)  # nothing of it is solid: then all of it spans the box
     canvas = flat(30, 30, 0, 0, 0)
-    paste(canvas, (10, 10, 20, 20), cut_out(faint))
+    paste_object(canvas, (10, 10, 20, 20), cut_out(faint))
     assert (canvas[10:20, 10:20, 0] > 70).all()
     assert not canvas[:10].any()
 
@@ -101,19 +107,21 @@ def test_painters_draw_what_the_hint_shows() -> None:
     """At the picture's own size; the hint is that, made smaller."""
     background, references = noisy(32, 32, 9)[..., :3], [noisy(20, 16, 1), noisy(16, 20, 2)]
     boxes: list[Box] = [(2, 3, 20, 28), (12, 6, 30, 24)]
-    places = [scaled(box, 0.75) for box in boxes]
+    paste_boxes = [scale_box(box, 0.75) for box in boxes]
     drawn = []
-    for paint in painters(background, boxes, references, hint="layers", places=places):
+    for paint in layer_painters(background, boxes, references, hint="layers", paste_boxes=paste_boxes):
         canvas = background.copy()
         paint(canvas)
         drawn.append(canvas)
-    whole = compose(background, boxes, references, size=32, reference_size=28, hint="layers", places=places)
-    assert np.array_equal(np.concatenate(drawn, axis=2), whole.hint_rgb)
+    whole = prepare_network_inputs(
+        background, boxes, references, size=32, reference_size=28, hint="layers", paste_boxes=paste_boxes
+    )
+    assert np.array_equal(np.concatenate(drawn, axis=2), whole.control_image)
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 60), st.integers(1, 60), st.floats(0.5, 1.6))
 def test_scaled(x: int, y: int, width: int, height: int, factor: float) -> None:
-    x0, y0, x1, y1 = scaled((x, y, x + width, y + height), factor)
+    x0, y0, x1, y1 = scale_box((x, y, x + width, y + height), factor)
     assert (x0 + x1, y0 + y1) == (2 * x + width, 2 * y + height)
     assert x1 > x0
     assert y1 > y0
@@ -136,8 +144,8 @@ def test_a_region_cut_by_the_border_has_its_object_where_it_was(
     x0, y0 = data.draw(st.integers(0, width - 12)), data.draw(st.integers(0, height - 12))
     x1, y1 = data.draw(st.integers(x0 + 10, width)), data.draw(st.integers(y0 + 10, height))
     box = (x0, y0, x1, y1)
-    region = clip_box(scaled(box, 1 / fill), width, height)
-    (found,) = places_of([region], [noisy(y1 - y0, x1 - x0)], fill, width, height)
+    region = clip_box(scale_box(box, 1 / fill), width, height)
+    (found,) = fit_paste_boxes([region], [noisy(y1 - y0, x1 - x0)], fill, width, height)
     check_boxes([found], width, height)
     uncut = [region[0] > 0 and region[2] < width, region[1] > 0 and region[3] < height]
     one_sided = (region[0] == 0) + (region[2] == width) < 2 and (region[1] == 0) + (region[3] == height) < 2
@@ -145,26 +153,26 @@ def test_a_region_cut_by_the_border_has_its_object_where_it_was(
         slack = 2 + 0.04 * max(x1 - x0, y1 - y0)  # rounding of a small side tells the other one's length
         assert np.abs(np.subtract(found, box)).max() <= slack + 2 * max((x1 - x0) / (y1 - y0), (y1 - y0) / (x1 - x0))
     if all(uncut):
-        assert found == scaled(region, fill)
+        assert found == scale_box(region, fill)
 
 
 def test_a_region_at_the_border_that_is_large_enough_is_whole() -> None:
     tall = noisy(40, 10)
-    assert places_of([(0, 20, 60, 60)], [tall], 0.75, 100, 100) == [scaled((0, 20, 60, 60), 0.75)]
-    assert places_of([(0, 20, 60, 60)], [tall], 1.0, 100, 100) == [(0, 20, 60, 60)]
+    assert fit_paste_boxes([(0, 20, 60, 60)], [tall], 0.75, 100, 100) == [scale_box((0, 20, 60, 60), 0.75)]
+    assert fit_paste_boxes([(0, 20, 60, 60)], [tall], 1.0, 100, 100) == [(0, 20, 60, 60)]
     wide = noisy(10, 40)  # of which the left was cut off: 30 high, so 120 wide
-    (cut,) = places_of([(0, 20, 100, 60)], [wide], 0.75, 400, 100)
+    (cut,) = fit_paste_boxes([(0, 20, 100, 60)], [wide], 0.75, 400, 100)
     assert cut == (0, 25, 120, 55)
     white = flat(9, 9, 255, 255, 255)
-    assert places_of([(0, 20, 60, 60)], [white], 0.75, 100, 100) == [scaled((0, 20, 60, 60), 0.75)]
+    assert fit_paste_boxes([(0, 20, 60, 60)], [white], 0.75, 100, 100) == [scale_box((0, 20, 60, 60), 0.75)]
 
 
 def test_swapped_objects_are_guessed_alike() -> None:
     references = [noisy(20, 16, 1), noisy(16, 20, 2)]
     background = noisy(48, 48, 9)[..., :3]
     one, other = (
-        compose(background, boxes, pictures, size=32, reference_size=28, hint="layers")
+        prepare_network_inputs(background, boxes, pictures, size=32, reference_size=28, hint="layers")
         for boxes, pictures in ((BOXES, references), (BOXES[::-1], references[::-1]))
     )
-    assert np.array_equal(one.hint_rgb, other.hint_rgb)
+    assert np.array_equal(one.control_image, other.control_image)
     assert np.array_equal(one.masks, other.masks[::-1])

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pics_cli.core.conditioning.layer_labels import agreement
-from pics_cli.core.conditioning.network_inputs import compose_hint
+from pics_cli.core.conditioning.layer_labels import compute_layer_labels
+from pics_cli.core.conditioning.network_inputs import prepare_control_image
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.loading.training_sample import prepare
+from pics_cli.core.loading.training_sample import prepare_training_sample
 from training_shards import STILL, members
 
 # From back to front by their lower edges; bit 0: so pasted, 1: the other way round, 2: nothing pasted.
@@ -34,9 +34,11 @@ def solid(k: int) -> np.ndarray:
 
 def found(seen: list[np.ndarray], references: list[np.ndarray]) -> np.ndarray:
     boxes = BOXES[: len(seen)]
-    compose = partial(compose_hint, boxes=boxes, size=SIDE, hint="layers")
+    compose = partial(prepare_control_image, boxes=boxes, size=SIDE, hint="layers")
     letterbox = Letterbox(SIDE, SIDE, SIDE)
-    return agreement(references, seen, lambda canvas, some: compose(canvas, references=some), letterbox.forward)
+    return compute_layer_labels(
+        references, seen, lambda canvas, some: compose(canvas, references=some), letterbox.forward
+    )
 
 
 def test_the_picture_in_the_right_order_agrees() -> None:
@@ -85,8 +87,8 @@ def test_of_a_sample(absent: float) -> None:
     sample = {**members(1), "clean.jpg": members(1)["bg.jpg"]}
     options: dict[str, Any] = {"set_name": "S", "key": "k", "rng_keys": (0,), "seed": 0, "size": 64}
     augment = replace(STILL, absent=absent, alternate=0.0)
-    made = prepare(sample, augment=augment, reference_size=56, hint="layers", **options)
-    bits = made["agreement"]
+    made = prepare_training_sample(sample, augment=augment, reference_size=56, hint="layers", **options)
+    bits = made["layer_labels"]
     assert bits.shape == (64, 64)
     assert bits.dtype == np.uint8
     if absent:
@@ -99,4 +101,6 @@ def test_of_a_sample(absent: float) -> None:
     for x0, y0, x1, y1 in made["boxes"]:
         outside[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1] = False  # a pixel may show some of each
     assert (bits[outside] == 0b111).all()
-    assert "agreement" not in prepare(sample, augment=augment, reference_size=56, hint="overlay", **options)
+    assert "layer_labels" not in prepare_training_sample(
+        sample, augment=augment, reference_size=56, hint="overlay", **options
+    )

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from pics_cli.core.conditioning.network_inputs import HintKind, compose, compose_reference
+from pics_cli.core.conditioning.network_inputs import HintKind, prepare_network_inputs, prepare_reference
 from pics_cli.core.images.cutouts import cut_out
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.inpainting import GREY, push_pull
+from pics_cli.core.images.inpainting import GREY, fill_hole
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -41,9 +41,9 @@ def test_golden(golden: dict[str, np.ndarray], case: int) -> None:
         return golden[f"{case}.{name}"]
 
     boxes = [tuple(given(f"in.box{k}").tolist()) for k in (0, 1)]
-    ours = compose(given("in.background"), boxes, [given(f"in.reference{k}") for k in (0, 1)], size=512)
-    assert np.abs(ours.hint_rgb.astype(int) - given("out.hint_rgb")).max() <= 1
-    np.testing.assert_array_equal(ours.hint_mask, given("out.hint_mask"))
+    ours = prepare_network_inputs(given("in.background"), boxes, [given(f"in.reference{k}") for k in (0, 1)], size=512)
+    assert np.abs(ours.control_image.astype(int) - given("out.hint_rgb")).max() <= 1
+    np.testing.assert_array_equal(ours.control_mask, given("out.hint_mask"))
     for k in (0, 1):
         np.testing.assert_array_equal(ours.masks[k], given(f"out.mask{k}") > 0)
         assert np.abs(ours.references[k].astype(int) - given(f"out.reference{k}")).max() <= 1
@@ -64,11 +64,11 @@ def scenes(draw: st.DrawFn) -> tuple[int, int, list[Box]]:
 def test_regions_pixel_by_pixel(scene: tuple[int, int, list[Box]], size: int) -> None:
     """A power of two as S keeps OpenCV's nearest neighbour exact, so whole numbers do."""
     width, height, boxes = scene
-    ours = compose(noise(height, width), boxes, [noise(3, 4)] * len(boxes), size=size, reference_size=8)
+    ours = prepare_network_inputs(noise(height, width), boxes, [noise(3, 4)] * len(boxes), size=size, reference_size=8)
     side = max(width, height)
     assert ours.masks.shape == (len(boxes), size, size)
     assert ours.masks.dtype == np.bool_
-    assert ours.hint_mask.dtype == np.int8
+    assert ours.control_mask.dtype == np.int8
     for i in range(size):
         y = i * side // size - (side - height) // 2
         for j in range(size):
@@ -76,7 +76,7 @@ def test_regions_pixel_by_pixel(scene: tuple[int, int, list[Box]], size: int) ->
             inside = [x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes]
             assert ours.masks[:, i, j].tolist() == inside
             expected = 1 if any(inside) else 0 if 0 <= x < width and 0 <= y < height else -1
-            assert ours.hint_mask[i, j] == expected
+            assert ours.control_mask[i, j] == expected
 
 
 @given(scenes(), st.sampled_from(["background", "collage", "overlay", "layers"]), st.randoms(use_true_random=False))
@@ -91,8 +91,8 @@ def test_swapping_objects_with_their_order_swaps_masks_only(
     turned = list(range(count))
     random.shuffle(turned)  # type: ignore[attr-defined]
     order = [turned.index(k) for k in range(count)]
-    a = compose(background, boxes, references, size=24, reference_size=16, hint=hint, order=range(count))
-    b = compose(
+    a = prepare_network_inputs(background, boxes, references, size=24, reference_size=16, hint=hint, order=range(count))
+    b = prepare_network_inputs(
         background,
         [boxes[k] for k in turned],
         [references[k] for k in turned],
@@ -101,8 +101,8 @@ def test_swapping_objects_with_their_order_swaps_masks_only(
         hint=hint,
         order=order,
     )
-    np.testing.assert_array_equal(a.hint_rgb, b.hint_rgb)
-    np.testing.assert_array_equal(a.hint_mask, b.hint_mask)
+    np.testing.assert_array_equal(a.control_image, b.control_image)
+    np.testing.assert_array_equal(a.control_mask, b.control_mask)
     np.testing.assert_array_equal(a.masks[turned], b.masks)
     np.testing.assert_array_equal(a.references[turned], b.references)
 
@@ -111,21 +111,21 @@ def test_swapping_objects_with_their_order_swaps_masks_only(
 def test_what_is_given_stays_as_it_was(hint: HintKind) -> None:
     background, reference = noise(20, 30), noise(9, 9, 4)
     kept = background.copy(), reference.copy()
-    ours = compose(background, [(2, 3, 20, 18)], [reference], size=30, hint=hint)
+    ours = prepare_network_inputs(background, [(2, 3, 20, 18)], [reference], size=30, hint=hint)
     np.testing.assert_array_equal(background, kept[0])
     np.testing.assert_array_equal(reference, kept[1])
-    outside = ours.hint_mask == 0
-    np.testing.assert_array_equal(ours.hint_rgb[outside], np.pad(background, ((5, 5), (0, 0), (0, 0)))[outside])
+    outside = ours.control_mask == 0
+    np.testing.assert_array_equal(ours.control_image[outside], np.pad(background, ((5, 5), (0, 0), (0, 0)))[outside])
 
 
 def test_later_in_order_lies_in_front() -> None:
     background, boxes = flat(64, 64, (9, 9, 9)), [(0, 0, 40, 40), (20, 20, 60, 60)]
     references = [flat(10, 10, (*RED, 255)), flat(10, 10, (*BLUE, 255))]
     for order, front in ((None, BLUE), ([0, 1], BLUE), ([1, 0], RED)):
-        ours = compose(background, boxes, references, size=64, hint="overlay", order=order)
-        assert ours.hint_rgb[30, 30].tolist() == list(front)
-        assert ours.hint_rgb[10, 10].tolist() == list(RED)
-        assert ours.hint_rgb[50, 50].tolist() == list(BLUE)
+        ours = prepare_network_inputs(background, boxes, references, size=64, hint="overlay", order=order)
+        assert ours.control_image[30, 30].tolist() == list(front)
+        assert ours.control_image[10, 10].tolist() == list(RED)
+        assert ours.control_image[50, 50].tolist() == list(BLUE)
 
 
 def test_collage_hides_and_overlay_shows_what_was_in_the_box() -> None:
@@ -134,9 +134,9 @@ def test_collage_hides_and_overlay_shows_what_was_in_the_box() -> None:
     reference = np.zeros((30, 10, 4), np.uint8)
     reference[5:25] = (*RED, 255)
     box = (10, 10, 50, 50)
-    over = compose(background, [box], [reference], size=60, hint="overlay").hint_rgb
-    collage = compose(background, [box], [reference], size=60, hint="collage").hint_rgb
-    blank = compose(background, [box], [reference], size=60).hint_rgb
+    over = prepare_network_inputs(background, [box], [reference], size=60, hint="overlay").control_image
+    collage = prepare_network_inputs(background, [box], [reference], size=60, hint="collage").control_image
+    blank = prepare_network_inputs(background, [box], [reference], size=60).control_image
     # The object, 10 x 20, is enlarged twice: columns 20 to 40 of the box's rows.
     for hint in (over, collage):
         assert (hint[10:50, 20:40] == RED).all()
@@ -152,12 +152,14 @@ def test_collage_hides_and_overlay_shows_what_was_in_the_box() -> None:
 def test_colours_behind_alpha_0_stay_hidden_and_rims_are_soft() -> None:
     reference = flat(80, 80, (*GREEN, 0))
     cv2.circle(reference, (40, 40), 30, (*RED, 255), -1)
-    hint = compose(flat(40, 40, BLUE), [(10, 10, 30, 30)], [reference], size=40, hint="overlay").hint_rgb
+    hint = prepare_network_inputs(
+        flat(40, 40, BLUE), [(10, 10, 30, 30)], [reference], size=40, hint="overlay"
+    ).control_image
     assert hint[..., 1].max() == 0
     mixed = (hint[..., 0] > 20) & (hint[..., 0] < 235)
     assert mixed.sum() > 12
     assert np.abs(hint[..., 0].astype(int) + hint[..., 2] - 255).max() <= 1
-    encoded = compose_reference(reference, 40)
+    encoded = prepare_reference(reference, 40)
     assert (encoded[..., 1] == encoded[..., 2]).all(), "red over white is one red, and nothing else"
     assert (encoded[0] == 255).all()
 
@@ -166,7 +168,7 @@ def test_white_objects_keep_their_pixels() -> None:
     rgba = np.zeros((20, 20, 4), np.uint8)
     rgba[4:16, 4:16] = 255
     np.testing.assert_array_equal(cut_out(rgba), flat(12, 12, (255, 255, 255, 255)))
-    hint = compose(flat(20, 20, BLUE), [(4, 4, 16, 16)], [rgba], size=20, hint="overlay").hint_rgb
+    hint = prepare_network_inputs(flat(20, 20, BLUE), [(4, 4, 16, 16)], [rgba], size=20, hint="overlay").control_image
     assert (hint[4:16, 4:16] == 255).all()
     # Without alpha: a white plate with a grey rim, on white. Only what reaches the border is not the plate.
     plate = flat(40, 40, (255, 255, 255))
@@ -184,21 +186,23 @@ def test_reference_with_alpha_is_framed_alike_whatever_margin_it_came_with() -> 
     tight[...] = (200, 40, 60, 255)
     wide = np.zeros((300, 400, 4), np.uint8)
     wide[200:260, 30:70] = tight
-    framed = compose_reference(wide)
-    assert np.array_equal(framed, compose_reference(tight))
+    framed = prepare_reference(wide)
+    assert np.array_equal(framed, prepare_reference(tight))
     rows = np.flatnonzero((framed != 255).any(axis=(1, 2)))
     assert 1 / 1.25 < len(rows) / len(framed) < 1 / 1.15
 
 
 def test_reference_that_is_white_all_over_is_an_object() -> None:
     assert (cut_out(flat(6, 9, (255, 255, 255))) == 255).all()
-    assert (compose_reference(flat(6, 9, (255, 255, 255))) == 255).all()
+    assert (prepare_reference(flat(6, 9, (255, 255, 255))) == 255).all()
 
 
 @pytest.mark.parametrize("shape", [(50, 20), (20, 50), (30, 30)])
 @pytest.mark.parametrize("box", [(3, 5, 43, 95), (3, 5, 93, 30), (90, 10, 92, 90), (20, 20, 21, 21)])
 def test_pasted_object_keeps_its_aspect_and_touches_its_box(shape: tuple[int, int], box: Box) -> None:
-    hint = compose(flat(100, 100, BLUE), [box], [flat(*shape, (*RED, 255))], size=100, hint="overlay").hint_rgb
+    hint = prepare_network_inputs(
+        flat(100, 100, BLUE), [box], [flat(*shape, (*RED, 255))], size=100, hint="overlay"
+    ).control_image
     x, y, w, h = cv2.boundingRect((hint[..., 0] > 0).astype(np.uint8))
     x0, y0, x1, y1 = box
     assert x0 <= x <= x + w <= x1
@@ -227,7 +231,7 @@ def test_pasted_object_keeps_its_aspect_and_touches_its_box(shape: tuple[int, in
 def test_refused(change: dict[str, object], text: str) -> None:
     arguments = {"background": noise(20, 30), "boxes": [(2, 2, 9, 9)], "references": [noise(4, 4)], "size": 16}
     with pytest.raises(ValueError, match=text):
-        compose(**(arguments | change))  # type: ignore[arg-type]
+        prepare_network_inputs(**(arguments | change))  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 99), st.floats(0, 1))
@@ -235,7 +239,7 @@ def test_refused(change: dict[str, object], text: str) -> None:
 def test_fill_keeps_what_is_known_and_stays_in_its_range(width: int, height: int, seed: int, share: float) -> None:
     rgb = noise(height, width, seed=seed) // 2 + 40
     hole = np.random.default_rng(seed).random((height, width)) < share
-    filled = push_pull(rgb, hole)
+    filled = fill_hole(rgb, hole)
     assert filled.dtype == np.uint8
     np.testing.assert_array_equal(filled[~hole], rgb[~hole])
     if hole.all():
@@ -249,7 +253,7 @@ def test_fill_keeps_what_is_known_and_stays_in_its_range(width: int, height: int
 def test_fill_reaches_far(known: str) -> None:
     hole = np.ones((301, 517), np.bool_)
     hole[{"first column": np.s_[:, 0], "last row": -1, "one pixel": (150, 300), "corner": (0, 0)}[known]] = False
-    assert (push_pull(flat(301, 517, (10, 200, 90)), hole) == (10, 200, 90)).all()
+    assert (fill_hole(flat(301, 517, (10, 200, 90)), hole) == (10, 200, 90)).all()
 
 
 def test_fill_goes_smoothly_from_side_to_side() -> None:
@@ -257,7 +261,7 @@ def test_fill_goes_smoothly_from_side_to_side() -> None:
     rgb[:, 320:] = 240
     hole = np.zeros((400, 640), np.bool_)
     hole[20:380, 20:620] = True
-    row = push_pull(rgb, hole)[200, 20:620, 0].astype(int)
+    row = fill_hole(rgb, hole)[200, 20:620, 0].astype(int)
     steps = np.diff(row)
     assert row[0] < 25
     assert row[-1] > 215
@@ -270,6 +274,6 @@ def test_fill_goes_smoothly_from_side_to_side() -> None:
 def test_fill_in_blocks_is_as_in_one(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb, hole = noise(height, 33), np.ones((height, 33), np.bool_)
     hole[:, ::11] = False
-    in_blocks = push_pull(rgb, hole)
+    in_blocks = fill_hole(rgb, hole)
     monkeypatch.setattr("pics_cli.core.images.inpainting._BLOCK", 4096)
-    np.testing.assert_array_equal(push_pull(rgb, hole), in_blocks)
+    np.testing.assert_array_equal(fill_hole(rgb, hole), in_blocks)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import oracle
 from pics_cli.core.datasets.pairs import SKIP_REASONS, choose
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
-from pics_cli.core.images.geometry import box_area, box_iou, contained, nested, relation
+from pics_cli.core.images.geometry import box_area, box_iou, box_relation, is_contained, is_nested
 from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
 
@@ -295,7 +295,7 @@ CORNER = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12), s
 @given(st.lists(CORNER, min_size=1, max_size=4), st.lists(CORNER, min_size=1, max_size=4))
 def test_iou_and_containment_equal_counting(left: list[Any], right: list[Any]) -> None:
     a, b = np.array(left, float), np.array(right, float)
-    found, held = box_iou(a, b), contained(a, b)
+    found, held = box_iou(a, b), is_contained(a, b)
     for i, first in enumerate(left):
         assert box_area(a)[i] == sum(
             first[0] <= x < first[2] and first[1] <= y < first[3] for x in range(12) for y in range(12)
@@ -303,7 +303,7 @@ def test_iou_and_containment_equal_counting(left: list[Any], right: list[Any]) -
         for j, second in enumerate(right):
             assert found[i, j] == pytest.approx(oracle.iou_of_pixels(first, second, 12), abs=1e-12)
             assert held[i, j] == oracle.inside(first, second)
-    either = nested(a)
+    either = is_nested(a)
     for i, first in enumerate(left):
         for j, second in enumerate(left):
             assert either[i, j] == (oracle.inside(first, second) or oracle.inside(second, first))
@@ -312,7 +312,7 @@ def test_iou_and_containment_equal_counting(left: list[Any], right: list[Any]) -
 @settings(max_examples=80, deadline=None)
 @given(CORNER, CORNER)
 def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
-    assert relation(np.array(first, float), np.array(second, float)) == oracle.relation(first, second)
+    assert box_relation(np.array(first, float), np.array(second, float)) == oracle.relation(first, second)
 
 
 @pytest.mark.parametrize(
@@ -326,4 +326,4 @@ def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
 )  # fmt: skip
 def test_relation(other: Box, expected: str) -> None:
     a, b = np.array((10, 10, 50, 50), float), np.array(other, float)
-    assert relation(a, b) == relation(b, a) == expected
+    assert box_relation(a, b) == box_relation(b, a) == expected

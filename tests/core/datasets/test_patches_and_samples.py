@@ -708,11 +708,11 @@ def test_samples_read_by_the_package_are_those_written(lvis_shards: Path) -> Non
         for key, members in read_shard(path):
             assert members == plain[key]
             sample = decode_sample(key, members)
-            assert np.array_equal(sample.background, oracle.read_rgb(members["bg.jpg"]))
+            assert np.array_equal(sample.image, oracle.read_rgb(members["bg.jpg"]))
             for k in range(2):
                 assert np.array_equal(sample.references[k], oracle.read_rgb(members[f"obj{k}.png"]))
                 assert np.array_equal(sample.masks[k], oracle.read_mask(members[f"mask{k}.png"]))
-            assert sample.meta == json.loads(members["json"])
+            assert sample.metadata == json.loads(members["json"])
             seen.append(key)
     assert seen == list(plain)[: len(seen)]
     assert len(seen) > 10

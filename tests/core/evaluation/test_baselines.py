@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from composites import SIZE, outside, scene, thing
-from pics_cli.core.conditioning.network_inputs import compose_hint
+from pics_cli.core.conditioning.network_inputs import prepare_control_image
 from pics_cli.core.evaluation.baselines import clone, collage, poisson
 
 PLACES = ((20, 16, 70, 66), (36, 30, 90, 88))
@@ -25,7 +25,7 @@ def references(alpha: bool = True) -> list[np.ndarray]:
 @pytest.mark.parametrize("alpha", [True, False])
 def test_a_collage_is_the_overlay_hint(order: tuple[int, int], alpha: bool) -> None:
     square = np.asarray(scene((120, 120)))
-    hint = compose_hint(square, PLACES, references(alpha), size=120, hint="overlay", order=order)
+    hint = prepare_control_image(square, PLACES, references(alpha), size=120, hint="overlay", order=order)
     np.testing.assert_array_equal(collage(square, PLACES, references(alpha), order), hint)
 
 

@@ -12,7 +12,7 @@ from making import build_folder
 from pics_cli.core.evaluation.example_sets import ShardCases
 from pics_cli.core.evaluation.examples import Case, case_of
 from pics_cli.core.evaluation.metrics import MEASURES, judge, sight_of
-from pics_cli.core.images.image_io import decode_picture
+from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.evaluation import ShardSamples
 from pics_cli.core.shards.shard_files import read_shard
@@ -37,7 +37,7 @@ def test_drawn_samples_say_everything(drawn: Path) -> None:
             assert case.front == tuple(meta["order"])
             assert case.relation in {pair["relation"] for pair in meta["pairs"]}
             assert case.clean
-            np.testing.assert_array_equal(case.background, decode_picture(parts["clean.jpg"]).rgb)
+            np.testing.assert_array_equal(case.background, decode_image(parts["clean.jpg"]).rgb)
             for k in range(2):
                 assert not (case.visible[k] & ~case.full[k]).any()
                 x0, y0, x1, y1 = case.places[k]
@@ -51,7 +51,7 @@ def test_drawn_samples_say_everything(drawn: Path) -> None:
 
 def test_the_order_can_be_told(drawn: Path) -> None:
     """By references pasted over the truth: the truth is right, that paste is wrong."""
-    source = ShardCases(ShardSamples(root="/", shards=str(drawn)), 0.75, print)
+    source = ShardCases(ShardSamples(root="/", shards=str(drawn)), 0.75)
     cases = [source.case(number) for number in range(len(source))]
     sight, told = sight_of(cases, 0), 0
     for case in cases:
@@ -68,7 +68,7 @@ def test_a_photograph(tmp_path: Path) -> None:
     """References cut from the picture; regions filled; no order, no hidden parts, no true background."""
     sample = members(3)
     case: Case = case_of("a", sample, 1.0)
-    truth = decode_picture(sample["bg.jpg"]).rgb
+    truth = decode_image(sample["bg.jpg"]).rgb
     np.testing.assert_array_equal(case.truth, truth)
     assert (case.front, case.full, case.wrong, case.clean) == (None, None, (), False)
     inside = np.zeros(truth.shape[:2], np.bool_)
@@ -91,11 +91,11 @@ def test_a_photograph(tmp_path: Path) -> None:
 def test_samples_by_number(tmp_path: Path) -> None:
     write_shard(tmp_path / "set/00000.tar", range(3))
     write_shard(tmp_path / "set/00001.tar", range(3, 5))
-    source = ShardCases(ShardSamples(root=str(tmp_path), shards="set"), 1.0, print)
+    source = ShardCases(ShardSamples(root=str(tmp_path), shards="set"), 1.0)
     assert [source.case(number).key for number in range(len(source))] == ["0000", "0001", "0002", "0003", "0004"]
     assert len(source.others()) == 5
     assert source.warnings == []
-    train = ShardCases(ShardSamples(root=str(tmp_path), shards="set", split="train"), 1.0, print)
+    train = ShardCases(ShardSamples(root=str(tmp_path), shards="set", split="train"), 1.0)
     assert "training split" in train.warnings[0]
     with pytest.raises(PicsError, match="nothing"):
-        ShardCases(ShardSamples(root=str(tmp_path), shards="nothing"), 1.0, print)
+        ShardCases(ShardSamples(root=str(tmp_path), shards="nothing"), 1.0)

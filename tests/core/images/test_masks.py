@@ -190,7 +190,7 @@ def test_coordinates_far_out_of_any_frame_do_no_harm(value: float) -> None:
     # does not look whether it got them, and counts in 32 bits.
     code = (
         "import resource\n"
-        "from pics_cli.core.data.masks import decode_segmentation\n"
+        "from pics_cli.core.images.masks import decode_segmentation\n"
         "from pics_cli.errors import BadSample\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
         f"try: print(decode_segmentation([[0, 0, {value!r}, 0, {value!r}, 5, 0, 5]], 10, 12).box)\n"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from making import RGB, UPRIGHT, encoded, smooth, with_orientation
 from oracle import read_rgb
-from pics_cli.core.images.image_io import decode_picture, encode_jpeg, encode_png, picture_size, read_first
+from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, image_size, read_first_existing
 from pics_cli.errors import BadSample
 
 BASE = smooth(37, 53)
@@ -37,7 +37,7 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_upright_rgb_jpeg_keeps_its_bytes(name: str) -> None:
     data = KEPT[name]
-    picture = decode_picture(data)
+    picture = decode_image(data)
     assert picture.source == data
     assert picture.rgb.dtype == np.uint8
     assert np.array_equal(picture.rgb, read_rgb(data))
@@ -97,7 +97,7 @@ CONVERTED = {
 @pytest.mark.parametrize("name", CONVERTED)
 def test_other_kinds_are_converted_and_not_kept(name: str) -> None:
     data, expected, tolerance = CONVERTED[name]
-    picture = decode_picture(data)
+    picture = decode_image(data)
     assert picture.source is None
     assert picture.rgb.dtype == np.uint8
     assert picture.rgb.shape == expected.shape
@@ -106,7 +106,7 @@ def test_other_kinds_are_converted_and_not_kept(name: str) -> None:
 
 def test_16_bit_rgb_png() -> None:
     values = np.random.default_rng(2).integers(0, 65536, (37, 53, 3)).astype(np.uint16)
-    picture = decode_picture(cv2.imencode(".png", values[..., ::-1])[1].tobytes())
+    picture = decode_image(cv2.imencode(".png", values[..., ::-1])[1].tobytes())
     assert picture.source is None
     assert np.abs(picture.rgb - values / 257).max() <= 1
 
@@ -117,7 +117,7 @@ def test_cmyk_jpeg() -> None:
     for (row, column), value in patches.items():
         ink[24 * row : 24 * row + 24, 32 * column : 32 * column + 32] = value
     data = encoded(Image.fromarray(ink, "CMYK"), quality=95, subsampling=0)
-    picture = decode_picture(data)
+    picture = decode_image(data)
     assert picture.source is None
     middle = picture.rgb[12::24, 16::32].astype(int)
     assert np.abs(middle - [[[0, 255, 255], [255, 0, 255]], [[0, 0, 0], [255, 255, 255]]]).max() <= 4
@@ -127,7 +127,7 @@ def test_cmyk_jpeg() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_exif_orientation_is_applied(kind: str, value: int) -> None:
     data = encoded(BASE, kind, exif=with_orientation(value))
-    picture = decode_picture(data)
+    picture = decode_image(data)
     assert picture.source is None
     assert np.array_equal(picture.rgb, UPRIGHT[value](read_rgb(data)))
 
@@ -143,7 +143,7 @@ def test_orientations_are_what_their_names_say(value: int) -> None:
     stored = np.zeros((3, 5, 3), np.uint8)
     stored[0, :, 0] = 200
     stored[:, 0, 1] = 200
-    shown = decode_picture(encoded(stored, "PNG", exif=with_orientation(value))).rgb
+    shown = decode_image(encoded(stored, "PNG", exif=with_orientation(value))).rgb
     assert (shown[edges[row]][:, 0] == 200).all()
     assert (shown[edges[column]][:, 1] == 200).all()
     assert ((shown[..., 0] == 200).sum(), (shown[..., 1] == 200).sum()) == (5, 3)
@@ -153,15 +153,15 @@ def test_orientations_are_what_their_names_say(value: int) -> None:
 def test_size_from_the_header_is_that_of_the_upright_pixels(tmp_path: Path, value: int) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(encoded(BASE, exif=with_orientation(value)))
-    height, width = decode_picture(path.read_bytes()).rgb.shape[:2]
-    assert picture_size(path) == (width, height)
+    height, width = decode_image(path.read_bytes()).rgb.shape[:2]
+    assert image_size(path) == (width, height)
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_size_from_the_header(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(KEPT[name])
-    assert picture_size(path) == read_rgb(KEPT[name]).shape[1::-1]
+    assert image_size(path) == read_rgb(KEPT[name]).shape[1::-1]
 
 
 @pytest.mark.parametrize("kind", [2, 7])
@@ -170,19 +170,19 @@ def test_orientation_that_is_text_is_no_orientation(tmp_path: Path, kind: int) -
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHI", 0x0112, kind, 2) + b"6\0\0\0" + bytes(4)
     path = tmp_path / "x.jpg"
     path.write_bytes(encoded(BASE, exif=exif))
-    assert decode_picture(path.read_bytes()).rgb.shape == BASE.shape
-    assert picture_size(path) == (53, 37)
+    assert decode_image(path.read_bytes()).rgb.shape == BASE.shape
+    assert image_size(path) == (53, 37)
 
 
 def fails(data: bytes) -> str:
     with pytest.raises(BadSample) as error:
-        decode_picture(data)
+        decode_image(data)
     return error.value.reason
 
 
 def pixels_or_reason(data: bytes) -> RGB | str:
     try:
-        return decode_picture(data).rgb
+        return decode_image(data).rgb
     except BadSample as error:
         return error.reason
 
@@ -191,7 +191,7 @@ def pixels_or_reason(data: bytes) -> RGB | str:
 def test_truncated_jpeg_is_refused_at_every_length(name: str) -> None:
     more = {"orientation 6": encoded(BASE, exif=with_orientation(6)), "grey": CONVERTED["grey jpeg"][0]}
     data = (KEPT | more)[name]
-    whole = decode_picture(data).rgb
+    whole = decode_image(data).rgb
     body = data.index(b"\xff\xda") + 14  # past the header of the first scan
     for length in range(1, len(data), 7):
         reason = fails(data[:length])
@@ -212,7 +212,7 @@ def test_jpeg_that_lacks_its_middle_is_refused(name: str) -> None:
 @pytest.mark.parametrize("tail", [b"\0" * 100, b"junk" * 9])
 def test_jpeg_with_something_behind_it_is_whole(tail: bytes) -> None:
     data = KEPT["4:2:0"] + tail
-    picture = decode_picture(data)
+    picture = decode_image(data)
     assert picture.source == data
     assert np.array_equal(picture.rgb, read_rgb(KEPT["4:2:0"]))
 
@@ -230,31 +230,31 @@ def test_no_picture(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(data)
     with pytest.raises(BadSample) as error:
-        picture_size(path)
+        image_size(path)
     assert error.value.reason == "unreadable_image"
 
 
 def test_first_file_that_exists_is_read(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"second")
     (tmp_path / "c").write_bytes(b"third")
-    assert read_first((tmp_path / "a", tmp_path / "b", tmp_path / "c")) == b"second"
+    assert read_first_existing((tmp_path / "a", tmp_path / "b", tmp_path / "c")) == b"second"
     # A file stands where a folder is asked for.
-    assert read_first((tmp_path / "b" / "x", tmp_path / "c")) == b"third"
+    assert read_first_existing((tmp_path / "b" / "x", tmp_path / "c")) == b"third"
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    for read in (lambda path: read_first((path,)), picture_size):
+    for read in (lambda path: read_first_existing((path,)), image_size):
         with pytest.raises(BadSample) as error:
             read(tmp_path / "é.jpg")
         assert error.value.reason == "missing_image"
         assert str(tmp_path / "é.jpg") in error.value.detail
     with pytest.raises(BadSample) as error:
-        read_first(())
+        read_first_existing(())
     assert error.value.reason == "missing_image"
 
 
 def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
-    for read in (lambda path: read_first((path,)), picture_size):
+    for read in (lambda path: read_first_existing((path,)), image_size):
         with pytest.raises(BadSample) as error:
             read(tmp_path)
         assert error.value.reason == "unreadable_image"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.placement import inside, window
+from pics_cli.core.conditioning.placement import choose_window, to_window
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.inference.paste import changed_outside, native, paste_back
 
@@ -39,7 +39,7 @@ def scenes(draw: st.DrawFn, largest: int) -> tuple[int, int, list[Box]]:
 @settings(max_examples=300, deadline=None)
 def test_window_holds_every_box_with_context(scene: tuple[int, int, list[Box]], size: int) -> None:
     width, height, boxes = scene
-    x0, y0, x1, y1 = window(boxes, width, height, "auto", size)
+    x0, y0, x1, y1 = choose_window(boxes, width, height, "auto", size)
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height
     assert all(x0 <= a and y0 <= b and c <= x1 and d <= y1 for a, b, c, d in boxes)
@@ -50,7 +50,7 @@ def test_window_holds_every_box_with_context(scene: tuple[int, int, list[Box]], 
         assert side == whole or side >= 1.5 * longer
         assert side >= min(size // 2, width, height)
     assert x1 - x0 == y1 - y0 or x1 - x0 == width or y1 - y0 == height
-    assert window(boxes, width, height, "full", size) == (0, 0, width, height)
+    assert choose_window(boxes, width, height, "full", size) == (0, 0, width, height)
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_window_holds_every_box_with_context(scene: tuple[int, int, list[Box]], 
     ],
 )
 def test_windows(boxes: list[Box], width: int, height: int, expected: Box) -> None:
-    assert window(boxes, width, height, "auto", 512) == expected
+    assert choose_window(boxes, width, height, "auto", 512) == expected
 
 
 def test_window_refuses() -> None:
     with pytest.raises(ValueError, match="no boxes"):
-        window([], 10, 10, "auto", 64)
+        choose_window([], 10, 10, "auto", 64)
     with pytest.raises(ValueError, match="reaches outside"):
-        window([(0, 0, 11, 5)], 10, 10, "full", 64)
+        choose_window([(0, 0, 11, 5)], 10, 10, "full", 64)
     with pytest.raises(ValueError, match="crop 'square' is none of auto, full"):
-        window([(0, 0, 5, 5)], 10, 10, "square", 64)  # type: ignore[arg-type]
+        choose_window([(0, 0, 5, 5)], 10, 10, "square", 64)  # type: ignore[arg-type]
 
 
 @given(scenes(60), st.sampled_from([16, 40]), st.integers(0, 20), st.sampled_from(["auto", "full"]))
@@ -85,7 +85,7 @@ def test_paste_changes_the_boxes_alone(scene: tuple[int, int, list[Box]], size: 
     width, height, boxes = scene
     before = noise(height, width)
     kept = before.copy()
-    part = window(boxes, width, height, kind, size)  # type: ignore[arg-type]
+    part = choose_window(boxes, width, height, kind, size)  # type: ignore[arg-type]
     made = native(noise(size, size, 1), part[2] - part[0], part[3] - part[1])
     after = paste_back(before, made, part, boxes, feather)
     np.testing.assert_array_equal(before, kept)
@@ -183,7 +183,7 @@ def test_pasted_pixels_are_the_networks_own_where_nothing_is_resized() -> None:
 
 
 def test_boxes_move_with_their_window() -> None:
-    assert inside([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
+    assert to_window([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
     with pytest.raises(ValueError, match="reaches outside"):
         paste_back(noise(50, 50), noise(30, 30), (10, 10, 40, 40), [(5, 20, 30, 30)], 0)
 

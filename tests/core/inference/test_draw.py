@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from composites import scene, thing
-from pics_cli.core.images.sheets import colour_of
+from pics_cli.core.images.sheets import object_colour
 from pics_cli.core.inference import sheets
 
 SHAPES = [(120, 96), (600, 60), (50, 300), (1, 1)]
@@ -22,7 +22,7 @@ def test_grids_show_every_object_and_result(size: tuple[int, int], objects: int)
     sheet = sheets.draw_grid("name", background, boxes, references, results)
     assert sheet.dtype == np.uint8
     for k in range(min(objects, 4)):
-        assert (sheet == np.array(colour_of(k))).all(2).any()
+        assert (sheet == np.array(object_colour(k))).all(2).any()
     with_one = sheets.draw_grid("name", background, boxes, references, results[:1])
     assert not np.array_equal(sheet, with_one)
 
@@ -33,7 +33,7 @@ def test_regions_mark_their_boxes(size: tuple[int, int]) -> None:
     half = (0, 0, size[0] // 2, size[1])
     sheet = sheets.draw_regions("name", window, [half, (size[0] // 2, 0, *size)], [1, 0])
     for k in range(2):
-        mixed = (128 * 0.65 + np.array(colour_of(k)) * 0.35).astype(np.uint8)
+        mixed = (128 * 0.65 + np.array(object_colour(k)) * 0.35).astype(np.uint8)
         assert (np.abs(sheet.astype(int) - mixed).max(2) <= 1).sum() > 1000
 
 
@@ -44,12 +44,12 @@ def test_alpha_shows_weights_at_overlaps_alone() -> None:
     sheet = sheets.draw_alpha("name", window, alpha)
     tile = sheet[44 : 44 + sheets.HEIGHT, 10 : 10 + sheets.HEIGHT]
     cell = sheets.HEIGHT // 16
-    assert (tile[4 * cell : 8 * cell, 4 * cell : 8 * cell] == colour_of(0)).all()
+    assert (tile[4 * cell : 8 * cell, 4 * cell : 8 * cell] == object_colour(0)).all()
     assert (tile[: 4 * cell] == 35).all()
     other = sheet[44 : 44 + sheets.HEIGHT, 20 + sheets.HEIGHT :]
     assert (other[5 * cell, 5 * cell] == 0).all()
     nowhere = sheets.draw_alpha("name", window, np.full((3, 16, 16), np.nan, np.float32))
-    assert not (nowhere == np.array(colour_of(0))).all(2).any()
+    assert not (nowhere == np.array(object_colour(0))).all(2).any()
 
 
 def test_routing_mixes_the_colours_of_overlaps() -> None:
@@ -59,7 +59,7 @@ def test_routing_mixes_the_colours_of_overlaps() -> None:
     sheet = sheets.draw_routing("name", window, [("8x8", codes), ("4x4", codes[::2, ::2])])
     cell = sheets.HEIGHT // 8
     tile = sheet[44 : 44 + sheets.HEIGHT, 20 + 2 * sheets.HEIGHT :]
-    assert tuple(tile[0, 0]) == colour_of(0)
-    assert tuple(tile[7 * cell, 0]) == colour_of(5)
-    both = np.mean([colour_of(0), colour_of(1)], axis=0).astype(np.uint8)
+    assert tuple(tile[0, 0]) == object_colour(0)
+    assert tuple(tile[7 * cell, 0]) == object_colour(5)
+    both = np.mean([object_colour(0), object_colour(1)], axis=0).astype(np.uint8)
     assert (tile[2 * cell + 1, 1] == both).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from composites import BOXES, SIZE, composed, make_sample, outside, run, scene
-from pics_cli.core.conditioning.network_inputs import painters
+from pics_cli.core.conditioning.network_inputs import layer_painters
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.inference.paste import corrected, native
 from pics_cli.core.inference.prepare import inputs_of, painters_of
@@ -65,7 +65,7 @@ def test_untouched_where_nothing_is_added() -> None:
     logits, nothing = np.zeros((3, 64, 64), np.float32), np.zeros((3, 64, 64), np.float32)
     logits[2] = 40
     boxes, references = [(10, 10, 100, 100), (60, 40, 200, 140)], [noise(40, 50, 1, 4), noise(30, 30, 2, 4)]
-    paint = painters(seen, boxes, references, hint="layers")
+    paint = layer_painters(seen, boxes, references, hint="layers")
     assert np.array_equal(corrected(seen, paint, logits, nothing, nothing), seen)
     first = seen.copy()
     paint[0](first)

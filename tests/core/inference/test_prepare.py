@@ -40,8 +40,8 @@ def test_the_order_of_pasting_matters_where_references_are_pasted(task: Task, hi
     first = prepared(task, replace(SETTINGS, order=(0, 1)), config)
     second = prepared(task, replace(SETTINGS, order=(1, 0)), config)
     without = prepared(task, SETTINGS, config)
-    assert np.array_equal(first.network.hint_rgb, second.network.hint_rgb) == (hint == "background")
-    assert np.array_equal(first.network.hint_rgb, without.network.hint_rgb), "the second box reaches lower"
+    assert np.array_equal(first.network.control_image, second.network.control_image) == (hint == "background")
+    assert np.array_equal(first.network.control_image, without.network.control_image), "the second box reaches lower"
     assert (first.bias, second.bias, without.bias) == ([0, ORDER_BIAS], [ORDER_BIAS, 0], None)
     assert first.network.references.shape == (2, 28, 28, 3)
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
-from pics_cli.core.conditioning.network_inputs import compose
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.memory import advice, memory_told
 from pics_cli.core.inference.paste import native, paste_back
@@ -218,7 +218,7 @@ def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Pat
         picture, part = background, (0, 0, *SIZE)
         for step in range(2):
             box = boxes[step]
-            inputs = compose(picture, [box], [np.asarray(thing(step))], size=128, reference_size=56)
+            inputs = prepare_network_inputs(picture, [box], [np.asarray(thing(step))], size=128, reference_size=56)
             noise = pipeline.noise(0, "b", n, step)[None, None]
             made = pipeline([inputs], noise, steps=1)[0, 0]
             native_size = native(made, part[2] - part[0], part[3] - part[1])

@@ -8,16 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.network_inputs import FRAME, compose, compose_reference
+from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_network_inputs, prepare_reference
 from pics_cli.core.images.geometry import clip_box
 from pics_cli.core.images.masks import box_mask
-from pics_cli.core.loading.augment import View, cut_reference, draw_view, grow, plain, show, vary
+from pics_cli.core.loading.augment import (
+    View,
+    augment_reference,
+    cut_reference,
+    draw_view,
+    grow_box,
+    plain,
+    render_view,
+)
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.preview import draw_augmented
 from pics_cli.errors import BadSample
 
-STILL = AugmentSettings(flip=0, rotation=0, perspective=0, scale=(FRAME, FRAME), brightness=0, contrast=0)
+STILL = AugmentSettings(
+    flip=0, rotation=0, perspective=0, scale=(REFERENCE_FRAME, REFERENCE_FRAME), brightness=0, contrast=0
+)
 
 
 def noise(height: int, width: int, channels: int = 4, seed: int = 0) -> np.ndarray:
@@ -55,7 +65,7 @@ views = st.builds(
 def test_nothing_is_ever_cut_off(shape: tuple[int, int], view: View, size: int, seed: int) -> None:
     rgba = thing(*shape, seed=seed)
     rgba[..., :3] = 0
-    patch = show(rgba, view._replace(brightness=0, contrast=0), size).patch
+    patch = render_view(rgba, view._replace(brightness=0, contrast=0), size).patch
     assert patch.shape == (size, size, 3)
     for rim in (patch[0], patch[-1], patch[:, 0], patch[:, -1]):
         assert (rim == 255).all()
@@ -71,7 +81,7 @@ def test_one_colour_on_white_shows_no_other(
     rgba = thing(*shape, seed=seed, soft=soft)
     rgba[rgba[..., 3] > 0, :3] = colour
     view = view._replace(brightness=0, contrast=0)
-    ours = show(rgba, view, 64, detail=100)
+    ours = render_view(rgba, view, 64, detail=100)
     away = 255 - ours.patch.astype(np.float64)
     full = 255 - np.array(colour, np.float64)
     share = away @ full / max(full @ full, 1)
@@ -87,9 +97,9 @@ def test_one_colour_on_white_shows_no_other(
 @settings(max_examples=60, deadline=None)
 def test_light_changes_the_object_alone(shape: tuple[int, int], view: View, seed: int) -> None:
     rgba = thing(*shape, seed=seed)
-    dark, lit = rgba.copy(), show(rgba, view, 64)
+    dark, lit = rgba.copy(), render_view(rgba, view, 64)
     dark[..., :3] = 0
-    unlit = show(dark, view._replace(brightness=0, contrast=0), 64)
+    unlit = render_view(dark, view._replace(brightness=0, contrast=0), 64)
     np.testing.assert_array_equal(lit.rgba[..., 3], unlit.rgba[..., 3])
     assert (lit.patch[(unlit.patch == 255).all(axis=2)] == 255).all()
 
@@ -97,7 +107,7 @@ def test_light_changes_the_object_alone(shape: tuple[int, int], view: View, seed
 @pytest.mark.parametrize("light", [(0.3, 0.0), (-1.0, 0.0), (0.0, 0.5), (0.1, -1.0), (-0.2, 0.4)])
 def test_brightness_and_contrast(light: tuple[float, float]) -> None:
     rgba = thing(40, 30)
-    ours = show(rgba, View(brightness=light[0], contrast=light[1]), 64).rgba
+    ours = render_view(rgba, View(brightness=light[0], contrast=light[1]), 64).rgba
     inside = rgba[..., 3] > 0
     values = rgba[inside, :3].astype(np.float64)
     expected = (values - values.mean()) * (1 + light[1]) + values.mean() + 255 * light[0]
@@ -107,35 +117,37 @@ def test_brightness_and_contrast(light: tuple[float, float]) -> None:
 
 def test_flipped_twice_is_as_before() -> None:
     rgba = thing(41, 30)
-    once = show(rgba, View(flip=True), 64).rgba
+    once = render_view(rgba, View(flip=True), 64).rgba
     np.testing.assert_array_equal(once, rgba[:, ::-1])
-    np.testing.assert_array_equal(show(once, View(flip=True), 64).rgba, rgba)
-    mirrored = show(once, View(roll=-20, yaw=-15, pitch=8), 100).patch[:, ::-1].astype(int)
-    assert np.abs(mirrored - show(rgba, View(roll=20, yaw=15, pitch=8), 100).patch).mean() < 0.5
+    np.testing.assert_array_equal(render_view(once, View(flip=True), 64).rgba, rgba)
+    mirrored = render_view(once, View(roll=-20, yaw=-15, pitch=8), 100).patch[:, ::-1].astype(int)
+    assert np.abs(mirrored - render_view(rgba, View(roll=20, yaw=15, pitch=8), 100).patch).mean() < 0.5
 
 
-@given(shapes, st.integers(0, 99), st.sampled_from([FRAME, 1.0, 1.1, 1.37]))
+@given(shapes, st.integers(0, 99), st.sampled_from([REFERENCE_FRAME, 1.0, 1.1, 1.37]))
 @settings(max_examples=40, deadline=None)
 def test_without_strengths_it_is_what_inference_shows(shape: tuple[int, int], seed: int, frame: float) -> None:
     rgba = np.pad(thing(*shape, seed=seed), ((3, 0), (1, 9), (0, 0)))
     rng = generator(seed)
-    ours = vary(
+    ours = augment_reference(
         rgba,
         AugmentSettings(flip=0, rotation=0, perspective=0, scale=(frame, frame), brightness=0, contrast=0),
         rng,
         56,
     )
-    np.testing.assert_array_equal(ours.patch, compose_reference(rgba, 56, frame))
+    np.testing.assert_array_equal(ours.patch, prepare_reference(rgba, 56, frame))
     np.testing.assert_array_equal(ours.rgba, rgba[3:, 1:-9])
-    if frame == FRAME:
+    if frame == REFERENCE_FRAME:
         np.testing.assert_array_equal(ours.patch, plain(rgba, 56).patch)
-        np.testing.assert_array_equal(ours.patch, compose_reference(rgba, 56))
+        np.testing.assert_array_equal(ours.patch, prepare_reference(rgba, 56))
 
 
 def test_what_is_given_stays_and_the_same_draw_gives_the_same() -> None:
     rgba = thing(50, 40)
     kept = rgba.copy()
-    first, again, other = (vary(rgba, AugmentSettings(), generator(3, key), 224) for key in ("a", "a", "b"))
+    first, again, other = (
+        augment_reference(rgba, AugmentSettings(), generator(3, key), 224) for key in ("a", "a", "b")
+    )
     np.testing.assert_array_equal(rgba, kept)
     np.testing.assert_array_equal(first.patch, again.patch)
     np.testing.assert_array_equal(first.rgba, again.rgba)
@@ -178,7 +190,8 @@ def test_cut_by_the_mask_and_nothing_else_is_seen() -> None:
     other[~mask] = 255 - other[~mask]
     for key in range(20):
         ours, theirs = (
-            vary(cut_reference(one, box_mask(mask)), AugmentSettings(), generator(key), 100) for one in (rgb, other)
+            augment_reference(cut_reference(one, box_mask(mask)), AugmentSettings(), generator(key), 100)
+            for one in (rgb, other)
         )
         np.testing.assert_array_equal(ours.patch, theirs.patch)
         np.testing.assert_array_equal(ours.rgba, theirs.rgba)
@@ -188,12 +201,12 @@ def test_cut_by_the_mask_and_nothing_else_is_seen() -> None:
 @pytest.mark.parametrize("empty", [np.full((4, 5, 4), (9, 9, 9, 0), np.uint8), np.zeros((0, 0, 4), np.uint8)])
 def test_nothing_to_show_is_a_bad_sample(view: View, empty: np.ndarray) -> None:
     with pytest.raises(BadSample, match="wholly transparent"):
-        show(empty, view, 64)
+        render_view(empty, view, 64)
 
 
 def test_too_thin_to_be_seen_is_a_bad_sample() -> None:
     with pytest.raises(BadSample, match="1x60000: too thin to be seen at 28 pixels"):
-        show(np.full((60000, 1, 4), 255, np.uint8), View(roll=30), 28)
+        render_view(np.full((60000, 1, 4), 255, np.uint8), View(roll=30), 28)
 
 
 @given(st.data(), st.integers(1, 60), st.integers(1, 60), st.integers(0, 999))
@@ -203,10 +216,10 @@ def test_grown_boxes(data: st.DataObject, width: int, height: int, seed: int) ->
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     low, high = sorted(data.draw(st.tuples(st.floats(1, 4), st.floats(1, 4))))
     box, augment = (x0, y0, x1, y1), AugmentSettings(box_growth=(low, high))
-    e, f, g, h = grow(box, augment, generator(seed))
+    e, f, g, h = grow_box(box, augment, generator(seed))
     assert e <= x0 < x1 <= g
     assert f <= y0 < y1 <= h
-    assert grow(box, AugmentSettings(box_growth=(1, 1)), generator(seed)) == box
+    assert grow_box(box, AugmentSettings(box_growth=(1, 1)), generator(seed)) == box
     assert (e + g, f + h) == (x0 + x1, y0 + y1)
     for grown, side in ((g - e, x1 - x0), (h - f, y1 - y0)):
         assert low * side - 1 <= grown <= high * side + 1
@@ -216,7 +229,7 @@ def test_grown_boxes(data: st.DataObject, width: int, height: int, seed: int) ->
 
 def test_growth_is_drawn_for_each_side() -> None:
     rng, augment = generator(0), AugmentSettings(box_growth=(1.0, 1.2))
-    grown = np.array([grow((400, 400, 600, 600), augment, rng) for _ in range(400)])
+    grown = np.array([grow_box((400, 400, 600, 600), augment, rng) for _ in range(400)])
     sides = (grown[:, 2:] - grown[:, :2]) / 200
     assert sides.min() < 1.02
     assert sides.max() > 1.18
@@ -229,11 +242,13 @@ def test_patches_are_for_the_encoder_and_references_for_the_hint() -> None:
     references = [thing(20, 12, seed=k) for k in range(2)]
     patches = [noise(28, 28, 3, seed=k) for k in range(2)]
     for hint in ("background", "collage", "overlay"):
-        given = compose(background, boxes, references, size=32, reference_size=28, hint=hint, patches=patches)
-        without = compose(background, boxes, references, size=32, reference_size=28, hint=hint)
+        given = prepare_network_inputs(
+            background, boxes, references, size=32, reference_size=28, hint=hint, patches=patches
+        )
+        without = prepare_network_inputs(background, boxes, references, size=32, reference_size=28, hint=hint)
         np.testing.assert_array_equal(given.references, patches)
-        np.testing.assert_array_equal(given.hint_rgb, without.hint_rgb)
-        np.testing.assert_array_equal(given.hint_mask, without.hint_mask)
+        np.testing.assert_array_equal(given.control_image, without.control_image)
+        np.testing.assert_array_equal(given.control_mask, without.control_mask)
         np.testing.assert_array_equal(given.masks, without.masks)
         assert not np.array_equal(given.references, without.references)
 
@@ -249,7 +264,9 @@ def test_patches_are_for_the_encoder_and_references_for_the_hint() -> None:
 )
 def test_patches_refused(patches: list[np.ndarray], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        compose(noise(20, 30, 3), [(2, 2, 9, 9)], [noise(4, 4, 3)], size=16, reference_size=16, patches=patches)
+        prepare_network_inputs(
+            noise(20, 30, 3), [(2, 2, 9, 9)], [noise(4, 4, 3)], size=16, reference_size=16, patches=patches
+        )
 
 
 def test_sheet_shows_each_object_in_a_row_of_its_own() -> None:

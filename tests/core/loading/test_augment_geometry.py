@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pics_cli.core.loading.augment import View, show
+from pics_cli.core.loading.augment import View, render_view
 
 DISTANCE = 2.0
 FINE = 8
@@ -99,14 +99,14 @@ VIEWS = [
 def test_pixels_are_those_of_rays(shape: tuple[int, int], view: View) -> None:
     rgba, size = smooth(*shape), 64
     expected = on_white(oracle(rgba, view, size))
-    difference = np.abs(show(rgba, view, size).patch - expected)
+    difference = np.abs(render_view(rgba, view, size).patch - expected)
     # Bilinear sampling softens rims and, where the object is nearer than its middle, more than an area would.
     assert difference.mean() < 1.2
     rims = cv2.morphologyEx(expected.astype(np.float32).mean(axis=2), cv2.MORPH_GRADIENT, np.ones((3, 3))) > 40
     assert difference[~rims].max() < 12
     for other in (view._replace(yaw=-view.yaw or 9), view._replace(pitch=-view.pitch or 9), view._replace(roll=0)):
         if abs(view.roll) > 1 or other.roll:
-            assert np.abs(show(rgba, other, size).patch - expected).mean() > 1.3 * difference.mean()
+            assert np.abs(render_view(rgba, other, size).patch - expected).mean() > 1.3 * difference.mean()
 
 
 @pytest.mark.parametrize("view", VIEWS[:5], ids=lambda view: f"{view.roll}-{view.yaw}-{view.pitch}")
@@ -115,7 +115,7 @@ def test_area_of_a_white_object_is_that_of_its_mask(shape: tuple[int, int], view
     rgba = smooth(*shape) if min(shape) > 3 else np.full((*shape, 4), 255, np.uint8)
     white, black = rgba.copy(), rgba.copy()
     white[..., :3], black[..., :3] = 255, 0
-    ours, dark = show(white, view, 64), show(black, view, 64)
+    ours, dark = render_view(white, view, 64), render_view(black, view, 64)
     assert (ours.patch == 255).all()
     assert (ours.rgba[ours.rgba[..., 3] > 0] == 255)[..., :3].all()
     np.testing.assert_array_equal(ours.rgba[..., 3], dark.rgba[..., 3])
@@ -129,7 +129,7 @@ def test_lies_in_the_middle_and_fills_as_much_as_was_drawn() -> None:
     for view in VIEWS:
         rgba = smooth(400, 300)
         rgba[..., :3] = 0
-        solid = show(rgba, view, 224).patch[..., 0] < 128
+        solid = render_view(rgba, view, 224).patch[..., 0] < 128
         x, y, width, height = cv2.boundingRect(solid.view(np.uint8))
         assert max(width, height) == pytest.approx(224 / view.scale, abs=2)
         assert x + width / 2 == pytest.approx(112, abs=1)
@@ -140,7 +140,7 @@ def test_lies_in_the_middle_and_fills_as_much_as_was_drawn() -> None:
 def test_fine_stripes_become_grey_not_coarse_ones(view: View) -> None:
     rgba = np.full((900, 900, 4), 255, np.uint8)
     rgba[..., :3] = (np.indices((900, 900)).sum(axis=0) // 3 % 2 * 255)[..., None]
-    ours = show(rgba, view, 112)
+    ours = render_view(rgba, view, 112)
     inside = cv2.erode((ours.rgba[..., 3] == 255).astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
     assert inside.sum() > 800
     # Averaged 6 x 6, nothing is left but the grey: aliasing would show as a coarse pattern.
@@ -151,9 +151,9 @@ def test_fine_stripes_become_grey_not_coarse_ones(view: View) -> None:
 
 def test_detail_keeps_the_cut_out_sharp_and_the_patch_as_it_is() -> None:
     rgba, view = smooth(500, 300), VIEWS[0]
-    coarse, fine = show(rgba, view, 112), show(rgba, view, 112, detail=384)
+    coarse, fine = render_view(rgba, view, 112), render_view(rgba, view, 112, detail=384)
     assert max(coarse.rgba.shape) == pytest.approx(112 / view.scale, abs=4)
     assert max(fine.rgba.shape) == pytest.approx(384, abs=4)
     assert np.abs(coarse.patch.astype(int) - fine.patch).mean() < 1
     small = smooth(50, 30)
-    assert max(show(small, view, 224, detail=512).rgba.shape) <= 224
+    assert max(render_view(small, view, 224, detail=512).rgba.shape) <= 224

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from making import build_folder
-from pics_cli.core.loading.loader import Batch, Failed, TrainingData, collate, make_loader, positions
-from pics_cli.core.loading.mixture import Item, Listed, held_out, items_of
+from pics_cli.core.loading.dataset import TrainingDataset, WorkerError
+from pics_cli.core.loading.loader import Batch, batch_positions, build_dataloader, collate
+from pics_cli.core.loading.mixture import FixedOrder, SampleRef, choose_validation_samples, sample_refs
 from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.shards import tar_index
 from pics_cli.core.shards.shard_files import ShardWriter, read_shard
-from pics_cli.core.shards.shard_sets import resolve
+from pics_cli.core.shards.shard_sets import resolve_shard_sets
 from pics_cli.errors import PicsError
 from training_shards import STILL, local_set, members, mixed, write_shard
 
@@ -28,20 +29,20 @@ def noise(rng: np.random.Generator) -> dict[str, Any]:
     return {"noise": rng.standard_normal((2, 3), np.float32), "timestep": np.asarray(rng.integers(1000))}
 
 
-def data_of(sets: list[Any], order: Any = None, **options: Any) -> TrainingData:
+def data_of(sets: list[Any], order: Any = None, **options: Any) -> TrainingDataset:
     given = {
         "augment": AugmentSettings(),
         "seed": 0,
         "size": 64,
         "reference_size": 56,
         "hint": "background",
-        "draw": noise,
+        "noise_sampler": noise,
     }
-    return TrainingData(sets, order or mixed(sets), **{**given, **options})
+    return TrainingDataset(sets, order or mixed(sets), **{**given, **options})
 
 
-def batches_of(data: TrainingData, number: int, batch: int, workers: int = 0, start: int = 0) -> list[Batch]:
-    with closing(iter(make_loader(data, positions(start, 0, 1, batch), workers))) as loader:
+def batches_of(data: TrainingDataset, number: int, batch: int, workers: int = 0, start: int = 0) -> list[Batch]:
+    with closing(iter(build_dataloader(data, batch_positions(start, 0, 1, batch), workers))) as loader:
         return list(itertools.islice(loader, number))
 
 
@@ -65,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def two(folder: Path) -> list[Any]:
     sets = {"Synth": TrainingSet(shards="Synth"), "Odd": TrainingSet(shards="Odd", repeat=2.5, augment=STILL)}
-    return resolve(DataSettings(root=str(folder), sets=sets), "train")
+    return resolve_shard_sets(DataSettings(root=str(folder), sets=sets), "train")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -85,7 +86,7 @@ def test_the_same_batches_for_any_number_of_workers(two: list[Any], workers: int
 def test_a_batch(two: list[Any]) -> None:
     """Bytes and small integers; objects that a sample has not got are empty boxes with black references."""
     data = data_of(two)
-    where = [p for p in range(24) if data.order.locate(p).set == 1]
+    where = [p for p in range(24) if data.order[p].set == 1]
     samples = [data[where[0]], data[where[1]], data[where[2]], *(data[p] for p in range(24) if p not in where[:3])]
     batch = collate(samples)
     assert isinstance(batch, dict)
@@ -93,7 +94,7 @@ def test_a_batch(two: list[Any]) -> None:
         name: (value.dtype, tuple(value.shape)) for name, value in batch.items() if isinstance(value, torch.Tensor)
     }
     assert kinds == {
-        "hint": (torch.uint8, (24, 64, 64, 3)), "target": (torch.uint8, (24, 64, 64, 3)),
+        "control_image": (torch.uint8, (24, 64, 64, 3)), "target": (torch.uint8, (24, 64, 64, 3)),
         "boxes": (torch.int16, (24, 3, 4)), "content": (torch.int16, (24, 4)),
         "references": (torch.uint8, (24, 3, 56, 56, 3)), "noise": (torch.float32, (24, 2, 3)),
         "timestep": (torch.int64, (24,)),
@@ -101,7 +102,9 @@ def test_a_batch(two: list[Any]) -> None:
     for row, sample in enumerate(samples):
         objects = len(sample["boxes"])
         assert objects in (1, 2, 3)
-        assert all(np.array_equal(batch[name][row], sample[name]) for name in ("hint", "target", "content", "noise"))
+        assert all(
+            np.array_equal(batch[name][row], sample[name]) for name in ("control_image", "target", "content", "noise")
+        )
         assert batch["timestep"][row] == sample["timestep"]
         assert np.array_equal(batch["boxes"][row, :objects], sample["boxes"])
         assert np.array_equal(batch["references"][row, :objects], sample["references"])
@@ -122,7 +125,7 @@ def test_each_set_has_its_own_augmentation(two: list[Any]) -> None:
     data, still = data_of(two), data_of(two, augment=STILL)
     for position in range(24):
         equal = np.array_equal(data[position]["references"], still[position]["references"])
-        assert equal == (data.order.locate(position).set == 1)
+        assert equal == (data.order[position].set == 1)
 
 
 def test_two_ranks_see_every_position_once(two: list[Any]) -> None:
@@ -131,7 +134,7 @@ def test_two_ranks_see_every_position_once(two: list[Any]) -> None:
     one = [key for batch in batches_of(data, 6, 4) for key in batch["keys"]]
     ranks = []
     for rank in (0, 1):
-        with closing(iter(make_loader(data, positions(0, rank, 2, 2), 1))) as loader:
+        with closing(iter(build_dataloader(data, batch_positions(0, rank, 2, 2), 1))) as loader:
             ranks.append([batch["keys"] for batch in itertools.islice(loader, 6)])
     assert one == [key for pair in zip(*ranks, strict=True) for keys in pair for key in keys]
 
@@ -154,7 +157,7 @@ def test_resuming_reads_nothing_that_was_consumed(
     rest = batches_of(data, 2, 4, workers, start=16)
     assert all(same(one, other) for one, other in zip(whole[4:], rest, strict=True))
     if workers == 0:
-        items = [data.order.locate(position) for position in range(16, 24)]
+        items = [data.order[position] for position in range(16, 24)]
         assert len(reads) == 8
         assert {path for path, _ in reads} == {Path(two[item.set].sources[item.shard]) for item in items}
 
@@ -170,9 +173,12 @@ def test_draws_follow_from_seed_sample_and_time(two: list[Any]) -> None:
 
 def test_validation_samples_are_fixed(two: list[Any]) -> None:
     counts = [each.counts for each in two]
-    listed = Listed(items_of(counts, held_out(counts, 6, 0)))
-    data = data_of(two, listed, fixed=True, draw=None)
-    first, swapped = [data[position] for position in range(6)], data_of(two, listed, fixed=True, draw=None, swap=True)
+    listed = FixedOrder(sample_refs(counts, choose_validation_samples(counts, 6, 0)))
+    data = data_of(two, listed, augmented=False, noise_sampler=None)
+    first, swapped = (
+        [data[position] for position in range(6)],
+        data_of(two, listed, augmented=False, noise_sampler=None, swap_references=True),
+    )
     assert {sample["key"].partition("/")[0] for sample in first} == {"Synth", "Odd"}
     assert all(np.array_equal(one["references"], data[position]["references"]) for position, one in enumerate(first))
     for position, sample in enumerate(first):
@@ -202,7 +208,7 @@ def test_bad_samples_are_replaced_and_told(tmp_path: Path, workers: int) -> None
     assert {(one["set"], one["key"], one["reason"]) for one in bad} == {
         ("Bad", "0003", "truncated_image"), ("Bad", "0007", "truncated_image")}  # fmt: skip
     for position, key in enumerate(keys):
-        number = data.order.locate(position).sample
+        number = data.order[position].sample
         assert key == f"Bad/{number:04d}" or number in (3, 7)
     assert keys == [key for batch in batches_of(data, 6, 4) for key in batch["keys"]]
 
@@ -232,7 +238,7 @@ def test_an_order_without_others(tmp_path: Path) -> None:
     """A bad sample in a list of one is replaced by itself until it is given up."""
     sets = [damaged(tmp_path, {1})]
     with pytest.raises(PicsError, match="16 samples"):
-        data_of(sets, Listed([Item(0, 0, 1, 0, 0)]))[0]
+        data_of(sets, FixedOrder([SampleRef(0, 0, 1, 0, 0)]))[0]
 
 
 def test_errors_travel_as_values(tmp_path: Path) -> None:
@@ -240,7 +246,7 @@ def test_errors_travel_as_values(tmp_path: Path) -> None:
     data = data_of(sets)
     (tmp_path / "a.tar").unlink()
     failed = data.__getitems__([0, 1])
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, WorkerError)
     assert collate(failed) is failed
     assert str(failed.error).startswith(f"{tmp_path}/a.tar: ")
 

@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pics_cli.core.loading.loader import Batch, TrainingData, make_loader, positions, worker_died
+from pics_cli.core.loading.dataset import TrainingDataset
+from pics_cli.core.loading.loader import Batch, batch_positions, build_dataloader, explain_worker_exit
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import PicsError
 from training_shards import local_set, mixed, write_shard
@@ -33,10 +34,9 @@ def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
 
 def loader_of(folder: Path, workers: int) -> Generator[Batch, None, None]:
     sets = [local_set("A", [write_shard(folder / "a.tar", range(8))])]
-    data = TrainingData(
-        sets, mixed(sets), augment=AugmentSettings(), seed=0, size=64, reference_size=56, hint="background", draw=who
-    )
-    return iter(make_loader(data, positions(0, 0, 1, 2), workers))
+    data = TrainingDataset(sets, mixed(sets), augment=AugmentSettings(), seed=0, size=64, reference_size=56,
+                           hint="background", noise_sampler=who)  # fmt: skip
+    return iter(build_dataloader(data, batch_positions(0, 0, 1, 2), workers))
 
 
 def pids(batch: Batch) -> set[int]:
@@ -116,10 +116,10 @@ def test_words_of_errors() -> None:
     for number, words in ((signal.SIGBUS, "ran out of shared memory"), (signal.SIGKILL, "out of memory")):
         process = context.Process(target=end_by, args=(number,))
         process.start()
-        assert words in str(worker_died(ConnectionResetError(), [process]))
-    assert worker_died(RuntimeError("Caught ValueError in DataLoader worker process 0.")) is None
-    assert "died" in str(worker_died(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")))
-    assert str(worker_died(RuntimeError("Too many open files. Communication with …"))) == "too many open files"
+        assert words in str(explain_worker_exit(ConnectionResetError(), [process]))
+    assert explain_worker_exit(RuntimeError("Caught ValueError in DataLoader worker process 0.")) is None
+    assert "died" in str(explain_worker_exit(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")))
+    assert str(explain_worker_exit(RuntimeError("Too many open files. Communication with …"))) == "too many open files"
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.loading.loader import positions
-from pics_cli.core.loading.mixture import Item, Listed, Mixture, held_out, items_of
+from pics_cli.core.loading.loader import batch_positions
+from pics_cli.core.loading.mixture import FixedOrder, Mixture, SampleRef, choose_validation_samples, sample_refs
 
 COUNTS = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1, max_size=4)
 REPEATS = st.floats(0.1, 3.5)
 
 
-def epoch_of(mixture: Mixture, epoch: int) -> list[Item]:
+def epoch_of(mixture: Mixture, epoch: int) -> list[SampleRef]:
     start = epoch * mixture.epoch_length
-    return [mixture.locate(position) for position in range(start, start + mixture.epoch_length)]
+    return [mixture[position] for position in range(start, start + mixture.epoch_length)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,9 +56,9 @@ def test_every_sample_as_often_as_asked(counts: list[list[int]], data: st.DataOb
 def test_a_function_of_seed_and_epoch() -> None:
     counts, repeats = [[5, 7], [3]], [1.5, 4.0]
     one, other = Mixture(counts, repeats, 1), Mixture(counts, repeats, 1)
-    whole = [one.locate(position) for position in range(100)]
+    whole = [one[position] for position in range(100)]
     mixed_up = np.random.default_rng(0).permutation(100)
-    assert [other.locate(int(position)) for position in mixed_up] == [whole[position] for position in mixed_up]
+    assert [other[int(position)] for position in mixed_up] == [whole[position] for position in mixed_up]
     first, second = epoch_of(one, 0), epoch_of(one, 1)
     assert [item[:3] for item in first] != [item[:3] for item in second]
     assert [item[:3] for item in epoch_of(Mixture(counts, repeats, 2), 0)] != [item[:3] for item in first]
@@ -78,12 +78,12 @@ def test_shares_of_the_first_hundred_batches(seed: int) -> None:
     counts, repeats = [[900] * 4, [150] * 2, [2000] * 5, [60], [90], [30] * 3], [3, 6, 1, 18, 18, 18]
     for share in (1.0, 0.25):
         mixture = Mixture(counts, repeats, seed, share=share, windows=[None, None, 2, None, None, 1])
-        first = Counter(mixture.locate(position).set for position in range(1600))
+        first = Counter(mixture[position].set for position in range(1600))
         total = sum(sum(each) * repeat for each, repeat in zip(counts, repeats, strict=True))
         for i, (each, repeat) in enumerate(zip(counts, repeats, strict=True)):
             assert mixture.shares[i] == pytest.approx(sum(each) * repeat / total)
             assert abs(first[i] / 1600 - mixture.shares[i]) < 0.05
-    batches = [{mixture.locate(16 * b + i).set for i in range(16)} for b in range(100)]
+    batches = [{mixture[16 * b + i].set for i in range(16)} for b in range(100)]
     assert sum(map(len, batches)) / 100 > 3.5
 
 
@@ -115,7 +115,7 @@ def test_windows_hold_few_shards_at_a_time(window: int) -> None:
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 50), st.integers(1, 6))
 def test_ranks_share_every_position(size: int, batch: int, start: int, rounds: int) -> None:
     """All ranks together take each position once, round by round in order."""
-    streams = [positions(start, rank, size, batch) for rank in range(size)]
+    streams = [batch_positions(start, rank, size, batch) for rank in range(size)]
     for number in range(rounds):
         taken = sorted(position for stream in streams for position in next(stream))
         first = start + number * size * batch
@@ -124,7 +124,7 @@ def test_ranks_share_every_position(size: int, batch: int, start: int, rounds: i
 
 def test_the_order_of_a_large_mixture_is_quick_and_small() -> None:
     mixture = Mixture([[10_000] * 100], [2.0], 0)
-    mixture.locate(0)
+    mixture[0]
     assert mixture._order.nbytes == 4 * 2_000_000
 
 
@@ -132,7 +132,7 @@ def test_the_order_of_a_large_mixture_is_quick_and_small() -> None:
 @given(COUNTS, st.integers(0, 40))
 def test_held_out(counts: list[list[int]], number: int) -> None:
     """At most half of each set, as many as asked where there is room, of each set where the number allows."""
-    found = held_out(counts, number, 1)
+    found = choose_validation_samples(counts, number, 1)
     totals = [sum(each) for each in counts]
     room = [total // 2 for total in totals]
     assert sum(map(len, found)) == min(number, sum(room))
@@ -140,22 +140,27 @@ def test_held_out(counts: list[list[int]], number: int) -> None:
         assert len(numbers) <= most
         assert all(0 <= one < total for one in numbers)
         assert numbers or not most or number < sum(map(bool, room))
-    assert found == held_out(counts, number, 1)
+    assert found == choose_validation_samples(counts, number, 1)
 
 
 def test_held_out_in_proportion() -> None:
-    found = held_out([[500] * 2, [3000], [10]], 41, 0)
+    found = choose_validation_samples([[500] * 2, [3000], [10]], 41, 0)
     assert [len(numbers) for numbers in found] == [10, 30, 1]
-    assert held_out([[1000]], 30, 0) != held_out([[1000]], 30, 1)
+    assert choose_validation_samples([[1000]], 30, 0) != choose_validation_samples([[1000]], 30, 1)
 
 
 def test_held_out_samples_by_item() -> None:
     counts = [[2, 3], [4]]
-    items = items_of(counts, [{4, 0, 2}, {1}])
-    assert items == [Item(0, 0, 0, 0, 0), Item(0, 1, 0, 0, 0), Item(0, 1, 2, 0, 0), Item(1, 0, 1, 0, 0)]
-    listed = Listed(items)
-    assert [listed.locate(position) for position in range(6)] == [*items, *items[:2]]
-    assert {listed.instead(items[0], np.random.default_rng(seed)).set for seed in range(9)} == {0}
+    items = sample_refs(counts, [{4, 0, 2}, {1}])
+    assert items == [
+        SampleRef(0, 0, 0, 0, 0),
+        SampleRef(0, 1, 0, 0, 0),
+        SampleRef(0, 1, 2, 0, 0),
+        SampleRef(1, 0, 1, 0, 0),
+    ]
+    listed = FixedOrder(items)
+    assert [listed[position] for position in range(6)] == [*items, *items[:2]]
+    assert {listed.resample(items[0], np.random.default_rng(seed)).set for seed in range(9)} == {0}
 
 
 def test_another_sample_of_the_same_set() -> None:
@@ -163,8 +168,8 @@ def test_another_sample_of_the_same_set() -> None:
     counts, gone = [[4, 4], [5, 5, 5]], [{0, 5}, {5, 7, 14}]
     mixture = Mixture(counts, [1, 1], 0, held_out=gone, windows=[None, 1])
     for position in range(mixture.epoch_length):
-        item = mixture.locate(position)
-        others = [mixture.instead(item, np.random.default_rng(seed)) for seed in range(40)]
+        item = mixture[position]
+        others = [mixture.resample(item, np.random.default_rng(seed)) for seed in range(40)]
         numbers = {sum(counts[item.set][: other.shard]) + other.sample for other in others}
         assert {other.set for other in others} == {item.set}
         assert not numbers & gone[item.set]

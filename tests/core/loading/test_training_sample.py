@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from making import encoded, smooth
-from pics_cli.core.conditioning.network_inputs import compose, compose_reference
-from pics_cli.core.conditioning.placement import inside, window
-from pics_cli.core.images.geometry import Letterbox, scaled
-from pics_cli.core.images.image_io import decode_picture, encode_png
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs, prepare_reference
+from pics_cli.core.conditioning.placement import choose_window, to_window
+from pics_cli.core.images.geometry import Letterbox, scale_box
+from pics_cli.core.images.image_io import decode_image, encode_png
 from pics_cli.core.images.masks import box_mask, decode_mask_png
-from pics_cli.core.loading.training_sample import Arrays, prepare, still
+from pics_cli.core.loading.training_sample import TrainingSample, prepare_training_sample, without_augmentation
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample
@@ -25,15 +25,15 @@ from training_shards import STILL, boxes_of, members
 VARIED = AugmentSettings()
 
 
-def made(sample: Members, augment: AugmentSettings = STILL, **options: Any) -> Arrays:
+def made(sample: Members, augment: AugmentSettings = STILL, **options: Any) -> TrainingSample:
     given = {"set_name": "S", "key": "k", "rng_keys": (0, 0), "seed": 0, "size": 64, "reference_size": 56,
              "hint": "background"}  # fmt: skip
-    return prepare(sample, augment=augment, **{**given, **options})
+    return prepare_training_sample(sample, augment=augment, **{**given, **options})
 
 
 def cut_outs(sample: Members, width: int = 96, height: int = 64) -> list[Any]:
     """Each object with alpha, by plain numpy."""
-    rgb = decode_picture(sample["bg.jpg"]).rgb
+    rgb = decode_image(sample["bg.jpg"]).rgb
     found = []
     for k in range(sum(name.startswith("mask") for name in sample)):
         mask = decode_mask_png(sample[f"mask{k}.png"], "", (width, height))
@@ -46,7 +46,7 @@ def with_empty(sample: Members, empty: bool = True) -> Members:
     """The sample with a picture without its objects, or as it is."""
     if not empty:
         return sample
-    height, width = decode_picture(sample["bg.jpg"]).rgb.shape[:2]
+    height, width = decode_image(sample["bg.jpg"]).rgb.shape[:2]
     return {**sample, "clean.jpg": encode_png(np.full((height, width, 3), (90, 140, 60), np.uint8))}
 
 
@@ -60,30 +60,30 @@ def test_a_photograph_would_show_the_answer() -> None:
 @pytest.mark.parametrize(("hint", "empty"), [("background", 0), ("background", 1), ("collage", 0), ("overlay", 1)])
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96), (64, 64), (201, 130)])
 def test_without_variation_as_inference_composes(hint: str, empty: bool, width: int, height: int) -> None:
-    """Hint, references and boxes are those of `compose` for the true boxes and cut-outs; boxes as its masks.
+    """Control image, references and boxes are those of `prepare_network_inputs` for true boxes and cut-outs.
 
     The hint is made of the picture without the objects where the sample has it; references never are.
     """
     sample = with_empty(members(1, width=width, height=height), empty)
     arrays = made(sample, hint=hint)
-    behind = decode_picture(sample["clean.jpg" if empty else "bg.jpg"]).rgb
+    behind = decode_image(sample["clean.jpg" if empty else "bg.jpg"]).rgb
     boxes = boxes_of(2, width, height)
-    expected = compose(
+    expected = prepare_network_inputs(
         behind, boxes, cut_outs(sample, width, height), size=64, reference_size=56, hint=hint, order=(0, 1)
     )
-    assert np.array_equal(arrays["hint"], expected.hint_rgb)
+    assert np.array_equal(arrays["control_image"], expected.control_image)
     assert np.array_equal(arrays["references"], expected.references)
     masks = np.zeros((2, 64, 64), bool)
     for mask, (x0, y0, x1, y1) in zip(masks, arrays["boxes"], strict=True):
         mask[y0:y1, x0:x1] = True
     assert np.array_equal(masks, expected.masks)
     x0, y0, x1, y1 = arrays["content"]
-    inside = np.zeros((64, 64), bool)
-    inside[y0:y1, x0:x1] = True
-    assert np.array_equal(inside, expected.hint_mask >= 0)
+    to_window = np.zeros((64, 64), bool)
+    to_window[y0:y1, x0:x1] = True
+    assert np.array_equal(to_window, expected.control_mask >= 0)
     kinds = {name: (value.dtype, value.shape) for name, value in arrays.items()}
     assert kinds == {
-        "hint": (np.uint8, (64, 64, 3)), "target": (np.uint8, (64, 64, 3)), "boxes": (np.int16, (2, 4)),
+        "control_image": (np.uint8, (64, 64, 3)), "target": (np.uint8, (64, 64, 3)), "boxes": (np.int16, (2, 4)),
         "content": (np.int16, (4,)), "references": (np.uint8, (2, 56, 56, 3)),
     }  # fmt: skip
 
@@ -100,33 +100,33 @@ def test_the_window_is_the_one_of_inference(hint: str, window_size: int | None) 
         mask = np.zeros((height, width), bool)
         mask[y0:y1, x0:x1] = True
         sample[f"mask{k}.png"] = box_mask(mask).png()
-    part = window(boxes, width, height, "auto", window_size or 64)
+    part = choose_window(boxes, width, height, "auto", window_size or 64)
     assert part[2] - part[0] < width
-    arrays = made(sample, replace(STILL, crop="auto"), hint=hint, window_size=window_size, fill=0.75)
-    rgb = decode_picture(sample["bg.jpg"]).rgb
-    behind = decode_picture(sample["clean.jpg"]).rgb if hint == "layers" else rgb
+    arrays = made(sample, replace(STILL, crop="auto"), hint=hint, window_size=window_size, object_scale=0.75)
+    rgb = decode_image(sample["bg.jpg"]).rgb
+    behind = decode_image(sample["clean.jpg"]).rgb if hint == "layers" else rgb
     x0, y0, x1, y1 = part
     cuts = [np.dstack([rgb, np.full((height, width), 255, np.uint8)])[b:d, a:c] for a, b, c, d in boxes]
-    expected = compose(
-        behind[y0:y1, x0:x1], inside(boxes, part), cuts, size=64, reference_size=56, hint=hint,
-        places=inside([scaled(box, 0.75) for box in boxes], part),
+    expected = prepare_network_inputs(
+        behind[y0:y1, x0:x1], to_window(boxes, part), cuts, size=64, reference_size=56, hint=hint,
+        paste_boxes=to_window([scale_box(box, 0.75) for box in boxes], part),
     )  # fmt: skip
-    assert np.array_equal(arrays["hint"], expected.hint_rgb)
+    assert np.array_equal(arrays["control_image"], expected.control_image)
     square = Letterbox(x1 - x0, y1 - y0, 64)
     assert np.array_equal(arrays["target"], square.forward(np.ascontiguousarray(rgb[y0:y1, x0:x1]), antialias=True))
-    assert [tuple(box) for box in arrays["boxes"]] == [square.forward_box(box) for box in inside(boxes, part)]
+    assert [tuple(box) for box in arrays["boxes"]] == [square.forward_box(box) for box in to_window(boxes, part)]
 
 
 def test_target_by_hand() -> None:
     """Black to a centred square, then bilinear as published; by area where the hint is."""
     sample = members(2)
-    rgb = decode_picture(sample["bg.jpg"]).rgb
+    rgb = decode_image(sample["bg.jpg"]).rgb
     square = np.zeros((96, 96, 3), np.uint8)
     square[16:80] = rgb
     bilinear, area = (cv2.resize(square, (64, 64), interpolation=how) for how in (cv2.INTER_LINEAR, cv2.INTER_AREA))
     assert np.array_equal(made(sample)["target"], bilinear)
     assert np.array_equal(made(sample, hint="collage")["target"], area)
-    outside = made(sample)["hint"].astype(int) - bilinear
+    outside = made(sample)["control_image"].astype(int) - bilinear
     x0, y0, x1, y1 = np.concatenate([made(sample)["boxes"][:, :2].min(0) - 1, made(sample)["boxes"][:, 2:].max(0) + 1])
     outside[y0:y1, x0:x1] = 0
     assert not outside.any()
@@ -186,22 +186,28 @@ def test_order_of_the_objects() -> None:
     """
     plain = with_empty(members(7))
     known = {order: with_empty(members(7, meta={"order": list(order)})) for order in ((0, 1), (1, 0))}
-    hints = {order: made(sample, hint="overlay", swap=True)["hint"] for order, sample in known.items()}
-    assert np.array_equal(made(plain, hint="overlay", swap=True)["hint"], hints[1, 0])  # object 1 reaches lower
+    hints = {
+        order: made(sample, hint="overlay", swap_references=True)["control_image"] for order, sample in known.items()
+    }
+    assert np.array_equal(
+        made(plain, hint="overlay", swap_references=True)["control_image"], hints[1, 0]
+    )  # object 1 reaches lower
     assert not np.array_equal(hints[0, 1], hints[1, 0])
-    behind, boxes = decode_picture(plain["clean.jpg"]).rgb, boxes_of(2)
-    expected = compose(behind, boxes, cut_outs(plain)[::-1], size=64, reference_size=56, hint="overlay", order=(1, 0))
-    assert np.array_equal(hints[0, 1], expected.hint_rgb)
+    behind, boxes = decode_image(plain["clean.jpg"]).rgb, boxes_of(2)
+    expected = prepare_network_inputs(
+        behind, boxes, cut_outs(plain)[::-1], size=64, reference_size=56, hint="overlay", order=(1, 0)
+    )
+    assert np.array_equal(hints[0, 1], expected.control_image)
 
 
 def test_a_hint_of_layers_guesses_as_inference_does() -> None:
     """Whatever the json says: the network has to find the true order itself, from both."""
     sample = with_empty(members(7, meta={"order": [0, 1]}))
-    found = made(sample, hint="layers", swap=True)["hint"]
-    lower = made(with_empty(members(7)), hint="overlay", swap=True)["hint"]
+    found = made(sample, hint="layers", swap_references=True)["control_image"]
+    lower = made(with_empty(members(7)), hint="overlay", swap_references=True)["control_image"]
     assert np.array_equal(found[..., :3], lower)
-    assert np.array_equal(found[..., 3:6], made(sample, hint="overlay", swap=True)["hint"])
-    behind = decode_picture(sample["clean.jpg"]).rgb
+    assert np.array_equal(found[..., 3:6], made(sample, hint="overlay", swap_references=True)["control_image"])
+    behind = decode_image(sample["clean.jpg"]).rgb
     assert np.array_equal(found[..., 6:], Letterbox(96, 64, 64).forward(behind, antialias=True))
 
 
@@ -209,10 +215,10 @@ def test_room_for_shadows() -> None:
     """Regions grow, and the objects in the hint stay where they are in the picture."""
     sample = with_empty(members(9))
     roomy = replace(STILL, box_growth=(1.25, 1.25))
-    tight, found = made(sample, hint="overlay"), made(sample, roomy, hint="overlay", fill=0.8)
-    assert np.array_equal(found["hint"], tight["hint"])
+    tight, found = made(sample, hint="overlay"), made(sample, roomy, hint="overlay", object_scale=0.8)
+    assert np.array_equal(found["control_image"], tight["control_image"])
     assert (found["boxes"][:, 2:] - found["boxes"][:, :2] > 1.1 * (tight["boxes"][:, 2:] - tight["boxes"][:, :2])).all()
-    assert not np.array_equal(made(sample, roomy, hint="overlay")["hint"], tight["hint"])
+    assert not np.array_equal(made(sample, roomy, hint="overlay")["control_image"], tight["control_image"])
 
 
 def test_an_alternate_spans_what_is_hidden_too() -> None:
@@ -235,12 +241,12 @@ def test_absent_objects() -> None:
     empty = made(sample, always, hint="layers")
     assert (empty["references"] == 255).all()
     for at in (0, 3, 6):
-        assert np.array_equal(empty["hint"][..., at : at + 3], empty["target"])
+        assert np.array_equal(empty["control_image"][..., at : at + 3], empty["target"])
     assert np.array_equal(empty["boxes"], made(sample, never, hint="layers")["boxes"])
     some = replace(STILL, absent=0.3)
     seen = [bool((made(sample, some, rng_keys=(epoch,))["references"] == 255).all()) for epoch in range(60)]
     assert 8 < sum(seen) < 30
-    assert still(some).absent == 0
+    assert without_augmentation(some).absent == 0
 
 
 @pytest.mark.parametrize("order", [[0], [0, 0], [0, 2], ["0", "1"], [0.0, 1.0], [True, False], "01", 7])
@@ -259,7 +265,7 @@ def test_alternates() -> None:
     assert np.array_equal(made(sample, never)["references"], made(members(8))["references"])
     found = made(sample, always)
     assert np.array_equal(found["references"][0], made(sample, never)["references"][0])
-    assert np.array_equal(found["references"][1], compose_reference(alternate[50:150, 80:130], 56))
+    assert np.array_equal(found["references"][1], prepare_reference(alternate[50:150, 80:130], 56))
     assert np.array_equal(found["boxes"], made(sample, never)["boxes"])
     half = replace(STILL, alternate=0.5)
     taken = [np.array_equal(made(sample, half, key=str(n))["references"][1], found["references"][1]) for n in range(40)]
@@ -268,20 +274,27 @@ def test_alternates() -> None:
 
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_swapped_references(objects: int) -> None:
-    own, swapped = made(members(9, objects)), made(members(9, objects), swap=True)
+    own, swapped = made(members(9, objects)), made(members(9, objects), swap_references=True)
     assert np.array_equal(swapped["references"], np.roll(own["references"], 1, axis=0))
-    assert all(np.array_equal(own[name], swapped[name]) for name in ("hint", "target", "boxes", "content"))
+    assert all(np.array_equal(own[name], swapped[name]) for name in ("control_image", "target", "boxes", "content"))
     if objects > 1:
-        hints = [made(members(9, objects), swap=swap, hint="collage")["hint"] for swap in (False, True)]
+        hints = [
+            made(members(9, objects), swap_references=swap, hint="collage")["control_image"] for swap in (False, True)
+        ]
         assert not np.array_equal(*hints)
 
 
 def test_still() -> None:
     """Validation sees no variation, whenever it looks; and alternates where training mostly does."""
     sample = members(10)
-    assert np.array_equal(made(sample, still(VARIED))["references"], made(sample, STILL)["references"])
-    assert np.array_equal(made(sample, still(VARIED), seed=3)["boxes"], made(sample, STILL)["boxes"])
-    assert [still(replace(VARIED, alternate=share)).alternate for share in (0.0, 0.4, 0.6, 1.0)] == [0, 0, 1, 1]
+    assert np.array_equal(made(sample, without_augmentation(VARIED))["references"], made(sample, STILL)["references"])
+    assert np.array_equal(made(sample, without_augmentation(VARIED), seed=3)["boxes"], made(sample, STILL)["boxes"])
+    assert [without_augmentation(replace(VARIED, alternate=share)).alternate for share in (0.0, 0.4, 0.6, 1.0)] == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def clear(width: int = 224) -> bytes:

@@ -131,14 +131,14 @@ def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State
 
 
 def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None:
-    from pics_cli.core.conditioning.network_inputs import compose
+    from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 
     pipeline = PicsModel.from_pretrained(converted[0])
     assert pipeline.config.trained_steps == 70
     assert (pipeline.config.object_tokens, pipeline.config.context_width) == (257, research.CONTEXT)
     random = np.random.default_rng(0)
     background, reference = (random.integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(2))
-    inputs = compose(background, [(10, 10, 70, 60), (40, 30, 110, 80)], [reference, reference], size=128)
+    inputs = prepare_network_inputs(background, [(10, 10, 70, 60), (40, 30, 110, 80)], [reference, reference], size=128)
     picture = pipeline([inputs], pipeline.noise(0, "a")[None, None], steps=1)
     assert picture.shape == (1, 1, 128, 128, 3)
     assert picture.std() > 1

@@ -21,8 +21,8 @@ def scene(seed: int, size: int = 128) -> SimpleNamespace:
     masks = np.zeros((2, size, size), np.bool_)
     masks[0, 20:80, 10:70] = masks[1, 50:110, 40:120] = True
     return SimpleNamespace(
-        hint_rgb=draw.integers(0, 256, (size, size, 3), np.uint8),
-        hint_mask=masks.any(0).astype(np.int8),
+        control_image=draw.integers(0, 256, (size, size, 3), np.uint8),
+        control_mask=masks.any(0).astype(np.int8),
         masks=masks,
         references=draw.integers(0, 256, (2, 56, 56, 3), np.uint8),
     )

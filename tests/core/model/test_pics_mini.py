@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.conditioning.placement import places_of
+from pics_cli.core.conditioning.placement import fit_paste_boxes
 from pics_cli.core.evaluation.descriptor import describe, similarity
 from pics_cli.core.evaluation.examples import Case, make_case
 from pics_cli.core.evaluation.methods import WithModel
-from pics_cli.core.images.cutouts import cut_out, paste
+from pics_cli.core.images.cutouts import cut_out, paste_object
 from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
@@ -43,9 +43,9 @@ def composite(model: WithModel, case: Case, references: Sequence[np.ndarray], mo
 
 def seen_as(picture: np.ndarray, case: Case, k: int, shown: np.ndarray) -> np.ndarray:
     """What is seen where a reference was to be put, by its outline."""
-    (place,) = places_of([case.regions[k]], [shown], 0.75, 256, 256)
+    (place,) = fit_paste_boxes([case.regions[k]], [shown], 0.75, 256, 256)
     outline = np.zeros((256, 256, 3), np.uint8)
-    paste(outline, place, np.dstack([np.full_like(shown[..., :3], 255), shown[..., 3]]))
+    paste_object(outline, place, np.dstack([np.full_like(shown[..., :3], 255), shown[..., 3]]))
     return describe(picture, outline[..., 0] > 127)
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, prepare_network_inputs
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
@@ -52,7 +52,7 @@ def sample(boxes: list[Box], seed: int = 0) -> NetworkInputs:
     random = np.random.default_rng(seed)
     background = random.integers(0, 256, (100, 150, 3), np.uint8)
     references = [random.integers(0, 256, (40, 30, 3), np.uint8) for _ in boxes]
-    return compose(background, boxes, references, size=128, reference_size=56)
+    return prepare_network_inputs(background, boxes, references, size=128, reference_size=56)
 
 
 def noise(pipeline: PicsModel, *keys: str, candidates: int = 1, seed: int = 0) -> torch.Tensor:
@@ -177,7 +177,7 @@ def test_a_correction_of_the_hint_paints_the_hint_where_it_is_nothing() -> None:
     for parameter in corrects.unet.conv_out.parameters():
         parameter.data.zero_()
     one = sample(APART)
-    hint = torch.from_numpy(one.hint_rgb).permute(2, 0, 1)[None] / 127.5 - 1
+    hint = torch.from_numpy(one.control_image).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         expected = corrects.vae.decode(corrects.vae.encode(hint).latent_dist.mode()).sample
     expected = ((expected + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()

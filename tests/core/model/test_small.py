@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.conditioning.network_inputs import NetworkInputs, compose
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, prepare_network_inputs
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.pics_model import PicsModel
@@ -44,7 +44,7 @@ def sample(config: ModelConfig) -> NetworkInputs:
     background = random.integers(0, 256, (30, 32, 3), np.uint8)
     references = [random.integers(0, 256, (20, 16, 3), np.uint8) for _ in range(2)]
     boxes = [(4, 4, 20, 20), (12, 10, 30, 28)]
-    return compose(
+    return prepare_network_inputs(
         background, boxes, references, size=config.image_size, reference_size=config.reference_size, hint=config.hint
     )
 
@@ -63,7 +63,7 @@ def test_shape_is_that_of_the_recipe() -> None:
 
 def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:
     inputs = sample(correcting.config)
-    np.testing.assert_array_equal(picture(correcting, inputs), inputs.hint_rgb)
+    np.testing.assert_array_equal(picture(correcting, inputs), inputs.control_image)
 
 
 def test_saved_and_loaded(correcting: PicsModel, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_saved_and_loaded(correcting: PicsModel, tmp_path: Path) -> None:
     torch.nn.init.normal_(pipeline.unet.conv_out.weight, std=0.1)
     inputs = sample(pipeline.config)
     expected = picture(pipeline, inputs)
-    assert np.abs(expected.astype(int) - inputs.hint_rgb).max() > 20
+    assert np.abs(expected.astype(int) - inputs.control_image).max() > 20
     pipeline.save_pretrained(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "model_index.json").read_text())["vae"] == ["pics_cli", "PixelAutoencoder"]
     for memory in ("resident", "sequential", "offload"):

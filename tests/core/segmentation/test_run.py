@@ -16,7 +16,7 @@ from detection import make_dataset, save_tiny, tiny_sam
 from making import build_folder
 from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.labels import Labelled, block_path, read_block, stats_path
-from pics_cli.core.images.image_io import decode_picture
+from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.files import single_writer
@@ -63,7 +63,7 @@ def test_every_box_has_its_mask(tmp_path: Path, sam: Path) -> None:
     for picture in found:
         mine = [each for each in given if each["image_id"] == picture.image_id]
         assert [each.id for each in picture.objects] == [each["id"] for each in mine]
-        rgb = decode_picture((tmp_path / "raw/pictures" / picture.file_name).read_bytes()).rgb
+        rgb = decode_image((tmp_path / "raw/pictures" / picture.file_name).read_bytes()).rgb
         assert rgb.shape[:2] == (picture.height, picture.width)
         predictor.set_image(rgb)
         for each, theirs in zip(picture.objects, mine, strict=True):

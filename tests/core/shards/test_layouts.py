@@ -15,7 +15,7 @@ from PIL import Image
 import oracle
 from demo_data import make_bdd, make_cityscapes, make_viton
 from making import build_folder
-from pics_cli.core.shards.layouts import unpack
+from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.shards.samples import Sample, decode_sample
 from pics_cli.errors import BadSample
 
@@ -26,16 +26,16 @@ def samples(folder: Path) -> dict[str, Sample]:
 
 def assert_equal(a: Sample, b: Sample) -> None:
     """Every array and all of the json, but for the masks in it."""
-    metas = [json.loads(json.dumps(sample.meta)) for sample in (a, b)]
+    metas = [json.loads(json.dumps(sample.metadata)) for sample in (a, b)]
     for meta in metas:
         for entry in meta["objects"]:
             entry["mask"].pop("rle", None)
             entry.pop("full", None)
     assert metas[0] == metas[1]
-    assert (a.clean is None) == (b.clean is None)
-    pairs = [(a.background, b.background), *zip(a.references, b.references, strict=True)]
-    pairs += [*zip(a.masks, b.masks, strict=True), *zip(a.full, b.full, strict=True)]
-    pairs += [(a.clean, b.clean), *zip(a.alternates, b.alternates, strict=True)]
+    assert (a.clean_background is None) == (b.clean_background is None)
+    pairs = [(a.image, b.image), *zip(a.references, b.references, strict=True)]
+    pairs += [*zip(a.masks, b.masks, strict=True), *zip(a.amodal_masks, b.amodal_masks, strict=True)]
+    pairs += [(a.clean_background, b.clean_background), *zip(a.alternate_views, b.alternate_views, strict=True)]
     for left, right in pairs:
         assert (left is None and right is None) or np.array_equal(left, right)
 
@@ -141,11 +141,11 @@ def test_published_shards_get_our_json(
         assert [path.name for path in out.glob("*.tar")] == ["00007.tar"]
         truth, converted = samples(built), samples(out)
         for key, sample in converted.items():
-            assert np.array_equal(sample.background, truth[key].background)
+            assert np.array_equal(sample.image, truth[key].image)
             for k in range(2):
                 assert np.array_equal(sample.masks[k], truth[key].masks[k])
                 assert np.array_equal(sample.references[k], truth[key].references[k])
-            meta, known = sample.meta or {}, truth[key].meta or {}
+            meta, known = sample.metadata or {}, truth[key].metadata or {}
             assert (meta["dataset"], meta["split"], meta["image_id"]) == ("BDD100K", "val", key)
             assert (meta["width"], meta["height"]) == (known["width"], known["height"])
             for thing, entry in zip(meta["objects"], known["objects"], strict=True):
@@ -173,7 +173,7 @@ def test_a_patch_that_cannot_be_cut_again_is_kept(
     assert {name for name in members if name.startswith("obj")} == {"obj1.png"}
     sample = samples(tmp_path / "out")[key]
     assert np.array_equal(sample.references[1], strange)
-    assert (sample.meta or {})["objects"][1]["patch"] == {"crop": None, "padding": None}
+    assert (sample.metadata or {})["objects"][1]["patch"] == {"crop": None, "padding": None}
     assert pics("build-shards", "--convert", tmp_path / "out", "--out", tmp_path / "back").returncode == 0
     assert oracle.read_tars(tmp_path / "back")[key]["obj1.png"] == found[key]["obj1.png"]
 
@@ -237,5 +237,5 @@ def test_unpacking_does_not_change_what_it_reads(raws: Mapping[str, Path], tmp_p
     _, out = build_folder("bdd100k", raws["bdd100k"], tmp_path / "out", shards__layout="compact", limit=3)
     members = next(iter(oracle.read_tars(out).values()))
     before = dict(members)
-    unpack(members)
+    unpack_sample(members)
     assert members == before

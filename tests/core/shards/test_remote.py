@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from making import build_folder
-from pics_cli.core.loading.loader import TrainingData
+from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.core.shards import remote
-from pics_cli.core.shards.remote import fetch, remote_shards
-from pics_cli.core.shards.shard_sets import WINDOW, Shards, resolve
+from pics_cli.core.shards.remote import fetch_shard, list_remote_shards
+from pics_cli.core.shards.shard_sets import SHARD_WINDOW, ShardSet, resolve_shard_sets
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import PicsError
 from training_shards import STILL, mixed, write_shard
@@ -87,8 +87,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache/shards"
 
 
-def found(shards: str, split: str = "train", **options: bool) -> list[Shards]:
-    return resolve(DataSettings(root="nowhere", sets={"A": TrainingSet(shards=shards)}), split, **options)  # type: ignore[arg-type]
+def found(shards: str, split: str = "train", **options: bool) -> list[ShardSet]:
+    return resolve_shard_sets(DataSettings(root="nowhere", sets={"A": TrainingSet(shards=shards)}), split, **options)  # type: ignore[arg-type]
 
 
 def test_a_folder_with_a_manifest(server: Server, built: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_folder_with_a_manifest(server: Server, built: Path) -> None:
     assert one.sources == [f"{server.address}/train/Synth/0000{i}.tar" for i in range(3)]
     assert (one.counts, one.remote) == ([2, 2, 2], True)
     assert server.asked == {"GET /train/Synth/manifest.json": 1, "GET /train/Synth/00000.tar": 1}
-    local = resolve(DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train")
+    local = resolve_shard_sets(DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train")
     assert one.contents_sha256 == local[0].contents_sha256
 
 
@@ -117,7 +117,7 @@ def test_files_with_and_without_a_manifest(server: Server) -> None:
 
 def test_not_there(server: Server) -> None:
     for shards in ("x/{split}/Synth", "{split}/Gone/{00..02}.tar"):
-        with pytest.raises(PicsError, match="not there") as caught:
+        with pytest.raises(PicsError, match="not found") as caught:
             found(f"{server.address}/{shards}")
         assert "--allow-missing" in str(caught.value.hint)
         assert found(f"{server.address}/{shards}", "val") == []
@@ -131,11 +131,13 @@ def test_not_there(server: Server) -> None:
 def test_the_shards_are_read_like_local_ones(server: Server, built: Path) -> None:
     """Every sample, also when the cache has room for one shard only."""
     remote_set = found(f"{server.address}/train/Synth")
-    local_set = resolve(DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train")
+    local_set = resolve_shard_sets(
+        DataSettings(root=str(built), sets={"A": TrainingSet(shards="train/Synth")}), "train"
+    )
     options = {"augment": STILL, "seed": 0, "size": 64, "reference_size": 56, "hint": "background"}
     for cache_gb in (1e-9, 50.0):
-        order = mixed(remote_set, windows=[WINDOW])
-        far, near = (TrainingData(sets, order, cache_gb=cache_gb, **options) for sets in (remote_set, local_set))  # type: ignore[arg-type]
+        order = mixed(remote_set, windows=[SHARD_WINDOW])
+        far, near = (TrainingDataset(sets, order, cache_gb=cache_gb, **options) for sets in (remote_set, local_set))  # type: ignore[arg-type]
         for position in range(6):
             assert far[position]["key"] == near[position]["key"]
             assert (far[position]["references"] == near[position]["references"]).all()
@@ -144,16 +146,16 @@ def test_the_shards_are_read_like_local_ones(server: Server, built: Path) -> Non
 
 def test_fetched_once(server: Server, cache: Path) -> None:
     source = f"{server.address}/train/Synth/00001.tar"
-    path = fetch(source, 1)
+    path = fetch_shard(source, 1)
     state = path.stat()
     assert path.read_bytes() == (server.folder / "train/Synth/00001.tar").read_bytes()
     time.sleep(0.01)
-    assert fetch(source, 1) == path
+    assert fetch_shard(source, 1) == path
     assert server.asked["GET /train/Synth/00001.tar"] == 1
     assert path.stat().st_mtime_ns == state.st_mtime_ns
     assert path.stat().st_atime_ns > state.st_atime_ns
     path.unlink()
-    assert fetch(source, 1) == path
+    assert fetch_shard(source, 1) == path
     assert server.asked["GET /train/Synth/00001.tar"] == 2
     assert not [*cache.glob("*.tmp")]
 
@@ -161,7 +163,7 @@ def test_fetched_once(server: Server, cache: Path) -> None:
 def test_several_processes_fetch_once(server: Server) -> None:
     source = f"{server.address}/train/Synth/00001.tar"
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=fetch, args=(source, 1)) for _ in range(4)]
+    workers = [context.Process(target=fetch_shard, args=(source, 1)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -174,7 +176,7 @@ def test_several_processes_fetch_once(server: Server) -> None:
 def test_faults_that_pass(server: Server, cache: Path, faults: list[int]) -> None:
     """A busy server; a connection that is cut in the middle of the file."""
     server.faults["/train/Synth/00000.tar"] = faults
-    path = fetch(f"{server.address}/train/Synth/00000.tar", 1)
+    path = fetch_shard(f"{server.address}/train/Synth/00000.tar", 1)
     assert len(index_shard(path)) == 3
     assert server.asked["GET /train/Synth/00000.tar"] == 3
     assert [*cache.glob("*.tar")] == [path]
@@ -187,7 +189,7 @@ def test_faults_that_pass(server: Server, cache: Path, faults: list[int]) -> Non
 def test_faults_that_stay(server: Server, cache: Path, fault: int, words: str, tries: int) -> None:
     server.faults["/train/Synth/00000.tar"] = [fault] * 9
     with pytest.raises(PicsError, match=f"00000.tar: cannot be fetched: {words}"):
-        fetch(f"{server.address}/train/Synth/00000.tar", 1)
+        fetch_shard(f"{server.address}/train/Synth/00000.tar", 1)
     assert server.asked["GET /train/Synth/00000.tar"] == tries
     assert not [*cache.glob("*.tar"), *cache.glob("*.tmp")]
 
@@ -195,19 +197,19 @@ def test_faults_that_stay(server: Server, cache: Path, fault: int, words: str, t
 def test_what_is_no_shard_or_another_one(server: Server, cache: Path) -> None:
     (server.folder / "page.tar").write_text("<html>please log in</html>" * 100)
     with pytest.raises(PicsError, match=r"page\.tar: cannot be fetched: truncated or no tar file"):
-        fetch(f"{server.address}/page.tar", 1)
+        fetch_shard(f"{server.address}/page.tar", 1)
     with pytest.raises(PicsError, match=r"sha256 is [0-9a-f]{12}…, its manifest\.json says 000000000000"):
-        fetch(f"{server.address}/train/Synth/00000.tar", 1, "0" * 64)
+        fetch_shard(f"{server.address}/train/Synth/00000.tar", 1, "0" * 64)
     assert not [*cache.glob("*.tar")]
 
 
 def test_a_manifest_that_is_none(server: Server) -> None:
     (server.folder / "train/Synth/manifest.json").write_text("{}")
     with pytest.raises(PicsError, match=r"http.*manifest\.json: is no manifest of pics"):
-        remote_shards(f"{server.address}/train/Synth")
+        list_remote_shards(f"{server.address}/train/Synth")
     (server.folder / "train/Synth/manifest.json").write_text('{"complete": false}')
     with pytest.raises(PicsError, match="its build was not finished"):
-        remote_shards(f"{server.address}/train/Synth")
+        list_remote_shards(f"{server.address}/train/Synth")
 
 
 def test_the_least_used_are_removed(tmp_path: Path, cache: Path) -> None:
@@ -215,32 +217,32 @@ def test_the_least_used_are_removed(tmp_path: Path, cache: Path) -> None:
     sources = [f"pipe:cat {write_shard(tmp_path / f'{i}.tar', [i])}" for i in range(4)]
     size = (tmp_path / "0.tar").stat().st_size
     room = 2.5 * size / 1e9
-    paths = [fetch(source, room) for source in sources[:2]]
+    paths = [fetch_shard(source, room) for source in sources[:2]]
     os.utime(paths[0], ns=(time.time_ns() + 10**9, paths[0].stat().st_mtime_ns))
-    paths.append(fetch(sources[2], room))
+    paths.append(fetch_shard(sources[2], room))
     assert [path.exists() for path in paths] == [True, False, True]
-    paths.append(fetch(sources[3], 1e-9))
+    paths.append(fetch_shard(sources[3], 1e-9))
     assert [path.exists() for path in paths] == [False, False, False, True]
 
 
 def test_what_a_killed_process_left_is_removed(server: Server, cache: Path) -> None:
-    path = fetch(f"{server.address}/train/Synth/00000.tar", 1)
+    path = fetch_shard(f"{server.address}/train/Synth/00000.tar", 1)
     path.unlink()
     left = path.with_name(f"{path.name}.12345.tmp")
     left.write_bytes(b"half")
-    fetch(f"{server.address}/train/Synth/00000.tar", 1)
+    fetch_shard(f"{server.address}/train/Synth/00000.tar", 1)
     assert not left.exists()
 
 
 def test_the_lock_goes_with_its_process(server: Server, cache: Path) -> None:
     """A lock file that is left behind holds nobody up; one that is held does."""
-    path = fetch(f"{server.address}/train/Synth/00000.tar", 1)
+    path = fetch_shard(f"{server.address}/train/Synth/00000.tar", 1)
     lock = path.with_suffix(".lock")
     assert lock.exists()
     path.unlink()
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=fetch, args=(f"{server.address}/train/Synth/00000.tar", 1))
+        waiting = threading.Thread(target=fetch_shard, args=(f"{server.address}/train/Synth/00000.tar", 1))
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive()
@@ -250,10 +252,10 @@ def test_the_lock_goes_with_its_process(server: Server, cache: Path) -> None:
 
 def test_commands(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "a.tar", range(2))
-    assert fetch(f"pipe:cat {path}", 1).read_bytes() == path.read_bytes()
+    assert fetch_shard(f"pipe:cat {path}", 1).read_bytes() == path.read_bytes()
     with pytest.raises(PicsError, match=r"^pipe:cat nothing.*: cannot be fetched: the command ended with code 1: cat:"):
-        fetch("pipe:cat nothing-here", 1)
+        fetch_shard("pipe:cat nothing-here", 1)
     with pytest.raises(PicsError, match="truncated or no tar file"):
-        fetch("pipe:echo hello", 1)
+        fetch_shard("pipe:echo hello", 1)
     with pytest.raises(PicsError, match="truncated"):
-        fetch(f"pipe:head -c 2000 {path}", 1)
+        fetch_shard(f"pipe:head -c 2000 {path}", 1)

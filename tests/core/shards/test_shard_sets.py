@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from making import build_folder
 from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.shards import shard_sets
 from pics_cli.core.shards.shard_files import ShardWriter
-from pics_cli.core.shards.shard_sets import Shards, resolve
-from pics_cli.core.shards.shard_urls import expand, matching
+from pics_cli.core.shards.shard_paths import expand_ranges, glob_files
+from pics_cli.core.shards.shard_sets import ShardSet, resolve_shard_sets
 from pics_cli.errors import PicsError
 from training_shards import members, write_shard
 
@@ -33,12 +34,11 @@ def root(built: Path, tmp_path: Path) -> Path:
     return shutil.copytree(built, tmp_path / "data")
 
 
-def found(root: Path, split: str = "train", *, told: list[str] | None = None, **sets: Any) -> list[Shards]:
+def found(root: Path, split: str = "train", **sets: Any) -> list[ShardSet]:
     """Resolve sets given by their shards or as keywords of `TrainingSet`; `allow_…` are options."""
     options = {key: sets.pop(key) for key in ("allow_missing", "allow_pipe") if key in sets}
     given = {name: TrainingSet(**({"shards": each} if isinstance(each, str) else each)) for name, each in sets.items()}
-    say = [].append if told is None else told.append
-    return resolve(DataSettings(root=str(root), sets=given), split, say=say, **options)  # type: ignore[arg-type]
+    return resolve_shard_sets(DataSettings(root=str(root), sets=given), split, **options)  # type: ignore[arg-type]
 
 
 def fault(root: Path, split: str = "train", **sets: Any) -> str:
@@ -57,20 +57,21 @@ def without_manifest(root: Path) -> Path:
     "train/Synth/{00000..00002}.tar",
 ])  # fmt: skip
 @pytest.mark.parametrize("manifest", [True, False])
-def test_ways_to_name_the_same_shards(root: Path, shards: str, manifest: bool, tmp_path: Path) -> None:
+def test_ways_to_name_the_same_shards(root: Path, shards: str, manifest: bool, tmp_path: Path, caplog: Any) -> None:
     """Folder, wildcards and ranges, relative and absolute; counts from the manifest or from an index."""
     if not manifest:
         without_manifest(root)
-    told: list[str] = []
-    (one,) = found(root, told=told, A={"shards": shards, "repeat": 3.0, "augment": AugmentSettings(flip=0.0)})
+    caplog.set_level(logging.INFO, logger="pics_cli")
+    (one,) = found(root, A={"shards": shards, "repeat": 3.0, "augment": AugmentSettings(flip=0.0)})
     assert [str(source) for source in one.sources] == [str(root / f"train/Synth/0000{i}.tar") for i in range(3)]
     assert (one.name, one.repeat, one.augment, one.remote) == ("A", 3.0, AugmentSettings(flip=0.0), False)
     assert (one.counts, one.samples) == ([2, 2, 2], 6)
-    assert told == ([] if manifest else ["counting the samples of 3 shards without a manifest.json, once"])
+    assert caplog.messages == ([] if manifest else ["counting the samples of 3 shards without a manifest.json, once"])
     assert all(bool(sha256) == manifest for sha256 in one.hashes)
     if not manifest:
-        assert found(root, told=(again := []), A=shards)[0].counts == [2, 2, 2]
-        assert again == []
+        caplog.clear()
+        assert found(root, A=shards)[0].counts == [2, 2, 2]
+        assert caplog.messages == []
     (absolute,) = found(tmp_path, A=str(root / shards))
     assert absolute.counts == one.counts
 
@@ -88,7 +89,7 @@ def test_many_shards_are_counted_by_other_processes(tmp_path: Path, monkeypatch:
     folder = tmp_path / "many"
     for i in range(5):
         write_shard(folder / f"{i}.tar", range(i, 2 * i + 1))
-    monkeypatch.setattr(shard_sets, "_MANY", 2)
+    monkeypatch.setattr(shard_sets, "_MIN_PARALLEL", 2)
     assert found(tmp_path, A="many")[0].counts == [1, 2, 3, 4, 5]
 
 
@@ -103,7 +104,7 @@ def test_validation_shards_where_there_are_some(root: Path) -> None:
     assert [each.name for each in found(root, "val", **sets)] == ["A"]
 
 
-def test_missing_sets_are_told_together(root: Path) -> None:
+def test_missing_sets_are_reported_together(root: Path, caplog: Any) -> None:
     """Where each was looked for, how to build and to fetch it."""
     (root / "train/Empty").mkdir()
     sets = {
@@ -128,10 +129,9 @@ hint: name the folder they lie in with --data-root DIR, or leave these sets out 
             f"--out {root}/", "--out "
         )
     )
-    told: list[str] = []
-    assert [each.name for each in found(root, told=told, allow_missing=True, **sets)] == ["Synth"]
-    assert len(told) == 4
-    assert told[0] == f"left out: LVIS: {root}/train/LVIS: no such folder"
+    assert [each.name for each in found(root, allow_missing=True, **sets)] == ["Synth"]
+    assert len(caplog.messages) == 4
+    assert caplog.messages[0] == f"left out: LVIS: {root}/train/LVIS: no such folder"
     del sets["Synth"]
     assert "nothing to train on" in fault(root, allow_missing=True, **sets)
 
@@ -201,7 +201,7 @@ def test_a_count_that_is_not_true(root: Path) -> None:
     ("pipe:awk '{print}' {0..1}", ["pipe:awk '{print}' 0", "pipe:awk '{print}' 1"]),
 ])  # fmt: skip
 def test_ranges(text: str, names: list[str]) -> None:
-    assert expand(text) == names
+    assert expand_ranges(text) == names
 
 
 @pytest.mark.parametrize(
@@ -209,13 +209,13 @@ def test_ranges(text: str, names: list[str]) -> None:
 )
 def test_ranges_that_are_none(text: str, tmp_path: Path) -> None:
     with pytest.raises(PicsError, match=r"braces are for|names [0-9,]+ shards"):
-        expand(text)
+        expand_ranges(text)
     assert "A: " in fault(tmp_path, A=text)
 
 
 def test_brackets_are_names(tmp_path: Path) -> None:
     write_shard(tmp_path / "[ab]" / "0.tar", [1])
-    assert matching(f"{tmp_path}/[ab]/*.tar") == [tmp_path / "[ab]/0.tar"]
+    assert glob_files(f"{tmp_path}/[ab]/*.tar") == [tmp_path / "[ab]/0.tar"]
 
 
 def test_a_command_needs_permission(tmp_path: Path) -> None:

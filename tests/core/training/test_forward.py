@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.conditioning.network_inputs import compose
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.model import pics_model as pipeline_module
 from pics_cli.core.model.image_encoder import encode_null
@@ -122,7 +122,7 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
     assert (found["correction"] is not None) == pipeline.config.correct_hint
     if pipeline.config.correct_hint:
         # Where the hint is the target, without a draw, what the correction adds is all that is wanted.
-        same = {**batch, "target": batch["hint"], "posterior": torch.zeros_like(batch["posterior"])}
+        same = {**batch, "target": batch["control_image"], "posterior": torch.zeros_like(batch["posterior"])}
         nothing = Recorded(lambda latent, *_: torch.zeros_like(latent))
         assert step_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
         near(nothing.given["latent"], step_input(found["correction"].mixed, batch, pipeline))
@@ -144,30 +144,32 @@ def test_masks_are_those_of_compose(width: int, height: int) -> None:
         (x0, x1), (y0, y1) = (np.sort(random.choice(side + 1, 2, replace=False)) for side in (width, height))
         boxes.append((int(x0), int(y0), int(x1), int(y1)))
     references = [picture[:20, :20]] * len(boxes)
-    made = compose(picture, boxes, references, size=64, reference_size=28)
+    made = prepare_network_inputs(picture, boxes, references, size=64, reference_size=28)
     seen = torch.tensor([letterbox.forward_box(box) for box in boxes], dtype=torch.int16)
     np.testing.assert_array_equal(box_masks(seen[None], 64)[0].numpy(), made.masks)
     content = np.array(letterbox.forward_box((0, 0, width, height)), np.int16)
-    arrays = {"hint": made.hint_rgb, "boxes": seen.numpy(), "content": content, "references": made.references}
+    arrays = {"hint": made.control_image, "boxes": seen.numpy(), "content": content, "references": made.references}
     composite = Composite(arrays, 64)
     np.testing.assert_array_equal(composite.masks, made.masks)
-    np.testing.assert_array_equal(composite.hint_mask, made.hint_mask)
+    np.testing.assert_array_equal(composite.control_mask, made.control_mask)
 
 
 def test_the_hint_of_training_is_the_pipelines(model: PicsModel) -> None:
-    """From `compose` to the tensor, for a letterboxed picture."""
+    """From `prepare_network_inputs` to the tensor, for a letterboxed picture."""
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (40, 90, 3), np.uint8)
     boxes: list[Box] = [(5, 5, 50, 30), (30, 10, 80, 40)]
-    made = compose(picture, boxes, [picture[:20, :20], picture[10:40, 50:]], size=64, reference_size=28)
+    made = prepare_network_inputs(picture, boxes, [picture[:20, :20], picture[10:40, 50:]], size=64, reference_size=28)
     letterbox = Letterbox(90, 40, 64)
     batch = batch_of(model, [[letterbox.forward_box(box) for box in boxes]], timesteps=(400,),
                      content=letterbox.forward_box((0, 0, 90, 40)))  # fmt: skip
-    batch["hint"], batch["references"] = (torch.from_numpy(one)[None] for one in (made.hint_rgb, made.references))
+    batch["control_image"], batch["references"] = (
+        torch.from_numpy(one)[None] for one in (made.control_image, made.references)
+    )
     network = Recorded(Compositor(model))
     with torch.no_grad():
         step_of(model, network)(batch, CPU)
-    rgb = made.hint_rgb.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+    rgb = made.control_image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
     np.testing.assert_allclose(network.given["hint"][0, :3], rgb, atol=1e-6)
-    np.testing.assert_array_equal(network.given["hint"][0, 3], made.hint_mask)
+    np.testing.assert_array_equal(network.given["hint"][0, 3], made.control_mask)
     np.testing.assert_array_equal(network.given["masks"][0], made.masks)

@@ -26,7 +26,7 @@ def painted(batch: dict[str, Any], answer: torch.Tensor) -> Array:
     cells = F.pixel_shuffle(answer[:, 192:].double(), 2)  # 3 logits and 3 colours, of 2 · 2 cells
     fine = F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()
     logits, gain = LOGIT * fine[:, :3], GAIN * fine[:, 3:]
-    shown = batch["hint"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5
+    shown = batch["control_image"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5
     weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     mixed = sum(weights[:, i : i + 1] * shown[:, 3 * i : 3 * i + 3] for i in range(3))
     return mixed * np.exp(gain) - 1 + residual
@@ -75,7 +75,9 @@ def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
     """-log of the sum of their shares, weighted as the loss is; nothing where none agrees."""
     pipeline = small(**LAYERS)
     batch = batch_of(pipeline)
-    batch["agreement"] = torch.randint(0, 8, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    batch["layer_labels"] = torch.randint(
+        0, 8, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5)
+    )
     network = Recorded(Compositor(pipeline))
     options = {"loss": "l1", "region_weight": 4.0, "overlap_weight": shared}
     with torch.no_grad():
@@ -84,7 +86,7 @@ def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
     cells = F.pixel_shuffle(network.answer[:, 192:].double(), 2)
     logits = LOGIT * F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()[:, :3]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    bits = batch["agreement"].numpy()
+    bits = batch["layer_labels"].numpy()
     agrees = np.stack([bits & 1, bits >> 1 & 1, bits >> 2], 1)
     right = (shares * agrees).sum(1)
     missed = np.where(bits > 0, -np.log(np.where(bits > 0, right, 1)), 0)
@@ -121,7 +123,7 @@ def test_a_network_can_choose_a_picture() -> None:
     """Where the target is the reversed paste in one half and the background in the other, shares alone reach it."""
     pipeline = small(**LAYERS)
     batch = batch_of(pipeline)
-    hint = batch["hint"]
+    hint = batch["control_image"]
     batch["target"] = torch.cat([hint[:, :, :24, 3:6], hint[:, :, 24:, 6:]], 2)
     answer = torch.zeros(3, 216, 8, 8)
     answer[:, 192 + 4 : 192 + 8, :, :3] = 40

@@ -46,7 +46,7 @@ def oracle(batch: dict[str, Any], answer: Array, config: Any, **objective: Any) 
     wanted = {
         "epsilon": noise, "v_prediction": np.sqrt(a) * noise - np.sqrt(1 - a) * clean, "sample": clean
     }[config.prediction_type]  # fmt: skip
-    output = answer + (unshuffled(batch["hint"]) * scale if config.correct_hint else 0)
+    output = answer + (unshuffled(batch["control_image"]) * scale if config.correct_hint else 0)
     each = np.abs(output - wanted) if objective.get("loss") == "l1" else (output - wanted) ** 2
     each = each.mean(1)
     inside = inside_of(batch, config.image_size, config.latent_size)
@@ -97,7 +97,7 @@ def test_what_the_networks_are_given() -> None:
     network = Recorded(lambda latent, *_: latent)
     step_of(pipeline, network)(batch, CPU)
     hint, masks = network.given["hint"].numpy(), network.given["masks"].numpy()
-    np.testing.assert_allclose(hint[:, :3].transpose(0, 2, 3, 1), batch["hint"].numpy() / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(hint[:, :3].transpose(0, 2, 3, 1), batch["control_image"].numpy() / 127.5 - 1, atol=1e-6)
     expected = np.full((3, 64, 64), -1.0)
     expected[:, 6:58] = 0
     for b, boxes in enumerate(LAYOUTS):

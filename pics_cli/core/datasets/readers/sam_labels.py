@@ -14,7 +14,7 @@ from pics_cli.core.datasets.readers.files import FolderReader, ImagePaths, Place
 from pics_cli.core.datasets.readers.frame_index import Coordinate
 from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.datasets.scene import Instance, Item, Scene
-from pics_cli.core.images.image_io import first_size
+from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.images.masks import decode_segmentation, has_polygon, segmentation_area
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.runtime.manifest import read_manifest
@@ -52,7 +52,7 @@ class LabelReader(FolderReader):
             raise BadSample("bad_annotation_file", f"{self.place / str(item)}: {error}") from None
         name = str(item).removesuffix(".json")
         files = self._paths.files(f"{name}.jpg")
-        width, height = first_size(files)
+        width, height = first_image_size(files)
         instances = []
         for label in labels.annotations:
             if not label.segmentation or (isinstance(label.segmentation, list) and not has_polygon(label.segmentation)):

@@ -11,7 +11,7 @@ from pics_cli.core.datasets.readers.files import ImagePaths, Place
 from pics_cli.core.datasets.readers.frame_index import Frame, Label, Poly2d, frame_key, open_frames
 from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
 from pics_cli.core.datasets.scene import Instance, Item, Scene
-from pics_cli.core.images.image_io import MAX_PIXELS, first_size
+from pics_cli.core.images.image_io import MAX_PIXELS, first_image_size
 from pics_cli.core.images.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.errors import BadSample
 
@@ -87,7 +87,7 @@ def _frame_size(frame: Frame, files: tuple[Path, ...]) -> tuple[int, int]:
     else:
         size = next((label.rle.get("size") for label in frame.labels or () if label.rle), None)
         if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-            return first_size(files)
+            return first_image_size(files)
         height, width = size
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise BadSample("bad_frame_record", f"{frame.name}: claims {width} x {height} pixels")

@@ -1,0 +1,142 @@
+"""How users name shards, and the shards that a name means: folders, files with ranges and wildcards, URLs, commands."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.errors import PicsError
+
+PIPE = "pipe:"
+_RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
+_MAX_SHARDS = 1_000_000
+_HINT = "build or download it again"
+
+
+class ListedShard(NamedTuple):
+    """A shard before it is opened.
+
+    Attributes:
+        source: local path, URL or command.
+        samples, sha256: as a manifest says; None without one.
+    """
+
+    source: str | Path
+    samples: int | None = None
+    sha256: str | None = None
+
+
+class MissingShardsError(PicsError):
+    """No shard of the given name exists; the message says where they were expected."""
+
+
+def is_pipe(name: str) -> bool:
+    """Whether this is a command whose output is a shard."""
+    return name.startswith(PIPE)
+
+
+def is_url(name: str) -> bool:
+    """Whether this is an http(s) URL."""
+    return name.startswith(("http://", "https://"))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file name has * or ? in it."""
+    return "*" in name or "?" in name
+
+
+def expand_ranges(name: str) -> list[str]:
+    """Replace `{00000..00010}` by each of its numbers, as wide as written; several are combined, the last fastest.
+
+    Raises:
+        PicsError: a range that runs backwards or names more than a million shards; other braces, but in a command.
+    """
+    pieces = _RANGE.split(name)
+    literals = pieces[::3]
+    if not is_pipe(name) and re.search(r"[{}]", "".join(literals)):
+        raise PicsError(
+            f"{name}: braces are for {{split}} and for ranges of numbers such as {{00000..00010}}",
+            "write other files as sets of their own",
+        )
+    choices, total = list[list[str]](), 1
+    for first, last in zip(pieces[1::3], pieces[2::3], strict=True):
+        count = int(last) - int(first) + 1
+        total *= count
+        if count < 1 or total > _MAX_SHARDS:
+            raise PicsError(
+                f"{name}: {{{first}..{last}}} names {max(total, 0):,} shards, expected 1 to {_MAX_SHARDS:,}"
+            )
+        choices.append([f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)])
+    return [
+        "".join(itertools.chain(*zip(literals, (*numbers, ""), strict=True))) for numbers in itertools.product(*choices)
+    ]
+
+
+def glob_files(pattern: str) -> list[Path]:
+    """Files that match a pattern with * and ?, in order of their names."""
+    anchor = Path(pattern).anchor
+    relative = re.sub(r"\[", "[[]", pattern.removeprefix(anchor))  # which Path.glob takes for a choice of letters
+    return sorted(path for path in Path(anchor).glob(relative) if path.is_file())
+
+
+def list_local_shards(name: str) -> list[ListedShard]:
+    """The shards of a folder, a .tar file, a range or a pattern; samples and sha256 where a manifest says them.
+
+    Raises:
+        MissingShardsError: none of them exists.
+        PicsError: some are missing, of another size than their manifest says, or not in it; an unfinished build.
+    """
+    names = expand_ranges(name)
+    if len(names) == 1 and not is_pattern(name) and not name.endswith(".tar"):
+        return _list_folder(Path(names[0]))
+    if is_pattern(name):
+        paths = [path for pattern in names for path in glob_files(pattern)]
+        if not paths:
+            raise MissingShardsError(f"{name}: no such file")
+    else:
+        paths = [Path(path) for path in names]
+        missing = [path for path in paths if not path.is_file()]
+        if len(missing) == len(paths):
+            raise MissingShardsError(f"{name}: no such file" + (f"s ({len(paths):,} named)" if len(paths) > 1 else ""))
+        if missing:
+            count = f"{len(missing):,} of {len(paths):,} named shards are missing"
+            raise PicsError(f"{missing[0]}: no such file; {count}", _HINT)
+    manifests = {folder: _read_manifest(folder) for folder in {path.parent for path in paths}}
+    return [_listed(path, manifests[path.parent].get(path.name)) for path in paths]
+
+
+def _list_folder(folder: Path) -> list[ListedShard]:
+    if not folder.is_dir():
+        raise MissingShardsError(f"{folder}: " + ("no folder" if folder.exists() else "no such folder"))
+    manifest = _read_manifest(folder)
+    paths = {path.name: path for path in sorted(folder.glob("*.tar")) if path.is_file()}
+    if not paths and not manifest:
+        raise MissingShardsError(f"{folder}: no .tar shard in it")
+    if manifest:
+        if missing := [name for name in manifest if name not in paths]:
+            count = f"{len(missing):,} of {len(manifest):,} shards in {MANIFEST} are missing"
+            raise PicsError(f"{folder / missing[0]}: no such file; {count}", _HINT)
+        if unlisted := [name for name in paths if name not in manifest]:
+            raise PicsError(f"{paths[unlisted[0]]}: not in {MANIFEST}", "move it to a folder of its own")
+    return [_listed(path, manifest.get(name)) for name, path in paths.items()]
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The entries of the folder's manifest by file name; {} without one."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return {}
+    if not manifest["complete"]:
+        raise PicsError(f"{folder}: its build was not finished", "run the same `pics build-shards` again: it resumes")
+    return {entry["file"]: entry for entry in manifest.get("shards", [])}
+
+
+def _listed(path: Path, entry: dict[str, Any] | None) -> ListedShard:
+    if entry is None:
+        return ListedShard(path)
+    if (size := path.stat().st_size) != entry["bytes"]:
+        raise PicsError(f"{path}: {size:,} bytes, {MANIFEST} says {entry['bytes']:,}", _HINT)
+    return ListedShard(path, entry["samples"], entry["sha256"])
