@@ -15,7 +15,8 @@ from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
     from pics_cli.console import State
-    from pics_cli.core.training.job import Job, Progress, Report
+    from pics_cli.core.training.run import TrainingJob
+    from pics_cli.core.training.trainer import TrainingProgress, TrainingReport
 
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
@@ -107,9 +108,9 @@ def train(
             from pics_cli.core.runtime.launch import launch
 
             raise typer.Exit(launch(gpus, device, sys.argv[1:]))
-        from pics_cli.core.training.job import Job
+        from pics_cli.core.training.run import TrainingJob
 
-        job = Job(loaded, Path(loaded.out), resume, allow_missing, allow_pipe, max_bad, device)
+        job = TrainingJob(loaded, Path(loaded.out), resume, allow_missing, allow_pipe, max_bad, device)
         if plan:
             _plan(job)
         elif preview is not None:
@@ -137,97 +138,69 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
         raise PicsError(f"--resume {resume}: expected auto, none or the folder of a checkpoint")
 
 
-def _train(job: Job) -> None:
+def _train(job: TrainingJob) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's advice on unused parameters, which there may be
     from pics_cli import console
     from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.training.job import Progress
-        from pics_cli.core.training.trainer import train as run
+        from pics_cli.core.training.run import train as run
+        from pics_cli.core.training.trainer import TrainingProgress
 
-        progress = Progress()
+        progress = TrainingProgress()
         speaks = ranks.rank == 0
         console.start_logging(speaks)
         if speaks:
             with console.progress("train", "steps", lambda: _state(progress)):
-                report = run(job, ranks, progress, console.note)
+                report = run(job, ranks, progress)
             console.table(str(job.root), _rows(job, report))
         else:
-            run(job, ranks, progress, _silence)
+            run(job, ranks, progress)
 
 
-def _silence(_text: str) -> None:
-    pass
-
-
-def _state(progress: Progress) -> State:
+def _state(progress: TrainingProgress) -> State:
     from pics_cli.console import State
 
-    words = [progress.doing] if progress.doing else []
-    if progress.loss is not None:
-        words += [
-            f"loss {progress.loss:.4f}",
-            f"{progress.rate:,.1f} samples/s",
-            f"data {progress.data:.2f} + compute {progress.compute:.2f} s/step",
-            f"{progress.memory / 1e9:,.1f} GB",
-        ]
-    return State(progress.step, progress.steps, ", ".join(words), progress.begun)
+    return State(int(progress.done), progress.total, progress.detail, progress.done_before)
 
 
-def _rows(job: Job, report: Report) -> list[tuple[str, str]]:
-    rows = [("steps", f"{report.steps[0]:,} ({report.steps[1]:,} in this run)")]
-    if report.steps[1]:
-        held = "GPU" if report.peak[1] == "cuda" else "process"
+def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:
+    rows = [("steps", f"{report.step:,} ({report.new_steps:,} in this run)")]
+    if report.new_steps:
+        size, kind = report.peak_memory
         rows += [
             ("samples a second", f"{report.samples / max(report.seconds, 1e-9):,.2f}"),
-            ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({held})"),
+            ("peak memory", f"{size / 1e9:,.2f} GB ({'GPU' if kind == 'cuda' else 'process'})"),
         ]
     names = {"loss": "loss of the last step", "validation_loss": "validation loss"}
-    rows += [(words, f"{report.last[name]:.4f}") for name, words in names.items() if name in report.last]
-    if report.bad:
-        rows.append(("unreadable samples", f"{len(report.bad):,}, listed in {job.root / 'bad.json'}"))
+    rows += [(words, f"{report.metrics[name]:.4f}") for name, words in names.items() if name in report.metrics]
+    if report.bad_samples:
+        rows.append(("unreadable samples", f"{len(report.bad_samples):,}, listed in {job.root / 'bad.json'}"))
     return [*rows, ("log", str(job.root / "log.jsonl")), ("model", str(report.model))]
 
 
-def _plan(job: Job) -> None:
+def _plan(job: TrainingJob) -> None:
     from pics_cli import console
-    from pics_cli.core.training.memory_estimate import plan_training
+    from pics_cli.core.training.plan import plan_training
 
-    console.start_logging(speaks=True)
-    made = plan_training(job, console.note)
-    print(made.recipe)
-    for title, rows in made.tables:
+    console.start_logging(True)
+    plan = plan_training(job)
+    print(plan.recipe)
+    for title, rows in plan.tables:
         console.table(title, rows)
 
 
-def _preview(job: Job, path: Path) -> None:
+def _preview(job: TrainingJob, path: Path) -> None:
     from pics_cli import console
     from pics_cli.core.training.preview import write_preview
 
-    console.start_logging(speaks=True)
-    write_preview(job, path, console.note)
+    console.start_logging(True)
+    write_preview(job, path)
 
 
-def _export(job: Job, path: Path) -> None:
-    from dataclasses import replace
-
+def _export(job: TrainingJob, path: Path) -> None:
     from pics_cli import console
-    from pics_cli.core.recipes.training import INFERENCE_DEFAULTS
-    from pics_cli.core.training import checkpoint
-    from pics_cli.core.training.export import export
+    from pics_cli.core.training.export import export_run
 
-    if job.resume not in ("auto", "none"):
-        found = checkpoint.read(Path(job.resume))
-    elif (newest := checkpoint.newest(job.root, console.note, set_aside=False)) is None:
-        raise PicsError(f"{job.root}: no checkpoint to export", "name the run with --root-dir, or train first")
-    else:
-        found = newest
-    checkpoint.check_facts(found)
-    recipe = found.recipe  # of the run, whatever the command line says; but base models may have moved since
-    base = job.recipe.model.base
-    if base is not None:
-        recipe = replace(recipe, model=replace(recipe.model, base=base))
-    inferred = {name: getattr(job.recipe.model, name) for name in INFERENCE_DEFAULTS}  # not trained: as is said now
-    recipe = replace(recipe, export=job.recipe.export, model=replace(recipe.model, **inferred))
-    export(recipe, found, path, console.note)
+    console.start_logging(True)
+    export_run(job.recipe, job.root, path, None if job.resume in ("auto", "none") else Path(job.resume))

@@ -38,14 +38,14 @@ from pics_cli.core.recipes.training_sections import AugmentSettings, ObjectiveSe
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.core.shards.shard_sets import ShardSet
 from pics_cli.core.shards.tar_index import index_shard
-from pics_cli.core.training.objective import Draws
+from pics_cli.core.training.objective import NoiseSampler
 from plain_loader import samples
 
 # Width and height, samples of a round, and the aim.
 SIZES = ((640, 480, 24, 4.5), (1280, 720, 12, 6.0), (2048, 1024, 8, 6.0))
 PICTURES = 24
 CONFIG = ModelConfig()
-DRAWS = Draws(ObjectiveSettings(), (CONFIG.latent_channels, *[CONFIG.latent_size] * 2), 1000, True)
+DRAWS = NoiseSampler(ObjectiveSettings(), (CONFIG.latent_channels, *[CONFIG.latent_size] * 2), 1000, True)
 BATCH, ENDLESS = 4, 10**9
 # As the published loader is set up.
 PUBLISHED_BATCH, WORKERS, SHUFFLED = 16, 8, 10_000

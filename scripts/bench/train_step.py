@@ -28,12 +28,11 @@ from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, load_training
+from pics_cli.core.training.initial_model import blank_initial_model, load_initial_model
 from pics_cli.core.training.memory_estimate import Memory, estimate_memory, standard_batch
-from pics_cli.core.training.networks import Compositor
-from pics_cli.core.training.objective import Step
-from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
-from pics_cli.core.training.setup import moved
-from pics_cli.core.training.starting_model import blank_start, start_model
+from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
+from pics_cli.core.training.objective import DiffusionLoss
+from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 
 
 class Setting(NamedTuple):
@@ -78,7 +77,7 @@ def predicted(run: Run) -> Iterator[Row]:
     """Peak of a step of the full shape on the meta device, where it needs neither memory nor a GPU."""
     for setting in SETTINGS[:2] if run.tiny else SETTINGS:
         recipe = recipe_of("tiny" if run.tiny else "joint", setting)
-        taken, memory = cpu_time(estimate_memory, recipe, blank_start(recipe.model)[0], setting.dtype)
+        taken, memory = cpu_time(estimate_memory, recipe, blank_initial_model(recipe.model)[0], setting.dtype)
         fixed = memory.peak - memory.average
         parts = {"weights": memory.weights, "optimiser": memory.optimizer, "step": memory.step}
         shown = ", ".join(f"{name} {gb(size)}" for name, size in parts.items())
@@ -111,30 +110,30 @@ class Trainer:
         self, recipe: TrainingRecipe, pipeline: PicsModel, half: torch.dtype, accelerator: Accelerator
     ) -> None:
         self.recipe, self.pipeline, self.accelerator = recipe, pipeline, accelerator
-        self.trained = set_up(pipeline, recipe.train, recipe.train_encoder, half)
-        for network in (pipeline.unet, pipeline.controlnet):
-            network.gradient_checkpointing = recipe.gradient_checkpointing
+        self.trained = prepare_for_training(
+            pipeline, recipe.train, recipe.train_encoder, half, recipe.gradient_checkpointing
+        )
         self.batch = standard_batch(recipe, pipeline)
-        network = accelerator.prepare(Compositor(pipeline))
+        network = accelerator.prepare(TrainingNetworks(pipeline))
         self.optimizer = accelerator.prepare(make_optimizer(self.trained, recipe.optimizer))
-        self.average = Average(self.trained, recipe.ema) if recipe.ema.enabled else None
-        self.run = Step(pipeline, network, recipe.objective, half)
+        self.ema = ModelEma(self.trained, recipe.ema) if recipe.ema.enabled else None
+        self.loss = DiffusionLoss(pipeline, network, recipe.objective, half)
 
     def step(self) -> None:
         """One optimiser step."""
-        losses = self.run(self.batch, self.accelerator.device)
+        losses = self.loss(self.batch, self.accelerator.device)
         self.accelerator.backward(losses.weighted.mean())
         self.accelerator.clip_grad_norm_(self.trained.values(), self.recipe.optimizer.clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.step()
+        if self.ema is not None:
+            self.ema.step()
 
     @property
     def lasting(self) -> int:
         """Bytes that lie there between two steps: weights, moments, average."""
         weights = sum(value.nbytes for part in self.pipeline.parts.values() for value in part.parameters())
-        return weights + (3 if self.average else 2) * sum(value.nbytes for value in self.trained.values())
+        return weights + (3 if self.ema else 2) * sum(value.nbytes for value in self.trained.values())
 
 
 def cpu(run: Run) -> Iterator[Row]:
@@ -148,7 +147,7 @@ def cpu(run: Run) -> Iterator[Row]:
     for recompute, recipe in recipes.items():
         memory = told(recipe)
         accelerator = accelerator_for(torch.device("cpu"), torch.float32)
-        trainer = trainers[recompute] = Trainer(recipe, start_model(recipe, print).pipeline, torch.float32, accelerator)
+        trainer = trainers[recompute] = Trainer(recipe, load_initial_model(recipe).model, torch.float32, accelerator)
         trainer.step()  # the optimiser makes its moments
         real = trainer.lasting + allocated(trainer.step)[0]
         name = "recomputed" if recompute else "kept"
@@ -171,7 +170,7 @@ def cpu(run: Run) -> Iterator[Row]:
 
 def told(recipe: TrainingRecipe) -> Memory:
     """What is predicted for a small network in float32."""
-    return estimate_memory(recipe, blank_start(recipe.model)[0], torch.float32)
+    return estimate_memory(recipe, blank_initial_model(recipe.model)[0], torch.float32)
 
 
 def near(memory: Memory, real: int) -> bool:
@@ -187,7 +186,7 @@ def gpu(run: Run) -> Iterator[Row]:
     yield Row("gpu", name_of(device))
     for setting in SETTINGS[:2] if run.tiny else SETTINGS:
         recipe = recipe_of("joint", setting)
-        memory = None if run.tiny else estimate_memory(recipe, blank_start(recipe.model)[0], setting.dtype)
+        memory = None if run.tiny else estimate_memory(recipe, blank_initial_model(recipe.model)[0], setting.dtype)
         gc.collect()
         empty(device)
         try:
@@ -205,7 +204,7 @@ def gpu(run: Run) -> Iterator[Row]:
 def trained_on(device: torch.device, run: Run, recipe: TrainingRecipe, setting: Setting) -> tuple[float, float, float]:
     """Seconds a step, GB allocated and reserved at most; nothing of it stays."""
     accelerator = accelerator_for(device, setting.dtype)
-    pipeline = moved(full_pipeline(run.tiny, device, "resident"), device)
+    pipeline = on_device(full_pipeline(run.tiny, device, "resident"), device)
     trainer = Trainer(recipe, pipeline, setting.dtype, accelerator)
     try:
         trainer.step()  # the optimiser makes its moments

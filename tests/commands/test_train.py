@@ -15,9 +15,9 @@ from composites import thing
 from making import build_folder
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.training import load_training
-from pics_cli.core.training.data import find_sources, training_data
-from pics_cli.core.training.job import Job
-from pics_cli.core.training.starting_model import start_model
+from pics_cli.core.training.data import find_data, training_data
+from pics_cli.core.training.initial_model import load_initial_model
+from pics_cli.core.training.objective import NoiseSampler
 from training_runs import MODEL, checkpoints, command, files, lines, losses, make_data, model_files, train, write_recipe
 from training_shards import write_shard
 
@@ -134,8 +134,8 @@ def test_published_and_compact_shards_give_the_same_batches(here: Path) -> None:
         sets = {"A": {"shards": "{split}/A"}}
         path = write_recipe(here / f"{layout}.yaml", data__root=layout, data__sets=sets, model__hint="overlay")
         recipe = load_training(str(path))
-        sources = find_sources(Job(recipe, Path("unused")), lambda _: None)
-        data = training_data(recipe, sources, start_model(recipe, lambda _: None).pipeline)
+        split, model = find_data(recipe), load_initial_model(recipe).model
+        data = training_data(recipe, split, model.config, NoiseSampler.for_model(recipe.objective, model))
         found.append([data[position] for position in range(12)])
     for ours, theirs in zip(*found, strict=True):
         assert ours.keys() == theirs.keys()
@@ -200,7 +200,7 @@ def test_a_share_of_an_epoch_is_the_same_samples_in_another_order_of_each(here: 
     recipe = load_training(
         str(write_recipe(here / "share.yaml", data__sets=sets)), [Override("data.epoch_share", 0.25, "--limit")]
     )
-    order = find_sources(Job(recipe, Path("unused")), lambda _: None).order
+    order = find_data(recipe).order
     assert order.epoch_length == 6
     epochs = [{order[6 * epoch + at][:3] for at in range(6)} for epoch in range(3)]
     assert [len(epoch) for epoch in epochs] == [6, 6, 6]

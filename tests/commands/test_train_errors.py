@@ -16,7 +16,7 @@ from typer.testing import Result
 from making import build_folder
 from pics_cli.core.runtime.files import file_sha256, single_writer
 from pics_cli.core.shards.shard_files import ShardWriter
-from pics_cli.core.training.objective import Step
+from pics_cli.core.training.objective import DiffusionLoss
 from training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
 from training_shards import members, write_shard
 
@@ -184,7 +184,7 @@ def test_sets_that_cannot_be_trained_on(here: Path, data: Path, kind: str, text:
 def test_a_rate_that_is_far_too_high(here: Path) -> None:
     done = small("--learning-rate", "1e30", "--set", "optimizer.warmup=0")
     assert done.exit_code == 1
-    assert "step 2: the loss or its gradient is no number (nan or inf); samples: " in done.stderr
+    assert "step 2: the loss or its gradient is nan or inf; samples: " in done.stderr
     assert "last good checkpoint: none yet" in done.stderr
     assert not (here / "run/model").exists()
 
@@ -202,7 +202,7 @@ def test_weights_that_are_no_numbers(here: Path, trained: Path) -> None:
     done = small()
     assert done.exit_code == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: step 3: the loss or its gradient is no number (nan or inf); samples: ")
+    assert line.startswith("error: step 3: the loss or its gradient is nan or inf; samples: ")
     keys = line.rpartition("samples: ")[2].split(", ")
     assert len(keys) == 2
     assert {key[:2] for key in keys} <= {"A/", "B/"}
@@ -247,15 +247,15 @@ def test_unreadable_samples_are_counted(here: Path) -> None:
 )
 def test_out_of_memory_says_what_to_lower(here: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     calls = []
-    step = Step.__call__
+    step = DiffusionLoss.__call__
 
-    def failing(self: Step, *arguments: object):
+    def failing(self: DiffusionLoss, *arguments: object):
         calls.append(1)
         if len(calls) == 4:
             raise error
         return step(self, *arguments)
 
-    monkeypatch.setattr(Step, "__call__", failing)
+    monkeypatch.setattr(DiffusionLoss, "__call__", failing)
     done = small("--set", "ema.enabled=true", "--set", "validation.samples=1")
     assert done.exit_code == 2
     assert "error: out of memory on cpu (" in done.stderr

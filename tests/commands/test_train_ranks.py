@@ -16,8 +16,7 @@ from pics_cli.core.loading.mixture import SampleRef
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.training import load_training
 from pics_cli.core.shards.shard_files import ShardWriter
-from pics_cli.core.training.data import find_sources
-from pics_cli.core.training.job import Job
+from pics_cli.core.training.data import find_data
 from training_runs import (
     FIRST,
     PER_SHARD,
@@ -53,7 +52,7 @@ def two(at: Path, *words: str | Path) -> list[Started]:
 def expected(recipe: Path, data: Path, number: int) -> list[str]:
     """Keys at the first positions of the stream, by the mixture and the numbers that samples were made with."""
     loaded = load_training(str(recipe), [Override("data.root", str(data), "--data-root")])
-    sources = find_sources(Job(loaded, Path("unused")), lambda _: None)
+    sources = find_data(loaded)
 
     def key(item: SampleRef) -> str:
         name = sources.sets[item.set].name
@@ -97,7 +96,7 @@ def test_every_position_once_and_the_numbers_of_one(place: Path) -> None:
     done = train("--recipe", place / "small.yaml", "--data-root", place / "data", "--root-dir", place / "two",
                  "--batch-size", "2", "--steps", "21")  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert "was 2 × 1 × 1, is 1 × 2 × 1: goes on at sample 40 of the same order, as step 21" in done.stderr
+    assert "was 2 × 1 × 1, is 1 × 2 × 1: resuming at sample 40 of the same order, as step 21" in done.stderr
 
 
 def launched(at: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from pics_cli.core.training.trainer import Loop
+from pics_cli.core.training.trainer import Trainer
 from training_runs import (
     checkpoints,
     copied,
@@ -122,15 +122,15 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("interruptible")
 def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is saved after that step, and nothing of it is left out in the end."""
-    step, folder = Loop._step, place / "interrupted"
+    step, folder = Trainer.step, place / "interrupted"
 
-    def signalled(loop: Loop, batches: object) -> None:
-        if loop.state.step == 5:
+    def signalled(trainer: Trainer, batches: object) -> None:
+        if trainer.state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        step(loop, batches)
+        step(trainer, batches)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Loop, "_step", signalled)
+        patched.setattr(Trainer, "step", signalled)
         done = go(folder)
     assert done.exit_code == 130
     assert "stopped: what is finished is kept; the same command resumes" in done.stderr
@@ -162,7 +162,7 @@ def test_another_batch_goes_on_at_the_same_sample(place: Path, straight: Path) -
     run = copied(straight, folder / "run")
     done = go(folder, "--steps", "22", "--batch-size", "3", "--set", "accumulation=1")
     assert done.exit_code == 0, done.stderr
-    told = "processes × batch × accumulation was 1 × 1 × 2, is 1 × 3 × 1: goes on at sample 40 of the same order"
+    told = "processes × batch × accumulation was 1 × 1 × 2, is 1 × 3 × 1: resuming at sample 40 of the same order"
     assert f"{told}, as step 21" in done.stderr
     assert [one["samples"] for one in lines(run)][18:] == [38, 40, 43, 46]
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> No
     assert "other parameters were trained there" in done.stderr
     done = go(place / "other", "--resume", named, "--learning-rate", "0.002", "--steps", "16")
     assert done.exit_code == 0, done.stderr
-    assert "goes on otherwise than before: recipe.optimizer.learning_rate" in done.stderr
+    assert "resuming with other values: recipe.optimizer.learning_rate" in done.stderr
     (line,) = lines(place / "other/run")
     assert (line["step"], line["learning_rate"]) == (16, 0.002)
 

@@ -18,7 +18,8 @@ from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelShape, ObjectiveSettings
-from pics_cli.core.training.objective import Step, new_step
+from pics_cli.core.training.networks import TrainingNetworks
+from pics_cli.core.training.objective import DiffusionLoss
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
@@ -113,12 +114,10 @@ def rows(batch: dict[str, Any], *which: int) -> dict[str, Any]:
     return {name: value[list(which)] for name, value in batch.items()}
 
 
-def step_of(pipeline: PicsModel, network: Any = None, **objective: Any) -> Step:
-    """A step in float32 over the pipeline's own networks, or over something in their place."""
-    options = ObjectiveSettings(**objective)
-    return new_step(pipeline, options, torch.float32) if network is None else Step(
-        pipeline, network, options, torch.float32
-    )  # fmt: skip
+def loss_of(model: PicsModel, network: Any = None, **objective: Any) -> DiffusionLoss:
+    """The loss in float32 of the model's own networks, or of something in their place."""
+    network = TrainingNetworks(model) if network is None else network
+    return DiffusionLoss(model, network, ObjectiveSettings(**objective), torch.float32)
 
 
 class Recorded:

@@ -22,7 +22,7 @@ from accelerate.state import AcceleratorState, PartialState
 from typer.testing import CliRunner, Result
 
 from pics_cli.cli import app
-from pics_cli.core.training import live
+from pics_cli.core.training import trainer
 from training_shards import write_shard
 
 SHAPE: dict[str, Any] = {
@@ -120,7 +120,7 @@ class Started:
 def start(at: Path, *words: str | Path, keys: Path | None = None, **environment: str) -> Started:
     """Start `pics train`; `keys`: a file that gets the keys of each batch, a line of JSON for each."""
     context = multiprocessing.get_context("forkserver")  # which loads the libraries once for all that are started
-    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.trainer", "pics_cli.core.training.setup"])
+    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.run"])
     number = len(list(at.glob("texts*")))
     texts = at / f"texts{number}"
     texts.touch()
@@ -148,7 +148,7 @@ def _main(at: Path, words: list[str], texts: Path, keys: Path | None, environmen
 
 def _record(path: Path) -> None:
     """Have the keys of every batch written down."""
-    batches = live.batches
+    batches = trainer.training_batches
 
     @contextlib.contextmanager
     def recorded(*arguments: Any) -> Iterator[Iterator[dict[str, Any]]]:
@@ -160,7 +160,7 @@ def _record(path: Path) -> None:
             print(json.dumps(batch["keys"]), file=file, flush=True)
             yield batch
 
-    live.batches = recorded  # type: ignore[assignment]
+    trainer.training_batches = recorded  # type: ignore[assignment]
 
 
 def lines(root: Path, kind: str = "train") -> list[dict[str, Any]]:

@@ -1,17 +1,17 @@
-"""Checkpoints: everything a run needs to go on, in folders that are whole or not there."""
+"""CheckpointSettings on disk: everything a run needs to be resumed, in folders that are complete or do not exist."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,6 +24,7 @@ from pics_cli.core.recipes.validation import error_line
 from pics_cli.core.runtime.files import apply_umask, file_sha256, write_json
 from pics_cli.errors import PicsError, read_error
 
+logger = logging.getLogger(__name__)
 FOLDER, STATE = "checkpoints", "state.json"
 WEIGHTS, EMA, OPTIMIZER, RANDOM = (
     "weights.safetensors",
@@ -32,16 +33,23 @@ WEIGHTS, EMA, OPTIMIZER, RANDOM = (
     "random.safetensors",
 )
 _NAME = re.compile(r"step_([0-9]{8,})")
-_LEFT = re.compile(r"step_[0-9]{8,}\.[0-9]+\.tmp")
+_TEMPORARY_NAME = re.compile(r"step_[0-9]{8,}\.[0-9]+\.tmp")
+_STATE_KEYS = {"position", "trained", "identity", "recipe", "base", "world", "precision", "looked", "bad"}
+_HINT = "name the folder of a checkpoint, ROOT/checkpoints/step_…, or take --resume auto"
+_OTHER_VERSION = "it was saved by another version of pics"
+
+
+class DamagedCheckpoint(PicsError):
+    """A checkpoint that is not what was written."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found whole.
+    """A complete checkpoint, whose files had the hashes that were written.
 
     Attributes:
-        folder: where it is.
-        state: `step`, `position`, the recipe, and what else belongs to no tensor.
+        folder: where it lies.
+        state: contents of `state.json`: `step`, `position`, the recipe, and what else belongs to no tensor.
     """
 
     folder: Path
@@ -49,28 +57,41 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Optimiser steps behind it."""
+        """OptimizerSettings steps it includes."""
         return int(self.state["step"])
 
     @property
     def recipe(self) -> TrainingRecipe:
-        """Of the run that wrote it."""
-        plain = json.dumps(self.state["recipe"])
+        """Of the run that wrote it.
+
+        Raises:
+            PicsError: another version of pics wrote it.
+        """
+        text = json.dumps(self.state["recipe"])
         try:
-            return TypeAdapter(TrainingRecipe).validate_json(plain, strict=True)
+            return TypeAdapter(TrainingRecipe).validate_json(text, strict=True)
         except ValidationError as error:
-            where = self.folder / STATE
-            lines = [error_line(TrainingRecipe, where, detail, {}) for detail in error.errors()]
-            raise PicsError("\n".join(lines), "it was saved by another version of pics") from None
+            path = self.folder / STATE
+            lines = [error_line(TrainingRecipe, path, detail, {}) for detail in error.errors()]
+            raise PicsError("\n".join(lines), _OTHER_VERSION) from None
 
     def tensors(self, file: str) -> dict[str, Tensor]:
         """The tensors of one of its files, by name, on the CPU."""
         with safe_open(self.folder / file, "pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
 
+    def check_state(self) -> None:
+        """Check that `state.json` has all keys that resuming and exporting need.
+
+        Raises:
+            PicsError: another version of pics wrote it.
+        """
+        if missing := _STATE_KEYS - self.state.keys():
+            raise PicsError(f"{self.folder / STATE}: holds no {', '.join(sorted(missing))}", _OTHER_VERSION)
+
 
 def path_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Folder of the checkpoint of a step."""
     return root / FOLDER / f"step_{step:08d}"
 
 
@@ -78,93 +99,77 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
     """Write a checkpoint.
 
     Args:
-        folder: its name; must not exist.
+        folder: its path; must not exist.
         tensors: by file and name.
         state: plain data.
 
     Raises:
-        PicsError: it cannot be written; what was there before is untouched.
+        PicsError: it cannot be written; existing checkpoints are untouched.
     """
-    with whole_folder(folder) as place:
+    with whole_folder(folder) as temporary:
         hashes = {}
         for file, contents in tensors.items():
-            save_file({name: value.detach().cpu().contiguous() for name, value in contents.items()}, place / file)
-            apply_umask(place / file)
-            with (place / file).open("rb") as written:
+            path = temporary / file
+            save_file({name: value.detach().cpu().contiguous() for name, value in contents.items()}, path)
+            apply_umask(path)
+            with path.open("rb") as written:
                 os.fsync(written.fileno())
-            hashes[file] = file_sha256(place / file)
-        write_json(place / STATE, {**state, "sha256": hashes})
+            hashes[file] = file_sha256(path)
+        write_json(temporary / STATE, {**state, "sha256": hashes})
 
 
 def read(folder: Path) -> Checkpoint:
-    """A checkpoint, with every file compared with its hash.
+    """Open a checkpoint, comparing every file with its hash.
 
     Raises:
-        PicsError: no checkpoint, or a damaged one; says what of it.
+        DamagedCheckpoint: no checkpoint, or a damaged one; says which file.
+        PicsError: it cannot be read.
     """
+    path = folder / STATE
     try:
-        state = json.loads((folder / STATE).read_text())
+        state = json.loads(path.read_text())
         hashes, step = state["sha256"], state["step"]
     except (FileNotFoundError, NotADirectoryError):
-        raise Damaged(f"{folder}: no checkpoint ({STATE} is missing)", _WHICH) from None
+        raise DamagedCheckpoint(f"{folder}: no checkpoint ({STATE} is missing)", _HINT) from None
     except OSError as error:
-        raise read_error(folder / STATE, error, _WHICH) from None
+        raise read_error(path, error, _HINT) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder / STATE}: unreadable: {error}", _WHICH) from None
+        raise DamagedCheckpoint(f"{path}: unreadable: {error}", _HINT) from None
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
-        raise Damaged(f"{folder / STATE}: not the state of a checkpoint", _WHICH)
+        raise DamagedCheckpoint(f"{path}: not the state of a checkpoint", _HINT)
     for file, expected in hashes.items():
         if not (folder / file).is_file():
-            raise Damaged(f"{folder}: {file} is missing", _WHICH)
+            raise DamagedCheckpoint(f"{folder}: {file} is missing", _HINT)
         if file_sha256(folder / file) != expected:
-            raise Damaged(f"{folder / file}: damaged: not the contents that were written (sha256 differs)", _WHICH)
+            raise DamagedCheckpoint(
+                f"{folder / file}: damaged: not the contents that were written (sha256 differs)", _HINT
+            )
     return Checkpoint(folder, state)
 
 
-_NEEDED = {"position", "trained", "identity", "recipe", "base", "world", "precision", "looked", "bad"}
-_WHICH = "name the folder of a checkpoint, ROOT/checkpoints/step_…, or take --resume auto"
-
-
-def check_facts(found: Checkpoint) -> None:
-    """Whether a checkpoint says all that is asked of it.
-
-    Raises:
-        PicsError: another version of pics saved it.
-    """
-    if missing := _NEEDED - found.state.keys():
-        raise PicsError(
-            f"{found.folder / STATE}: holds no {', '.join(sorted(missing))}", "it was saved by another version of pics"
-        )
-
-
-class Damaged(PicsError):
-    """A checkpoint that is not what was written."""
-
-
-def newest(root: Path, say: Callable[[str], None], set_aside: bool = True) -> Checkpoint | None:
-    """The newest good checkpoint of a run, None where there is none at all.
+def newest(root: Path, set_aside: bool = True) -> Checkpoint | None:
+    """The newest undamaged checkpoint of a run, None where the run has none at all.
 
     Args:
         root: of the run.
-        say: told of damaged ones.
-        set_aside: give those another name, so that the step can be saved again; only for the folder's one writer.
+        set_aside: rename damaged ones, so that their steps can be saved again; only for the folder's one writer.
 
     Raises:
-        PicsError: there are some, and all are damaged; or one cannot be read.
+        PicsError: all are damaged; or one cannot be read.
     """
     damaged = 0
-    for step, folder in reversed(list(found(root))):
+    for step, folder in reversed(list(list_folders(root))):
         try:
             return read(folder)
-        except Damaged as error:
+        except DamagedCheckpoint as error:
             damaged += 1
-            words = f"{error.message}; looking for one before step {step:,}"
+            text = f"{error.message}; looking for one before step {step:,}"
             if set_aside:
-                aside = folder.with_name(f"{folder.name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
-                words += f"; set aside as {aside.name}"
-            say(words)
+                target = folder.with_name(f"{folder.name}.damaged")
+                shutil.rmtree(target, ignore_errors=True)
+                folder.rename(target)
+                text += f"; set aside as {target.name}"
+            logger.warning(text)
     if damaged:
         raise PicsError(
             f"{root}: no good checkpoint, {damaged} damaged",
@@ -173,51 +178,24 @@ def newest(root: Path, say: Callable[[str], None], set_aside: bool = True) -> Ch
     return None
 
 
-def found(root: Path) -> Iterator[tuple[int, Path]]:
-    """Steps and folders of the checkpoints of a run, oldest first; whether they are whole is not looked at."""
+def list_folders(root: Path) -> Iterator[tuple[int, Path]]:
+    """Steps and folders of a run's checkpoints, oldest first; they are not checked."""
     folder = root / FOLDER
-    named = ((match, path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name)))
-    yield from sorted((int(match[1]), path) for match, path in named)
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("step_*"))
+    yield from sorted((int(match[1]), path) for match, path in matches if match)
 
 
-def tidy(root: Path, options: CheckpointSettings) -> None:
-    """Remove checkpoints that are not to be kept. Only for whoever holds the folder's lock."""
-    steps = list(found(root))
-    for step, folder in steps[: -options.keep]:
+def remove_old(root: Path, options: CheckpointSettings) -> None:
+    """Delete checkpoints that are not to be kept. Only for whoever holds the folder's lock."""
+    for step, folder in list(list_folders(root))[: -options.keep]:
         if options.keep_every is None or step % options.keep_every:
-            gone = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # whoever reads it keeps what is open
-            folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # never half a checkpoint by its name
+            folder.rename(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_temporaries(root: Path) -> None:
     """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
     for path in (root / FOLDER).glob("step_*.tmp"):
-        if _LEFT.fullmatch(path.name):
+        if _TEMPORARY_NAME.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """The optimiser's state as `kind/parameter`, for parameters in the optimiser's order."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{kind}/{names[index]}": torch.as_tensor(value)
-        for index, values in state.items()
-        for kind, value in values.items()
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
-    """Take over what `optimizer_tensors` gave."""
-    place = {name: index for index, name in enumerate(names)}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        kind, _, name = key.partition("/")
-        parameter = parameters[place[name]]
-        if value.shape == parameter.shape and value.ndim:
-            # In the parameter's own layout (channels last): fused kernels want that.
-            state.setdefault(place[name], {})[kind] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        else:
-            state.setdefault(place[name], {})[kind] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

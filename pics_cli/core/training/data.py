@@ -1,177 +1,170 @@
-"""The samples of a run: shards of every set, what is held out of them, and the order of the others."""
+"""The samples of a run: shards of every set, which samples are held out for validation, and the order of the others."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import torch
-
 from pics_cli.core.loading.dataset import TrainingDataset
-from pics_cli.core.loading.loader import batch_positions, build_dataloader, collate
+from pics_cli.core.loading.loader import batch_positions, build_dataloader
 from pics_cli.core.loading.mixture import FixedOrder, Mixture, SampleRef, choose_validation_samples, sample_refs
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.shards.shard_sets import SHARD_WINDOW, ShardSet, resolve_shard_sets
-from pics_cli.core.training.job import Job
-from pics_cli.core.training.objective import Draws
-from pics_cli.core.training.validation import Held, held
+from pics_cli.core.training.objective import NoiseSampler
+from pics_cli.core.training.validation import ValidationSample, validation_sample
 from pics_cli.errors import PicsError
 
+logger = logging.getLogger(__name__)
 # Of sets that have no validation shards, at most this share is held out.
 _HELD_OUT = 0.1
 
 
-class Sources(NamedTuple):
-    """What a run trains on and looks at.
+class DataSplit(NamedTuple):
+    """The samples that a run trains on and those that it validates with.
 
     Attributes:
         sets: shards to train on.
         order: of their samples.
-        held_sets: for each set, the shards that validation takes its samples from.
-        held: which samples of these.
-        from_training: names of the sets whose samples for validation are held out of training.
+        validation_sets: for each set, the shards that validation takes its samples from: its own or those of `sets`.
+        validation_items: which samples of these.
     """
 
     sets: list[ShardSet]
     order: Mixture
-    held_sets: list[ShardSet]
-    held: list[SampleRef]
-    from_training: list[str]
+    validation_sets: list[ShardSet]
+    validation_items: list[SampleRef]
+
+    @property
+    def held_out_sets(self) -> list[str]:
+        """Names of the sets whose samples for validation are held out of training."""
+        pairs = zip(self.sets, self.validation_sets, strict=True)
+        return [shards.name for shards, validation in pairs if validation is shards]
 
     @property
     def samples(self) -> int:
         """Samples to train on, each counted once."""
-        return sum(each.samples for each in self.sets) - sum(
-            self.sets[item.set].name in self.from_training for item in self.held
-        )
+        names = self.held_out_sets
+        held_out = sum(self.sets[item.set].name in names for item in self.validation_items)
+        return sum(shards.samples for shards in self.sets) - held_out
 
     @property
     def contents(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
         return {
-            each.name: {"samples": each.samples, "contents": each.contents_sha256,
-                        "validation": held.contents_sha256 if held is not each else "held out"}
-            for each, held in zip(self.sets, self.held_sets, strict=True)
+            shards.name: {"samples": shards.samples, "contents": shards.contents_sha256,
+                          "validation": "held out" if validation is shards else validation.contents_sha256}
+            for shards, validation in zip(self.sets, self.validation_sets, strict=True)
         }  # fmt: skip
 
+    def summary(self) -> list[tuple[str, str]]:
+        """Names of the sets, and in words how much each has and contributes."""
+        rows = []
+        for shards, share in zip(self.sets, self.order.shares, strict=True):
+            validation = "held out" if shards.name in self.held_out_sets else "shards of its own"
+            size = f"{shards.samples:,} samples in {len(shards.sources):,} shards"
+            words = f"{size}, repeated {shards.repeat:g}: {share:.1%} of an epoch; validation: {validation}"
+            rows.append((shards.name, words))
+        return rows
 
-def find_sources(job: Job, say: Callable[[str], None]) -> Sources:  # noqa: ARG001
-    """Look for the shards of a recipe, and decide which samples are held out.
+
+def find_data(recipe: TrainingRecipe, *, allow_missing: bool = False, allow_pipe: bool = False) -> DataSplit:
+    """Find the shards of a recipe, and decide which samples are held out.
+
+    Args:
+        recipe: its sections `data` and `validation`, and its seed.
+        allow_missing: leave out sets without shards.
+        allow_pipe: run the commands of `pipe:` addresses.
 
     Raises:
         PicsError: sets that are missing, empty or of another layout; an address that needs --allow-pipe.
     """
-    data, options = job.recipe.data, job.recipe.validation
-    sets = resolve_shard_sets(data, "train", allow_missing=job.allow_missing, allow_pipe=job.allow_pipe)
-    there = {each.name: each for each in resolve_shard_sets(data, "val", allow_missing=True, allow_pipe=job.allow_pipe)}
-    held_sets = [there.get(each.name, each) for each in sets]
-    counts = [each.counts for each in held_sets]
-    own = [held is each for held, each in zip(held_sets, sets, strict=True)]
-    numbers = choose_validation_samples(
-        counts, options.samples, job.recipe.seed, [_HELD_OUT if here else 1.0 for here in own]
-    )
+    data = recipe.data
+    sets = resolve_shard_sets(data, "train", allow_missing=allow_missing, allow_pipe=allow_pipe)
+    own = resolve_shard_sets(data, "val", allow_missing=True, allow_pipe=allow_pipe)
+    own_by_name = {shards.name: shards for shards in own}
+    validation_sets = [own_by_name.get(shards.name, shards) for shards in sets]
+    held_out_shares = [1.0 if shards.name in own_by_name else _HELD_OUT for shards in sets]
+    counts = [shards.counts for shards in validation_sets]
+    numbers = choose_validation_samples(counts, recipe.validation.samples, recipe.seed, held_out_shares)
     try:
         order = Mixture(
-            [each.counts for each in sets],
-            [each.repeat for each in sets],
-            job.recipe.seed,
+            [shards.counts for shards in sets],
+            [shards.repeat for shards in sets],
+            recipe.seed,
             share=data.epoch_share,
-            held_out=[chosen if here else set() for chosen, here in zip(numbers, own, strict=True)],
-            windows=[SHARD_WINDOW if each.remote else None for each in sets],
+            held_out=[
+                set() if shards.name in own_by_name else chosen for shards, chosen in zip(sets, numbers, strict=True)
+            ],
+            windows=[SHARD_WINDOW if shards.remote else None for shards in sets],
         )
-        empty = [each.name for each, share in zip(sets, order.shares, strict=True) if not share]
+        empty = [shards.name for shards, share in zip(sets, order.shares, strict=True) if not share]
     except ValueError:
-        empty = [each.name for each in sets]
+        empty = [shards.name for shards in sets]
     if empty:
         raise PicsError(
             f"{', '.join(empty)}: no sample in an epoch: too few for so small a repeat", "raise data.sets.NAME.repeat"
         )
-    names = [each.name for each, here in zip(sets, own, strict=True) if here]
-    return Sources(sets, order, held_sets, sample_refs(counts, numbers), names)
+    return DataSplit(sets, order, validation_sets, sample_refs(counts, numbers))
 
 
-def share_rows(sources: Sources) -> list[tuple[str, str]]:
-    """What each set has and gives, a line each, for people."""
-    return [
-        (
-            each.name,
-            f"{each.samples:,} samples in {len(each.sources):,} shards, repeated {each.repeat:g}: {share:.1%} of an "
-            f"epoch; validation: {'held out' if each.name in sources.from_training else 'shards of its own'}",
-        )
-        for each, share in zip(sources.sets, sources.order.shares, strict=True)
-    ]
+def training_data(
+    recipe: TrainingRecipe, data: DataSplit, config: ModelConfig, noise_sampler: NoiseSampler | None = None
+) -> TrainingDataset:
+    """The samples to train on, by position in the endless stream."""
+    return TrainingDataset(data.sets, data.order, noise_sampler=noise_sampler, **_sample_options(recipe, config))
 
 
-def draws_of(recipe: TrainingRecipe, pipeline: PicsModel) -> Draws:
-    """What is drawn for each sample of a run."""
-    config = pipeline.config
-    latent = (config.latent_channels, config.latent_size, config.latent_size)
-    # An autoencoder gives a distribution of latents, pixels are what they are.
-    drawn = not isinstance(pipeline.vae, PixelAutoencoder)
-    return Draws(recipe.objective, latent, len(pipeline.scheduler.alphas_cumprod), drawn)
+@contextlib.contextmanager
+def training_batches(
+    recipe: TrainingRecipe, data: DataSplit, model: PicsModel, position: int, ranks: Ranks
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """This process's batches, from a position of the stream on, without end."""
+    samples = training_data(recipe, data, model.config, NoiseSampler.for_model(recipe.objective, model))
+    order = batch_positions(position, ranks.rank, ranks.size, recipe.batch_size)
+    loader = build_dataloader(samples, order, recipe.data.workers, pin=model.device.type == "cuda")
+    with contextlib.closing(iter(loader)) as batches:
+        yield batches
 
 
-def training_data(recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel) -> TrainingDataset:
-    """The samples to train on, by position of the endless stream."""
-    return TrainingDataset(
-        sources.sets, sources.order, noise_sampler=draws_of(recipe, pipeline), **_shape(recipe, pipeline)
-    )
-
-
-def held_data(
-    recipe: TrainingRecipe, sources: Sources, pipeline: PicsModel, wanted: Iterable[int], say: Callable[[str], None]
-) -> dict[int, Held]:
-    """Samples to look at by number, without variation, each with own and with swapped references.
+def load_validation_samples(
+    recipe: TrainingRecipe, data: DataSplit, config: ModelConfig, numbers: Iterable[int]
+) -> dict[int, ValidationSample]:
+    """Validation samples by number, without variation, each with its own and with swapped references.
 
     Raises:
         PicsError: they cannot be read.
     """
-    if not sources.held:
+    if not data.validation_items:
         return {}
-    options = {**_shape(recipe, pipeline), "augmented": False}
+    options = {**_sample_options(recipe, config), "augmented": False}
     own, swapped = (
-        TrainingDataset(sources.held_sets, FixedOrder(sources.held), swap_references=swap, **options)
+        TrainingDataset(data.validation_sets, FixedOrder(data.validation_items), swap_references=swap, **options)
         for swap in (False, True)
     )
-    found = {}
-    for at in wanted:
-        sample = own[at]
+    samples = {}
+    for number in numbers:
+        sample = own[number]
         for bad in sample["bad"]:
-            say(f"{bad['set']} {bad['key']}: {bad['reason']}: {bad['detail']}; validation takes another sample")
-        other = _arrays(swapped[at]) if len(sample["boxes"]) > 1 else None
-        found[at] = held(sample["key"], _arrays(sample), other, pipeline.config.hint)
-    return found
+            logger.warning("%(set)s %(key)s: %(reason)s: %(detail)s; validation takes another sample", bad)
+        swapped_arrays = _arrays(swapped[number]) if len(sample["boxes"]) > 1 else None
+        samples[number] = validation_sample(sample["key"], _arrays(sample), swapped_arrays, config.hint)
+    return samples
 
 
-@contextlib.contextmanager
-def batches(
-    recipe: TrainingRecipe, data: TrainingDataset, start: int, ranks: Ranks, device: torch.device
-) -> Iterator[Iterator[dict[str, Any]]]:
-    """This process's batches, from a position of the stream on, without end."""
-    order = batch_positions(start, ranks.rank, ranks.size, recipe.batch_size)
-    loader = build_dataloader(data, order, recipe.data.workers, pin=device.type == "cuda")
-    with contextlib.closing(iter(loader)) as iterator:
-        yield iterator
-
-
-def collated(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of samples for validation."""
-    return dict(collate(samples))  # type: ignore[arg-type]
-
-
-def _shape(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
+def _sample_options(recipe: TrainingRecipe, config: ModelConfig) -> dict[str, Any]:
     return {
         "augment": recipe.augment,
         "seed": recipe.seed,
-        "size": pipeline.config.image_size,
-        "reference_size": pipeline.config.reference_size,
-        "hint": pipeline.config.hint,
-        "object_scale": pipeline.config.fill,
-        "window_size": pipeline.config.window_size,
+        "size": config.image_size,
+        "reference_size": config.reference_size,
+        "hint": config.hint,
+        "object_scale": config.fill,
+        "window_size": config.window_size,
         "cache_gb": recipe.data.cache_gb,
     }
 

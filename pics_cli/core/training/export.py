@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,57 +13,83 @@ from pics_cli.core.model.config import FILE
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.model_folder import check_new, whole_folder
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
-from pics_cli.core.training.checkpoint import EMA, WEIGHTS, Checkpoint
-from pics_cli.core.training.optimizer import named
-from pics_cli.core.training.starting_model import start_model
+from pics_cli.core.recipes.training import INFERENCE_DEFAULTS, TrainingRecipe, plain_recipe
+from pics_cli.core.training import checkpoint
+from pics_cli.core.training.checkpoint import EMA, Checkpoint
+from pics_cli.core.training.initial_model import load_initial_model
+from pics_cli.core.training.networks import named_parameters
 from pics_cli.core.training.state import load_weights
 from pics_cli.errors import PicsError
 
+logger = logging.getLogger(__name__)
 
-def export(
-    recipe: TrainingRecipe, found: Checkpoint, out: Path, say: Callable[[str], None], replace_it: bool = False
-) -> None:
+
+def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool = False) -> None:
     """Write the model of a checkpoint: the moving average of its weights where there is one.
 
     Args:
         recipe: of the run.
-        found: the checkpoint.
+        saved: the checkpoint.
         out: the model folder.
-        replace_it: whether a model folder of that name, which the same run wrote, may be replaced; else it must be new.
-        say: told what is being done.
+        overwrite: whether a model folder of that name, which the same run wrote, may be replaced; else it must be new.
 
     Raises:
         PicsError: the base model is not the one trained from, or `out` exists or cannot be written.
     """
-    if not replace_it or not (out / FILE).is_file():
+    if not overwrite or not (out / FILE).is_file():
         check_new(out)
-    start = start_model(recipe, lambda _text: None)
-    if found.state["base"] != start.base:
-        raise PicsError(f"{found.folder}: was trained from another base model", "name that one: --base PATH|REPO")
-    load_weights(start, found.tensors(WEIGHTS), found.folder)
-    if recipe.ema.enabled and EMA in found.state["sha256"]:
-        here = dict(named(start.pipeline))
-        for name, value in found.tensors(EMA).items():
-            here[name].data.copy_(value)
-    pipeline = start.pipeline
-    seen = {one["contents"] for one in found.state["identity"]["data"].values()}
-    pipeline.config = replace(
-        pipeline.config, trained_steps=found.step, recipe_hash=digest(plain_recipe(recipe)), links={},
-        trained_on=sorted({*pipeline.config.trained_on, *seen}),
-    )  # fmt: skip
-    for part in pipeline.parts.values():
+    model, new_network, base_sha256 = load_initial_model(recipe)
+    if saved.state["base"] != base_sha256:
+        raise PicsError(f"{saved.folder}: was trained from another base model", "name that one: --base PATH|REPO")
+    load_weights(model, new_network, saved)
+    if recipe.ema.enabled and EMA in saved.state["sha256"]:
+        parameters = dict(named_parameters(model))
+        for name, average in saved.tensors(EMA).items():
+            parameters[name].data.copy_(average)
+    contents = {shards["contents"] for shards in saved.state["identity"]["data"].values()}
+    model.config = replace(
+        model.config,
+        trained_steps=saved.step,
+        recipe_hash=digest(plain_recipe(recipe)),
+        links={},
+        trained_on=sorted({*model.config.trained_on, *contents}),
+    )
+    for part in model.parts.values():
         nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
     if not out.exists():
         with whole_folder(out) as folder:
-            pipeline.save_pretrained(folder)
+            model.save_pretrained(folder)
     else:
-        fresh, aside = (out.with_name(f"{out.name}.{word}") for word in ("new", "old"))
-        for left in (fresh, aside):  # by an export that was interrupted
-            shutil.rmtree(left, ignore_errors=True)
-        with whole_folder(fresh) as folder:
-            pipeline.save_pretrained(folder)
-        out.rename(aside)
-        fresh.rename(out)
-        shutil.rmtree(aside, ignore_errors=True)
-    say(f"wrote {out}")
+        new, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("new", "old"))
+        for leftover in (new, old):  # of an export that was interrupted
+            shutil.rmtree(leftover, ignore_errors=True)
+        with whole_folder(new) as folder:
+            model.save_pretrained(folder)
+        out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    logger.info("wrote %s", out)
+
+
+def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None = None) -> None:
+    """Write the model of a run's newest checkpoint.
+
+    Args:
+        recipe: whose base model, inference defaults and data type are used; all else is as the checkpoint says.
+        root: folder of the run.
+        out: the model folder, which must be new.
+        named: folder of the checkpoint to take instead of the newest.
+
+    Raises:
+        PicsError: there is no checkpoint, or as in `export`.
+    """
+    saved = checkpoint.read(named) if named is not None else checkpoint.newest(root, set_aside=False)
+    if saved is None:
+        raise PicsError(f"{root}: no checkpoint to export", "name the run with --root-dir, or train first")
+    saved.check_state()
+    # Base models may have moved since; what `pics infer` does by default is not trained.
+    changes = {name: getattr(recipe.model, name) for name in INFERENCE_DEFAULTS}
+    if recipe.model.base is not None:
+        changes["base"] = recipe.model.base
+    trained = saved.recipe
+    export(replace(trained, export=recipe.export, model=replace(trained.model, **changes)), saved, out)

@@ -1,8 +1,7 @@
-"""What a training run would do and need: data, model, and the memory of a step (`pics train --plan`).
+"""The memory that a training step needs, counted while it runs on the meta device, on tensors without contents.
 
-The memory is counted while a step runs on the meta device, on tensors without contents. What torch's allocator hands
-out for tensors is counted; workspaces that kernels take, and what the process needs besides (about 0.5 GB for CUDA),
-are not.
+What torch's allocator hands out for tensors is counted; workspaces that kernels take, and what the process needs
+besides (about 0.5 GB for CUDA), are not.
 """
 
 from __future__ import annotations
@@ -14,20 +13,15 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
+from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.training.data import draws_of, find_sources, share_rows
-from pics_cli.core.training.job import Job
-from pics_cli.core.training.objective import new_step
-from pics_cli.core.training.optimizer import set_up
-from pics_cli.core.training.starting_model import blank_start
+from pics_cli.core.training.networks import TrainingNetworks, prepare_for_training
+from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
 
 # The standard case for figures (DESIGN §5): two boxes of 30 % of a 512×512 picture, which overlap.
 _BOXES, _BOXES_SIDE = ((147, 75, 364, 292), (147, 219, 364, 436)), 512
@@ -139,22 +133,20 @@ class Memory(NamedTuple):
         return self.weights + self.optimizer + self.average + self.step
 
 
-def estimate_memory(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dtype) -> Memory:
+def estimate_memory(recipe: TrainingRecipe, model: PicsModel, dtype: torch.dtype) -> Memory:
     """Memory of a step after the first.
 
     Args:
         recipe: batch size, what is trained, what is kept for the backward pass.
-        pipeline: on the meta device; unusable afterwards.
+        model: on the meta device; unusable afterwards.
         dtype: what the networks compute in.
     """
-    trained = set_up(pipeline, recipe.train, recipe.train_encoder, dtype)
-    for network in (pipeline.unet, pipeline.controlnet):
-        network.gradient_checkpointing = recipe.gradient_checkpointing
-    parameters = [parameter for part in pipeline.parts.values() for parameter in part.parameters()]
+    trained = prepare_for_training(model, recipe.train, recipe.train_encoder, dtype, recipe.gradient_checkpointing)
+    parameters = [parameter for part in model.parts.values() for parameter in part.parameters()]
     count = sum(parameter.numel() for parameter in trained.values())
-    step = new_step(pipeline, recipe.objective, dtype)
+    loss = DiffusionLoss(model, TrainingNetworks(model), recipe.objective, dtype)
     with as_on_gpu(dtype), MemoryCounter() as counter:
-        losses = step(standard_batch(recipe, pipeline), torch.device("meta"))
+        losses = loss(standard_batch(recipe, model), torch.device("meta"))
         losses.weighted.mean().backward()
     return Memory(
         weights=sum(parameter.nbytes for parameter in parameters),
@@ -166,12 +158,12 @@ def estimate_memory(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dt
     )
 
 
-def standard_batch(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any]:
+def standard_batch(recipe: TrainingRecipe, model: PicsModel) -> dict[str, Any]:
     """A batch of the standard case, on the CPU, of zeros."""
-    config = pipeline.config
+    config = model.config
     size, batch, objects = config.image_size, recipe.batch_size, config.objects
     boxes = torch.tensor([_BOXES[k % 2] for k in range(objects)]) * size // _BOXES_SIDE
-    drawn = draws_of(recipe, pipeline)(generator(0, "estimate"))
+    drawn = NoiseSampler.for_model(recipe.objective, model)(generator(0, "estimate"))
     repeated = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
     picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
     layers = {"layer_labels": picture[..., 0]} if config.hint == "layers" else {}
@@ -184,65 +176,3 @@ def standard_batch(recipe: TrainingRecipe, pipeline: PicsModel) -> dict[str, Any
         "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),
         "references": torch.zeros(batch, objects, config.reference_size, config.reference_size, 3, dtype=torch.uint8),
     }
-
-
-class TrainingPlan(NamedTuple):
-    """What a run would do.
-
-    Attributes:
-        recipe: as resolved, in YAML.
-        tables: titles and rows, for people.
-        memory: bytes at the peak of a training step, by what they are for.
-    """
-
-    recipe: str
-    tables: list[tuple[str, list[tuple[str, str]]]]
-    memory: Memory
-
-
-def plan_training(job: Job, say: Callable[[str], None]) -> TrainingPlan:
-    """Plan a run; nothing is written.
-
-    Raises:
-        PicsError: the data, the base model or the recipe are not what they should be.
-    """
-    recipe = job.recipe
-    sources = find_sources(job, say)
-    device = choose_device(job.device)
-    pipeline, origin = blank_start(recipe.model)
-    config = pipeline.config
-    dtype = choose_dtype(recipe.precision, device, config.full_size)
-    memory = estimate_memory(recipe, pipeline, dtype)
-    batch, epoch = recipe.batch_size * recipe.accumulation, sources.order.epoch_length
-    data = [
-        *share_rows(sources),
-        ("an epoch", f"{epoch:,} samples"),
-        ("a step", f"{batch:,} samples of each process"),
-        ("the run", f"{recipe.steps:,} steps: {recipe.steps * batch / epoch:,.1f} epochs of one process"),
-        ("validation", f"{len(sources.held):,} samples"),
-    ]
-    trained = f"trained {memory.trained / 1e6:,.1f} million ({recipe.train})"
-    model = [
-        ("start", origin),
-        ("parameters", f"{memory.parameters / 1e6:,.1f} million, {trained}"),
-        (
-            "picture",
-            f"{config.image_size}x{config.image_size}, hint {config.hint}, predicts {config.prediction_type}",
-        ),
-        ("device", f"{device.type}, {str(dtype).removeprefix('torch.')}"),
-    ]
-    needs = [
-        ("weights", _gb(memory.weights)),
-        ("optimiser", _gb(memory.optimizer)),
-        ("moving average", _gb(memory.average)),
-        ("gradients, activations", _gb(memory.step)),
-        ("peak", f"{_gb(memory.peak)} of tensors; libraries and workspaces come on top"),
-    ]
-    text = yaml.safe_dump(plain_recipe(recipe), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-    return TrainingPlan(
-        text.rstrip(), [("data", data), ("model", model), ("memory of one process, predicted", needs)], memory
-    )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"

@@ -1,9 +1,11 @@
-"""A sheet of references as training varies them."""
+"""A sheet of references as training augments them (`pics train --preview`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,99 +16,110 @@ from pics_cli.core.images.sheets import TILE_GAP, Tile, draw_sheet, object_colou
 from pics_cli.core.loading.augment import Reference
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.training_sample import draw_reference, without_augmentation
+from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import unpack_sample
-from pics_cli.core.training.data import find_sources
-from pics_cli.core.training.job import Job
-from pics_cli.core.training.starting_model import blank_start
+from pics_cli.core.training.data import find_data, training_data
+from pics_cli.core.training.initial_model import blank_initial_model
+from pics_cli.core.training.run import TrainingJob
 from pics_cli.errors import BadSample, PicsError
 
+logger = logging.getLogger(__name__)
 TITLE = "References: as they are (framed), and varied. Below each, its cut-out on a ground that shows its rim."
+# Objects that are shown, and how often each is varied.
+_OBJECTS, _VARIANTS = 8, 6
 _SIDE, _MARGIN, _SQUARE = 144, 8, 12
 _LIGHT, _DARK, _FRAME = 150, 110, 200
-
-Row = tuple[str, Reference, Sequence[Reference]]
-"""Caption, the reference as it is, and variations of it."""
+_PAPER = 250
 
 
-def draw_augmented(rows: Sequence[Row], title: str = TITLE) -> RGB:
-    """One row for each object, uint8 RGB: patch above cut-out, first as it is, then varied."""
-    tiles = []
-    for caption, original, variants in rows:
-        cells = [_cell(original, object_colour(0), 2), *(_cell(one, (_FRAME,) * 3, 1) for one in variants)]
-        tiles.append(Tile(np.concatenate(cells, axis=1), (caption,)))
-    height = 2 * _SIDE + TILE_GAP
-    width = max((tile.rgb.shape[1] for tile in tiles), default=0)
-    # All as wide as the sheet, so that no two share a row.
-    tiles = [Tile(_widened(tile.rgb, width), tile.lines) for tile in tiles]
-    return draw_sheet(title, tiles, height, max(width + 2 * TILE_GAP, 480))
+class AugmentedReference(NamedTuple):
+    """A row of the sheet: a caption, the reference as it is, and variants of it."""
+
+    caption: str
+    original: Reference
+    variants: Sequence[Reference]
 
 
-def _cell(one: Reference, colour: tuple[int, int, int], thickness: int) -> RGB:
-    """Patch above cut-out, uint8 RGB, with a gap to the right."""
-    cell = np.full((2 * _SIDE + TILE_GAP, _SIDE + TILE_GAP, 3), 250, np.uint8)
-    how = cv2.INTER_AREA if len(one.patch) > _SIDE else cv2.INTER_LINEAR
-    patch = cv2.resize(one.patch, (_SIDE, _SIDE), interpolation=how)
-    cell[:_SIDE, :_SIDE] = cv2.rectangle(patch, (0, 0), (_SIDE - 1, _SIDE - 1), colour, thickness)
-    row, column = np.indices((_SIDE, _SIDE)) // _SQUARE
-    ground = np.where((row + column) % 2, _LIGHT, _DARK).astype(np.uint8)[..., None].repeat(3, axis=2)
-    paste_object(ground, (_MARGIN, _MARGIN, _SIDE - _MARGIN, _SIDE - _MARGIN), one.rgba)
-    cell[_SIDE + TILE_GAP // 2 : 2 * _SIDE + TILE_GAP // 2, :_SIDE] = ground
-    return cell
-
-
-def _widened(rgb: RGB, width: int) -> RGB:
-    short = width - rgb.shape[1]
-    return cv2.copyMakeBorder(rgb, 0, 0, 0, short, cv2.BORDER_CONSTANT, value=(250, 250, 248)).astype(np.uint8)
-
-
-# Objects that are shown, and how often each is varied.
-_OBJECTS, _TIMES = 8, 6
-
-
-def write_preview(job: Job, path: Path, say: Callable[[str], None]) -> None:
+def write_preview(job: TrainingJob, path: Path) -> None:
     """Draw references of the first samples of the training order, as they are and as the first epochs vary them.
 
     Raises:
         PicsError: the data is not what it should be, or the file cannot be written.
     """
-    sources, config = find_sources(job, say), blank_start(job.recipe.model)[0].config
-    data = TrainingDataset(
-        sources.sets, sources.order, augment=job.recipe.augment, seed=job.recipe.seed, size=config.image_size,
-        reference_size=config.reference_size, hint=config.hint, object_scale=config.fill,
-        window_size=config.window_size, cache_gb=job.recipe.data.cache_gb,
-    )  # fmt: skip
-    rows: list[Row] = []
-    for position in range(sources.order.epoch_length):
-        if len(rows) == _OBJECTS:
+    recipe = job.recipe
+    split = find_data(recipe, allow_missing=job.allow_missing, allow_pipe=job.allow_pipe)
+    config = blank_initial_model(recipe.model)[0].config
+    data = training_data(recipe, split, config)
+    rows: list[AugmentedReference] = []
+    for position in range(split.order.epoch_length):
+        if len(rows) >= _OBJECTS:
             break
         try:
-            rows += _rows(job, data, position, config.reference_size)[: _OBJECTS - len(rows)]
+            rows += _augmented_references(recipe, data, position, config.reference_size)
         except BadSample as error:
-            say(f"left out: {error.reason}: {error.detail}")
+            logger.warning("left out: %s: %s", error.reason, error.detail)
     if not rows:
         raise PicsError("no sample could be read", "look at the sets with `pics build-shards --check DIR`")
     make_folder(path.absolute().parent)
     with AtomicFile(path) as file:
-        file.write(encode_png(draw_augmented(rows)))
-    say(f"wrote {path}")
+        file.write(encode_png(draw_augmented(rows[:_OBJECTS])))
+    logger.info("wrote %s", path)
 
 
-def _rows(job: Job, data: TrainingDataset, position: int, size: int) -> list[Row]:
+def draw_augmented(rows: Sequence[AugmentedReference]) -> RGB:
+    """One row for each object, uint8 [H, W, 3]: patch above cut-out, first as it is, then varied."""
+    pictures = []
+    for row in rows:
+        cells = [_cell(row.original, object_colour(0), 2)]
+        cells += [_cell(variant, (_FRAME,) * 3, 1) for variant in row.variants]
+        pictures.append(np.concatenate(cells, axis=1))
+    width = max((picture.shape[1] for picture in pictures), default=0)
+    # All as wide as the sheet, so that no two share a row.
+    tiles = [Tile(_widen(picture, width), (row.caption,)) for picture, row in zip(pictures, rows, strict=True)]
+    return draw_sheet(TITLE, tiles, 2 * _SIDE + TILE_GAP, max(width + 2 * TILE_GAP, 480))
+
+
+def _augmented_references(
+    recipe: TrainingRecipe, data: TrainingDataset, position: int, size: int
+) -> list[AugmentedReference]:
     """A row for each object of a sample."""
     item = data.order[position]
     shards = data.sets[item.set]
-    augment = shards.augment or job.recipe.augment
+    augment = shards.augment or recipe.augment
     key, members = data.read(item)
     parts = unpack_sample(members)
     rgb = decode_image(parts.image).rgb
-    rows: list[Row] = []
-    for k in range(len(parts.masks)):
 
-        def draw(epoch: int, plain: bool = False, k: int = k) -> Reference:
-            rng = generator(job.recipe.seed, "augment", shards.name, key, epoch, item.repetition, k)
-            return draw_reference(parts, rgb, k, without_augmentation(augment) if plain else augment, rng, size)[0]
+    def draw(k: int, epoch: int, options: AugmentSettings) -> Reference:
+        rng = generator(recipe.seed, "augment", shards.name, key, epoch, item.repetition, k)
+        return draw_reference(parts, rgb, k, options, rng, size)[0]
 
-        rows.append((f"{shards.name}/{key}, object {k}", draw(0, plain=True), [draw(epoch) for epoch in range(_TIMES)]))
-    return rows
+    return [
+        AugmentedReference(
+            f"{shards.name}/{key}, object {k}",
+            draw(k, 0, without_augmentation(augment)),
+            [draw(k, epoch, augment) for epoch in range(_VARIANTS)],
+        )
+        for k in range(len(parts.masks))
+    ]
+
+
+def _cell(reference: Reference, colour: tuple[int, int, int], thickness: int) -> RGB:
+    """Patch above cut-out, uint8 RGB, with a gap to the right."""
+    cell = np.full((2 * _SIDE + TILE_GAP, _SIDE + TILE_GAP, 3), _PAPER, np.uint8)
+    interpolation = cv2.INTER_AREA if len(reference.patch) > _SIDE else cv2.INTER_LINEAR
+    patch = cv2.resize(reference.patch, (_SIDE, _SIDE), interpolation=interpolation)
+    cell[:_SIDE, :_SIDE] = cv2.rectangle(patch, (0, 0), (_SIDE - 1, _SIDE - 1), colour, thickness)
+    row, column = np.indices((_SIDE, _SIDE)) // _SQUARE
+    ground = np.where((row + column) % 2, _LIGHT, _DARK).astype(np.uint8)[..., None].repeat(3, axis=2)
+    paste_object(ground, (_MARGIN, _MARGIN, _SIDE - _MARGIN, _SIDE - _MARGIN), reference.rgba)
+    cell[_SIDE + TILE_GAP // 2 : 2 * _SIDE + TILE_GAP // 2, :_SIDE] = ground
+    return cell
+
+
+def _widen(rgb: RGB, width: int) -> RGB:
+    border = width - rgb.shape[1]
+    return cv2.copyMakeBorder(rgb, 0, 0, 0, border, cv2.BORDER_CONSTANT, value=(250, 250, 248)).astype(np.uint8)

@@ -1,8 +1,9 @@
-"""A run's state between its tensors and a checkpoint's files."""
+"""The training state: everything that changes while a model trains, saved to and restored from a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,121 +12,153 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, WEIGHTS, Checkpoint
-from pics_cli.core.training.optimizer import Average, is_new, named
-from pics_cli.core.training.starting_model import Start
+from pics_cli.core.training.networks import is_new, named_parameters
+from pics_cli.core.training.optimizer import ModelEma
 from pics_cli.errors import PicsError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
-class State:
-    """What changes while a run trains.
+class TrainingState:
+    """Model, optimizer, moving average and counters of a run.
 
     Attributes:
-        start: the model.
+        model: where it is trained.
+        new_network: no base model holds any of its weights, so that checkpoints hold them all.
+        base_sha256: of what the model was made from; see `InitialModel`.
         trained: its trained parameters by name.
         optimizer: of these, in this order.
-        average: of these; None: not kept.
+        ema: of these; None: there is none.
         accelerator: whose gradient scaler, if any, belongs to the state.
-        step: optimiser steps behind.
-        position: samples of the endless stream behind.
+        step: optimizer steps done.
+        position: samples of the endless stream used.
     """
 
-    start: Start
+    model: PicsModel
+    new_network: bool
+    base_sha256: str
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
-    average: Average | None
+    ema: ModelEma | None
     accelerator: Accelerator
     step: int = 0
     position: int = 0
 
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint; `facts` say what it belongs to.
+    def save(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write a checkpoint, with `metadata` on the run in its `state.json`.
 
         Raises:
             PicsError: it cannot be written.
         """
         tensors: dict[str, Mapping[str, Tensor]] = {
-            WEIGHTS: kept_weights(self.start, self.trained),
-            OPTIMIZER: checkpoint.optimizer_tensors(self.optimizer, list(self.trained)),
+            WEIGHTS: checkpoint_weights(self.model, self.new_network, self.trained),
+            OPTIMIZER: optimizer_tensors(self.optimizer, list(self.trained)),
             RANDOM: _random_state(),
         }
-        state: dict[str, Any] = {"step": self.step, "position": self.position, "trained": self._names(), **facts}
-        if self.average is not None:
-            tensors[EMA], state["ema_steps"] = self.average.state()
+        state = {"step": self.step, "position": self.position, "trained": self._trained_digest(), **metadata}
+        if self.ema is not None:
+            tensors[EMA], state["ema_steps"] = self.ema.state()
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         checkpoint.save(folder, tensors, state)
 
-    def load(self, found: Checkpoint, say: Callable[[str], None]) -> None:
-        """Go on from a checkpoint.
+    def load(self, saved: Checkpoint) -> None:
+        """Restore a checkpoint.
 
         Raises:
             PicsError: it is of another architecture, or of other trained parts.
         """
-        if found.state["trained"] != self._names():
+        if saved.state["trained"] != self._trained_digest():
             raise PicsError(
-                f"{found.folder}: other parameters were trained there",
+                f"{saved.folder}: other parameters were trained there",
                 "take the same train: and train_encoder: as that run, or start anew: --resume none, another --root-dir",
             )
-        load_weights(self.start, found.tensors(WEIGHTS), found.folder)
-        checkpoint.load_optimizer(self.optimizer, list(self.trained), found.tensors(OPTIMIZER))
-        if self.average is not None:
-            if "ema_steps" in found.state:
-                self.average.load(found.tensors(EMA), found.state["ema_steps"])
+        load_weights(self.model, self.new_network, saved)
+        load_optimizer(self.optimizer, list(self.trained), saved.tensors(OPTIMIZER))
+        if self.ema is not None:
+            if "ema_steps" in saved.state:
+                self.ema.load(saved.tensors(EMA), saved.state["ema_steps"])
             else:
-                self.average = Average(self.trained, self.average.options)
-                say(f"{found.folder}: holds no moving average: it begins with the weights as they are")
-        if self.accelerator.scaler is not None and "scaler" in found.state:
-            self.accelerator.scaler.load_state_dict(found.state["scaler"])
-        _restore_random_state(found.tensors(RANDOM))
-        self.step, self.position = found.step, int(found.state["position"])
+                self.ema = ModelEma(self.trained, self.ema.options)
+                logger.warning("%s: holds no moving average: it begins with the weights as they are", saved.folder)
+        if self.accelerator.scaler is not None and "scaler" in saved.state:
+            self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        _restore_random_state(saved.tensors(RANDOM))
+        self.step, self.position = saved.step, int(saved.state["position"])
 
-    def _names(self) -> str:
-        """Which parameters are trained, as a hash."""
+    def _trained_digest(self) -> str:
         return digest({"names": list(self.trained)})
 
 
-def kept_weights(start: Start, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def checkpoint_weights(model: PicsModel, new_network: bool, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The parameters that a checkpoint holds: trained ones, and new ones that no base model has."""
-    return {name: value.data for name, value in named(start.pipeline) if name in trained or is_new(name, start.new)}
+    return {name: value.data for name, value in named_parameters(model) if name in trained or is_new(name, new_network)}
 
 
 @torch.no_grad()
-def load_weights(start: Start, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Copy weights into the model.
+def load_weights(model: PicsModel, new_network: bool, saved: Checkpoint) -> None:
+    """Copy a checkpoint's weights into the model.
 
     Raises:
-        PicsError: it has no such parameters, or others of them.
+        PicsError: the model has no such parameters, or of other shapes, or new ones that the checkpoint lacks.
     """
-    here = dict(named(start.pipeline))
-    if unknown := sorted(tensors.keys() - here.keys()):
-        raise _other_architecture(where, f"this model has no {unknown[0]}")
+    parameters, tensors = dict(named_parameters(model)), saved.tensors(WEIGHTS)
+    if unknown := sorted(tensors.keys() - parameters.keys()):
+        raise _other_architecture(saved, f"this model has no {unknown[0]}")
     for name, value in tensors.items():
-        if here[name].shape != value.shape:
-            sizes = f"{list(value.shape)} there, {list(here[name].shape)} here"
-            raise _other_architecture(where, f"{name} is {sizes}")
-    if missing := [name for name in here if is_new(name, start.new) and name not in tensors]:
-        raise _other_architecture(where, f"it holds no {missing[0]}")
+        if parameters[name].shape != value.shape:
+            shapes = f"{list(value.shape)} there, {list(parameters[name].shape)} here"
+            raise _other_architecture(saved, f"{name} is {shapes}")
+    if missing := [name for name in parameters if is_new(name, new_network) and name not in tensors]:
+        raise _other_architecture(saved, f"it holds no {missing[0]}")
     for name, value in tensors.items():
-        here[name].copy_(value)
+        parameters[name].copy_(value)
 
 
-def _other_architecture(where: Path, why: str) -> PicsError:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimizer's state as `kind/parameter`, such as `exp_avg/unet.conv_in.weight`; `names`: in its order."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{kind}/{names[index]}": torch.as_tensor(value)
+        for index, values in state.items()
+        for kind, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `optimizer_tensors` returned."""
+    indices = {name: index for index, name in enumerate(names)}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        index = indices[name]
+        restored = value
+        if value.shape == parameters[index].shape and value.ndim:
+            # In the parameter's own layout (channels last): fused kernels want that.
+            restored = torch.empty_like(parameters[index], requires_grad=False).copy_(value)
+        state.setdefault(index, {})[kind] = restored
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _other_architecture(saved: Checkpoint, difference: str) -> PicsError:
     return PicsError(
-        f"{where}: a checkpoint of another architecture: {why}",
+        f"{saved.folder}: a checkpoint of another architecture: {difference}",
         "take the recipe and --base of that run, or start anew: --resume none and another --root-dir",
     )
 
 
 def _random_state() -> dict[str, Tensor]:
     """torch's generators: nothing of training draws from them, but a library might."""
-    found = {"cpu": torch.get_rng_state()}
+    state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def _restore_random_state(tensors: Mapping[str, Tensor]) -> None:

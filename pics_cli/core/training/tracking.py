@@ -1,10 +1,9 @@
-"""What a run records: a line of JSON for each event, TensorBoard always, Weights & Biases when asked."""
+"""Metrics and sheets of a run: a line of JSON for each event, TensorBoard always, Weights & Biases when asked."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +18,8 @@ from pics_cli.errors import PicsError, write_error
 LOG, TENSORBOARD, SHEETS = "log.jsonl", "tensorboard", "samples"
 
 
-def trackers(wandb: bool) -> list[str]:
-    """Names of the trackers for Accelerate.
+def tracker_names(wandb: bool) -> list[str]:
+    """Names of the trackers that Accelerate is to start.
 
     Raises:
         PicsError: one that is asked for is not installed.
@@ -32,41 +31,48 @@ def trackers(wandb: bool) -> list[str]:
     return ["tensorboard", *(["wandb"] if wandb else [])]
 
 
-class Recorder:
-    """Writes events of a run; of several processes only the first has one.
+class MetricLogger:
+    """Writes log.jsonl, TensorBoard's files and sheets of samples; of several processes only the first has one.
 
     Args:
-        root: of the run.
-        accelerator: with `trackers` as its `log_with`.
+        root: folder of the run.
+        accelerator: with `tracker_names` as its `log_with`.
         name: of the run.
-        after: steps that are behind, -1 where a run begins: what is recorded beyond them will be recorded again.
+        last_step: the step that the run is resumed from, -1 where it begins: later events are dropped from the log,
+            for they will come again.
     """
 
-    def __init__(self, root: Path, accelerator: Accelerator, name: str, after: int) -> None:
+    def __init__(self, root: Path, accelerator: Accelerator, name: str, last_step: int) -> None:
         self.root = root
-        keep_until(root / LOG, after)
+        truncate_log(root / LOG, last_step)
         try:
             self._file: IO[str] = (root / LOG).open("a", encoding="utf-8")
         except OSError as error:
             raise write_error(root / LOG, error) from None
-        accelerator.init_trackers(
-            TENSORBOARD,
-            init_kwargs={"tensorboard": {"purge_step": max(after, 0) + 1}, "wandb": {"name": name, "dir": str(root)}},
-        )
+        options = {
+            "tensorboard": {"purge_step": max(last_step, 0) + 1},
+            "wandb": {"name": name, "dir": str(root)},
+        }
+        accelerator.init_trackers(TENSORBOARD, init_kwargs=options)
         self._trackers: list[GeneralTracker] = list(accelerator.trackers)
 
-    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Record an event: `train` or `validation`, after a step."""
-        with self._room():
-            self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
+    def log(self, kind: str, step: int, metrics: dict[str, Any]) -> None:
+        """Record an event: `train` or `validation`, after a step.
+
+        Raises:
+            PicsError: it cannot be written.
+        """
+        numbers = {f"{kind}/{key}": value for key, value in metrics.items() if isinstance(value, (int, float))}
+        try:
+            self._file.write(json.dumps({"kind": kind, "step": step, **metrics}, allow_nan=False) + "\n")
             self._file.flush()
-        numbers = {f"{kind}/{key}": value for key, value in values.items() if isinstance(value, (int, float))}
-        with self._room():
             for tracker in self._trackers:
                 tracker.log(numbers, step=step)
+        except OSError as error:
+            raise write_error(self.root / LOG, error) from None
 
-    def draw(self, step: int, sheet: RGB) -> Path:
-        """Record a sheet of pictures, uint8 [h, w, 3]; returns where it lies."""
+    def log_sheet(self, step: int, sheet: RGB) -> Path:
+        """Record a sheet of samples, uint8 [H, W, 3]; returns its path."""
         path = self.root / SHEETS / f"step_{step:08d}.png"
         make_folder(path.parent)
         with AtomicFile(path) as file:
@@ -79,36 +85,24 @@ class Recorder:
         return path
 
     def close(self) -> None:
-        """Finish all records, as far as that can be: what went wrong while writing has been told."""
+        """Finish all records; an error while writing was raised before."""
         with contextlib.suppress(OSError):
             self._file.close()
         for tracker in self._trackers:
             with contextlib.suppress(OSError):
                 tracker.finish()
 
-    @contextlib.contextmanager
-    def _room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise write_error(self.root / LOG, error) from None
 
-
-def keep_until(path: Path, step: int) -> None:
-    """Drop a log's events after a step, and a last line that was cut off."""
+def truncate_log(path: Path, last_step: int) -> None:
+    """Drop a log's events after a step, and lines that are incomplete or no events."""
     if not path.is_file():
         return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     with AtomicFile(path) as file:
-        for line in _lines(path):
-            if line["step"] <= step:
-                file.write((json.dumps(line) + "\n").encode())
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
+        for text in lines:
+            try:
+                event = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and isinstance(event.get("step"), int) and event["step"] <= last_step:
+                file.write((json.dumps(event) + "\n").encode())

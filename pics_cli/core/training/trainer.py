@@ -1,269 +1,438 @@
-"""The training run: the loop, looking and saving in between, and how it ends."""
+"""The training loop: optimizer steps, with validation and checkpoints between them."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
-from pics_cli.core.model.devices import out_of_memory_told, peak, start_measuring
+from pics_cli import __version__
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.model.devices import peak, start_measuring
+from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe, training_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
-from pics_cli.core.runtime.ranks import Agreed, Ranks, mark_local_error, report_lost_peer
-from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, signal_pending
+from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.runtime.ranks import Agreed, Ranks
+from pics_cli.core.runtime.signals import process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
-from pics_cli.core.training.export import export
-from pics_cli.core.training.job import Job, Progress, Report
-from pics_cli.core.training.live import Run
-from pics_cli.core.training.objective import Losses
+from pics_cli.core.training.checkpoint import Checkpoint
+from pics_cli.core.training.data import DataSplit, load_validation_samples, training_batches
+from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
 from pics_cli.core.training.optimizer import make_schedule
-from pics_cli.core.training.setup import set_up_run
-from pics_cli.core.training.tracking import Recorder
+from pics_cli.core.training.state import TrainingState
+from pics_cli.core.training.tracking import MetricLogger
+from pics_cli.core.training.validation import (
+    ValidationSample,
+    composite_samples,
+    describe,
+    draw_validation_sheet,
+    summarise,
+    validation_losses,
+)
 from pics_cli.errors import FAILED
 
-MODEL, BAD = "model", "bad.json"
+logger = logging.getLogger(__name__)
+BAD_SAMPLES = "bad.json"
 # Steps in a row that the gradient scaler of fp16 may leave out: it halves its factor each time, from 65536.
-_OVERFLOWS = 40
+_MAX_OVERFLOWS = 40
+# Weight of the past in smoothed progress.
+_SMOOTHING = 0.95
 
 
-def train(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
-    """Train until the recipe's last step, from where an earlier run of the same folder stopped.
+@dataclass
+class TrainingProgress(Progress):
+    """Optimizer steps done, and how fast they are; smoothed over the last steps.
 
-    Args:
-        job: what to do.
-        ranks: the processes that share it; each calls this.
-        progress: updated as the work goes on.
-        note: told single lines worth reading.
-
-    Raises:
-        PicsError: data, model or folder are not what they should be; a loss that is no number; out of memory; disk
-            full. What was saved before stays.
-        KeyboardInterrupt: after saving, when a signal came.
+    Attributes:
+        loss: None before the first step.
+        samples_per_second: of all processes.
+        data_seconds, compute_seconds: of a step, spent waiting for samples and computing.
+        memory_bytes: at the peak.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(report_lost_peer(ranks))
-        run = set_up_run(job, ranks, stack, progress, note)
-        with mark_local_error(ranks), out_of_memory_told(run.device, lambda: advice(job)), defer_signals():
-            report = Loop(run, progress, note).go()
-            if any(ranks.all_gather(signal_pending())):  # while the last step was validated or saved
-                process_pending_signals()
-                raise KeyboardInterrupt
 
-        def write_model() -> None:
-            if ranks.rank == 0:
-                progress.doing = "writing the model"
-                found = checkpoint.read(checkpoint.path_of(job.root, run.state.step))
-                export(job.recipe, found, job.root / MODEL, note, replace_it=True)
+    loss: float | None = None
+    samples_per_second: float = 0.0
+    data_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    memory_bytes: int = 0
 
-        ranks.run_on_all(write_model)
-    report.model = job.root / MODEL
-    return report
+    @property
+    def detail(self) -> str:
+        """Current activity, loss, speed and memory."""
+        words = [self.activity] if self.activity else []
+        if self.loss is not None:
+            words += [
+                f"loss {self.loss:.4f}",
+                f"{self.samples_per_second:,.1f} samples/s",
+                f"data {self.data_seconds:.2f} + compute {self.compute_seconds:.2f} s/step",
+                f"{self.memory_bytes / 1e9:,.1f} GB",
+            ]
+        return ", ".join(words)
 
-
-def advice(job: Job) -> str:
-    """What makes a run cheaper in memory."""
-    recipe, ways = job.recipe, []
-    if recipe.batch_size > 1:
-        half = recipe.batch_size // 2
-        doubled = f"--set accumulation={recipe.accumulation * -(-recipe.batch_size // half)}"
-        ways.append(f"--batch-size {half} {doubled} (the same steps in smaller parts)")
-    if not recipe.gradient_checkpointing:
-        ways.append("--set gradient_checkpointing=true")
-    if recipe.ema.enabled and recipe.ema.device == "same":
-        ways.append("--set ema.device=cpu")
-    if recipe.train != "published":
-        ways.append("--set train=published")
-    return f"try {', then '.join(ways or ['a smaller --set model.image_size'])}; what was saved is kept"
+    def add_step(
+        self, loss: float, samples: int, data_seconds: float, compute_seconds: float, memory_bytes: int
+    ) -> None:
+        """Count a step."""
+        past = 0.0 if self.loss is None else _SMOOTHING
+        self.loss = past * (self.loss or 0.0) + (1 - past) * loss
+        self.data_seconds = past * self.data_seconds + (1 - past) * data_seconds
+        self.compute_seconds = past * self.compute_seconds + (1 - past) * compute_seconds
+        self.samples_per_second = samples / max(self.data_seconds + self.compute_seconds, 1e-9)
+        self.memory_bytes = memory_bytes
+        self.done += 1
 
 
-class Loop:
-    """Steps of a run, with validation and checkpoints between them."""
+@dataclass
+class TrainingReport:
+    """How a run went.
 
-    def __init__(self, run: Run, progress: Progress, note: Callable[[str], None]) -> None:
-        self.run, self.progress, self.note = run, progress, note
-        self.recipe, self.state = run.job.recipe, run.state
-        self.report = Report(steps=(self.state.step, 0), bad=list(run.bad))
-        self.schedule = make_schedule(self.state.optimizer, self.recipe.optimizer, self.recipe.steps, self.state.step)
-        self.recorder: Recorder | None = None
-        self.saved = run.saved
-        self.looked = run.looked
-        self.overflows = 0
+    Attributes:
+        step: optimizer steps that the model has been trained for.
+        new_steps: how many of them this run made.
+        seconds: of training, without validation and saving.
+        samples: used by this run.
+        peak_memory: bytes, and whose: `cuda` or `process`.
+        metrics: newest values of the log, by name.
+        bad_samples: unreadable samples: set, key, reason, detail.
+        model: folder of the trained model.
+    """
 
-    def go(self) -> Report:
-        """Train to the end."""
-        start_measuring(self.run.device)
-        begun = self.state.step
-        if self.run.ranks.rank == 0:
-            self.recorder = Recorder(
-                self.run.job.root, self.run.accelerator, self.recipe.name, begun if self.run.resumed else -1
-            )
+    step: int = 0
+    new_steps: int = 0
+    seconds: float = 0.0
+    samples: int = 0
+    peak_memory: tuple[int, str] = (0, "process")
+    metrics: dict[str, float] = field(default_factory=dict)
+    bad_samples: list[dict[str, str]] = field(default_factory=list)
+    model: Path = Path()
+
+
+@dataclass
+class Trainer:
+    """Trains a model from the state it is in to the recipe's last step.
+
+    Attributes:
+        recipe: what is trained and how.
+        root: folder of the run.
+        ranks: the processes that share the run; each has a trainer.
+        accelerator: mixed precision, data-parallel gradients, trackers.
+        state: what changes.
+        loss: forward pass and loss.
+        data: samples to train on and to validate with.
+        progress: updated as the run goes on.
+        max_bad: unreadable samples that are allowed; None: 1 % of all, at least 100.
+        validation_samples: by number, those that this process evaluates or draws.
+        resumed: whether the run was resumed from a checkpoint.
+        last_validated_step, last_saved_step: -1: none.
+    """
+
+    recipe: TrainingRecipe
+    root: Path
+    ranks: Ranks
+    accelerator: Accelerator
+    state: TrainingState
+    loss: DiffusionLoss
+    data: DataSplit
+    progress: TrainingProgress
+    max_bad: int | None = None
+    validation_samples: dict[int, ValidationSample] = field(default_factory=dict)
+    resumed: bool = False
+    last_validated_step: int = -1
+    last_saved_step: int = -1
+
+    def __post_init__(self) -> None:
+        self.model, self.device = self.state.model, self.state.model.device
+        self.samples_per_step = self.recipe.batch_size * self.recipe.accumulation * self.ranks.size
+        self.report = TrainingReport()
+        self._metrics: MetricLogger | None = None
+        self._overflows = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a later run to resume this one."""
+        return {"recipe": training_identity(plain_recipe(self.recipe)), "data": self.data.contents}
+
+    @property
+    def world(self) -> dict[str, int]:
+        """What makes up the samples of a step."""
+        recipe = self.recipe
+        return {"processes": self.ranks.size, "batch_size": recipe.batch_size, "accumulation": recipe.accumulation}
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Restore a checkpoint of this or another folder.
+
+        Raises:
+            PicsError: it is of another architecture, or of other trained parts.
+        """
+        self.state.load(saved)
+        self.resumed = True
+        self.report.bad_samples = list(saved.state["bad"])
+        self.last_validated_step = int(saved.state["looked"])
+        if saved.folder.parent == (self.root / checkpoint.FOLDER).resolve():
+            self.last_saved_step = self.state.step
+
+    def load_validation_samples(self) -> None:
+        """Read the validation samples of this process.
+
+        Raises:
+            PicsError: they cannot be read.
+        """
+        numbers = {*self._evaluated_numbers(), *(self._drawn_numbers() if self.ranks.rank == 0 else ())}
+        self.validation_samples = load_validation_samples(self.recipe, self.data, self.model.config, sorted(numbers))
+
+    def train(self) -> TrainingReport:
+        """Train to the end.
+
+        Raises:
+            PicsError: a loss that is nan or inf, too many unreadable samples, a full disk.
+            KeyboardInterrupt: after saving, when a signal came.
+        """
+        start_measuring(self.device)
+        first_step = self.state.step
+        self.schedule = make_schedule(self.state.optimizer, self.recipe.optimizer, self.recipe.steps, first_step)
+        if self.ranks.rank == 0:
+            last_logged_step = first_step if self.resumed else -1
+            self._metrics = MetricLogger(self.root, self.accelerator, self.recipe.name, last_logged_step)
         try:
-            # What training is to improve; or what a signal left undone.
-            if self._is_due() and self.looked != self.state.step:
-                self._look()
-            with self.run.batches() as batches:
+            # The untrained model, or what a signal left undone.
+            if self._validation_is_due() and self.last_validated_step != first_step:
+                self.validate()
+            with training_batches(self.recipe, self.data, self.model, self.state.position, self.ranks) as batches:
                 while self.state.step < self.recipe.steps:
-                    self._step(batches)
-                    self._between()
-            if self.saved != self.state.step:
-                self._save()
+                    self.step(batches)
+                    if self._validation_is_due():
+                        self.validate()
+                    if self.state.step % self.recipe.checkpoints.every == 0:
+                        self.save()
+            if self.last_saved_step != self.state.step:
+                self.save()
         finally:
-            if self.recorder is not None:
-                self.recorder.close()
-        self.report.steps = (self.state.step, self.state.step - begun)
-        self.report.peak = peak(self.run.device)
+            if self._metrics is not None:
+                self._metrics.close()
+        self.report.step, self.report.new_steps = self.state.step, self.state.step - first_step
+        self.report.peak_memory = peak(self.device)
         return self.report
 
-    def _step(self, batches: Iterator[dict[str, Any]]) -> None:
-        """One optimiser step."""
-        run, state, parts = self.run, self.state, self.recipe.accumulation
-        began, waited, losses, seen = time.perf_counter(), 0.0, [], []
-        bad: list[dict[str, str]] = []
-        for part in range(parts):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            bad += batch.pop("bad")
-            with self._synchronised(part + 1 == parts):
-                found: Losses = run.step(batch, run.device)
-                run.accelerator.backward(found.weighted.mean() / parts)
-            losses.append(found.weighted.detach())
-            seen += batch["keys"]
-        mine = torch.cat(losses).cpu()
-        loss, faults, signalled, met = self._agree(mine, bad)
-        if faults:
-            self._stop_at_nan(mine, seen)
-        norm = float(run.accelerator.clip_grad_norm_(state.trained.values(), self.recipe.optimizer.clip or math.inf))
-        if not math.isfinite(norm) and run.accelerator.scaler is None:
-            self._stop_at_nan(torch.full((len(seen),), norm), seen)
+    def step(self, batches: Iterator[dict[str, Any]]) -> None:
+        """Make one optimizer step, over as many batches as the recipe accumulates.
+
+        Raises:
+            PicsError: see `train`.
+            KeyboardInterrupt: a signal came to one of the processes; the step is saved.
+        """
+        start = time.perf_counter()
+        losses, keys, bad_samples, data_seconds = self._accumulate_gradients(batches)
+        loss, is_nan, signalled, met_bad_samples = self._reduce(losses, bad_samples)
+        if is_nan:
+            self._stop_at_nan(losses, keys)
+        clip = self.recipe.optimizer.clip or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(self.state.trained.values(), clip))
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            self._stop_at_nan(torch.full((len(keys),), norm), keys)
         self._count_overflows(norm)
         rate = self.schedule.get_last_lr()[0]
-        state.optimizer.step()
+        self.state.optimizer.step()
         self.schedule.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.step()
-        state.step += 1
-        state.position += run.samples_a_step
-        took = time.perf_counter() - began
-        self.report.seconds += took
-        self.report.samples += run.samples_a_step
-        self.progress.passed(loss, run.samples_a_step, waited, took - waited, peak(run.device)[0])
-        if met:
-            self._count_bad(bad)
-        self.report.last |= {"loss": loss}
-        if self.recorder is not None and (state.step % self.recipe.log.every == 0 or state.step == self.recipe.steps):
-            values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm if math.isfinite(norm) else None,
-                      "samples": state.position}  # fmt: skip
-            timing = {"samples_per_second": run.samples_a_step / took, "data_seconds": waited,
-                      "compute_seconds": took - waited, "memory_bytes": self.progress.memory}  # fmt: skip
-            self.recorder.write("train", state.step, {**values, **timing, "bad": len(self.report.bad)})
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.state.ema is not None:
+            self.state.ema.step()
+        self.state.step += 1
+        self.state.position += self.samples_per_step
+        seconds = time.perf_counter() - start
+        self.report.seconds += seconds
+        self.report.samples += self.samples_per_step
+        self.report.metrics["loss"] = loss
+        memory_bytes = peak(self.device)[0]
+        compute_seconds = seconds - data_seconds
+        self.progress.add_step(loss, self.samples_per_step, data_seconds, compute_seconds, memory_bytes)
+        if met_bad_samples:
+            self._count_bad_samples(bad_samples)
+        step, every = self.state.step, self.recipe.log.every
+        if self._metrics is not None and (step % every == 0 or step == self.recipe.steps):
+            metrics = {
+                "loss": loss,
+                "learning_rate": rate,
+                "gradient_norm": norm if math.isfinite(norm) else None,
+                "samples": self.state.position,
+                "samples_per_second": self.samples_per_step / seconds,
+                "data_seconds": data_seconds,
+                "compute_seconds": compute_seconds,
+                "memory_bytes": memory_bytes,
+                "bad": len(self.report.bad_samples),
+            }
+            self._metrics.log("train", step, metrics)
         if signalled:
-            self._stop()
+            self._save_and_stop()
 
-    def _between(self) -> None:
-        """What happens after a step now and then."""
-        if self._is_due():
-            self._look()
-        if self.state.step % self.recipe.checkpoints.every == 0:
-            self._save()
+    def validate(self) -> None:
+        """Log validation losses and a sheet of samples, both with the averaged weights.
 
-    def _is_due(self) -> bool:
-        """Whether this step is one after which to validate; 0 is."""
-        return self.state.step % self.recipe.validation.every == 0 or self.state.step == self.recipe.steps
+        Raises:
+            KeyboardInterrupt: a signal came to one of the processes; the last step is saved.
+        """
+        self.progress.activity, step = "validating", self.state.step
+        samples = [self.validation_samples[number] for number in self._evaluated_numbers()]
+        with self._averaged_weights():
+            local_losses = validation_losses(
+                self.loss, samples, NoiseSampler.for_model(self.recipe.objective, self.model), self.recipe.seed,
+                bins=self.recipe.validation.bins, batch_size=self.recipe.batch_size, device=self.device,
+                should_stop=signal_pending,
+            )  # fmt: skip
+        all_losses = self.ranks.all_gather(local_losses)
+        if any(losses is None for losses in all_losses):
+            self._save_and_stop()
+        metrics = summarise(flat) if (flat := [sample for losses in all_losses for sample in losses]) else {}
+        self.report.metrics |= {f"validation_{name}": value for name, value in metrics.items()}
+        if self._metrics is not None and metrics:
+            self._metrics.log("validation", step, metrics)
+            if (sheet := self._draw_sheet()) is not None:
+                self._metrics.log_sheet(step, sheet)
+            logger.info("step %s: %s", f"{step:,}", describe(metrics))
+        self.ranks.all_gather(None)
+        self.last_validated_step = step
+        self.progress.activity = ""
 
-    def _look(self) -> None:
-        """Validate, and draw what the model makes of some samples."""
-        self.progress.doing, step = "validating", self.state.step
-        values = self.run.validate()
-        if values is None:
-            self._stop()
-            return
-        self.report.last |= {f"validation_{name}": value for name, value in values.items()}
-        if self.recorder is not None and values:
-            self.recorder.write("validation", step, values)
-            if (sheet := self.run.draw()) is not None:
-                self.recorder.draw(step, sheet)
-            self.note(f"step {step:,}: {self.run.verdict(values)}")
-        self.run.ranks.all_gather(None)
-        self.looked = step
-        self.progress.doing = ""
+    def save(self) -> None:
+        """Write a checkpoint of the current step and delete those that are not to be kept.
 
-    def _save(self) -> None:
-        self.progress.doing = "saving"
-        run = self.run
+        Raises:
+            PicsError: it cannot be written.
+        """
+        self.progress.activity = "saving"
+        libraries = ("torch", "diffusers", "transformers", "accelerate")
+        metadata = {
+            "identity": self.identity,
+            "recipe": plain_recipe(self.recipe),
+            "base": self.state.base_sha256,
+            "world": self.world,
+            "precision": self.accelerator.mixed_precision,
+            "looked": self.last_validated_step,
+            "bad": self.report.bad_samples,
+            "versions": {
+                "pics": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in libraries},
+            },
+        }
 
         def write() -> None:
-            if run.ranks.rank == 0:
-                facts = run.facts(self.looked, self.report.bad)
-                self.state.save(checkpoint.path_of(run.job.root, self.state.step), facts)
-                checkpoint.tidy(run.job.root, self.recipe.checkpoints)
+            if self.ranks.rank == 0:
+                self.state.save(checkpoint.path_of(self.root, self.state.step), metadata)
+                checkpoint.remove_old(self.root, self.recipe.checkpoints)
 
-        run.ranks.run_on_all(write)
-        self.saved = self.state.step
-        self.progress.doing = ""
+        self.ranks.run_on_all(write)
+        self.last_saved_step = self.state.step
+        self.progress.activity = ""
 
-    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients of several processes are averaged with the last batch of a step only."""
-        if last or self.run.ranks.size == 1:
-            return contextlib.nullcontext()
-        return self.run.accelerator.no_sync(self.run.step.network)
+    def _accumulate_gradients(
+        self, batches: Iterator[dict[str, Any]]
+    ) -> tuple[torch.Tensor, list[str], list[dict[str, str]], float]:
+        """Losses and keys of this process's samples, unreadable samples, and seconds spent waiting for data."""
+        count, data_seconds = self.recipe.accumulation, 0.0
+        losses: list[torch.Tensor] = []
+        keys: list[str] = []
+        bad_samples: list[dict[str, str]] = []
+        for number in range(count):
+            start = time.perf_counter()
+            batch = next(batches)
+            data_seconds += time.perf_counter() - start
+            bad_samples += batch.pop("bad")
+            keys += batch["keys"]
+            # Gradients of several processes are averaged with the last batch of a step only.
+            is_last = number + 1 == count or self.ranks.size == 1
+            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.loss.network):
+                weighted = self.loss(batch, self.device).weighted
+                self.accelerator.backward(weighted.mean() / count)
+            losses.append(weighted.detach())
+        return torch.cat(losses).cpu(), keys, bad_samples, data_seconds
 
-    def _agree(self, losses: torch.Tensor, bad: list[dict[str, str]]) -> tuple[float, bool, bool, bool]:
-        """Over all processes: the mean loss; whether one is no number, a signal came, bad samples were met."""
+    def _reduce(self, losses: torch.Tensor, bad_samples: list[dict[str, str]]) -> tuple[float, bool, bool, bool]:
+        """Over all processes: the mean loss; whether a loss is nan or inf, a signal came, bad samples were met."""
         mean = losses.double().mean()
-        words = [mean, ~torch.isfinite(losses).all(), torch.tensor(signal_pending()), torch.tensor(bool(bad))]
-        if self.run.ranks.size == 1:
-            return float(mean), bool(words[1]), bool(words[2]), bool(words[3])
-        sums = torch.stack([word.to(self.run.device, torch.float64) for word in words])
-        torch.distributed.all_reduce(sums)
-        found = sums.tolist()
-        return found[0] / self.run.ranks.size, found[1] != 0, found[2] > 0, found[3] > 0
+        values = [mean, ~torch.isfinite(losses).all(), torch.tensor(signal_pending()), torch.tensor(bool(bad_samples))]
+        sums = torch.stack([value.double() for value in values])
+        if self.ranks.size > 1:
+            sums = sums.to(self.device)
+            torch.distributed.all_reduce(sums)
+        total, nans, signals, bad = sums.tolist()
+        return total / self.ranks.size, nans != 0, signals > 0, bad > 0
 
-    def _stop_at_nan(self, losses: torch.Tensor, seen: list[str]) -> None:
-        mine = [key for key, loss in zip(seen, losses.tolist(), strict=True) if not math.isfinite(loss)]
-        keys = [key for some in self.run.ranks.all_gather(mine) for key in some]
-        last = "none yet" if self.saved < 0 else str(checkpoint.path_of(self.run.job.root, self.saved))
+    def _stop_at_nan(self, losses: torch.Tensor, keys: list[str]) -> None:
+        local_keys = [key for key, loss in zip(keys, losses.tolist(), strict=True) if not math.isfinite(loss)]
+        nan_keys = [key for rank_keys in self.ranks.all_gather(local_keys) for key in rank_keys]
+        shown = ", ".join(nan_keys[:8]) + (f" and {len(nan_keys) - 8} more" if len(nan_keys) > 8 else "")
+        last = self.last_saved_step
+        last_good = "none yet" if last < 0 else str(checkpoint.path_of(self.root, last))
         raise Agreed(
-            f"step {self.state.step + 1:,}: the loss or its gradient is no number (nan or inf); samples: "
-            + ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else ""),
-            f"nothing was saved since; last good checkpoint: {last}. Look at these samples; or lower --learning-rate, "
-            "or --set precision=fp32",
+            f"step {self.state.step + 1:,}: the loss or its gradient is nan or inf; samples: {shown}",
+            f"nothing was saved since; last good checkpoint: {last_good}. Look at these samples; or lower "
+            "--learning-rate, or --set precision=fp32",
             FAILED,
-        )  # fmt: skip
+        )
 
     def _count_overflows(self, norm: float) -> None:
         """Half-precision gradients overflow now and then, and the scaler leaves such a step out; not for ever."""
-        self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
-        if self.overflows > _OVERFLOWS:
+        self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
+        if self._overflows > _MAX_OVERFLOWS:
             raise Agreed(
-                f"step {self.state.step + 1:,}: the gradient has overflowed in {self.overflows} steps in a row",
+                f"step {self.state.step + 1:,}: the gradient has overflowed in {self._overflows} steps in a row",
                 "take --set precision=bf16 or fp32, or a smaller --learning-rate; what was saved is kept",
                 FAILED,
             )
 
-    def _count_bad(self, bad: list[dict[str, str]]) -> None:
-        """Note samples that could not be read, each once, and stop where there are too many."""
-        for some in self.run.ranks.all_gather(bad):
-            for one in some:
-                if one not in self.report.bad:
-                    self.report.bad.append(one)
-        if self.run.ranks.rank == 0:
-            write_json(self.run.job.root / BAD, self.report.bad)
-        items = [{"item": f"{one['set']} {one['key']}", **one} for one in self.report.bad]
-        allowed, total = self.run.job.max_bad, self.run.samples
-        self.run.ranks.run_on_all(
-            lambda: stop_at_max_bad(allowed, total, items, what="samples", kept="checkpoints are kept")
+    def _count_bad_samples(self, local_bad_samples: list[dict[str, str]]) -> None:
+        """Record samples that could not be read, each once, and stop where there are too many."""
+        recorded = self.report.bad_samples
+        for sample in [sample for rank_samples in self.ranks.all_gather(local_bad_samples) for sample in rank_samples]:
+            if sample not in recorded:
+                recorded.append(sample)
+        if self.ranks.rank == 0:
+            write_json(self.root / BAD_SAMPLES, recorded)
+        items = [{"item": f"{sample['set']} {sample['key']}", **sample} for sample in recorded]
+        self.ranks.run_on_all(
+            lambda: stop_at_max_bad(self.max_bad, self.data.samples, items, what="samples", kept="checkpoints are kept")
         )
 
-    def _stop(self) -> None:
-        """Save and end: a signal came to one of the processes."""
-        if self.saved != self.state.step:
-            self._save()
-        self.run.ranks.all_gather(None)
+    def _save_and_stop(self) -> None:
+        """A signal came to one of the processes."""
+        if self.last_saved_step != self.state.step:
+            self.save()
+        self.ranks.all_gather(None)
         process_pending_signals()
         raise KeyboardInterrupt
+
+    def _validation_is_due(self) -> bool:
+        """Whether this step is one after which to validate; 0 is."""
+        return self.state.step % self.recipe.validation.every == 0 or self.state.step == self.recipe.steps
+
+    def _evaluated_numbers(self) -> range:
+        """Validation samples whose losses this process computes."""
+        return range(self.ranks.rank, len(self.data.validation_items), self.ranks.size)
+
+    def _drawn_numbers(self) -> range:
+        """Validation samples on the sheet."""
+        return range(min(self.recipe.validation.sheet, len(self.data.validation_items)))
+
+    def _draw_sheet(self) -> RGB | None:
+        samples = [self.validation_samples[number] for number in self._drawn_numbers()]
+        if not samples:
+            return None
+        self.model.forget()
+        with self._averaged_weights(), self.accelerator.autocast():
+            results = composite_samples(self.model, samples, self.recipe.seed, self.recipe.validation.steps)
+        self.model.forget()
+        return draw_validation_sheet(f"{self.recipe.name}, step {self.state.step:,}", samples, results)
+
+    def _averaged_weights(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.state.ema is None else self.state.ema.applied()

@@ -22,7 +22,7 @@ from pics_cli.core.loading.augment import (
 )
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.training.preview import draw_augmented
+from pics_cli.core.training.preview import AugmentedReference, draw_augmented
 from pics_cli.errors import BadSample
 
 STILL = AugmentSettings(
@@ -272,7 +272,7 @@ def test_patches_refused(patches: list[np.ndarray], text: str) -> None:
 def test_sheet_shows_each_object_in_a_row_of_its_own() -> None:
     white, red = (np.full((30, 20, 4), colour, np.uint8) for colour in ((255, 255, 255, 255), (255, 0, 0, 255)))
     rows = [("white", plain(white, 56), [plain(red, 56)] * 3), ("red", plain(red, 56), [])]
-    sheet = draw_augmented(rows)
+    sheet = draw_augmented([AugmentedReference(*row) for row in rows])
     is_red = (sheet == (255, 0, 0)).all(axis=2)
     cell, gap = 154, 10
     for k, expected in enumerate((False, True, True, True)):

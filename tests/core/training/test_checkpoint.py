@@ -18,6 +18,7 @@ from pics_cli.core.recipes.training_sections import CheckpointSettings, Optimize
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, STATE, WEIGHTS
 from pics_cli.core.training.optimizer import make_optimizer
+from pics_cli.core.training.state import load_optimizer, optimizer_tensors
 from pics_cli.errors import PicsError
 from trainees import recipe_of
 
@@ -34,7 +35,7 @@ def save(root: Path, step: int, **state: Any) -> Path:
 
 
 def steps(root: Path) -> list[int]:
-    return [step for step, _ in checkpoint.found(root)]
+    return [step for step, _ in checkpoint.list_folders(root)]
 
 
 def test_saved_and_read(tmp_path: Path) -> None:
@@ -96,9 +97,11 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("file", "damage", "words"), DAMAGES)
-def test_damage_is_told_and_stepped_over(tmp_path: Path, file: str, damage: Callable[[Path], None], words: str) -> None:
+def test_damage_is_reported_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], None], words: str
+) -> None:
     save(tmp_path, 5)
-    broken, notes = save(tmp_path, 9), list[str]()
+    broken = save(tmp_path, 9)
     damage(broken / file)
     with pytest.raises(PicsError) as caught:
         checkpoint.read(broken)
@@ -106,42 +109,40 @@ def test_damage_is_told_and_stepped_over(tmp_path: Path, file: str, damage: Call
     assert str(broken) in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
-    found = checkpoint.newest(tmp_path, notes.append)
+    found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.step == 5
-    assert len(notes) == 1
-    assert words in notes[0]
-    assert "step_00000009.damaged" in notes[0]
+    (message,) = caplog.messages
+    assert words in message
+    assert "step_00000009.damaged" in message
     assert steps(tmp_path) == [5]
     assert (tmp_path / "checkpoints" / "step_00000009.damaged").is_dir()
 
 
-def test_newest(tmp_path: Path) -> None:
-    notes: list[str] = []
-    assert checkpoint.newest(tmp_path, notes.append) is None  # not even a folder
+def test_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert checkpoint.newest(tmp_path) is None  # not even a folder
     for step in (8, 100, 9, 100_000_000):
         save(tmp_path, step)
-    found = checkpoint.newest(tmp_path, notes.append)
+    found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.step == 100_000_000
     assert steps(tmp_path) == [8, 9, 100, 100_000_000]
-    assert not notes
+    assert not caplog.messages
 
 
-def test_all_damaged_one_after_the_other(tmp_path: Path) -> None:
+def test_all_damaged_one_after_the_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Also where an earlier one of the same step was set aside already."""
-    notes: list[str] = []
     for _ in range(2):
         for step in (1, 2):
             cut(save(tmp_path, step) / WEIGHTS)
         with pytest.raises(PicsError, match="no good checkpoint, 2 damaged"):  # not a silent start from 0
-            checkpoint.newest(tmp_path, notes.append, set_aside=False)
+            checkpoint.newest(tmp_path, set_aside=False)
         assert steps(tmp_path) == [1, 2]
         with pytest.raises(PicsError, match="no good checkpoint, 2 damaged"):
-            checkpoint.newest(tmp_path, notes.append)
-    assert ["step_00000002" in note for note in notes] == [True, False] * 4
+            checkpoint.newest(tmp_path)
+    assert ["step_00000002" in message for message in caplog.messages] == [True, False] * 4
     assert steps(tmp_path) == []
-    assert checkpoint.newest(tmp_path, notes.append) is None
+    assert checkpoint.newest(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_tidy(tmp_path: Path, options: dict[str, int], left: list[int]) -> None:
     other = tmp_path / "checkpoints" / "step_mine"
     other.mkdir()
     for _ in range(2):
-        checkpoint.tidy(tmp_path, CheckpointSettings(**options))
+        checkpoint.remove_old(tmp_path, CheckpointSettings(**options))
         assert steps(tmp_path) == left
     assert other.is_dir()
 
@@ -228,13 +229,13 @@ def test_the_optimisers_state_goes_on_bitwise() -> None:
 
     trained, optimizer = made()
     walk(optimizer, trained, 1)
-    kept = {name: value.clone() for name, value in checkpoint.optimizer_tensors(optimizer, list(trained)).items()}
+    kept = {name: value.clone() for name, value in optimizer_tensors(optimizer, list(trained)).items()}
     assert {name.partition("/")[0] for name in kept} == {"step", "exp_avg", "exp_avg_sq"}
     assert {name.partition("/")[2] for name in kept} == {"b.weight", "a/odd"}
     again, resumed = made()
     for name, value in again.items():
         value.data.copy_(trained[name])
-    checkpoint.load_optimizer(resumed, list(again), dict(sorted(kept.items())))
+    load_optimizer(resumed, list(again), dict(sorted(kept.items())))
     for one, parameters in ((optimizer, trained), (resumed, again)):
         walk(one, parameters, 2)
     for name, value in trained.items():

@@ -9,8 +9,7 @@ import pytest
 
 from pics_cli.core.recipes.training_sections import ObjectiveSettings
 from pics_cli.core.runtime.rng import generator
-from pics_cli.core.training.data import draws_of
-from pics_cli.core.training.objective import Draws, fixed_draws
+from pics_cli.core.training.objective import NoiseSampler
 from trainees import pipeline_of, recipe_of
 
 MANY = 40_000
@@ -19,7 +18,7 @@ LIMIT = 33.7
 
 
 def timesteps(count: int = MANY, of: int = 1000, **objective: Any) -> np.ndarray:
-    draws = Draws(ObjectiveSettings(**objective), (1, 1, 1), of, False)
+    draws = NoiseSampler(ObjectiveSettings(**objective), (1, 1, 1), of, False)
     rng = np.random.default_rng(0)
     return np.array([draws.timestep(rng) for _ in range(count)])
 
@@ -64,7 +63,7 @@ def test_a_shorter_schedule() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.1, 1.0])
 def test_dropout(dropout: float) -> None:
     """Its share, and that it has nothing to do with the timestep."""
-    draws = Draws(ObjectiveSettings(dropout=dropout), (1, 1, 1), 1000, False)
+    draws = NoiseSampler(ObjectiveSettings(dropout=dropout), (1, 1, 1), 1000, False)
     rng = np.random.default_rng(0)
     found = [draws(rng) for _ in range(10_000)]
     dropped = np.array([one["dropped"] for one in found])
@@ -76,7 +75,7 @@ def test_dropout(dropout: float) -> None:
 
 @pytest.mark.parametrize("posterior", [False, True])
 def test_a_function_of_the_generator(posterior: bool) -> None:
-    draws = Draws(ObjectiveSettings(), (4, 8, 6), 1000, posterior)
+    draws = NoiseSampler(ObjectiveSettings(), (4, 8, 6), 1000, posterior)
     one, same, other = (draws(generator(seed, "draw", "set", "key")) for seed in (1, 1, 2))
     names = {"timestep", "dropped", "noise"} | ({"posterior"} if posterior else set())
     assert one.keys() == names
@@ -91,15 +90,15 @@ def test_a_function_of_the_generator(posterior: bool) -> None:
 
 
 def test_noise_is_unit_normal() -> None:
-    noise = Draws(ObjectiveSettings(), (4, 64, 64), 1000, False)(np.random.default_rng(0))["noise"]
+    noise = NoiseSampler(ObjectiveSettings(), (4, 64, 64), 1000, False)(np.random.default_rng(0))["noise"]
     assert abs(noise.mean()) < 0.03
     assert abs(noise.std() - 1) < 0.03
     assert abs((np.abs(noise) < 1).mean() - 0.6827) < 0.015
 
 
 def test_fixed_for_validation() -> None:
-    draws = Draws(ObjectiveSettings(dropout=1.0), (1, 2, 2), 1000, True)
-    found = [fixed_draws(draws, np.random.default_rng(seed), 200, 400) for seed in range(400)]
+    draws = NoiseSampler(ObjectiveSettings(dropout=1.0), (1, 2, 2), 1000, True)
+    found = [draws.for_validation(np.random.default_rng(seed), 200, 400) for seed in range(400)]
     timesteps = np.array([one["timestep"] for one in found])
     assert not any(one["dropped"] for one in found)
     assert 200 <= timesteps.min() < 210
@@ -112,6 +111,6 @@ def test_fixed_for_validation() -> None:
 def test_of_a_model(kind: str, drawn: bool) -> None:
     """Pixels are what they are: only an autoencoder's latent is drawn."""
     pipeline = pipeline_of(kind)
-    draws = draws_of(recipe_of(), pipeline)
+    draws = NoiseSampler.for_model(recipe_of().objective, pipeline)
     assert (draws.timesteps, draws.posterior) == (1000, drawn)
-    assert draws.latent == ((192, 8, 8) if kind == "small" else (4, 16, 16))
+    assert draws.latent_shape == ((192, 8, 8) if kind == "small" else (4, 16, 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from pics_cli.core.recipes.training_sections import EmaSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.export import export
-from pics_cli.core.training.optimizer import Average, make_optimizer, named, set_up
-from pics_cli.core.training.starting_model import start_model
-from pics_cli.core.training.state import State
+from pics_cli.core.training.initial_model import load_initial_model
+from pics_cli.core.training.networks import named_parameters, prepare_for_training
+from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.state import TrainingState
 from pics_cli.errors import PicsError
 from trainees import CORRECTING, recipe_of, small
 
@@ -42,10 +44,11 @@ class Trained:
     """A run without its loop: weights that were moved at random, and their average."""
 
     def __init__(self, root: Path, recipe: TrainingRecipe, step: int = 12) -> None:
-        start = start_model(recipe, lambda _text: None)
-        trained = set_up(start.pipeline, recipe.train, recipe.train_encoder, torch.float32)
-        average = Average(trained, EmaSettings(decay=0.5)) if recipe.ema.enabled else None
-        state = State(start, trained, make_optimizer(trained, recipe.optimizer), average, Accelerator(cpu=True), step)
+        model, new_network, base_sha256 = load_initial_model(recipe)
+        trained = prepare_for_training(model, recipe.train, recipe.train_encoder, torch.float32)
+        average = ModelEma(trained, EmaSettings(decay=0.5)) if recipe.ema.enabled else None
+        optimizer = make_optimizer(trained, recipe.optimizer)
+        state = TrainingState(model, new_network, base_sha256, trained, optimizer, average, Accelerator(cpu=True), step)
         draw = torch.Generator().manual_seed(3)
         for _ in range(3):
             with torch.no_grad():
@@ -55,10 +58,10 @@ class Trained:
                 average.step()
         state.save(
             checkpoint.path_of(root, step),
-            {"base": start.base, "recipe": plain_recipe(recipe), "identity": {"data": {"A": {"contents": "aa"}}}},
+            {"base": base_sha256, "recipe": plain_recipe(recipe), "identity": {"data": {"A": {"contents": "aa"}}}},
         )
         self.found: Checkpoint = checkpoint.read(checkpoint.path_of(root, step))
-        self.weights = {name: value.detach().clone() for name, value in named(start.pipeline)}
+        self.weights = {name: value.detach().clone() for name, value in named_parameters(model)}
         self.averages: dict[str, Tensor] = {} if average is None else average.state()[0]
         self.recipe = recipe
 
@@ -70,17 +73,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_the_average_lands_in_the_folder(run: Trained, tmp_path: Path, dtype: Any) -> None:
+def test_the_average_lands_in_the_folder(
+    run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: Any
+) -> None:
+    caplog.set_level(logging.INFO, logger="pics_cli")
     recipe = replace(run.recipe, export=replace(run.recipe.export, dtype=dtype))
-    notes: list[str] = []
-    export(recipe, run.found, tmp_path / "model", notes.append)
-    assert notes == [f"wrote {tmp_path / 'model'}"]
+    export(recipe, run.found, tmp_path / "model")
+    assert caplog.messages == [f"wrote {tmp_path / 'model'}"]
     written = json.loads((tmp_path / "model" / "pics.json").read_text())
     assert (written["trained_steps"], written["recipe_hash"]) == (12, digest(plain_recipe(recipe)))
     assert written["trained_on"] == ["aa"]
     assert (written["prediction_type"], written["correct_hint"], written["links"]) == ("sample", True, {})
     loaded = PicsModel.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
-    found = dict(named(loaded))
+    found = dict(named_parameters(loaded))
     assert found.keys() == run.weights.keys()
     assert run.averages.keys() < found.keys()
     for name, value in found.items():
@@ -99,8 +104,8 @@ def test_without_an_average_the_weights_do(run: Trained, tmp_path: Path) -> None
     without = Trained(tmp_path / "run", plain, step=1)
     unwanted = replace(run.recipe, ema=replace(run.recipe.ema, enabled=False), export=plain.export)
     for name, recipe, trained in (("a", plain, without), ("b", unwanted, run)):
-        export(recipe, trained.found, tmp_path / name, print)
-        found = dict(named(PicsModel.from_pretrained(tmp_path / name)))
+        export(recipe, trained.found, tmp_path / name)
+        found = dict(named_parameters(PicsModel.from_pretrained(tmp_path / name)))
         assert all(torch.equal(value, trained.weights[name]) for name, value in found.items())
 
 
@@ -108,17 +113,17 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
     out = tmp_path / "model"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    for replace_it in (False, True):
+    for overwrite in (False, True):
         with pytest.raises(PicsError, match="exists already") as caught:
-            export(run.recipe, run.found, out, print, replace_it)
+            export(run.recipe, run.found, out, overwrite)
         assert caught.value.hint
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     (out / "notes.txt").unlink()
     small().save_pretrained(out)
     (tmp_path / "model.new").mkdir()  # an export that was interrupted
     with pytest.raises(PicsError, match="exists already"):  # a model, but whose?
-        export(run.recipe, run.found, out, print)
-    export(run.recipe, run.found, out, print, replace_it=True)
+        export(run.recipe, run.found, out)
+    export(run.recipe, run.found, out, overwrite=True)
     assert json.loads((out / "pics.json").read_text())["trained_steps"] == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
@@ -127,7 +132,7 @@ def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:
     shape = {**asdict(run.recipe)["model"]["shape"], "encoder_layers": 2}
     other = replace(run.recipe, model=replace(run.recipe.model, shape=type(run.recipe.model.shape)(**shape)))
     with pytest.raises(PicsError, match="was trained from another base model"):
-        export(other, run.found, tmp_path / "model", print)
+        export(other, run.found, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
 
@@ -143,7 +148,7 @@ def test_from_a_model_of_pics(tmp_path: Path) -> None:
     trained = Trained(tmp_path / "run", recipe, step=40)
     kept = trained.found.tensors(checkpoint.WEIGHTS)
     assert "unet.conv_in.weight" not in kept
-    export(recipe, trained.found, tmp_path / "model", print)
+    export(recipe, trained.found, tmp_path / "model")
     loaded = PicsModel.from_pretrained(tmp_path / "model")
     assert (loaded.config.hint, loaded.config.guidance, loaded.config.trained_steps) == ("collage", 2.5, 40)
     assert loaded.config.trained_on == ["aa", "zz"]
@@ -156,4 +161,4 @@ def test_from_a_model_of_pics(tmp_path: Path) -> None:
     (tmp_path / "base").rename(tmp_path / "away")
     (tmp_path / "other").rename(tmp_path / "base")
     with pytest.raises(PicsError, match="was trained from another base model"):
-        export(recipe, trained.found, tmp_path / "again", print)
+        export(recipe, trained.found, tmp_path / "again")

@@ -12,12 +12,12 @@ from torch import Tensor
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.model import pics_model as pipeline_module
-from pics_cli.core.model.image_encoder import encode_null
+from pics_cli.core.model.image_encoder import encode, encode_null
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.training.networks import Compositor
+from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.objective import box_masks
-from pics_cli.core.training.validation import Composite
-from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, pipeline_of, rows, small, step_of
+from pics_cli.core.training.validation import network_inputs
+from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, rows, small
 
 THREE: tuple[Box, ...] = ((4, 4, 40, 44), (20, 16, 60, 60), (12, 28, 36, 62))
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -36,9 +36,9 @@ def near(one: Tensor, other: Tensor) -> None:
 
 def answers(pipeline: PicsModel, batch: dict[str, Any], **objective: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Predictions and both losses."""
-    network = Recorded(Compositor(pipeline))
+    network = Recorded(TrainingNetworks(pipeline))
     with torch.no_grad():
-        losses = step_of(pipeline, network, **objective)(batch, CPU)
+        losses = loss_of(pipeline, network, **objective)(batch, CPU)
     return network.answer, losses.weighted, losses.region
 
 
@@ -67,8 +67,8 @@ def test_objects_in_any_order(model: PicsModel) -> None:
     batch = batch_of(model, [THREE, (*LAYOUTS[0], (0, 0, 8, 8))])
     expected = answers(model, batch)
     for order in ([2, 0, 1], [1, 0, 2]):
-        moved = {**batch, "boxes": batch["boxes"][:, order], "references": batch["references"][:, order]}
-        for one, other in zip(answers(model, moved), expected, strict=True):
+        permuted = {**batch, "boxes": batch["boxes"][:, order], "references": batch["references"][:, order]}
+        for one, other in zip(answers(model, permuted), expected, strict=True):
             near(one, other)
     swapped = {**batch, "references": batch["references"][:, [1, 0, 2]]}
     assert (answers(model, swapped)[0] - expected[0]).abs().max() > 1e-3
@@ -81,7 +81,7 @@ def test_a_dropped_condition_is_that_of_black_references(model: PicsModel) -> No
     assert all(torch.equal(one, other) for one, other in zip(dropped, black, strict=True))
     assert (dropped[0] - answers(model, batch)[0]).abs().max() > 1e-3
     null = encode_null(model.image_encoder, model.projector, model.config.reference_size, CPU)
-    contexts = Compositor(model).contexts(torch.zeros(2, 3, 3, 28, 28))
+    contexts = encode(model.image_encoder, model.projector, torch.zeros(6, 3, 28, 28))
     near(contexts, null.expand_as(contexts))
 
 
@@ -97,9 +97,9 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
     pipeline = pipeline_of(kind, **meaning)
     size = pipeline.config.image_size
     batch = batch_of(pipeline, content=(0, size // 8, size, size - size // 8))
-    network = Recorded(Compositor(pipeline))
+    network = Recorded(TrainingNetworks(pipeline))
     with torch.no_grad():
-        step_of(pipeline, network)(batch, CPU)
+        loss_of(pipeline, network)(batch, CPU)
     trained, noisy = network.answer, network.given["latent"]
     unconditional = answers(pipeline, {**batch, "dropped": torch.tensor([True] * 3)})[0]
     found: dict[str, Any] = {}
@@ -112,8 +112,11 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
         raise Stopped
 
     monkeypatch.setattr(pipeline_module, "sample", sample)
-    arrays = [{name: batch[name][at].numpy() for name in ("hint", "boxes", "content", "references")} for at in range(3)]
-    composites = [Composite(one, size) for one in arrays]
+    arrays = [
+        {name: batch[name][at].numpy() for name in ("control_image", "boxes", "content", "references")}
+        for at in range(3)
+    ]
+    composites = [network_inputs(one, size) for one in arrays]
     noise = torch.zeros(3, 1, *noisy.shape[1:])
     for guidance, expected in ((1.0, trained), (3.0, unconditional + 3 * (trained - unconditional))):
         with pytest.raises(Stopped):
@@ -124,7 +127,7 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
         # Where the hint is the target, without a draw, what the correction adds is all that is wanted.
         same = {**batch, "target": batch["control_image"], "posterior": torch.zeros_like(batch["posterior"])}
         nothing = Recorded(lambda latent, *_: torch.zeros_like(latent))
-        assert step_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
+        assert loss_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
         near(nothing.given["latent"], step_input(found["correction"].mixed, batch, pipeline))
 
 
@@ -148,8 +151,13 @@ def test_masks_are_those_of_compose(width: int, height: int) -> None:
     seen = torch.tensor([letterbox.forward_box(box) for box in boxes], dtype=torch.int16)
     np.testing.assert_array_equal(box_masks(seen[None], 64)[0].numpy(), made.masks)
     content = np.array(letterbox.forward_box((0, 0, width, height)), np.int16)
-    arrays = {"hint": made.control_image, "boxes": seen.numpy(), "content": content, "references": made.references}
-    composite = Composite(arrays, 64)
+    arrays = {
+        "control_image": made.control_image,
+        "boxes": seen.numpy(),
+        "content": content,
+        "references": made.references,
+    }
+    composite = network_inputs(arrays, 64)
     np.testing.assert_array_equal(composite.masks, made.masks)
     np.testing.assert_array_equal(composite.control_mask, made.control_mask)
 
@@ -166,9 +174,9 @@ def test_the_hint_of_training_is_the_pipelines(model: PicsModel) -> None:
     batch["control_image"], batch["references"] = (
         torch.from_numpy(one)[None] for one in (made.control_image, made.references)
     )
-    network = Recorded(Compositor(model))
+    network = Recorded(TrainingNetworks(model))
     with torch.no_grad():
-        step_of(model, network)(batch, CPU)
+        loss_of(model, network)(batch, CPU)
     rgb = made.control_image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
     np.testing.assert_allclose(network.given["hint"][0, :3], rgb, atol=1e-6)
     np.testing.assert_array_equal(network.given["hint"][0, 3], made.control_mask)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from pics_cli.core.model.blending import GAIN, LOGIT, RESIDUAL
-from pics_cli.core.training.networks import Compositor
-from pics_cli.core.training.starting_model import start_model
-from pics_cli.core.training.validation import Composite
+from pics_cli.core.training.initial_model import load_initial_model
+from pics_cli.core.training.networks import TrainingNetworks
+from pics_cli.core.training.validation import network_inputs
 from pics_cli.errors import PicsError
-from trainees import CPU, LAYERS, Recorded, batch_of, pipeline_of, recipe_of, rows, small, step_of
+from trainees import CPU, LAYERS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, rows, small
 
 Array = npt.NDArray[np.float64]
 
@@ -48,9 +48,9 @@ def weights_of(batch: dict[str, Any], weight: float, shared: float) -> Array:
 def test_against_the_pixels(gradient: float, shared: float) -> None:
     pipeline = small(**LAYERS)
     batch = batch_of(pipeline)
-    network = Recorded(Compositor(pipeline))
+    network = Recorded(TrainingNetworks(pipeline))
     with torch.no_grad():
-        losses = step_of(pipeline, network, loss="l1", region_weight=4.0, overlap_weight=shared, gradient=gradient)(
+        losses = loss_of(pipeline, network, loss="l1", region_weight=4.0, overlap_weight=shared, gradient=gradient)(
             batch, CPU
         )
     assert network.given["hint"].shape == (3, 10, 64, 64)
@@ -78,11 +78,11 @@ def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
     batch["layer_labels"] = torch.randint(
         0, 8, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5)
     )
-    network = Recorded(Compositor(pipeline))
+    network = Recorded(TrainingNetworks(pipeline))
     options = {"loss": "l1", "region_weight": 4.0, "overlap_weight": shared}
     with torch.no_grad():
-        plain = step_of(pipeline, network, **options)(batch, CPU)
-        taught = step_of(pipeline, network, share_weight=0.5, **options)(batch, CPU)
+        plain = loss_of(pipeline, network, **options)(batch, CPU)
+        taught = loss_of(pipeline, network, share_weight=0.5, **options)(batch, CPU)
     cells = F.pixel_shuffle(network.answer[:, 192:].double(), 2)
     logits = LOGIT * F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()[:, :3]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -99,24 +99,24 @@ def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
 def test_shares_are_taught_where_the_latent_is_coarser() -> None:
     """A latent position is taught by its pixels' mean."""
     pipeline = small(**LAYERS)
-    step = step_of(pipeline, share_weight=1.0)
+    step = loss_of(pipeline, share_weight=1.0)
     logits = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    agreement = torch.full((1, 64, 64), 0b100, dtype=torch.uint8)
-    agreement[:, :, 32:] = 0b001
-    agreement[:, :32, 32:] = 0b000
-    agreement[:, :8, :4] = 0b001  # half of the first position
+    layer_labels = torch.full((1, 64, 64), 0b100, dtype=torch.uint8)
+    layer_labels[:, :, 32:] = 0b001
+    layer_labels[:, :32, 32:] = 0b000
+    layer_labels[:, :8, :4] = 0b001  # half of the first position
     shares = logits.double().softmax(1)
     expected = -shares[:, 2].log()
     expected[:, :, 4:] = -shares[:, 0, :, 4:].log()
     expected[:, :4, 4:] = 0
     expected[:, 0, 0] = -(0.5 * shares[:, 0, 0, 0] + 0.5 * shares[:, 2, 0, 0]).log()
-    missed = step._missed(logits, agreement, torch.ones(1, 1, 64, 64, dtype=torch.bool))
+    missed = step._layer_loss(logits, layer_labels, torch.ones(1, 1, 64, 64, dtype=torch.bool))
     np.testing.assert_allclose(missed, expected.mean((1, 2)), rtol=1e-4)
 
 
 def test_shares_need_a_hint_of_layers() -> None:
     with pytest.raises(PicsError, match=r"objective\.share_weight: got 0\.5, which needs a model that mixes its hint"):
-        step_of(small(), share_weight=0.5)
+        loss_of(small(), share_weight=0.5)
 
 
 def test_a_network_can_choose_a_picture() -> None:
@@ -128,10 +128,10 @@ def test_a_network_can_choose_a_picture() -> None:
     answer = torch.zeros(3, 216, 8, 8)
     answer[:, 192 + 4 : 192 + 8, :, :3] = 40
     answer[:, 192 + 8 : 192 + 12, :, 3:] = 40
-    losses = step_of(pipeline, lambda *_: answer, loss="l1", gradient=1.0)(batch, CPU)
+    losses = loss_of(pipeline, lambda *_: answer, loss="l1", gradient=1.0)(batch, CPU)
     assert losses.weighted.max() < 1e-5
     batch["target"] = 255 - batch["target"]
-    assert step_of(pipeline, lambda *_: answer, loss="l1")(batch, CPU).weighted.min() > 0.1
+    assert loss_of(pipeline, lambda *_: answer, loss="l1")(batch, CPU).weighted.min() > 0.1
 
 
 def test_training_sees_what_inference_makes() -> None:
@@ -140,15 +140,15 @@ def test_training_sees_what_inference_makes() -> None:
     batch = rows(batch_of(pipeline), 0)
     last = pipeline.scheduler.config.num_train_timesteps - 1
     noise = batch["noise"][None]
-    made = pipeline([Composite({name: value[0].numpy() for name, value in batch.items()}, 64)], noise)[0, 0]
+    made = pipeline([network_inputs({name: value[0].numpy() for name, value in batch.items()}, 64)], noise)[0, 0]
     # At the last timestep the noisy latent that training makes has a little of the target in it; inference has none.
     batch["timestep"] = torch.tensor([last])
     signal = float(pipeline.scheduler.alphas_cumprod[last])
     clean = F.pixel_unshuffle(batch["target"].permute(0, 3, 1, 2).float() / 127.5 - 1, 8)
     batch["noise"] = (batch["noise"] - signal**0.5 * clean) / (1 - signal) ** 0.5
-    network = Recorded(Compositor(pipeline))
+    network = Recorded(TrainingNetworks(pipeline))
     with torch.no_grad():
-        step_of(pipeline, network)(batch, CPU)
+        loss_of(pipeline, network)(batch, CPU)
     expected = (painted(batch, network.answer)[0].transpose(1, 2, 0) + 1) * 127.5
     np.testing.assert_allclose(made, np.clip(expected, 0, 255), atol=0.51)
 
@@ -159,7 +159,7 @@ def test_training_sees_what_inference_makes() -> None:
 )
 def test_gradients_are_of_pixels(kind: str, meaning: dict[str, Any]) -> None:
     with pytest.raises(PicsError, match=r"objective\.gradient: got 1\.0, which needs a model that predicts"):
-        step_of(pipeline_of(kind, **meaning), gradient=1.0)
+        loss_of(pipeline_of(kind, **meaning), gradient=1.0)
 
 
 def test_a_base_model_has_no_inputs_for_layers() -> None:
@@ -169,7 +169,7 @@ def test_a_base_model_has_no_inputs_for_layers() -> None:
 
     changed = replace(recipe, model=replace(recipe.model, **model))
     with pytest.raises(PicsError):
-        start_model(changed, lambda _: None)
+        load_initial_model(changed)
 
 
 def test_going_on_from_another_hint_is_refused(tmp_path: Any) -> None:
@@ -178,7 +178,7 @@ def test_going_on_from_another_hint_is_refused(tmp_path: Any) -> None:
     small(**LAYERS).save_pretrained(tmp_path / "model")
     recipe = recipe_of()
     model = replace(recipe.model, shape=None, image_size=None, reference_size=None, base=str(tmp_path / "model"))
-    going_on = start_model(replace(recipe, model=model), lambda _: None)
-    assert going_on.pipeline.config.hint == "layers"
+    going_on = load_initial_model(replace(recipe, model=model))
+    assert going_on.model.config.hint == "layers"
     with pytest.raises(PicsError, match=r"model\.hint: got overlay, but the network of .* has the inputs of layers"):
-        start_model(replace(recipe, model=replace(model, hint="overlay")), lambda _: None)
+        load_initial_model(replace(recipe, model=replace(model, hint="overlay")))

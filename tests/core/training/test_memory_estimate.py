@@ -18,11 +18,11 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.core.training.memory_estimate import MemoryCounter, as_on_gpu, estimate_memory, standard_batch
-from pics_cli.core.training.objective import new_step
-from pics_cli.core.training.optimizer import Average, make_optimizer, set_up
-from pics_cli.core.training.setup import moved
-from pics_cli.core.training.starting_model import blank_start
+from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
+from pics_cli.core.training.objective import DiffusionLoss
+from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 from trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -144,16 +144,17 @@ def test_leaves_torchs_functions_as_they_were() -> None:
 
 def measured(recipe: TrainingRecipe, pipeline: PicsModel, dtype: torch.dtype) -> dict[str, int]:
     """Bytes of a real step after the first, by what they are for."""
-    trained = set_up(pipeline, recipe.train, recipe.train_encoder, dtype)
+    trained = prepare_for_training(pipeline, recipe.train, recipe.train_encoder, dtype)
     for network in (pipeline.unet, pipeline.controlnet):
         network.gradient_checkpointing = recipe.gradient_checkpointing
     optimizer = make_optimizer(trained, recipe.optimizer)
-    average = Average(trained, recipe.ema) if recipe.ema.enabled else None
-    step, batch = new_step(pipeline, recipe.objective, dtype), standard_batch(recipe, pipeline)
+    average = ModelEma(trained, recipe.ema) if recipe.ema.enabled else None
+    loss_fn = DiffusionLoss(pipeline, TrainingNetworks(pipeline), recipe.objective, dtype)
+    batch = standard_batch(recipe, pipeline)
 
     def run() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
-            loss = step(batch, CPU).weighted.mean()
+            loss = loss_fn(batch, CPU).weighted.mean()
         loss.backward()
         del loss
         optimizer.step()
@@ -179,7 +180,7 @@ SOME = [("small", "published", False), ("small", "experts", True), ("tiny", "ful
 @pytest.mark.parametrize(("kind", "train", "recompute"), SOME)
 def test_as_a_real_step(kind: str, train: str, recompute: bool) -> None:
     recipe = recipe_of(train=train, gradient_checkpointing=recompute)
-    predicted = estimate_memory(recipe, moved(pipeline_of(kind), META), torch.float32)
+    predicted = estimate_memory(recipe, on_device(pipeline_of(kind), META), torch.float32)
     found = measured(recipe, pipeline_of(kind), torch.float32)
     assert predicted.weights == found["weights"]
     # Moments of parameters of a single value are not told from the count of steps here.
@@ -200,7 +201,7 @@ OTHERS: list[dict[str, Any]] = [
 def test_of_other_recipes(changes: dict[str, Any]) -> None:
     recipe = recipe_of(train="full", **changes)
     options = {key: value for key, value in changes.get("model", {}).items() if key not in GIVEN}
-    predicted = estimate_memory(recipe, moved(small(**options), META), torch.float32)
+    predicted = estimate_memory(recipe, on_device(small(**options), META), torch.float32)
     found = measured(recipe, small(**options), torch.float32)
     assert predicted.average == found["average"]
     assert predicted.step == pytest.approx(found["step"], rel=0.15)
@@ -211,7 +212,7 @@ def test_of_other_recipes(changes: dict[str, Any]) -> None:
 def test_in_bf16(kind: str) -> None:
     """With autocast's copies of the trained weights."""
     recipe = recipe_of(train="experts")
-    predicted = estimate_memory(recipe, moved(pipeline_of(kind), META), torch.bfloat16)
+    predicted = estimate_memory(recipe, on_device(pipeline_of(kind), META), torch.bfloat16)
     found = measured(recipe, pipeline_of(kind), torch.bfloat16)
     assert predicted.weights == found["weights"]
     assert predicted.peak == pytest.approx(sum(found.values()), rel=0.15)
@@ -223,7 +224,7 @@ LOW = {**SHAPE, "block_out_channels": (16,), "attention_levels": (True,)}
 
 def predicted_low(**changes: Any) -> int:
     recipe = recipe_of(**{"train": "full", "batch_size": 4, "model": {"shape": LOW}, **changes})
-    return estimate_memory(recipe, blank_start(recipe.model)[0], torch.float32).peak
+    return estimate_memory(recipe, blank_initial_model(recipe.model)[0], torch.float32).peak
 
 
 @pytest.fixture(scope="module")
@@ -248,4 +249,4 @@ def test_configuration_files_are_enough(base: int) -> None:
     """As of the model itself."""
     pipeline = small_pipeline(small_config(LOW, GIVEN), LOW)
     recipe = recipe_of(train="full", batch_size=4)
-    assert estimate_memory(recipe, moved(pipeline, META), torch.float32).peak == base
+    assert estimate_memory(recipe, on_device(pipeline, META), torch.float32).peak == base

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pics_cli.core.training.objective import Losses, box_masks, snr_weight, target_of
-from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, pipeline_of, small, step_of
+from pics_cli.core.training.objective import Losses, box_masks, min_snr_weight, prediction_target
+from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, small
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def test_against_the_equations(meaning: dict[str, Any]) -> None:
     answer = torch.randn(batch["noise"].shape, generator=torch.Generator().manual_seed(1))
     for objective in OBJECTIVES:
         network = Recorded(lambda *_: answer)
-        losses = step_of(pipeline, network, **objective)(batch, CPU)
+        losses = loss_of(pipeline, network, **objective)(batch, CPU)
         given, weighted, region = oracle(batch, answer.numpy().astype(np.float64), pipeline.config, **objective)
         np.testing.assert_allclose(network.given["latent"], given, atol=2e-6)
         np.testing.assert_allclose(losses.weighted, weighted, rtol=2e-5)
@@ -95,7 +95,7 @@ def test_what_the_networks_are_given() -> None:
     pipeline = small()
     batch = batch_of(pipeline, content=(0, 6, 64, 58), dropped=(False, True, False))
     network = Recorded(lambda latent, *_: latent)
-    step_of(pipeline, network)(batch, CPU)
+    loss_of(pipeline, network)(batch, CPU)
     hint, masks = network.given["hint"].numpy(), network.given["masks"].numpy()
     np.testing.assert_allclose(hint[:, :3].transpose(0, 2, 3, 1), batch["control_image"].numpy() / 127.5 - 1, atol=1e-6)
     expected = np.full((3, 64, 64), -1.0)
@@ -130,7 +130,7 @@ def test_a_perfect_network_has_no_loss(kind: str, correct: bool) -> None:
         shown = torch.nn.functional.pixel_unshuffle(hint[:, :3].double(), 8) if correct else 0
         return (found[kind] - shown).float()
 
-    losses = step_of(pipeline, perfect, loss="l1", region_weight=3.0, min_snr=5.0)(batch, CPU)
+    losses = loss_of(pipeline, perfect, loss="l1", region_weight=3.0, min_snr=5.0)(batch, CPU)
     assert losses.weighted.max() < 2e-5
     assert losses.region.max() < 2e-6
 
@@ -147,7 +147,8 @@ def test_min_snr_makes_the_prediction_types_one() -> None:
         "v_prediction": (a.sqrt() * noisy - guess) / (1 - a).sqrt(),
     }
     costs = [
-        (value - target_of(kind, clean, noise, a)).square().mean((1, 2, 3)) * snr_weight(kind, a, 5.0).flatten()
+        (value - prediction_target(kind, clean, noise, a)).square().mean((1, 2, 3))
+        * min_snr_weight(kind, a, 5.0).flatten()
         for kind, value in guesses.items()
     ]
     for cost in costs[1:]:
@@ -158,7 +159,7 @@ def test_a_sample_without_a_region_costs_nothing_there() -> None:
     """An empty box alone cannot come from the data, but must not become 0 / 0."""
     pipeline = small()
     batch = batch_of(pipeline, [[(0, 0, 0, 0)]], timesteps=(10,))
-    losses = step_of(pipeline)(batch, CPU)
+    losses = loss_of(pipeline)(batch, CPU)
     assert losses.region.tolist() == [0.0]
     assert torch.isfinite(losses.weighted).all()
 
@@ -171,10 +172,10 @@ def test_the_autoencoders_latent_is_drawn_for_the_target_only() -> None:
         name: torch.cat([value, value.flip(0)[:2]]) for name, value in batch.items()
     }  # more than are encoded at once
     network = Recorded(lambda latent, *_: torch.zeros_like(latent))
-    losses: Losses = step_of(pipeline, network)(five, CPU)
+    losses: Losses = loss_of(pipeline, network)(five, CPU)
     with torch.no_grad():
         dist = pipeline.vae.encode(five["target"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
-        shown = pipeline.vae.encode(five["hint"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mode() * 0.5
+        shown = pipeline.vae.encode(five["control_image"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mode() * 0.5
     clean = (dist.mean + torch.exp(0.5 * dist.logvar) * five["posterior"]) * 0.5
     a = torch.from_numpy(SIGNAL)[five["timestep"]][:, None, None, None].float()
     noisy = a.sqrt() * clean + (1 - a).sqrt() * five["noise"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings
-from pics_cli.core.training.optimizer import Average, learning_rate, make_optimizer, make_schedule
+from pics_cli.core.training.optimizer import ModelEma, learning_rate_factor, make_optimizer, make_schedule
 
 
 def parameters(seed: int = 0) -> dict[str, nn.Parameter]:
@@ -42,8 +42,8 @@ def test_cosine() -> None:
     found = rates(options, 25)
     expected = [2 * (n + 1) / 5 for n in range(5)] + [1 + math.cos(math.pi * n / 20) for n in range(20)]
     np.testing.assert_allclose(found, expected)
-    assert learning_rate(options, 25, 25) == pytest.approx(0, abs=1e-12)
-    assert learning_rate(options, 25, 60) == pytest.approx(0, abs=1e-12)  # a run that was once longer
+    assert learning_rate_factor(options, 25, 25) == pytest.approx(0, abs=1e-12)
+    assert learning_rate_factor(options, 25, 60) == pytest.approx(0, abs=1e-12)  # a run that was once longer
     assert rates(OptimizerSettings(learning_rate=1.0, warmup=10, schedule="cosine"), 4) == [0.1, 0.2, 0.3, 0.4]
 
 
@@ -77,7 +77,7 @@ def test_adamw() -> None:
         np.testing.assert_allclose(parameter.detach(), values[name], rtol=2e-6, atol=1e-6)
 
 
-def walked(average: Average, trained: dict[str, nn.Parameter], steps: int, seed: int = 1) -> list[dict[str, Tensor]]:
+def walked(average: ModelEma, trained: dict[str, nn.Parameter], steps: int, seed: int = 1) -> list[dict[str, Tensor]]:
     """Random steps of the weights, each followed by the average's; the weights after each."""
     draw, path = torch.Generator().manual_seed(seed), []
     for _ in range(steps):
@@ -94,7 +94,7 @@ def walked(average: Average, trained: dict[str, nn.Parameter], steps: int, seed:
 def test_the_average_is_the_plain_loop(device: Any, decay: float) -> None:
     """θ̄ ← d θ̄ + (1 − d) θ, d = min(decay, (1 + n) / (10 + n)); what stood there before any step counts for nothing."""
     trained = parameters()
-    average = Average(trained, EmaSettings(decay=decay, device=device))
+    average = ModelEma(trained, EmaSettings(decay=decay, device=device))
     assert all(torch.equal(value, trained[name]) for name, value in average.state()[0].items())
     path = walked(average, trained, 40)
     for name in trained:
@@ -110,7 +110,7 @@ def test_the_average_is_the_plain_loop(device: Any, decay: float) -> None:
 @pytest.mark.parametrize("device", ["same", "cpu"])
 def test_swapped_twice_is_bitwise_as_before(device: Any) -> None:
     trained = parameters()
-    average = Average(trained, EmaSettings(decay=0.9, device=device))
+    average = ModelEma(trained, EmaSettings(decay=0.9, device=device))
     walked(average, trained, 5)
     identities = {name: value.data_ptr() for name, value in trained.items()}
     weights = {name: value.detach().clone() for name, value in trained.items()}
@@ -130,11 +130,11 @@ def test_swapped_twice_is_bitwise_as_before(device: Any) -> None:
 @pytest.mark.parametrize("device", ["same", "cpu"])
 def test_the_average_goes_on_where_it_was(device: Any) -> None:
     trained = parameters()
-    average = Average(trained, EmaSettings(decay=0.9, device=device))
+    average = ModelEma(trained, EmaSettings(decay=0.9, device=device))
     walked(average, trained, 7)
     kept = {name: value.clone() for name, value in average.state()[0].items()}
     other = {name: nn.Parameter(value.detach().clone()) for name, value in trained.items()}
-    resumed = Average(other, EmaSettings(decay=0.9, device=device))
+    resumed = ModelEma(other, EmaSettings(decay=0.9, device=device))
     resumed.load(kept, average.state()[1])
     for one, weights in ((average, trained), (resumed, other)):
         walked(one, weights, 5, seed=2)

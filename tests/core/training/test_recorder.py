@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from pics_cli.core.training import tracking
-from pics_cli.core.training.tracking import LOG, Recorder, keep_until, trackers
+from pics_cli.core.training.tracking import LOG, MetricLogger, tracker_names, truncate_log
 from pics_cli.errors import PicsError
 
 
@@ -26,9 +26,9 @@ def _plain_accelerator() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
-def record(root: Path, after: int) -> Recorder:
-    accelerator = Accelerator(cpu=True, log_with=trackers(False), project_dir=str(root))
-    return Recorder(root, accelerator, "mine", after)
+def record(root: Path, after: int) -> MetricLogger:
+    accelerator = Accelerator(cpu=True, log_with=tracker_names(False), project_dir=str(root))
+    return MetricLogger(root, accelerator, "mine", after)
 
 
 def lines(root: Path) -> list[dict[str, Any]]:
@@ -55,16 +55,16 @@ def test_cut_back_when_the_run_goes_on(tmp_path: Path) -> None:
     """A run that was killed at step 7 goes on from its checkpoint of step 4; its last line was half written."""
     first = record(tmp_path, 0)
     for step in range(1, 8):
-        first.write("train", step, {"loss": step / 10, "bad": 0})
+        first.log("train", step, {"loss": step / 10, "bad": 0})
         if step in (4, 6):
-            first.write("validation", step, {"loss": 1.0})
+            first.log("validation", step, {"loss": 1.0})
     first.close()
     with (tmp_path / LOG).open("a") as file:
         file.write('{"kind": "train", "step": 3, "lo')
     second = record(tmp_path, 4)
     assert [(line["kind"], line["step"]) for line in lines(tmp_path)] == [
         *(("train", step) for step in (1, 2, 3, 4)), ("validation", 4)]  # fmt: skip
-    second.write("train", 5, {"loss": 0.05, "samples": 80})
+    second.log("train", 5, {"loss": 0.05, "samples": 80})
     second.close()
     assert lines(tmp_path)[-1] == {"kind": "train", "step": 5, "loss": 0.05, "samples": 80}
     assert lines(tmp_path)[3] == {"kind": "train", "step": 4, "loss": 0.4, "bad": 0}
@@ -76,7 +76,7 @@ def test_from_the_start_and_from_the_end(tmp_path: Path) -> None:
         record(tmp_path, step).close()
         assert lines(tmp_path) == []
     one = record(tmp_path, 0)
-    one.write("train", 1, {"loss": 1.0})
+    one.log("train", 1, {"loss": 1.0})
     one.close()
     record(tmp_path, 1).close()
     assert len(lines(tmp_path)) == 1
@@ -90,7 +90,7 @@ def test_from_the_start_and_from_the_end(tmp_path: Path) -> None:
 def test_lines_that_are_none_are_dropped(tmp_path: Path, torn: str, end: str) -> None:
     path = tmp_path / LOG
     path.write_text('{"kind": "train", "step": 1, "loss": NaN}\n' + torn + end)
-    keep_until(path, 5)
+    truncate_log(path, 5)
     assert path.read_text() == '{"kind": "train", "step": 1, "loss": NaN}\n'
 
 
@@ -98,23 +98,23 @@ def test_a_torn_character_does_not_matter(tmp_path: Path) -> None:
     """A power cut can leave bytes that are no text."""
     path = tmp_path / LOG
     path.write_bytes(b'{"kind": "train", "step": 1}\n\xff\xfe\x80')
-    keep_until(path, 5)
+    truncate_log(path, 5)
     assert path.read_text() == '{"kind": "train", "step": 1}\n'
 
 
 def test_every_line_is_on_disk_at_once(tmp_path: Path) -> None:
     one = record(tmp_path, 0)
-    one.write("train", 1, {"loss": 1.0})
+    one.log("train", 1, {"loss": 1.0})
     assert lines(tmp_path) == [{"kind": "train", "step": 1, "loss": 1.0}]
     one.close()
 
 
 def test_points_and_sheets(tmp_path: Path) -> None:
     one = record(tmp_path, 0)
-    one.write("train", 3, {"loss": 0.25, "rate": 2, "words": "no number"})
-    one.write("validation", 3, {"loss": 0.5})
+    one.log("train", 3, {"loss": 0.25, "rate": 2, "words": "no number"})
+    one.log("validation", 3, {"loss": 0.5})
     sheet = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    path = one.draw(3, sheet)
+    path = one.log_sheet(3, sheet)
     one.close()
     assert path == tmp_path / "samples" / "step_00000003.png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), sheet)
@@ -132,8 +132,8 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 def test_weights_and_biases_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trackers(False) == ["tensorboard"]
+    assert tracker_names(False) == ["tensorboard"]
     monkeypatch.setattr(tracking, "find_spec", lambda _: None)
     with pytest.raises(PicsError, match=r"log.wandb: .* is not installed") as caught:
-        trackers(True)
+        tracker_names(True)
     assert "wandb" in str(caught.value.hint)

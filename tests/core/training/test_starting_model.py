@@ -18,7 +18,7 @@ from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
 from pics_cli.core.recipes.training_sections import ModelSettings, ModelShape
-from pics_cli.core.training.starting_model import blank_start
+from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.errors import PicsError
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}
@@ -49,7 +49,7 @@ def without_weights(place: Path) -> None:
 
 
 def blank(base: str | None = None, dinov2: str | None = None, **values: Any) -> tuple[PicsModel, str]:
-    return blank_start(
+    return blank_initial_model(
         TypeAdapter(ModelSettings).validate_python({"base": base, "dinov2": dinov2, **values}, strict=False)
     )
 

@@ -14,9 +14,9 @@ from pics_cli.core.model.layers import stock_options
 from pics_cli.core.model.new_model import blank_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training_sections import ObjectiveSettings, TrainedParts
-from pics_cli.core.training.objective import new_step
-from pics_cli.core.training.optimizer import is_new, is_trained, named, set_up
-from trainees import CPU, batch_of, pipeline_of, step_of
+from pics_cli.core.training.networks import TrainingNetworks, is_new, is_trained, named_parameters, prepare_for_training
+from pics_cli.core.training.objective import DiffusionLoss
+from trainees import CPU, batch_of, loss_of, pipeline_of
 
 KINDS: tuple[TrainedParts, ...] = ("published", "experts", "full")
 
@@ -34,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> PicsModel:
 def counts(pipeline: PicsModel, kind: TrainedParts, encoder: bool = False) -> dict[str, float]:
     """Millions of trained parameters by part."""
     found = dict.fromkeys(pipeline.parts, 0)
-    for name, parameter in named(pipeline):
+    for name, parameter in named_parameters(pipeline):
         found[name.partition(".")[0]] += parameter.numel() * is_trained(name, kind, encoder)
     return {part: count / 1e6 for part, count in found.items()}
 
@@ -72,18 +72,18 @@ def test_what_only_a_checkpoint_holds(published: PicsModel) -> None:
             **stock_options((320, 640, 1280, 1280), 2, (True, True, True, False), 64, 1024, 32)
         )
     base = {f"unet.{name}" for name, _ in stock.named_parameters()}
-    old = {name for name, _ in named(published) if not is_new(name, False)}
+    old = {name for name, _ in named_parameters(published) if not is_new(name, False)}
     assert {name for name in old if name.startswith("unet.")} == base
     encoder = {name for name, _ in published.image_encoder.named_parameters(prefix="image_encoder")}
     assert old == base | encoder
-    assert all(is_new(name, True) for name, _ in named(published))
+    assert all(is_new(name, True) for name, _ in named_parameters(published))
 
 
 def gradients(pipeline: PicsModel, kind: TrainedParts, encoder: bool = False) -> dict[str, torch.Tensor]:
     """Of a batch with overlaps and single regions, by name; every layer set to random values before."""
-    trained = set_up(pipeline, kind, encoder, torch.float32)
-    step_of(pipeline)(batch_of(pipeline), CPU).weighted.mean().backward()
-    found = {name: parameter.grad for name, parameter in named(pipeline) if parameter.grad is not None}
+    trained = prepare_for_training(pipeline, kind, encoder, torch.float32)
+    loss_of(pipeline)(batch_of(pipeline), CPU).weighted.mean().backward()
+    found = {name: parameter.grad for name, parameter in named_parameters(pipeline) if parameter.grad is not None}
     assert found.keys() == trained.keys()
     assert all(parameter.grad is None for parameter in pipeline.vae.parameters())
     return found
@@ -110,11 +110,11 @@ def test_a_real_autoencoder_stays_as_it_is() -> None:
 def test_a_new_network_begins_to_learn() -> None:
     """Nothing is stirred: what is zero at the start gets a gradient, or lets one through after a step."""
     pipeline = pipeline_of("small", stirred=False, prediction_type="sample", correct_hint=True)
-    trained = set_up(pipeline, "full", False, torch.float32)
+    trained = prepare_for_training(pipeline, "full", False, torch.float32)
     optimizer = torch.optim.SGD(trained.values(), lr=0.5)
     batch, moved = batch_of(pipeline), set()
     for _ in range(4):
-        step_of(pipeline)(batch, CPU).weighted.mean().backward()
+        loss_of(pipeline)(batch, CPU).weighted.mean().backward()
         moved |= {name for name, parameter in trained.items() if parameter.grad is not None and parameter.grad.any()}
         optimizer.step()
         optimizer.zero_grad()
@@ -124,18 +124,18 @@ def test_a_new_network_begins_to_learn() -> None:
 @pytest.mark.parametrize("kind", ["small", "tiny"])
 @pytest.mark.parametrize("encoder", [False, True])
 def test_frozen_parts_in_bf16_under_autocast(kind: str, encoder: bool) -> None:
-    """Trained weights and their gradients stay in float32; the loss is that of float32, but for rounding."""
+    """TrainedParts weights and their gradients stay in float32; the loss is that of float32, but for rounding."""
     options: dict[str, Any] = {"timesteps": (100, 400, 800)}
     whole, half = pipeline_of(kind), pipeline_of(kind)
-    expected = step_of(whole)(batch_of(whole, **options), CPU).weighted
-    trained = set_up(half, "experts", encoder, torch.bfloat16)
-    for name, parameter in named(half):
+    expected = loss_of(whole)(batch_of(whole, **options), CPU).weighted
+    trained = prepare_for_training(half, "experts", encoder, torch.bfloat16)
+    for name, parameter in named_parameters(half):
         assert parameter.dtype == (torch.float32 if name in trained else torch.bfloat16), name
         assert parameter.requires_grad == (name in trained), name
     assert all(parameter.dtype == torch.bfloat16 for parameter in half.vae.parameters())
-    step = new_step(half, ObjectiveSettings(), torch.bfloat16)
+    loss = DiffusionLoss(half, TrainingNetworks(half), ObjectiveSettings(), torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = step(batch_of(half, **options), CPU)
+        losses = loss(batch_of(half, **options), CPU)
     losses.weighted.mean().backward()
     assert losses.weighted.dtype == torch.float32
     torch.testing.assert_close(losses.weighted, expected, rtol=0.03, atol=0)

@@ -12,11 +12,17 @@ from torch import Tensor
 
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.training import validation
-from pics_cli.core.training.data import collated, draws_of
-from pics_cli.core.training.objective import Draws, Step
-from pics_cli.core.training.validation import Figures, Held, held, look, summarise, verdict
-from trainees import CPU, recipe_of, small, step_of
+from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
+from pics_cli.core.training.validation import (
+    MIN_Z,
+    SampleLosses,
+    ValidationSample,
+    describe,
+    summarise,
+    validation_losses,
+    validation_sample,
+)
+from trainees import CPU, loss_of, recipe_of, small
 
 BOXES = ((0, 0, 32, 40), (32, 16, 64, 64))
 
@@ -26,7 +32,7 @@ def model() -> PicsModel:
     return small(prediction_type="sample")
 
 
-def sample(seed: int, hint: str = "background", objects: int = 2) -> Held:
+def sample(seed: int, hint: str = "background", objects: int = 2) -> ValidationSample:
     """Objects of one colour each, which fill their boxes; a hint of kind `overlay` shows them, pale."""
     random = np.random.default_rng(seed)
     boxes, colours = BOXES[:objects], random.integers(0, 256, (objects, 3), np.uint8)
@@ -39,12 +45,12 @@ def sample(seed: int, hint: str = "background", objects: int = 2) -> Held:
             picture[y0:y1, x0:x1] = 0 if hint == "background" else pale // 2
         references = np.broadcast_to(shown[:, None, None], (objects, 28, 28, 3))
         return {
-            "hint": picture, "target": target, "boxes": np.array(boxes, np.int16),
+            "control_image": picture, "target": target, "boxes": np.array(boxes, np.int16),
             "content": np.array([0, 0, 64, 64], np.int16), "references": np.ascontiguousarray(references),
         }  # fmt: skip
 
     swapped = None if objects < 2 else arrays(np.roll(colours, 1, 0))
-    return held(f"Set/{seed}", arrays(colours), swapped, hint)
+    return validation_sample(f"Set/{seed}", arrays(colours), swapped, hint)
 
 
 def by_references(weight: float) -> Any:
@@ -65,40 +71,42 @@ def by_hint(_latent: Tensor, _t: Tensor, hint: Tensor, *_: Any) -> Tensor:
     return torch.nn.functional.pixel_unshuffle(hint[:, :3], 8)
 
 
-def figures(step: Step, samples: list[Held], draws: Draws, *, batch: int = 8, seed: int = 0) -> list[Figures]:
-    return look(step, samples, draws, seed, bins=3, batch=batch, device=CPU, collate=collated)
+def figures(
+    loss: DiffusionLoss, samples: list[ValidationSample], draws: NoiseSampler, *, batch: int = 8, seed: int = 0
+) -> list[SampleLosses]:
+    return validation_losses(loss, samples, draws, seed, bins=3, batch_size=batch, device=CPU)
 
 
 @pytest.fixture(scope="module")
-def draws(model: PicsModel) -> Draws:
-    return draws_of(recipe_of(objective={"dropout": 1.0}), model)
+def draws(model: PicsModel) -> NoiseSampler:
+    return NoiseSampler.for_model(recipe_of(objective={"dropout": 1.0}).objective, model)
 
 
-def test_who_listens(model: PicsModel, draws: Draws) -> None:
+def test_who_listens(model: PicsModel, draws: NoiseSampler) -> None:
     """Also a little, by a weight that a single picture would not show."""
     samples = [sample(seed) for seed in range(12)]
-    found = {weight: summarise(figures(step_of(model, by_references(weight)), samples, draws))
+    found = {weight: summarise(figures(loss_of(model, by_references(weight)), samples, draws))
              for weight in (0.0, 0.3, 1.0)}  # fmt: skip
     assert (found[0.0]["probe_rise"], found[0.0]["probe_z"]) == (0.0, 0.0)
-    assert found[0.3]["probe_z"] > validation.CLEARLY
-    assert found[1.0]["probe_z"] > validation.CLEARLY
+    assert found[0.3]["probe_z"] > MIN_Z
+    assert found[1.0]["probe_z"] > MIN_Z
     assert found[1.0]["probe_swapped"] > found[1.0]["probe_own"]
     assert found[1.0]["probe_own"] < 1e-4
     assert "probe_encoder_z" not in found[1.0]
-    assert "(clear: z" in verdict(found[1.0])
-    assert "(not clear: z" in verdict(found[0.0])
+    assert "(clear: z" in describe(found[1.0])
+    assert "(not clear: z" in describe(found[0.0])
 
 
-def test_who_listens_to_the_hint_alone(model: PicsModel, draws: Draws) -> None:
+def test_who_listens_to_the_hint_alone(model: PicsModel, draws: NoiseSampler) -> None:
     """Where the hint shows the references, one probe swaps both, the other what the encoder sees alone."""
     samples = [sample(seed, "overlay") for seed in range(8)]
-    found = summarise(figures(step_of(model, by_hint), samples, draws))
-    assert found["probe_z"] > validation.CLEARLY
+    found = summarise(figures(loss_of(model, by_hint), samples, draws))
+    assert found["probe_z"] > MIN_Z
     assert (found["probe_encoder_rise"], found["probe_encoder_z"]) == (0.0, 0.0)
-    both = summarise(figures(step_of(model, by_references(0.9)), samples, draws))
-    assert both["probe_encoder_z"] > validation.CLEARLY
+    both = summarise(figures(loss_of(model, by_references(0.9)), samples, draws))
+    assert both["probe_encoder_z"] > MIN_Z
     assert both["probe_encoder"] == pytest.approx(both["probe_swapped"])
-    assert "in the encoder alone" in verdict(both)
+    assert "in the encoder alone" in describe(both)
 
 
 def test_a_new_network_does_not_listen_and_a_stirred_one_is_told_apart() -> None:
@@ -106,15 +114,15 @@ def test_a_new_network_does_not_listen_and_a_stirred_one_is_told_apart() -> None
     samples = [sample(seed) for seed in range(3)]
     for stirred in (False, True):
         pipeline = small(stirred=stirred, prediction_type="sample", correct_hint=True)
-        found = summarise(figures(step_of(pipeline), samples, draws_of(recipe_of(), pipeline)))
+        found = summarise(figures(loss_of(pipeline), samples, NoiseSampler.for_model(recipe_of().objective, pipeline)))
         assert (found["probe_own"] != found["probe_swapped"]) == stirred
 
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
-def test_fixed_whatever_the_batch(model: PicsModel, draws: Draws, batch: int) -> None:
+def test_fixed_whatever_the_batch(model: PicsModel, draws: NoiseSampler, batch: int) -> None:
     """A real network, samples of one and of two objects; conditions are kept although training drops them all."""
     samples = [sample(0), sample(1, objects=1), sample(2)]
-    step = step_of(model, region_weight=2.0)
+    step = loss_of(model, region_weight=2.0)
     expected = figures(step, samples, draws)
     for one, other in zip(figures(step, samples, draws, batch=batch), expected, strict=True):
         assert one.bins == pytest.approx(other.bins, rel=1e-5)
@@ -128,7 +136,7 @@ def test_fixed_whatever_the_batch(model: PicsModel, draws: Draws, batch: int) ->
     assert last.bins == pytest.approx(expected[2].bins, rel=1e-5)
 
 
-def test_no_gradient_and_no_dropped_condition(model: PicsModel, draws: Draws) -> None:
+def test_no_gradient_and_no_dropped_condition(model: PicsModel, draws: NoiseSampler) -> None:
     seen: list[Tensor] = []
 
     def network(latent: Tensor, timestep: Tensor, _hint: Tensor, _regions: Regions, references: Tensor) -> Tensor:
@@ -137,7 +145,7 @@ def test_no_gradient_and_no_dropped_condition(model: PicsModel, draws: Draws) ->
         seen.append(timestep)
         return torch.zeros_like(latent)
 
-    figures(step_of(model, network), [sample(0), sample(1)], draws)
+    figures(loss_of(model, network), [sample(0), sample(1)], draws)
     timesteps = torch.cat(seen).view(2, 3, 2)  # sample, part, way
     assert (timesteps[..., 0] == timesteps[..., 1]).all()
     for part, (low, high) in enumerate([(0, 333), (333, 666), (666, 1000)]):
@@ -148,8 +156,10 @@ def test_summary() -> None:
     random = np.random.default_rng(0)
     bins, regions = random.random((7, 4)), random.random((7, 3)) + np.array([0, 0.3, 0.1])
     names = ("own", "swapped", "encoder")
-    some = [Figures(list(b), dict(zip(names, r, strict=True))) for b, r in zip(bins.tolist(), regions, strict=True)]
-    found = summarise([*some, Figures([1.0] * 4, {"own": 50.0})])  # a sample of one object
+    some = [
+        SampleLosses(list(b), dict(zip(names, r, strict=True))) for b, r in zip(bins.tolist(), regions, strict=True)
+    ]
+    found = summarise([*some, SampleLosses([1.0] * 4, {"own": 50.0})])  # a sample of one object
     whole = np.vstack([bins, np.ones(4)])
     expected = {"loss": whole.mean(), **{f"loss_{part}": whole[:, part].mean() for part in range(4)}}
     expected |= {"probe_own": regions[:, 0].mean(), "probe_swapped": regions[:, 1].mean(),
@@ -163,8 +173,8 @@ def test_summary() -> None:
 
 
 def test_too_few_for_a_probe() -> None:
-    for some in ([Figures([1.0], {"own": 1.0, "swapped": 2.0})], [Figures([1.0], {"own": 1.0})] * 3):
+    for some in ([SampleLosses([1.0], {"own": 1.0, "swapped": 2.0})], [SampleLosses([1.0], {"own": 1.0})] * 3):
         assert summarise(some) == {"loss": 1.0, "loss_0": 1.0}
-    assert verdict(summarise(some)) == "validation loss 1.0000"
-    zero = summarise([Figures([0.0], {"own": 0.0, "swapped": 0.0})] * 2)
+    assert describe(summarise(some)) == "validation loss 1.0000"
+    zero = summarise([SampleLosses([0.0], {"own": 0.0, "swapped": 0.0})] * 2)
     assert (zero["probe_rise"], zero["probe_z"]) == (0.0, 0.0)

@@ -10,7 +10,7 @@ import pytest
 from accelerate import Accelerator
 
 from pics_cli.core.training import tracking
-from pics_cli.core.training.tracking import Recorder, trackers
+from pics_cli.core.training.tracking import MetricLogger, tracker_names
 from pics_cli.errors import PicsError
 
 
@@ -18,10 +18,10 @@ def test_figures_and_sheets_reach_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     """Without a network: the run is kept in a folder, to be sent later."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    accelerator = Accelerator(cpu=True, log_with=trackers(True), project_dir=str(tmp_path))
-    record = Recorder(tmp_path, accelerator, "a run", 0)
-    record.write("train", 1, {"loss": 0.123456789})
-    record.draw(1, np.zeros((8, 8, 3), np.uint8))
+    accelerator = Accelerator(cpu=True, log_with=tracker_names(True), project_dir=str(tmp_path))
+    record = MetricLogger(tmp_path, accelerator, "a run", 0)
+    record.log("train", 1, {"loss": 0.123456789})
+    record.log_sheet(1, np.zeros((8, 8, 3), np.uint8))
     record.close()
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     (log,) = run.glob("run-*.wandb")
@@ -36,6 +36,6 @@ def test_figures_and_sheets_reach_a_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_asked_for_but_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda _name: None)
-    assert trackers(False) == ["tensorboard"]
+    assert tracker_names(False) == ["tensorboard"]
     with pytest.raises(PicsError, match=r"log\.wandb: Weights & Biases is not installed"):
-        trackers(True)
+        tracker_names(True)

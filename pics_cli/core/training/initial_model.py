@@ -1,0 +1,120 @@
+"""The model that training starts from: a base model, a model of pics, or a new small network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pics_cli.core.inference.record import model_fingerprint
+from pics_cli.core.model.base_models import BASE, DINOV2, find, find_base, find_dinov2, find_local
+from pics_cli.core.model.config import FILE, PATTERNS, checked
+from pics_cli.core.model.load_weights import check_image_size
+from pics_cli.core.model.model_folder import misfits
+from pics_cli.core.model.new_model import blank_model, new_model
+from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.model.schedulers import small_scheduler
+from pics_cli.core.model.small_model import blank_parts, small_config, small_pipeline
+from pics_cli.core.recipes.base import digest
+from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.recipes.training_sections import ModelSettings
+from pics_cli.errors import PicsError
+
+logger = logging.getLogger(__name__)
+_CHANGE_HINT = "take another hint, or a new network: model.shape"
+
+
+class InitialModel(NamedTuple):
+    """A model to be trained.
+
+    Attributes:
+        model: in float32, on the CPU.
+        new_network: no base model holds any of its weights.
+        base_sha256: of the base model's files or the new network's shape; must be the same when a run is resumed.
+    """
+
+    model: PicsModel
+    new_network: bool
+    base_sha256: str
+
+
+def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
+    """Load or create the model that training starts from.
+
+    Raises:
+        PicsError: a base model is not found, not what is expected, or has changed since its first use; a value of the
+            recipe does not fit it.
+    """
+    section, overrides = recipe.model, config_overrides(recipe.model)
+    if section.shape is not None:
+        if section.base is not None or section.dinov2 is not None:
+            raise PicsError("model.shape: a new network, but model.base or model.dinov2 is given", "leave one out")
+        shape = asdict(section.shape)
+        return InitialModel(small_pipeline(small_config(shape, overrides), shape, recipe.seed), True, digest(shape))
+    base = section.base or BASE
+    folder = find(base, "--base", PATTERNS)
+    if (folder / FILE).is_file():
+        if section.dinov2 is not None:
+            raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
+        return _load_pics_model(base, folder, overrides)
+    if overrides.get("hint") == "layers":
+        raise PicsError(
+            "model.hint: got layers, which a network from a base model has no inputs and outputs for", _CHANGE_HINT
+        )
+    dinov2 = section.dinov2 or DINOV2
+    config = checked(overrides)
+    model = new_model(base, dinov2, config=config, keep=overrides, seed=recipe.seed, say=logger.info)
+    files = {"base": find_base(base, logger.debug).sha256, "dinov2": find_dinov2(dinov2, logger.debug).sha256}
+    return InitialModel(model, False, digest(files))
+
+
+def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
+    """The model that training would start from, on the meta device: from configuration files alone.
+
+    Returns:
+        The model, and a line on where its shapes come from.
+
+    Raises:
+        PicsError: a path that does not exist, something else there, or values that do not fit each other.
+    """
+    overrides = config_overrides(section)
+    if section.shape is not None:
+        shape = asdict(section.shape)
+        config = small_config(shape, overrides)
+        blank = PicsModel(config, **blank_parts(config, shape), scheduler=small_scheduler(), device="meta")
+        return blank, "a new network of model.shape"
+    base = section.base or BASE
+    folder = find_local(base, "--base", PATTERNS, FILE)
+    if folder is None or not (folder / FILE).is_file():
+        return blank_model(base, section.dinov2 or DINOV2, overrides)
+    model = PicsModel.from_pretrained(folder, weights=False)
+    model.config = checked(overrides, model.config)
+    parts: dict[str, Any] = dict(model.parts)
+    if errors := misfits(model.config, **parts):
+        raise PicsError("\n".join(f"{folder}: {error}" for error in errors), "leave these out of the recipe's model")
+    return model, f"configuration of {folder}"
+
+
+def config_overrides(section: ModelSettings) -> dict[str, Any]:
+    """The values of a recipe's model section that replace those of the model's configuration."""
+    values = {key: value for key, value in asdict(section).items() if key not in ("base", "dinov2", "shape")}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _load_pics_model(name: str, folder: Path, overrides: dict[str, Any]) -> InitialModel:
+    model = PicsModel.from_pretrained(folder, flag="--base")
+    config = model.config
+    levels = len(model.unet.config.block_out_channels)
+    check_image_size(overrides.get("image_size", config.image_size), config.downsampling, levels)
+    for key in sorted({"reference_size", "latent_scale", "share_grid"} & overrides.keys()):
+        if overrides[key] != (fixed := getattr(config, key)):
+            raise PicsError(
+                f"model.{key}: got {overrides[key]}, but {name} was made with {fixed}", f"leave out model.{key}"
+            )
+    hint = overrides.get("hint", config.hint)
+    if hint != config.hint and "layers" in (hint, config.hint):
+        raise PicsError(f"model.hint: got {hint}, but the network of {name} has the inputs of {config.hint}",
+                        _CHANGE_HINT)  # fmt: skip
+    model.config = checked(overrides, config)
+    return InitialModel(model, False, model_fingerprint(folder))
