@@ -55,9 +55,9 @@ def bundle(model: Path, out: Path) -> int:
     Raises:
         PicsError: no trained model, one with parts elsewhere, or too large; or `out` cannot be written.
     """
-    from pics_cli.core.model.bundled import FILE, bundled_model, listing, model_files
+    from pics_cli.core.model.bundled import FILES_FILE, bundled_model, list_model_files, model_files
     from pics_cli.core.model.config import ModelConfig
-    from pics_cli.core.model.model_folder import whole_folder
+    from pics_cli.core.model.model_folder import atomic_folder
     from pics_cli.core.runtime.files import write_json
 
     config = ModelConfig.load(model)
@@ -65,7 +65,7 @@ def bundle(model: Path, out: Path) -> int:
     fresh, aside = (out.with_name(f"{out.name}.{word}") for word in ("new", "old"))
     for left in (fresh, aside):  # by a run that was interrupted
         shutil.rmtree(left, ignore_errors=True)
-    with whole_folder(fresh) as folder:
+    with atomic_folder(fresh) as folder:
         for name, path in model_files(model).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)
@@ -75,8 +75,8 @@ def bundle(model: Path, out: Path) -> int:
             "recipe_hash": config.recipe_hash,
             "image_size": config.image_size,
         }
-        record = listing(folder, **told_of)
-        write_json(folder / FILE, record)
+        record = list_model_files(folder, **told_of)
+        write_json(folder / FILES_FILE, record)
         bundled_model(folder)
     if out.exists():
         out.rename(aside)
@@ -93,8 +93,8 @@ def check(model: Path, config: ModelConfig) -> None:
     """
     import torch
 
-    from pics_cli.core.model.bundled import LARGEST, model_files
-    from pics_cli.core.model.model_folder import load
+    from pics_cli.core.model.bundled import MAX_BYTES, model_files
+    from pics_cli.core.model.model_folder import load_parts
     from pics_cli.errors import PicsError
 
     if not config.trained_steps or config.recipe_hash is None:
@@ -109,12 +109,12 @@ def check(model: Path, config: ModelConfig) -> None:
             "a bundled model needs no download: export it with all its parts",
         )
     total = sum(path.stat().st_size for path in model_files(model).values())
-    if total > LARGEST:
+    if total > MAX_BYTES:
         raise PicsError(
-            f"{model}: {total / 1e6:,.1f} MB, a bundled model has at most {LARGEST / 1e6:,.0f} MB",
+            f"{model}: {total / 1e6:,.1f} MB, a bundled model has at most {MAX_BYTES / 1e6:,.0f} MB",
             "export it in 16 bit (--set export.dtype=bf16), or train a smaller one",
         )
-    load(model, config, torch.float32)  # says which part is missing or does not fit
+    load_parts(model, config, torch.float32)  # says which part is missing or does not fit
 
 
 if __name__ == "__main__":

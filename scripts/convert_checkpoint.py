@@ -35,10 +35,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
 
-    from pics_cli.core.model.convert import FILE, convert
+    from pics_cli.core.model.convert import REPORT_FILE, convert_checkpoint
     from pics_cli.core.model.devices import DTYPES as dtypes
 
-    report = convert(
+    report = convert_checkpoint(
         options.checkpoint,
         options.out,
         dinov2=options.dinov2,
@@ -51,7 +51,7 @@ def main() -> None:
     print(f"{sum(map(len, report.mapped.values()))} tensors mapped, {len(report.dropped)} not needed, 0 missing")
     for reason, count in report.reasons.most_common():
         print(f"  {count} not needed: {reason}")
-    print(f"{options.out}: ready for --model; {options.out / FILE} lists every tensor")
+    print(f"{options.out}: ready for --model; {options.out / REPORT_FILE} lists every tensor")
 
 
 if __name__ == "__main__":

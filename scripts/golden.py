@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +20,20 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.model import layers
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.image_encoder import encode, encode_null
-from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.key_mapping import Plan, Take, dinov2_plan, projector_plan, unet_plan
-from pics_cli.core.model.load_weights import Part, dinov2_options, faults, fill, network_options, on_meta
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.image_encoder import encode_null_reference, encode_references
+from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
+from pics_cli.core.model.key_mapping import KeyMapping, TensorSource, map_dinov2_keys, map_projector_keys, map_unet_keys
+from pics_cli.core.model.load_weights import (
+    CheckpointPart,
+    build_on_meta,
+    dinov2_options,
+    load_mapped_weights,
+    mapping_errors,
+    network_options,
+)
+from pics_cli.core.model.reference_block import ReferenceDenoiser, reference_blocks
 from pics_cli.core.model.regions import Regions, RegionTable
-from pics_cli.core.model.sampling import Denoiser, sample
+from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import make_scheduler, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import open_checkpoint
@@ -83,14 +91,14 @@ class Golden:
             raise PicsError(f"{self.path}: there are no tensors {prefix}*", _HINT)
         return found
 
-    def part(self, prefix: str) -> Part:
-        return Part(self.checkpoint, prefix)
+    def part(self, prefix: str) -> CheckpointPart:
+        return CheckpointPart(self.checkpoint, prefix)
 
-    def fill(self, module: nn.Module, plan: Plan, part: Part) -> Any:
+    def fill(self, module: nn.Module, plan: KeyMapping, part: CheckpointPart) -> Any:
         """The module with the golden weights, on the device."""
-        if problems := faults(type(module).__name__, module, plan, part):
+        if problems := mapping_errors(type(module).__name__, module, plan, part):
             raise PicsError("\n".join(problems), _HINT)
-        fill(module, plan, part, torch.float32)
+        load_mapped_weights(module, plan, part, torch.float32)
         return module.to(self.device).eval()
 
 
@@ -137,11 +145,13 @@ def check_block(golden: Golden) -> Iterator[Figure]:
     hidden, contexts = golden["in.hidden"], _objects(golden["in.context"])
     part = golden.part("weights.")
     heads, head_width, tau = (float(golden.setting(name)) for name in ("heads", "head_dim", "tau"))
-    block: Any = on_meta(
+    block: Any = build_on_meta(
         lambda: InteractionBlock(hidden.shape[-1], int(heads), int(head_width), contexts.shape[-1], tau),
         str(golden.path),
     )
-    block = golden.fill(block, Plan({key: Take(key) for key in part if not key.startswith("blend_mlp.")}), part)
+    block = golden.fill(
+        block, KeyMapping({key: TensorSource(key) for key in part if not key.startswith("blend_mlp.")}), part
+    )
     for words, mask, out in (
         ("overlapping masks", "in.mask", "out.hidden"),
         ("disjoint masks", "in.mask_disjoint", "out.hidden_disjoint"),
@@ -150,9 +160,10 @@ def check_block(golden: Golden) -> Iterator[Figure]:
         overlap = cover.sum(-1) > 1
 
         def run(rows: slice, plain: bool, cover: Tensor = cover) -> tuple[Tensor]:
-            table, objects = RegionTable(cover[rows]), Objects(contexts[rows], plain=plain)
-            prepared = None if plain else [block.prepare(objects, table)]
-            return (block(hidden[rows], Objects(contexts[rows], prepared=prepared, plain=plain), table),)
+            table, objects = RegionTable(cover[rows]), ObjectContexts(contexts[rows])
+            caches = None if plain else [block.make_cache(objects, table)]
+            with reference_blocks(plain):
+                return (block(hidden[rows], replace(objects, caches=caches), table),)
 
         yield from compare("block, ", run, [expected], [words])
         if overlap.any():
@@ -178,13 +189,14 @@ def check_network(golden: Golden) -> Iterator[Figure]:
     size = (latent.shape[2], latent.shape[3])
 
     def evaluate(rows: slice, plain: bool) -> list[Tensor]:
-        regions, objects = Regions(masks[rows]), Objects(contexts[rows], plain=plain)
+        regions, objects = Regions(masks[rows]), ObjectContexts(contexts[rows])
         both = [
-            objects if plain else Objects(contexts[rows], prepared=layers.prepare(network, objects, regions, *size))
+            objects if plain else replace(objects, caches=layers.make_caches(network, objects, regions, *size))
             for network in (controlnet, unet)
         ]
-        residuals = controlnet(controlnet.embed_hint(hint[rows]), timestep[rows], both[0], regions)
-        return [*residuals, unet(latent[rows], timestep[rows], both[1], regions, residuals)]
+        with reference_blocks(plain):
+            residuals = controlnet(controlnet.embed_hint(hint[rows]), timestep[rows], both[0], regions)
+            return [*residuals, unet(latent[rows], timestep[rows], both[1], regions, residuals)]
 
     names = golden.matching("out.control.")
     labels = [*(f"ControlNet residual {name.rpartition('.')[2]}" for name in names), "noise prediction"]
@@ -200,7 +212,8 @@ def check_network(golden: Golden) -> Iterator[Figure]:
 
     def denoise(rows: slice, plain: bool) -> tuple[Tensor]:
         scheduler.set_timesteps(len(steps), device=golden.device)
-        predict = Denoiser(
+        kind = ReferenceDenoiser if plain else Denoiser
+        predict = kind(
             unet,
             controlnet,
             hint=hint[rows],
@@ -209,9 +222,8 @@ def check_network(golden: Golden) -> Iterator[Figure]:
             masks=masks[rows],
             size=size,
             guidance=float(golden.setting("guidance")),
-            plain=plain,
         )
-        return (sample(predict, scheduler, golden["in.ddim_noise"][rows], torch.float32),)
+        return (denoise(predict, scheduler, golden["in.ddim_noise"][rows], torch.float32),)
 
     yield from compare("guided DDIM, ", denoise, [golden["out.ddim_latent"]], [f"{len(steps)} steps"])
 
@@ -220,7 +232,7 @@ def _network(golden: Golden, prefix: str, head_width: int) -> Any:
     part = golden.part(f"weights.{prefix}")
     options = network_options(part, head_width)
     kind = BackgroundControlNet if "hint_channels" in options else InteractionUNet
-    return golden.fill(on_meta(lambda: kind(**options), str(golden.path)), unet_plan(part), part)
+    return golden.fill(build_on_meta(lambda: kind(**options), str(golden.path)), map_unet_keys(part), part)
 
 
 def check_encoder(golden: Golden) -> Iterator[Figure]:
@@ -229,16 +241,22 @@ def check_encoder(golden: Golden) -> Iterator[Figure]:
     part, projection = (golden.part(f"weights.cond_stage_model.{name}.") for name in ("model", "projector"))
     width, size = part["cls_token"][-1], images.shape[-1]
     options = dinov2_options(part, width // int(golden.setting("heads")), size)
-    module = on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(golden.path))
-    encoder = golden.fill(module, dinov2_plan(part, module.state_dict().keys(), size // options["patch_size"]), part)
+    module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(golden.path))
+    encoder = golden.fill(
+        module, map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"]), part
+    )
     out, inside = projection["weight"]
-    projector = golden.fill(on_meta(lambda: nn.Linear(inside, out), ""), projector_plan(projection), projection)
+    projector = golden.fill(
+        build_on_meta(lambda: nn.Linear(inside, out), ""), map_projector_keys(projection), projection
+    )
     same = nn.Linear(inside, inside, device=golden.device)
     nn.init.eye_(same.weight)
     nn.init.zeros_(same.bias)
-    yield Figure("encoder, tokens", None, distance(encode(encoder, same, images), golden["out.tokens"]))
-    yield Figure("encoder, contexts", None, distance(encode(encoder, projector, images), golden["out.context"]))
-    null = encode_null(encoder, projector, size, torch.device(golden.device))
+    yield Figure("encoder, tokens", None, distance(encode_references(encoder, same, images), golden["out.tokens"]))
+    yield Figure(
+        "encoder, contexts", None, distance(encode_references(encoder, projector, images), golden["out.context"])
+    )
+    null = encode_null_reference(encoder, projector, size, torch.device(golden.device))
     yield Figure("encoder, unconditional context", None, distance(null[None], golden["out.uncond_context"]))
 
 

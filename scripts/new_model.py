@@ -42,31 +42,31 @@ def main() -> None:
     options = arguments()
     import torch
 
-    from pics_cli.core.model.base_models import BASE, DINOV2
+    from pics_cli.core.model.base_models import DEFAULT_BASE, DEFAULT_DINOV2
     from pics_cli.core.model.config import ModelConfig
     from pics_cli.core.model.devices import DTYPES as dtypes
     from pics_cli.core.model.load_weights import check_image_size
-    from pics_cli.core.model.model_folder import check_new, whole_folder
+    from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
     from pics_cli.core.model.new_model import new_model
-    from pics_cli.core.model.small_model import TINY, tiny_pipeline
+    from pics_cli.core.model.small_model import TINY_CONFIG, tiny_model
 
-    check_new(options.out)
+    check_not_existing(options.out)
     changed = {"hint": options.hint, **({} if options.image_size is None else {"image_size": options.image_size})}
     if options.size == "tiny":
-        check_image_size(changed.get("image_size", TINY.image_size), TINY.downsampling, 2)
-        pipeline = tiny_pipeline(options.seed, **changed)
+        check_image_size(changed.get("image_size", TINY_CONFIG.image_size), TINY_CONFIG.downsampling, 2)
+        pipeline = tiny_model(options.seed, **changed)
         for part in pipeline.parts.values():
             torch.nn.Module.to(part, dtypes[options.dtype])  # diffusers' own warns of nothing
     else:
         pipeline = new_model(
-            options.base or BASE,
-            options.dinov2 or DINOV2,
+            options.base or DEFAULT_BASE,
+            options.dinov2 or DEFAULT_DINOV2,
             config=ModelConfig(**changed),
             seed=options.seed,
             dtype=dtypes[options.dtype],
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )
-    with whole_folder(options.out) as folder:
+    with atomic_folder(options.out) as folder:
         pipeline.save_pretrained(folder)
     count = sum(value.numel() for part in pipeline.parts.values() for value in part.parameters())
     print(f"{options.out}: {count / 1e6:,.1f} million parameters, not trained")

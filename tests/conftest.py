@@ -59,10 +59,10 @@ def objects365_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of a few megabytes, untrained."""
-    from pics_cli.core.model.small_model import tiny_pipeline
+    from pics_cli.core.model.small_model import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_pipeline().save_pretrained(folder)
+    tiny_model().save_pretrained(folder)
     return folder
 
 

@@ -5,16 +5,6 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Scheduler(str, Enum):
-    """See `core.model.scheduling`."""
-
-    ddim = "ddim"
-    dpm = "dpm++"
-    unipc = "unipc"
-    euler = "euler"
-    heun = "heun"
-
-
 class Crop(str, Enum):
     """What the network sees of a picture."""
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from pics_cli.commands.choices import Crop, Dtype, Memory, Mode, Scheduler
+from pics_cli.commands.choices import Crop, Dtype, Memory, Mode
+from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def infer(
             help="How far to follow the references; 1: no guidance, half the work.  [default: the model's]",
         ),
     ] = None,
-    scheduler: Annotated[Scheduler | None, typer.Option(help="How to denoise.  [default: the model's]")] = None,
+    scheduler: Annotated[SchedulerName | None, typer.Option(help="How to denoise.  [default: the model's]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 1,
     crop: Annotated[
         Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
@@ -151,7 +152,7 @@ def infer(
             num=num,
             steps=steps,
             guidance=guidance,
-            scheduler=scheduler and scheduler.value,
+            scheduler=scheduler,
             crop=crop.value,
             feather=feather,
             mode=mode.value,

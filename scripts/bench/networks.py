@@ -15,9 +15,10 @@ from pics_cli.core.conditioning.network_inputs import NetworkInputs
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.model.reference_block import ReferenceDenoiser
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import published_scheduler
-from pics_cli.core.model.small_model import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_model
 from pics_cli.core.model.unet import InteractionUNet
 
 # Share of the picture that two boxes cover, a fifth of it both; half-open x0, y0, x1, y1 at 512×512.
@@ -48,7 +49,7 @@ class Networks:
     def __init__(self, tiny: bool) -> None:
         self.config: ModelConfig
         if tiny:
-            small = tiny_pipeline()
+            small = tiny_model()
             self.config, self.unet, self.controlnet = small.config, small.unet, small.controlnet
         else:
             self.config = ModelConfig()
@@ -68,21 +69,14 @@ class Networks:
 
     def ours(self, case: str, candidates: int = 1) -> Step:
         """Our guided step; what is constant over the steps is made here."""
-        denoiser = self._denoiser(case, self.contexts, self.null, candidates=candidates)
+        denoiser = self._denoiser(case, Denoiser, candidates=candidates)
         latents = self.latents[:candidates]
         return lambda: denoiser(latents, self.timestep)
 
     def baseline(self, case: str) -> Step:
         """The same step as the research code computes it: a pass for each branch, the hint embedded in each."""
 
-        def step() -> Tensor:
-            conditional, unconditional = (
-                self._denoiser(case, contexts, None, plain=True)(self.latents[:1], self.timestep)
-                for contexts in (self.contexts, self.null.expand_as(self.contexts))
-            )
-            return unconditional + GUIDANCE * (conditional - unconditional)
-
-        return step
+        return lambda: self._denoiser(case, ReferenceDenoiser)(self.latents[:1], self.timestep)
 
     def predictions(self, step: Step) -> tuple[Tensor, Tensor]:
         """What both branches predict in a step, [2, c, h, w], and the guided prediction [1, c, h, w]."""
@@ -92,10 +86,15 @@ class Networks:
         hook.remove()
         return torch.cat(branches), guided
 
-    def _denoiser(self, case: str, contexts: Tensor, null: Tensor | None, **options: Any) -> Denoiser:
+    def _denoiser(self, case: str, kind: type[Any], **options: Any) -> Any:
         latent = (self.config.latent_size,) * 2
-        inputs = {"hint": self.hint, "contexts": contexts, "null": null, "masks": masks(case, self.config)[None]}
-        return Denoiser(self.unet, self.controlnet, **inputs, size=latent, guidance=GUIDANCE, **options)
+        inputs = {
+            "hint": self.hint,
+            "contexts": self.contexts,
+            "null": self.null,
+            "masks": masks(case, self.config)[None],
+        }
+        return kind(self.unet, self.controlnet, **inputs, size=latent, guidance=GUIDANCE, **options)
 
 
 def masks(case: str, config: ModelConfig) -> Tensor:
@@ -122,7 +121,7 @@ def composite(case: str, config: ModelConfig) -> NetworkInputs:
 def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsModel:
     """The whole compositor of the published shape in bf16, made without any file."""
     if tiny:
-        return tiny_pipeline(device=str(device), memory=memory)
+        return tiny_model(device=str(device), memory=memory)
     config, place = ModelConfig(), device if memory == "resident" else torch.device("cpu")
     giant = Dinov2Config(
         hidden_size=1536,

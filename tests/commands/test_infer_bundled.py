@@ -47,9 +47,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("package")
     pipeline = small(**CORRECTING, steps=1, guidance=1.0)
     pipeline.config = replace(pipeline.config, trained_steps=40, recipe_hash="0123abcd")
-    folder = root / "models" / bundled.NAME
+    folder = root / "models" / bundled.BUNDLED_NAME
     pipeline.save_pretrained(folder)
-    write_json(folder / bundled.FILE, bundled.listing(folder, name=bundled.NAME))
+    write_json(folder / bundled.FILES_FILE, bundled.list_model_files(folder, name=bundled.BUNDLED_NAME))
     make_sample(root / "samples/pair")
     make_sample(root / "samples/three", BOX3, seed=1)
     return root
@@ -175,7 +175,7 @@ def test_how_to_get_a_folder_back(checkout: bool, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(bundled, "PACKAGE", tmp_path / "pics_cli")
     if checkout:
         (tmp_path / ".git").mkdir()
-    command = bundled.restored(tmp_path / "pics_cli/models/pics-mini")
+    command = bundled.restore_hint(tmp_path / "pics_cli/models/pics-mini")
     wanted = f"git -C {tmp_path} checkout -- pics_cli/models/pics-mini"
     assert command.endswith(wanted if checkout else "pip install --force-reinstall --no-deps pics-cli")
 
@@ -230,10 +230,10 @@ def test_what_is_there_of_that_name_is_meant(kind: str, here: Path) -> None:
 
 def test_the_bundled_model_is_whole_trained_and_small() -> None:
     folder = bundled.bundled_model()
-    record = json.loads((folder / bundled.FILE).read_text())
+    record = json.loads((folder / bundled.FILES_FILE).read_text())
     config = ModelConfig.load(folder)
-    assert 0 < record["bytes"] <= bundled.LARGEST
-    assert record["name"] == bundled.NAME
+    assert 0 < record["bytes"] <= bundled.MAX_BYTES
+    assert record["name"] == bundled.BUNDLED_NAME
     assert config.image_size == record["image_size"] == 256
     assert config.trained_steps == record["trained_steps"] > 0
     assert config.recipe_hash == record["recipe_hash"]

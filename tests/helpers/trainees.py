@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelShape, ObjectiveSettings
 from pics_cli.core.training.networks import TrainingNetworks
@@ -46,7 +46,7 @@ def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsModel
 
 @cache  # making one takes longer than training it a step
 def _small(seed: int, stirred: bool, **overrides: Any) -> PicsModel:
-    pipeline = small_pipeline(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
+    pipeline = new_small_model(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
     if stirred:
         stir(pipeline, seed)
     return pipeline
@@ -54,7 +54,7 @@ def _small(seed: int, stirred: bool, **overrides: Any) -> PicsModel:
 
 @cache
 def _tiny(**overrides: Any) -> PicsModel:
-    return tiny_pipeline(**overrides)
+    return tiny_model(**overrides)
 
 
 def stir(pipeline: PicsModel, seed: int = 0) -> None:
@@ -97,7 +97,7 @@ def batch_of(
         row[: len(layout)] = torch.tensor(layout) * size // 64
     inside = torch.tensor(content or (0, 0, size, size), dtype=torch.int16)
     return {
-        "control_image": pictures(count, size, size, count=config.hint_pictures),
+        "control_image": pictures(count, size, size, count=config.hint_layers),
         "target": pictures(count, size, size),
         "references": pictures(count, objects, config.reference_size, config.reference_size),
         "boxes": boxes,

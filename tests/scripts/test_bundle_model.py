@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from in_process import Done, run_script
-from pics_cli.core.model.bundled import LARGEST, bundled_model
-from pics_cli.core.model.config import FILE, ModelConfig
+from pics_cli.core.model.bundled import MAX_BYTES, bundled_model
+from pics_cli.core.model.config import CONFIG_FILE, ModelConfig
 from trainees import CORRECTING, small
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bundle_model.py"
@@ -71,13 +71,13 @@ def _untrained(model: Path) -> None:
 
 
 def _linked(model: Path) -> None:
-    data = json.loads((model / FILE).read_text())
-    (model / FILE).write_text(json.dumps({**data, "links": {"vae": {"source": "some/one", "folder": "vae"}}}))
+    data = json.loads((model / CONFIG_FILE).read_text())
+    (model / CONFIG_FILE).write_text(json.dumps({**data, "links": {"vae": {"source": "some/one", "folder": "vae"}}}))
 
 
 def _large(model: Path) -> None:
     with (model / "unet/diffusion_pytorch_model.safetensors").open("r+b") as file:
-        file.truncate(LARGEST)
+        file.truncate(MAX_BYTES)
 
 
 def _incomplete(model: Path) -> None:
@@ -85,7 +85,7 @@ def _incomplete(model: Path) -> None:
 
 
 def _no_model(model: Path) -> None:
-    (model / FILE).unlink()
+    (model / CONFIG_FILE).unlink()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pics_cli.core.inference.plan import Task, composed_path
 from pics_cli.core.inference.record import model_fingerprint
 from pics_cli.core.inference.run import resolve
 from pics_cli.core.model.bundled import bundled_model, is_bundled
-from pics_cli.core.model.config import PATTERNS, ModelConfig
+from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.pics_model import PicsModel
@@ -56,7 +56,7 @@ def model_folders(job: Job) -> dict[str, Path]:
     if not set(job.recipe.methods) & set(BY_MODEL):
         return {}
     return {
-        label: bundled_model() if is_bundled(name) else snapshot(name, "--model", PATTERNS)
+        label: bundled_model() if is_bundled(name) else snapshot(name, "--model", DOWNLOAD_PATTERNS)
         for label, name in job.models.items()
     }
 

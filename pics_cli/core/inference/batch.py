@@ -25,10 +25,10 @@ from pics_cli.core.inference.plan import Task, composed_path, explain_paths, gri
 from pics_cli.core.inference.prepare import Prepared, inputs_of, painters_of, prepare
 from pics_cli.core.inference.record import write_composite
 from pics_cli.core.inference.settings import Settings
-from pics_cli.core.model.blending import Blend
-from pics_cli.core.model.devices import peak, start_measuring
+from pics_cli.core.model.blending import LayerBlend
+from pics_cli.core.model.devices import peak_memory, reset_peak_memory
+from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.tracing import Trace
 
 Painters = Sequence[Callable[[RGB], None]]
 
@@ -45,7 +45,7 @@ class _Made(NamedTuple):
     """What the network made: pictures uint8 [B, n, S, S, 3], and what it did to its hint, where that is known."""
 
     pictures: npt.NDArray[np.uint8]
-    blend: Blend | None
+    blend: LayerBlend | None
 
 
 class Compositor:
@@ -99,9 +99,9 @@ class Compositor:
     def _make(self, batch: Sequence[Prepared]) -> None:
         if not batch:
             return
-        start_measuring(self.pipeline.device)
+        reset_peak_memory(self.pipeline.device)
         self.progress.sample = ", ".join(one.task.files.id for one in batch)
-        trace = Trace() if self.job.explain and self.settings.mode == "parallel" else None
+        trace = GateTrace() if self.job.explain and self.settings.mode == "parallel" else None
         composites = self._one_by_one(batch) if self.settings.mode == "sequential" else self._together(batch, trace)
         count = len(batch) * len(batch[0].task.candidates)
         begun = mark = time.monotonic()
@@ -120,7 +120,7 @@ class Compositor:
             for one in batch:
                 sheets.write_grid(self.job.output, one.task, one.inputs, self.job.num)
 
-    def _together(self, batch: Sequence[Prepared], trace: Trace | None) -> Iterator[Composite]:
+    def _together(self, batch: Sequence[Prepared], trace: GateTrace | None) -> Iterator[Composite]:
         """All objects of a sample in one pass."""
         bias = None if batch[0].bias is None else torch.tensor([one.bias for one in batch])
         made = self._call([one.network for one in batch], self._noise(batch, 0), bias, trace)
@@ -183,11 +183,11 @@ class Compositor:
         )
 
     def _call(
-        self, inputs: Sequence[Any], noise: torch.Tensor, bias: torch.Tensor | None, trace: Trace | None
+        self, inputs: Sequence[Any], noise: torch.Tensor, bias: torch.Tensor | None, trace: GateTrace | None
     ) -> _Made:
         before = self.progress.steps
         config = self.pipeline.config
-        blends: list[Blend] | None = [] if config.correct_hint and config.on_pixels else None
+        blends: list[LayerBlend] | None = [] if config.correct_hint and config.on_pixels else None
 
         def on_step(number: int, count: int) -> None:
             self.progress.step, self.progress.last_step = number, count
@@ -200,16 +200,16 @@ class Compositor:
             steps=self.settings.steps,
             guidance=self.settings.guidance,
             scheduler=self.settings.scheduler,
-            bias=bias,
-            on_step=on_step,
+            order_bias=bias,
+            callback_on_step_end=on_step,
             trace=trace,
-            blends=blends,
+            layer_blends=blends,
         )
         return _Made(pictures, blends[0] if blends else None)
 
     def _write(self, composite: Composite, seconds: float) -> None:
         one, candidate, picture = composite
-        files, used = one.task.files, peak(self.pipeline.device)
+        files, used = one.task.files, peak_memory(self.pipeline.device)
         changed = int(changed_outside(one.inputs.background, picture, one.inputs.boxes))
         path = composed_path(self.job.output, files.id, candidate)
         record = {

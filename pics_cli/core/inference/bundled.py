@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pics_cli.core.model.bundled import PACKAGE, restored
+from pics_cli.core.model.bundled import PACKAGE, restore_hint
 from pics_cli.errors import PicsError
 
 SAMPLES = PACKAGE / "samples"
@@ -32,7 +32,7 @@ def choose_input(root: Path, samples: Path | None = None) -> tuple[Path, str | N
     if not samples.is_dir():
         raise PicsError(
             f"--input {root}: no folder of that name here, and the bundled samples are missing: {samples}",
-            f"{restored(samples)}; or name a folder of samples",
+            f"{restore_hint(samples)}; or name a folder of samples",
         )
     return samples, f"--input {root}: no folder of that name here; the samples bundled with pics: {samples}"
 

@@ -8,12 +8,12 @@ import torch
 
 from pics_cli.core.inference.job import Job
 from pics_cli.core.model.bundled import is_bundled
-from pics_cli.core.model.devices import out_of_memory_told
+from pics_cli.core.model.devices import explain_out_of_memory
 
 
 def memory_told(job: Job, device: torch.device) -> AbstractContextManager[None]:
-    """Turn running out of memory into an error that names the cheaper flags; see `out_of_memory_told`."""
-    return out_of_memory_told(device, lambda: advice(job, device))
+    """Turn running out of memory into an error that names the cheaper flags; see `explain_out_of_memory`."""
+    return explain_out_of_memory(device, lambda: advice(job, device))
 
 
 def advice(job: Job, device: torch.device) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
 
 import torch
 
@@ -22,10 +21,11 @@ from pics_cli.core.inference.plan import Plan, Task, make_plan
 from pics_cli.core.inference.record import model_fingerprint, write_manifest
 from pics_cli.core.inference.settings import Settings
 from pics_cli.core.inference.sheets import check_overview, write_grid, write_overview
-from pics_cli.core.model.bundled import bundled_model, describe, is_bundled
-from pics_cli.core.model.config import PATTERNS, ModelConfig, Scheduler
+from pics_cli.core.model.bundled import bundled_model, describe_bundled, is_bundled
+from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import FAILED, BadSample, PicsError
@@ -54,7 +54,7 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
     folder, config, device, dtype = ranks.run_on_all(lambda: _look_at_model(job, ranks))[ranks.rank]
     settings = resolve(job, config, dtype)
     if is_bundled(job.model):
-        note(describe(config.image_size))
+        note(describe_bundled(config.image_size))
     if settings.guidance > config.guidance == 1:
         note(f"--guidance {settings.guidance:g}: this model is meant to go without (1): twice the work, not better")
     common = {
@@ -91,8 +91,8 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
         PicsError: an unknown scheduler.
     """
     scheduler = job.scheduler or config.scheduler
-    if scheduler not in get_args(Scheduler):
-        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(get_args(Scheduler))}")
+    if scheduler not in SCHEDULERS:
+        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(SCHEDULERS)}")
     return Settings(
         steps=job.steps or config.steps,
         guidance=config.guidance if job.guidance is None else job.guidance,
@@ -108,7 +108,7 @@ def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
 def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
     check_overview(job)
     device = choose_device(job.device, ranks.device)
-    folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", PATTERNS)
+    folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", DOWNLOAD_PATTERNS)
     refuse_memory(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     return folder, config, device, choose_dtype(job.dtype, device, config.full_size)

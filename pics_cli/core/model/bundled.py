@@ -9,15 +9,15 @@ from typing import Any
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import PicsError
 
-NAME = "pics-mini"
-FILE = "files.json"
+BUNDLED_NAME = "pics-mini"
+FILES_FILE = "files.json"
 VERSION = 1
-LARGEST = 25_000_000
+MAX_BYTES = 25_000_000
 PACKAGE = Path(__file__).parents[2]
 MODELS = PACKAGE / "models"
 # What a model folder is read from; anything else in it, such as a note, changes nothing.
 KINDS = (".json", ".safetensors")
-WAYS = """\
+MODEL_SOURCES = """\
 larger models: --model takes a folder, or a repository on the Hugging Face hub (owner/name). Ways to get one:
   a research checkpoint:         python scripts/convert_checkpoint.py CKPT OUT
   your own:                      pics train --recipe joint
@@ -28,7 +28,7 @@ _SHOWN = 3
 
 def is_bundled(name: str) -> bool:
     """Whether a model's name means the bundled one: a folder of that name, where there is one, comes first."""
-    return name == NAME and not Path(name).exists()
+    return name == BUNDLED_NAME and not Path(name).exists()
 
 
 def bundled_model(folder: Path | None = None) -> Path:
@@ -40,7 +40,7 @@ def bundled_model(folder: Path | None = None) -> Path:
     Raises:
         PicsError: files are missing, damaged, or of another model; says how to get them back.
     """
-    folder = folder or MODELS / NAME
+    folder = folder or MODELS / BUNDLED_NAME
     expected = _listed(folder)
     faults = [f"{name} is missing" for name in expected if not (folder / name).is_file()]
     what = "not complete" if faults else "damaged"
@@ -53,11 +53,11 @@ def bundled_model(folder: Path | None = None) -> Path:
     return folder
 
 
-def describe(image_size: int) -> str:
+def describe_bundled(image_size: int) -> str:
     """One line on what the bundled model is, and where larger ones come from."""
     return (
-        f"model: {NAME}, bundled: small, sees {image_size}x{image_size}, trained on drawn scenes; full-size ones: "
-        "--model FOLDER (scripts/convert_checkpoint.py, pics train) or --model owner/name"
+        f"model: {BUNDLED_NAME}, bundled: small, sees {image_size}x{image_size}, trained on drawn scenes; full-size "
+        "ones: --model FOLDER (scripts/convert_checkpoint.py, pics train) or --model owner/name"
     )
 
 
@@ -67,11 +67,11 @@ def model_files(folder: Path) -> dict[str, Path]:
     return {
         name: path
         for name, path in found.items()
-        if path.suffix in KINDS and name != FILE and not any(part.startswith(".") for part in Path(name).parts)
+        if path.suffix in KINDS and name != FILES_FILE and not any(part.startswith(".") for part in Path(name).parts)
     }
 
 
-def listing(folder: Path, **origin: Any) -> dict[str, Any]:
+def list_model_files(folder: Path, **origin: Any) -> dict[str, Any]:
     """What `files.json` says of a model folder: size and sha256 of each file, and where they come from.
 
     Args:
@@ -88,7 +88,7 @@ def _entry(path: Path) -> dict[str, Any]:
 
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """`files` of `files.json`."""
-    path = folder / FILE
+    path = folder / FILES_FILE
     try:
         data = json.loads(path.read_bytes())
         files: dict[str, dict[str, Any]] = data["files"]
@@ -96,11 +96,11 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
         if data["version"] != VERSION or not whole:
             raise ValueError("not what was packed")
     except FileNotFoundError:
-        what = f"{FILE} is missing" if folder.is_dir() else "there is no such folder"
+        what = f"{FILES_FILE} is missing" if folder.is_dir() else "there is no such folder"
         raise PicsError(f"{folder}: the bundled model is missing: {what}", _again(folder)) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
-        raise PicsError(f"{folder}: the bundled model is damaged: {FILE}: {why}", _again(folder)) from None
+        raise PicsError(f"{folder}: the bundled model is damaged: {FILES_FILE}: {why}", _again(folder)) from None
     return files
 
 
@@ -117,10 +117,10 @@ def _difference(path: Path, name: str, expected: dict[str, Any]) -> str:
 
 def _again(folder: Path) -> str:
     """How to get the files back: from git in a checkout, else by installing again."""
-    return f"{restored(folder)}; or name another model\n\n{WAYS}"
+    return f"{restore_hint(folder)}; or name another model\n\n{MODEL_SOURCES}"
 
 
-def restored(folder: Path) -> str:
+def restore_hint(folder: Path) -> str:
     """How to get a folder of the package back."""
     checkout = PACKAGE.parent
     if (checkout / ".git").exists():

@@ -1,4 +1,4 @@
-"""What a model is: `pics.json` of a model folder."""
+"""The configuration of a model: `pics.json` of a model folder."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.core.recipes.validation import CONFIG, RelativePath, between, error_line
 from pics_cli.core.runtime.files import write_json
 from pics_cli.errors import PicsError
 
 VERSION = 1
-FILE = "pics.json"
+CONFIG_FILE = "pics.json"
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 InputScaling = Literal["none", "signal"]
-Part = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
-Scheduler = Literal["ddim", "dpm++", "unipc", "euler", "heun"]
+PartName = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
 HintKind = Literal["background", "collage", "overlay", "layers"]
 # What of a repository on the hub is downloaded.
-PATTERNS = (
+DOWNLOAD_PATTERNS = (
     "*.json",
-    *(f"{name}/*.{kind}" for name in (*get_args(Part), "scheduler") for kind in ("json", "safetensors")),
+    *(f"{name}/*.{kind}" for name in (*get_args(PartName), "scheduler") for kind in ("json", "safetensors")),
 )
 # The narrowest context of a Stable Diffusion (1.x); networks that are trained from nothing are far narrower.
 FULL_SIZE_CONTEXT_WIDTH = 768
@@ -37,7 +37,7 @@ Positive = Annotated[int, between(1, float("inf"), True)]
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Link:
-    """A frozen part that lies elsewhere."""
+    """A reference to a frozen part in another folder or repository."""
 
     source: str
     """Folder, or repository (`owner/name` or `owner/name@revision`)."""
@@ -74,21 +74,23 @@ class ModelConfig:
     prediction_type: PredictionType = "epsilon"
     """What the network predicts."""
     correct_hint: bool = False
-    """Whether its output is a correction of the hint's latent."""
+    """Whether its output is a residual that is added to the latent of the control image."""
     input_scaling: InputScaling = "none"
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
     hint: HintKind = "background"
-    """What the hint shows in the boxes: nothing; a smooth fill with references; the background with references; or
-    three pictures (background with references back to front, front to back, without), of which the network takes shares
-    for each pixel, lights them and adds a correction."""
+    """What the control image shows in the boxes: nothing; a smooth fill with references; the background with
+    references; or three layers (background with references back to front, front to back, without), which the network
+    blends by a weight for each pixel, lights, and adds a residual to."""
     share_grid: Positive = 1
-    """Of these shares (and changes of light) for each latent position, across and down."""
+    """Blend weights (and changes of light) of a latent position, across and down."""
     share_sharpness: Annotated[float, between(0, float("inf"), False)] = 1.0
-    """Factor on the logits of these shares when pictures are made. Training by squared differences gives each picture
-    the share that is the chance of it being right, and such mixtures look half transparent: above 1, one is chosen."""
+    """Factor on the logits of the blend weights when pictures are made. Training by squared differences gives each
+    layer the weight that is the chance of it being right, and such blends look half transparent: above 1, one is
+    chosen."""
     fill: Annotated[float, between(0.5, 1, True)] = 1.0
-    """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
-    scheduler: Scheduler = "dpm++"
+    """Object scale: share of a region's sides that an object takes where the control image shows it; the rest is room
+    for its shadow."""
+    scheduler: SchedulerName = "dpm++"
     """Scheduler used where the user names none."""
     steps: Positive = 20
     """Denoising steps, likewise."""
@@ -100,7 +102,7 @@ class ModelConfig:
     """Of the recipe it was trained with."""
     trained_on: list[str] = field(default_factory=list)
     """Sets of shards it was trained on, its base model's among them: `Shards.contents_sha256` of each, sorted."""
-    links: dict[Part, Link] = field(default_factory=dict)
+    links: dict[PartName, Link] = field(default_factory=dict)
     """Frozen parts that lie elsewhere, by name."""
 
     @model_validator(mode="after")
@@ -109,7 +111,7 @@ class ModelConfig:
             raise PydanticCustomError("correction", "prediction_type sample where correct_hint is true")
         if self.hint == "layers" and not self.correct_hint:
             raise PydanticCustomError("layers", "correct_hint true where hint is layers")
-        if self.share_grid != 1 and not (self.gains and self.share_grid <= self.downsampling):
+        if self.share_grid != 1 and not (self.gain_channels and self.share_grid <= self.downsampling):
             raise PydanticCustomError(
                 "grid", "share_grid 1, or at most downsampling where hint is layers and the latent holds pixels"
             )
@@ -128,19 +130,19 @@ class ModelConfig:
         return self.image_size // self.downsampling
 
     @property
-    def hint_pictures(self) -> int:
-        """L, pictures of the hint."""
+    def hint_layers(self) -> int:
+        """L, layers of the control image."""
         return 3 if self.hint == "layers" else 1
 
     @property
-    def shares(self) -> int:
-        """Numbers for each picture of the hint and latent position that say its share; 0 where there is one picture."""
-        return self.share_grid**2 if self.hint_pictures > 1 else 0
+    def logit_channels(self) -> int:
+        """Channels of the network's output that are logits of the layers' blend weights; 0 where there is one layer."""
+        return self.hint_layers * self.share_grid**2 if self.hint_layers > 1 else 0
 
     @property
-    def gains(self) -> int:
-        """Numbers for each latent position that say how its colours are lit; 0 where it does not hold pixels."""
-        return 3 * self.shares if self.on_pixels else 0
+    def gain_channels(self) -> int:
+        """Channels that are logarithms of factors on the colours; 0 where the latent does not hold pixels."""
+        return 3 * self.share_grid**2 if self.logit_channels and self.on_pixels else 0
 
     @property
     def on_pixels(self) -> bool:
@@ -149,23 +151,23 @@ class ModelConfig:
 
     @property
     def window_size(self) -> int:
-        """What windows are measured by, in pixels: S, since what the network paints is blurred where it is enlarged;
-        less where a correction is carried out at the picture's own resolution, which blurs nothing."""
+        """Length that sizes of windows are relative to, in pixels: S, since what the network paints is blurred where it
+        is enlarged; less where a residual is applied at the picture's own resolution, which blurs nothing."""
         return self.image_size // 4 if self.correct_hint and self.on_pixels else self.image_size
 
     @property
     def output_channels(self) -> int:
         """Channels of the network's output."""
-        return self.latent_channels + self.hint_pictures * self.shares + self.gains
+        return self.latent_channels + self.logit_channels + self.gain_channels
 
     @property
     def hint_channels(self) -> int:
-        """Channels of the hint: its pictures, and the kind of each pixel."""
-        return 3 * self.hint_pictures + 1
+        """Channels of the hint: the control image's layers, and the kind of each pixel."""
+        return 3 * self.hint_layers + 1
 
     def save(self, folder: Path) -> None:
         """Write `pics.json`."""
-        write_json(folder / FILE, asdict(self))
+        write_json(folder / CONFIG_FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> ModelConfig:
@@ -174,14 +176,14 @@ class ModelConfig:
         Raises:
             PicsError: no model folder, one of a newer version, or a value that is not allowed.
         """
-        path = folder / FILE
+        path = folder / CONFIG_FILE
         try:
             data = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             raise PicsError(
-                f"{folder}: not a model folder of pics (no {FILE} in it)",
-                "a folder that `--model` takes holds "
-                f"{FILE}, unet/, controlnet/ and more; research checkpoints: scripts/convert_checkpoint.py CKPT OUT",
+                f"{folder}: not a model folder of pics (no {CONFIG_FILE} in it)",
+                f"a folder that `--model` takes holds {CONFIG_FILE}, unet/, controlnet/ and more; research checkpoints:"
+                " scripts/convert_checkpoint.py CKPT OUT",
             ) from None
         except (OSError, ValueError) as error:
             raise PicsError(f"{path}: unreadable: {error}", "copy the model folder again") from None
@@ -208,7 +210,7 @@ class ModelConfig:
             raise PicsError("\n".join(lines), "was this model saved by another version of pics?") from None
 
 
-def checked(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
+def checked_config(values: Mapping[str, Any], base: ModelConfig | None = None) -> ModelConfig:
     """A configuration of values from the `model` section of a training recipe.
 
     Args:

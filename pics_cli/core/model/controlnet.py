@@ -1,4 +1,4 @@
-"""The background ControlNet: a copy of the UNet's encoder that sees the background instead of the noisy latent."""
+"""The background ControlNet: a copy of the UNet's encoder that sees the control image, not the noisy latent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from pics_cli.core.model import layers
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.regions import Regions
 
 
@@ -21,9 +21,9 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
     share them.
 
     Args:
-        hint_channels: of the hint: colour and mask.
+        hint_channels: of the hint: colours of the control image, and the kind of each pixel.
         hint_widths: of the hint's convolutions; all but the first halve the resolution.
-        others, and the attribute: see `InteractionUNet`.
+        others, and `gradient_checkpointing`: see `InteractionUNet`.
     """
 
     @register_to_config
@@ -41,20 +41,20 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        options = layers.stock_options(
+        options = layers.diffusers_options(
             block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
         )
         stock = ControlNetModel(
             conditioning_channels=hint_channels, conditioning_embedding_out_channels=tuple(hint_widths), **options
         )
-        layers.adopt(self, stock, tau, leave=("conv_in",))
+        layers.adopt_layers(self, stock, tau, exclude=("conv_in",))
 
     def embed_hint(self, hint: Tensor) -> Tensor:
         """Hints [B, 3 L + 1, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""
         embedded: Tensor = self.controlnet_cond_embedding(hint)
         return embedded
 
-    def forward(self, hint: Tensor, timestep: Tensor, objects: Objects, regions: Regions) -> list[Tensor]:
+    def forward(self, hint: Tensor, timestep: Tensor, objects: ObjectContexts, regions: Regions) -> list[Tensor]:
         """Residuals for the UNet.
 
         Args:
@@ -64,13 +64,13 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
             regions: of the composites, with the same branches and one candidate.
 
         Returns:
-            One [G, …] per skip of the UNet and, last, the middle's.
+            A residual [G, …] for each skip of the UNet and, last, for its middle block.
         """
         recompute = self.gradient_checkpointing
         time = layers.embed_time(self, timestep, hint.dtype)
-        hidden, skips = layers.descend(self.down_blocks, hint, time, objects, regions, recompute)
-        hidden = layers.middle(self.mid_block, hidden, time, objects, regions, recompute)
+        hidden, skips = layers.run_down_blocks(self.down_blocks, hint, time, objects, regions, recompute)
+        hidden = layers.run_mid_block(self.mid_block, hidden, time, objects, regions, recompute)
         rows = len(objects.contexts)
-        residuals = [zero(skip) for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
+        residuals = [convolution(skip) for convolution, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         residuals.append(self.controlnet_mid_block(hidden))
         return [residual.repeat(rows // len(residual), 1, 1, 1) for residual in residuals]

@@ -18,26 +18,26 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.model import model_folder
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.key_mapping import Plan, dinov2_plan, projector_plan, unet_plan, vae_plan
+from pics_cli.core.model.key_mapping import KeyMapping, map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
 from pics_cli.core.model.load_weights import (
-    Part,
+    CheckpointPart,
+    abbreviate,
+    build_on_meta,
     check_image_size,
     dinov2_options,
-    faults,
-    fill,
+    load_mapped_weights,
+    mapping_errors,
     network_options,
-    on_meta,
-    some,
     vae_options,
 )
-from pics_cli.core.model.model_folder import check_new, whole_folder
+from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
 from pics_cli.core.runtime.files import fingerprint, write_json
 from pics_cli.errors import PicsError
 
-FILE = "conversion.json"
+REPORT_FILE = "conversion.json"
 PREFIXES = {
     "unet": "model.diffusion_model.",
     "controlnet": "control_model.",
@@ -57,7 +57,7 @@ _NOT_NEEDED = {
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """What became of every tensor."""
 
     mapped: dict[str, dict[str, list[str]]] = field(default_factory=dict)
@@ -74,12 +74,12 @@ class Report:
 
 
 class _Piece(NamedTuple):
-    part: Part
-    plan: Plan
+    part: CheckpointPart
+    plan: KeyMapping
     module: nn.Module
 
 
-def convert(
+def convert_checkpoint(
     checkpoint: Path,
     out: Path,
     *,
@@ -90,7 +90,7 @@ def convert(
     image_size: int = 512,
     reference_size: int = 224,
     say: Callable[[str], None] = lambda _text: None,
-) -> Report:
+) -> ConversionReport:
     """Convert a checkpoint of the research code.
 
     Its tensors stay in the file and are read one by one; one part after the other is built, written and let go. Memory
@@ -111,14 +111,16 @@ def convert(
         PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
             one that is not known. Nothing is left of `out` then.
     """
-    check_new(out)
+    check_not_existing(out)
     source = open_checkpoint(checkpoint)
     encoder = source if dinov2 is None else open_checkpoint(dinov2)
-    report = Report()
+    report = ConversionReport()
     found = _find_parts(source, encoder, report)
     scale = float(source.read("scale_factor")) if "scale_factor" in source.shapes else ModelConfig.latent_scale
     pieces = _plan(found, head_width, encoder_head_width, reference_size, image_size, scale)
-    problems = [line for name, piece in pieces.items() for line in faults(name, piece.module, piece.plan, piece.part)]
+    problems = [
+        line for name, piece in pieces.items() for line in mapping_errors(name, piece.module, piece.plan, piece.part)
+    ]
     if problems:
         raise PicsError("\n".join(problems), "is it a checkpoint of the research code's PICS network?")
     config = _config(pieces, scale, image_size, reference_size, source.steps)
@@ -131,9 +133,9 @@ def convert(
     return report
 
 
-def _find_parts(source: Checkpoint, encoder: Checkpoint, report: Report) -> dict[str, Part]:
+def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionReport) -> dict[str, CheckpointPart]:
     """The parts in the checkpoint; what belongs to none must be known to be useless."""
-    found = {name: Part(source, prefix) for name, prefix in PREFIXES.items()}
+    found = {name: CheckpointPart(source, prefix) for name, prefix in PREFIXES.items()}
     unknown = []
     for key in source.shapes:
         reason = next((why for pattern, why in _NOT_NEEDED.items() if pattern.fullmatch(key)), None)
@@ -146,7 +148,7 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: Report) -> dict
         own = found["image_encoder"]
         report.dropped.update({own.prefix + key: f"{encoder.path.name} was given instead" for key in own})
         inside = any(key.startswith(PREFIXES["image_encoder"]) for key in encoder.shapes)
-        found["image_encoder"] = Part(encoder, PREFIXES["image_encoder"] if inside else "")
+        found["image_encoder"] = CheckpointPart(encoder, PREFIXES["image_encoder"] if inside else "")
     empty = [f"{name} ({PREFIXES[name]}*)" for name, part in found.items() if not part]
     if empty and empty[0].startswith("image_encoder"):
         raise PicsError(
@@ -160,7 +162,7 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: Report) -> dict
         )
     if unknown:
         raise PicsError(
-            f"{source.path}: unknown tensors: {some(unknown)}",
+            f"{source.path}: unknown tensors: {abbreviate(unknown)}",
             "is it a checkpoint of the research code's PICS network?",
         )
     return found
@@ -171,7 +173,12 @@ def _beginnings(source: Checkpoint) -> str:
 
 
 def _plan(
-    found: dict[str, Part], head_width: int, encoder_head_width: int, reference_size: int, image_size: int, scale: float
+    found: dict[str, CheckpointPart],
+    head_width: int,
+    encoder_head_width: int,
+    reference_size: int,
+    image_size: int,
+    scale: float,
 ) -> dict[str, _Piece]:
     """Shape, module without memory, and origin of every tensor, for each part."""
     grid = reference_size // found["image_encoder"]["patch_embed.proj.weight"][-1]
@@ -186,11 +193,11 @@ def _plan(
         "image_encoder": lambda: Dinov2Model(Dinov2Config(**options["image_encoder"])),
         "projector": lambda: nn.Linear(inside, width),
     }
-    plans = {"unet": unet_plan, "controlnet": unet_plan, "vae": vae_plan, "projector": projector_plan}
+    plans = {"unet": map_unet_keys, "controlnet": map_unet_keys, "vae": map_vae_keys, "projector": map_projector_keys}
     pieces = {}
     for name, part in found.items():
-        module = on_meta(build[name], f"{part.checkpoint.path}: {name}")
-        plan = plans[name](part) if name in plans else dinov2_plan(part, module.state_dict().keys(), grid)
+        module = build_on_meta(build[name], f"{part.checkpoint.path}: {name}")
+        plan = plans[name](part) if name in plans else map_dinov2_keys(part, module.state_dict().keys(), grid)
         pieces[name] = _Piece(part, plan, module)
     return pieces
 
@@ -213,7 +220,7 @@ def _config(
         downsampling=downsampling,
         trained_steps=steps or 0,
     )
-    if found := model_folder.misfits(config, **modules):
+    if found := model_folder.find_mismatches(config, **modules):
         path = pieces["unet"].part.checkpoint.path
         raise PicsError("\n".join(f"{path}: {line}" for line in found), "are its parts of one model?")
     return config
@@ -231,7 +238,7 @@ def _check_schedule(source: Checkpoint) -> None:
         )
 
 
-def _account(name: str, piece: _Piece, report: Report) -> None:
+def _account(name: str, piece: _Piece, report: ConversionReport) -> None:
     prefix = piece.part.prefix
     mapped: dict[str, list[str]] = {}
     for ours, take in piece.plan.takes.items():
@@ -247,22 +254,22 @@ def _write(
     config: ModelConfig,
     dtype: torch.dtype,
     facts: dict[str, Any],
-    report: Report,
+    report: ConversionReport,
     say: Callable[[str], None],
 ) -> None:
     """The model folder, whole or not at all."""
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for name in list(pieces):
             say(f"{name}: {len(report.mapped[name])} tensors, {report.parameters[name] / 1e6:,.1f} million parameters")
             piece = pieces.pop(name)
-            fill(piece.module, piece.plan, piece.part, dtype)
-            model_folder.save(name, piece.module, folder)
+            load_mapped_weights(piece.module, piece.plan, piece.part, dtype)
+            model_folder.save_part(name, piece.module, folder)
             del piece
             gc.collect()
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", model_folder.index(scheduler))
+        write_json(folder / "model_index.json", model_folder.model_index(scheduler))
         counts = {name: len(keys) for name, keys in report.mapped.items()}
         counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
-        write_json(folder / FILE, {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped})
+        write_json(folder / REPORT_FILE, {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped})
         config.save(folder)

@@ -14,20 +14,22 @@ from pics_cli.errors import PicsError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str = "auto", own: str | None = None) -> torch.device:
+def choose_device(name: str = "auto", rank_device: str | None = None) -> torch.device:
     """The device of that name; `auto`: a GPU where there is one, else the CPU.
 
     Args:
-        name: as asked for.
-        own: this process's, where there are several and each has its GPU: `auto` and its kind, such as `cuda`, mean it.
+        name: `auto`, or a device of torch.
+        rank_device: of this process, where each of several has its GPU: `auto` and its kind, such as `cuda`, mean it.
 
     Raises:
         PicsError: there is no such device on this machine.
     """
-    if own is not None and name in ("auto", own.partition(":")[0]):
-        name = own
+    if rank_device is not None and name in ("auto", rank_device.partition(":")[0]):
+        name = rank_device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -42,7 +44,7 @@ def choose_device(name: str = "auto", own: str | None = None) -> torch.device:
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise PicsError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.type == "mps" and not _has_mps():
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise PicsError(f"--device {name}: no Apple GPU on this machine", "take --device cpu")
     return device
 
@@ -74,25 +76,21 @@ def choose_dtype(name: str, device: torch.device, full_size: bool = False) -> to
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies in bf16; one that emulates it is several times slower than in float32."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
+# Parts of the messages of torch's allocators for CUDA, Apple GPUs and the CPU.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
-# How torch's allocators for CUDA, Apple GPUs and the CPU begin.
-_WORDS = ("out of memory", "can't allocate memory", "alloc_failed", "insufficient memory")
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether that is what an exception says."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory is exhausted."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager
-def out_of_memory_told(device: torch.device, advice: Callable[[], str]) -> Iterator[None]:
+def explain_out_of_memory(device: torch.device, advice: Callable[[], str]) -> Iterator[None]:
     """Turn running out of memory into an error that says what to do.
 
     Raises:
@@ -101,20 +99,20 @@ def out_of_memory_told(device: torch.device, advice: Callable[[], str]) -> Itera
     try:
         yield
     except Exception as error:
-        if isinstance(error, PicsError) or not out_of_memory(error):
+        if isinstance(error, PicsError) or not is_out_of_memory(error):
             raise
         first = (str(error).strip() or "no more can be allocated").splitlines()[0]
         raise PicsError(f"out of memory on {device} ({first[:200]})", advice()) from None
 
 
-def start_measuring(device: torch.device) -> None:
-    """Forget the peak so far, where that can be."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far: on CUDA; the peak of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak(device: torch.device) -> tuple[int, str]:
-    """Bytes at the peak, and of what: `cuda`: allocated there; `process`: resident, since it began."""
+def peak_memory(device: torch.device) -> tuple[int, str]:
+    """Bytes at the peak, and of what: `cuda`: allocated on the device; `process`: resident, since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "cuda"
     unit = 1 if sys.platform == "darwin" else 1024

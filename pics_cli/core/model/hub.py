@@ -112,10 +112,10 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-FILE = "hashes.json"
+HASHES_FILE = "hashes.json"
 
 
-def sha256(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
     """sha256 (hex) of a file; remembered in the cache folder for as long as its size and time stay the same.
 
     Raises:
@@ -125,7 +125,7 @@ def sha256(path: Path) -> str:
     return _sha256(path, known)
 
 
-def check_known(name: str, files: Mapping[str, Path]) -> dict[str, str]:
+def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str]:
     """Compare the hashes of a base model's files with those recorded at its first use, if there was one.
 
     Args:
@@ -150,7 +150,7 @@ def check_known(name: str, files: Mapping[str, Path]) -> dict[str, str]:
     return now
 
 
-def record_first_use(name: str, sha256: Mapping[str, str]) -> None:
+def record_hashes(name: str, sha256: Mapping[str, str]) -> None:
     """Remember the hashes of a base model that was read without fault: a broken download must not be the measure."""
     known = _load()
     known["models"].setdefault(_key(name), dict(sha256))
@@ -161,7 +161,7 @@ def _key(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def check_files(folder: Path, expected: Mapping[str, str]) -> None:
+def check_hashes(folder: Path, expected: Mapping[str, str]) -> None:
     """Compare files of a folder with hashes that were recorded elsewhere, such as in a model that refers to them.
 
     Raises:
@@ -202,7 +202,7 @@ def _sha256(path: Path, known: dict[str, Any]) -> str:
 
 
 def _path() -> Path:
-    return cache_folder() / FILE
+    return cache_folder() / HASHES_FILE
 
 
 def _load() -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _save(known: dict[str, Any]) -> None:
     write_json(_path(), known)
 
 
-def files_of(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def matching_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """The files that match the patterns in a folder, by their names inside it."""
     return {
         str(path.relative_to(folder)): path for name in names for path in sorted(folder.glob(name)) if path.is_file()

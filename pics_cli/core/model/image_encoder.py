@@ -1,4 +1,4 @@
-"""References to object tokens: DINOv2 and a linear projector."""
+"""From reference pictures to object tokens: DINOv2 and a linear projector."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# ImageNet's channel means and deviations, as DINOv2 was trained with.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# ImageNet's channel means and standard deviations, which DINOv2 was trained with.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def encode(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
+def encode_references(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
     """Tokens of reference pictures.
 
     Args:
@@ -22,13 +22,13 @@ def encode(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:
     Returns:
         [B, M, D]: class token first, then the patches row by row, after the encoder's final norm and the projector.
     """
-    mean, deviation = (references.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    pixels = ((references - mean) / deviation).to(next(encoder.parameters()).dtype)
+    mean, std = (references.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = ((references - mean) / std).to(next(encoder.parameters()).dtype)
     features = encoder(pixel_values=pixels).last_hidden_state
     tokens: Tensor = projector(features.to(projector.weight.dtype))
     return tokens
 
 
-def encode_null(encoder: Any, projector: nn.Linear, size: int, device: torch.device) -> Tensor:
+def encode_null_reference(encoder: Any, projector: nn.Linear, size: int, device: torch.device) -> Tensor:
     """The unconditional context [M, D]: tokens of an all-zero picture, black before normalisation (DESIGN §5)."""
-    return encode(encoder, projector, torch.zeros(1, 3, size, size, device=device))[0]
+    return encode_references(encoder, projector, torch.zeros(1, 3, size, size, device=device))[0]

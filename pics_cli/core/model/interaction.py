@@ -15,11 +15,16 @@ Only queries are routed: the keys of both N × N attentions are all N positions,
 Two exact identities save most of the gate. With k̃ = W_k LN_c c_k and v = W_v c_k, [k̃; v] W_q is constant over the
 steps, so z = LN_g(h) ([k̃; v] W_q)ᵀ / √D gives the logits and, since ⟨g, p v⟩ = p · (v g), the scores s_k. And the keys
 and values of ĉ_S are (α p) times the constant v [W_k^cross; W_v^cross]ᵀ.
+
+G: rows (guidance branches × composites), n: candidates of a row, K: objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +32,46 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from pics_cli.core.model import reference_block
-from pics_cli.core.model.objects import Objects, Statics
-from pics_cli.core.model.regions import Group, RegionTable
+from pics_cli.core.model.gate_trace import GateTrace
+from pics_cli.core.model.regions import RegionTable, TokenGroup
+
+
+class ContextCache(NamedTuple):
+    """What one block derives from the objects' contexts alone: constant over all denoising steps.
+
+    With V = W_v c the values of the gate and W_k, W_v (cross) the cross-attention's projections; d: head width.
+
+    Attributes:
+        keys, values: of the cross-attention, [G, K, heads, M, d].
+        gate: float32 [G, 2 K M, C], the gate's logits and scores as one projection of LN_g(h), folded through W_q.
+        gate_bias: float32 [G, 2 K M].
+        mixed: [G, K, M, 2 C], the gate's values through the cross-attention's key and value projections.
+            `gate`, `gate_bias` and `mixed` are None where the block's resolution has no overlap.
+    """
+
+    keys: Tensor
+    values: Tensor
+    gate: Tensor | None
+    gate_bias: Tensor | None
+    mixed: Tensor | None
+
+
+@dataclass(frozen=True)
+class ObjectContexts:
+    """Contexts of the objects, and how the blocks are to use them.
+
+    Attributes:
+        contexts: [G, K, M, D], object tokens after the projector.
+        order_bias: [G, K], added to the gate's logits s / τ: favours the nearer object where the user gave an order;
+            None: 0.
+        caches: of every block, by layer index; None: each block computes its own when it runs.
+        trace: filled with gate weights, for `--explain`.
+    """
+
+    contexts: Tensor
+    order_bias: Tensor | None = None
+    caches: Sequence[ContextCache] | None = None
+    trace: GateTrace | None = None
 
 
 class InteractionBlock(nn.Module):
@@ -46,7 +88,7 @@ class InteractionBlock(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int, context_width: int, tau: float = 0.5) -> None:
         super().__init__()
         self.tau = tau
-        self.place = 0  # of this block among those of its network: where its statics are found
+        self.layer_index = 0  # of this block among those of its network: where its cache lies
         self.norm1 = nn.LayerNorm(width)
         self.attn1 = Attention(width, heads=heads, dim_head=head_width)
         self.norm2 = nn.LayerNorm(width)
@@ -61,7 +103,7 @@ class InteractionBlock(nn.Module):
         self.norm2b = nn.LayerNorm(width)
         self.attn_bg = Attention(width, heads=heads, dim_head=head_width)
 
-    def forward(self, hidden: Tensor, objects: Objects, table: RegionTable) -> Tensor:
+    def forward(self, hidden: Tensor, objects: ObjectContexts, table: RegionTable) -> Tensor:
         """Run the block.
 
         Args:
@@ -72,115 +114,120 @@ class InteractionBlock(nn.Module):
         Returns:
             [G · n, N, C].
         """
-        if objects.plain:
-            return reference_block.interact(self, hidden, objects, table)
         normed = self.norm1(hidden)
-        hidden = table.spread(hidden + attend(self.attn1, normed, normed))
+        hidden = table.repeat_branches(hidden + attend(self.attn1, normed, normed))
         if table.targets is not None:
-            statics = objects.prepared[self.place] if objects.prepared else self.prepare(objects, table)
-            found = self._experts(hidden, statics, objects, table)
+            cache = objects.caches[self.layer_index] if objects.caches else self.make_cache(objects, table)
+            updates = self._experts(hidden, cache, objects, table)
             flat = hidden.flatten(0, 1)
             flat = F.pad(flat, (0, 0, 0, 1)) if table.padded else flat
-            flat = flat.index_add(0, table.targets, torch.cat(found).to(flat.dtype))
+            flat = flat.index_add(0, table.targets, torch.cat(updates).to(flat.dtype))
             hidden = flat[: table.batch * table.tokens].view_as(hidden)
         return hidden + self.ff(self.norm3(hidden))
 
-    def prepare(self, objects: Objects, table: RegionTable) -> Statics:
+    def make_cache(self, objects: ObjectContexts, table: RegionTable) -> ContextCache:
         """What of this block depends on the objects alone. Folded in float32, also for a bf16 model."""
         contexts = objects.contexts
         rows, count, length, _ = contexts.shape
         heads = self.attn2.heads
         keys, values = (
-            part(contexts).view(rows, count, length, heads, -1).transpose(2, 3).contiguous()
-            for part in (self.attn2.to_k, self.attn2.to_v)
+            projection(contexts).view(rows, count, length, heads, -1).transpose(2, 3).contiguous()
+            for projection in (self.attn2.to_k, self.attn2.to_v)
         )
         if not table.has_overlaps:
-            return Statics(keys, values, None, None, None)
-        with _exactly(contexts.device):
+            return ContextCache(keys, values, None, None, None)
+        with _without_autocast(contexts.device):
             exact = contexts.float()
             normed = _exact_norm(self.norm_c, exact)
             k = normed @ self.k_proj.weight.float().T
             v = exact @ self.v_proj.weight.float().T
-            both = torch.cat([k, v], 1).flatten(1, 2) * exact.shape[-1] ** -0.5
-            gate = both @ self.gate_q.weight.float()
-            gate_bias = both @ self.gate_q.bias.float()
+            stacked = torch.cat([k, v], 1).flatten(1, 2) * exact.shape[-1] ** -0.5
+            gate = stacked @ self.gate_q.weight.float()
+            gate_bias = stacked @ self.gate_q.bias.float()
             cross = torch.cat([self.attn2.to_k.weight, self.attn2.to_v.weight]).float()
-            pair = (v @ cross.T).to(contexts.dtype)
-        return Statics(keys, values, gate, gate_bias, pair)
+            mixed = (v @ cross.T).to(contexts.dtype)
+        return ContextCache(keys, values, gate, gate_bias, mixed)
 
-    def _experts(self, hidden: Tensor, statics: Statics, objects: Objects, table: RegionTable) -> list[Tensor]:
-        """x of every group's tokens, each [T, C]."""
+    def _experts(
+        self, hidden: Tensor, cache: ContextCache, objects: ObjectContexts, table: RegionTable
+    ) -> list[Tensor]:
+        """x of every group's tokens, a [T, C] for each group."""
         flat = hidden.flatten(0, 1)
-        overlap = _Overlap(self, hidden, statics, objects, table) if table.has_overlaps else None
-        found = []
+        overlap = _OverlapExpert(self, hidden, cache, objects, table) if table.has_overlaps else None
+        updates = []
         for group in table.groups:
             rows = table.rows if group.rows is None else len(group.rows)
             tokens = flat.index_select(0, group.tokens).view(rows, -1, flat.shape[-1])
             if len(group.objects) == 1:
                 k = group.objects[0]
-                keys, values = (_rows(part[:, k], group.rows) for part in (statics.keys, statics.values))
+                keys, values = (_rows(cached[:, k], group.rows) for cached in (cache.keys, cache.values))
                 x = _attention(self.attn2, self.attn2.to_q(self.norm2(tokens)), keys, values)
             else:
                 assert overlap is not None
-                x = overlap.expert(tokens.view(rows * table.candidates, -1, tokens.shape[-1]), group)
+                x = overlap(tokens.view(rows * table.candidates, -1, tokens.shape[-1]), group)
             x = x.reshape(-1, flat.shape[-1])
-            found.append(x if group.kept is None else x.index_select(0, group.kept))
-        return found
+            updates.append(x if group.kept is None else x.index_select(0, group.kept))
+        return updates
 
 
-class _Overlap:
-    """The pair branch at all N positions of the rows that have overlaps, shared by all their cover sets."""
+class _OverlapExpert:
+    """The expert of overlap tokens: what all N positions of the O rows with overlaps share is computed once."""
 
     def __init__(
-        self, block: InteractionBlock, hidden: Tensor, statics: Statics, objects: Objects, table: RegionTable
+        self, block: InteractionBlock, hidden: Tensor, cache: ContextCache, objects: ObjectContexts, table: RegionTable
     ) -> None:
-        assert statics.gate is not None
-        assert statics.gate_bias is not None
-        assert statics.pair is not None
+        assert cache.gate is not None
+        assert cache.gate_bias is not None
+        assert cache.mixed is not None
         self.block, self.table, self.objects = block, table, objects
-        self.hidden = _candidates_of(hidden, table)
         rows = table.overlap_rows
-        self.pair, self.bias = _rows(statics.pair, rows), None if objects.bias is None else _rows(objects.bias, rows)
-        count, length = self.pair.shape[1:3]
-        with _exactly(hidden.device):
-            normed = _exact_norm(block.norm2g, self.hidden)
-            z = torch.baddbmm(
-                _rows(statics.gate_bias, rows)[:, None], normed.flatten(1, 2), _rows(statics.gate, rows).mT
-            )
+        hidden = _rows(hidden.unflatten(0, (table.rows, table.candidates)), rows)  # [O, n, N, C]
+        self.mixed = _rows(cache.mixed, rows)
+        self.order_bias = None if objects.order_bias is None else _rows(objects.order_bias, rows)
+        count, length = self.mixed.shape[1:3]
+        with _without_autocast(hidden.device):
+            normed = _exact_norm(block.norm2g, hidden)
+            z = torch.baddbmm(_rows(cache.gate_bias, rows)[:, None], normed.flatten(1, 2), _rows(cache.gate, rows).mT)
             logits, values = z.unflatten(-1, (2, count, length)).unbind(2)
             self.attention = logits.softmax(-1)  # p [O, n · N, K, M]
             self.scores = torch.linalg.vecdot(self.attention, values)  # s [O, n · N, K]
-        flat = self.hidden.flatten(0, 1)
+        flat = hidden.flatten(0, 1)
         self.keys, self.values = (
-            _heads(block.attn_bg, part(flat)) for part in (block.attn_bg.to_k, block.attn_bg.to_v)
+            _heads(block.attn_bg, projection(flat)) for projection in (block.attn_bg.to_k, block.attn_bg.to_v)
         )
 
-    def expert(self, tokens: Tensor, group: Group) -> Tensor:
+    def __call__(self, tokens: Tensor, group: TokenGroup) -> Tensor:
         """x [R · n, L, C] of the group's tokens [R · n, L, C]."""
         block = self.block
-        logits = _picked(_rows(self.scores, group.among_overlaps), 2, group) / block.tau
-        if self.bias is not None:
-            logits = logits + _picked(_rows(self.bias, group.among_overlaps), 1, group)[:, None]
+        logits = self._select(self.scores, group, 2) / block.tau
+        if self.order_bias is not None:
+            logits = logits + self._select(self.order_bias, group, 1)[:, None]
         alpha = logits.softmax(-1)
         if self.objects.trace is not None:
             self.objects.trace.add(self.table, group, alpha)
-        weights = alpha[..., None] * _picked(_rows(self.attention, group.among_overlaps), 2, group)
-        pair = _picked(_rows(self.pair, group.among_overlaps), 1, group).flatten(1, 2)
-        context = weights.flatten(2).to(pair.dtype) @ pair  # keys and values of ĉ, [R, n · N, 2 C]
+        weights = alpha[..., None] * self._select(self.attention, group, 2)
+        mixed = self._select(self.mixed, group, 1).flatten(1, 2)
+        context = weights.flatten(2).to(mixed.dtype) @ mixed  # keys and values of ĉ, [R, n · N, 2 C]
         context = context.view(len(tokens), -1, context.shape[-1])
-        keys, values = (_heads(block.attn2, part) for part in context.chunk(2, -1))
-        mixed = _attention(block.attn2, block.attn2.to_q(block.norm2(tokens)), keys, values)
-        query = block.attn_bg.to_q(block.norm2b(mixed))
+        keys, values = (_heads(block.attn2, half) for half in context.chunk(2, -1))
+        attended = _attention(block.attn2, block.attn2.to_q(block.norm2(tokens)), keys, values)
+        query = block.attn_bg.to_q(block.norm2b(attended))
         n = self.table.candidates
         keys, values = (
-            _rows(part.unflatten(0, (-1, n)), group.among_overlaps).flatten(0, 1) for part in (self.keys, self.values)
+            _rows(shared.unflatten(0, (-1, n)), group.among_overlaps).flatten(0, 1)
+            for shared in (self.keys, self.values)
         )
         return _attention(block.attn_bg, query, keys, values)
+
+    def _select(self, values: Tensor, group: TokenGroup, dimension: int) -> Tensor:
+        """The group's rows among the O, and its objects along a dimension of all K."""
+        values = _rows(values, group.among_overlaps)
+        return values if group.members is None else values.index_select(dimension, group.members)
 
 
 def attend(layer: Attention, queries: Tensor, context: Tensor) -> Tensor:
     """Multi-head attention of tokens [B, L, C] to a context [B, N, …] with a layer's own projections."""
-    keys, values = (_heads(layer, part(context)) for part in (layer.to_k, layer.to_v))
+    keys, values = (_heads(layer, projection(context)) for projection in (layer.to_k, layer.to_v))
     return _attention(layer, layer.to_q(queries), keys, values)
 
 
@@ -201,20 +248,10 @@ def _heads(layer: Attention, tokens: Tensor) -> Tensor:
     return tokens.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
 
 
-def _exactly(device: torch.device) -> AbstractContextManager[object]:
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Compute in the precision of the tensors, whatever autocast says; the meta device knows no autocast."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _rows(values: Tensor, rows: Tensor | None) -> Tensor:
     return values if rows is None else values.index_select(0, rows)
-
-
-def _picked(values: Tensor, dimension: int, group: Group) -> Tensor:
-    """The group's objects along a dimension of all K."""
-    return values if group.members is None else values.index_select(dimension, group.members)
-
-
-def _candidates_of(hidden: Tensor, table: RegionTable) -> Tensor:
-    """[G · n, N, C] to [O, n, N, C] of the rows with overlaps."""
-    return _rows(hidden.unflatten(0, (table.rows, table.candidates)), table.overlap_rows)

@@ -1,7 +1,8 @@
 """Names in a research checkpoint → names in diffusers' and transformers' modules, for networks of any shape.
 
 The research code is built on Latent Diffusion's classes (UNet, ControlNet, autoencoder) and on the original DINOv2.
-Every function takes the shapes of one part's tensors, with the part's prefix taken off the names, and returns a `Plan`.
+Every function takes the shapes of one part's tensors, with the part's prefix taken off the names, and returns a
+`KeyMapping`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "
 _VAE_ENDS = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
 
 
-class Take(NamedTuple):
+class TensorSource(NamedTuple):
     """Where a tensor of ours comes from: part `part` of `parts` equal row blocks of a research tensor."""
 
     key: str
@@ -61,10 +62,10 @@ class Take(NamedTuple):
 
 
 @dataclass
-class Plan:
+class KeyMapping:
     """What becomes of the tensors of one part."""
 
-    takes: dict[str, Take] = field(default_factory=dict)
+    takes: dict[str, TensorSource] = field(default_factory=dict)
     """Our name → where it comes from."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Research name → why it is not needed."""
@@ -72,11 +73,11 @@ class Plan:
     """Research names that nothing is known of."""
 
 
-def unet_plan(shapes: Shapes) -> Plan:
+def map_unet_keys(shapes: Shapes) -> KeyMapping:
     """UNet or ControlNet: the ControlNet has the same encoder, the hint's embedding and the zero convolutions."""
     control = any(key.startswith("input_hint_block.") for key in shapes)
     blocks = dict(_network_blocks(shapes, control))
-    plan = Plan()
+    plan = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
         if ".blend_mlp." in key:
@@ -84,7 +85,7 @@ def unet_plan(shapes: Shapes) -> Plan:
         elif control and module == "input_blocks.0.0":
             plan.dropped[key] = UNUSED_INPUT
         elif (target := _inside(module, blocks)) is not None:
-            plan.takes[f"{target}.{kind}"] = Take(key)
+            plan.takes[f"{target}.{kind}"] = TensorSource(key)
         else:
             plan.unknown.append(key)
     return plan
@@ -110,7 +111,7 @@ def _network_blocks(shapes: Shapes, control: bool) -> Iterator[tuple[str, str]]:
     yield from {"middle_block.0": "mid_block.resnets.0", "middle_block.1": "mid_block.attentions.0"}.items()
     yield "middle_block.2", "mid_block.resnets.1"
     level = residual = 0
-    for i in range(1, count(shapes, "input_blocks")):
+    for i in range(1, count_modules(shapes, "input_blocks")):
         if f"input_blocks.{i}.0.op.weight" in shapes:
             yield f"input_blocks.{i}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
             level, residual = level + 1, 0
@@ -118,7 +119,7 @@ def _network_blocks(shapes: Shapes, control: bool) -> Iterator[tuple[str, str]]:
             yield f"input_blocks.{i}.0", f"down_blocks.{level}.resnets.{residual}"
             yield f"input_blocks.{i}.1", f"down_blocks.{level}.attentions.{residual}"
             residual += 1
-    for i in range(count(shapes, "output_blocks")):
+    for i in range(count_modules(shapes, "output_blocks")):
         level, last = divmod(i, residual + 1)
         yield f"output_blocks.{i}.0", f"up_blocks.{level}.resnets.{last}"
         yield f"output_blocks.{i}.1", f"up_blocks.{level}.attentions.{last}"
@@ -131,7 +132,7 @@ def _network_blocks(shapes: Shapes, control: bool) -> Iterator[tuple[str, str]]:
         for hint, name in zip(hints, names, strict=True):
             yield hint, f"controlnet_cond_embedding.{name}"
         yield "middle_block_out.0", "controlnet_mid_block"
-        for i in range(count(shapes, "zero_convs")):
+        for i in range(count_modules(shapes, "zero_convs")):
             yield f"zero_convs.{i}.0", f"controlnet_down_blocks.{i}"
 
 
@@ -141,14 +142,14 @@ def hint_convolutions(shapes: Shapes) -> list[str]:
     return [f"input_hint_block.{i}" for i in sorted(places)]
 
 
-def vae_plan(shapes: Shapes) -> Plan:
+def map_vae_keys(shapes: Shapes) -> KeyMapping:
     """Autoencoder: the decoder's levels are counted from the other end, the attention's 1×1 convolutions are linear."""
-    levels = count(shapes, "decoder.up")
-    plan = Plan()
+    levels = count_modules(shapes, "decoder.up")
+    plan = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
         if (target := _vae_module(module, levels)) is not None:
-            plan.takes[f"{target}.{kind}"] = Take(key)
+            plan.takes[f"{target}.{kind}"] = TensorSource(key)
         elif key.startswith("loss."):
             plan.dropped[key] = "the autoencoder's training loss"
         else:
@@ -181,7 +182,7 @@ def _vae_module(module: str, levels: int) -> str | None:
     return None
 
 
-def dinov2_plan(shapes: Shapes, ours: Collection[str], grid: int) -> Plan:
+def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapping:
     """The original DINOv2.
 
     Args:
@@ -208,7 +209,7 @@ def dinov2_plan(shapes: Shapes, ours: Collection[str], grid: int) -> Plan:
     }
     outside = {"norm": "layernorm", "patch_embed.proj": "embeddings.patch_embeddings.projection"}
     embeddings = {f"{name}_token": f"embeddings.{name}_token" for name in ("cls", "mask")}
-    plan = Plan()
+    plan = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
         found = re.fullmatch(r"blocks\.(\d+)\.(.+)", module)
@@ -216,24 +217,26 @@ def dinov2_plan(shapes: Shapes, ours: Collection[str], grid: int) -> Plan:
             targets = inside[found[2]]
             for part, target in enumerate(targets):
                 name = f"encoder.layer.{found[1]}.{target}.{'lambda1' if kind == 'gamma' else kind}"
-                plan.takes[name] = Take(key, part, len(targets))
+                plan.takes[name] = TensorSource(key, part, len(targets))
         elif module in outside:
-            plan.takes[f"{outside[module]}.{kind}"] = Take(key)
+            plan.takes[f"{outside[module]}.{kind}"] = TensorSource(key)
         elif key == "pos_embed":
-            plan.takes["embeddings.position_embeddings"] = Take(key, grid=grid)
+            plan.takes["embeddings.position_embeddings"] = TensorSource(key, grid=grid)
         elif key == "mask_token" and embeddings[key] not in ours:
             plan.dropped[key] = UNUSED_MASK
         elif key in embeddings:
-            plan.takes[embeddings[key]] = Take(key)
+            plan.takes[embeddings[key]] = TensorSource(key)
         else:
             plan.unknown.append(key)
     return plan
 
 
-def projector_plan(shapes: Shapes) -> Plan:
+def map_projector_keys(shapes: Shapes) -> KeyMapping:
     """The linear layer from DINOv2's width to the networks'."""
     known = ("weight", "bias")
-    return Plan({key: Take(key) for key in shapes if key in known}, {}, [key for key in shapes if key not in known])
+    return KeyMapping(
+        {key: TensorSource(key) for key in shapes if key in known}, {}, [key for key in shapes if key not in known]
+    )
 
 
 def resample_positions(table: Tensor, grid: int) -> Tensor:
@@ -251,7 +254,7 @@ def resample_positions(table: Tensor, grid: int) -> Tensor:
     return torch.cat([table[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], 1)
 
 
-def count(shapes: Shapes, name: str) -> int:
+def count_modules(shapes: Shapes, name: str) -> int:
     """How many numbered modules lie under a name."""
     found = re.compile(re.escape(name) + r"\.(\d+)\.")
     return max((int(match[1]) + 1 for key in shapes if (match := found.match(key))), default=0)

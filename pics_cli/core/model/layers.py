@@ -1,4 +1,4 @@
-"""Walking the layers of diffusers' UNet, with interaction blocks in place of its transformer blocks.
+"""The walk through the layers of diffusers' UNet, with interaction blocks in place of its transformer blocks.
 
 diffusers' own forward methods would do all of this but two things: let both guidance branches share what precedes the
 first cross-attention, and hand regions and objects to the blocks.
@@ -15,15 +15,14 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.objects import Objects, Statics
+from pics_cli.core.model.interaction import ContextCache, InteractionBlock, ObjectContexts
 from pics_cli.core.model.regions import Regions
 
-# Every so many pixels, across and down, are looked at for a group's mean.
+# A group's rough mean is taken from every so many pixels, across and down.
 _STRIDE = 8
 
 
-class SteadyGroupNorm(nn.GroupNorm):
+class ExactGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm`, exact on the CPU also for tensors in channels-last layout.
 
     torch's kernel for that layout takes the variance as E[x²] − E[x]², which loses digits where a group's mean is large
@@ -35,13 +34,13 @@ class SteadyGroupNorm(nn.GroupNorm):
         """[B, C, h, w] to the same."""
         if input.device.type == "cpu" and not input.is_contiguous():
             with torch.no_grad():
-                some = input[:, :, ::_STRIDE, ::_STRIDE].reshape(len(input), self.num_groups, -1)
-                mean = some.mean(-1).repeat_interleave(input.shape[1] // self.num_groups, 1)
+                subset = input[:, :, ::_STRIDE, ::_STRIDE].reshape(len(input), self.num_groups, -1)
+                mean = subset.mean(-1).repeat_interleave(input.shape[1] // self.num_groups, 1)
             input = input - mean[:, :, None, None]
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
-def stock_options(
+def diffusers_options(
     block_out_channels: Sequence[int],
     layers_per_block: int,
     attention_levels: Sequence[bool],
@@ -55,7 +54,9 @@ def stock_options(
     return {
         "block_out_channels": tuple(block_out_channels),
         "layers_per_block": layers_per_block,
-        "down_block_types": tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attention_levels),
+        "down_block_types": tuple(
+            "CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attention_levels
+        ),
         "cross_attention_dim": context_width,
         # What diffusers calls attention_head_dim is the number of heads of each level.
         "attention_head_dim": tuple(width // head_width for width in block_out_channels),
@@ -64,38 +65,41 @@ def stock_options(
     }
 
 
-def adopt(network: nn.Module, stock: nn.Module, tau: float, leave: Sequence[str] = ()) -> None:
-    """Take over the layers of a stock network under their names, with interaction blocks as transformer blocks."""
+def adopt_layers(network: nn.Module, stock: nn.Module, tau: float, exclude: Sequence[str] = ()) -> None:
+    """Give a network the layers of diffusers' network `stock` under their names, with new interaction blocks as
+    transformer blocks; but for the children named in `exclude`."""
     for name, child in stock.named_children():
-        if name not in leave:
+        if name not in exclude:
             network.add_module(name, child)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.GroupNorm:
-                setattr(parent, name, SteadyGroupNorm(child.num_groups, child.num_channels, child.eps))
-    for place, transformer in enumerate(transformers(network)):
+                setattr(parent, name, ExactGroupNorm(child.num_groups, child.num_channels, child.eps))
+    for layer_index, transformer in enumerate(transformer_layers(network)):
         old = transformer.transformer_blocks[0]
         width, heads = old.attn1.query_dim, old.attn1.heads
         block = InteractionBlock(width, heads, old.attn1.inner_dim // heads, old.attn2.cross_attention_dim, tau)
-        block.place = place
+        block.layer_index = layer_index
         transformer.transformer_blocks = nn.ModuleList([block])
 
 
-def transformers(network: nn.Module) -> Iterator[Transformer2DModel]:
+def transformer_layers(network: nn.Module) -> Iterator[Transformer2DModel]:
     """The transformers of a network, in the order of its modules."""
     return (module for module in network.modules() if isinstance(module, Transformer2DModel))
 
 
-def prepare(network: nn.Module, objects: Objects, regions: Regions, height: int, width: int) -> list[Statics]:
-    """The statics of every block for a latent of `height` × `width`."""
-    found: list[Statics] = []
+def make_caches(
+    network: nn.Module, objects: ObjectContexts, regions: Regions, height: int, width: int
+) -> list[ContextCache]:
+    """The context caches of every interaction block for a latent of `height` × `width`."""
+    caches: list[ContextCache] = []
     for transformer, level in _levels(network):
         table = regions.table(height >> level, width >> level)
-        found.append(transformer.transformer_blocks[0].prepare(objects, table))
-    return found
+        caches.append(transformer.transformer_blocks[0].make_cache(objects, table))
+    return caches
 
 
-def sizes(network: Any, height: int, width: int) -> list[tuple[int, int]]:
+def attention_sizes(network: Any, height: int, width: int) -> list[tuple[int, int]]:
     """The resolutions of a network's transformers, for a latent of `height` × `width`."""
     return sorted({(height >> level, width >> level) for _, level in _levels(network)})
 
@@ -103,13 +107,13 @@ def sizes(network: Any, height: int, width: int) -> list[tuple[int, int]]:
 def _levels(network: Any) -> Iterator[tuple[Transformer2DModel, int]]:
     """Every transformer with the level of the pyramid it works at."""
     last = len(network.down_blocks) - 1
-    place = {}
+    levels = {}
     for level, block in enumerate(network.down_blocks):
-        place.update(dict.fromkeys(getattr(block, "attentions", ()), level))
+        levels.update(dict.fromkeys(getattr(block, "attentions", ()), level))
     for level, block in enumerate(getattr(network, "up_blocks", ())):
-        place.update(dict.fromkeys(getattr(block, "attentions", ()), last - level))
-    place.update(dict.fromkeys(network.mid_block.attentions, last))
-    return ((transformer, place[transformer]) for transformer in transformers(network))
+        levels.update(dict.fromkeys(getattr(block, "attentions", ()), last - level))
+    levels.update(dict.fromkeys(network.mid_block.attentions, last))
+    return ((transformer, levels[transformer]) for transformer in transformer_layers(network))
 
 
 def embed_time(network: Any, timestep: Tensor, dtype: torch.dtype) -> Tensor:
@@ -118,7 +122,7 @@ def embed_time(network: Any, timestep: Tensor, dtype: torch.dtype) -> Tensor:
     return embedded
 
 
-def transform(layer: Transformer2DModel, hidden: Tensor, objects: Objects, regions: Regions) -> Tensor:
+def run_transformer(layer: Transformer2DModel, hidden: Tensor, objects: ObjectContexts, regions: Regions) -> Tensor:
     """`Transformer2DModel.forward` [B, C, h, w] with an interaction block: [G · n, C, h, w]."""
     _, channels, height, width = hidden.shape
     tokens = layer.proj_in(layer.norm(hidden).permute(0, 2, 3, 1).flatten(1, 2))
@@ -126,13 +130,18 @@ def transform(layer: Transformer2DModel, hidden: Tensor, objects: Objects, regio
     for block in layer.transformer_blocks:
         tokens = block(tokens, objects, table)
     out = layer.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return table.spread(hidden) + out.reshape(-1, channels, height, width)
+    return table.repeat_branches(hidden) + out.reshape(-1, channels, height, width)
 
 
-def descend(
-    blocks: Sequence[Any], hidden: Tensor, time: Tensor, objects: Objects, regions: Regions, recompute: bool = False
+def run_down_blocks(
+    blocks: Sequence[Any],
+    hidden: Tensor,
+    time: Tensor,
+    objects: ObjectContexts,
+    regions: Regions,
+    recompute: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The encoder: what goes to the middle, and the skips, those before it first.
+    """The encoder: its output, and the skips in the order in which they arise.
 
     `recompute`, here and below: where a gradient is wanted, keep only what goes into each residual block and its
     transformer, and compute the rest again for the gradient.
@@ -141,7 +150,7 @@ def descend(
     for block in blocks:
         attentions = getattr(block, "attentions", [None] * len(block.resnets))
         for resnet, attention in zip(block.resnets, attentions, strict=True):
-            hidden = _step(resnet, attention, [hidden], time, objects, regions, recompute)
+            hidden = _run_block(resnet, attention, [hidden], time, objects, regions, recompute)
             skips.append(hidden)
         for downsampler in block.downsamplers or ():
             hidden = downsampler(hidden)
@@ -149,51 +158,50 @@ def descend(
     return hidden, skips
 
 
-def middle(
-    block: Any, hidden: Tensor, time: Tensor, objects: Objects, regions: Regions, recompute: bool = False
+def run_mid_block(
+    block: Any, hidden: Tensor, time: Tensor, objects: ObjectContexts, regions: Regions, recompute: bool = False
 ) -> Tensor:
     """The middle block."""
     for resnet, attention in zip(block.resnets, [*block.attentions, None], strict=True):
-        hidden = _step(resnet, attention, [hidden], time, objects, regions, recompute)
+        hidden = _run_block(resnet, attention, [hidden], time, objects, regions, recompute)
     return hidden
 
 
-def ascend(
+def run_up_blocks(
     blocks: Sequence[Any],
     hidden: Tensor,
     skips: list[Tensor],
     time: Tensor,
-    objects: Objects,
+    objects: ObjectContexts,
     regions: Regions,
     recompute: bool = False,
 ) -> Tensor:
-    """The decoder; consumes the skips from the back."""
+    """The decoder; empties the list of skips from its end."""
     for block in blocks:
         attentions = getattr(block, "attentions", [None] * len(block.resnets))
         for resnet, attention in zip(block.resnets, attentions, strict=True):
             inputs = [hidden, skips.pop()]
             del hidden
-            hidden = _step(resnet, attention, inputs, time, objects, regions, recompute)
+            hidden = _run_block(resnet, attention, inputs, time, objects, regions, recompute)
         for upsampler in block.upsamplers or ():
             hidden = upsampler(hidden)
     return hidden
 
 
-def _step(
+def _run_block(
     resnet: Any,
     attention: Transformer2DModel | None,
     inputs: list[Tensor],
     time: Tensor,
-    objects: Objects,
+    objects: ObjectContexts,
     regions: Regions,
     recompute: bool,
 ) -> Tensor:
-    """A residual block of the inputs' channels together, and its transformer; empties the list of inputs."""
+    """A residual block of the inputs' concatenated channels, and its transformer; empties the list of inputs."""
 
-    def run(*given: Tensor) -> Tensor:
-        left = list(given) or inputs
-        hidden: Tensor = resnet(_together(left), time)
-        return hidden if attention is None else transform(attention, hidden, objects, regions)
+    def run(*tensors: Tensor) -> Tensor:
+        hidden: Tensor = resnet(_concatenate(list(tensors) or inputs), time)
+        return hidden if attention is None else run_transformer(attention, hidden, objects, regions)
 
     if not (recompute and torch.is_grad_enabled()):
         # The list is the only one to hold its tensors, so that they are gone when the transformer runs.
@@ -203,8 +211,8 @@ def _step(
     return hidden
 
 
-def _together(inputs: list[Tensor]) -> Tensor:
-    """The inputs side by side; empties the list."""
-    whole = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+def _concatenate(inputs: list[Tensor]) -> Tensor:
+    """The inputs' channels in one tensor; empties the list, so that the inputs can be freed."""
+    joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
     inputs.clear()
-    return whole
+    return joined

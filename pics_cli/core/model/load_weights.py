@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from pics_cli.core.model.key_mapping import Plan, Shape, count, hint_convolutions
+from pics_cli.core.model.key_mapping import KeyMapping, Shape, count_modules, hint_convolutions
 from pics_cli.core.model.weight_files import Checkpoint
 from pics_cli.errors import PicsError
 
 SHOWN = 8
 
 
-class Part(Mapping[str, Shape]):
+class CheckpointPart(Mapping[str, Shape]):
     """Shapes of the tensors of a checkpoint under a prefix, by their names without it.
 
     Raises:
@@ -49,12 +49,12 @@ class Part(Mapping[str, Shape]):
         return self.checkpoint.read(self.prefix + key)
 
 
-def network_options(part: Part, head_width: int) -> dict[str, Any]:
+def network_options(part: CheckpointPart, head_width: int) -> dict[str, Any]:
     """Arguments of `InteractionUNet` (or, where the part has a hint, `BackgroundControlNet`) but for τ."""
     widths: list[int] = []
     attention: list[bool] = []
     residuals = [0]
-    for i in range(1, count(part, "input_blocks")):
+    for i in range(1, count_modules(part, "input_blocks")):
         if f"input_blocks.{i}.0.op.weight" in part:
             residuals.append(0)
             continue
@@ -83,21 +83,21 @@ def network_options(part: Part, head_width: int) -> dict[str, Any]:
     return {"in_channels": part["input_blocks.0.0.weight"][1], "out_channels": part["out.2.weight"][0], **options}
 
 
-def vae_options(part: Part) -> dict[str, Any]:
+def vae_options(part: CheckpointPart) -> dict[str, Any]:
     """Arguments of diffusers' AutoencoderKL but for its scaling factor."""
-    levels = count(part, "encoder.down")
+    levels = count_modules(part, "encoder.down")
     return {
         "in_channels": part["encoder.conv_in.weight"][1],
         "out_channels": part["decoder.conv_out.weight"][0],
         "latent_channels": part["post_quant_conv.weight"][1],
         "block_out_channels": tuple(part[f"encoder.down.{i}.block.0.conv2.weight"][0] for i in range(levels)),
-        "layers_per_block": count(part, "encoder.down.0.block"),
+        "layers_per_block": count_modules(part, "encoder.down.0.block"),
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
     }
 
 
-def dinov2_options(part: Part, head_width: int, reference_size: int) -> dict[str, Any]:
+def dinov2_options(part: CheckpointPart, head_width: int, reference_size: int) -> dict[str, Any]:
     """Arguments of transformers' Dinov2Config for the original's tensors.
 
     Raises:
@@ -120,7 +120,7 @@ def dinov2_options(part: Part, head_width: int, reference_size: int) -> dict[str
         ratio = part["blocks.0.mlp.fc1.weight"][0] // width
     return {
         "hidden_size": width,
-        "num_hidden_layers": count(part, "blocks"),
+        "num_hidden_layers": count_modules(part, "blocks"),
         "num_attention_heads": width // head_width,
         "mlp_ratio": ratio,
         "use_swiglu_ffn": gated,
@@ -130,7 +130,7 @@ def dinov2_options(part: Part, head_width: int, reference_size: int) -> dict[str
     }
 
 
-def on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
+def build_on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
     """A module without memory.
 
     Raises:
@@ -143,7 +143,7 @@ def on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
         raise PicsError(f"{where}: a shape that cannot be built: {error}") from None
 
 
-def faults(name: str, module: nn.Module, plan: Plan, part: Part) -> list[str]:
+def mapping_errors(name: str, module: nn.Module, plan: KeyMapping, part: CheckpointPart) -> list[str]:
     """What keeps a part from being filled, a line for each kind of fault."""
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     foreign = [part.prefix + take.key for key, take in plan.takes.items() if key not in wanted]
@@ -156,7 +156,7 @@ def faults(name: str, module: nn.Module, plan: Plan, part: Part) -> list[str]:
     ]
     path = part.checkpoint.path
     return [
-        f"{path}: {name}: {what}: {some(keys)}"
+        f"{path}: {name}: {what}: {abbreviate(keys)}"
         for what, keys in (
             ("unknown tensors", unknown),
             ("no tensors for", missing),
@@ -166,7 +166,7 @@ def faults(name: str, module: nn.Module, plan: Plan, part: Part) -> list[str]:
     ]
 
 
-def fill(module: nn.Module, plan: Plan, part: Part, dtype: torch.dtype) -> None:
+def load_mapped_weights(module: nn.Module, plan: KeyMapping, part: CheckpointPart, dtype: torch.dtype) -> None:
     """Give a module on the meta device its weights, one tensor after the other; the plan must have no faults."""
     state = {}
     for key, value in module.state_dict().items():
@@ -188,7 +188,7 @@ def check_image_size(size: int, downsampling: int, levels: int) -> None:
         raise PicsError(f"--image-size {size}: expected a multiple of {step}, by which the networks reduce pictures")
 
 
-def some(names: list[str]) -> str:
+def abbreviate(names: list[str]) -> str:
     """The first of many names, and how many there are."""
     more = f" … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -20,8 +20,8 @@ from torch import nn
 
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.hub import check_files, snapshot
-from pics_cli.core.model.load_weights import on_meta
+from pics_cli.core.model.hub import check_hashes, snapshot
+from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
@@ -29,7 +29,7 @@ from pics_cli.core.runtime.files import apply_umask, make_folder, sync_folder
 from pics_cli.errors import PicsError, write_error
 
 
-def check_new(out: Path) -> None:
+def check_not_existing(out: Path) -> None:
     """Refuse to write where something is already.
 
     Raises:
@@ -40,13 +40,13 @@ def check_new(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, which gets the name `out` at the end of the block, or goes with all in it on a failure.
 
     Raises:
         PicsError: `out` exists, or it cannot be written.
     """
-    check_new(out)
+    check_not_existing(out)
     make_folder(out.absolute().parent)
     folder = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
@@ -79,7 +79,7 @@ diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
 
-def load(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = True) -> dict[str, Any]:
+def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = True) -> dict[str, Any]:
     """Every part and the scheduler, by name.
 
     Args:
@@ -98,7 +98,7 @@ def load(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = 
         if not place.is_dir():
             raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
         try:
-            with quiet():
+            with quiet_libraries():
                 if name == "projector":
                     width = found["image_encoder"].config.hidden_size
                     found[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
@@ -107,12 +107,12 @@ def load(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = 
                     found[name] = load_module(chosen, place, dtype, weights)
         except Exception as error:  # whatever the libraries make of files that are not theirs
             raise _unreadable(place, error) from None
-    if faults := misfits(config, **found):
+    if faults := find_mismatches(config, **found):
         raise PicsError("\n".join(f"{folder}: {fault}" for fault in faults), _AGAIN)
     return {**found, "scheduler": _load_scheduler(folder / "scheduler")}
 
 
-def misfits(
+def find_mismatches(
     config: ModelConfig, unet: Any, controlnet: Any, image_encoder: Any, projector: nn.Linear, vae: Any
 ) -> list[str]:
     """What the parts of a model and its configuration say differently, one line each."""
@@ -128,7 +128,7 @@ def misfits(
             ("context_width", config.context_width, "projector", projector.out_features),
             ("latent_channels", config.latent_channels, "unet", unet.config.in_channels),
             ("latent_channels", config.latent_channels, "vae", vae.config.latent_channels),
-            ("downsampling", config.downsampling, "vae", reduction(vae)),
+            ("downsampling", config.downsampling, "vae", vae_downsampling(vae)),
             ("downsampling", config.downsampling, "controlnet", 2 ** (len(controlnet.config.hint_widths) - 1)),
             ("reference_size", config.reference_size, "image_encoder", encoder.image_size),
             ("object_tokens", config.object_tokens, "image_encoder", 1 + patches**2),
@@ -170,7 +170,7 @@ def autoencoder_class(place: Path) -> Any:
     return AUTOENCODERS[name]
 
 
-def reduction(vae: Any) -> int:
+def vae_downsampling(vae: Any) -> int:
     """Pixels that a position of the autoencoder's latent stands for, across and down."""
     if isinstance(vae, PixelAutoencoder):
         return vae.config.patch
@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Without the libraries' advice on stderr: what matters of it becomes an error."""
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     before = [logger.get_verbosity() for logger in loggers]
@@ -200,7 +200,7 @@ def _linked(name: str, link: Link, weights: bool) -> Path:
     patterns = str(Path(link.folder) / ("*" if weights else "config.json"))
     place = snapshot(link.source, f"pics.json: links.{name}", [patterns]) / link.folder
     if weights:
-        check_files(place, link.sha256)
+        check_hashes(place, link.sha256)
     return place
 
 
@@ -220,8 +220,10 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True
         return PixelAutoencoder.from_pretrained(place)
     if not weights:
         if kind is transformers.Dinov2Model:
-            return on_meta(lambda: kind(transformers.Dinov2Config.from_json_file(place / "config.json")), str(place))
-        return on_meta(lambda: kind.from_config(kind.load_config(place, local_files_only=True)), str(place))
+            return build_on_meta(
+                lambda: kind(transformers.Dinov2Config.from_json_file(place / "config.json")), str(place)
+            )
+        return build_on_meta(lambda: kind.from_config(kind.load_config(place, local_files_only=True)), str(place))
     if "quantization_config" in json.loads((place / "config.json").read_text()):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
@@ -260,7 +262,7 @@ def _load_scheduler(place: Path) -> Any:
     if not place.is_dir():
         raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
     try:
-        with quiet():
+        with quiet_libraries():
             name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
             if name not in {kind for kind, _ in SCHEDULERS.values()}:
                 raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
@@ -277,7 +279,7 @@ def _unreadable(place: Path, error: Exception) -> Exception:
     return PicsError(f"{place}: cannot be loaded: {why}", _AGAIN)
 
 
-def save(name: str, part: nn.Module, folder: Path) -> None:
+def save_part(name: str, part: nn.Module, folder: Path) -> None:
     """Write one part into its folder."""
     if name == "projector":
         (folder / name).mkdir(exist_ok=True)
@@ -288,7 +290,7 @@ def save(name: str, part: nn.Module, folder: Path) -> None:
         apply_umask(path)
 
 
-def index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
+def model_index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
     """`model_index.json`: what diffusers' own folders hold, for people and tools that look there."""
     from pics_cli import __version__
 

@@ -26,35 +26,34 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.base_models import (
-    BASE,
     BASE_FILES,
-    DINOV2,
+    DEFAULT_BASE,
+    DEFAULT_DINOV2,
     DINOV2_FILES,
     PUBLISHED_DINOV2,
     PUBLISHED_VAE,
     find_base,
     find_dinov2,
-    find_local,
-    load,
+    find_local_base_model,
+    load_base_module,
     load_dinov2,
-    read_scheduler,
+    read_scheduler_config,
 )
-from pics_cli.core.model.config import Link, ModelConfig, checked
+from pics_cli.core.model.config import Link, ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.hub import record_first_use
-from pics_cli.core.model.load_weights import check_image_size, on_meta, some
-from pics_cli.core.model.model_folder import reduction
+from pics_cli.core.model.hub import record_hashes
+from pics_cli.core.model.load_weights import abbreviate, build_on_meta, check_image_size
+from pics_cli.core.model.model_folder import vae_downsampling
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.schedulers import PUBLISHED, SCHEDULERS, published_scheduler
+from pics_cli.core.model.schedulers import NOISE_KEYS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
 HINT_WIDTHS = (16, 32, 96, 256)
 
-EXPERT = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
+EXPERT_LAYERS = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
 _CONTROL = re.compile(r"controlnet_")
 _STARTS_AT_ZERO = re.compile(r"\.attn_bg\.to_out\.0\.|controlnet_(down_blocks|mid_block|cond_embedding\.conv_out)\.")
-_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
 _SHARED = (
     "block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups", "tau",
 )  # fmt: skip
@@ -62,8 +61,8 @@ _OTHER_BASE = "start from Stable Diffusion 2.1-base"
 
 
 def new_model(
-    base: str = BASE,
-    dinov2: str = DINOV2,
+    base: str = DEFAULT_BASE,
+    dinov2: str = DEFAULT_DINOV2,
     *,
     config: ModelConfig | None = None,
     keep: Collection[str] = (),
@@ -94,25 +93,23 @@ def new_model(
     config = config or ModelConfig()
     stable, vision = find_base(base, say), find_dinov2(dinov2, say)
     say(f"reading {stable.path}")
-    stock = load(diffusers.UNet2DConditionModel, stable.path / "unet")
-    vae = load(diffusers.AutoencoderKL, stable.path / "vae")
-    noise = read_scheduler(stable.path / "scheduler")
+    stock = load_base_module(diffusers.UNet2DConditionModel, stable.path / "unet")
+    vae = load_base_module(diffusers.AutoencoderKL, stable.path / "vae")
+    noise = read_scheduler_config(stable.path / "scheduler")
     say(f"reading {vision.path}")
     encoder = load_dinov2(vision.path, config.reference_size)
     for source in (stable, vision):
-        record_first_use(source.name, source.sha256)
-    downsampling = reduction(vae)
+        record_hashes(source.name, source.sha256)
+    downsampling = vae_downsampling(vae)
     check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = _unet(stock, stable.path / "unet", config.tau)
-        controlnet = control_copy(unet, hint_widths(downsampling))
+        controlnet = controlnet_from_unet(unet, hint_widths(downsampling))
         projector = new_projector(encoder, unet.config.context_width)
     links: dict[Any, Link] = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
-    config = replace(fitted(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
-    scheduler = diffusers.DDIMScheduler(
-        **{**PUBLISHED, **{key: noise[key] for key in _NOISE if key in noise}}, **SCHEDULERS["ddim"][1]
-    )
+    config = replace(config_of_parts(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
+    scheduler = published_scheduler(**{key: noise[key] for key in NOISE_KEYS if key in noise})
     for module in (unet, controlnet, encoder, projector, vae):
         nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers kept in float32, though there are none
     return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler)
@@ -131,35 +128,37 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
     Raises:
         PicsError: a path that does not exist, something else there, or values that do not fit each other.
     """
-    config, noise = checked(overrides), dict[str, Any]()
-    stable = find_local(base, "--base", BASE_FILES, "unet/config.json")
-    vision = find_local(dinov2, "--dinov2", DINOV2_FILES, "config.json")
+    config, noise = checked_config(overrides), dict[str, Any]()
+    stable = find_local_base_model(base, "--base", BASE_FILES, "unet/config.json")
+    vision = find_local_base_model(dinov2, "--dinov2", DINOV2_FILES, "config.json")
     if stable is None:
         words = f"unet, controlnet, vae as published: {base} is not on this machine"
-        unet: Any = on_meta(lambda: InteractionUNet(tau=config.tau), base)
-        vae: Any = on_meta(lambda: diffusers.AutoencoderKL(**PUBLISHED_VAE, scaling_factor=config.latent_scale), base)
+        unet: Any = build_on_meta(lambda: InteractionUNet(tau=config.tau), base)
+        vae: Any = build_on_meta(
+            lambda: diffusers.AutoencoderKL(**PUBLISHED_VAE, scaling_factor=config.latent_scale), base
+        )
     else:
         words, place = f"unet, controlnet, vae of {stable}", stable / "unet"
-        options = unet_options(load(diffusers.UNet2DConditionModel, place, weights=False).config, place)
-        unet = on_meta(lambda: InteractionUNet(**options, tau=config.tau), str(stable))
-        vae = load(diffusers.AutoencoderKL, stable / "vae", weights=False)
-        noise = read_scheduler(stable / "scheduler")
+        options = unet_options(load_base_module(diffusers.UNet2DConditionModel, place, weights=False).config, place)
+        unet = build_on_meta(lambda: InteractionUNet(**options, tau=config.tau), str(stable))
+        vae = load_base_module(diffusers.AutoencoderKL, stable / "vae", weights=False)
+        noise = read_scheduler_config(stable / "scheduler")
     if vision is None:
         words += f"; image_encoder as published: {dinov2} is not on this machine"
         published = Dinov2Config(**PUBLISHED_DINOV2, image_size=config.reference_size)
-        encoder: Any = on_meta(lambda: Dinov2Model(published), dinov2)
+        encoder: Any = build_on_meta(lambda: Dinov2Model(published), dinov2)
     else:
         words += f"; image_encoder of {vision}"
         encoder = load_dinov2(vision, config.reference_size, weights=False)
-    config = checked(asdict(fitted(config, unet, encoder, vae, noise, overrides)))
+    config = checked_config(asdict(config_of_parts(config, unet, encoder, vae, noise, overrides)))
     check_image_size(config.image_size, config.downsampling, len(unet.config.block_out_channels))
-    controlnet: Any = blank_control(unet, hint_widths(config.downsampling))
+    controlnet: Any = blank_controlnet(unet, hint_widths(config.downsampling))
     projector = nn.Linear(encoder.config.hidden_size, config.context_width, device="meta")
     scheduler = published_scheduler()
     return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), words
 
 
-def fitted(
+def config_of_parts(
     config: ModelConfig, unet: Any, encoder: Any, vae: Any, noise: Mapping[str, Any], keep: Collection[str] = ()
 ) -> ModelConfig:
     """A configuration with what follows from the parts; `noise`: configuration of the base's scheduler."""
@@ -169,7 +168,7 @@ def fitted(
         object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
         context_width=unet.config.context_width,
         latent_channels=unet.config.in_channels,
-        downsampling=reduction(vae),
+        downsampling=vae_downsampling(vae),
         **{key: value for key, value in own.items() if key not in keep},
     )
 
@@ -180,8 +179,8 @@ def _inside(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
 
 def _unet(stock: Any, place: Path, tau: float) -> Any:
     """The UNet with Stable Diffusion's weights and new experts."""
-    unet = on_meta(lambda: InteractionUNet(**unet_options(stock.config, place), tau=tau), str(place))
-    return adopt(unet, stock.state_dict(), EXPERT, str(place))
+    unet = build_on_meta(lambda: InteractionUNet(**unet_options(stock.config, place), tau=tau), str(place))
+    return fill_module(unet, stock.state_dict(), EXPERT_LAYERS, str(place))
 
 
 def unet_options(config: Any, place: Path) -> dict[str, Any]:
@@ -220,21 +219,21 @@ def hint_widths(downsampling: int) -> tuple[int, ...]:
     return (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
 
 
-def blank_control(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
+def blank_controlnet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
     """The ControlNet of a UNet's shape, without memory; `widths`: of the hint's convolutions."""
     shape = {key: value for key, value in unet.config.items() if key in _SHARED}
-    return on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
+    return build_on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
 
 
-def control_copy(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
+def controlnet_from_unet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
     """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
-    controlnet = blank_control(unet, widths, hint_channels)
+    controlnet = blank_controlnet(unet, widths, hint_channels)
     wanted = controlnet.state_dict().keys()
     copied = {key: value.clone() for key, value in unet.state_dict().items() if key in wanted}
-    return adopt(controlnet, copied, _CONTROL, "controlnet")
+    return fill_module(controlnet, copied, _CONTROL, "controlnet")
 
 
-def adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
+def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
     """Fill a module on the meta device: what its state names, and the new layers from the random generator.
 
     Raises:
@@ -246,7 +245,9 @@ def adopt(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], 
     if unknown or missing:
         raise PicsError(
             f"{where}: not Stable Diffusion's UNet: "
-            + "; ".join(f"{what} {some(keys)}" for what, keys in (("unknown", unknown), ("missing", missing)) if keys),
+            + "; ".join(
+                f"{what} {abbreviate(keys)}" for what, keys in (("unknown", unknown), ("missing", missing)) if keys
+            ),
             _OTHER_BASE,
         )
     try:

@@ -1,4 +1,4 @@
-"""What of a model lies in the device's memory, and when."""
+"""Memory modes: which parts of a model are in the device's memory, and when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from pics_cli.errors import PicsError
 
 Memory = Literal["resident", "sequential", "offload"]
-MODES = ("auto", "resident", "sequential", "offload")
+MEMORY_MODES = ("auto", "resident", "sequential", "offload")
 # Activations, static cache and the CUDA libraries' own share at 512×512 in 16 bit, computed (reference: 0.2 + 0.18 GB
 # while denoising, 0.6 to 1.0 GB while decoding).
 WORKING_BYTES = 1_500_000_000
@@ -24,8 +24,8 @@ def choose_memory(name: str, device: torch.device, parts: Mapping[str, nn.Module
     Raises:
         PicsError: unknown name.
     """
-    if name not in MODES:
-        raise PicsError(f"--memory: got {name}, expected one of {', '.join(MODES)}")
+    if name not in MEMORY_MODES:
+        raise PicsError(f"--memory: got {name}, expected one of {', '.join(MEMORY_MODES)}")
     if name != "auto":
         return name  # type: ignore[return-value]
     if device.type != "cuda":
@@ -43,8 +43,8 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-class Residency:
-    """Keeps the parts of a model where its memory mode wants them.
+class ModelOffloader:
+    """Moves the parts of a model between device and main memory.
 
     resident: all on the device, always. sequential: on the device while in use, in main memory else. offload: each
     layer (interaction block, convolution, …) goes to the device for its own forward pass.
@@ -52,12 +52,12 @@ class Residency:
     Args:
         parts: the modules, by name; in main memory.
         device: where they run.
-        mode: see above.
+        mode: one of the three.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module], device: torch.device, mode: Memory) -> None:
         self.parts, self.device, self.mode = parts, device, mode
-        self._home: dict[int, torch.Tensor] = {}
+        self._host_tensors: dict[int, torch.Tensor] = {}
         if mode == "resident":
             for part in parts.values():
                 part.to(device)
@@ -70,24 +70,24 @@ class Residency:
 
     @contextlib.contextmanager
     def use(self, *names: str) -> Iterator[None]:
-        """Have these parts ready to run while the block runs."""
+        """Have these parts on the device while the block runs."""
         if self.mode != "sequential":
             yield
             return
         for name in names:
-            self._fetch(self.parts[name])
+            self._to_device(self.parts[name])
         try:
             yield
         finally:
             for name in names:
-                self._send_home(self.parts[name])
+                self._to_host(self.parts[name])
 
-    def _fetch(self, part: nn.Module) -> None:
-        # The tensors in main memory are kept, so that going home costs no transfer: weights do not change here.
+    def _to_device(self, part: nn.Module) -> None:
+        # The tensors in main memory are kept, so that the way back costs no transfer: weights do not change here.
         for tensor in (*part.parameters(), *part.buffers()):
-            self._home[id(tensor)] = tensor.data
+            self._host_tensors[id(tensor)] = tensor.data
             tensor.data = tensor.data.to(self.device, non_blocking=True)
 
-    def _send_home(self, part: nn.Module) -> None:
+    def _to_host(self, part: nn.Module) -> None:
         for tensor in (*part.parameters(), *part.buffers()):
-            tensor.data = self._home.pop(id(tensor))
+            tensor.data = self._host_tensors.pop(id(tensor))

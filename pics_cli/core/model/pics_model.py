@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from pics_cli.core.model import image_encoder, model_folder
-from pics_cli.core.model.blending import Blend, Correction
-from pics_cli.core.model.config import PATTERNS, ModelConfig
+from pics_cli.core.model.blending import LayerBlend, ResidualPrediction
+from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.model.offload import Residency, choose_memory
-from pics_cli.core.model.sampling import Denoiser, sample
+from pics_cli.core.model.offload import ModelOffloader, choose_memory
+from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler
-from pics_cli.core.model.tracing import Trace
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.rng import generator
@@ -60,7 +60,7 @@ class PicsModel:
         projector: from its width to D.
         vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
         scheduler: a diffusers scheduler, of which the noise schedule is taken.
-        device, memory: where the parts run, and what lies there when; see `memory.Residency`.
+        device, memory: where the parts run, and what lies there when; see `ModelOffloader`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class PicsModel:
         for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
             part.to(memory_format=torch.channels_last)
         self.memory = choose_memory(memory, self.device, self.parts)
-        self._residency = Residency(self.parts, self.device, self.memory)
+        self._offloader = ModelOffloader(self.parts, self.device, self.memory)
         self._null: Tensor | None = None
         self._graph: Callable[[Denoiser, Tensor, Tensor], Tensor] | None = None
 
@@ -122,9 +122,9 @@ class PicsModel:
             PicsError: no such folder or repository, no model in it, one of a newer version, a part that is missing or
                 does not fit.
         """
-        folder = snapshot(str(name), flag, PATTERNS)
+        folder = snapshot(str(name), flag, DOWNLOAD_PATTERNS)
         config = ModelConfig.load(folder)
-        loaded = model_folder.load(folder, config, dtype, weights)
+        loaded = model_folder.load_parts(folder, config, dtype, weights)
         return cls(config, **loaded, device=device if weights else "meta", memory=memory)
 
     def save_pretrained(self, folder: str | Path, link: Sequence[str] = ()) -> None:
@@ -143,9 +143,9 @@ class PicsModel:
         make_folder(folder)
         for name, part in self.parts.items():
             if name not in link:
-                model_folder.save(name, part, folder)
+                model_folder.save_part(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", model_folder.index(self.scheduler, type(self.vae)))
+        write_json(folder / "model_index.json", model_folder.model_index(self.scheduler, type(self.vae)))
         links = {name: entry for name, entry in self.config.links.items() if name in link}
         replace(self.config, links=links).save(folder)
 
@@ -186,10 +186,10 @@ class PicsModel:
         steps: int | None = None,
         guidance: float | None = None,
         scheduler: str | None = None,
-        bias: Tensor | None = None,
-        on_step: Callable[[int, int], None] | None = None,
-        trace: Trace | None = None,
-        blends: list[Blend] | None = None,
+        order_bias: Tensor | None = None,
+        callback_on_step_end: Callable[[int, int], None] | None = None,
+        trace: GateTrace | None = None,
+        layer_blends: list[LayerBlend] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Composite.
 
@@ -197,10 +197,10 @@ class PicsModel:
             samples: B composites with the same number of objects.
             noise: float32 [B, n, c, h, w]: n candidates of each.
             steps, guidance, scheduler: None: what the model's own configuration says.
-            bias: [B, K], added to the gate's logits; see `Objects`.
-            on_step: called after each denoising step with its number and their count.
+            order_bias: [B, K], added to the gate's logits; see `Objects`.
+            callback_on_step_end: called after each denoising step with its number and their count.
             trace: filled with what `--explain` draws.
-            blends: of a model with `correct_hint` that works on pixels: what it did to its hint is added here.
+            layer_blends: the layer blend of a model with `correct_hint` that works on pixels is appended.
 
         Returns:
             uint8 [B, n, S, S, 3].
@@ -215,13 +215,13 @@ class PicsModel:
         guidance = self.config.guidance if guidance is None else guidance
         contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
         count, candidates = noise.shape[:2]
-        correction = None
+        prediction = None
         if self.config.correct_hint:
-            with self._residency.use("vae"):
+            with self._offloader.use("vae"):
                 pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
                 pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
-                correction = Correction(pictures, self.config, self.config.share_sharpness)
-        with self._residency.use("unet", "controlnet"):
+                prediction = ResidualPrediction(pictures, self.config, self.config.share_sharpness)
+        with self._offloader.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
                 self.controlnet,
@@ -232,9 +232,9 @@ class PicsModel:
                 size=(self.config.latent_size, self.config.latent_size),
                 guidance=guidance,
                 candidates=candidates,
-                bias=None if bias is None else bias.to(self.device),
-                hold=self.memory != "offload",
-                uniform=self._graph is not None,
+                order_bias=None if order_bias is None else order_bias.to(self.device),
+                cache=self.memory != "offload",
+                static_shapes=self._graph is not None,
                 trace=trace,
             )
             stepper = make_scheduler(
@@ -243,18 +243,18 @@ class PicsModel:
                 self.config.prediction_type,
                 steps or self.config.steps,
             )
-            latent = sample(
+            latent = denoise(
                 self._graphed(denoiser),
                 stepper,
                 noise.flatten(0, 1).to(self.device),
                 self.dtype,
                 scaling=self.config.input_scaling,
-                correction=correction,
-                on_step=on_step,
+                to_clean_latent=prediction,
+                callback_on_step_end=callback_on_step_end,
             )
-        with self._residency.use("vae"):
-            if blends is not None and correction is not None:
-                blends.append(correction.blend(latent, self.vae, candidates))
+        with self._offloader.use("vae"):
+            if layer_blends is not None and prediction is not None:
+                layer_blends.append(prediction.layer_blend(latent, self.vae, candidates))
             pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 
@@ -267,11 +267,11 @@ class PicsModel:
 
     def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
         """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is made once."""
-        with self._residency.use("image_encoder", "projector"):
+        with self._offloader.use("image_encoder", "projector"):
             pixels = torch.from_numpy(references).to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-            contexts = image_encoder.encode(self.image_encoder, self.projector, pixels)
+            contexts = image_encoder.encode_references(self.image_encoder, self.projector, pixels)
             if guided and self._null is None:
-                self._null = image_encoder.encode_null(
+                self._null = image_encoder.encode_null_reference(
                     self.image_encoder, self.projector, self.config.reference_size, self.device
                 )
         return contexts.unflatten(0, references.shape[:2]), self._null if guided else None

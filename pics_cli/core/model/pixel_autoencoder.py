@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from pics_cli.core.runtime.files import write_json
 
-FILE = "config.json"
-# Factor on the latent where none is said: pixels in [-1, 1] are near enough to unit variance.
+_CONFIG_FILE = "config.json"
+# Factor on the latent by default: pixels in [-1, 1] are near enough to unit variance.
 LATENT_SCALE = 1.0
 
 
 @dataclass(frozen=True)
 class PixelConfig:
-    """What diffusers' `AutoencoderKL.config` says, as far as it applies."""
+    """The values of diffusers' `AutoencoderKL.config` that apply."""
 
     patch: int
     in_channels: int = 3
@@ -37,8 +37,8 @@ class PixelConfig:
         return LATENT_SCALE
 
 
-class Exact:
-    """In the place of a distribution: its deviation is 0, every sample of it is the latent itself."""
+class ExactLatent:
+    """A latent with the methods of diffusers' DiagonalGaussianDistribution: the deviation is 0."""
 
     def __init__(self, latent: Tensor) -> None:
         self.mean = latent
@@ -57,14 +57,14 @@ class Exact:
         return self.mean
 
 
-class Encoded(NamedTuple):
-    """What `encode` returns."""
+class EncoderOutput(NamedTuple):
+    """The result of `encode`."""
 
-    latent_dist: Exact
+    latent_dist: ExactLatent
 
 
-class Decoded(NamedTuple):
-    """What `decode` returns."""
+class DecoderOutput(NamedTuple):
+    """The result of `decode`."""
 
     sample: Tensor
 
@@ -82,19 +82,19 @@ class PixelAutoencoder(nn.Module):
         super().__init__()
         self.config = PixelConfig(patch)
 
-    def encode(self, picture: Tensor) -> Encoded:
+    def encode(self, picture: Tensor) -> EncoderOutput:
         """[B, 3, S, S] to [B, 3 · patch², S / patch, S / patch], in `latent_dist`."""
-        return Encoded(Exact(F.pixel_unshuffle(picture, self.config.patch)))
+        return EncoderOutput(ExactLatent(F.pixel_unshuffle(picture, self.config.patch)))
 
-    def decode(self, latent: Tensor) -> Decoded:
-        """The way back, in `sample`."""
-        return Decoded(F.pixel_shuffle(latent, self.config.patch))
+    def decode(self, latent: Tensor) -> DecoderOutput:
+        """[B, 3 · patch², h, w] to [B, 3, h · patch, w · patch], in `sample`."""
+        return DecoderOutput(F.pixel_shuffle(latent, self.config.patch))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json`; there are no weights."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILE, {"_class_name": type(self).__name__, "patch": self.config.patch})
+        write_json(folder / _CONFIG_FILE, {"_class_name": type(self).__name__, "patch": self.config.patch})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PixelAutoencoder:
@@ -103,11 +103,13 @@ class PixelAutoencoder(nn.Module):
         Raises:
             OSError, ValueError: it cannot be read, or there is something else in it or beside it.
         """
-        found: dict[str, Any] = json.loads((Path(folder) / FILE).read_text())
-        keys = {key for key in found if not key.startswith("_")}
-        patch = found.get("patch")
+        config: dict[str, Any] = json.loads((Path(folder) / _CONFIG_FILE).read_text())
+        keys = {key for key in config if not key.startswith("_")}
+        patch = config.get("patch")
         if keys != {"patch"} or type(patch) is not int or patch < 1:
-            raise ValueError(f"{FILE} of a {cls.__name__}: expected patch, a whole number above 0, and nothing else")
+            raise ValueError(
+                f"{_CONFIG_FILE} of a {cls.__name__}: expected patch, a whole number above 0, and nothing else"
+            )
         if weights := sorted(path.name for path in Path(folder).glob("*.safetensors")):
             raise ValueError(f"{weights[0]}: a {cls.__name__} has no weights")
         return cls(patch)

@@ -5,25 +5,65 @@ The baseline that the fast path is measured against and must equal; written for 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.regions import RegionTable
-
-if TYPE_CHECKING:
-    from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.sampling import Denoiser
 
 
-def interact(block: InteractionBlock, hidden: Tensor, objects: Objects, table: RegionTable) -> Tensor:
+@contextlib.contextmanager
+def reference_blocks(enabled: bool = True) -> Iterator[None]:
+    """Have every interaction block compute as the equations stand."""
+    fast = InteractionBlock.forward
+    if enabled:
+        InteractionBlock.forward = reference_forward  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        InteractionBlock.forward = fast  # type: ignore[method-assign]
+
+
+class ReferenceDenoiser:
+    """`Denoiser`, same arguments and results, with reference blocks and one pass for each guidance branch."""
+
+    def __init__(
+        self, *networks: Any, contexts: Tensor, null: Tensor | None, guidance: float = 1.0, **options: Any
+    ) -> None:
+        self.guidance = guidance
+        branches = [contexts] if null is None else [contexts, null.expand_as(contexts)]
+        self._passes = [
+            Denoiser(*networks, contexts=branch, null=None, **{**options, "cache": False}) for branch in branches
+        ]
+
+    def residuals(self, timestep: Tensor) -> list[Tensor]:
+        """See `Denoiser.residuals`."""
+        with reference_blocks():
+            branches = [denoiser.residuals(timestep) for denoiser in self._passes]
+        return [torch.cat(residuals) for residuals in zip(*branches, strict=True)]
+
+    def __call__(self, latent: Tensor, timestep: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        with reference_blocks():
+            predictions = [denoiser(latent, timestep) for denoiser in self._passes]
+        if len(predictions) == 1:
+            return predictions[0]
+        conditional, unconditional = predictions
+        return unconditional + self.guidance * (conditional - unconditional)
+
+
+def reference_forward(block: InteractionBlock, hidden: Tensor, objects: ObjectContexts, table: RegionTable) -> Tensor:
     """`InteractionBlock.forward`, same arguments and result."""
-    hidden = table.spread(hidden)
+    hidden = table.repeat_branches(hidden)
     contexts = objects.contexts.repeat_interleave(table.candidates, 0).unbind(1)
-    cover = table.dense
+    cover = table.batch_cover
     normed = block.norm1(hidden)
     hidden = hidden + attend(block.attn1, normed, normed)
     queries = block.norm2(hidden)
@@ -36,8 +76,8 @@ def interact(block: InteractionBlock, hidden: Tensor, objects: Objects, table: R
         mixed = [_gated(block, gate, context) for context in contexts]
         for members in (s for size in range(2, len(contexts) + 1) for s in combinations(range(len(contexts)), size)):
             logits = torch.stack([mixed[k][1] for k in members], -1) / block.tau
-            if objects.bias is not None:
-                logits = logits + objects.bias[:, members].repeat_interleave(table.candidates, 0)[:, None]
+            if objects.order_bias is not None:
+                logits = logits + objects.order_bias[:, members].repeat_interleave(table.candidates, 0)[:, None]
             alpha = logits.softmax(-1)
             pair = (alpha[..., None] * torch.stack([mixed[k][0] for k in members], -2)).sum(-2)
             background = attend(block.attn_bg, block.norm2b(attend(block.attn2, queries, pair)), hidden)

@@ -19,14 +19,14 @@ import torch
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.blending import start_bias
-from pics_cli.core.model.config import ModelConfig, checked
+from pics_cli.core.model.blending import initial_output_bias
+from pics_cli.core.model.config import ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.load_weights import on_meta
-from pics_cli.core.model.new_model import adopt, blank_control, control_copy, new_projector
+from pics_cli.core.model.load_weights import build_on_meta
+from pics_cli.core.model.new_model import blank_controlnet, controlnet_from_unet, fill_module, new_projector
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import LATENT_SCALE, PixelAutoencoder
-from pics_cli.core.model.schedulers import published_scheduler, small_scheduler
+from pics_cli.core.model.schedulers import pixel_scheduler, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
@@ -75,13 +75,13 @@ def small_config(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mode
         "latent_channels": 3 * given.patch**2,
         "downsampling": given.patch,
     }
-    return checked({"latent_scale": LATENT_SCALE, **overrides, **derived})
+    return checked_config({"latent_scale": LATENT_SCALE, **overrides, **derived})
 
 
-def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]:
+def blank_small_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a small network by name, without memory; `config`: from `small_config`."""
     given = SmallShape(**shape)
-    unet = on_meta(
+    unet = build_on_meta(
         lambda: InteractionUNet(
             in_channels=config.latent_channels, out_channels=config.output_channels,
             block_out_channels=tuple(given.block_out_channels), layers_per_block=given.layers_per_block,
@@ -92,14 +92,14 @@ def blank_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]
     )  # fmt: skip
     return {
         "unet": unet,
-        "controlnet": blank_control(unet, given.hint_widths, config.hint_channels),
-        "image_encoder": on_meta(lambda: _encoder(config, given), _WHERE),
-        "projector": on_meta(lambda: nn.Linear(given.encoder_width, given.context_width), _WHERE),
+        "controlnet": blank_controlnet(unet, given.hint_widths, config.hint_channels),
+        "image_encoder": build_on_meta(lambda: _encoder(config, given), _WHERE),
+        "projector": build_on_meta(lambda: nn.Linear(given.encoder_width, given.context_width), _WHERE),
         "vae": PixelAutoencoder(given.patch),
     }
 
 
-def small_pipeline(
+def new_small_model(
     config: ModelConfig, shape: Mapping[str, Any], seed: int = 0, *, device: str | torch.device = "cpu"
 ) -> PicsModel:
     """A new network in float32.
@@ -121,17 +121,17 @@ def small_pipeline(
         config, object_tokens=derived.object_tokens, context_width=derived.context_width,
         latent_channels=derived.latent_channels, downsampling=derived.downsampling,
     )  # fmt: skip
-    blank = blank_parts(config, shape)
+    blank = blank_small_parts(config, shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet: Any = adopt(blank["unet"], {}, _EVERY, _WHERE)
+        unet: Any = fill_module(blank["unet"], {}, _EVERY, _WHERE)
         nn.init.zeros_(unet.conv_out.weight)
-        unet.conv_out.bias.data.copy_(start_bias(config))
-        controlnet: Any = control_copy(unet, given.hint_widths, config.hint_channels)
+        unet.conv_out.bias.data.copy_(initial_output_bias(config))
+        controlnet: Any = controlnet_from_unet(unet, given.hint_widths, config.hint_channels)
         _show_hint(controlnet)
         encoder = _encoder(config, given)
         projector = new_projector(encoder, given.context_width)
-    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], small_scheduler(), device=device)
+    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], pixel_scheduler(), device=device)
 
 
 def _show_hint(controlnet: Any) -> None:
@@ -192,7 +192,7 @@ def _faults(shape: SmallShape, image_size: int, reference_size: int) -> Iterator
         )
 
 
-TINY = ModelConfig(
+TINY_CONFIG = ModelConfig(
     image_size=128, object_tokens=17, context_width=48, reference_size=56, steps=4, latent_scale=0.5
 )  # fmt: skip
 _SHAPE: dict[str, Any] = {
@@ -204,7 +204,7 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", **overrides: Any) -> PicsModel:
+def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **overrides: Any) -> PicsModel:
     """A model of 1.5 million parameters for 128×128 pictures.
 
     Args:
@@ -212,7 +212,7 @@ def tiny_pipeline(seed: int = 0, device: str = "cpu", memory: str = "resident", 
         device, memory: see `PicsModel`.
         overrides: values of its `ModelConfig`.
     """
-    config = replace(TINY, **overrides)
+    config = replace(TINY_CONFIG, **overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = InteractionUNet(config.latent_channels, config.latent_channels, **_SHAPE, tau=config.tau)

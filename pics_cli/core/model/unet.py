@@ -11,7 +11,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from pics_cli.core.model import layers
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.regions import Regions
 
 
@@ -29,7 +29,7 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         tau: temperature of the gate.
 
     Attributes:
-        gradient_checkpointing: compute layers again for the gradient, see `layers.descend`.
+        gradient_checkpointing: compute layers again for the gradient, see `layers.run_down_blocks`.
     """
 
     @register_to_config
@@ -47,15 +47,15 @@ class InteractionUNet(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        options = layers.stock_options(
+        options = layers.diffusers_options(
             block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
         )
-        up = tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention_levels))
+        up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attention_levels))
         stock = UNet2DConditionModel(in_channels=in_channels, out_channels=out_channels, up_block_types=up, **options)
-        layers.adopt(self, stock, tau)
+        layers.adopt_layers(self, stock, tau)
 
     def forward(
-        self, latent: Tensor, timestep: Tensor, objects: Objects, regions: Regions, residuals: Sequence[Tensor]
+        self, latent: Tensor, timestep: Tensor, objects: ObjectContexts, regions: Regions, residuals: Sequence[Tensor]
     ) -> Tensor:
         """The network's prediction.
 
@@ -71,20 +71,23 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         """
         recompute = self.gradient_checkpointing
         time = layers.embed_time(self, timestep, latent.dtype)
-        hidden, skips = layers.descend(self.down_blocks, self.conv_in(latent), time, objects, regions, recompute)
+        hidden, skips = layers.run_down_blocks(
+            self.down_blocks, self.conv_in(latent), time, objects, regions, recompute
+        )
         batch, n = len(objects.contexts) * regions.candidates, regions.candidates
         *added, last = residuals
-        skips = [_full(skip, batch) + _each(extra, n) for skip, extra in zip(skips, added, strict=True)]
-        hidden = layers.middle(self.mid_block, hidden, time, objects, regions, recompute) + _each(last, n)
-        hidden = layers.ascend(self.up_blocks, hidden, skips, time, objects, regions, recompute)
+        # Skips from before the first transformer are the same for all guidance branches.
+        skips = [
+            skip.repeat(batch // len(skip), 1, 1, 1) + _repeat_candidates(residual, n)
+            for skip, residual in zip(skips, added, strict=True)
+        ]
+        hidden = layers.run_mid_block(self.mid_block, hidden, time, objects, regions, recompute) + _repeat_candidates(
+            last, n
+        )
+        hidden = layers.run_up_blocks(self.up_blocks, hidden, skips, time, objects, regions, recompute)
         prediction: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return prediction
 
 
-def _full(skip: Tensor, batch: int) -> Tensor:
-    """What was computed before the branches part, for every branch."""
-    return skip.repeat(batch // len(skip), 1, 1, 1)
-
-
-def _each(residual: Tensor, candidates: int) -> Tensor:
+def _repeat_candidates(residual: Tensor, candidates: int) -> Tensor:
     return residual if candidates == 1 else torch.repeat_interleave(residual, candidates, 0)

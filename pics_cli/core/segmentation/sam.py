@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-from pics_cli.core.model.hub import sha256
+from pics_cli.core.model.hub import cached_sha256
 from pics_cli.core.model.weight_files import read_weights
 from pics_cli.errors import PicsError
 
@@ -138,7 +138,7 @@ def find_checkpoint(name: str, checkpoint: Path | None) -> SamCheckpoint:
         shape, path = _read_shape(name), checkpoint or Path(name, WEIGHTS)
         if not path.is_file():
             raise PicsError(f"{path}: no such file", "name the model's weights with --checkpoint FILE")
-    digest = sha256(path)
+    digest = cached_sha256(path)
     official = _OFFICIAL_NAME.fullmatch(path.name)
     if official and not digest.startswith(official.group(1)):
         raise PicsError(

@@ -20,7 +20,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.model.devices import out_of_memory
+from pics_cli.core.model.devices import is_out_of_memory
 from pics_cli.core.segmentation.postprocessing import PackedMasks, concatenate, pack_masks
 from pics_cli.core.segmentation.preprocessing import ResizedImage
 from pics_cli.errors import FAILED, BadSample, PicsError
@@ -100,7 +100,7 @@ class Segmenter:
         try:
             return work()
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pics_cli.core.model.model_folder import whole_folder
+from pics_cli.core.model.model_folder import atomic_folder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import CheckpointSettings
 from pics_cli.core.recipes.validation import error_line
@@ -106,7 +106,7 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
     Raises:
         PicsError: it cannot be written; existing checkpoints are untouched.
     """
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         hashes = {}
         for file, contents in tensors.items():
             path = temporary / file

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from pics_cli.core.model.config import FILE
+from pics_cli.core.model.config import CONFIG_FILE
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.model.model_folder import check_new, whole_folder
+from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import INFERENCE_DEFAULTS, TrainingRecipe, plain_recipe
 from pics_cli.core.training import checkpoint
@@ -36,8 +36,8 @@ def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool
     Raises:
         PicsError: the base model is not the one trained from, or `out` exists or cannot be written.
     """
-    if not overwrite or not (out / FILE).is_file():
-        check_new(out)
+    if not overwrite or not (out / CONFIG_FILE).is_file():
+        check_not_existing(out)
     model, new_network, base_sha256 = load_initial_model(recipe)
     if saved.state["base"] != base_sha256:
         raise PicsError(f"{saved.folder}: was trained from another base model", "name that one: --base PATH|REPO")
@@ -57,13 +57,13 @@ def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool
     for part in model.parts.values():
         nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
     if not out.exists():
-        with whole_folder(out) as folder:
+        with atomic_folder(out) as folder:
             model.save_pretrained(folder)
     else:
         new, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("new", "old"))
         for leftover in (new, old):  # of an export that was interrupted
             shutil.rmtree(leftover, ignore_errors=True)
-        with whole_folder(new) as folder:
+        with atomic_folder(new) as folder:
             model.save_pretrained(folder)
         out.rename(old)
         new.rename(out)

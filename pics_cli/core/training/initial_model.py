@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.inference.record import model_fingerprint
-from pics_cli.core.model.base_models import BASE, DINOV2, find, find_base, find_dinov2, find_local
-from pics_cli.core.model.config import FILE, PATTERNS, checked
+from pics_cli.core.model.base_models import (
+    DEFAULT_BASE,
+    DEFAULT_DINOV2,
+    find_base,
+    find_base_model,
+    find_dinov2,
+    find_local_base_model,
+)
+from pics_cli.core.model.config import CONFIG_FILE, DOWNLOAD_PATTERNS, checked_config
 from pics_cli.core.model.load_weights import check_image_size
-from pics_cli.core.model.model_folder import misfits
+from pics_cli.core.model.model_folder import find_mismatches
 from pics_cli.core.model.new_model import blank_model, new_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.schedulers import small_scheduler
-from pics_cli.core.model.small_model import blank_parts, small_config, small_pipeline
+from pics_cli.core.model.schedulers import pixel_scheduler
+from pics_cli.core.model.small_model import blank_small_parts, new_small_model, small_config
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelSettings
@@ -51,10 +58,10 @@ def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
         if section.base is not None or section.dinov2 is not None:
             raise PicsError("model.shape: a new network, but model.base or model.dinov2 is given", "leave one out")
         shape = asdict(section.shape)
-        return InitialModel(small_pipeline(small_config(shape, overrides), shape, recipe.seed), True, digest(shape))
-    base = section.base or BASE
-    folder = find(base, "--base", PATTERNS)
-    if (folder / FILE).is_file():
+        return InitialModel(new_small_model(small_config(shape, overrides), shape, recipe.seed), True, digest(shape))
+    base = section.base or DEFAULT_BASE
+    folder = find_base_model(base, "--base", DOWNLOAD_PATTERNS)
+    if (folder / CONFIG_FILE).is_file():
         if section.dinov2 is not None:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
         return _load_pics_model(base, folder, overrides)
@@ -62,8 +69,8 @@ def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
         raise PicsError(
             "model.hint: got layers, which a network from a base model has no inputs and outputs for", _CHANGE_HINT
         )
-    dinov2 = section.dinov2 or DINOV2
-    config = checked(overrides)
+    dinov2 = section.dinov2 or DEFAULT_DINOV2
+    config = checked_config(overrides)
     model = new_model(base, dinov2, config=config, keep=overrides, seed=recipe.seed, say=logger.info)
     files = {"base": find_base(base, logger.debug).sha256, "dinov2": find_dinov2(dinov2, logger.debug).sha256}
     return InitialModel(model, False, digest(files))
@@ -82,16 +89,16 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     if section.shape is not None:
         shape = asdict(section.shape)
         config = small_config(shape, overrides)
-        blank = PicsModel(config, **blank_parts(config, shape), scheduler=small_scheduler(), device="meta")
+        blank = PicsModel(config, **blank_small_parts(config, shape), scheduler=pixel_scheduler(), device="meta")
         return blank, "a new network of model.shape"
-    base = section.base or BASE
-    folder = find_local(base, "--base", PATTERNS, FILE)
-    if folder is None or not (folder / FILE).is_file():
-        return blank_model(base, section.dinov2 or DINOV2, overrides)
+    base = section.base or DEFAULT_BASE
+    folder = find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
+    if folder is None or not (folder / CONFIG_FILE).is_file():
+        return blank_model(base, section.dinov2 or DEFAULT_DINOV2, overrides)
     model = PicsModel.from_pretrained(folder, weights=False)
-    model.config = checked(overrides, model.config)
+    model.config = checked_config(overrides, model.config)
     parts: dict[str, Any] = dict(model.parts)
-    if errors := misfits(model.config, **parts):
+    if errors := find_mismatches(model.config, **parts):
         raise PicsError("\n".join(f"{folder}: {error}" for error in errors), "leave these out of the recipe's model")
     return model, f"configuration of {folder}"
 
@@ -116,5 +123,5 @@ def _load_pics_model(name: str, folder: Path, overrides: dict[str, Any]) -> Init
     if hint != config.hint and "layers" in (hint, config.hint):
         raise PicsError(f"model.hint: got {hint}, but the network of {name} has the inputs of {config.hint}",
                         _CHANGE_HINT)  # fmt: skip
-    model.config = checked(overrides, config)
+    model.config = checked_config(overrides, config)
     return InitialModel(model, False, model_fingerprint(folder))

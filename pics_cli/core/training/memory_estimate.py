@@ -170,7 +170,7 @@ def standard_batch(recipe: TrainingRecipe, model: PicsModel) -> dict[str, Any]:
     return {
         **repeated,
         **layers,
-        "control_image": torch.zeros(batch, size, size, 3 * config.hint_pictures, dtype=torch.uint8),
+        "control_image": torch.zeros(batch, size, size, 3 * config.hint_layers, dtype=torch.uint8),
         "target": picture,
         "boxes": boxes[None].repeat(batch, 1, 1),
         "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pics_cli.core.model.image_encoder import encode
-from pics_cli.core.model.new_model import EXPERT
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.image_encoder import encode_references
+from pics_cli.core.model.interaction import ObjectContexts
+from pics_cli.core.model.new_model import EXPERT_LAYERS
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.recipes.training_sections import TrainedParts
@@ -50,8 +50,8 @@ class TrainingNetworks(nn.Module):
         Returns:
             [B, output channels, h, w].
         """
-        tokens = encode(self.image_encoder, self.projector, references.flatten(0, 1))
-        objects = Objects(tokens.unflatten(0, references.shape[:2]))
+        tokens = encode_references(self.image_encoder, self.projector, references.flatten(0, 1))
+        objects = ObjectContexts(tokens.unflatten(0, references.shape[:2]))
         residuals = self.controlnet(self.controlnet.embed_hint(hint), timestep, objects, regions)
         prediction: Tensor = self.unet(latent, timestep, objects, regions, residuals)
         return prediction
@@ -80,7 +80,7 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
         return True
     if part == "projector":
         return trained == "experts"
-    is_expert = EXPERT.search(f".{inner_name}") is not None
+    is_expert = EXPERT_LAYERS.search(f".{inner_name}") is not None
     return bool(_UNET_DECODER.match(inner_name)) or (trained == "experts" and is_expert)
 
 
@@ -92,7 +92,7 @@ def is_new(name: str, new_network: bool) -> bool:
         new_network: the whole network is new, not made from a base model.
     """
     part, _, inner_name = name.partition(".")
-    is_expert = part == "unet" and EXPERT.search(f".{inner_name}") is not None
+    is_expert = part == "unet" and EXPERT_LAYERS.search(f".{inner_name}") is not None
     return new_network or part in ("projector", "controlnet") or is_expert
 
 

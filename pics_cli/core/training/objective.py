@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pics_cli.core.model.blending import Correction
+from pics_cli.core.model.blending import ResidualPrediction
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
@@ -158,7 +158,7 @@ class DiffusionLoss:
         self.model, self.network, self.objective, self.dtype = model, network, objective, dtype
         self.config: ModelConfig = model.config
         self.alphas_cumprod: Tensor = model.scheduler.alphas_cumprod.float()
-        if objective.share_weight and not self.config.shares:
+        if objective.share_weight and not self.config.logit_channels:
             raise PicsError(
                 f"objective.share_weight: got {objective.share_weight}, which needs a model that mixes its hint",
                 "set it to 0, or take a model with hint layers and correct_hint",
@@ -212,10 +212,10 @@ class DiffusionLoss:
         mask = control_mask(masks, content).to(device)[:, None].float()
         return torch.cat([_to_float(rgb.to(device)), mask], 1).contiguous(memory_format=torch.channels_last)
 
-    def _correction(self, layers: Tensor) -> Correction:
+    def _correction(self, layers: Tensor) -> ResidualPrediction:
         """Of the control image's layers, [B, 3 L, S, S] in [-1, 1]."""
         latents = self._encode(layers.unflatten(1, (-1, 3)).flatten(0, 1))
-        return Correction(latents.unflatten(0, (len(layers), -1)), self.config)
+        return ResidualPrediction(latents.unflatten(0, (len(layers), -1)), self.config)
 
     @torch.no_grad()
     def _encode(self, pictures: Tensor, posterior: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType
 
-from pics_cli.core.model.devices import choose_device, choose_dtype, out_of_memory_told
+from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.recipes.training import TrainingRecipe, training_identity
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.core.runtime.ranks import Ranks, mark_local_error, report_lost_peer
@@ -77,7 +77,7 @@ def train(job: TrainingJob, ranks: Ranks, progress: TrainingProgress) -> Trainin
         trainer = set_up(job, ranks, stack, progress)
         with (
             mark_local_error(ranks),
-            out_of_memory_told(trainer.device, lambda: memory_advice(job.recipe)),
+            explain_out_of_memory(trainer.device, lambda: memory_advice(job.recipe)),
             defer_signals(),
         ):
             report = trainer.train()

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 from pics_cli import __version__
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.model.devices import peak, start_measuring
+from pics_cli.core.model.devices import peak_memory, reset_peak_memory
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe, training_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
@@ -198,7 +198,7 @@ class Trainer:
             PicsError: a loss that is nan or inf, too many unreadable samples, a full disk.
             KeyboardInterrupt: after saving, when a signal came.
         """
-        start_measuring(self.device)
+        reset_peak_memory(self.device)
         first_step = self.state.step
         self.schedule = make_schedule(self.state.optimizer, self.recipe.optimizer, self.recipe.steps, first_step)
         if self.ranks.rank == 0:
@@ -221,7 +221,7 @@ class Trainer:
             if self._metrics is not None:
                 self._metrics.close()
         self.report.step, self.report.new_steps = self.state.step, self.state.step - first_step
-        self.report.peak_memory = peak(self.device)
+        self.report.peak_memory = peak_memory(self.device)
         return self.report
 
     def step(self, batches: Iterator[dict[str, Any]]) -> None:
@@ -253,7 +253,7 @@ class Trainer:
         self.report.seconds += seconds
         self.report.samples += self.samples_per_step
         self.report.metrics["loss"] = loss
-        memory_bytes = peak(self.device)[0]
+        memory_bytes = peak_memory(self.device)[0]
         compute_seconds = seconds - data_seconds
         self.progress.add_step(loss, self.samples_per_step, data_seconds, compute_seconds, memory_bytes)
         if met_bad_samples:

@@ -79,7 +79,7 @@ def test_at_the_networks_size_it_is_the_networks_picture() -> None:
     boxes = [(5, 8, 40, 50), (25, 20, 60, 60)]
     blends: list = []
     inputs = inputs_of(background, boxes, references, pipeline.config)
-    made = pipeline([inputs], pipeline.noise(0, "a")[None, None], blends=blends)[0, 0]
+    made = pipeline([inputs], pipeline.noise(0, "a")[None, None], layer_blends=blends)[0, 0]
     paint = painters_of(background, boxes, references, pipeline.config)
     again = corrected(background, paint, *(each[0, 0].numpy() for each in blends[0]))
     assert np.abs(again.astype(int) - native(made, 64, 64)).max() <= 1

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small_model import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_model
 from pics_cli.core.training.memory_estimate import MemoryCounter
 
 
 @pytest.fixture(scope="module")
 def tiny() -> PicsModel:
-    pipeline = tiny_pipeline()
+    pipeline = tiny_model()
     for network in (pipeline.unet, pipeline.controlnet):
         network.requires_grad_().train()
     return pipeline
@@ -28,7 +28,7 @@ def predict(pipeline: PicsModel, contexts: Tensor, precision: torch.dtype | None
     draw = torch.Generator().manual_seed(0)
     masks = torch.zeros(3, 2, 128, 128, dtype=torch.bool)
     masks[0, 0, :80, :80] = masks[0, 1, 40:, 40:] = masks[1, 0, :40] = masks[1, 1, 80:] = True
-    timesteps, objects, regions = torch.tensor([1, 400, 999]), Objects(contexts), Regions(masks)
+    timesteps, objects, regions = torch.tensor([1, 400, 999]), ObjectContexts(contexts), Regions(masks)
     hint, latent = torch.randn(3, 4, 128, 128, generator=draw), torch.randn(3, 4, 16, 16, generator=draw)
     with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
         residuals = pipeline.controlnet(pipeline.controlnet.embed_hint(hint), timesteps, objects, regions)

@@ -16,7 +16,7 @@ from transformers import Dinov2Model
 
 import research
 from in_process import run_script
-from pics_cli.core.model.convert import FILE, Report, convert
+from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
@@ -82,10 +82,10 @@ def state() -> State:
 
 
 @pytest.fixture(scope="module")
-def converted(state: State, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+def converted(state: State, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConversionReport]:
     folder = tmp_path_factory.mktemp("converted")
     torch.save(lightning(state), folder / "last.ckpt")
-    return folder / "model", convert(folder / "last.ckpt", folder / "model", **SMALL)
+    return folder / "model", convert_checkpoint(folder / "last.ckpt", folder / "model", **SMALL)
 
 
 def weights(folder: Path, part: str) -> State:
@@ -96,7 +96,7 @@ def weights(folder: Path, part: str) -> State:
     return load_file(file)
 
 
-def test_every_tensor_is_accounted_for_once(converted: tuple[Path, Report], state: State) -> None:
+def test_every_tensor_is_accounted_for_once(converted: tuple[Path, ConversionReport], state: State) -> None:
     folder, report = converted
     mapped = [key for keys in report.mapped.values() for key in keys]
     assert sorted([*mapped, *report.dropped]) == sorted(state)
@@ -104,7 +104,7 @@ def test_every_tensor_is_accounted_for_once(converted: tuple[Path, Report], stat
     assert len(set(targets)) == len(targets)
     for part in report.mapped:
         assert {ours for name, ours in targets if name == part} == set(weights(folder, part))
-    written = json.loads((folder / FILE).read_text())
+    written = json.loads((folder / REPORT_FILE).read_text())
     assert written["mapped"] == report.mapped
     assert written["dropped"] == report.dropped
     assert written["counts"]["missing"] == 0
@@ -112,13 +112,13 @@ def test_every_tensor_is_accounted_for_once(converted: tuple[Path, Report], stat
     assert {"control_model.input_blocks.0.0.weight", "betas", "model_ema.decay"} < set(report.dropped)
 
 
-def test_tensors_land_where_they_belong(converted: tuple[Path, Report], state: State) -> None:
+def test_tensors_land_where_they_belong(converted: tuple[Path, ConversionReport], state: State) -> None:
     parts = {name: weights(converted[0], name) for name in converted[1].mapped}
     for theirs, (part, ours) in LANDS.items():
         assert torch.equal(parts[part][ours], state[theirs]), theirs
 
 
-def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State) -> None:
+def test_fused_and_reshaped_tensors(converted: tuple[Path, ConversionReport], state: State) -> None:
     vae, encoder = (weights(converted[0], part) for part in ("vae", "image_encoder"))
     for ours, theirs in {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
         conv = state[f"first_stage_model.encoder.mid.attn_1.{theirs}.weight"]
@@ -130,7 +130,7 @@ def test_fused_and_reshaped_tensors(converted: tuple[Path, Report], state: State
     assert torch.equal(torch.cat(halves), state[f"{block}.mlp.w12.bias"])
 
 
-def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None:
+def test_converted_model_makes_a_picture(converted: tuple[Path, ConversionReport]) -> None:
     from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 
     pipeline = PicsModel.from_pretrained(converted[0])
@@ -147,7 +147,7 @@ def test_converted_model_makes_a_picture(converted: tuple[Path, Report]) -> None
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_dtype(state: State, tmp_path: Path, dtype: torch.dtype) -> None:
     save_file(state, tmp_path / "a.safetensors")
-    report = convert(tmp_path / "a.safetensors", tmp_path / "out", dtype=dtype, **SMALL)
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", dtype=dtype, **SMALL)
     for part in report.mapped:
         found = weights(tmp_path / "out", part)
         assert {value.dtype for value in found.values()} == {dtype}
@@ -164,13 +164,13 @@ def test_other_files(state: State, tmp_path: Path) -> None:
     torch.save(dinov2, tmp_path / "dinov2.pth")
     torch.save(rest, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     with pytest.raises(PicsError, match="holds no DINOv2") as told:
-        convert(tmp_path / "old.ckpt", tmp_path / "out", **SMALL)
+        convert_checkpoint(tmp_path / "old.ckpt", tmp_path / "out", **SMALL)
     assert "--dinov2" in str(told.value.hint)
-    report = convert(tmp_path / "old.ckpt", tmp_path / "out", dinov2=tmp_path / "dinov2.pth", **SMALL)
+    report = convert_checkpoint(tmp_path / "old.ckpt", tmp_path / "out", dinov2=tmp_path / "dinov2.pth", **SMALL)
     assert "blocks.0.attn.qkv.weight" in report.mapped["image_encoder"]
     both = tmp_path / "both.ckpt"
     torch.save(state, both)
-    report = convert(both, tmp_path / "out2", dinov2=tmp_path / "dinov2.pth", **SMALL)
+    report = convert_checkpoint(both, tmp_path / "out2", dinov2=tmp_path / "dinov2.pth", **SMALL)
     assert report.dropped["cond_stage_model.model.norm.bias"] == "dinov2.pth was given instead"
     assert torch.equal(
         weights(tmp_path / "out", "image_encoder")["layernorm.bias"],
@@ -240,7 +240,7 @@ def test_broken_checkpoints_are_named(state: State, tmp_path: Path, name: str) -
     change, options, text = BROKEN[name]
     torch.save(change(state), tmp_path / "a.ckpt")
     with pytest.raises(PicsError, match=text):
-        convert(tmp_path / "a.ckpt", tmp_path / "out", **{**SMALL, **options})
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **{**SMALL, **options})
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
@@ -290,7 +290,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, name: str) -> None:
 def test_output_that_exists_stays(state: State, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(PicsError, match="exists already"):
-        convert(tmp_path / "absent.ckpt", tmp_path / "out")
+        convert_checkpoint(tmp_path / "absent.ckpt", tmp_path / "out")
 
 
 def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,9 +299,9 @@ def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pics_cli.core.model.model_folder.save", full)
+    monkeypatch.setattr("pics_cli.core.model.model_folder.save_part", full)
     with pytest.raises(PicsError, match="disk full"):
-        convert(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 

@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pics_cli.core.model.blending import FIRST, GAIN, LOGIT, RESIDUAL, Correction, start_bias
+from pics_cli.core.model.blending import (
+    GAIN_SCALE,
+    INITIAL_LOGIT,
+    LOGIT_SCALE,
+    RESIDUAL_SCALE,
+    ResidualPrediction,
+    initial_output_bias,
+)
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.errors import PicsError
@@ -53,16 +60,16 @@ def enlarged(coarse: Array, patch: int) -> Array:
 
 def test_of_one_picture_the_output_is_added() -> None:
     pictures, output = drawn(2, 1, 4, 3, 3), drawn(2, 4, 3, 3, seed=1)
-    assert torch.equal(Correction(pictures, config(4, hint="overlay"))(output), output + pictures[:, 0])
+    assert torch.equal(ResidualPrediction(pictures, config(4, hint="overlay"))(output), output + pictures[:, 0])
 
 
 def test_of_several_by_loops() -> None:
     """A latent that is no picture: shares of each position."""
     pictures, output = drawn(2, 3, 4, 2, 2), drawn(2, 4 + 3, 2, 2, seed=1)
-    found = Correction(pictures, config(4))(output)
+    found = ResidualPrediction(pictures, config(4))(output)
     for b, c, y, x in product(range(2), range(4), range(2), range(2)):
-        powers = [math.exp(LOGIT * float(output[b, 4 + i, y, x])) for i in range(3)]
-        value = RESIDUAL * float(output[b, c, y, x])
+        powers = [math.exp(LOGIT_SCALE * float(output[b, 4 + i, y, x])) for i in range(3)]
+        value = RESIDUAL_SCALE * float(output[b, c, y, x])
         value += sum(power / sum(powers) * float(pictures[b, i, c, y, x]) for i, power in enumerate(powers))
         assert float(found[b, c, y, x]) == pytest.approx(value, abs=1e-5)
 
@@ -77,12 +84,12 @@ def test_on_pixels_by_loops(grid: int, scale: float) -> None:
     vae = PixelAutoencoder(patch)
     shown = drawn(3, 3, side * patch, side * patch)
     pictures = scale * vae.encode(shown).latent_dist.mode()[None]
-    found = vae.decode(Correction(pictures, meaning)(output)).sample[0] / scale
+    found = vae.decode(ResidualPrediction(pictures, meaning)(output)).sample[0] / scale
     cells = F.pixel_shuffle(output[:, 48:], grid)[0].double().numpy()
-    logits, gain = enlarged(LOGIT * cells[:3], patch), enlarged(GAIN * cells[3:], patch)
+    logits, gain = enlarged(LOGIT_SCALE * cells[:3], patch), enlarged(GAIN_SCALE * cells[3:], patch)
     weights = np.exp(logits) / np.exp(logits).sum(axis=0)
     mixed = sum(weights[i] * shown[i].double().numpy() for i in range(3))
-    residual = RESIDUAL * F.pixel_shuffle(output[:, :48], patch)[0].double().numpy() / scale
+    residual = RESIDUAL_SCALE * F.pixel_shuffle(output[:, :48], patch)[0].double().numpy() / scale
     np.testing.assert_allclose(found, (mixed + 1) * np.exp(gain) - 1 + residual, atol=1e-5)
 
 
@@ -90,7 +97,7 @@ def test_sharper_shares_choose() -> None:
     """Each share to the power of the sharpness, put back to 1; nothing else changes."""
     meaning = config(grid=2)
     pictures, output = drawn(1, 3, 12, 2, 2), drawn(1, meaning.output_channels, 2, 2, seed=1)
-    plain, sharp = Correction(pictures, meaning), Correction(pictures, meaning, 3.0)
+    plain, sharp = ResidualPrediction(pictures, meaning), ResidualPrediction(pictures, meaning, 3.0)
     plain(output)
     sharp(output)
     assert plain.logits is not None
@@ -103,46 +110,46 @@ def test_sharper_shares_choose() -> None:
 
 def test_the_first_picture_stands_out_at_the_start() -> None:
     meaning = config(grid=2)
-    output = start_bias(meaning)[None, :, None, None].expand(1, meaning.output_channels, 2, 2)
-    correction = Correction(drawn(1, 3, 12, 2, 2), meaning)
+    output = initial_output_bias(meaning)[None, :, None, None].expand(1, meaning.output_channels, 2, 2)
+    correction = ResidualPrediction(drawn(1, 3, 12, 2, 2), meaning)
     correction(output)
     assert correction.logits is not None
     assert correction.gain is not None
     assert not correction.gain.any()
-    share = math.exp(FIRST) / (math.exp(FIRST) + 2)
+    share = math.exp(INITIAL_LOGIT) / (math.exp(INITIAL_LOGIT) + 2)
     assert torch.allclose(correction.logits.softmax(1)[:, 0], torch.tensor(share))
     assert share > 0.75
-    assert not start_bias(config(hint="overlay")).any()
+    assert not initial_output_bias(config(hint="overlay")).any()
 
 
 @pytest.mark.parametrize("hint", ["overlay", "layers"])
 def test_blend_takes_a_finished_picture_apart(hint: str) -> None:
     """Pictures in their shares and light, and the residual, are the picture again: at the network's own size."""
     meaning, vae = config(hint=hint, latent_scale=0.5), PixelAutoencoder(2)
-    shown = drawn(4, meaning.hint_pictures, 3, 6, 6)
+    shown = drawn(4, meaning.hint_layers, 3, 6, 6)
     latents = 0.5 * vae.encode(shown.flatten(0, 1)).latent_dist.mode().unflatten(0, shown.shape[:2])
-    correction = Correction(latents, meaning)
+    correction = ResidualPrediction(latents, meaning)
     latent = correction(drawn(4, meaning.output_channels, 3, 3, seed=1))
-    blend = correction.blend(latent, vae, 2)
-    assert blend.logits.shape == (2, 2, meaning.hint_pictures, 6, 6)
+    blend = correction.layer_blend(latent, vae, 2)
+    assert blend.logits.shape == (2, 2, meaning.hint_layers, 6, 6)
     mixed = (shown.unflatten(0, (2, 2)) * blend.logits.softmax(2)[:, :, :, None]).sum(2)
     again = (mixed + 1) * blend.gain.exp() - 1 + blend.residual / 127.5
     assert torch.allclose(again.flatten(0, 1), vae.decode(latent / 0.5).sample, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("given", "hint", "shares", "output"),
+    ("given", "hint", "logits", "output"),
     [
         ({}, 4, 0, 4),
-        ({"hint": "layers"}, 10, 1, 7),
-        ({"hint": "layers", "latent_channels": 192, "downsampling": 8}, 10, 1, 198),
-        ({"hint": "layers", "latent_channels": 192, "downsampling": 8, "share_grid": 2}, 10, 4, 216),
+        ({"hint": "layers"}, 10, 3, 7),
+        ({"hint": "layers", "latent_channels": 192, "downsampling": 8}, 10, 3, 198),
+        ({"hint": "layers", "latent_channels": 192, "downsampling": 8, "share_grid": 2}, 10, 12, 216),
         ({"hint": "overlay", "latent_channels": 192, "downsampling": 8}, 4, 0, 192),
     ],
 )
-def test_channels(given: dict[str, object], hint: int, shares: int, output: int) -> None:
+def test_channels(given: dict[str, object], hint: int, logits: int, output: int) -> None:
     config = ModelConfig(prediction_type="sample", correct_hint=True, **given)
-    assert (config.hint_channels, config.shares, config.output_channels) == (hint, shares, output)
+    assert (config.hint_channels, config.logit_channels, config.output_channels) == (hint, logits, output)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from pics_cli.core.model import devices
 from pics_cli.core.model.devices import choose_device, choose_dtype, cpu_has_bf16
 from pics_cli.core.model.offload import WORKING_BYTES, choose_memory, weight_bytes
 from pics_cli.errors import PicsError
@@ -18,7 +17,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(devices, "_has_mps", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.model.small_model import tiny_pipeline
+from pics_cli.core.model.small_model import tiny_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,7 +29,7 @@ def scene(seed: int, size: int = 128) -> SimpleNamespace:
 
 
 def paint(device: str, memory: str = "resident", compiled: bool = False) -> np.ndarray:
-    pipeline = tiny_pipeline(device=device, memory=memory)
+    pipeline = tiny_model(device=device, memory=memory)
     if compiled:
         pipeline.compile()
     noise = torch.stack([pipeline.noise(0, key, 0)[None] for key in "ab"])
@@ -55,7 +55,7 @@ def test_leaner_modes_hold_less_between_pictures() -> None:
     for memory in ("resident", "sequential", "offload"):
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
-        pipeline = tiny_pipeline(device="cuda", memory=memory)
+        pipeline = tiny_model(device="cuda", memory=memory)
         held[memory] = torch.cuda.memory_allocated() - before
         del pipeline
     assert held["resident"] > 10 * max(held["sequential"], 1)

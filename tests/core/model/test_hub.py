@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from pics_cli.core.model import hub
-from pics_cli.core.model.hub import FILE as HASHES
-from pics_cli.core.model.hub import check_files, check_known, record_first_use
+from pics_cli.core.model.hub import HASHES_FILE as HASHES
+from pics_cli.core.model.hub import check_hashes, check_recorded_hashes, record_hashes
 from pics_cli.errors import PicsError
 
 
@@ -59,21 +59,21 @@ def test_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hashes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"one")
-    first = check_known("somebody/model", {"a.bin": file})
-    record_first_use("somebody/model", first)
-    record_first_use("somebody/model", {})
+    first = check_recorded_hashes("somebody/model", {"a.bin": file})
+    record_hashes("somebody/model", first)
+    record_hashes("somebody/model", {})
     counted: list[Path] = []
     monkeypatch.setattr("pics_cli.core.model.hub.file_sha256", lambda path: counted.append(path) or "other")  # type: ignore[func-returns-value]
-    assert check_known("somebody/model", {"a.bin": file}) == first
-    check_files(tmp_path, first)
+    assert check_recorded_hashes("somebody/model", {"a.bin": file}) == first
+    check_hashes(tmp_path, first)
     assert counted == []
     os.utime(file, ns=(1, 1))
     with pytest.raises(PicsError, match=r"somebody/model: not the files .* a.bin has sha256 other"):
-        check_known("somebody/model", {"a.bin": file})
+        check_recorded_hashes("somebody/model", {"a.bin": file})
     with pytest.raises(PicsError, match=r"b\.bin is gone, a\.bin has sha256 other"):
-        check_files(tmp_path, {**first, "b.bin": "0"})
+        check_hashes(tmp_path, {**first, "b.bin": "0"})
     with pytest.raises(PicsError, match=r"b\.bin is new"):
-        check_known("somebody/model", {"a.bin": file, "b.bin": file})
+        check_recorded_hashes("somebody/model", {"a.bin": file, "b.bin": file})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": {}}'])
@@ -81,5 +81,5 @@ def test_unreadable_record_of_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PICS_CACHE", str(tmp_path))
     (tmp_path / HASHES).write_text(text)
     with pytest.raises(PicsError, match=str(tmp_path / HASHES)) as told:
-        check_known("a/b", {"x": tmp_path / HASHES})
+        check_recorded_hashes("a/b", {"x": tmp_path / HASHES})
     assert "remove it" in str(told.value.hint)

@@ -22,11 +22,11 @@ import bases
 import in_process
 from pics_cli.core.model.base_models import load_dinov2
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.hub import FILE as HASHES
-from pics_cli.core.model.interaction import InteractionBlock
+from pics_cli.core.model.hub import HASHES_FILE as HASHES
+from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.new_model import new_model
-from pics_cli.core.model.objects import Objects
 from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.model.reference_block import reference_blocks
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.errors import PicsError
@@ -59,8 +59,8 @@ def predict(model: PicsModel, contexts: Tensor, masks: Tensor, plain: bool) -> t
     """ε and the ControlNet's residuals for two latents."""
     draw = torch.Generator().manual_seed(1)
     latent, hint = torch.randn(2, 4, 16, 16, generator=draw), torch.randn(2, 4, 128, 128, generator=draw)
-    time, objects, regions = torch.tensor([17, 801]), Objects(contexts, plain=plain), Regions(masks)
-    with torch.inference_mode():
+    time, objects, regions = torch.tensor([17, 801]), ObjectContexts(contexts), Regions(masks)
+    with torch.inference_mode(), reference_blocks(plain):
         residuals = model.controlnet(model.controlnet.embed_hint(hint), time, objects, regions)
         return model.unet(latent, time, objects, regions, residuals), residuals
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from block_reference import interaction_block
-from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.objects import Objects
-from pics_cli.core.model.regions import Group, RegionTable
-from pics_cli.core.model.tracing import Trace
+from pics_cli.core.model.gate_trace import GateTrace
+from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
+from pics_cli.core.model.reference_block import reference_blocks
+from pics_cli.core.model.regions import RegionTable, TokenGroup
 
 C, HEADS, HEAD_WIDTH, D = 32, 2, 16, 24
 N, M = 32, 5
@@ -57,9 +57,10 @@ def ours(
     *,
     plain: bool = False,
     bias: Tensor | None = None,
-    trace: Trace | None = None,
+    trace: GateTrace | None = None,
 ) -> Tensor:
-    return block(hidden, Objects(contexts, bias, plain=plain, trace=trace), RegionTable(cover))
+    with reference_blocks(plain):
+        return block(hidden, ObjectContexts(contexts, bias, trace=trace), RegionTable(cover))
 
 
 def theirs(
@@ -232,14 +233,14 @@ def test_background_tokens_reach_overlap_tokens_as_keys(through: str, plain: boo
     torch.testing.assert_close(after[alone], before[alone], rtol=0, atol=1e-6)
 
 
-class Alphas(Trace):
+class Alphas(GateTrace):
     """Keeps what the gate reports: weights [R, n · N, |S|] by cover set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: dict[tuple[int, ...], Tensor] = {}
 
-    def add(self, table: RegionTable, group: Group, alpha: Tensor) -> None:
+    def add(self, table: RegionTable, group: TokenGroup, alpha: Tensor) -> None:
         assert alpha.shape[1:] == (table.candidates * table.tokens, len(group.objects))
         self.found[group.objects] = alpha
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.interaction import InteractionBlock
-from pics_cli.core.model.layers import stock_options, transformers
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
+from pics_cli.core.model.layers import diffusers_options, transformer_layers
+from pics_cli.core.model.reference_block import ReferenceDenoiser
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.unet import InteractionUNet
@@ -61,7 +61,7 @@ def networks(shape: int = 0) -> Networks:
 
 
 def blocks(network: nn.Module) -> list[InteractionBlock]:
-    return [block for transformer in transformers(network) for block in transformer.transformer_blocks]
+    return [block for transformer in transformer_layers(network) for block in transformer.transformer_blocks]
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
@@ -94,15 +94,18 @@ def draw(masks: Tensor, candidates: int = 1, seed: int = 0) -> dict[str, Any]:
         "hint": torch.randn(samples, 4, SIZE, SIZE, generator=random),
         "contexts": torch.randn(samples, objects, M, D, generator=random),
         "null": torch.randn(M, D, generator=random),
-        "bias": torch.randn(samples, objects, generator=random),
+        "order_bias": torch.randn(samples, objects, generator=random),
         "masks": masks,
         "latent": torch.randn(samples * candidates, 4, SIDE, SIDE, generator=random),
     }
 
 
-def denoiser(inputs: dict[str, Any], pair: Networks | None = None, **options: Any) -> Denoiser:
+def denoiser(
+    inputs: dict[str, Any], pair: Networks | None = None, plain: bool = False, **options: Any
+) -> Denoiser | ReferenceDenoiser:
     given = {name: value for name, value in inputs.items() if name != "latent"}
-    return Denoiser(*(pair or networks()), **{"size": (SIDE, SIDE), "guidance": 5.0, **given, **options})
+    kind = ReferenceDenoiser if plain else Denoiser
+    return kind(*(pair or networks()), **{"size": (SIDE, SIDE), "guidance": 5.0, **given, **options})
 
 
 @st.composite
@@ -140,8 +143,8 @@ def test_fast_path_equals_plain_path(case: dict[str, Any]) -> None:
     if not case["guided"]:
         inputs["null"] = None
     if not case["biased"]:
-        inputs["bias"] = None
-    fast = denoiser(inputs, pair, candidates=candidates, uniform=case["uniform"])
+        inputs["order_bias"] = None
+    fast = denoiser(inputs, pair, candidates=candidates, static_shapes=case["uniform"])
     plain = denoiser(inputs, pair, candidates=candidates, plain=True)
     for ours, theirs in zip(fast.residuals(T), plain.residuals(T), strict=True):
         assert distance(ours, theirs) < 1e-5
@@ -151,7 +154,7 @@ def test_fast_path_equals_plain_path(case: dict[str, Any]) -> None:
 class StockBlock(InteractionBlock):
     """An interaction block where diffusers' own forward methods expect a BasicTransformerBlock."""
 
-    place_: tuple[Objects, Regions]
+    place_: tuple[ObjectContexts, Regions]
 
     def forward(self, hidden_states: Tensor, **others: Any) -> Tensor:
         assert set(others) >= {"encoder_hidden_states", "timestep"}
@@ -160,12 +163,12 @@ class StockBlock(InteractionBlock):
         return super().forward(hidden_states, objects, regions.table(side, side))
 
 
-def stock(kind: Any, network: nn.Module, objects: Objects, regions: Regions, **options: Any) -> Any:
+def stock(kind: Any, network: nn.Module, objects: ObjectContexts, regions: Regions, **options: Any) -> Any:
     """diffusers' own network with the interaction blocks, and the same weights."""
     known = network.config
     shape = ("block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups")
-    twin = kind(**stock_options(**{name: known[name] for name in shape}), **options).eval()
-    for ours, transformer in zip(blocks(network), transformers(twin), strict=True):
+    twin = kind(**diffusers_options(**{name: known[name] for name in shape}), **options).eval()
+    for ours, transformer in zip(blocks(network), transformer_layers(twin), strict=True):
         block = StockBlock(ours.norm1.weight.numel(), ours.attn1.heads, 8, D, ours.tau)
         block.place_ = objects, regions
         transformer.transformer_blocks[0] = block
@@ -183,7 +186,7 @@ def test_equals_diffusers_own_forward(shape: int) -> None:
     inputs = draw(masks_of([PARTIAL, NESTED]))
     inputs["null"] = None
     ours = denoiser(inputs, pair)
-    objects, regions = Objects(inputs["contexts"], inputs["bias"]), Regions(inputs["masks"])
+    objects, regions = ObjectContexts(inputs["contexts"], inputs["order_bias"]), Regions(inputs["masks"])
     options = {"conditioning_channels": 4, "conditioning_embedding_out_channels": (8, 8, 8, 8)}
     control = stock(ControlNetModel, controlnet, objects, regions, **options)
     for parameter in control.conv_in.parameters():
@@ -258,13 +261,13 @@ def test_guidance_equals_two_separate_branches() -> None:
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 0, 1)])
 def test_swapping_objects_with_their_masks_changes_nothing(order: tuple[int, ...]) -> None:
     inputs = draw(masks_of([[*PARTIAL, (12, 30, 50, 50)]]))
-    swapped = {**inputs, **{name: inputs[name][:, order] for name in ("contexts", "masks", "bias")}}
+    swapped = {**inputs, **{name: inputs[name][:, order] for name in ("contexts", "masks", "order_bias")}}
     assert distance(denoiser(swapped)(inputs["latent"], T), denoiser(inputs)(inputs["latent"], T)) < 1e-5
 
 
 def test_constants_made_once_equal_those_made_in_every_step() -> None:
     inputs = draw(masks_of(BATCH))
-    held, made = denoiser(inputs), denoiser(inputs, hold=False)
+    held, made = denoiser(inputs), denoiser(inputs, cache=False)
     for timestep in (torch.tensor([801]), torch.tensor([1])):
         assert distance(made(inputs["latent"], timestep), held(inputs["latent"], timestep)) < 1e-6
 
@@ -281,12 +284,12 @@ def test_timesteps_of_their_own_equal_single_runs() -> None:
 
 def test_bf16_stays_near_float32() -> None:
     inputs = draw(masks_of(BATCH))
-    inputs["bias"] = None
+    inputs["order_bias"] = None
     exact = denoiser(inputs, guidance=1.5)(inputs["latent"], T)
     pair = networks.__wrapped__()
     for network in pair:
         network.to(torch.bfloat16)
-    halved = {name: value.bfloat16() for name, value in inputs.items() if name not in ("masks", "bias")}
+    halved = {name: value.bfloat16() for name, value in inputs.items() if name not in ("masks", "order_bias")}
     found = denoiser({**inputs, **halved}, pair, guidance=1.5)(halved["latent"], T)
     assert found.dtype == torch.bfloat16
     assert distance(found, exact) < 0.1
@@ -298,13 +301,13 @@ def test_gradients_of_a_batch_equal_the_plain_paths() -> None:
     What a softmax (all keys moved alike) cannot see is left out, and so are constants that a group norm takes away.
     """
     inputs = draw(masks_of([PARTIAL, APART]))
-    inputs.update(null=None, bias=None)
+    inputs.update(null=None, order_bias=None)
     grads = []
     for plain in (False, True):
         pair = networks.__wrapped__()
         for network in pair:
             network.requires_grad_()
-        denoiser(inputs, pair, plain=plain, hold=False)(inputs["latent"], T).square().mean().backward()
+        denoiser(inputs, pair, plain=plain, cache=False)(inputs["latent"], T).square().mean().backward()
         grads.append({f"{i}.{name}": p.grad for i in (0, 1) for name, p in pair[i].named_parameters()})
     fast, plain_ = grads
     assert all(gradient is not None for gradient in fast.values())

@@ -19,10 +19,10 @@ from pics_cli.core.conditioning.network_inputs import NetworkInputs, prepare_net
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.offload import Residency
+from pics_cli.core.model.gate_trace import GateTrace
+from pics_cli.core.model.offload import ModelOffloader
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.small_model import tiny_pipeline
-from pics_cli.core.model.tracing import Trace
+from pics_cli.core.model.small_model import tiny_model
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import PicsError
@@ -37,7 +37,7 @@ Change = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def tiny() -> PicsModel:
-    return tiny_pipeline()
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_noise_depends_on_its_four_arguments_alone(tiny: PicsModel) -> None:
     first = tiny.noise(3, "sample", 1, 2)
     assert first.dtype == torch.float32
     assert first.shape == (4, 16, 16)
-    assert torch.equal(tiny_pipeline(seed=1).noise(3, "sample", 1, 2), first)
+    assert torch.equal(tiny_model(seed=1).noise(3, "sample", 1, 2), first)
     for other in ((4, "sample", 1, 2), (3, "sampl", 1, 2), (3, "sample", 2, 2), (3, "sample", 1, 3)):
         assert abs(float((tiny.noise(*other) * first).mean())) < 0.2
     assert not torch.equal(tiny.noise(0, "1", 11), tiny.noise(0, "11", 1))
@@ -138,7 +138,7 @@ def test_any_number_of_objects(tiny: PicsModel, objects: int) -> None:
 
 def test_what_is_not_said_comes_from_the_configuration(tiny: PicsModel) -> None:
     one, start, seen = [sample(PARTIAL)], noise(tiny, "a"), []
-    default = tiny(one, start, on_step=lambda number, count: seen.append((number, count)))
+    default = tiny(one, start, callback_on_step_end=lambda number, count: seen.append((number, count)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (tiny.config.steps, tiny.config.guidance, tiny.config.scheduler) == (4, 5.0, "dpm++")
     np.testing.assert_array_equal(tiny(one, start, steps=4, guidance=5.0, scheduler="dpm++"), default)
@@ -150,14 +150,14 @@ def test_gate_bias_matters_in_overlaps_and_nowhere_else(tiny: PicsModel) -> None
     bias = torch.tensor([[0.0, 100.0]])
     for boxes, changes in ((PARTIAL, True), (APART, False)):
         one, start = [sample(boxes)], noise(tiny, "a")
-        assert (greys_apart(tiny(one, start, steps=2, bias=bias), tiny(one, start, steps=2)) > 0) == changes
+        assert (greys_apart(tiny(one, start, steps=2, order_bias=bias), tiny(one, start, steps=2)) > 0) == changes
 
 
 def test_trace_tells_which_object_the_gate_favoured(tiny: PicsModel) -> None:
     samples = [sample(boxes) for boxes in (PARTIAL, APART)]
-    trace = Trace()
+    trace = GateTrace()
     traced = tiny(samples, noise(tiny, "a", "b"), steps=2, trace=trace)
-    alpha = trace.alpha(2, 128)
+    alpha = trace.mean_weights(2, 128)
     assert alpha.shape == (2, 2, 128, 128)
     known = ~alpha.isnan().any(1)
     # Latents of 16 × 16 and 8 × 8: each token of an overlap shows as its square of pixels.
@@ -173,7 +173,7 @@ def test_trace_tells_which_object_the_gate_favoured(tiny: PicsModel) -> None:
 
 def test_a_correction_of_the_hint_paints_the_hint_where_it_is_nothing() -> None:
     """correct_hint: the output is what is to be added to the hint's own latent."""
-    corrects = tiny_pipeline(prediction_type="sample", correct_hint=True)
+    corrects = tiny_model(prediction_type="sample", correct_hint=True)
     for parameter in corrects.unet.conv_out.parameters():
         parameter.data.zero_()
     one = sample(APART)
@@ -185,7 +185,7 @@ def test_a_correction_of_the_hint_paints_the_hint_where_it_is_nothing() -> None:
     assert greys_apart(found[:, 0], expected) <= 1
 
 
-class Standin(Residency):
+class Standin(ModelOffloader):
     """Stands for a device: what is fetched are copies, and at home every weight is nan, so that its use would show."""
 
     def watch(self) -> None:
@@ -198,16 +198,16 @@ class Standin(Residency):
                 if tensor.is_floating_point():
                     tensor.data.fill_(torch.nan)
 
-    def _fetch(self, part: nn.Module) -> None:
+    def _to_device(self, part: nn.Module) -> None:
         self.present.add(self.names[id(part)])
         self.phases.append(set(self.present))
         for tensor in tensors(part):
-            self._home[id(tensor)] = tensor.data
+            self._host_tensors[id(tensor)] = tensor.data
             tensor.data = self.copies[id(tensor)]
 
-    def _send_home(self, part: nn.Module) -> None:
+    def _to_host(self, part: nn.Module) -> None:
         self.present.remove(self.names[id(part)])
-        super()._send_home(part)
+        super()._to_host(part)
 
 
 def tensors(part: nn.Module) -> list[torch.Tensor]:
@@ -215,10 +215,10 @@ def tensors(part: nn.Module) -> list[torch.Tensor]:
 
 
 def watched(**overrides: object) -> tuple[PicsModel, Standin]:
-    pipeline = tiny_pipeline(memory="sequential", **overrides)
+    pipeline = tiny_model(memory="sequential", **overrides)
     standin = Standin(pipeline.parts, pipeline.device, "sequential")
     standin.watch()
-    pipeline._residency = standin
+    pipeline._offloader = standin
     return pipeline, standin
 
 
@@ -227,7 +227,7 @@ def test_sequential_memory_holds_only_what_a_phase_needs(corrects: bool) -> None
     options: dict[str, object] = {"prediction_type": "sample", "correct_hint": True} if corrects else {}
     pipeline, standin = watched(**options)
     addresses = {name: [t.data_ptr() for t in tensors(part)] for name, part in pipeline.parts.items()}
-    expected = picture(tiny_pipeline(**options))
+    expected = picture(tiny_model(**options))
     np.testing.assert_array_equal(picture(pipeline), expected)
     full = [
         phase for phase, after in zip(standin.phases, [*standin.phases[1:], set()], strict=True) if not phase < after
@@ -244,7 +244,7 @@ def test_sequential_memory_is_given_back_when_something_fails() -> None:
 
     pipeline, standin = watched()
     with pytest.raises(KeyboardInterrupt):
-        pipeline([sample(PARTIAL)], noise(pipeline, "a"), steps=2, on_step=stop)
+        pipeline([sample(PARTIAL)], noise(pipeline, "a"), steps=2, callback_on_step_end=stop)
     assert standin.present == set()
     assert all(t.isnan().all() for t in tensors(pipeline.unet) if t.is_floating_point())
 

@@ -34,13 +34,13 @@ def test_a_position_holds_its_own_block() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    model_folder.save("vae", PixelAutoencoder(4), tmp_path)
+    model_folder.save_part("vae", PixelAutoencoder(4), tmp_path)
     place = tmp_path / "vae"
     assert [path.name for path in place.iterdir()] == ["config.json"]
-    loaded = model_folder.load_module(model_folder.autoencoder(place), place, torch.bfloat16)
+    loaded = model_folder.load_module(model_folder.autoencoder_class(place), place, torch.bfloat16)
     assert isinstance(loaded, PixelAutoencoder)
     assert loaded.config == PixelAutoencoder(4).config
-    assert model_folder.reduction(loaded) == 4
+    assert model_folder.vae_downsampling(loaded) == 4
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_weights_are_refused(tmp_path: Path) -> None:
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
     with pytest.raises(ValueError, match=r"names the class AutoencoderTiny, expected one of AutoencoderKL, Pixel"):
-        model_folder.autoencoder(tmp_path)
+        model_folder.autoencoder_class(tmp_path)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pics_cli.core.model.regions import SHARES, Regions, RegionTable, overlap_share
+from pics_cli.core.model.regions import PADDED_SHARES, Regions, RegionTable, padded_overlap_share
 
 
 @st.composite
@@ -69,7 +69,7 @@ def test_gathered_tokens_are_rectangles_and_what_is_kept_of_them_are_the_targets
 
 
 @settings(max_examples=60, deadline=None)
-@given(cover=covers(), branches=st.integers(1, 2), candidates=st.integers(1, 3), share=st.sampled_from(SHARES))
+@given(cover=covers(), branches=st.integers(1, 2), candidates=st.integers(1, 3), share=st.sampled_from(PADDED_SHARES))
 def test_uniform_tables_have_the_shapes_that_the_share_says(
     cover: Tensor, branches: int, candidates: int, share: float
 ) -> None:
@@ -99,16 +99,16 @@ def test_uniform_tables_have_the_shapes_that_the_share_says(
 
 def test_share_is_that_of_the_largest_overlap_at_any_level() -> None:
     masks = torch.zeros(2, 2, 64, 64, dtype=torch.bool)
-    assert overlap_share(masks, [(8, 8), (4, 4)]) == 0
+    assert padded_overlap_share(masks, [(8, 8), (4, 4)]) == 0
     masks[:, 0, :32] = masks[:, 1, 32:] = True
-    assert overlap_share(masks, [(8, 8)]) == 0  # side by side
+    assert padded_overlap_share(masks, [(8, 8)]) == 0  # side by side
     masks[1, 1, 16:] = True
-    assert overlap_share(masks, [(8, 8)]) == 0.25
+    assert padded_overlap_share(masks, [(8, 8)]) == 0.25
     masks[1, 1, 15:] = True
-    assert overlap_share(masks, [(8, 8)]) == 0.25  # nearest sampling does not see it
-    assert overlap_share(masks, [(8, 8), (64, 64)]) == 0.5
+    assert padded_overlap_share(masks, [(8, 8)]) == 0.25  # nearest sampling does not see it
+    assert padded_overlap_share(masks, [(8, 8), (64, 64)]) == 0.5
     masks[1] = True
-    assert overlap_share(masks, [(8, 8)]) == 1
+    assert padded_overlap_share(masks, [(8, 8)]) == 1
 
 
 @settings(max_examples=80, deadline=None)
@@ -134,16 +134,16 @@ def test_layout_of_branches_and_candidates(cover: Tensor, branches: int, candida
     table = RegionTable(cover, branches, candidates)
     samples = len(cover)
     assert (table.rows, table.batch) == (branches * samples, branches * samples * candidates)
-    assert table.dense.shape == (table.batch, *cover.shape[1:])
+    assert table.batch_cover.shape == (table.batch, *cover.shape[1:])
     values = torch.arange(samples * candidates)
-    spread = table.spread(values[:, None])[:, 0]
+    spread = table.repeat_branches(values[:, None])[:, 0]
     for branch in range(branches):
         for b in range(samples):
             for j in range(candidates):
                 place = (branch * samples + b) * candidates + j
-                assert torch.equal(table.dense[place], cover[b])
+                assert torch.equal(table.batch_cover[place], cover[b])
                 assert spread[place] == b * candidates + j
-    assert torch.equal(table.spread(spread[:, None])[:, 0], spread)
+    assert torch.equal(table.repeat_branches(spread[:, None])[:, 0], spread)
 
 
 @given(
@@ -186,9 +186,9 @@ def test_a_small_box_vanishes_at_a_coarse_level() -> None:
 
 def test_candidates_share_the_regions_of_their_composite() -> None:
     masks = torch.rand(2, 2, 16, 16) < 0.5
-    regions = Regions(masks, branches=2, candidates=3, share=0.5)
+    regions = Regions(masks, branches=2, candidates=3, padded_share=0.5)
     shared = regions.for_one_candidate()
-    assert (shared.candidates, shared.branches, shared.share) == (1, 2, 0.5)
+    assert (shared.candidates, shared.branches, shared.padded_share) == (1, 2, 0.5)
     assert torch.equal(shared.masks, masks)
     assert shared.for_one_candidate() is shared
 
@@ -198,10 +198,15 @@ def test_tables_go_to_the_device_that_is_named(share: float | None) -> None:
     """Masks that stay in main memory, networks elsewhere: the same tables there."""
     masks = torch.zeros(3, 2, 16, 16, dtype=torch.bool)
     masks[0, 0, :8] = masks[0, 1, 4:] = masks[1, 0, :8] = masks[2, 1, 2:4] = True
-    near, far = (Regions(masks, candidates=2, share=share, device=device) for device in (None, torch.device("meta")))
+    near, far = (
+        Regions(masks, candidates=2, padded_share=share, device=device) for device in (None, torch.device("meta"))
+    )
     for regions in (far, far.for_one_candidate()):
-        table, other = regions.table(8, 8), Regions(masks, candidates=regions.candidates, share=share).table(8, 8)
-        assert table.dense.device.type == "meta"
+        table, other = (
+            regions.table(8, 8),
+            Regions(masks, candidates=regions.candidates, padded_share=share).table(8, 8),
+        )
+        assert table.batch_cover.device.type == "meta"
         for group, expected in zip(table.groups, other.groups, strict=True):
             assert group.objects == expected.objects
             for ours, theirs in zip(vars(group).values(), vars(expected).values(), strict=True):

@@ -13,14 +13,23 @@ from transformers import Dinov2Config, Dinov2Model
 
 import research
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.key_mapping import dinov2_plan, resample_positions, unet_plan, vae_plan
-from pics_cli.core.model.load_weights import Part, dinov2_options, faults, network_options, on_meta, vae_options
+from pics_cli.core.model.key_mapping import map_dinov2_keys, map_unet_keys, map_vae_keys, resample_positions
+from pics_cli.core.model.load_weights import (
+    CheckpointPart,
+    build_on_meta,
+    dinov2_options,
+    mapping_errors,
+    network_options,
+    vae_options,
+)
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import Checkpoint
 
 
-def shapes_of(maker: research.Maker) -> Part:
-    return Part(Checkpoint(Path("any.ckpt"), {k: tuple(v.shape) for k, v in maker.state.items()}, maker.state.get))  # type: ignore[arg-type]
+def shapes_of(maker: research.Maker) -> CheckpointPart:
+    return CheckpointPart(
+        Checkpoint(Path("any.ckpt"), {k: tuple(v.shape) for k, v in maker.state.items()}, maker.state.get)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +51,8 @@ def test_any_shape(widths: tuple[int, ...], blocks: int, attention: tuple[bool, 
         assert options["layers_per_block"] == blocks
         assert options["attention_levels"] == attention
         kind = BackgroundControlNet if control else InteractionUNet
-        module = on_meta(lambda kind=kind, options=options: kind(**options), "")  # type: ignore[misc]
-        assert faults("network", module, unet_plan(part), part) == []
+        module = build_on_meta(lambda kind=kind, options=options: kind(**options), "")  # type: ignore[misc]
+        assert mapping_errors("network", module, map_unet_keys(part), part) == []
 
 
 def test_published_shape() -> None:
@@ -54,8 +63,8 @@ def test_published_shape() -> None:
         research.network(maker, "", (320, 640, 1280, 1280), 2, (True, True, True, False), control=control)
         part = shapes_of(maker)
         options = network_options(part, 64)
-        module = on_meta(lambda: BackgroundControlNet(**options) if control else InteractionUNet(**options), "")  # noqa: B023
-        assert faults(name, module, unet_plan(part), part) == []
+        module = build_on_meta(lambda: BackgroundControlNet(**options) if control else InteractionUNet(**options), "")  # noqa: B023
+        assert mapping_errors(name, module, map_unet_keys(part), part) == []
         counts[name] = sum(value.numel() for value in module.parameters())
         counts[f"{name} as published"] = sum(value.numel() for value in maker.state.values())
     millions = {name: round(count / 1e6, 1) for name, count in counts.items()}
@@ -70,8 +79,8 @@ def test_published_shape() -> None:
     maker = research.Maker(device="meta")
     research.autoencoder(maker, "", (128, 256, 512, 512), 2)
     part = shapes_of(maker)
-    vae = on_meta(lambda: diffusers.AutoencoderKL(**vae_options(part)), "")
-    assert faults("vae", vae, vae_plan(part), part) == []
+    vae = build_on_meta(lambda: diffusers.AutoencoderKL(**vae_options(part)), "")
+    assert mapping_errors("vae", vae, map_vae_keys(part), part) == []
     assert round(sum(value.numel() for value in vae.parameters()) / 1e6, 1) == 83.7
 
     maker = research.Maker(device="meta")
@@ -79,9 +88,9 @@ def test_published_shape() -> None:
     part = shapes_of(maker)
     options = dinov2_options(part, 64, 224)
     assert options["num_attention_heads"] == 24
-    encoder = on_meta(lambda: Dinov2Model(Dinov2Config(**options)), "")
-    plan = dinov2_plan(part, encoder.state_dict().keys(), 16)
-    assert faults("image_encoder", encoder, plan, part) == []
+    encoder = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), "")
+    plan = map_dinov2_keys(part, encoder.state_dict().keys(), 16)
+    assert mapping_errors("image_encoder", encoder, plan, part) == []
     dinov2 = sum(value.numel() for value in maker.state.values())
     assert round(dinov2 / 1e6, 1) == 1136.5
     whole = dinov2 + sum(value.numel() for value in vae.parameters()) + 1536 * 1024 + 1024
@@ -94,7 +103,7 @@ def test_dinov2_names_of_older_transformers(gated: bool) -> None:
     maker = research.Maker(device="meta")
     research.dinov2(maker, "", 48, 1, gated=gated)
     old = ["encoder.layer.0.attention.attention.query.weight", "encoder.layer.0.mlp.weights_in.weight"]
-    plan = dinov2_plan(shapes_of(maker), old, 16)
+    plan = map_dinov2_keys(shapes_of(maker), old, 16)
     assert plan.unknown == []
     key = plan.takes["encoder.layer.0.attention.attention.key.weight"]
     assert (key.key, key.part, key.parts) == ("blocks.0.attn.qkv.weight", 1, 3)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pics_cli.core.model.sampling import sample
+from pics_cli.core.model.sampling import denoise
 from pics_cli.core.model.schedulers import SCHEDULERS, make_scheduler, published_scheduler
 from pics_cli.errors import PicsError
 
@@ -55,7 +55,7 @@ def test_reaches_a_point_mass(name: str) -> None:
 
     The published scheduler ends with the noise of the first timestep: √ᾱ_0 m + √(1 - ᾱ_0) ε, 0.03 of it.
     """
-    found = sample(lambda x, t: epsilon(x, t, 0.0), scheduler(name, 10), noise(), torch.float32)
+    found = denoise(lambda x, t: epsilon(x, t, 0.0), scheduler(name, 10), noise(), torch.float32)
     assert worst(found, MEAN) < (0.15 if name == "ddim" else 1e-3)
 
 
@@ -71,7 +71,7 @@ def test_reaches_the_exact_answer_for_a_normal_distribution(name: str) -> None:
         made = scheduler(name, steps)
         a = signal_at(made.timesteps[0])
         z = (start.double() - a**0.5 * MEAN) / (a * DEVIATION**2 + 1 - a) ** 0.5
-        return worst(sample(epsilon, made, start, torch.float32), MEAN + DEVIATION * z)
+        return worst(denoise(epsilon, made, start, torch.float32), MEAN + DEVIATION * z)
 
     assert error(100) < 0.06
     assert error(200) < 0.65 * error(100) or error(200) < 0.01
@@ -104,12 +104,12 @@ def test_published_scheduler_is_ddim(steps: int) -> None:
     made = published_scheduler()
     made.set_timesteps(steps)
     numbers = []
-    found = sample(
+    found = denoise(
         lambda x, t: torch.from_numpy(predict(x.double().numpy(), int(t))),
         made,
         noise(),
         torch.float32,
-        on_step=lambda number, count: numbers.append((number, count)),
+        callback_on_step_end=lambda number, count: numbers.append((number, count)),
     )
     np.testing.assert_allclose(found, latent, rtol=1e-4, atol=1e-4)
     assert numbers == [(i + 1, steps) for i in range(steps)]
@@ -130,8 +130,8 @@ def as_prediction(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_prediction_types_agree(name: str, kind: str) -> None:
-    expected = sample(as_prediction("epsilon"), scheduler(name, 8), noise(), torch.float32)
-    found = sample(as_prediction(kind), scheduler(name, 8, kind), noise(), torch.float32)
+    expected = denoise(as_prediction("epsilon"), scheduler(name, 8), noise(), torch.float32)
+    found = denoise(as_prediction(kind), scheduler(name, 8, kind), noise(), torch.float32)
     assert worst(found, expected) < 1e-4
 
 
@@ -139,13 +139,13 @@ def test_prediction_types_agree(name: str, kind: str) -> None:
 def test_a_correction_is_added_to_the_output(name: str) -> None:
     """A network that predicts x_0 - hint, with the hint given as what it corrects, is one that predicts x_0."""
     hint = noise(1)
-    expected = sample(as_prediction("epsilon"), scheduler(name, 8), noise(), torch.float32)
-    found = sample(
+    expected = denoise(as_prediction("epsilon"), scheduler(name, 8), noise(), torch.float32)
+    found = denoise(
         lambda x, t: as_prediction("sample")(x, t) - hint,
         scheduler(name, 8, "sample"),
         noise(),
         torch.float32,
-        correction=lambda output: output + hint,
+        to_clean_latent=lambda output: output + hint,
     )
     assert worst(found, expected) < 1e-4
 
@@ -154,8 +154,8 @@ def test_a_correction_is_added_to_the_output(name: str) -> None:
 def test_signal_scaling_multiplies_the_input_alone(name: str) -> None:
     """A network that is given √ᾱ_t x_t, and takes the factor out again, is one that is given x_t."""
     predict = as_prediction("epsilon")
-    expected = sample(predict, scheduler(name, 8), noise(), torch.float32)
-    found = sample(
+    expected = denoise(predict, scheduler(name, 8), noise(), torch.float32)
+    found = denoise(
         lambda x, t: predict(x / signal_at(t) ** 0.5, t), scheduler(name, 8), noise(), torch.float32, scaling="signal"
     )
     assert worst(found, expected) < 1e-4
@@ -168,7 +168,7 @@ def test_the_network_alone_works_in_its_precision() -> None:
         seen.append((latent.dtype, tuple(timestep.shape)))
         return epsilon(latent, timestep)
 
-    assert sample(predict, scheduler("ddim", 3), noise(), torch.bfloat16).dtype == torch.float32
+    assert denoise(predict, scheduler("ddim", 3), noise(), torch.bfloat16).dtype == torch.float32
     assert seen == [(torch.bfloat16, (1,))] * 3
 
 
@@ -177,7 +177,7 @@ def test_every_scheduler_is_deterministic_and_takes_over_the_noise_schedule(name
     base = published_scheduler().__class__(**{**published_scheduler().config, "beta_end": 0.02})
     made = make_scheduler(name, base, "epsilon", 4)
     assert (made.config.beta_start, made.config.beta_end, made.config.beta_schedule) == (0.00085, 0.02, "scaled_linear")
-    first, second = (sample(epsilon, scheduler(name, 4), noise(), torch.float32) for _ in range(2))
+    first, second = (denoise(epsilon, scheduler(name, 4), noise(), torch.float32) for _ in range(2))
     assert torch.equal(first, second)
 
 

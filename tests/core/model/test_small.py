@@ -16,7 +16,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.core.model.small_model import SmallShape, small_config, small_pipeline
+from pics_cli.core.model.small_model import SmallShape, new_small_model, small_config
 from pics_cli.core.recipes.training_sections import ModelShape
 from pics_cli.errors import PicsError
 
@@ -36,7 +36,7 @@ CORRECTING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def correcting() -> PicsModel:
-    return small_pipeline(small_config(SHAPE, CORRECTING), SHAPE)
+    return new_small_model(small_config(SHAPE, CORRECTING), SHAPE)
 
 
 def sample(config: ModelConfig) -> NetworkInputs:
@@ -68,7 +68,7 @@ def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:
 
 def test_saved_and_loaded(correcting: PicsModel, tmp_path: Path) -> None:
     """With an output convolution that is not zero, so that the weights show."""
-    pipeline = small_pipeline(correcting.config, SHAPE, seed=1)
+    pipeline = new_small_model(correcting.config, SHAPE, seed=1)
     torch.nn.init.normal_(pipeline.unet.conv_out.weight, std=0.1)
     inputs = sample(pipeline.config)
     expected = picture(pipeline, inputs)
@@ -108,7 +108,7 @@ def test_what_starts_at_zero_effect(correcting: PicsModel) -> None:
 
 def test_seed_draws_the_weights(correcting: PicsModel) -> None:
     before = torch.get_rng_state()
-    again, other = (small_pipeline(correcting.config, SHAPE, seed) for seed in (0, 1))
+    again, other = (new_small_model(correcting.config, SHAPE, seed) for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     for name in correcting.parts:
         ours, same, changed = (one.parts[name].state_dict() for one in (correcting, again, other))
@@ -118,7 +118,7 @@ def test_seed_draws_the_weights(correcting: PicsModel) -> None:
 
 def test_what_follows_from_the_shape_is_put_right() -> None:
     config = replace(ModelConfig(), image_size=32, reference_size=28, latent_scale=0.5)
-    found = small_pipeline(config, SHAPE).config
+    found = new_small_model(config, SHAPE).config
     assert (found.latent_channels, found.downsampling, found.object_tokens, found.context_width) == (48, 4, 5, 24)
     assert found.latent_scale == 0.5
 
@@ -132,7 +132,7 @@ def test_odd_shapes_that_can_be() -> None:
         {"attention_levels": (True, False), "layers_per_block": 2},
     ):
         shape = {**SHAPE, **change}
-        pipeline = small_pipeline(small_config(shape, OVERRIDES), shape)
+        pipeline = new_small_model(small_config(shape, OVERRIDES), shape)
         assert picture(pipeline, sample(pipeline.config)).shape == (32, 32, 3)
 
 
@@ -152,7 +152,7 @@ def test_faults_name_the_recipes_key(change: dict[str, Any], expected: list[str]
     shape = {**SHAPE, **change}
     for build in (
         lambda: small_config(shape, OVERRIDES),
-        lambda: small_pipeline(ModelConfig(image_size=32, reference_size=28), shape),
+        lambda: new_small_model(ModelConfig(image_size=32, reference_size=28), shape),
     ):
         with pytest.raises(PicsError) as error:
             build()

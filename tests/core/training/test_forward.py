@@ -12,7 +12,7 @@ from torch import Tensor
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.model import pics_model as pipeline_module
-from pics_cli.core.model.image_encoder import encode, encode_null
+from pics_cli.core.model.image_encoder import encode_null_reference, encode_references
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.objective import box_masks
@@ -80,8 +80,8 @@ def test_a_dropped_condition_is_that_of_black_references(model: PicsModel) -> No
     black = answers(model, {**batch, "references": torch.zeros_like(batch["references"])})
     assert all(torch.equal(one, other) for one, other in zip(dropped, black, strict=True))
     assert (dropped[0] - answers(model, batch)[0]).abs().max() > 1e-3
-    null = encode_null(model.image_encoder, model.projector, model.config.reference_size, CPU)
-    contexts = encode(model.image_encoder, model.projector, torch.zeros(6, 3, 28, 28))
+    null = encode_null_reference(model.image_encoder, model.projector, model.config.reference_size, CPU)
+    contexts = encode_references(model.image_encoder, model.projector, torch.zeros(6, 3, 28, 28))
     near(contexts, null.expand_as(contexts))
 
 
@@ -104,14 +104,14 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
     unconditional = answers(pipeline, {**batch, "dropped": torch.tensor([True] * 3)})[0]
     found: dict[str, Any] = {}
 
-    def sample(predict: Any, _scheduler: Any, _noise: Tensor, _dtype: torch.dtype, **options: Any) -> Tensor:
+    def denoise(predict: Any, _scheduler: Any, _noise: Tensor, _dtype: torch.dtype, **options: Any) -> Tensor:
         found.update(options)
         # One timestep for a whole batch there.
         each = [predict(noisy, timestep[None])[at] for at, timestep in enumerate(batch["timestep"])]
         found["answer"] = torch.stack(each)
         raise Stopped
 
-    monkeypatch.setattr(pipeline_module, "sample", sample)
+    monkeypatch.setattr(pipeline_module, "denoise", denoise)
     arrays = [
         {name: batch[name][at].numpy() for name in ("control_image", "boxes", "content", "references")}
         for at in range(3)
@@ -122,13 +122,13 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
         with pytest.raises(Stopped):
             pipeline(composites, noise, guidance=guidance)
         assert float((found["answer"] - expected).norm() / expected.norm()) < 1e-5
-    assert (found["correction"] is not None) == pipeline.config.correct_hint
+    assert (found["to_clean_latent"] is not None) == pipeline.config.correct_hint
     if pipeline.config.correct_hint:
         # Where the hint is the target, without a draw, what the correction adds is all that is wanted.
         same = {**batch, "target": batch["control_image"], "posterior": torch.zeros_like(batch["posterior"])}
         nothing = Recorded(lambda latent, *_: torch.zeros_like(latent))
         assert loss_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
-        near(nothing.given["latent"], step_input(found["correction"].mixed, batch, pipeline))
+        near(nothing.given["latent"], step_input(found["to_clean_latent"].blended, batch, pipeline))
 
 
 def step_input(clean: Tensor, batch: dict[str, Any], pipeline: PicsModel) -> Tensor:

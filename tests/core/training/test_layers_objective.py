@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pics_cli.core.model.blending import GAIN, LOGIT, RESIDUAL
+from pics_cli.core.model.blending import GAIN_SCALE, LOGIT_SCALE, RESIDUAL_SCALE
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.validation import network_inputs
@@ -22,10 +22,10 @@ Array = npt.NDArray[np.float64]
 
 def painted(batch: dict[str, Any], answer: torch.Tensor) -> Array:
     """What the network's answer makes of the hint, float64 [B, 3, S, S] in [-1, 1]."""
-    residual = RESIDUAL * F.pixel_shuffle(answer[:, :192].double(), 8).numpy()
+    residual = RESIDUAL_SCALE * F.pixel_shuffle(answer[:, :192].double(), 8).numpy()
     cells = F.pixel_shuffle(answer[:, 192:].double(), 2)  # 3 logits and 3 colours, of 2 · 2 cells
     fine = F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()
-    logits, gain = LOGIT * fine[:, :3], GAIN * fine[:, 3:]
+    logits, gain = LOGIT_SCALE * fine[:, :3], GAIN_SCALE * fine[:, 3:]
     shown = batch["control_image"].numpy().astype(np.float64).transpose(0, 3, 1, 2) / 127.5
     weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     mixed = sum(weights[:, i : i + 1] * shown[:, 3 * i : 3 * i + 3] for i in range(3))
@@ -84,7 +84,7 @@ def test_shares_are_taught_by_the_pictures_that_agree(shared: float) -> None:
         plain = loss_of(pipeline, network, **options)(batch, CPU)
         taught = loss_of(pipeline, network, share_weight=0.5, **options)(batch, CPU)
     cells = F.pixel_shuffle(network.answer[:, 192:].double(), 2)
-    logits = LOGIT * F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()[:, :3]
+    logits = LOGIT_SCALE * F.interpolate(cells, scale_factor=4, mode="bilinear").numpy()[:, :3]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     bits = batch["layer_labels"].numpy()
     agrees = np.stack([bits & 1, bits >> 1 & 1, bits >> 2], 1)

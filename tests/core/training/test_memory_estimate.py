@@ -13,10 +13,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from pics_cli.core.model.objects import Objects
+from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.core.training.memory_estimate import MemoryCounter, as_on_gpu, estimate_memory, standard_batch
@@ -36,7 +36,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def step_on(device: str, recompute: bool) -> Callable[[], None]:
     """Forward and backward through the tiny UNet and ControlNet, two samples, all gradients kept."""
-    pipeline = tiny_pipeline()
+    pipeline = tiny_model()
     for network in (pipeline.unet, pipeline.controlnet):
         network.to(device).requires_grad_()
         network.gradient_checkpointing = recompute
@@ -46,7 +46,7 @@ def step_on(device: str, recompute: bool) -> Callable[[], None]:
     contexts, timesteps = torch.ones(2, 2, 17, 48, device=device), torch.ones(2, device=device)
 
     def step() -> None:
-        objects, regions = Objects(contexts), Regions(masks, device=torch.device(device))
+        objects, regions = ObjectContexts(contexts), Regions(masks, device=torch.device(device))
         residuals = pipeline.controlnet(pipeline.controlnet.embed_hint(hint), timesteps, objects, regions)
         pipeline.unet(latent, timesteps, objects, regions, residuals).square().mean().backward()
 
@@ -247,6 +247,6 @@ def test_what_is_cheaper(base: int, change: dict[str, Any]) -> None:
 
 def test_configuration_files_are_enough(base: int) -> None:
     """As of the model itself."""
-    pipeline = small_pipeline(small_config(LOW, GIVEN), LOW)
+    pipeline = new_small_model(small_config(LOW, GIVEN), LOW)
     recipe = recipe_of(train="full", batch_size=4)
     assert estimate_memory(recipe, on_device(pipeline, META), torch.float32).peak == base

@@ -13,10 +13,10 @@ from huggingface_hub import constants
 from pydantic import TypeAdapter
 
 import bases
-from pics_cli.core.model.config import Link, checked
+from pics_cli.core.model.config import Link, checked_config
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.small_model import small_config, small_pipeline, tiny_pipeline
+from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
 from pics_cli.core.recipes.training_sections import ModelSettings, ModelShape
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.errors import PicsError
@@ -68,7 +68,7 @@ def same(found: PicsModel, pipeline: PicsModel) -> None:
 @pytest.mark.parametrize("given", [GIVEN, CORRECTING])
 def test_of_stable_diffusion(folder: Path, tmp_path: Path, dinov2: str, given: dict[str, Any]) -> None:
     sd, encoder = str(folder / "sd"), folder / dinov2
-    pipeline = new_model(sd, str(encoder), config=checked(given), keep=given)
+    pipeline = new_model(sd, str(encoder), config=checked_config(given), keep=given)
     assert pipeline.config.prediction_type == given.get("prediction_type", "epsilon")
     assert pipeline.config.latent_scale == given.get("latent_scale", 0.18215)
     shutil.copytree(sd, tmp_path / "sd")
@@ -83,13 +83,13 @@ def test_of_stable_diffusion(folder: Path, tmp_path: Path, dinov2: str, given: d
 
 def test_of_a_shape() -> None:
     found, origin = blank(shape=SHAPE, **GIVEN)
-    same(found, small_pipeline(small_config(SHAPE, GIVEN), SHAPE))
+    same(found, new_small_model(small_config(SHAPE, GIVEN), SHAPE))
     assert origin == "a new network of model.shape"
 
 
 @pytest.mark.parametrize("kind", ["tiny", "small"])
 def test_of_a_model_of_pics(tmp_path: Path, kind: str) -> None:
-    pipeline = tiny_pipeline() if kind == "tiny" else small_pipeline(small_config(SHAPE, GIVEN), SHAPE)
+    pipeline = tiny_model() if kind == "tiny" else new_small_model(small_config(SHAPE, GIVEN), SHAPE)
     pipeline.save_pretrained(tmp_path / "model")
     without_weights(tmp_path / "model")
     found, origin = blank(str(tmp_path / "model"), hint="collage")
@@ -105,7 +105,7 @@ def pipeline_with(pipeline: PicsModel, **values: Any) -> PicsModel:
 
 
 def test_a_part_that_lies_elsewhere(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline()
+    pipeline = tiny_model()
     pipeline.save_pretrained(tmp_path / "whole")
     link = Link(source=str(tmp_path / "whole"), folder="vae")
     pipeline.config = replace(pipeline.config, links={"vae": link})

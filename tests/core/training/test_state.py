@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from pics_cli.core.model.small_model import small_config, small_pipeline
+from pics_cli.core.model.small_model import new_small_model, small_config
 from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings, TrainedParts
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
@@ -208,7 +208,7 @@ def test_other_widths_are_another_architecture(tmp_path: Path) -> None:
     """Not other trained parts: the message says what to take again."""
     state_of().save(tmp_path / "a", FACTS)
     wider = {**SHAPE, "context_width": 48}
-    pipeline = small_pipeline(small_config(wider, GIVEN), wider)
+    pipeline = new_small_model(small_config(wider, GIVEN), wider)
     trained = prepare_for_training(pipeline, "full", False, torch.float32)
     other = TrainingState(
         pipeline, True, "b", trained, make_optimizer(trained, OptimizerSettings()), None, Accelerator(cpu=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from pics_cli.core.model.base_models import BASE, DINOV2
-from pics_cli.core.model.layers import stock_options
+from pics_cli.core.model.base_models import DEFAULT_BASE, DEFAULT_DINOV2
+from pics_cli.core.model.layers import diffusers_options
 from pics_cli.core.model.new_model import blank_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training_sections import ObjectiveSettings, TrainedParts
@@ -28,7 +28,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> PicsModel:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_CACHE", str(empty / "hub"))
         patch.chdir(empty)
-        return blank_model(BASE, DINOV2, {})[0]
+        return blank_model(DEFAULT_BASE, DEFAULT_DINOV2, {})[0]
 
 
 def counts(pipeline: PicsModel, kind: TrainedParts, encoder: bool = False) -> dict[str, float]:
@@ -69,7 +69,7 @@ def test_what_only_a_checkpoint_holds(published: PicsModel) -> None:
     """Layers of the UNet that Stable Diffusion's has not, and all of ControlNet and projector; else everything."""
     with torch.device("meta"):
         stock = diffusers.UNet2DConditionModel(
-            **stock_options((320, 640, 1280, 1280), 2, (True, True, True, False), 64, 1024, 32)
+            **diffusers_options((320, 640, 1280, 1280), 2, (True, True, True, False), 64, 1024, 32)
         )
     base = {f"unet.{name}" for name, _ in stock.named_parameters()}
     old = {name for name, _ in named_parameters(published) if not is_new(name, False)}
