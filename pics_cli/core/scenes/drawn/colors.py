@@ -132,15 +132,8 @@ def tone_map(light: Array, grain: Array | None = None) -> RGB:
 
     x / sqrt(1 + (x / s)²) compresses highlights smoothly; its square root is the display's gamma.
     """
-    tone = light * light
-    tone *= 1 / _SHOULDER**2
-    tone += 1
-    np.sqrt(tone, out=tone)
-    np.divide(light, tone, out=tone)
-    np.sqrt(tone, out=tone)
+    tone = np.sqrt(light / np.sqrt(light * light * (1 / _SHOULDER**2) + 1))
     if grain is None:
         return cv2.convertScaleAbs(tone, alpha=255).astype(np.uint8, copy=False)
-    tone *= 255
-    tone += grain
     # Where grain makes black negative, its absolute value is as good.
-    return cv2.convertScaleAbs(tone).astype(np.uint8, copy=False)
+    return cv2.convertScaleAbs(tone * 255 + grain).astype(np.uint8, copy=False)

@@ -222,15 +222,8 @@ class _RayCaster:
 
     def directions(self, x: Array, y: Array) -> Vec:
         """Of the rays through pixel coordinates, float32 [N]."""
-        dx = y * self.down[0]
-        dx += self.ahead[0]
-        dx += x * self.right[0]
-        dy = y * self.down[1]
-        dy += self.ahead[1]
-        dy += x * self.right[1]
-        dz = y * self.down[2]
-        dz += self.ahead[2]
-        return dx, dy, dz
+        dx, dy, dz = (y * down + ahead for down, ahead in zip(self.down, self.ahead, strict=True))
+        return dx + x * self.right[0], dy + x * self.right[1], dz
 
     def cast(self, x: Array, y: Array, counts: Indices) -> _Hits:
         """Cast the rays through pixel coordinates, [N] each, sorted by rows.

@@ -118,10 +118,8 @@ class SurfaceOfRevolution:
         nearest = np.full(dx.shape, FAR, np.float32)
         face = np.zeros(dx.shape, np.int16)
         # |o + t d|² in the plane is a t² + 2 b t + c.
-        a = dx * dx
-        a += dy * dy
-        b = dx * ox
-        b += dy * oy
+        a = dx * dx + dy * dy
+        b = dx * ox + dy * oy
         c = ox * ox + oy * oy
         dz_squared = dz * dz
         axis_distance = -(ox * rays.forward_xy[0] + oy * rays.forward_xy[1])
@@ -143,26 +141,17 @@ class SurfaceOfRevolution:
                 constant = c - s.alpha - (s.beta + s.gamma * oz) * oz
                 half = b[some] - dz_some * (0.5 * s.beta + s.gamma * oz)
                 square = a[some] if s.gamma == 0 else a[some] - dz_squared[some] * s.gamma
-                root = half * half
-                root -= square * constant
-                np.sqrt(root, out=root)
-                root -= half
-                t = np.divide(root, square, out=root) if s.inner else np.divide(constant, root, out=root)
-                z = np.multiply(t, dz_some, out=half)
-                z += oz - 0.5 * (s.low + s.high)
-                np.abs(z, out=z)
-                keep_nearest(some, z <= 0.5 * (s.high - s.low) + 1e-6, t, number)
+                root = np.sqrt(half * half - square * constant) - half
+                t = root / square if s.inner else constant / root
+                height = np.abs(t * dz_some + (oz - 0.5 * (s.low + s.high)))
+                keep_nearest(some, height <= 0.5 * (s.high - s.low) + 1e-6, t, number)
             for number, (height, hole, radius) in enumerate(self._caps, start=len(self.segments)):
                 some = rays.in_ring(axis_distance, radius, height - oz, height - oz)
                 if some.stop <= some.start or (number == len(self.segments) and oz > height):
                     continue  # a bottom is not seen from above
                 t = (height - oz) / dz[some]
-                r_squared = a[some] * t
-                r_squared += 2 * b[some]
-                r_squared *= t
-                r_squared += c
-                hit = r_squared <= radius * radius
-                hit &= t > 1e-4
+                r_squared = (a[some] * t + 2 * b[some]) * t + c
+                hit = (r_squared <= radius * radius) & (t > 1e-4)
                 if hole:
                     hit &= r_squared >= hole * hole
                 keep_nearest(some, hit, t, number)
@@ -172,18 +161,9 @@ class SurfaceOfRevolution:
         """See `Solid`; u runs around the axis, v up the profile."""
         x, y, z = points
         a, b, signs = self._normal_tables
-        normal_z = b.take(faces)
-        normal_z *= z
-        normal_z += a.take(faces)
-        scale = x * x
-        scale += y * y
-        scale += normal_z * normal_z
-        scale += 1e-12
-        np.sqrt(scale, out=scale)
-        np.divide(signs.take(faces) if self.inner is not None else np.float32(1), scale, out=scale)
-        u = np.arctan2(y, x)
-        u *= 0.5 / math.pi
-        u += 0.5
+        normal_z = b.take(faces) * z + a.take(faces)
+        scale = signs.take(faces) / np.sqrt(x * x + y * y + normal_z * normal_z + 1e-12)
+        u = np.arctan2(y, x) * np.float32(0.5 / math.pi) + np.float32(0.5)
         entry = (z * np.float32((_TABLE_SIZE - 1) / float(self.outer[-1, 0]))).astype(np.intp)
         v = self._v_by_height.take(entry, mode="clip")
         bottom = len(self.segments)
@@ -191,8 +171,7 @@ class SurfaceOfRevolution:
             flat = (faces > bottom).nonzero()[0]
             u[flat] = x.take(flat) * np.float32(0.4) + np.float32(0.5)
             v[flat] = y.take(flat) * np.float32(0.8) + np.float32(0.5)
-        normal_z *= scale
-        return (x * scale, y * scale, normal_z), u, v
+        return (x * scale, y * scale, normal_z * scale), u, v
 
 
 def _fit_segments(profile: Array, inner: bool, pattern_range: tuple[float, float]) -> Iterator[_Segment]:

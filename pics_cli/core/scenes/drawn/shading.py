@@ -50,36 +50,20 @@ def shade(obj: SceneObject, others: Sequence[SceneObject], points: SurfacePoints
     material = obj.material
     d, n = points.directions, points.normals
     lamp = rotate_z(light.direction, -obj.yaw)
-    to_eye = dot(d, d)
-    np.sqrt(to_eye, out=to_eye)
-    np.divide(np.float32(-1), to_eye, out=to_eye)  # turns directions into unit vectors towards the eye
-    facing = dot(n, d)
-    facing *= to_eye
-    np.maximum(facing, 0, out=facing)
+    to_eye = -1 / np.sqrt(dot(d, d))  # turns directions into unit vectors towards the eye
+    facing = np.maximum(dot(n, d) * to_eye, 0)
     n_dot_lamp = dot_constant(n, lamp)
     # The mirrored view direction: its cosine with the lamp's, its z component.
     twice = 2 * facing
-    mirror_dot_lamp = twice * n_dot_lamp
-    mirror_dot_lamp -= dot_constant(d, lamp) * to_eye
-    twice *= n[2]
-    to_eye *= d[2]
-    mirror_z = twice - to_eye
+    mirror_dot_lamp = twice * n_dot_lamp - dot_constant(d, lamp) * to_eye
+    mirror_z = twice * n[2] - to_eye * d[2]
     lamp_visibility, sky_visibility = _visibility(obj, others, points, light)
 
-    n_dot_lamp += 0.08
-    n_dot_lamp *= 1 / 1.08
-    diffuse = saturate(n_dot_lamp)
-    diffuse *= lamp_visibility
+    diffuse = saturate((n_dot_lamp + 0.08) * (1 / 1.08)) * lamp_visibility
     # Reflected surroundings: from the tone of the ground below to that of the sky above.
     low, high = 0.6 * sum(light.bounce) / 3, 1.25 * sum(light.sky) / 3
-    mirror_z *= 0.9
-    mirror_z += 0.5
-    reflection = saturate(mirror_z)
-    reflection *= high - low
-    reflection += low
-    reflection *= sky_visibility
-    highlight = _highlight(mirror_dot_lamp, material.gloss)
-    highlight *= lamp_visibility
+    reflection = (saturate(mirror_z * 0.9 + 0.5) * (high - low) + low) * sky_visibility
+    highlight = _highlight(saturate(mirror_dot_lamp), material.gloss) * lamp_visibility
 
     key, sky, bounce = (np.asarray(c, np.float32) for c in (light.key, light.sky, light.bounce))
     upward = sky_visibility * n[2]
@@ -88,14 +72,9 @@ def shade(obj: SceneObject, others: Sequence[SceneObject], points: SurfacePoints
         ambient = (sky + bounce) * 0.175, (sky - bounce) * 0.175
         direct = _weighted_colors((sky_visibility, upward, diffuse), (*ambient, 0.35 * key), 0)
         direct += _weighted_colors((reflection, highlight, reflection), (np.full(3, 1.1), 0.9 * key, zero), 1)
-        albedo *= direct
-        return albedo
-    fresnel = 1 - facing
-    fresnel *= fresnel
-    fresnel *= fresnel
-    fresnel *= 0.7 * material.gloss
-    fresnel += 0.04 * material.gloss
-    highlight *= 0.4 * material.gloss
+        return albedo * direct
+    fresnel = _fourth_power(1 - facing) * (0.7 * material.gloss) + 0.04 * material.gloss
+    highlight = highlight * (0.4 * material.gloss)
     if obj.shape.cavity is not None:
         inside = (points.slot == INSIDE).nonzero()[0]
         fresnel[inside] *= np.float32(0.7)
@@ -123,12 +102,9 @@ def _visibility(
 ) -> tuple[Array, Array]:
     """Part of the lamp's and of the ambient light that reaches points of an object: float32 [N] each."""
     q = points.positions
-    # The ground, or what it stands on, keeps light from the lowest part: 1 - 0.45 / (1 + (z / 0.07)²).
-    sky = q[2] * np.float32(1 / 0.07)
-    sky *= sky
-    sky += 1
-    np.divide(np.float32(-0.45), sky, out=sky)
-    sky += 1
+    # The ground, or what it stands on, keeps light from the lowest part.
+    height = q[2] * np.float32(1 / 0.07)
+    sky = 1 - 0.45 / (1 + height * height)
     lamp = np.ones(sky.shape, np.float32)
     near = [other for other in others if _may_shade(other, obj, light)]
     world_points = obj.to_world(q) if near else q
@@ -158,25 +134,20 @@ def _may_shade(other: SceneObject, obj: SceneObject, light: Light) -> bool:
     return bool(square < (reach + 0.5 * other.scale) ** 2 or square - along * along < reach * reach)
 
 
-def _highlight(mirror_dot_lamp: Array, gloss: float) -> Array:
+def _fourth_power(x: Array) -> Array:
+    square = x * x
+    return square * square
+
+
+def _highlight(cosine: Array, gloss: float) -> Array:
     """The lamp's mirror image in a surface: small and bright on glossy ones, wide and faint on matt ones.
 
     Args:
-        mirror_dot_lamp: cosine of the angle between the mirrored view direction and the lamp, [N]; overwritten.
+        cosine: of the angle between the mirrored view direction and the lamp, [N] in [0, 1].
         gloss: of the material.
     """
-    cosine = saturate(mirror_dot_lamp)
+    wide = _fourth_power(cosine)
     if gloss < 0.3:
-        cosine *= cosine
-        cosine *= cosine
-        cosine *= 0.5
-        return cosine
+        return wide * 0.5
     edge = 0.93 + 0.05 * gloss
-    sharp: Array = cosine - edge
-    sharp *= 4 / (1 - edge)
-    saturate(sharp)
-    for _ in range(3):
-        cosine *= cosine
-    cosine *= 0.25
-    sharp += cosine
-    return sharp
+    return saturate((cosine - edge) * (4 / (1 - edge))) + wide * wide * 0.25

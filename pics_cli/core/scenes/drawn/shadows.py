@@ -52,11 +52,7 @@ def rim_shadow(q: Vec, rim: tuple[float, float], to_lamp: Vec, lamp_radius: floa
 
 
 def _length(x: Array, y: Array) -> Array:
-    """Length of the vectors x, y; both are overwritten."""
-    x *= x
-    y *= y
-    x += y
-    return np.sqrt(x, out=x)
+    return np.sqrt(x * x + y * y)
 
 
 def _in_cavity(vessel: SceneObject, q: Vec) -> Indices:
@@ -64,10 +60,9 @@ def _in_cavity(vessel: SceneObject, q: Vec) -> Indices:
     cavity = vessel.shape.cavity
     assert cavity is not None
     max_radius = float(cavity[:, 1].max()) + 0.012
-    r_squared = q[0] * q[0]
-    r_squared += q[1] * q[1]
-    maybe = r_squared < max_radius * max_radius
-    maybe &= q[2] < vessel.shape.height + 1e-3  # the lip around the opening is a little higher than the rim
+    r_squared = q[0] * q[0] + q[1] * q[1]
+    # The lip around the opening is a little higher than the rim.
+    maybe = (r_squared < max_radius * max_radius) & (q[2] < vessel.shape.height + 1e-3)
     maybe &= q[2] > float(cavity[0, 0]) - 0.02
     inside: Indices = maybe.nonzero()[0]
     if len(inside):
@@ -80,39 +75,20 @@ def _near_shadow(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: float) -
     """Indices of the points whose line to the lamp comes near a proxy's bounding sphere."""
     x, y, z, radius = proxy.bounding_sphere
     length = math.sqrt(dot(to_lamp, to_lamp))
-    ax, ay, az = (c / length for c in to_lamp)
-    ex, ey, ez = x - q[0], y - q[1], z - q[2]
-    along = ex * ax
-    along += ey * ay
-    along += ez * az
-    ex *= ex
-    ey *= ey
-    ez *= ez
-    ex += ey
-    ex += ez
-    near = along > -radius
-    ex -= along * along
-    np.maximum(along, 0, out=along)
-    along *= lamp_radius / length
-    along += radius + _MIN_PENUMBRA
-    along *= along
-    near &= ex < along
-    indices: Indices = near.nonzero()[0]
+    offset = x - q[0], y - q[1], z - q[2]
+    along = dot_constant(offset, (to_lamp[0] / length, to_lamp[1] / length, to_lamp[2] / length))
+    reach = np.maximum(along, 0) * (lamp_radius / length) + (radius + _MIN_PENUMBRA)
+    indices: Indices = ((along > -radius) & (dot(offset, offset) - along * along < reach * reach)).nonzero()[0]
     return indices
 
 
 def _penumbra(depth: Array, t: Array, lamp_radius: float) -> Array:
     """Hidden part of the lamp where the line to it passes `depth` inside an edge at distance t.
 
-    With a negative `lamp_radius` the part that is not hidden. Overwrites its arguments.
+    With a negative `lamp_radius` the part that is not hidden.
     """
-    np.maximum(t, 0, out=t)
-    t *= abs(lamp_radius)
-    t += _MIN_PENUMBRA
-    depth /= t
-    depth *= math.copysign(0.5, lamp_radius)
-    depth += 0.5
-    return saturate(depth)
+    width = np.maximum(t, 0) * abs(lamp_radius) + _MIN_PENUMBRA
+    return saturate(depth / width * math.copysign(0.5, lamp_radius) + 0.5)
 
 
 def _through_discs(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: float) -> Array:
@@ -121,25 +97,15 @@ def _through_discs(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: float)
     widening = lamp_radius / to_lamp[2]
     # The line to the lamp at height 0, and at a disc's height from there.
     x0, y0 = q[0] - q[2] * ux, q[1] - q[2] * uy
-    lowest, highest = float(q[2].min()), float(q[2].max())
+    lowest = float(q[2].min())
     most = np.full(x0.shape, -1, np.float32)
     for z, x, y, r in proxy.discs.tolist():
-        if z <= lowest + 1e-4:
-            continue
-        depth = r - _length(x0 + (ux * z - x), y0 + (uy * z - y))
-        rise = z - q[2]
-        below = rise <= 1e-4 if z <= highest + 1e-4 else None
-        if below is not None:
-            np.maximum(rise, 0, out=rise)
-        rise *= widening
-        rise += _MIN_PENUMBRA
-        depth /= rise
-        if below is not None:
-            depth[below] = -1
-        np.maximum(most, depth, out=most)
-    most *= 0.5
-    most += 0.5
-    return np.minimum(most, 1, out=most)
+        if z > lowest + 1e-4:
+            depth = r - _length(x0 + (ux * z - x), y0 + (uy * z - y))
+            rise = z - q[2]
+            depth /= np.maximum(rise, 0) * widening + _MIN_PENUMBRA
+            np.maximum(most, depth, out=most, where=rise > 1e-4)
+    return np.minimum(most * 0.5 + 0.5, 1)
 
 
 def _through_polyhedron(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: float) -> Array:
@@ -152,15 +118,12 @@ def _through_polyhedron(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: f
         if abs(slope) < 1e-5:
             np.copyto(exit_, np.float32(-1e6), where=dot_constant(q, (nx, ny, nz)) > offset)
             continue
-        t = dot_constant(q, (-nx / slope, -ny / slope, -nz / slope))
-        t += offset / slope
+        t = dot_constant(q, (-nx / slope, -ny / slope, -nz / slope)) + offset / slope
         if slope < 0:
             np.maximum(entry, t, out=entry)
         else:
             np.minimum(exit_, t, out=exit_)
-    exit_ -= entry
-    exit_ *= 0.5 * math.sqrt(dot(to_lamp, to_lamp))
-    return _penumbra(exit_, entry, lamp_radius)
+    return _penumbra((exit_ - entry) * (0.5 * math.sqrt(dot(to_lamp, to_lamp))), entry, lamp_radius)
 
 
 def ambient_occlusion(obj: SceneObject, points: Vec) -> Array:
@@ -172,29 +135,18 @@ def ambient_occlusion(obj: SceneObject, points: Vec) -> Array:
         if proxy.planes is not None:
             distance = np.zeros(np.shape(q[0]), np.float32)
             for nx, ny, nz, offset in proxy.planes.tolist():
-                gap = dot_constant(q, (nx, ny, nz))
-                gap -= offset
-                np.maximum(distance, gap, out=distance)
+                np.maximum(distance, dot_constant(q, (nx, ny, nz)) - offset, out=distance)
             np.minimum(nearest, distance, out=nearest)
             continue
         for z, x, y, r in proxy.discs[::3].tolist():
-            distance = _length(q[0] - x, q[1] - y)
-            distance -= r
-            distance = np.abs(distance, out=distance) if hollow else np.maximum(distance, 0, out=distance)
-            above = q[2] - z
-            np.abs(above, out=above)
-            above *= 0.8
-            distance += above
-            np.minimum(nearest, distance, out=nearest)
+            outside = _length(q[0] - x, q[1] - y) - r
+            outside = np.abs(outside) if hollow else np.maximum(outside, 0)
+            np.minimum(nearest, outside + np.abs(q[2] - z) * 0.8, out=nearest)
     nearest *= 1 / _OCCLUSION_RADIUS
-    nearest *= nearest
-    nearest += 1
-    occlusion: Array = np.reciprocal(nearest, out=nearest)
+    occlusion: Array = np.reciprocal(nearest * nearest + 1)
     if hollow:  # in it its walls are on all sides, the nearer the deeper
         inside = _in_cavity(obj, q)
         rim_height, rim_radius = obj.shape.rim
         depth = (rim_height - q[2].take(inside)) * (1 / rim_radius)
         occlusion[inside] = np.maximum(0.6 * occlusion.take(inside), np.minimum(np.maximum(depth, 0), 0.8))
-    occlusion *= occlusion
-    occlusion *= 0.6
-    return occlusion
+    return occlusion * occlusion * 0.6

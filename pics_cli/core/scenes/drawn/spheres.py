@@ -46,15 +46,11 @@ class Tube:
         d = take(rays.directions, some)
         # Spheres by rows, rays by columns.
         o = np.asarray(rays.origin, np.float32) - self.centres
-        half = o[:, :1] * d[0]
-        half += o[:, 1:2] * d[1]
-        half += o[:, 2:] * d[2]
+        half = o[:, :1] * d[0] + o[:, 1:2] * d[1] + o[:, 2:] * d[2]
         a = dot(d, d)
-        root = half * half
-        root -= ((o * o).sum(axis=1) - np.float32(self.radius**2))[:, None] * a
+        excess = ((o * o).sum(axis=1) - np.float32(self.radius**2))[:, None]
         with np.errstate(invalid="ignore"):  # NaN where a ray misses a sphere: so it is never the largest
-            np.sqrt(root, out=root)
-        root += half
+            root = np.sqrt(half * half - excess * a) + half
         np.copyto(root, -FAR, where=np.isnan(root))
         sphere = root.argmax(axis=0)
         first = root[sphere, np.arange(len(some))]
@@ -106,14 +102,8 @@ class Metaballs:
             for _ in range(steps):
                 total: Any = 0
                 for b, c, r in quadratics:
-                    distance = t * a
-                    distance += b
-                    distance *= t
-                    distance += c
-                    np.sqrt(distance, out=distance)
-                    total = total + self._weight(distance, r)
-                estimate = np.log(total)
-                estimate *= -self.smoothness
+                    total = total + self._weight(np.sqrt((t * a + b) * t + c), r)
+                estimate = np.log(total) * -self.smoothness
                 t = t + estimate * inverse_length
             nearest[some] = np.where(estimate < 0.01, t, FAR)
             moving = (np.abs(estimate) > 1e-3).nonzero()[0]  # the others have arrived
@@ -122,11 +112,9 @@ class Metaballs:
         return nearest, np.zeros(nearest.shape, np.int16)
 
     def _weight(self, distance: Array, radius: float) -> Array:
-        """A sphere's weight in the exponential smooth minimum of the distances to all; overwrites `distance`."""
-        distance -= radius
-        distance *= -1 / self.smoothness
-        np.maximum(distance, -30, out=distance)
-        return np.exp(distance, out=distance)
+        """A sphere's weight in the exponential smooth minimum of the distances to all, float32 [N]."""
+        weight: Array = np.exp(np.maximum((distance - radius) * (-1 / self.smoothness), -30))
+        return weight
 
     def surface(self, faces: Faces, points: Vec) -> tuple[Vec, Array, Array]:  # noqa: ARG002 (it has one face)
         """See `Solid`."""
@@ -134,8 +122,7 @@ class Metaballs:
         for x, y, z, r in self.spheres.tolist():
             offset = (points[0] - x, points[1] - y, points[2] - z)
             distance = np.sqrt(dot(offset, offset))
-            weight = 1 / distance
-            weight *= self._weight(distance, r)
+            weight = 1 / distance * self._weight(distance, r)
             for axis in range(3):
                 n[axis] = n[axis] + offset[axis] * weight
         u = np.arctan2(points[1], points[0]) * np.float32(0.5 / math.pi) + np.float32(0.5)
