@@ -21,6 +21,6 @@ What objects are made of:
 - `patterns`, `grounds`, `photos` and `colors` are textures and palettes.
 
 Everything is a function of (settings, pool, seed, index). The pools `train` and `held_out` share no shape family,
-pattern, colour, photograph or noise. Arrays are float32 and updated in place where that pays: pixels are part of what
-tests compare, so the order of floating-point operations is fixed.
+pattern, colour, photograph or noise. Tests compare bytes, so the order of float32 operations is part of the result; so
+is where rays are not cast and shadows not computed because a bounding shape says that nothing is there.
 """

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pics_cli.core.scenes.drawn.camera import Array
-from pics_cli.core.scenes.drawn.patterns import PATTERNS, Canvas, Field
+from pics_cli.core.scenes.drawn.patterns import PATTERNS, Canvas, Field, by_name
 
 
 def _planks(c: Canvas) -> Array:
@@ -91,19 +91,13 @@ def _terrazzo(c: Canvas) -> Array:
 
 GROUNDS: dict[str, dict[str, Field]] = {
     "train": {
-        "planks": _planks,
-        "weave": _weave,
-        "stone": _stone,
-        "matt": _matt,
-        "tiles": _tiles,
+        **by_name(_planks, _weave, _stone, _matt, _tiles),
         "lawn": _rough(0.55, 0.95),
         "carpet": _rough(0.35, 0.6),
     },
     "held_out": {
+        **by_name(_bricks, _linen, _terrazzo),
         "concrete": _rough(1.3, 0.5),
-        "bricks": _bricks,
-        "linen": _linen,
-        "terrazzo": _terrazzo,
         "sand": _rough(0.75, 0.45),
     },
 }

@@ -178,26 +178,16 @@ def _fade(c: Canvas) -> Array:
 
 
 Field = Callable[[Canvas], Array]
+
+
+def by_name(*fields: Field) -> dict[str, Field]:
+    """Functions by their names without the leading underscore."""
+    return {field.__name__[1:]: field for field in fields}
+
+
 PATTERNS: dict[str, dict[str, Field]] = {
-    "train": {
-        "plain": _plain,
-        "bands": _bands,
-        "stripes": _stripes,
-        "checks": _checks,
-        "dots": _dots,
-        "marble": _marble,
-        "wood": _wood,
-        "speckle": _speckle,
-        "glaze": _glaze,
-    },
-    "held_out": {
-        "brushed": _brushed,
-        "zigzag": _zigzag,
-        "diamonds": _diamonds,
-        "waves": _waves,
-        "chips": _chips,
-        "fade": _fade,
-    },
+    "train": by_name(_plain, _bands, _stripes, _checks, _dots, _marble, _wood, _speckle, _glaze),
+    "held_out": by_name(_brushed, _zigzag, _diamonds, _waves, _chips, _fade),
 }
 # Of each pool, the pattern that is nearly one colour.
 UNIFORM = {"train": "plain", "held_out": "brushed"}

@@ -17,32 +17,12 @@ from pics_cli.core.scenes.drawn.spec import Material, SceneObject, SceneSettings
 HOSTED: tuple[SceneRelation, ...] = ("supporting", "containing")
 
 # Weights of the categories by role.
-_CONTAINERS = {"bowl": 0.55, "cup": 0.45}
-_SUPPORTS = {"table": 0.36, "plate": 0.22, "box": 0.16, "book": 0.14, "cylinder": 0.12}
-_CONTENTS = {"ball": 0.26, "fruit": 0.3, "blob": 0.1, "box": 0.12, "bottle": 0.12, "cylinder": 0.1}
-_SUPPORTED = {
-    "cup": 0.18,
-    "bowl": 0.1,
-    "bottle": 0.16,
-    "ball": 0.1,
-    "fruit": 0.16,
-    "box": 0.1,
-    "blob": 0.1,
-    "cylinder": 0.1,
-}
-_FREE = {
-    "box": 0.14,
-    "book": 0.05,
-    "cylinder": 0.12,
-    "cup": 0.15,
-    "bowl": 0.09,
-    "plate": 0.03,
-    "table": 0.05,
-    "bottle": 0.12,
-    "ball": 0.09,
-    "fruit": 0.1,
-    "blob": 0.12,
-}
+_CONTAINERS = dict(bowl=0.55, cup=0.45)
+_SUPPORTS = dict(table=0.36, plate=0.22, box=0.16, book=0.14, cylinder=0.12)
+_CONTENTS = dict(ball=0.26, fruit=0.3, blob=0.1, box=0.12, bottle=0.12, cylinder=0.1)
+_SUPPORTED = dict(cup=0.18, bowl=0.1, bottle=0.16, ball=0.1, fruit=0.16, box=0.1, blob=0.1, cylinder=0.1)
+_FREE = dict(box=0.14, book=0.05, cylinder=0.12, cup=0.15, bowl=0.09, plate=0.03, table=0.05, bottle=0.12, ball=0.09)
+_FREE |= dict(fruit=0.1, blob=0.12)
 
 # Patterns that look odd on fruit and soft things, and those that suit tables.
 _STIFF = ("checks", "wood", "zigzag", "diamonds")

@@ -135,7 +135,7 @@ def _may_shade(other: SceneObject, obj: SceneObject, light: Light) -> bool:
 
 
 def _fourth_power(x: Array) -> Array:
-    square = x * x
+    square: Array = x * x
     return square * square
 
 

@@ -52,7 +52,8 @@ def rim_shadow(q: Vec, rim: tuple[float, float], to_lamp: Vec, lamp_radius: floa
 
 
 def _length(x: Array, y: Array) -> Array:
-    return np.sqrt(x * x + y * y)
+    length: Array = np.sqrt(x * x + y * y)
+    return length
 
 
 def _in_cavity(vessel: SceneObject, q: Vec) -> Indices:

@@ -7,7 +7,7 @@ frame, in which the longest side is 1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -57,18 +57,17 @@ class ConvexPolyhedron:
     Attributes:
         planes: float32 [F, 4], outward normals of length 1 and offsets.
         bevel: width of the rounding that shading shows along edges.
-        slots: slot of the material, by face.
+        slot: see `Solid`.
     """
 
     planes: Array
     bevel: float
-    slots: tuple[int, ...]
-    smooth_group: Faces = field(init=False)
-    slot: Faces = field(init=False)
+    slot: Faces
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "smooth_group", np.arange(len(self.planes), dtype=np.int16))
-        object.__setattr__(self, "slot", np.asarray(self.slots, np.int16))
+    @cached_property
+    def smooth_group(self) -> Faces:
+        """See `Solid`: every face is its own."""
+        return np.arange(len(self.planes), dtype=np.int16)
 
     def intersect(self, rays: Rays) -> tuple[Array, Faces]:
         """See `Solid`. The inverse of the distance to a plane is linear in a ray's direction: it enters at the smallest
@@ -97,9 +96,7 @@ class ConvexPolyhedron:
         k = 1 / self.bevel
         for number, (nx, ny, nz, offset) in enumerate(self.planes.tolist()):
             # On a face its own normal has weight 1, its neighbours' ones grow towards the edges.
-            weight = dot_constant(points, (nx * k, ny * k, nz * k))
-            weight += 1 - offset * k
-            np.maximum(weight, 0, out=weight)
+            weight = np.maximum(dot_constant(points, (nx * k, ny * k, nz * k)) + (1 - offset * k), 0)
             weight *= weight
             for axis, component in enumerate((nx, ny, nz)):
                 if component:

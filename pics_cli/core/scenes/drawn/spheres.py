@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,16 @@ class Tube:
 
     centres: Array
     radius: float
-    smooth_group: Faces = field(init=False)
-    slot: Faces = field(init=False)
-    _tangents: Array = field(init=False)
 
-    def __post_init__(self) -> None:
-        along = np.gradient(self.centres, axis=0)
-        object.__setattr__(self, "_tangents", along / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9))
-        object.__setattr__(self, "smooth_group", np.zeros(len(self.centres), np.int16))
-        object.__setattr__(self, "slot", np.full(len(self.centres), ACCENT, np.int16))
+    @cached_property
+    def smooth_group(self) -> Faces:
+        """See `Solid`."""
+        return np.zeros(len(self.centres), np.int16)
+
+    @cached_property
+    def slot(self) -> Faces:
+        """See `Solid`."""
+        return np.full(len(self.centres), ACCENT, np.int16)
 
     def intersect(self, rays: Rays) -> tuple[Array, Faces]:
         """See `Solid`; a face is a sphere."""
@@ -60,10 +62,12 @@ class Tube:
 
     def surface(self, faces: Faces, points: Vec) -> tuple[Vec, Array, Array]:
         """See `Solid`."""
-        c, tangent = self.centres[faces], self._tangents[faces].T
+        along = np.gradient(self.centres, axis=0)
+        tangents = along / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9)
+        c, tangent = self.centres[faces], tangents[faces].T
         n = (points[0] - c[:, 0], points[1] - c[:, 1], points[2] - c[:, 2])
-        along = dot(n, (tangent[0], tangent[1], tangent[2]))  # taken out, or the spheres would show as beads
-        n = (n[0] - along * tangent[0], n[1] - along * tangent[1], n[2] - along * tangent[2])
+        part = dot(n, (tangent[0], tangent[1], tangent[2]))  # taken out, or the spheres would show as beads
+        n = (n[0] - part * tangent[0], n[1] - part * tangent[1], n[2] - part * tangent[2])
         return normalize(n), points[0], points[2]
 
 
