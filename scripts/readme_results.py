@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.evaluation.results import cell, heading, table
+from pics_cli.core.evaluation.results import format_cell, format_heading, format_table
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.errors import FAILED, PicsError
 from told import told
@@ -30,23 +30,23 @@ LED = ("psnr_region", "ssim_region", "seam", "shadow", "order", "leak", "sharpne
 
 def short(results: dict[str, Any]) -> str:
     """The README's part: all cases by method, and the order by group."""
-    text = table(results, SHORT, (ALL,))
+    text = format_table(results, SHORT, (ALL,))
     groups = {g: found for g, found in results["figures"].items() if found["parallel"]["order"]["cases"]}
     lines = [f"| right one in front | {' | '.join(groups)} |", f"| --- |{' ---: |' * len(groups)}"]
     for method in results["methods"]:
-        cells = [cell(found[method]["order"]) for found in groups.values()]
+        cells = [format_cell(found[method]["order"]) for found in groups.values()]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return f"{text}\n{chr(10).join(lines)}\n"
 
 
 def long(results: dict[str, Any]) -> str:
     """The card's part: by group, and the paired differences."""
-    text = table(results, LONG)
+    text = format_table(results, LONG)
     names = [name for name in LED if results["figures"][ALL]["parallel"][name]["cases"]]
-    lines = [f"| paired difference | {' | '.join(map(heading, names))} |", f"| --- |{' ---: |' * len(names)}"]
+    lines = [f"| paired difference | {' | '.join(map(format_heading, names))} |", f"| --- |{' ---: |' * len(names)}"]
     for title, groups in results["differences"].items():
         if title.startswith("parallel minus "):
-            lines.append(f"| {title} | {' | '.join(cell(groups[ALL][name], '+') for name in names)} |")
+            lines.append(f"| {title} | {' | '.join(format_cell(groups[ALL][name], '+') for name in names)} |")
     return f"{text}\n{chr(10).join(lines)}\n"
 
 

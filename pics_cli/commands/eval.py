@@ -11,13 +11,12 @@ from pics_cli.commands.choices import Dtype
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pics_cli.console import State
-    from pics_cli.core.evaluation.job import Job, Peer, Progress, Report
+    from pics_cli.core.evaluation.external_results import ExternalResults
+    from pics_cli.core.evaluation.run import EvaluationJob, EvaluationProgress
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
-# Figures that the terminal shows; the files have all.
+# Metrics that the terminal shows; the files have all.
 SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
 
 
@@ -45,7 +44,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="A,B", help="Of parallel, sequential, paste, poisson.  [default: the recipe's, else all]"),
     ] = None,
-    metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Figures, by name.  [default: all]")] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Metrics, by name.  [default: all]")] = None,
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,12 +73,12 @@ def evaluate(
     """Composite cases whose truth is known by several methods, and measure the results.
 
     Run again to resume: only cases that are missing are measured. Several GPUs: `accelerate launch -m pics_cli eval …`.
-    What each figure is: docs/metrics.md.
+    What each metric is: docs/metrics.md.
     """
     if compare is not None:
         _compare(*compare)
         return
-    if sum(each is not None for each in (recipe, shards, reference)) != 1:
+    if sum(source is not None for source in (recipe, shards, reference)) != 1:
         raise PicsError(
             "name what is to be evaluated: one of --recipe NAME, --shards DIR, or --reference DIR with --input DIR",
             "such as pics eval --recipe synth_bench --limit 50",
@@ -95,11 +94,11 @@ def evaluate(
     given = {"shards": shards, "reference": reference, "methods": methods, "metrics": metrics, "limit": limit,
              "seeds": seeds, "steps": steps, "settings": settings, "features": features}  # fmt: skip
     loaded = _recipe(recipe, given)
-    from pics_cli.core.evaluation.job import Job
+    from pics_cli.core.evaluation.run import EvaluationJob
 
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
-    job = Job(
-        recipe=loaded, output=output or Path(loaded.out), models=models, peers=_peers(pictures or [], loaded),
+    job = EvaluationJob(
+        recipe=loaded, output=output or Path(loaded.out), models=models, external=_external(pictures or [], loaded),
         device=device, dtype=dtype.value, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _run(job)
@@ -132,89 +131,85 @@ def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
 
 def _models(names: list[str]) -> dict[str, str]:
     """By the label that their methods get: none for the first, else the name given or the folder's."""
-    found: dict[str, str] = {}
-    for at, text in enumerate(names):
+    models: dict[str, str] = {}
+    for text in names:
         label, equals, name = text.partition("=")
-        label = label if equals else ("" if at == 0 else Path(text).name)
-        name = name if equals else text
-        if label in found:
+        if not equals:
+            label, name = Path(text).name if models else "", text
+        if label in models:
             raise PicsError(f"--model {text}: a second model called {label!r}", "name them: --model NAME=DIR")
-        found[label] = name
-    return found
+        models[label] = name
+    return models
 
 
-def _peers(texts: list[str], recipe: EvaluationRecipe) -> tuple[Peer, ...]:
-    from pics_cli.core.evaluation.job import Peer
+def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResults, ...]:
+    from pics_cli.core.evaluation.external_results import ExternalResults
 
-    found: dict[str, Peer] = {}
+    external: dict[str, ExternalResults] = {}
     for text in texts:
-        name, equals, folder = text.partition("=")
-        one = Peer(name, Path(folder)) if equals else Peer(Path(text).resolve().name, Path(text))
-        if not one.name or ":" in one.name:
+        name, equals, directory = text.partition("=")
+        folder = Path(directory if equals else text)
+        name = name if equals else folder.resolve().name
+        if not name or ":" in name:
             raise PicsError(f"--input {text}: a method's name is not empty and holds no colon", "--input NAME=DIR")
-        if one.name in found or one.name in recipe.methods:
-            raise PicsError(f"--input {text}: a second method called {one.name!r}", "name it: --input NAME=DIR")
-        if not one.folder.is_dir():
-            raise PicsError(
-                f"--input {one.folder}: no such folder", "name a folder of pictures called after their samples"
-            )
-        found[one.name] = one
-    return tuple(found.values())
+        if name in external or name in recipe.methods:
+            raise PicsError(f"--input {text}: a second method called {name!r}", "name it: --input NAME=DIR")
+        if not folder.is_dir():
+            raise PicsError(f"--input {folder}: no such folder", "name a folder of pictures called after their samples")
+        external[name] = ExternalResults(name, folder)
+    return tuple(external.values())
 
 
-def _run(job: Job) -> None:
+def _run(job: EvaluationJob) -> None:
     from pics_cli import console
     from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.evaluation.job import Progress
-        from pics_cli.core.evaluation.run import evaluate as make
+        from pics_cli.core.evaluation.run import EvaluationProgress
+        from pics_cli.core.evaluation.run import evaluate as run
 
-        progress = Progress()
         console.start_logging(ranks.rank == 0)
+        progress = EvaluationProgress()
         if ranks.rank != 0:
-            make(job, ranks, progress, lambda text: console.note(f"process {ranks.rank}: {text}"))
+            run(job, ranks, progress)
             return
         with console.progress("evaluate", "cases", lambda: _state(progress)):
-            report = make(job, ranks, progress, console.note)
-        _show(job, report, console.note)
+            results = run(job, ranks, progress)
+        _show(job, results)
 
 
-def _state(progress: Progress) -> State:
+def _state(progress: EvaluationProgress) -> State:
     from pics_cli.console import State
 
-    words = progress.doing or (f"{progress.before:,} were there" if progress.before else "")
-    return State(progress.done, progress.total, words, progress.before)
+    return State(int(progress.done), progress.total, progress.detail, progress.done_before)
 
 
-def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
-    """The table on stdout, and what is to be known of it."""
+def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
+    """The table on stdout, and what is to be known of it on stderr."""
     from rich.console import Console
     from rich.table import Table
 
-    from pics_cli.console import LOG_WIDTH
-    from pics_cli.core.evaluation.results import RESULTS, cell, heading
+    from pics_cli.console import LOG_WIDTH, note
+    from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
-    results = report.results
-    figures = results["figures"][ALL]
-    first = next(iter(figures.values()))
-    names = [name for name in SHOWN if name in first] or list(first)[: len(SHOWN)]
-    names = [name for name in names if any(found[name]["cases"] for found in figures.values())]
+    known = known_metrics(results)
+    names = [name for name in SHOWN if name in known] or known[: len(SHOWN)]
     title = f"{results['name']}: {results['measured']:,} cases, mean ± half of its 95 % interval"
     grid = Table(box=None, padding=(0, 1), title=title, title_justify="left")
-    for text in ("method", *map(heading, names)):
+    for text in ("method", *map(format_heading, names)):
         grid.add_column(text, justify="left" if text == "method" else "right")
-    for method, found in figures.items():
-        grid.add_row(method, *(cell(found[name]) for name in names))
+    for method, values in results["figures"][ALL].items():
+        grid.add_row(method, *(format_cell(values[name]) for name in names))
     Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
     for kind, methods in results["sets"].items():
-        for method, one in methods.items():
-            few = "" if one["enough"] else f"; {one['pictures']:,} pictures, fewer than 2,048: only of use among these"
-            mean, low, high = (one["kernel"][key] for key in ("mean", "low", "high"))
+        for method, entry in methods.items():
+            few = f"; {entry['pictures']:,} pictures, fewer than 2,048: only of use among these"
+            mean, low, high = (entry["kernel"][key] for key in ("mean", "low", "high"))
             kernel = f"{mean:.4g}" + ("" if low is None else f" ({low:.4g} to {high:.4g})")
             frechet, distance = ("FID", "KID") if kind == "inception" else ("Fréchet", "kernel")
-            note(f"{kind} features, {method}: {frechet} {one['frechet']:.4g}, {distance} {kernel}{few}")
+            values = f"{frechet} {entry['frechet']:.4g}, {distance} {kernel}"
+            note(f"{kind} features, {method}: {values}{'' if entry['enough'] else few}")
     if results["unavailable"]:
         note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
     for line in results["warnings"]:
@@ -222,38 +217,31 @@ def _show(job: Job, report: Report, note: Callable[[str], None]) -> None:
     for reason, count in results["bad"].items():
         note(f"{count:,} cases could not be measured: {reason}")
     for method, reasons in results["missed"].items():
-        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        note(f"{method}: no picture of {sum(reasons.values()):,} cases ({told})")
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        note(f"{method}: no picture of {sum(reasons.values()):,} cases ({counts})")
     note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
 
 
-def _compare(one: Path, other: Path) -> None:
+def _compare(first: Path, second: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from pics_cli.console import LOG_WIDTH, note
     from pics_cli.core.evaluation.compare import compare
-    from pics_cli.core.evaluation.metrics import MEASURES
+    from pics_cli.core.evaluation.metrics import METRICS
 
-    found = compare(one, other)
-    grid = Table(box=None, padding=(0, 1), title=f"{one} minus {other}: {found.cases:,} cases", title_justify="left")
-    for text in ("cases", "method", "figure", "difference", "95 % interval", ""):
+    comparison = compare(first, second)
+    title = f"{first} minus {second}: {comparison.common:,} cases"
+    grid = Table(box=None, padding=(0, 1), title=title, title_justify="left")
+    for text in ("cases", "method", "metric", "difference", "95 % interval", ""):
         grid.add_column(text, justify="right" if text == "difference" else "left")
-    for line in found.lines:
-        mean, low, high, count = line.lead
-        better = MEASURES[line.figure].better
+    for line in comparison.differences:
+        mean, low, high, count = line.difference
+        is_better = {"more": mean > 0, "less": mean < 0}.get(METRICS[line.metric].better)
         clear = low > 0 or high < 0
-        sign = {"more": mean > 0, "less": mean < 0}.get(better)
-        verdict = "" if not clear or sign is None else ("better" if sign else "worse")
-        row = (
-            f"{line.group} ({count})",
-            line.method,
-            line.figure,
-            f"{mean:+.4g}",
-            f"{low:+.4g} to {high:+.4g}",
-            verdict,
-        )
-        grid.add_row(*row)
+        verdict = "" if not clear or is_better is None else ("better" if is_better else "worse")
+        interval = f"{low:+.4g} to {high:+.4g}"
+        grid.add_row(f"{line.subset} ({count})", line.method, line.metric, f"{mean:+.4g}", interval, verdict)
     Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
-    for text in found.notes:
+    for text in comparison.warnings:
         note(text)

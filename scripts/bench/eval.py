@@ -28,14 +28,15 @@ from processes import command, in_fresh_process
 SIDE = 256
 _ALONE = """
 at, files = 0, sorted(path.iterdir())
-encoder = Encoder(find(sys.argv[2]), torch.device("cpu"))
+encoder = ImageEncoder(find_encoder(sys.argv[2]), torch.device("cpu"))
 for file in files:
     encoder([decode_image(file.read_bytes()).rgb])
 """
 _IMPORTS = """
 import torch
+from pics_cli.core.evaluation.network_weights import find_encoder
+from pics_cli.core.evaluation.networks import ImageEncoder
 from pics_cli.core.images.image_io import decode_image
-from pics_cli.core.evaluation.encoder import Encoder, find
 """
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from backbone_files import save_alexnet, save_inception
+from backbone_files import published_files
 from browser import look
 from click.testing import Result
 from PIL import Image
@@ -20,11 +23,10 @@ from tiny_encoders import save_clip, save_dino
 from two_ranks import in_processes, in_threads
 
 from infer_command import typed
-from pics_cli.core.evaluation import methods as makers_module
-from pics_cli.core.evaluation.example_sets import open_cases
-from pics_cli.core.evaluation.job import Job, Progress
-from pics_cli.core.evaluation.metrics import LEARNT, MEASURES
-from pics_cli.core.evaluation.run import evaluate
+from pics_cli.core.evaluation.example_sources import open_examples
+from pics_cli.core.evaluation.methods import composite_by_baseline
+from pics_cli.core.evaluation.metrics import METRICS
+from pics_cli.core.evaluation.run import EvaluationJob, EvaluationProgress, evaluate
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import Override
@@ -36,6 +38,8 @@ from trainees import CORRECTING, small
 from training_shards import write_shard
 
 SMALL = ("--recipe", "synth_bench", "--set", "scenes.size=96", "--device", "cpu")
+# Without distractors, plots and structural similarity.
+QUICK = (*SMALL, "--metrics", "psnr,untouched")
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +67,9 @@ def results(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
-    """Eight scenes by all methods, two seeds."""
+    """Six scenes by all methods, two seeds."""
     out = tmp_path_factory.mktemp("eval") / "out"
-    found = run(*SMALL, "--model", model, "--limit", 8, "--seeds", 2, "--output", out)
+    found = run(*SMALL, "--model", model, "--limit", 6, "--seeds", 2, "--output", out)
     assert found.exit_code == 0, found.stderr
     assert "PSNR in regions" in found.stdout
     return out
@@ -74,20 +78,20 @@ def done(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 def test_all_files(done: Path) -> None:
     found = results(done)
     assert found["methods"] == ["parallel", "sequential", "paste", "poisson"]
-    assert found["strata"]["all"] == found["measured"] == 8
-    assert set(found["figures"]["all"]["paste"]) == set(MEASURES) - set(LEARNT)
+    assert found["strata"]["all"] == found["measured"] == 6
+    assert set(found["figures"]["all"]["paste"]) == {name for name, metric in METRICS.items() if not metric.needs}
     assert found["models"][0]["trained_steps"] == 0
     assert found["computed"][""]["steps"] == 1
     rows = pq.read_table(done / "per_sample.parquet").to_pylist()
-    assert len(rows) == 8 * (2 + 2 + 1 + 1)
+    assert len(rows) == 6 * (2 + 2 + 1 + 1)
     for method in found["methods"]:
-        for figure in ("psnr_region", "seam", "untouched"):
-            each: dict[str, list[float]] = {}
+        for metric in ("psnr_region", "seam", "untouched"):
+            by_key: dict[str, list[float]] = {}
             for row in rows:
-                if row["method"] == method and row[figure] is not None:
-                    each.setdefault(row["key"], []).append(row[figure])
-            mean = np.mean([np.mean(values) for values in each.values()])
-            assert found["figures"]["all"][method][figure]["mean"] == pytest.approx(mean, abs=1e-4)
+                if row["method"] == method and row[metric] is not None:
+                    by_key.setdefault(row["key"], []).append(row[metric])
+            mean = np.mean([np.mean(values) for values in by_key.values()])
+            assert found["figures"]["all"][method][metric]["mean"] == pytest.approx(mean, abs=1e-4)
     assert found["figures"]["all"]["parallel"]["untouched"]["mean"] == 0
     lead = found["differences"]["parallel minus paste"]["all"]["psnr_region"]
     means = [found["figures"]["all"][name]["psnr_region"]["mean"] for name in ("parallel", "paste")]
@@ -111,59 +115,85 @@ def test_again_gives_the_same(done: Path, model: Path) -> None:
     names = ("results.json", "table.md", "per_sample.parquet", "report.html")
     before = {name: (done / name).read_bytes() for name in names}
     (done / "cases/000003.json").unlink()
-    again = run(*SMALL, "--model", model, "--limit", 8, "--seeds", 2, "--output", done)
+    again = run(*SMALL, "--model", model, "--limit", 6, "--seeds", 2, "--output", done)
     assert again.exit_code == 0, again.stderr
     assert {name: (done / name).read_bytes() for name in names} == before
 
 
 def test_more_cases_in_the_same_folder(here: Path) -> None:
     baselines = ("--methods", "paste,poisson")
-    assert run(*SMALL, *baselines, "--limit", 2, "--output", "out").exit_code == 0
+    assert run(*QUICK, *baselines, "--limit", 2, "--output", "out").exit_code == 0
     first = (here / "out/cases/000000.json").stat().st_mtime_ns
-    assert run(*SMALL, *baselines, "--limit", 3, "--output", "out").exit_code == 0
+    assert run(*QUICK, *baselines, "--limit", 3, "--output", "out").exit_code == 0
     assert results(here / "out")["measured"] == 3
     assert (here / "out/cases/000000.json").stat().st_mtime_ns == first
-    refused = run(*SMALL, "--methods", "paste", "--limit", 3, "--output", "out")
+    refused = run(*QUICK, "--methods", "paste", "--limit", 3, "--output", "out")
     assert refused.exit_code == 2
     assert "was begun otherwise" in refused.stderr
     assert "methods" in refused.stderr
-    assert run(*SMALL, "--methods", "paste", "--limit", 1, "--output", "out", "--overwrite").exit_code == 0
+    assert run(*QUICK, "--methods", "paste", "--limit", 1, "--output", "out", "--overwrite").exit_code == 0
     assert results(here / "out")["methods"] == ["paste"]
     assert len(list((here / "out/cases").iterdir())) == 1
 
 
+def job(output: Path, **options: Any) -> EvaluationJob:
+    """Small scenes, as `SMALL` has them."""
+    overrides = [
+        Override("scenes.size", 96, "--set"),
+        *(Override(key, value, "--set") for key, value in options.items()),
+    ]
+    return EvaluationJob(load_evaluation("synth_bench", overrides), output)
+
+
 def test_two_ranks_are_one(here: Path) -> None:
-    overrides = [Override("scenes.size", 96, "--set"), Override("limit", 5, "--limit")]
-    recipe = load_evaluation("synth_bench", [*overrides, Override("methods", ["paste"], "--methods")])
-    evaluate(Job(recipe, here / "one"), Ranks(), Progress(), lambda _: None)
-    in_threads(lambda ranks: evaluate(Job(recipe, here / "two"), ranks, Progress(), lambda _: None))
+    options = {"limit": 5, "methods": ["paste"], "metrics": ["psnr_region", "identity", "order"]}
+    evaluate(job(here / "one", **options), Ranks(), EvaluationProgress())
+    in_threads(lambda ranks: evaluate(job(here / "two", **options), ranks, EvaluationProgress()))
     for name in ("results.json", "per_sample.parquet", "report.html"):
         assert (here / "two" / name).read_bytes() == (here / "one" / name).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny DINOv2 and a tiny CLIP."""
+    folder = tmp_path_factory.mktemp("encoders")
+    save_dino(folder / "dino")
+    save_clip(folder / "clip")
+    return folder
+
+
+Run = tuple[tuple[str, ...], Path, Result]
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory, model: Path, encoders: Path) -> Run:
+    """A run with learnt features: its options, its output, and what it said."""
+    names = [word for kind in ("dino", "clip") for word in ("--features", str(encoders / kind))]
+    words = (*SMALL, "--model", str(model), "--methods", "parallel,paste", "--limit", "4", *names)
+    output = tmp_path_factory.mktemp("learnt") / "out"
+    return words, output, run(*words, "--output", output)
+
+
 @pytest.mark.slow
-def test_two_processes_are_one(here: Path, model: Path) -> None:
+def test_two_processes_are_one(here: Path, learnt: Run) -> None:
     """As a launcher starts them, with learnt features: what no model made to the last digit.
 
     What one made differs by single grey levels: torch takes other kernels in a process of several, on some CPUs.
     """
-    save_dino(here / "dino")
-    words = [*map(str, ("eval", *SMALL, "--model", model, "--methods", "parallel,paste", "--limit", 5))]
-    words += ["--features", "dino"]
-    assert typed(*words, "--output", "one").exit_code == 0
-    (first, out, error), (second, silent, _) = in_processes(here, *words, "--output", "two")
+    words, alone, _ = learnt
+    (first, out, error), (second, silent, _) = in_processes(here, "eval", *words, "--output", "two")
     assert (first, second) == (0, 0), error
     assert "PSNR in regions" in out
     assert not silent
-    one, two = (pq.read_table(here / name / "per_sample.parquet").to_pylist() for name in ("one", "two"))
-    assert len(one) == len(two) == 10
+    one, two = (pq.read_table(folder / "per_sample.parquet").to_pylist() for folder in (alone, here / "two"))
+    assert len(one) == len(two) == 8
     for ours, theirs in zip(one, two, strict=True):
         if ours["method"] == "paste":
             assert ours == theirs
             continue
         for name, value in ours.items():
             assert theirs[name] == (pytest.approx(value, abs=0.01) if isinstance(value, float) else value), name
-    ours, theirs = (results(here / name) for name in ("one", "two"))
+    ours, theirs = (results(folder) for folder in (alone, here / "two"))
     assert theirs["sets"]["dino"]["paste"] == ours["sets"]["dino"]["paste"]
     assert theirs["figures"]["all"]["paste"] == ours["figures"]["all"]["paste"]
     assert theirs["models"] == ours["models"]
@@ -171,15 +201,13 @@ def test_two_processes_are_one(here: Path, model: Path) -> None:
 
 def test_pictures_of_others(here: Path) -> None:
     """A method's own pictures, measured as that method is."""
-    words = (*SMALL, "--limit", 3)
+    words = (*QUICK, "--limit", 3)
     assert run(*words, "--methods", "paste", "--output", "ours").exit_code == 0
-    recipe = load_evaluation("synth_bench", [Override("scenes.size", 96, "--set"), Override("methods", ["paste"], "")])
-    paste = makers_module.makers(Job(recipe, here), {}, None)[0]["paste"]  # its pictures, as files
-    source = open_cases(recipe, 0.75)
+    source = open_examples(job(here).recipe, 0.75)
     (here / "theirs").mkdir()
     for number in range(2):
-        case = source.case(number)
-        Image.fromarray(paste.make(case, 0)).save(here / "theirs" / f"composed_{case.key}.png")
+        example = source[number]
+        Image.fromarray(composite_by_baseline("paste", example)).save(here / "theirs" / f"composed_{example.key}.png")
     found = run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both")
     assert found.exit_code == 0, found.stderr
     assert "peer: no picture of 1 cases (1 no_picture)" in found.stderr
@@ -188,9 +216,9 @@ def test_pictures_of_others(here: Path) -> None:
     lead = both["differences"]["paste minus peer"]["all"]["psnr"]
     assert (lead["mean"], lead["cases"]) == (0, 2)
     # The missing one comes, and another is made anew: both are looked at.
-    case = source.case(2)
-    Image.fromarray(paste.make(case, 0)).save(here / "theirs" / f"{case.key}.PNG")
-    Image.fromarray(255 - source.case(0).truth).save(here / "theirs/composed_00000000.png")
+    example = source[2]
+    Image.fromarray(composite_by_baseline("paste", example)).save(here / "theirs" / f"{example.key}.PNG")
+    Image.fromarray(255 - source[0].truth).save(here / "theirs/composed_00000000.png")
     assert run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both").exit_code == 0
     again = results(here / "both")
     assert again["missed"] == {}
@@ -253,14 +281,12 @@ def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:
         assert ("LEAK" in (here / f"out_{name}/report.html").read_text()) == leaks
 
 
-def test_learnt_features(here: Path, model: Path) -> None:
+def test_learnt_features(learnt: Run, encoders: Path, model: Path) -> None:
     """Encoders named: figures of objects, distances of sets; what was measured with others is refused."""
-    save_dino(here / "dino")
-    save_clip(here / "clip")
-    words = (*SMALL, "--model", model, "--methods", "parallel,paste", "--limit", 4, "--output", "out")
-    found = run(*words, "--features", "dino", "--features", "clip")
+    options, output, found = learnt
+    words = (*options, "--output", str(output))
     assert found.exit_code == 0, found.stderr
-    both = results(here / "out")
+    both = results(output)
     assert set(both["unavailable"]) == {"lpips", "lpips_region", "lpips_overlap"}
     for kind in ("dino", "clip"):
         for method in ("parallel", "paste"):
@@ -269,32 +295,30 @@ def test_learnt_features(here: Path, model: Path) -> None:
             assert (one["pictures"], one["enough"]) == (4, False)
             assert one["frechet"] > 0
             assert one["kernel"]["low"] < one["kernel"]["high"]
-    assert [one["name"] for one in both["features"]] == ["dino", "clip"]
+    assert [one["name"] for one in both["features"]] == [str(encoders / kind) for kind in ("dino", "clip")]
     assert all(len(one["weights"]) == 64 for one in both["features"])
     assert both["models"][0]["name"] == str(model)
     assert "fewer than 2,048" in found.stderr
-    twice = run(*words, "--features", "dino", "--features", here / "dino")
+    twice = run(*words, "--features", encoders / "dino")
     assert twice.exit_code == 2
     assert "name one of each kind" in twice.stderr
-    before = (here / "out/results.json").read_bytes()
-    (here / "out/cases/000002.json").unlink()
-    again = run(*words, "--features", "dino", "--features", "clip")
+    before = (output / "results.json").read_bytes()
+    (output / "cases/000002.json").unlink()
+    again = run(*words)
     assert again.exit_code == 0
-    assert (here / "out/results.json").read_bytes() == before
-    refused = run(*words, "--features", "dino")
+    assert (output / "results.json").read_bytes() == before
+    refused = run(*options[:-2], "--output", output)
     assert refused.exit_code == 2
     assert "was begun otherwise" in refused.stderr
 
 
 def test_published_figures(here: Path) -> None:
     """FID, KID and LPIPS from files of weights; of the truth itself they are 0."""
-    save_inception(here / "inception.pth")
-    save_alexnet(here / "alexnet.pth")
-    words = (*SMALL, "--methods", "paste,poisson", "--limit", 3, "--output", "out")
-    found = run(*words, "--features", "inception.pth", "--features", "alexnet.pth")
+    inception, alexnet = (published_files() / f"{name}.pth" for name in ("inception", "alexnet"))
+    words = (*SMALL, "--methods", "paste,poisson", "--limit", 2, "--output", "out", "--metrics", "lpips,lpips_region")
+    found = run(*words, "--features", inception, "--features", alexnet)
     assert found.exit_code == 0, found.stderr
     one = results(here / "out")
-    assert set(one["unavailable"]) == {"dino_i", "clip_i"}
     assert set(one["sets"]) == {"inception"}
     assert one["sets"]["inception"]["paste"]["frechet"] > 0
     assert "inception features, paste: FID " in found.stderr
@@ -303,12 +327,12 @@ def test_published_figures(here: Path) -> None:
         assert one["figures"]["all"]["paste"][name]["mean"] > 0
     whole, region = (one["figures"]["all"]["paste"][name]["mean"] for name in ("lpips", "lpips_region"))
     assert region > whole  # nothing differs elsewhere
-    case = open_cases(load_evaluation("synth_bench", [Override("scenes.size", 96, "x")]), 0.75).case(0)
-    for folder, picture in (("truth", case.truth), ("same", case.truth), ("other", case.background)):
+    example = open_examples(job(here).recipe, 0.75)[0]
+    for folder, picture in (("truth", example.truth), ("same", example.truth), ("other", example.background)):
         (here / folder).mkdir()
         Image.fromarray(picture).save(here / folder / "a.png")
     words = ("--reference", "truth", "--input", "same", "--input", "other", "--output", "pictures")
-    found = run(*words, "--features", "alexnet.pth")
+    found = run(*words, "--features", alexnet)
     assert found.exit_code == 0, found.stderr
     figures = results(here / "pictures")["figures"]["all"]
     assert figures["same"]["lpips"]["mean"] == 0
@@ -340,15 +364,15 @@ def test_without_weights_the_rest_is_computed(done: Path) -> None:
 
 
 def test_compare(here: Path, done: Path) -> None:
-    assert run(*SMALL, "--methods", "paste,poisson", "--limit", 5, "--output", "other").exit_code == 0
+    assert run(*SMALL, "--methods", "paste,poisson", "--limit", 4, "--output", "other").exit_code == 0
     found = run("--compare", done / "results.json", "other/results.json")
     assert found.exit_code == 0, found.stderr
-    assert "5 cases in common of 8 and 5" in found.stderr
+    assert "4 cases in common of 6 and 4" in found.stderr
     assert "recipe_hash" in found.stderr
-    assert re.search(r"all \(5\) +paste +psnr_region", found.stdout)
+    assert re.search(r"all \(4\) +paste +psnr_region", found.stdout)
     assert "parallel" not in found.stdout
     itself = run("--compare", done / "results.json", done / "results.json")
-    assert re.search(r"all \(8\) +parallel +psnr_region +\+0 +\+0 to \+0", itself.stdout)
+    assert re.search(r"all \(6\) +parallel +psnr_region +\+0 +\+0 to \+0", itself.stdout)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +427,7 @@ def test_a_folder_of_somebody_elses(here: Path, name: str) -> None:
 
 
 def test_other_precision_is_refused(here: Path, model: Path) -> None:
-    words = (*SMALL, "--model", model, "--methods", "parallel", "--limit", 1, "--output", "out")
+    words = (*QUICK, "--model", model, "--methods", "parallel", "--limit", 1, "--output", "out")
     assert run(*words).exit_code == 0
     found = run(*words, "--dtype", "bf16")
     assert found.exit_code == 2
@@ -413,22 +437,19 @@ def test_other_precision_is_refused(here: Path, model: Path) -> None:
 @pytest.mark.slow
 def test_killed_in_the_middle(here: Path) -> None:
     """With -9, again and again; the results are those of a run that was left alone."""
-    import os
-    import subprocess
-    import sys
-    import time
-
-    words = [*SMALL, "--methods", "paste,poisson", "--limit", "8", "--output"]
-    assert run(*words, "whole").exit_code == 0
-    command = [sys.executable, "-m", "pics_cli", "eval", *words, "killed"]
+    options = {"limit": 8, "methods": ["paste", "poisson"]}
+    evaluate(job(here / "whole", **options), Ranks(), EvaluationProgress())
     for least in (2, 5):
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        work = (job(here / "killed", **options), Ranks(), EvaluationProgress())
+        running = get_context("fork").Process(target=evaluate, args=work)  # torch is imported already
+        running.start()
         until = time.monotonic() + 90
         while len(list((here / "killed").glob("cases/*.json"))) < least and time.monotonic() < until:
-            time.sleep(0.02)
+            time.sleep(0.005)
         running.kill()
-        running.wait()
-    assert run(*words, "killed").exit_code == 0
+        running.join()
+        assert running.exitcode == -signal.SIGKILL
+    evaluate(job(here / "killed", **options), Ranks(), EvaluationProgress())
     for name in ("results.json", "per_sample.parquet", "report.html", "table.md"):
         assert (here / "killed" / name).read_bytes() == (here / "whole" / name).read_bytes()
 
@@ -438,7 +459,7 @@ def test_killed_in_the_middle(here: Path) -> None:
 def test_a_damaged_file_is_named(here: Path, name: str, peers: tuple[str, ...]) -> None:
     (here / "pictures").mkdir()
     Image.new("RGB", (96, 96)).save(here / "pictures/00000000.png")
-    words = (*SMALL, "--methods", "paste", "--limit", 2, "--output", "out", *peers)
+    words = (*QUICK, "--methods", "paste", "--limit", 2, "--output", "out", *peers)
     assert run(*words).exit_code == 0
     (here / "out" / name).write_text("{")
     found = run(*words)
@@ -447,7 +468,7 @@ def test_a_damaged_file_is_named(here: Path, name: str, peers: tuple[str, ...]) 
 
 
 def test_a_second_model_may_be_called_anything(here: Path, model: Path) -> None:
-    words = (*SMALL, "--model", model, "--model", f"first={model}", "--methods", "parallel", "--limit", 1)
+    words = (*QUICK, "--model", model, "--model", f"first={model}", "--methods", "parallel", "--limit", 1)
     assert run(*words, "--output", "out").exit_code == 0
     found = results(here / "out")
     assert found["methods"] == ["parallel", "first:parallel"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -35,3 +37,12 @@ def save_alexnet(path: Path) -> dict[str, Any]:
     state = alexnet(weights=None).state_dict()
     torch.save({name: value for name, value in state.items() if not name.startswith("classifier")}, path)
     return state
+
+
+@cache
+def published_files() -> Path:
+    """A folder with inception.pth and alexnet.pth, drawn once: Inception's take seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="backbones"))
+    save_inception(folder / "inception.pth")
+    save_alexnet(folder / "alexnet.pth")
+    return folder

@@ -1,81 +1,70 @@
-"""Two evaluations of the same cases against each other: paired differences with intervals."""
+"""Two evaluations of the same examples against each other: paired differences with intervals."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pics_cli.core.evaluation.metrics import MEASURES
-from pics_cli.core.evaluation.results import EACH, Record, column, read_each
-from pics_cli.core.evaluation.statistics import Estimate, difference
-from pics_cli.core.evaluation.subsets import ALL, STRATA
+from pics_cli.core.evaluation.metrics import METRICS
+from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, metric_column, read_per_sample
+from pics_cli.core.evaluation.results import read_results
+from pics_cli.core.evaluation.statistics import Estimate, bootstrap_difference
+from pics_cli.core.evaluation.subsets import ALL, SUBSETS
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 
-_SHOWN = 3
 
+class MetricDifference(NamedTuple):
+    """A metric of a method in both evaluations on a subset: the first minus the second."""
 
-class Line(NamedTuple):
-    """A figure of a method in both: which group of cases, and the first minus the second."""
-
-    group: str
+    subset: str
     method: str
-    figure: str
-    lead: Estimate
+    metric: str
+    difference: Estimate
 
 
 class Comparison(NamedTuple):
-    """What two evaluations have in common, and how they differ in it."""
+    """How many examples two evaluations have in common, how they differ on them, and what a reader should know."""
 
-    cases: int
-    lines: list[Line]
-    notes: list[str]
+    common: int
+    differences: list[MetricDifference]
+    warnings: list[str]
 
 
-def compare(one: Path, other: Path) -> Comparison:
+def compare(first_path: Path, second_path: Path) -> Comparison:
     """Compare two `results.json`, by the tables beside them.
 
     Methods of one name are compared with each other; where no name is in both, the first of each.
 
     Raises:
-        PicsError: a file that is none, or no case in common.
+        PicsError: a file that is something else, or no example in common.
     """
-    first, second = _results(one), _results(other)
-    mine, theirs = ({row["key"]: row for row in read_each(path.parent / EACH)} for path in (one, other))
-    keys = [key for key in mine if key in theirs]
-    if not keys:
-        ours, others = (", ".join(list(some)[:_SHOWN]) for some in (mine, theirs))
-        raise PicsError(f"no case in common: {ours}, … in {one}, {others}, … in {other}", "compare runs of one recipe")
-    notes = [f"{key}: {first[key]} and {second[key]}" for key in ("recipe_hash",) if first[key] != second[key]]
-    notes += [f"other data: {line}" for line in differences(first["data"], second["data"])]
-    if len(keys) < max(len(mine), len(theirs)):
-        notes.append(f"{len(keys)} cases in common of {len(mine)} and {len(theirs)}")
+    first, second = read_results(first_path), read_results(second_path)
+    records_1, records_2 = (read_per_sample(path.parent / PER_SAMPLE) for path in (first_path, second_path))
+    common = [key for key in records_1 if key in records_2]
+    if not common:
+        keys_1, keys_2 = (", ".join(list(records)[:3]) for records in (records_1, records_2))
+        both = f"{keys_1}, … in {first_path}, {keys_2}, … in {second_path}"
+        raise PicsError(f"no case in common: {both}", "compare runs of one recipe")
+    warnings = [f"other data: {line}" for line in differences(first["data"], second["data"])]
+    if first["recipe_hash"] != second["recipe_hash"]:
+        warnings.insert(0, f"recipe_hash: {first['recipe_hash']} and {second['recipe_hash']}")
+    if len(common) < max(len(records_1), len(records_2)):
+        warnings.append(f"{len(common)} cases in common of {len(records_1)} and {len(records_2)}")
     pairs = [(name, name) for name in first["methods"] if name in second["methods"]]
-    pairs = pairs or [(first["methods"][0], second["methods"][0])]
     lines = []
-    for a, b in pairs:
-        names = [name for name in MEASURES if _has(mine, a, name) and _has(theirs, b, name)]
-        for group in (ALL, *STRATA):
-            some = [key for key in keys if group in (ALL, mine[key]["stratum"])]
-            left, right = ([rows[key] for key in some] for rows in (mine, theirs))
-            for name in names if some else ():
-                lead = difference(column(left, a, name), column(right, b, name))
-                if lead.scenes:
-                    lines.append(Line(group, a if a == b else f"{a} / {b}", name, lead))
-    return Comparison(len(keys), lines, notes)
+    for a, b in pairs or [(first["methods"][0], second["methods"][0])]:
+        metrics = [name for name in METRICS if _has(records_1, a, name) and _has(records_2, b, name)]
+        for subset in (ALL, *SUBSETS):
+            keys = [key for key in common if subset in (ALL, records_1[key].stratum)]
+            left, right = ([records[key] for key in keys] for records in (records_1, records_2))
+            for name in metrics:
+                lead = bootstrap_difference(metric_column(left, a, name), metric_column(right, b, name))
+                if lead.size:
+                    lines.append(MetricDifference(subset, a if a == b else f"{a} / {b}", name, lead))
+    return Comparison(len(common), lines, warnings)
 
 
-def _has(rows: Mapping[str, Record], method: str, name: str) -> bool:
-    return any(name in row["values"].get(method, ()) for row in rows.values())
-
-
-def _results(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "name a results.json of `pics eval`") from None
-    if not isinstance(found, dict) or found.get("kind") != "pics-eval":
-        raise PicsError(f"{path}: not the results of `pics eval`", "name a results.json")
-    return found
+def _has(records: Mapping[str, ExampleRecord], method: str, metric: str) -> bool:
+    return any(metric in record.values.get(method, ()) for record in records.values())

@@ -1,4 +1,4 @@
-"""What an object looks like, in a few hundred numbers, without any weights: its colours, where they lie, its edges.
+"""Descriptor of an object's appearance without learnt weights: its colours, their layout, its edges.
 
 Three histograms over the object's pixels, each in square roots (so that a dot product is the Bhattacharyya coefficient)
 and of unit length, laid end to end with fixed weights:
@@ -20,26 +20,26 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.images.cutouts import OPAQUE_ALPHA, cut_out
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 
-Descriptor = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
 
 # The object's longer side is resized to this before anything else: views of any size are compared at one scale.
-SIDE = 64
+OBJECT_SIDE = 64
 # Bins along lightness, a and b, of the colours of all of it and of a cell of the layout.
-COLOURS, CELL_COLOURS = (5, 13, 13), (3, 9, 9)
+COLOUR_BINS, LAYOUT_COLOUR_BINS = (5, 13, 13), (3, 9, 9)
 # Cells down and across, of the layout and of the edges; directions of edges.
-LAYOUT, EDGES, DIRECTIONS = (5, 3), (4, 4), 8
+LAYOUT_GRID, EDGE_GRID, DIRECTIONS = (5, 3), (4, 4), 8
 # Of the three parts: their shares of a similarity.
 WEIGHTS = (0.3, 0.3, 0.4)
 # Chroma is compressed, asinh(a / s): near grey, where most things are, differences count for more.
-_CHROMA, _MOST = 12.0, 100.0
+_CHROMA_SCALE, _CHROMA_MAX = 12.0, 100.0
 
 
-def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Descriptor:
+def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Floats:
     """Describe an object.
 
     Args:
@@ -49,7 +49,7 @@ def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Descriptor:
             the mask.
 
     Returns:
-        float32 [d] of unit length.
+        float32 [d] of unit length: dot products are similarities, 0 to 1 (the same).
 
     Raises:
         ValueError: a mask that is not of the picture's size, or empty inside the box.
@@ -61,54 +61,53 @@ def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Descriptor:
     part = mask[y0:y1, x0:x1]
     if not part.any():
         raise ValueError("the mask is empty: there is no object to describe")
-    lab, cover = _fitted(rgb[y0:y1, x0:x1], part)
+    lab, cover = _resize_to_lab(rgb[y0:y1, x0:x1], part)
     inside = cover > min(0.5, float(cover.max()) / 2)
     rows, columns = np.nonzero(inside)
-    places = (_middles(rows, inside.shape[0]), _middles(columns, inside.shape[1]))
-    colours = _scaled(lab[inside])
-    whole = _histogram([(v, n) for v, n in zip(colours, COLOURS, strict=True)], None)
-    grid = [(v, n) for v, n in zip((*places, *colours), (*LAYOUT, *CELL_COLOURS), strict=True)]
-    layout = _histogram(grid, None)
-    edges = _edges(lab[..., 0], inside, places)
-    parts = [
-        np.sqrt(weight) * _unit(np.sqrt(each)) for weight, each in zip(WEIGHTS, (whole, layout, edges), strict=True)
-    ]
-    return _unit(np.concatenate(parts)).astype(np.float32)
+    position = (_cell_centres(rows, inside.shape[0]), _cell_centres(columns, inside.shape[1]))
+    colours = _normalise_lab(lab[inside])
+    histograms = (
+        _soft_histogram(colours, COLOUR_BINS),
+        _soft_histogram((*position, *colours), (*LAYOUT_GRID, *LAYOUT_COLOUR_BINS)),
+        _edge_histogram(lab[..., 0], inside, position),
+    )
+    parts = [np.sqrt(weight) * _normalise(np.sqrt(part)) for weight, part in zip(WEIGHTS, histograms, strict=True)]
+    return _normalise(np.concatenate(parts)).astype(np.float32)
 
 
-def similarity(one: Descriptor, other: Descriptor) -> npt.NDArray[np.float32]:
-    """How alike objects look, 0 to 1 (the same): dot products of descriptors, [..., d] and [d] to [...]."""
-    found: npt.NDArray[np.float32] = one @ other
-    return found
+def describe_references(references: Sequence[npt.NDArray[np.uint8]]) -> Floats:
+    """Descriptors of pictures of single objects, uint8 [h, w, 4] with alpha or [h, w, 3] on white: float32 [K, d]."""
+    cutouts = [reference if reference.shape[2] == 4 else cut_out(reference) for reference in references]
+    return np.stack([describe(rgba[..., :3], rgba[..., 3] >= OPAQUE_ALPHA) for rgba in cutouts])
 
 
-def _fitted(rgb: RGB, mask: Mask) -> tuple[Floats, Floats]:
+def _resize_to_lab(rgb: RGB, mask: Mask) -> tuple[Floats, Floats]:
     """Lab, float32 [h', w', 3], and coverage, [h', w'], at the standard scale; colours of the mask's pixels alone."""
     height, width = mask.shape
-    scale = SIDE / max(height, width)
+    scale = OBJECT_SIDE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     weight = mask.astype(np.float32)
-    cover = cv2.resize(weight, size, interpolation=how).astype(np.float32)
-    colour = cv2.resize(rgb * weight[..., None], size, interpolation=how).astype(np.float32)
+    cover = cv2.resize(weight, size, interpolation=interpolation).astype(np.float32)
+    colour = cv2.resize(rgb * weight[..., None], size, interpolation=interpolation).astype(np.float32)
     colour /= np.maximum(cover, np.float32(1e-6))[..., None] * np.float32(255)
     lab = cv2.cvtColor(np.clip(colour, 0, 1), cv2.COLOR_RGB2Lab).astype(np.float32)
     return lab, cover
 
 
-def _middles(cells: npt.NDArray[np.intp], count: int) -> Floats:
+def _cell_centres(cells: npt.NDArray[np.intp], count: int) -> Floats:
     """Middles of rows or columns, as shares of the whole."""
     return ((cells + 0.5) / count).astype(np.float32)
 
 
-def _scaled(lab: Floats) -> tuple[Floats, Floats, Floats]:
+def _normalise_lab(lab: Floats) -> tuple[Floats, Floats, Floats]:
     """Lightness, a and b of pixels, [N, 3], each to 0..1."""
-    chroma = np.arcsinh(lab[:, 1:] / np.float32(_CHROMA)) / np.float32(np.arcsinh(_MOST / _CHROMA))
+    chroma = np.arcsinh(lab[:, 1:] / np.float32(_CHROMA_SCALE)) / np.float32(np.arcsinh(_CHROMA_MAX / _CHROMA_SCALE))
     light: Floats = lab[:, 0] / np.float32(100)
     return light, chroma[:, 0] / 2 + 0.5, chroma[:, 1] / 2 + 0.5
 
 
-def _edges(light: Floats, inside: Mask, places: tuple[Floats, Floats]) -> Floats:
+def _edge_histogram(light: Floats, inside: Mask, position: tuple[Floats, Floats]) -> Floats:
     """Histogram of gradient directions over the grid of cells, weighted by the gradient's length."""
     across = cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125)
     down = cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125)
@@ -119,28 +118,27 @@ def _edges(light: Floats, inside: Mask, places: tuple[Floats, Floats]) -> Floats
     turn = np.mod(np.arctan2(down, across) / np.pi, 1)
     low = np.floor(turn * DIRECTIONS).astype(np.intp)
     part = (turn * DIRECTIONS - low).astype(np.float32)
-    found = np.zeros((*EDGES, DIRECTIONS), np.float32)
+    histogram = np.zeros((*EDGE_GRID, DIRECTIONS), np.float32)
     for bins, share in ((low, 1 - part), (low + 1, part)):
         for k in range(DIRECTIONS):
             weight = length * share * (bins % DIRECTIONS == k)
-            found[..., k] += _histogram([(v, n) for v, n in zip(places, EDGES, strict=True)], weight).reshape(EDGES)
-    return found.ravel()
+            histogram[..., k] += _soft_histogram(position, EDGE_GRID, weight).reshape(EDGE_GRID)
+    return histogram.ravel()
 
 
-def _histogram(axes: Sequence[tuple[Floats, int]], weights: Floats | None) -> Floats:
-    """Soft histogram of N points: values in 0..1 and the number of bins of each axis; raveled."""
-    count = len(axes[0][0])
+def _soft_histogram(axes: Sequence[Floats], bins: Sequence[int], weights: Floats | None = None) -> Floats:
+    """Histogram of N points, by their values in 0..1 and the number of bins along each axis; raveled."""
+    count = len(axes[0])
     flat = np.zeros((1, count), np.intp)
     share = np.ones((1, count), np.float32) if weights is None else weights[None]
-    for values, bins in axes:
-        at = np.clip(values * (bins - 1), 0, bins - 1)
-        low = np.minimum(at.astype(np.intp), max(bins - 2, 0))
+    for values, size in zip(axes, bins, strict=True):
+        at = np.clip(values * (size - 1), 0, size - 1)
+        low = np.minimum(at.astype(np.intp), max(size - 2, 0))
         part = (at - low).astype(np.float32)
-        flat = np.concatenate([flat * bins + low, flat * bins + np.minimum(low + 1, bins - 1)])
+        flat = np.concatenate([flat * size + low, flat * size + np.minimum(low + 1, size - 1)])
         share = np.concatenate([share * (1 - part), share * part])
-    size = int(np.prod([bins for _, bins in axes]))
-    return np.bincount(flat.ravel(), share.ravel(), size).astype(np.float32)
+    return np.bincount(flat.ravel(), share.ravel(), int(np.prod(bins))).astype(np.float32)
 
 
-def _unit(values: Floats) -> Floats:
+def _normalise(values: Floats) -> Floats:
     return values / max(float(np.linalg.norm(values)), 1e-12)

@@ -1,107 +1,67 @@
-"""One case by all methods: its pictures made, and every figure of them."""
+"""One example by all methods: its pictures are made, and every metric of them computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from pics_cli.core.evaluation.example_sets import Cases
-from pics_cli.core.evaluation.examples import Case, turned
-from pics_cli.core.evaluation.image_encoders import Encoder, cosines, object_crops, reference_crops
-from pics_cli.core.evaluation.methods import Maker
-from pics_cli.core.evaluation.metrics import LEARNT, MEASURES, Sight, between, covers, judge, known_of, number_of
-from pics_cli.core.evaluation.published_networks import Features, Inception, Lpips
-from pics_cli.core.evaluation.subsets import stratum
-from pics_cli.core.images.image_io import RGB
-from pics_cli.errors import BadSample, PicsError
-
-# Weights of each kind that most people take.
-_SUCH = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
+from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery
+from pics_cli.core.evaluation.example_sources import ExampleSource
+from pics_cli.core.evaluation.examples import reverse_objects
+from pics_cli.core.evaluation.methods import Method
+from pics_cli.core.evaluation.metrics import Composite, ExampleContext, compute_metrics
+from pics_cli.core.evaluation.networks import Features, ImageEncoder, Inception, Lpips
+from pics_cli.core.evaluation.records import ExampleRecord, Failure
+from pics_cli.core.evaluation.subsets import subset_of
+from pics_cli.errors import BadSample
 
 
-def measure(
-    cases: Cases,
+def measure_example(
+    source: ExampleSource,
     number: int,
-    methods: Mapping[str, Maker],
-    sight: Sight,
-    names: Sequence[str],
-    networks: Sequence[Encoder | Inception | Lpips] = (),
-) -> tuple[dict[str, Any], dict[str, Features]]:
-    """Figures of one case by every method, as plain data; what is wrong with it, where something is.
+    methods: Mapping[str, Method],
+    gallery: ReferenceGallery,
+    metrics: Sequence[str],
+    networks: Sequence[ImageEncoder | Inception | Lpips] = (),
+) -> tuple[ExampleRecord, dict[str, Features]]:
+    """Metrics of one example by every method, or what is wrong with it.
 
     Returns:
-        The record, and by encoder and method the features of whole pictures, the truth's among them.
+        The record; and features of whole pictures, float32 [1, d], by `KIND/METHOD`: of the truth, which has no method,
+        and of each method's first picture.
     """
     try:
-        case = cases.case(number)
+        example = source[number]
     except BadSample as error:
-        return {"number": number, "bad": {"reason": error.reason, "detail": error.detail}}, {}
-    wholes = [each for each in networks if not isinstance(each, Lpips)]
-    looks = [(each, each(reference_crops(case.references))) for each in networks if isinstance(each, Encoder)]
-    features = {f"{each.kind}/": each([case.truth]) for each in wholes}
-    values, similarity, failed, peers = (dict[str, Any]() for _ in range(4))
-    known = known_of(case)
+        return ExampleRecord(number, bad=Failure.of(error)), {}
+    encoders = [network for network in networks if not isinstance(network, Lpips)]
+    features = {f"{encoder.kind}/": encoder([example.truth]) for encoder in encoders}
+    context = ExampleContext(example, gallery, {network.kind: network for network in networks})
+    reversed_example = reverse_objects(example)
+    record = ExampleRecord(
+        number, example.key, example.relation, subset_of(example.relation, example.iou), round(example.iou, 5),
+        len(example.references),
+    )  # fmt: skip
     for name, method in methods.items():
-        if method.sha256 is not None:
-            peers[name] = method.sha256(case.key)
+        if method.file_sha256 is not None:
+            record.peers[name] = method.file_sha256(example.key)
         try:
-            pictures = [method.make(case, seed) for seed in range(method.seeds)]
+            pictures = [method.composite(example, seed) for seed in range(method.seeds)]
         except BadSample as error:
-            failed[name] = {"reason": error.reason, "detail": error.detail}
+            record.failed[name] = Failure.of(error)
             continue
-        judged = [judge(picture, case, sight, names, known) for picture in pictures]
-        found = [one.values for one in judged]
-        if "order_dependence" in names and method.by_model and len(case.references) > 1:
-            other = turned(case)
-            for seed, one in enumerate(found):
-                one["order_dependence"] = between(pictures[seed], method.make(other, seed), case)
-        features |= {f"{each.kind}/{name}": each(pictures[:1]) for each in wholes}
-        for picture, one in zip(pictures, found, strict=True):
-            for each in networks:
-                if isinstance(each, Lpips):
-                    one.update(perceptual(each, picture, case))
-            for encoder, references in looks:
-                if case.references:
-                    likeness = float(cosines(encoder(object_crops(picture, case)), references).mean())
-                    one[f"{encoder.kind}_i"] = number_of(case.key, f"{encoder.kind}_i", likeness)
-        values[name] = {each: [_plain(one.get(each, float("nan"))) for one in found] for each in names}
-        similarity[name] = np.mean([one.similarity for one in judged], axis=0).round(4).tolist()
-    record = {
-        "number": number, "key": case.key, "relation": case.relation, "stratum": stratum(case.relation, case.iou),
-        "iou": round(case.iou, 5), "objects": len(case.references), "values": values, "similarity": similarity,
-        "failed": failed, "peers": peers,
-    }  # fmt: skip
+        composites = [
+            Composite(picture, context, partial(method.composite, reversed_example, seed) if method.by_model else None)
+            for seed, picture in enumerate(pictures)
+        ]
+        by_seed = [compute_metrics(composite, metrics) for composite in composites]
+        record.values[name] = {metric: [_round(values[metric]) for values in by_seed] for metric in metrics}
+        record.similarity[name] = np.mean([c.similarity for c in composites], axis=0).round(4).tolist()
+        features |= {f"{encoder.kind}/{name}": encoder(pictures[:1]) for encoder in encoders}
     return record, features
 
 
-def perceptual(network: Lpips, picture: RGB, case: Case) -> dict[str, float]:
-    """LPIPS of a picture to the truth: of the whole, and its map's mean where regions are and where they overlap."""
-    found = network(picture, case.truth)
-    if found is None:
-        return {}
-    whole, parts = found
-    inside, overlap = covers(case)
-    at = {"lpips_region": inside, "lpips_overlap": overlap}
-    means = {name: float(parts[mask].mean()) for name, mask in at.items() if mask.any()}
-    return {name: number_of(case.key, name, value) for name, value in {"lpips": whole, **means}.items()}
-
-
-def _plain(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
-
-
-def wanted(asked: Sequence[str], kinds: set[str]) -> tuple[list[str], dict[str, str]]:
-    """Figures to compute, and those that cannot be, with the reason.
-
-    Raises:
-        PicsError: none of those asked for can be computed.
-    """
-    missing = {
-        name: f"needs --features with {kind.upper()} weights" for name, kind in LEARNT.items() if kind not in kinds
-    }
-    names = [name for name in MEASURES if name not in missing and (not asked or name in asked)]
-    if not names:
-        raise PicsError(f"--metrics {asked[0]}: {missing[asked[0]]}", f"such as --features {_SUCH[LEARNT[asked[0]]]}")
-    return names, {name: why for name, why in missing.items() if not asked or name in asked}
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -1,18 +1,22 @@
-"""Every method of an evaluation by name, and what its pictures are made with."""
+"""Methods by name: how each makes its picture of an example.
+
+A new baseline is a function of a background, boxes, references and order with a line in `BASELINES`, and its name in
+the recipe's `Method`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pics_cli.core.evaluation.baselines import collage, poisson
-from pics_cli.core.evaluation.examples import Case
-from pics_cli.core.evaluation.job import Job, Peer
-from pics_cli.core.images.geometry import clip_box, scale_box
+from pics_cli.core.evaluation.baselines import blend_poisson, paste_references
+from pics_cli.core.evaluation.examples import Example, Reference
+from pics_cli.core.evaluation.external_results import ExternalResults
+from pics_cli.core.images.geometry import Box, clip_box, scale_box
 from pics_cli.core.images.image_io import RGB, decode_image, encode_png
 from pics_cli.core.inference.batch import Compositor
 from pics_cli.core.inference.inputs import ObjectFiles, SampleFiles, part_hashes
@@ -22,216 +26,206 @@ from pics_cli.core.inference.plan import Task, composed_path
 from pics_cli.core.inference.record import model_fingerprint
 from pics_cli.core.inference.run import resolve
 from pics_cli.core.model.bundled import bundled_model, is_bundled
-from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
+from pics_cli.core.model.config import PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.recipes.evaluation import EvaluationRecipe
 from pics_cli.errors import BadSample
+
+Baseline = Callable[[RGB, Sequence[Box], Sequence[Reference], Sequence[int]], RGB]
+
+MODEL_METHODS = ("parallel", "sequential")
+BASELINES: dict[str, Baseline] = {"paste": paste_references, "poisson": blend_poisson}
 
 
 @dataclass(frozen=True)
-class Maker:
-    """A method.
+class Method:
+    """How pictures of examples are made.
 
     Attributes:
-        make: a case to its picture, with the noise of a seed.
-        seeds: how many pictures it makes of a case: one where there is no noise in it.
+        composite: an example to its picture, uint8 [H, W, 3], with the noise of a seed; raises BadSample.
+        seeds: how many pictures it makes of an example: one where there is no noise in it.
         by_model: whether a model makes them.
-        sha256: of the file of a sample, where they are somebody's files.
+        file_sha256: of the file of an example by its key, None where there is none, if the pictures are external files.
     """
 
-    make: Callable[[Case, int], RGB]
+    composite: Callable[[Example, int], RGB]
     seeds: int = 1
     by_model: bool = False
-    sha256: Callable[[str], str | None] | None = None
+    file_sha256: Callable[[str], str | None] | None = None
 
 
-def model_folders(job: Job) -> dict[str, Path]:
-    """Folders of the models that the methods need, by label.
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model to be evaluated.
+
+    Attributes:
+        label: prefix of its methods' names; empty for the first.
+        name: as the user gave it: folder, repository, or name of the bundled one.
+        folder: where its files are.
+    """
+
+    label: str
+    name: str
+    folder: Path
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """Its `pics.json`."""
+        return ModelConfig.load(self.folder)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What results say of a model; keys as in `results.json`."""
+
+    label: str
+    name: str
+    fingerprint: str
+    recipe_hash: str | None
+    trained_steps: int
+    image_size: int
+    device: str
+    dtype: str
+
+
+def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[ModelFolder]:
+    """The models that the recipe's methods need, of those named (by label); none where no method needs one.
 
     Raises:
-        PicsError: one is not there.
+        PicsError: one does not exist.
     """
-    if not set(job.recipe.methods) & set(BY_MODEL):
-        return {}
-    return {
-        label: bundled_model() if is_bundled(name) else snapshot(name, "--model", DOWNLOAD_PATTERNS)
-        for label, name in job.models.items()
-    }
+    if not set(recipe.methods) & set(MODEL_METHODS):
+        return []
+    return [
+        ModelFolder(label, name, bundled_model() if is_bundled(name) else snapshot(name, "--model", PATTERNS))
+        for label, name in names.items()
+    ]
 
 
-def model_records(job: Job, folders: Mapping[str, Path], device: str | None) -> list[dict[str, Any]]:
-    """What is to be known of the models, for the results; `device`: of this process."""
-    found = []
-    for label, folder in folders.items():
-        config = ModelConfig.load(folder)
-        place = choose_device(job.device, device)
-        found.append(
-            {
-                "label": label,
-                "name": job.models[label],
-                "fingerprint": model_fingerprint(folder),
-                "recipe_hash": config.recipe_hash,
-                "trained_steps": config.trained_steps,
-                "image_size": config.image_size,
-                "device": place.type,
-                "dtype": str(choose_dtype(job.dtype, place, config.full_size)).removeprefix("torch."),
-            }
-        )
-    return found
+def describe_model(model: ModelFolder, device_name: str, dtype_name: str, rank_device: str | None) -> ModelRecord:
+    """What results say of a model; devices and dtype as `open_methods` takes them."""
+    device, config = choose_device(device_name, rank_device), model.config
+    return ModelRecord(
+        label=model.label,
+        name=model.name,
+        fingerprint=model_fingerprint(model.folder),
+        recipe_hash=config.recipe_hash,
+        trained_steps=config.trained_steps,
+        image_size=config.image_size,
+        device=device.type,
+        dtype=str(choose_dtype(dtype_name, device, config.full_size)).removeprefix("torch."),
+    )
 
 
-def makers(job: Job, folders: Mapping[str, Path], device: str | None) -> tuple[dict[str, Maker], dict[str, Any]]:
-    """Methods by name, in the recipe's order, then those of others; and how the models compute.
+def open_methods(
+    recipe: EvaluationRecipe,
+    models: Sequence[ModelFolder],
+    external: Sequence[ExternalResults],
+    device_name: str,
+    dtype_name: str,
+    rank_device: str | None,
+) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
+    """Methods by name, those of models first, then baselines, then external results; and models' settings by label.
+
+    Methods of the first model are called `parallel` and `sequential`, those of others `LABEL:parallel`.
 
     Args:
-        job: whose.
-        folders: of the models, by label.
-        device: of this process; None: as the job says.
+        recipe: its methods, seeds and steps.
+        models: see `find_models`.
+        external: pictures of other methods.
+        device_name, dtype_name: as on the command line.
+        rank_device: of this process; None: as `device_name` says.
     """
-    from pics_cli.core.model.pics_model import PicsModel
-
-    recipe, found, settings = job.recipe, dict[str, Maker](), dict[str, Any]()
-    for label, folder in folders.items():
-        place = choose_device(job.device, device)
-        dtype = choose_dtype(job.dtype, place, ModelConfig.load(folder).full_size)
-        pipeline = PicsModel.from_pretrained(folder, dtype=dtype, device=place)
-        with_model = [WithModel(pipeline, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
-        settings[label] = {**asdict(with_model[0].settings), "device": place.type}
-        for name in recipe.methods:
-            if name in BY_MODEL:
-                found[method_name(label, name)] = Maker(_by_model(with_model, name), recipe.seeds, True)
+    methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
+    for model in models:
+        device = choose_device(device_name, rank_device)
+        dtype = choose_dtype(dtype_name, device, model.config.full_size)
+        network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device)
+        by_seed = [ModelCompositor(network, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
+        settings[model.label] = {**asdict(by_seed[0].settings), "device": device.type}
+        for mode in recipe.methods:
+            if mode in MODEL_METHODS:
+                name = f"{model.label}:{mode}" if model.label else mode
+                methods[name] = Method(partial(_composite_by_model, by_seed, mode), recipe.seeds, by_model=True)
     for name in recipe.methods:
         if name in BASELINES:
-            found[name] = Maker(_by_baseline(name))
-    for peer in job.peers:
-        found[peer.name] = Maker(_of_peer(peer), sha256=partial(peer_sha256, peer))
-    return found, settings
+            methods[name] = Method(partial(composite_by_baseline, name))
+    for results in external:
+        methods[results.name] = Method(results.read, file_sha256=results.sha256)
+    return methods, settings
 
 
-def method_name(label: str, name: str) -> str:
-    """`parallel` of the first model, `LABEL:parallel` of the others."""
-    return f"{label}:{name}" if label else name
+def composite_by_baseline(name: str, example: Example, _seed: int = 0) -> RGB:
+    """The picture of a baseline of that name: objects in their own boxes, in the order that models are given."""
+    return BASELINES[name](example.background, example.paste_boxes, example.references, example.order)
 
 
-def _by_model(with_model: list[WithModel], name: str) -> Callable[[Case, int], RGB]:
-    def make(case: Case, seed: int) -> RGB:
-        one = with_model[seed]
-        return one.parallel(case) if name == "parallel" else one.sequential(case)
-
-    return make
+def _composite_by_model(by_seed: Sequence[ModelCompositor], mode: str, example: Example, seed: int) -> RGB:
+    return by_seed[seed].composite(example, mode)
 
 
-def _by_baseline(name: str) -> Callable[[Case, int], RGB]:
-    method = baseline(name)
-    return lambda case, _seed: method(case)
-
-
-def _of_peer(peer: Peer) -> Callable[[Case, int], RGB]:
-    def make(case: Case, _seed: int) -> RGB:
-        path = peer_file(peer, case.key)
-        if path is None:
-            raise BadSample("no_picture", f"{peer.folder}: no {case.key}.png")
-        rgb = decode_image(path.read_bytes()).rgb
-        if rgb.shape != case.truth.shape:
-            sizes = ["x".join(str(side) for side in each.shape[1::-1]) for each in (rgb, case.truth)]
-            raise BadSample("other_size", f"{path}: {sizes[0]}, the truth is {sizes[1]}")
-        return rgb
-
-    return make
-
-
-def peer_file(peer: Peer, key: str) -> Path | None:
-    """The picture that somebody made of a sample, called after it or as `pics infer` calls it; None: there is none."""
-    return peer.files.get(key)
-
-
-def peer_sha256(peer: Peer, key: str) -> str | None:
-    """Of that picture."""
-    path = peer_file(peer, key)
-    return None if path is None else file_sha256(path)
-
-
-Method = Callable[[Case], RGB]
-
-BY_MODEL = ("parallel", "sequential")
-BASELINES = ("paste", "poisson")
-METHODS = (*BY_MODEL, *BASELINES)
-
-
-class WithModel:
+class ModelCompositor:
     """A model with its own settings, all others as `pics infer` has them by default.
 
-    Scenes go through files, which `pics infer` reads and writes: what is measured is what a user gets.
+    Examples go through files, which `pics infer` reads and writes: what is measured is what a user gets.
 
     Args:
-        pipeline: the model.
+        model: the network.
         seed: of the noise.
         steps: denoising steps; None: the model's.
     """
 
-    def __init__(self, pipeline: PicsModel, seed: int, steps: int | None = None) -> None:
-        self.pipeline, self.seed, self.steps = pipeline, seed, steps
-        self.settings = resolve(self._job((), Path(), "parallel"), pipeline.config, pipeline.dtype)
-
-    def parallel(self, case: Case) -> RGB:
-        """Both objects in one pass. Raises BadSample, as `sequential` does, where `pics infer` refuses the sample."""
-        return self._composite(case, "parallel")
-
-    def sequential(self, case: Case) -> RGB:
-        """One object after the other, back to front, each into the picture with those before."""
-        return self._composite(case, "sequential")
+    def __init__(self, model: PicsModel, seed: int, steps: int | None = None) -> None:
+        self.model, self.seed, self.steps = model, seed, steps
+        self.settings = resolve(self._job((), Path(), "parallel"), model.config, model.dtype)
 
     def _job(self, samples: tuple[SampleFiles, ...], output: Path, mode: str) -> InferJob:
         return InferJob(samples, output, "", seed=self.seed, mode=mode, steps=self.steps)
 
-    def _composite(self, case: Case, mode: str) -> RGB:
-        name = case.key
+    def composite(self, example: Example, mode: str) -> RGB:
+        """The picture of an example.
+
+        Args:
+            example: what is to be composited.
+            mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front, each into the
+                picture with those before.
+
+        Raises:
+            BadSample: `pics infer` refuses the sample.
+        """
+        name = example.key
         with TemporaryDirectory() as folder:
             output = Path(folder, "out")
             done = composed_path(output, name, 0)
             done.parent.mkdir(parents=True)
-            files = write_sample(case, Path(folder), name, self.pipeline.config.fill)
+            files = write_sample(example, Path(folder), name, self.model.config.fill)
             job, report = self._job((files,), output, mode), Report()
-            settings = resolve(job, self.pipeline.config, self.pipeline.dtype)
+            settings = resolve(job, self.model.config, self.model.dtype)
             task = Task(files, (0,), {"inputs": part_hashes(files)})
-            Compositor(job, settings, self.pipeline, Progress(), report, {}).run([task])
+            Compositor(job, settings, self.model, Progress(), report, {}).run([task])
             if report.failures:
                 raise BadSample(report.failures[0].reason, report.failures[0].detail)
             return decode_image(done.read_bytes()).rgb
 
 
-def write_sample(case: Case, folder: Path, name: str, fill: float) -> SampleFiles:
-    """A case as a user would give it: the picture without objects, references with alpha, regions as boxes.
+def write_sample(example: Example, folder: Path, name: str, object_scale: float) -> SampleFiles:
+    """An example as a user would give it: the picture without objects, references with alpha, regions as boxes.
 
     Args:
-        case: what is to be composited.
+        example: what is to be composited.
         folder: for the files.
         name: of the sample.
-        fill: share of a region's sides that this model's objects take, so that they come out as large as by others.
+        object_scale: share of a region's sides that this model's objects take, so that they are as large as by others.
     """
-    height, width = case.background.shape[:2]
-    regions = [clip_box(scale_box(place, 1 / fill), width, height) for place in case.places]
+    height, width = example.background.shape[:2]
+    regions = [clip_box(scale_box(box, 1 / object_scale), width, height) for box in example.paste_boxes]
     background = folder / "image.png"
-    background.write_bytes(encode_png(case.background))
+    background.write_bytes(encode_png(example.background))
     objects = []
-    for k, (region, reference) in enumerate(zip(regions, case.references, strict=True)):
+    for k, (region, reference) in enumerate(zip(regions, example.references, strict=True)):
         path = folder / f"object_{k}.png"
         path.write_bytes(encode_png(reference))
         objects.append(ObjectFiles(path, None, region))
     return SampleFiles(name, background, tuple(objects))
-
-
-def baseline(name: str) -> Method:
-    """`paste` or `poisson`: at the objects' own places, in the order that the models are given."""
-    how = {"paste": collage, "poisson": poisson}[name]
-    return lambda case: how(case.background, case.places, case.references, case.order)
-
-
-def method(name: str, model: WithModel | None) -> Method:
-    """The method of a name of `METHODS`; those of `BY_MODEL` need one."""
-    if name in BASELINES:
-        return baseline(name)
-    assert model is not None, f"{name} needs a model"
-    return {"parallel": model.parallel, "sequential": model.sequential}[name]

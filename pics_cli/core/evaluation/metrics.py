@@ -1,281 +1,305 @@
-"""Every figure of a composite, by name. Formulas: docs/metrics.md; those of pixels: pixel_metrics.py.
+"""The registry of metrics. A new one is an entry of `METRICS` and, if it needs one, a pure function elsewhere.
 
-K: objects, d: width of a descriptor, U: union of the regions, V_i: what is seen of object i in truth.
+Formulas: docs/metrics.md; as code: `pixel_metrics`, `appearance_metrics`, `networks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.evaluation import pixel_metrics
-from pics_cli.core.evaluation.descriptor import describe
-from pics_cli.core.evaluation.examples import Case, reference_descriptors
+from pics_cli.core.evaluation import appearance_metrics as appearance
+from pics_cli.core.evaluation import pixel_metrics as pixels
+from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery
+from pics_cli.core.evaluation.descriptor import describe_references
+from pics_cli.core.evaluation.examples import Example
+from pics_cli.core.evaluation.networks import (
+    Features,
+    ImageEncoder,
+    Inception,
+    Lpips,
+    cosine_similarity,
+    crop_objects,
+    pad_references,
+)
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.runtime.rng import generator
 from pics_cli.errors import PicsError
 
 Floats = npt.NDArray[np.float32]
 
-# References that an object is sought among.
-CHOICES = 16
-# An object is missing where less than this share of what it changes in truth is changed.
-_CHANGED = 0.25
-# Pixels by which that is judged differ from the background by so much in truth, in 8-bit steps; and how many it takes.
-_SHOWS, _SOME = 12.0, 16
+# Weights of each kind that most people take.
+_USUAL_WEIGHTS = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
 
 
-class Measure(NamedTuple):
-    """A figure: its heading, its unit, what of two values is better, and what it says."""
+@dataclass(frozen=True)
+class ExampleContext:
+    """An example, and what of it is the same for all of its composites, computed once.
+
+    Attributes:
+        example: the truth.
+        gallery: references of other examples.
+        networks: learnt features, by kind.
+    """
+
+    example: Example
+    gallery: ReferenceGallery
+    networks: Mapping[str, ImageEncoder | Inception | Lpips] = field(default_factory=dict)
+
+    @cached_property
+    def references(self) -> Floats:
+        """Descriptors, float32 [K, d]."""
+        return describe_references(self.example.references)
+
+    @cached_property
+    def truth_similarity(self) -> Floats:
+        """Of what the truth shows of objects to references, float32 [K, K]."""
+        objects = appearance.describe_objects(self.example.truth, self.example)
+        return appearance.similarity_matrix(objects, self.references)
+
+    @cached_property
+    def reference_features(self) -> dict[str, Features]:
+        """Features of the references by kind of image encoder, float32 [K, d]."""
+        crops = pad_references(self.example.references)
+        return {kind: net(crops) for kind, net in self.networks.items() if isinstance(net, ImageEncoder)}
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A picture made of an example, and what several metrics need of it, computed once.
+
+    Attributes:
+        picture: uint8 [H, W, 3], of the truth's size.
+        context: of the example.
+        composite_reversed: makes the same picture with the objects listed the other way round; None: not to be asked.
+
+    Raises:
+        PicsError: the picture has another size than the truth.
+    """
+
+    picture: RGB
+    context: ExampleContext
+    composite_reversed: Callable[[], RGB] | None = None
+
+    def __post_init__(self) -> None:
+        if self.picture.shape != self.truth.shape:
+            own, truth = ("x".join(str(side) for side in rgb.shape[1::-1]) for rgb in (self.picture, self.truth))
+            key = self.example.key
+            raise PicsError(f"{key}: the picture is {own}, the truth {truth}", "results keep the truth's size")
+
+    @property
+    def example(self) -> Example:
+        return self.context.example
+
+    @property
+    def truth(self) -> RGB:
+        return self.example.truth
+
+    @property
+    def background(self) -> RGB:
+        return self.example.background
+
+    @cached_property
+    def objects(self) -> Floats:
+        """Descriptors of what it shows of each object, float32 [K, d]."""
+        return appearance.describe_objects(self.picture, self.example)
+
+    @cached_property
+    def similarity(self) -> Floats:
+        """Of what it shows of object i to reference j, float32 [K, K]."""
+        if not self.example.references:
+            return np.zeros((0, 0), np.float32)
+        return appearance.similarity_matrix(self.objects, self.context.references)
+
+    @cached_property
+    def ssim(self) -> tuple[float, Floats] | None:
+        return pixels.ssim(self.picture, self.truth)
+
+    @cached_property
+    def lpips(self) -> tuple[float, Floats] | None:
+        network = self.context.networks["lpips"]
+        assert isinstance(network, Lpips)
+        return network(self.picture, self.truth)
+
+    @cached_property
+    def region_seam(self) -> pixels.SeamError:
+        """Along the border of the regions' union."""
+        return pixels.seam_error(self.picture, self.truth, self.example.inside)
+
+    @cached_property
+    def object_seam(self) -> pixels.SeamError:
+        """Along the outlines of what is seen of each object in the truth."""
+        masks = self.example.visible_masks
+        return pixels.pool_seams([pixels.seam_error(self.picture, self.truth, mask) for mask in masks])
+
+
+def _psnr_of(c: Composite, inside: Mask | None = None) -> float | None:
+    return pixels.psnr(c.picture, c.truth, inside)
+
+
+def _whole(measured: tuple[float, Floats] | None) -> float | None:
+    return None if measured is None else measured[0]
+
+
+def _mean_in(measured: tuple[float, Floats] | None, mask: Mask) -> float | None:
+    return float(measured[1][mask].mean()) if measured is not None and mask.any() else None
+
+
+def _ground_error(c: Composite, error: Callable[[RGB, RGB, RGB, Sequence[Mask], Mask], float | None]) -> float | None:
+    example = c.example
+    if example.full_masks is None or not example.true_background:
+        return None
+    return error(c.picture, c.truth, example.background, example.full_masks, example.inside)
+
+
+def _order(c: Composite) -> float | None:
+    full = c.example.full_masks
+    if full is None or len(full) != 2:
+        return None
+    return pixels.is_order_right(c.picture, c.truth, c.example.wrong_orders, full[0] & full[1])
+
+
+def _count_changed_outside(c: Composite) -> float:
+    return float(np.count_nonzero((c.picture != c.example.background).any(axis=2) & ~c.example.inside))
+
+
+def _order_dependence(c: Composite) -> float | None:
+    if c.composite_reversed is None or len(c.example.references) < 2:
+        return None
+    return pixels.mean_difference(c.picture, c.composite_reversed(), c.example.inside)
+
+
+def _feature_similarity(c: Composite, kind: str) -> float:
+    encoder = c.context.networks[kind]
+    assert isinstance(encoder, ImageEncoder)
+    crops = crop_objects(c.picture, c.example.paste_boxes)
+    return float(cosine_similarity(encoder(crops), c.context.reference_features[kind]).mean())
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        title: heading.
+        unit: of its values; `share`: of 1.
+        better: which of two values is better.
+        description: what it says, for readers of the report.
+        compute: its value of a composite; None where the example has nothing to judge it by.
+        needs: kind of the network that it takes; empty: none.
+        needs_objects: False: it can be computed of a picture of which nothing but the truth is known.
+    """
 
     title: str
     unit: str
     better: Literal["more", "less", "neither"]
-    what: str
+    description: str
+    compute: Callable[[Composite], float | None]
+    needs: Literal["", "lpips", "dino", "clip"] = ""
+    needs_objects: bool = True
 
 
-MEASURES: dict[str, Measure] = {
-    "psnr": Measure("PSNR", "dB", "more", "of the whole picture to the truth"),
-    "psnr_region": Measure("PSNR in regions", "dB", "more", "in the union of the regions"),
-    "psnr_overlap": Measure("PSNR in overlap", "dB", "more", "where regions overlap"),
-    "ssim": Measure("SSIM", "", "more", "of the whole picture (Wang et al. 2004)"),
-    "ssim_region": Measure("SSIM in regions", "", "more", "its map's mean in the union of the regions"),
-    "ssim_overlap": Measure("SSIM in overlap", "", "more", "its map's mean where regions overlap"),
-    "seam": Measure("seam", "grey levels", "less", "steps across borders of regions and objects that the truth lacks"),
-    "seam_box": Measure("seam at regions", "grey levels", "less", "of those, along the borders of the regions"),
-    "seam_object": Measure("seam at objects", "grey levels", "less", "of those, along the objects' outlines"),
-    "shadow": Measure("shadow", "grey levels", "less", "luminance error on ground that is in shadow in truth"),
-    "lit": Measure("lit ground", "grey levels", "less", "luminance error on ground that is not"),
-    "order": Measure("order", "share", "more", "overlaps with the right object in front"),
-    "identity": Measure("identity", "share", "more", f"objects nearest to their own reference among {CHOICES}"),
-    "assignment": Measure("assignment", "share", "more", "objects nearest to their own reference of the sample's"),
-    "leak": Measure("leak", "", "less", "similarity of a region to the other references above the truth's"),
-    "ceiling": Measure("copy-paste", "", "less", "similarity to the own reference above what the truth reaches"),
-    "missing": Measure("missing", "share", "less", "objects of which less than a quarter is there"),
-    "untouched": Measure("changed outside", "pixels", "less", "that differ from the background outside the regions"),
-    "sharpness": Measure("sharpness", "", "neither", "gradient energy in the regions over the truth's"),
-    "order_dependence": Measure("order dependence", "grey levels", "less", "change when objects change their places in "
-                                "the list"),
+METRICS: dict[str, Metric] = {
+    "psnr": Metric("PSNR", "dB", "more", "of the whole picture to the truth", _psnr_of, needs_objects=False),
+    "psnr_region": Metric("PSNR in regions", "dB", "more", "in the union of the regions",
+                          lambda c: _psnr_of(c, c.example.inside)),
+    "psnr_overlap": Metric("PSNR in overlap", "dB", "more", "where regions overlap",
+                           lambda c: _psnr_of(c, c.example.overlap)),
+    "ssim": Metric("SSIM", "", "more", "of the whole picture (Wang et al. 2004)", lambda c: _whole(c.ssim),
+                   needs_objects=False),
+    "ssim_region": Metric("SSIM in regions", "", "more", "its map's mean in the union of the regions",
+                          lambda c: _mean_in(c.ssim, c.example.inside)),
+    "ssim_overlap": Metric("SSIM in overlap", "", "more", "its map's mean where regions overlap",
+                           lambda c: _mean_in(c.ssim, c.example.overlap)),
+    "seam": Metric("seam", "grey levels", "less", "steps across borders of regions and objects that the truth lacks",
+                   lambda c: pixels.pool_seams([c.region_seam, c.object_seam]).mean),
+    "seam_box": Metric("seam at regions", "grey levels", "less", "of those, along the borders of the regions",
+                       lambda c: c.region_seam.mean),
+    "seam_object": Metric("seam at objects", "grey levels", "less", "of those, along the objects' outlines",
+                          lambda c: c.object_seam.mean),
+    "shadow": Metric("shadow", "grey levels", "less", "luminance error on ground that is in shadow in truth",
+                     lambda c: _ground_error(c, pixels.shadow_error)),
+    "lit": Metric("lit ground", "grey levels", "less", "luminance error on ground that is not",
+                  lambda c: _ground_error(c, pixels.lit_error)),
+    "order": Metric("order", "share", "more", "overlaps with the right object in front", _order),
+    "identity": Metric("identity", "share", "more", f"objects nearest to their own reference among {CHOICES}",
+                       lambda c: appearance.identity(c.objects, c.context.references, c.example, c.context.gallery)),
+    "assignment": Metric("assignment", "share", "more", "objects nearest to their own reference of the sample's",
+                         lambda c: appearance.assignment(c.similarity)),
+    "leak": Metric("leak", "", "less", "similarity of a region to the other references above the truth's",
+                   lambda c: appearance.leak(c.similarity, c.context.truth_similarity)),
+    "ceiling": Metric("copy-paste", "", "less", "similarity to the own reference above what the truth reaches",
+                      lambda c: appearance.ceiling(c.similarity, c.context.truth_similarity)),
+    "missing": Metric("missing", "share", "less", "objects of which less than a quarter is there",
+                      lambda c: pixels.missing_share(c.picture, c.truth, c.background, c.example.visible_masks)),
+    "untouched": Metric("changed outside", "pixels", "less", "that differ from the background outside the regions",
+                        _count_changed_outside),
+    "sharpness": Metric("sharpness", "", "neither", "gradient energy in the regions over the truth's",
+                        lambda c: pixels.sharpness(c.picture, c.truth, c.example.inside)),
+    "order_dependence": Metric("order dependence", "grey levels", "less",
+                               "change when objects change their places in the list", _order_dependence),
+    "lpips": Metric("LPIPS", "", "less", "of the whole picture by AlexNet (Zhang et al. 2018; --features)",
+                    lambda c: _whole(c.lpips), needs="lpips", needs_objects=False),
+    "lpips_region": Metric("LPIPS in regions", "", "less", "its map's mean in the union of the regions",
+                           lambda c: _mean_in(c.lpips, c.example.inside), needs="lpips"),
+    "lpips_overlap": Metric("LPIPS in overlap", "", "less", "its map's mean where regions overlap",
+                            lambda c: _mean_in(c.lpips, c.example.overlap), needs="lpips"),
+    "dino_i": Metric("DINO-I", "", "more", "similarity of objects to their references by DINOv2 (--features)",
+                     lambda c: _feature_similarity(c, "dino"), needs="dino"),
+    "clip_i": Metric("CLIP-I", "", "more", "similarity of objects to their references by CLIP (--features)",
+                     lambda c: _feature_similarity(c, "clip"), needs="clip"),
 }  # fmt: skip
-MEASURES |= {
-    "lpips": Measure("LPIPS", "", "less", "of the whole picture by AlexNet (Zhang et al. 2018; --features)"),
-    "lpips_region": Measure("LPIPS in regions", "", "less", "its map's mean in the union of the regions"),
-    "lpips_overlap": Measure("LPIPS in overlap", "", "less", "its map's mean where regions overlap"),
-    "dino_i": Measure("DINO-I", "", "more", "similarity of objects to their references by DINOv2 (--features)"),
-    "clip_i": Measure("CLIP-I", "", "more", "similarity of objects to their references by CLIP (--features)"),
-}
-# By the kind of encoder that they need.
-LEARNT = {"dino_i": "dino", "clip_i": "clip"} | dict.fromkeys(("lpips", "lpips_region", "lpips_overlap"), "lpips")
-# What `judge` cannot say of one picture by itself; `run` does.
-OF_TWO = ("order_dependence", *LEARNT)
 
 
-class Sight(NamedTuple):
-    """What is needed to tell objects apart by sight.
+def compute_metrics(composite: Composite, names: Sequence[str]) -> dict[str, float | None]:
+    """Metrics of a composite in the order of `METRICS`; None where the example has nothing to judge one by.
 
-    Attributes:
-        others: descriptors of references of other cases, float32 [n, d].
-        owners: key of the case that each is of.
-        seed: of the draw among them.
+    Raises:
+        PicsError: a value that is not finite.
     """
-
-    others: Floats
-    owners: npt.NDArray[np.str_]
-    seed: int
-
-
-class Judged(NamedTuple):
-    """Figures by name, nan where the case has nothing to judge by; and similarities of region i to reference j."""
-
-    values: dict[str, float]
-    similarity: Floats
-
-
-def sight_of(cases: Sequence[Case], seed: int) -> Sight:
-    """The references of some cases, to be drawn from."""
-    if not cases:
-        return Sight(np.zeros((0, 1), np.float32), np.zeros(0, np.str_), seed)
-    found = [reference_descriptors(case.references) for case in cases]
-    owners = [case.key for case in cases for _ in case.references]
-    return Sight(np.concatenate(found), np.array(owners), seed)
+    values: dict[str, float | None] = {}
+    for name, metric in METRICS.items():
+        if name in names:
+            known = bool(composite.example.references) or not metric.needs_objects
+            value = metric.compute(composite) if known else None
+            if value is not None and not np.isfinite(value):
+                raise PicsError(f"{composite.example.key}: {name} is {value}", "please report it with the sample")
+            values[name] = None if value is None else float(value)
+    return values
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise PicsError for a name that is no figure's, with the nearest that is."""
+    """Raise PicsError for a name that is no metric's, with the nearest that is."""
     for name in names:
-        if name not in MEASURES:
-            near = get_close_matches(name, MEASURES, n=1)
+        if name not in METRICS:
+            near = get_close_matches(name, METRICS, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
-            raise PicsError(f"--metrics: got {name}, which is no figure", f"{guess}known: {', '.join(MEASURES)}")
+            raise PicsError(f"--metrics: got {name}, which is no metric", f"{guess}known: {', '.join(METRICS)}")
 
 
-class Known(NamedTuple):
-    """What of a case is the same for all of its composites.
-
-    Attributes:
-        references: descriptors, float32 [K, d].
-        ceiling: similarities of the truth's regions to them, float32 [K, K].
-    """
-
-    references: Floats
-    ceiling: Floats
-
-
-def known_of(case: Case) -> Known | None:
-    """Of a case; None where its objects are not known."""
-    if not case.references:
-        return None
-    references = reference_descriptors(case.references)
-    return Known(references, seen(case.truth, case) @ references.T)
-
-
-def judge(result: RGB, case: Case, sight: Sight, names: Collection[str], known: Known | None = None) -> Judged:
-    """Figures of a composite.
+def select_metrics(names: Sequence[str], kinds: set[str]) -> tuple[list[str], dict[str, str]]:
+    """Metrics to compute, and those that cannot be, with the reason.
 
     Args:
-        result: uint8 [H, W, 3].
-        case: its truth.
-        sight: for those that tell objects apart.
-        names: of the figures that are wanted, of `MEASURES`.
-        known: of the case, where it is at hand.
+        names: of the metrics that are wanted; empty: all.
+        kinds: of the networks that are available.
 
     Raises:
-        PicsError: the picture has another size than the truth; a figure that is no number.
+        PicsError: none of those wanted can be computed.
     """
-    if result.shape != case.truth.shape:
-        shown = "x".join(str(side) for side in result.shape[1::-1])
-        expected = "x".join(str(side) for side in case.truth.shape[1::-1])
-        raise PicsError(f"{case.key}: the picture is {shown}, the truth {expected}", "results keep the truth's size")
-    wanted = [name for name in MEASURES if name in names and name not in OF_TWO]
-    known = known or known_of(case)
-    if known is None:
-        whole = {name: number_of(case.key, name, _whole(result, case, name)) for name in wanted}
-        return Judged(whole, np.zeros((0, 0), np.float32))
-    inside, overlap = covers(case)
-    own, (references, ceiling) = seen(result, case), known
-    similarity = own @ references.T
-    found: dict[str, float | None] = {}
-    found |= _of_pixels(result, case, inside, overlap, names)
-    found |= {
-        "identity": _identity(own, references, case, sight),
-        "assignment": _mean(similarity.argmax(1) == np.arange(len(own))) if len(own) > 1 else None,
-        "leak": _off_diagonal(similarity - ceiling),
-        "ceiling": _mean(np.maximum(np.diag(similarity - ceiling), 0)),
-        "missing": missing(result, case),
+    missing = {
+        name: f"needs --features with {metric.needs.upper()} weights"
+        for name, metric in METRICS.items()
+        if metric.needs and metric.needs not in kinds
     }
-    return Judged({name: number_of(case.key, name, found[name]) for name in wanted}, similarity)
-
-
-def _whole(result: RGB, case: Case, name: str) -> float | None:
-    """A figure of a picture of which nothing but the truth is known."""
-    if name == "psnr":
-        return pixel_metrics.region_psnr(result, case.truth, np.ones(case.truth.shape[:2], np.bool_))
-    found = pixel_metrics.ssim(result, case.truth) if name == "ssim" else None
-    return None if found is None else found[0]
-
-
-def _of_pixels(result: RGB, case: Case, inside: Mask, overlap: Mask, names: Collection[str]) -> dict[str, float | None]:
-    truth = case.truth
-    box, outline = pixel_metrics.seam(result, truth, inside), pixel_metrics.object_seam(result, truth, case.visible)
-    full = case.full if case.clean else None
-    pair = case.full if case.full is not None and len(case.full) == 2 else None
-    similar = pixel_metrics.ssim(result, truth) if {"ssim", "ssim_region", "ssim_overlap"} & set(names) else None
-    ssim, parts = similar or (None, None)
-    return {
-        "psnr": pixel_metrics.region_psnr(result, truth, np.ones_like(inside)),
-        "psnr_region": pixel_metrics.region_psnr(result, truth, inside),
-        "psnr_overlap": pixel_metrics.region_psnr(result, truth, overlap) if overlap.any() else None,
-        "ssim": ssim,
-        "ssim_region": None if parts is None else float(parts[inside].mean()),
-        "ssim_overlap": None if parts is None or not overlap.any() else float(parts[overlap].mean()),
-        "seam": pixel_metrics.pooled([box, outline]).mean,
-        "seam_box": box.mean,
-        "seam_object": outline.mean,
-        "shadow": None if full is None else pixel_metrics.shadow_error(result, truth, case.background, full, inside),
-        "lit": None if full is None else pixel_metrics.lit_error(result, truth, case.background, full, inside),
-        "order": None if pair is None else pixel_metrics.right_order(result, truth, case.wrong, pair[0] & pair[1]),
-        "untouched": float(np.count_nonzero((result != case.background).any(axis=2) & ~inside)),
-        "sharpness": pixel_metrics.sharpness(result, truth, inside),
-    }
-
-
-def seen(picture: RGB, case: Case) -> Floats:
-    """Descriptors of what a picture shows where each object is seen in truth, float32 [K, d]; 0 of one that is not."""
-    found = [
-        describe(picture, mask, place) if mask.any() else None
-        for mask, place in zip(case.visible, case.places, strict=True)
-    ]
-    width = next((len(each) for each in found if each is not None), 1)
-    return np.stack([np.zeros(width, np.float32) if each is None else each for each in found])
-
-
-def _identity(own: Floats, references: Floats, case: Case, sight: Sight) -> float | None:
-    """Share of the objects that look most like their own reference among 16: the others of the sample, and drawn ones.
-
-    None where no object is seen, or where there are too few others to draw from.
-    """
-    others = sight.others[sight.owners != case.key]
-    count = CHOICES - len(references)
-    if len(others) < count:
-        return None
-    found = []
-    for k, mask in enumerate(case.visible):
-        if mask.any():
-            chosen = others[generator(sight.seed, "identity", case.key, k).choice(len(others), count, replace=False)]
-            rivals = np.concatenate([np.delete(references, k, axis=0), chosen])
-            found.append(bool(references[k] @ own[k] > (rivals @ own[k]).max()))
-    return _mean(found)
-
-
-def missing(result: RGB, case: Case) -> float | None:
-    """Share of the objects that are not there.
-
-    Of object i with P_i = {p in V_i: mean over channels of |T - C| >= 12}, the sum over P_i of |X - C| is less than a
-    quarter of that of |T - C|; C is the background. Objects with fewer than 16 such pixels do not count.
-    """
-    background = case.background.astype(np.float32)
-    shown = np.abs(case.truth - background).mean(axis=2)
-    changed = np.abs(result - background).mean(axis=2)
-    found = []
-    for mask in case.visible:
-        at = mask & (shown >= _SHOWS)
-        if np.count_nonzero(at) >= _SOME:
-            found.append(bool(changed[at].sum() < _CHANGED * shown[at].sum()))
-    return _mean(found)
-
-
-def between(one: RGB, other: RGB, case: Case) -> float:
-    """Mean absolute difference of two composites in the union of the regions, in 8-bit steps."""
-    inside, _ = covers(case)
-    return float(np.abs(one[inside].astype(np.float32) - other[inside]).mean())
-
-
-def covers(case: Case) -> tuple[Mask, Mask]:
-    """U, and where at least two regions overlap."""
-    count = np.zeros(case.truth.shape[:2], np.int32)
-    for x0, y0, x1, y1 in case.regions:
-        count[y0:y1, x0:x1] += 1
-    return count > 0, count > 1
-
-
-def _off_diagonal(values: Floats) -> float | None:
-    apart = values[~np.eye(len(values), dtype=np.bool_)]
-    return _mean(apart) if apart.size else None
-
-
-def _mean(values: Sequence[bool] | npt.NDArray[np.bool_ | np.floating[Any]]) -> float | None:
-    return float(np.asarray(values, np.float64).mean()) if len(values) else None
-
-
-def number_of(key: str, name: str, value: float | None) -> float:
-    """nan where there is none; one that is no number is an error."""
-    if value is None:
-        return float("nan")
-    if not np.isfinite(value):
-        raise PicsError(f"{key}: {name} is {value}", "please report it with the sample")
-    return float(value)
+    selected = [name for name in METRICS if name not in missing and (not names or name in names)]
+    if not selected:
+        usual = _USUAL_WEIGHTS[METRICS[names[0]].needs]
+        raise PicsError(f"--metrics {names[0]}: {missing[names[0]]}", f"such as --features {usual}")
+    return selected, {name: reason for name, reason in missing.items() if not names or name in names}

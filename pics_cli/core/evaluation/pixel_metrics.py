@@ -1,7 +1,7 @@
-"""How near a composite is to the truth: pure functions of pictures, uint8 [H, W, 3], and masks, bool [H, W].
+"""Metrics of pixels: pure functions of pictures, uint8 [H, W, 3], and masks, bool [H, W].
 
 X: the composite, T: the truth, C: the background without objects, D = X - T. Y: luminance, 0.299 R + 0.587 G + 0.114 B.
-U: union of the regions. A figure is None where the scene has nothing to judge it by.
+U: union of the regions. A metric is None where the example has nothing to judge it by.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
-from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 
 Floats = npt.NDArray[np.float32]
 
-# Side of the window that structural similarity looks through.
-WINDOW = 11
-# What two equal pictures get, in dB.
-MOST_PSNR = 99.0
+# Side of the Gaussian window of structural similarity.
+SSIM_WINDOW = 11
+# PSNR of two equal pictures, in dB.
+MAX_PSNR = 99.0
 # A pixel is in shadow where the truth is darker than the empty scene by this many 8-bit steps, and free of it where the
 # two differ by no more than one: grain is the same in both.
-SHADOW, LIT = 4.0, 1.0
-# Pixels around the objects that are not asked for shadow: their edges are mixed with the ground.
-RIM = 2
+SHADOW_STEPS, LIT_STEPS = 4.0, 1.0
+# Ground this near to an object, in pixels, is not judged: the object's edge is mixed with it.
+OBJECT_MARGIN = 2
+# Pixels of shadow, or of lit ground, below which they are not judged.
+MIN_GROUND = 16
 # Two renderings differ in a pixel where their colours are this far apart, and no fewer pixels tell them apart. Colours
 # are compared in Lab, lightness with this weight: the other light on a reference, and the shadow of what stands before
 # it, change how light a thing is far more than its hue.
-DIFFERS, ENOUGH, LIGHTNESS = 4.0, 60, 0.1
-# Pixels of shadow, or of lit ground, below which they are not judged.
-SOME = 16
+MIN_COLOUR_DISTANCE, MIN_DIFFERENT_PIXELS, LIGHTNESS_WEIGHT = 4.0, 60, 0.1
+# An object is missing where less than this share of what it changes in the truth is changed. It is judged by pixels
+# that differ from the background by so many 8-bit steps in the truth, where there are so many of them.
+CHANGED_SHARE, CHANGED_STEPS, MIN_CHANGED_PIXELS = 0.25, 12.0, 16
 
 
-class Seam(NamedTuple):
+class SeamError(NamedTuple):
     """Sum of the seam errors of pairs of pixels, and how many pairs there are."""
 
     total: float
@@ -49,17 +51,9 @@ class Seam(NamedTuple):
         return self.total / self.pairs if self.pairs else None
 
 
-def pooled(seams: Sequence[Seam]) -> Seam:
+def pool_seams(seams: Sequence[SeamError]) -> SeamError:
     """All of their pairs together."""
-    return Seam(sum(each.total for each in seams), sum(each.pairs for each in seams))
-
-
-def union(boxes: Sequence[Box], height: int, width: int) -> Mask:
-    """bool [H, W], set in every box."""
-    inside = np.zeros((height, width), np.bool_)
-    for x0, y0, x1, y1 in boxes:
-        inside[y0:y1, x0:x1] = True
-    return inside
+    return SeamError(sum(seam.total for seam in seams), sum(seam.pairs for seam in seams))
 
 
 def luminance(rgb: RGB) -> Floats:
@@ -67,28 +61,31 @@ def luminance(rgb: RGB) -> Floats:
     return cv2.cvtColor(rgb.astype(np.float32), cv2.COLOR_RGB2GRAY).astype(np.float32, copy=False)
 
 
-def region_psnr(result: RGB, truth: RGB, inside: Mask) -> float:
-    """10 log10(255² / mean of D² over the pixels of U and the three channels), dB; at most 99."""
-    error = float(np.mean((result[inside].astype(np.float32) - truth[inside]) ** 2))
-    return min(10 * float(np.log10(255**2 / max(error, 1e-12))), MOST_PSNR)
+def psnr(result: RGB, truth: RGB, inside: Mask | None = None) -> float | None:
+    """10 log10(255² / mean of D² over the pixels of a mask, or all, and the three channels), dB; at most 99."""
+    if inside is not None and not inside.any():
+        return None
+    where = ... if inside is None else inside
+    error = float(np.mean((result[where].astype(np.float32) - truth[where]) ** 2))
+    return min(10 * float(np.log10(255**2 / max(error, 1e-12))), MAX_PSNR)
 
 
 def ssim(result: RGB, truth: RGB) -> tuple[float, Floats] | None:
-    """Structural similarity of the three channels, and its map [H, W], their mean; None of less than a window.
+    """Structural similarity, mean of the three channels, and its map [H, W]; None of pictures smaller than a window.
 
     Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image does it: Gaussian windows of deviation 1.5, weights
     that sum to 1, borders of 5 pixels left out of the mean.
     """
-    if min(truth.shape[:2]) < WINDOW:
+    if min(truth.shape[:2]) < SSIM_WINDOW:
         return None
-    mean, parts = structural_similarity(
+    mean, channels = structural_similarity(
         truth, result, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
         full=True,
     )  # fmt: skip
-    return float(mean), parts.mean(axis=2).astype(np.float32)
+    return float(mean), channels.mean(axis=2).astype(np.float32)
 
 
-def seam(result: RGB, truth: RGB, inside: Mask) -> Seam:
+def seam_error(result: RGB, truth: RGB, inside: Mask) -> SeamError:
     """How much sharper or softer the border of a mask is than in the truth.
 
     For each pair of neighbours p inside and q outside of the mask, and p', q' one pixel farther from the border on the
@@ -104,88 +101,102 @@ def seam(result: RGB, truth: RGB, inside: Mask) -> Seam:
         step = (error[:, :-3] + error[:, 1:-2] - error[:, 2:-1] - error[:, 3:])[crossing] / 2
         total += float(np.abs(step).mean(axis=1).sum())
         pairs += len(step)
-    return Seam(total, pairs)
+    return SeamError(total, pairs)
 
 
-def object_seam(result: RGB, truth: RGB, visible: Sequence[Mask]) -> Seam:
-    """Along the outlines of what is seen of each object in truth."""
-    return pooled([seam(result, truth, mask) for mask in visible])
+def missing_share(result: RGB, truth: RGB, background: RGB, visible: Sequence[Mask]) -> float | None:
+    """Share of the objects that are not in the composite.
+
+    Of object i with visible mask V_i and P_i = {p in V_i: mean over channels of |T - C| >= 12}, the sum over P_i of
+    |X - C| is less than a quarter of that of |T - C|. Objects with fewer than 16 such pixels do not count.
+    """
+    empty = background.astype(np.float32)
+    expected, changed = (np.abs(rgb - empty).mean(axis=2) for rgb in (truth, result))
+    missing = []
+    for mask in visible:
+        judged = mask & (expected >= CHANGED_STEPS)
+        if np.count_nonzero(judged) >= MIN_CHANGED_PIXELS:
+            missing.append(bool(changed[judged].sum() < CHANGED_SHARE * expected[judged].sum()))
+    return float(np.mean(missing)) if missing else None
 
 
-def ground(full: Sequence[Mask], inside: Mask) -> Mask:
+def mean_difference(first: RGB, second: RGB, inside: Mask) -> float:
+    """Mean absolute difference of two pictures in a mask, in 8-bit steps."""
+    return float(np.abs(first[inside].astype(np.float32) - second[inside]).mean())
+
+
+def _ground(full: Sequence[Mask], inside: Mask) -> Mask:
     """Pixels of U that are 2 pixels or more away from every object: bool [H, W]."""
     solid = np.any(np.stack(full), axis=0).astype(np.uint8)
-    grown = cv2.dilate(solid, np.ones((2 * RIM + 1,) * 2, np.uint8))
+    grown = cv2.dilate(solid, np.ones((2 * OBJECT_MARGIN + 1,) * 2, np.uint8))
     free: Mask = inside & (grown == 0)
     return free
 
 
 def shadow_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
     """Mean of |Y(X) - Y(T)| over the ground in the regions that really is in shadow: Y(C) - Y(T) >= 4."""
-    shown = luminance(truth)
-    shaded = ground(full, inside) & (luminance(clean) - shown >= SHADOW)
-    return _mean_off(luminance(result), shown, shaded)
+    expected = luminance(truth)
+    shaded = _ground(full, inside) & (luminance(clean) - expected >= SHADOW_STEPS)
+    return _ground_error(luminance(result), expected, shaded)
 
 
 def lit_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
     """Mean of |Y(X) - Y(T)| over the ground in the regions that no shadow falls on: |Y(C) - Y(T)| <= 1."""
-    shown = luminance(truth)
-    lit = ground(full, inside) & (np.abs(luminance(clean) - shown) <= LIT)
-    return _mean_off(luminance(result), shown, lit)
+    expected = luminance(truth)
+    lit = _ground(full, inside) & (np.abs(luminance(clean) - expected) <= LIT_STEPS)
+    return _ground_error(luminance(result), expected, lit)
 
 
-def _mean_off(values: Floats, expected: Floats, where: Mask) -> float | None:
-    if np.count_nonzero(where) < SOME:
+def _ground_error(values: Floats, expected: Floats, where: Mask) -> float | None:
+    if np.count_nonzero(where) < MIN_GROUND:
         return None
     return float(np.abs(values[where] - expected[where]).mean())
 
 
-def right_order(result: RGB, truth: RGB, others: Sequence[RGB], both: Mask) -> bool | None:
+def is_order_right(result: RGB, truth: RGB, wrong_orders: Sequence[RGB], both: Mask) -> bool | None:
     """Whether the right object is in front where two overlap.
 
-    `others` are the scene with one and with the other object wholly in front. The truth is one of them, unless one
-    object holds the other: then neither is right, for the content is behind the front wall and before the back wall.
-    Two pictures are d = 0.1 |ΔL| + |Δa| + |Δb| apart in a pixel. A rendering W is judged on the pixels P of the overlap
-    where d(T, W) >= 4; one with fewer than 60 of them cannot be told from the truth and does not count. The order is
-    right if, for every W that counts, the mean of d(X, T) over P is below that of d(X, W). For a vessel that asks for
-    both: the content is seen above the rim, and the front wall hides the rest of it.
+    `wrong_orders` are the scene with one and with the other object wholly in front. The truth is one of them, unless
+    one object holds the other: then neither is right, for the content is behind the front wall and before the back
+    wall. Two pictures are d = 0.1 |ΔL| + |Δa| + |Δb| apart in a pixel. A rendering W is judged on the pixels P of the
+    overlap where d(T, W) >= 4; one with fewer than 60 of them cannot be told from the truth and does not count. The
+    order is right if, for every W that counts, the mean of d(X, T) over P is below that of d(X, W). For a vessel that
+    asks for both: the content is seen above the rim, and the front wall hides the rest of it.
 
     Of references pasted in both orders into 320 scenes of the training side this named the right one in 380 of 384
     cases, and neither in all of 200 where one object holds the other. (By colours in RGB: in 90 %.)
 
     Args:
         result, truth: X, T.
-        others: renderings of other orders, uint8 [H, W, 3].
+        wrong_orders: renderings of other orders, uint8 [H, W, 3].
         both: the overlap of the two objects' full masks.
 
     Returns:
         None where no other order can be told from the truth.
     """
-    known = None
-    shown, expected = _weighted(result), _weighted(truth)
-    for other in others:
-        wrong = _weighted(other)
-        at = both & (np.abs(expected - wrong).sum(axis=2) >= DIFFERS)
-        if np.count_nonzero(at) < ENOUGH:
-            continue
-        nearer = np.abs(shown - expected)[at].sum() < np.abs(shown - wrong)[at].sum()
-        known = bool(nearer) and known is not False
-    return known
+    verdicts = []
+    own, expected = _weighted_lab(result), _weighted_lab(truth)
+    for picture in wrong_orders:
+        wrong = _weighted_lab(picture)
+        judged = both & (np.abs(expected - wrong).sum(axis=2) >= MIN_COLOUR_DISTANCE)
+        if np.count_nonzero(judged) >= MIN_DIFFERENT_PIXELS:
+            verdicts.append(bool(np.abs(own - expected)[judged].sum() < np.abs(own - wrong)[judged].sum()))
+    return all(verdicts) if verdicts else None
 
 
-def _weighted(rgb: RGB) -> Floats:
+def _weighted_lab(rgb: RGB) -> Floats:
     """Lab with its lightness weighted, float32 [H, W, 3]."""
     lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).astype(np.float32, copy=False)
-    lab[..., 0] *= LIGHTNESS
+    lab[..., 0] *= LIGHTNESS_WEIGHT
     return lab
 
 
 def sharpness(result: RGB, truth: RGB, inside: Mask) -> float:
     """Gradient energy of X over that of T: sums of (Y(p) - Y(q))² over neighbours p, q that both lie in U."""
-    return _energy(luminance(result), inside) / max(_energy(luminance(truth), inside), 1e-6)
+    return _gradient_energy(luminance(result), inside) / max(_gradient_energy(luminance(truth), inside), 1e-6)
 
 
-def _energy(values: Floats, inside: Mask) -> float:
+def _gradient_energy(values: Floats, inside: Mask) -> float:
     across = np.diff(values, axis=1)[inside[:, 1:] & inside[:, :-1]]
     down = np.diff(values, axis=0)[inside[1:] & inside[:-1]]
     return float((across.astype(np.float64) ** 2).sum() + (down.astype(np.float64) ** 2).sum())

@@ -1,225 +1,236 @@
-"""`report.html`: one file with tables, plots and pictures, that needs nothing from elsewhere."""
+"""`report.html`: one file with tables, plots and a gallery of pictures, that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from pics_cli.core.evaluation.example_sets import Cases
-from pics_cli.core.evaluation.examples import Bytes, Case
-from pics_cli.core.evaluation.methods import Maker
-from pics_cli.core.evaluation.metrics import MEASURES
-from pics_cli.core.evaluation.results import Record, cell, column, heading
+from pics_cli.core.evaluation.example_sources import ExampleSource
+from pics_cli.core.evaluation.examples import Example
+from pics_cli.core.evaluation.methods import Method
+from pics_cli.core.evaluation.metrics import METRICS
+from pics_cli.core.evaluation.records import ExampleRecord, metric_column
+from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.core.images.image_io import RGB, encode_jpeg
 from pics_cli.core.images.sheets import draw_box, object_colour, on_white
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import BadSample
 
-EACH = 3
-BY = "psnr_region"
-
-
-def choose(records: Sequence[Record], method: str, names: Sequence[str]) -> list[tuple[str, Record]]:
-    """Cases to look at, and why: those that a method is best, middling and worst at, and most order-dependent ones."""
-    figure = (
-        BY if BY in names else next((name for name in names if not np.isnan(column(records, method, name)).all()), BY)
-    )
-    values = column(records, method, figure)
-    known = [int(at) for at in np.argsort(-values, kind="stable") if np.isfinite(values[at])]
-    middle = max((len(known) - EACH) // 2, 0)
-    picked = {"best": known[:EACH], "median": known[middle : middle + EACH], "worst": known[-EACH:][::-1]}
-    if "order_dependence" in names:
-        swing = column(records, method, "order_dependence")
-        swings = [int(at) for at in np.argsort(-swing, kind="stable") if swing[at] > 0]
-        picked["most order-dependent"] = swings[:EACH]
-    found, seen = list[tuple[str, Record]](), set[int]()
-    for why, places in picked.items():
-        for at in places:
-            if at not in seen:
-                seen.add(at)
-                found.append((why, records[at]))
-    return found
-
-
-def show(
-    cases: Cases, chosen: Sequence[tuple[str, Record]], methods: Mapping[str, Maker], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """What the report's template needs of each chosen case: words, and pictures as data URLs."""
-    found = []
-    for why, record in chosen:
-        case = cases.case(record["number"])
-        pictures = list[dict[str, str | None]]()
-        for name, method in methods.items():
-            try:
-                pictures.append({"name": name, "url": url(method.make(case, 0)), "text": words(record, name, names)})
-            except BadSample as error:
-                pictures.append({"name": name, "url": None, "text": error.reason})
-        found.append(
-            {
-                "why": why, "key": case.key, "stratum": record["stratum"], "inputs": url(framed(case)),
-                "references": [url(_plain(each)) for each in case.references], "truth": url(case.truth),
-                "pictures": pictures,
-            }
-        )  # fmt: skip
-    return found
-
-
-def framed(case: Case) -> RGB:
-    """The background with the regions' frames."""
-    shown: RGB = case.background.copy() if case.regions else case.truth.copy()
-    for k, region in enumerate(case.regions):
-        draw_box(shown, region, (1.0, 1.0), object_colour(k), 1)
-    return shown
-
-
-def url(rgb: RGB) -> str:
-    """A picture as a data URL, JPEG."""
-    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(rgb)).decode()}"
-
-
-def words(record: Record, method: str, names: Sequence[str]) -> str:
-    """What is written below a picture."""
-    parts = []
-    for name, text in ((BY, "{:.1f} dB"), ("order", "order {}"), ("seam", "seam {:.1f}")):
-        values = [v for v in record["values"].get(method, {}).get(name, ()) if v is not None]
-        if name in names and values:
-            value = float(np.mean(values))
-            parts.append(text.format(("wrong", "right")[value >= 0.5] if name == "order" else value))
-    return ", ".join(parts)
-
-
-def _plain(reference: Bytes) -> RGB:
-    plain: RGB = on_white(reference) if reference.shape[2] == 4 else reference
-    return plain
-
-
 REPORT = "report.html"
-# Figures whose distributions are drawn, those of them that there are.
-_DRAWN = ("psnr_region", "ssim_region", "seam", "shadow", "sharpness", "ceiling")
-_INK, _COLOURS = "#333333", ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
+# Of the gallery: how many examples it shows of the best, the median and the worst, and the metric that ranks them.
+_PER_RANK, _RANKED_BY = 3, "psnr_region"
+# Metrics whose distributions are plotted, those of them that there are.
+_PLOTTED = ("psnr_region", "ssim_region", "seam", "shadow", "sharpness", "ceiling")
+_INK, _GOOD, _BAD, _UNCLEAR = "#333333", "#3a9d5d", "#c2385a", "#999999"
+_COLOURS = ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
+
+
+@dataclass(frozen=True)
+class GalleryPicture:
+    """A method's picture as a data URL, None where there is none; and the text below it."""
+
+    name: str
+    url: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """An example in the gallery: why it was chosen, and its pictures as data URLs."""
+
+    why: str
+    key: str
+    subset: str
+    inputs: str
+    references: list[str]
+    truth: str
+    pictures: list[GalleryPicture]
 
 
 def write_report(
-    folder: Path, results: Mapping[str, Any], records: Sequence[Record], gallery: Sequence[Mapping[str, Any]]
+    folder: Path, results: Mapping[str, Any], records: Sequence[ExampleRecord], gallery: Sequence[GalleryEntry]
 ) -> None:
     """Write the report.
 
     Args:
-        folder: where.
+        folder: of the results.
         results: as `results.json` has them.
-        records: of the cases that were measured.
-        gallery: cases to show, as `gallery.show` gives them.
+        records: of the examples that were measured.
+        gallery: examples to show, from `build_gallery`.
     """
-    figures = results["figures"]
-    names = [name for name in MEASURES if any(found.get(name, {}).get("cases") for found in figures[ALL].values())]
+    metrics = known_metrics(results)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    similarity = {method: matrix for method, matrix in results["similarity"].items() if matrix}
     text = environment.get_template("report.html.j2").render(
         results=results,
-        names=names,
-        headings={name: heading(name) for name in names},
-        whats={name: MEASURES[name].what for name in names},
-        cell=cell,
-        value=lambda one: "" if one["mean"] is None else one["mean"],
-        distributions=[(name, distribution(results, records, name)) for name in _DRAWN if name in names],
-        forest=forest(results, names),
-        matrices={name: matrix(values) for name, values in results["similarity"].items() if values},
+        metrics=metrics,
+        headings={name: format_heading(name) for name in metrics},
+        descriptions={name: METRICS[name].description for name in metrics},
+        format_cell=format_cell,
+        distributions=[plot_distribution(results, records, name) for name in _PLOTTED if name in metrics],
+        differences=plot_differences(results, metrics),
+        similarity=similarity,
         gallery=gallery,
     )
     with AtomicFile(folder / REPORT) as file:
         file.write(text.encode())
 
 
-def distribution(results: Mapping[str, Any], records: Sequence[Record], name: str) -> str:
-    """A figure's values by group and method as boxes (median, quartiles, 5 and 95 %), SVG."""
-    groups = {group: [r for r in records if group in (ALL, r["stratum"])] for group in results["strata"]}
+def choose_examples(
+    records: Sequence[ExampleRecord], method: str, metrics: Sequence[str]
+) -> list[tuple[str, ExampleRecord]]:
+    """Examples for the gallery, and why: a method's best, median and worst ones, and the most order-dependent ones."""
+    known = (name for name in metrics if not np.isnan(metric_column(records, method, name)).all())
+    values = metric_column(records, method, _RANKED_BY if _RANKED_BY in metrics else next(known, _RANKED_BY))
+    ranked = [int(row) for row in np.argsort(-values, kind="stable") if np.isfinite(values[row])]
+    middle = max((len(ranked) - _PER_RANK) // 2, 0)
+    chosen = {
+        "best": ranked[:_PER_RANK],
+        "median": ranked[middle : middle + _PER_RANK],
+        "worst": ranked[-_PER_RANK:][::-1],
+    }
+    if "order_dependence" in metrics:
+        changes = metric_column(records, method, "order_dependence")
+        most = [int(row) for row in np.argsort(-changes, kind="stable") if changes[row] > 0]
+        chosen["most order-dependent"] = most[:_PER_RANK]
+    reasons: dict[int, str] = {}
+    for why, rows in chosen.items():
+        for row in rows:
+            reasons.setdefault(row, why)
+    return [(why, records[row]) for row, why in reasons.items()]
+
+
+def build_gallery(
+    source: ExampleSource,
+    chosen: Sequence[tuple[str, ExampleRecord]],
+    methods: Mapping[str, Method],
+    metrics: Sequence[str],
+) -> list[GalleryEntry]:
+    """Chosen examples with the pictures of all methods, which are made again."""
+    entries = []
+    for why, record in chosen:
+        example = source[record.number]
+        pictures = []
+        for name, method in methods.items():
+            try:
+                url = _data_url(method.composite(example, 0))
+                pictures.append(GalleryPicture(name, url, _caption(record, name, metrics)))
+            except BadSample as error:
+                pictures.append(GalleryPicture(name, None, error.reason))
+        references = [on_white(image) if image.shape[2] == 4 else image for image in example.references]
+        entries.append(
+            GalleryEntry(
+                why, example.key, record.stratum, _data_url(_draw_regions(example)),
+                [_data_url(image) for image in references], _data_url(example.truth), pictures,
+            )
+        )  # fmt: skip
+    return entries
+
+
+def _draw_regions(example: Example) -> RGB:
+    """The background with the regions' frames; the truth where there are none."""
+    canvas: RGB = (example.background if example.regions else example.truth).copy()
+    for k, region in enumerate(example.regions):
+        draw_box(canvas, region, (1.0, 1.0), object_colour(k), 1)
+    return canvas
+
+
+def _data_url(rgb: RGB) -> str:
+    """A picture as a data URL, JPEG."""
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(rgb)).decode()}"
+
+
+def _caption(record: ExampleRecord, method: str, metrics: Sequence[str]) -> str:
+    parts = []
+    for name, text in ((_RANKED_BY, "{:.1f} dB"), ("order", "order {}"), ("seam", "seam {:.1f}")):
+        value = float(metric_column([record], method, name)[0])
+        if name in metrics and np.isfinite(value):
+            parts.append(text.format(("wrong", "right")[value >= 0.5] if name == "order" else value))
+    return ", ".join(parts)
+
+
+def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecord], metric: str) -> str:
+    """Box plots of a metric by subset and method (median, quartiles, 5 and 95 %), SVG."""
+    subsets = {name: [r for r in records if name in (ALL, r.stratum)] for name in results["strata"]}
     methods = results["methods"]
-    figure = Figure(figsize=(1.6 + 1.25 * len(groups), 2.8))
+    figure = Figure(figsize=(1.6 + 1.25 * len(subsets), 2.8))
     axes = figure.add_subplot()
-    wide = 0.8 / len(methods)
+    width = 0.8 / len(methods)
     for m, method in enumerate(methods):
-        values = [column(some, method, name) for some in groups.values()]
-        known = [each[np.isfinite(each)] for each in values]
-        places = [g + (m - (len(methods) - 1) / 2) * wide for g in range(len(groups))]
-        drawn = [(place, each) for place, each in zip(places, known, strict=True) if len(each)]
-        if not drawn:
+        columns = [metric_column(some, method, metric) for some in subsets.values()]
+        known = [values[np.isfinite(values)] for values in columns]
+        boxes = {s + (m - (len(methods) - 1) / 2) * width: values for s, values in enumerate(known) if len(values)}
+        if not boxes:
             continue
         colour = _COLOURS[m % len(_COLOURS)]
         axes.boxplot(
-            [each for _, each in drawn], positions=[place for place, _ in drawn], widths=0.8 * wide, whis=(5, 95),
+            list(boxes.values()), positions=list(boxes), widths=0.8 * width, whis=(5, 95),
             showfliers=False, patch_artist=True, boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.75},
             medianprops={"color": "white"}, whiskerprops={"color": colour}, capprops={"color": colour},
-            label=_words(method),
+            label=_legend_label(method),
         )  # fmt: skip
-    axes.set_xticks(range(len(groups)), [_broken(group) for group in groups], fontsize=7)
-    axes.set_ylabel(heading(name), fontsize=8)
+    axes.set_xticks(range(len(subsets)), [name.replace(", ", ",\n", 1) for name in subsets], fontsize=7)
+    axes.set_ylabel(format_heading(metric), fontsize=8)
     axes.tick_params(axis="y", labelsize=7)
     axes.legend(fontsize=7, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1))
-    return _svg(figure, axes)
+    return _to_svg(figure, axes)
 
 
-def forest(results: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Differences of the first method to each other one with their intervals, in deviations of the figure, SVG."""
-    found = []
-    for title, groups in results["differences"].items():
+def plot_differences(results: Mapping[str, Any], metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """Forest plots of the first method's differences to each other one, each row scale_box to itself: title and SVG."""
+    plots = []
+    for title, subsets in results["differences"].items():
         if not title.startswith(f"{results['methods'][0]} minus "):
             continue
-        shown = [
-            name for name in names if MEASURES[name].better != "neither" and (groups[ALL][name]["mean"] is not None)
-        ]
-        figure = Figure(figsize=(6.4, 0.6 + 0.26 * len(shown)))
+        rows = {
+            name: subsets[ALL][name]
+            for name in metrics
+            if METRICS[name].better != "neither" and subsets[ALL][name]["mean"] is not None
+        }
+        figure = Figure(figsize=(6.4, 0.6 + 0.26 * len(rows)))
         axes = figure.add_subplot()
-        for at, name in enumerate(shown):
-            one = groups[ALL][name]
-            scale = max(abs(one["mean"]), abs(one["low"]), abs(one["high"]), 1e-9)
-            sign = 1 if MEASURES[name].better == "more" else -1
-            low, mean, high = sorted(sign * one[key] / scale for key in ("low", "mean", "high"))
+        for row, (name, estimate) in enumerate(rows.items()):
+            scale = max(abs(estimate["mean"]), abs(estimate["low"]), abs(estimate["high"]), 1e-9)
+            sign = 1 if METRICS[name].better == "more" else -1
+            low, mean, high = sorted(sign * estimate[key] / scale for key in ("low", "mean", "high"))
             clear = low > 0 or high < 0
-            colour = "#999999" if not clear else "#3a9d5d" if mean > 0 else "#c2385a"
-            axes.plot([low, high], [-at, -at], color=colour, linewidth=2)
-            axes.plot([mean], [-at], "o", color=colour, markersize=4)
-            axes.text(1.08, -at, cell(one, "+"), fontsize=7, va="center", color=_INK)
+            colour = _UNCLEAR if not clear else _GOOD if mean > 0 else _BAD
+            axes.plot([low, high], [-row, -row], color=colour, linewidth=2)
+            axes.plot([mean], [-row], "o", color=colour, markersize=4)
+            axes.text(1.08, -row, format_cell(estimate, "+"), fontsize=7, va="center", color=_INK)
         axes.axvline(0, color=_INK, linewidth=0.8)
-        axes.set_yticks([-at for at in range(len(shown))], [heading(name) for name in shown], fontsize=7)
+        axes.set_yticks([-row for row in range(len(rows))], [format_heading(name) for name in rows], fontsize=7)
         axes.set_xticks([-1, 0, 1], ["worse", "alike", "better"], fontsize=7)
         axes.set_xlim(-1.05, 1.05)
-        found.append((title, _svg(figure, axes)))
-    return found
+        plots.append((title, _to_svg(figure, axes)))
+    return plots
 
 
-def matrix(values: Sequence[Sequence[float]]) -> list[list[dict[str, Any]]]:
-    """Cells of a similarity matrix with the shade that each gets, 0 to 1."""
-    return [[{"text": f"{value:.2f}", "shade": round(max(0.0, min(1.0, value)), 3)} for value in row] for row in values]
-
-
-def _words(name: str) -> str:
+def _legend_label(method: str) -> str:
     """A name as matplotlib draws it: neither a formula nor hidden from the legend."""
-    return " " * name.startswith("_") + name.replace("$", r"\$")
+    return " " * method.startswith("_") + method.replace("$", r"\$")
 
 
-def _broken(group: str) -> str:
-    return group.replace(", ", ",\n", 1)
-
-
-def _svg(figure: Figure, axes: Any) -> str:
+def _to_svg(figure: Figure, axes: Any) -> str:
+    """The figure as SVG, with fixed ids and without a date: the same values give the same file."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.set_layout_engine("tight")
-    sink = io.StringIO()
-    # Ids and dates are fixed, so that the same figures give the same file.
-    import matplotlib
-
+    buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "pics", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})
-    text = sink.getvalue()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
     return text[text.index("<svg") :]

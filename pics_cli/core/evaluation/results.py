@@ -1,7 +1,8 @@
-"""Figures of many cases put together: means with intervals by group, differences of methods; and the files of it."""
+"""Metrics of many examples put together: means with intervals by subset, differences of methods; and their files."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,184 +11,153 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pics_cli.core.evaluation.metrics import MEASURES
-from pics_cli.core.evaluation.statistics import Estimate, difference, estimate
-from pics_cli.core.evaluation.subsets import ALL, STRATA
+from pics_cli.core.evaluation.metrics import METRICS
+from pics_cli.core.evaluation.records import ExampleRecord, metric_column
+from pics_cli.core.evaluation.statistics import Estimate, bootstrap_difference, bootstrap_mean
+from pics_cli.core.evaluation.subsets import ALL, SUBSETS
 from pics_cli.core.runtime.files import AtomicFile, write_json
 from pics_cli.errors import PicsError
 
-Floats = npt.NDArray[np.float64]
-Record = Mapping[str, Any]
-
-RESULTS, TABLE, EACH = "results.json", "table.md", "per_sample.parquet"
-SCHEMA = 1
+RESULTS, TABLE = "results.json", "table.md"
+SCHEMA, _KIND = 1, "pics-eval"
+_ARROWS = {"more": "↑", "less": "↓", "neither": "→ 1"}
 
 
-def results_of(
-    records: Sequence[Record], asked: Sequence[str], names: Sequence[str], provenance: Mapping[str, Any]
+def summarize(
+    records: Sequence[ExampleRecord], requested: Sequence[str], metrics: Sequence[str], provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything, as `results.json` has it.
+    """The contents of `results.json`.
 
     Args:
-        records: of all cases, in their order.
-        asked: the methods, in their order.
-        names: of the figures.
+        records: of all examples, in their order.
+        requested: the methods, in their order.
+        metrics: by name.
         provenance: what they were made from.
 
     Raises:
-        PicsError: no case could be measured, or no method has a picture of any.
+        PicsError: no example could be measured, or no method has a picture of any.
     """
-    good = [record for record in records if "bad" not in record]
-    bad = Counter(record["bad"]["reason"] for record in records if "bad" in record)
+    good = [record for record in records if record.bad is None]
+    bad = Counter(record.bad.reason for record in records if record.bad is not None)
     if not good:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
         raise PicsError(f"no case could be measured: {why}", "look at the samples with pics build-shards --check DIR")
-    methods = [name for name in asked if any(name in record["values"] for record in good)]
-    missed = {name: Counter(r["failed"][name]["reason"] for r in good if name in r["failed"]) for name in asked}
+    methods = [name for name in requested if any(name in record.values for record in good)]
     if not methods:
-        first = next(iter(good[0]["failed"].values()))["detail"]
-        ids = ", ".join(record["key"] for record in good[:3])
-        raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {ids}, …")
-    groups = {ALL: good} | {name: some for name in STRATA if (some := [r for r in good if r["stratum"] == name])}
+        first = next(iter(good[0].failed.values())).detail
+        keys = ", ".join(record.key for record in good[:3])
+        raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {keys}, …")
+    missed = {name: Counter(r.failed[name].reason for r in good if name in r.failed) for name in requested}
+    by_subset = {name: [r for r in good if r.stratum == name] for name in SUBSETS}
+    subsets = {ALL: good} | {name: some for name, some in by_subset.items() if some}
     seed = int(provenance["recipe"]["seed"])
+    columns = {
+        (subset, method, metric): metric_column(some, method, metric)
+        for subset, some in subsets.items()
+        for method in methods
+        for metric in metrics
+    }
     return {
         "schema": SCHEMA,
-        "kind": "pics-eval",
+        "kind": _KIND,
         **provenance,
         "measured": len(good),
         "bad": dict(sorted(bad.items())),
         "missed": {name: dict(sorted(reasons.items())) for name, reasons in missed.items() if reasons},
-        "strata": {name: len(some) for name, some in groups.items()},
+        "strata": {name: len(some) for name, some in subsets.items()},
         "methods": methods,
         "figures": {
-            group: {m: {f: plain(estimate(column(some, m, f), seed)) for f in names} for m in methods}
-            for group, some in groups.items()
+            s: {m: {f: _to_json(bootstrap_mean(columns[s, m, f], seed)) for f in metrics} for m in methods}
+            for s in subsets
         },
         "differences": {
             f"{a} minus {b}": {
-                group: {f: plain(difference(column(some, a, f), column(some, b, f), seed)) for f in names}
-                for group, some in groups.items()
+                s: {f: _to_json(bootstrap_difference(columns[s, a, f], columns[s, b, f], seed)) for f in metrics}
+                for s in subsets
             }
             for a, b in combinations(methods, 2)
         },
-        "similarity": {m: _similarity(good, m) for m in methods},
+        "similarity": {method: _mean_similarity(good, method) for method in methods},
     }
 
 
-def column(records: Sequence[Record], method: str, figure: str) -> Floats:
-    """A figure of every case by a method, its seeds' mean, float64 [N]; nan where there is none."""
-    found = []
-    for record in records:
-        values = [v for v in record["values"].get(method, {}).get(figure, ()) if v is not None]
-        found.append(float(np.mean(values)) if values else math.nan)
-    return np.array(found, np.float64)
+def _to_json(estimate: Estimate) -> dict[str, float | int | None]:
+    mean, low, high = (round(value, 5) if math.isfinite(value) else None for value in estimate[:3])
+    return {"mean": mean, "low": low, "high": high, "cases": estimate.size}
 
 
-def plain(one: Estimate) -> dict[str, float | int | None]:
-    """An estimate for JSON."""
-    mean, low, high = (round(value, 5) if math.isfinite(value) else None for value in one[:3])
-    return {"mean": mean, "low": low, "high": high, "cases": one.scenes}
-
-
-def _similarity(records: Sequence[Record], method: str) -> list[list[float]] | None:
-    """Mean similarity of region i to reference j over cases of two objects."""
-    found = [r["similarity"][method] for r in records if r["objects"] == 2 and method in r["similarity"]]
-    if not found:
+def _mean_similarity(records: Sequence[ExampleRecord], method: str) -> list[list[float]] | None:
+    """Mean similarity of region i to reference j over examples of two objects."""
+    matrices = [r.similarity[method] for r in records if r.objects == 2 and method in r.similarity]
+    if not matrices:
         return None
-    mean: list[list[float]] = np.mean(found, axis=0).round(4).tolist()
+    mean: list[list[float]] = np.mean(matrices, axis=0).round(4).tolist()
     return mean
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """`results.json` and `table.md`; the figures of every case are in `per_sample.parquet`, see `write_each`."""
+    """Write `results.json` and `table.md`."""
     write_json(folder / RESULTS, results)
     with AtomicFile(folder / TABLE) as file:
-        left = [f"{count:,} cases left out: {reason}" for reason, count in results["bad"].items()]
+        lines = [f"{count:,} cases left out: {reason}" for reason, count in results["bad"].items()]
         for name, reasons in results["missed"].items():
-            left += [f"{name}: no picture of {count:,} cases: {reason}" for reason, count in reasons.items()]
-        file.write("\n".join([table(results), *left, ""] if left else [table(results)]).encode())
+            lines += [f"{name}: no picture of {count:,} cases: {reason}" for reason, count in reasons.items()]
+        file.write("\n".join([format_table(results), *lines, *([""] if lines else [])]).encode())
 
 
-def table(results: Mapping[str, Any], names: Sequence[str] = (), groups: Sequence[str] = ()) -> str:
-    """Figures by group and method as Markdown, the mean and half of its interval.
+def read_results(path: Path) -> dict[str, Any]:
+    """The contents of a `results.json`.
+
+    Raises:
+        PicsError: it cannot be read, or is something else.
+    """
+    try:
+        results = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PicsError(f"{path}: cannot be read: {error}", "name a results.json of `pics eval`") from None
+    if not isinstance(results, dict) or results.get("kind") != _KIND:
+        raise PicsError(f"{path}: not the results of `pics eval`", "name a results.json")
+    return results
+
+
+def known_metrics(results: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics that some method has of some example."""
+    by_method = results["figures"][ALL].values()
+    return [name for name in next(iter(by_method)) if any(metrics[name]["cases"] for metrics in by_method)]
+
+
+def format_table(results: Mapping[str, Any], metrics: Sequence[str] = (), subsets: Sequence[str] = ()) -> str:
+    """Metrics by subset and method as Markdown, the mean and half of its interval.
 
     Args:
         results: as `results.json` has them.
-        names: of the figures; empty: all that there are.
-        groups: of cases; empty: all.
+        metrics: by name; empty: all that there are.
+        subsets: of examples; empty: all.
     """
-    every = results["figures"][ALL]
-    told = [name for name in next(iter(every.values())) if any(found[name]["cases"] for found in every.values())]
-    shown = [name for name in names if name in told] or told
-    head = ["cases", "method", *map(heading, shown)]
+    known = known_metrics(results)
+    shown = [name for name in metrics if name in known] or known
+    head = ["cases", "method", *map(format_heading, shown)]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---', '---', *(['---:'] * len(shown))])} |"]
-    for group in groups or results["figures"]:
-        for at, (method, found) in enumerate(results["figures"][group].items()):
-            title = f"{group} ({results['strata'][group]:,})" if at == 0 else ""
-            lines.append(f"| {title} | {method} | {' | '.join(cell(found[name]) for name in shown)} |")
+    for subset in subsets or results["figures"]:
+        for row, (method, values) in enumerate(results["figures"][subset].items()):
+            title = f"{subset} ({results['strata'][subset]:,})" if row == 0 else ""
+            lines.append(f"| {title} | {method} | {' | '.join(format_cell(values[name]) for name in shown)} |")
     return "\n".join(lines) + "\n"
 
 
-def heading(name: str) -> str:
-    """Title, unit, and an arrow to the better side."""
-    one = MEASURES[name]
-    unit = f", {one.unit}" if one.unit not in ("", "share") else ""
-    return f"{one.title}{unit} {dict(more='↑', less='↓', neither='→ 1')[one.better]}"
+def format_heading(name: str) -> str:
+    """Title of a metric, its unit, and an arrow to the better side."""
+    metric = METRICS[name]
+    unit = f", {metric.unit}" if metric.unit not in ("", "share") else ""
+    return f"{metric.title}{unit} {_ARROWS[metric.better]}"
 
 
-def cell(one: Mapping[str, Any], sign: str = "") -> str:
-    """A mean and half of its interval."""
-    if one["mean"] is None:
+def format_cell(estimate: Mapping[str, Any], sign: str = "") -> str:
+    """A mean and half of its interval, `20.44 ±0.12`; `sign`: `+` to show it always."""
+    mean = estimate["mean"]
+    if mean is None:
         return "-"
-    half = (one["high"] - one["low"]) / 2
-    digits = 1 if abs(one["mean"]) >= 100 else 2 if abs(one["mean"]) >= 1 else 3
-    return f"{one['mean']:{sign}.{digits}f} ±{half:.{digits}f}"
-
-
-_FACTS = ("number", "key", "stratum", "relation", "iou", "objects")
-
-
-def write_each(folder: Path, records: Sequence[Record], names: Sequence[str]) -> None:
-    """`per_sample.parquet`: number, key, stratum, relation, iou and objects of the case, method, seed, and figures."""
-    columns: dict[str, list[Any]] = {name: [] for name in (*_FACTS, "method", "seed", *names)}
-    for record in records:
-        for method, values in record.get("values", {}).items():
-            for seed in range(len(next(iter(values.values()), ()))):
-                for name in _FACTS:
-                    columns[name].append(record[name])
-                columns["method"].append(method)
-                columns["seed"].append(seed)
-                for name in names:
-                    columns[name].append(values[name][seed])
-    text, whole = pa.string(), pa.int64()
-    kinds = {"number": whole, "key": text, "stratum": text, "relation": text, "objects": whole, "method": text,
-             "seed": whole}  # fmt: skip
-    arrays = {name: pa.array(values, kinds.get(name, pa.float64())) for name, values in columns.items()}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays), sink)
-    with AtomicFile(folder / EACH) as file:
-        file.write(sink.getvalue().to_pybytes())
-
-
-def read_each(path: Path) -> list[dict[str, Any]]:
-    """Records of cases, as `results.column` takes them, from such a table.
-
-    Raises:
-        PicsError: it is not there, or none.
-    """
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "it lies beside the results.json of `pics eval`") from None
-    found: dict[tuple[int, str], dict[str, Any]] = {}
-    for row in rows:
-        record = found.setdefault((row["number"], row["key"]), {**{name: row[name] for name in _FACTS}, "values": {}})
-        values = record["values"].setdefault(row["method"], {})
-        for name, value in row.items():
-            if name not in (*_FACTS, "method", "seed"):
-                values.setdefault(name, []).append(value)
-    return list(found.values())
+    half = (estimate["high"] - estimate["low"]) / 2
+    digits = 1 if abs(mean) >= 100 else 2 if abs(mean) >= 1 else 3
+    return f"{mean:{sign}.{digits}f} ±{half:.{digits}f}"

@@ -1,4 +1,4 @@
-"""The run: cases one by one through all methods, a small file for each, results from these at the end."""
+"""The run: examples one by one through all methods, a record of each, results from the records at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import json
 import platform
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,240 +16,276 @@ from typing import Any
 import cv2
 
 from pics_cli import __version__
-from pics_cli.core.evaluation.distances import distances_of, save_features
-from pics_cli.core.evaluation.example_sets import Cases, open_cases
-from pics_cli.core.evaluation.image_encoders import Encoder, Found, find_all, opened
-from pics_cli.core.evaluation.job import Job, Progress, Report
-from pics_cli.core.evaluation.measure import measure, wanted
-from pics_cli.core.evaluation.methods import Maker, makers, model_folders, model_records, peer_sha256
-from pics_cli.core.evaluation.metrics import check_names, sight_of
-from pics_cli.core.evaluation.published_networks import Backbone, Inception, Lpips
-from pics_cli.core.evaluation.report import REPORT, choose, show, write_report
-from pics_cli.core.evaluation.results import EACH as PER_SAMPLE
-from pics_cli.core.evaluation.results import RESULTS, TABLE, results_of, write_each, write_results
-from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.evaluation.appearance_metrics import build_gallery as build_reference_gallery
+from pics_cli.core.evaluation.distances import distances_to_truth
+from pics_cli.core.evaluation.example_sources import ExampleSource, open_examples
+from pics_cli.core.evaluation.external_results import ExternalResults
+from pics_cli.core.evaluation.measure import measure_example
+from pics_cli.core.evaluation.methods import Method, ModelFolder, describe_model, find_models, open_methods
+from pics_cli.core.evaluation.metrics import check_names, select_metrics
+from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
+from pics_cli.core.evaluation.networks import ImageEncoder, Inception, Lpips, open_network
+from pics_cli.core.evaluation.records import (
+    PER_SAMPLE,
+    ExampleRecord,
+    read_features,
+    read_json,
+    write_features,
+    write_per_sample,
+)
+from pics_cli.core.evaluation.report import REPORT, build_gallery, choose_examples, write_report
+from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
 from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.evaluation import plain_evaluation
+from pics_cli.core.recipes.evaluation import EvaluationRecipe, plain_evaluation
 from pics_cli.core.runtime.files import write_json
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import PicsError
 
 SCHEMA = 1
-EACH, BEGUN = "cases", "begun.json"
-FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
-_OURS = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
-# Of the recipe: more cases may be measured in a folder that was begun with fewer, wherever it lies.
-_FREE = ("out", "limit", "name", "features")
+RECORDS, IDENTITY = "cases", "begun.json"
+OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
+_RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
+# Of the recipe: more examples may be measured in a folder that was begun with fewer, wherever it lies.
+_NOT_IN_IDENTITY = ("out", "limit", "name", "features")
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
 
 
-def evaluate(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:  # noqa: ARG001
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Examples to be composited by some methods and measured.
+
+    Attributes:
+        recipe: examples, methods and metrics.
+        output: folder for the results.
+        models: folder, repository or name of the bundled one, by the label of its methods; the first's is empty.
+        external: pictures of other methods, measured beside.
+        device, dtype: as on the command line.
+        overwrite: begin anew where the folder holds other results.
+        resume: only go on with what was begun in the folder.
+    """
+
+    recipe: EvaluationRecipe
+    output: Path
+    models: dict[str, str] = field(default_factory=dict)
+    external: tuple[ExternalResults, ...] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+    overwrite: bool = False
+    resume: bool = False
+
+
+@dataclass
+class EvaluationProgress(Progress):
+    """Examples that this process has measured."""
+
+    @property
+    def detail(self) -> str:
+        return self.activity or (f"{self.done_before:,} from earlier runs" if self.done_before else "")
+
+
+def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, Any]:
     """Measure what is not measured yet, and put all of it together.
 
     Args:
         job: what to do.
         ranks: the processes that share it; each calls this.
         progress: updated as the work goes on.
-        note: told single lines worth reading.
+
+    Returns:
+        The contents of `results.json`.
 
     Raises:
-        PicsError: a figure that nobody knows; cases or models that are not there; a folder with other results.
+        PicsError: an unknown metric; examples or models that do not exist; a folder with other results.
     """
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
-    seen_by = ranks.run_on_all(lambda: find_all(recipe.features))[ranks.rank]
-    names, missing = wanted(recipe.metrics, {one.kind for one in seen_by})
-    folders = ranks.run_on_all(lambda: model_folders(job))[ranks.rank]
-    fill = recipe.fill or min((ModelConfig.load(folder).fill for folder in folders.values()), default=1.0)
-    cases = ranks.run_local(lambda: open_cases(recipe, fill, job.peers))
-    count = len(cases) if recipe.limit is None else min(recipe.limit, len(cases))
-    identity = _identity(job, cases, model_records(job, folders, ranks.device), names, seen_by)
+    weights = ranks.run_local(lambda: find_weights(recipe.features))
+    metrics, unavailable = select_metrics(recipe.metrics, {found.kind for found in weights})
+    models = ranks.run_local(lambda: find_models(recipe, job.models))
+    object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
+    source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
+    run = _Evaluation(job, ranks.device, models, weights, metrics, unavailable, source)
     with contextlib.ExitStack() as stack:
-        ranks.run_on_all(lambda: _claim(job, identity, stack) if ranks.rank == 0 else None)
-        mine = range(ranks.rank, count, ranks.size)
-        todo = [number for number in mine if not _is_done(job, number)]
-        progress.total, progress.before = len(mine), len(mine) - len(todo)
-        progress.done = progress.before
-        run = _Run(job, folders, seen_by, names, missing, identity, cases, count)
-
-        def work() -> None:
-            if not todo:
-                return
-            progress.doing = "reading the model" if folders else ""
-            run.open(ranks.device)
-            progress.doing = "references to tell apart from"
-            sight = sight_of(cases.others(), recipe.seed)
-            progress.doing = ""
-            for number in todo:
-                record, features = measure(cases, number, run.methods, sight, names, run.networks)
-                if features:
-                    save_features(_path(job, number), features)
-                write_json(_path(job, number), record)
-                progress.done += 1
-
-        ranks.run_on_all(work)
-        shares = ranks.all_gather((len(todo), progress.before))
-        made, there = (sum(share[k] for share in shares) for k in (0, 1))
-        results = ranks.run_on_all(lambda: _finish(run, progress, ranks.device) if ranks.rank == 0 else {})[0]
-    return Report(results, made, there)
-
-
-@dataclass
-class _Run:
-    """What a run is about, between its parts.
-
-    Attributes:
-        folders: of the models.
-        found: networks of learnt figures.
-        names: of the figures.
-        missing: those that cannot be computed, and why.
-        count: of the cases that are wanted.
-        methods, settings: see `makers`; empty until they are opened.
-        networks: likewise.
-    """
-
-    job: Job
-    folders: dict[str, Path]
-    found: list[Found | Backbone]
-    names: list[str]
-    missing: dict[str, str]
-    identity: dict[str, Any]
-    cases: Cases
-    count: int
-    methods: dict[str, Maker] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    networks: list[Encoder | Inception | Lpips] = field(default_factory=list)
-
-    def open(self, device: str | None) -> None:
-        """Get the methods ready, once."""
-        if not self.methods:
-            self.methods, self.settings = makers(self.job, self.folders, device)
-            self.networks = [opened(one, choose_device(self.job.device, device)) for one in self.found]
-
-
-def _finish(run: _Run, progress: Progress, device: str | None) -> dict[str, Any]:
-    """Results from the records of all cases, and their files."""
-    output, names = run.job.output, run.names
-    records = [_read(_path(run.job, number)) for number in range(run.count)]
-    progress.doing = "report"
-    run.open(device)
-    results = results_of(records, list(run.methods), names, _provenance(run))
-    results["unavailable"] = run.missing
-    results["sets"] = distances_of(run.job.output / EACH, records, results["methods"], run.found, run.job.recipe.seed)
-    write_each(output, records, names)
-    good = [record for record in records if "bad" not in record]
-    chosen = choose(good, results["methods"][0], names)
-    write_report(output, results, good, show(run.cases, chosen, run.methods, names))
-    write_results(output, results)  # last: it says that the rest is there
-    progress.doing = ""
+        ranks.run_on_all(lambda: run.claim_folder(stack) if ranks.rank == 0 else None)
+        own = range(ranks.rank, run.count, ranks.size)
+        todo = [number for number in own if not run.is_measured(number)]
+        progress.total = len(own)
+        progress.done = progress.done_before = len(own) - len(todo)
+        ranks.run_on_all(lambda: run.measure(todo, progress))
+        results: dict[str, Any] = ranks.run_on_all(lambda: run.finish(progress) if ranks.rank == 0 else {})[0]
     return results
 
 
-def _path(job: Job, number: int) -> Path:
-    return job.output / EACH / f"{number:06d}.json"
+@dataclass
+class _Evaluation:
+    """What a run is about, between its steps.
 
-
-def _is_done(job: Job, number: int) -> bool:
-    """Whether a case is measured, with the pictures of others that are there now."""
-    path = _path(job, number)
-    if not (job.peers and path.exists()):
-        return path.exists()
-    record = _read(path)
-    return "bad" in record or all(
-        record["peers"].get(peer.name) == peer_sha256(peer, record["key"]) for peer in job.peers
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "remove it and run the same command again") from None
-    return found
-
-
-def _identity(
-    job: Job, cases: Cases, models: list[dict[str, Any]], names: list[str], found: list[Found | Backbone]
-) -> dict[str, Any]:
-    """What a resumed run must share with the first."""
-    recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _FREE}
-    if recipe["scenes"]:
-        recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
-    recipe["pictures"] = bool(recipe["pictures"])
-    if recipe["samples"]:
-        recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
-    return {
-        "schema": SCHEMA,
-        "recipe": {**recipe, "metrics": names},
-        "data": json.loads(json.dumps(dict(cases.provenance))),
-        "models": {
-            str(at): {key: value for key, value in one.items() if key != "name"} for at, one in enumerate(models)
-        },
-        "names": [one["name"] for one in models],
-        "features": [{"kind": one.kind, "weights": one.sha256} for one in found],
-        "peers": [peer.name for peer in job.peers],
-        "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
-    }
-
-
-def _claim(job: Job, identity: dict[str, Any], stack: contextlib.ExitStack) -> None:
-    """Be the folder's one writer, if what it holds is of this kind.
-
-    Raises:
-        PicsError: it was begun otherwise, or somebody else is at work in it.
+    Attributes:
+        rank_device: of this process; None: as the job says.
+        metrics: names of those that are computed.
+        unavailable: those that cannot be computed, and why.
     """
-    if job.resume and not (job.output / BEGUN).exists():
-        raise PicsError(f"--resume: nothing was begun in {job.output}", "leave out --resume, or name another --output")
-    folder = ResumableFolder(job.output, "--output", replace="begin anew with --overwrite")
-    stack.enter_context(folder.hold(EACH))
-    path = job.output / BEGUN
-    recorded = _read(path) if path.exists() else None
-    found = next((name for name in (*FILES, EACH) if _holds(job.output / name)), None)
-    foreign = None if found is None else f"{found}, which pics eval did not begin"
-    own = {key: value for key, value in identity.items() if key != "names"}  # a model may lie elsewhere
-    if not folder.resumes(recorded, own, foreign, job.overwrite):
-        for name in FILES:  # first: they are of the records that go now
-            (job.output / name).unlink(missing_ok=True)
-        for old in (job.output / EACH).iterdir():
-            if _OURS.fullmatch(old.name):
-                old.unlink()
-        write_json(path, identity)
 
+    job: EvaluationJob
+    rank_device: str | None
+    models: Sequence[ModelFolder]
+    weights: Sequence[NetworkWeights]
+    metrics: Sequence[str]
+    unavailable: dict[str, str]
+    source: ExampleSource
 
-def _holds(path: Path) -> bool:
-    """Whether there is a file of that name, or a folder with something in it."""
-    return any(path.iterdir()) if path.is_dir() else path.exists()
+    @property
+    def count(self) -> int:
+        """Examples that are measured."""
+        return min(self.job.recipe.limit or len(self.source), len(self.source))
 
+    @cached_property
+    def _opened(self) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
+        job = self.job
+        return open_methods(job.recipe, self.models, job.external, job.device, job.dtype, self.rank_device)
 
-def _provenance(run: _Run) -> dict[str, Any]:
-    identity, cases = run.identity, run.cases
-    return {
-        "name": run.job.recipe.name,
-        "recipe_hash": digest(identity["recipe"]),
-        "recipe": plain_evaluation(run.job.recipe),
-        "data": identity["data"],
-        "cases": run.count,
-        "models": [
-            {**one, "name": name} for one, name in zip(identity["models"].values(), identity["names"], strict=True)
-        ],
-        "computed": run.settings,
-        "features": [{**one, "name": found.name} for one, found in zip(identity["features"], run.found, strict=True)],
-        "peers": identity["peers"],
-        "versions": identity["versions"],
-        "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",
-        "warnings": [*cases.warnings, *_leaks(run)],
-    }
+    @property
+    def methods(self) -> dict[str, Method]:
+        """By name; opened when first asked for."""
+        return self._opened[0]
 
+    @cached_property
+    def networks(self) -> list[ImageEncoder | Inception | Lpips]:
+        """Of learnt metrics; opened when first asked for."""
+        device = choose_device(self.job.device, self.rank_device)
+        return [open_network(weights, device) for weights in self.weights]
 
-def _leaks(run: _Run) -> list[str]:
-    """What is to be said of models that were trained on the very samples they are measured by."""
-    contents = run.cases.provenance.get("contents")
-    return [
-        f"LEAK: {run.job.models[label]} was trained on shards of these names and numbers of samples, and of the same "
-        "contents where manifests say them (trained_on in its pics.json): of what it has seen, figures say nothing"
-        for label, folder in run.folders.items()
-        if contents in ModelConfig.load(folder).trained_on
-    ]
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the first; only `names` may differ: a model may lie elsewhere."""
+        job = self.job
+        recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _NOT_IN_IDENTITY}
+        if recipe["scenes"]:
+            recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
+        recipe["pictures"] = bool(recipe["pictures"])
+        if recipe["samples"]:
+            recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
+        models = [asdict(describe_model(model, job.device, job.dtype, self.rank_device)) for model in self.models]
+        names = [model.pop("name") for model in models]
+        return {
+            "schema": SCHEMA,
+            "recipe": {**recipe, "metrics": list(self.metrics)},
+            "data": json.loads(json.dumps(dict(self.source.provenance))),
+            "models": {str(number): model for number, model in enumerate(models)},
+            "names": names,
+            "features": [{"kind": weights.kind, "weights": weights.sha256} for weights in self.weights],
+            "peers": [results.name for results in job.external],
+            "versions": {
+                "pics": __version__,
+                **{name: version(name) for name in _LIBRARIES},
+                "cpu": platform.machine(),
+            },
+        }
+
+    def claim_folder(self, stack: contextlib.ExitStack) -> None:
+        """Be the output folder's one writer until the stack closes, if what it holds is of this kind.
+
+        Raises:
+            PicsError: it was begun otherwise, or another process writes to it.
+        """
+        output, path = self.job.output, self.job.output / IDENTITY
+        if self.job.resume and not path.exists():
+            raise PicsError(f"--resume: nothing was begun in {output}", "leave out --resume, or name another --output")
+        folder = ResumableFolder(output, "--output", replace="begin anew with --overwrite")
+        stack.enter_context(folder.hold(RECORDS))
+        recorded = read_json(path) if path.exists() else None
+        contents = [name for name in OUTPUT_FILES if (output / name).exists()]
+        contents += [RECORDS] if any((output / RECORDS).iterdir()) else []
+        foreign = f"{contents[0]}, which pics eval did not begin" if contents else None
+        compared = {key: value for key, value in self.identity.items() if key != "names"}
+        if not folder.resumes(recorded, compared, foreign, self.job.overwrite):
+            for name in OUTPUT_FILES:  # first: they are of the records that go now
+                (output / name).unlink(missing_ok=True)
+            for old in (output / RECORDS).iterdir():
+                if _RECORD_NAME.fullmatch(old.name):
+                    old.unlink()
+            write_json(path, self.identity)
+
+    def record_path(self, number: int) -> Path:
+        """The file of an example's record."""
+        return self.job.output / RECORDS / f"{number:06d}.json"
+
+    def is_measured(self, number: int) -> bool:
+        """Whether there is a record of an example, with the external results that exist now."""
+        path = self.record_path(number)
+        if not (self.job.external and path.exists()):
+            return path.exists()
+        record = ExampleRecord.read(path)
+        return record.bad is not None or all(
+            record.peers.get(results.name) == results.sha256(record.key) for results in self.job.external
+        )
+
+    def measure(self, numbers: Sequence[int], progress: Progress) -> None:
+        """Measure examples and write their records."""
+        if not numbers:
+            return
+        progress.activity = "reading the model" if self.models else ""
+        methods, networks = self.methods, self.networks
+        progress.activity = "references to tell apart from"
+        distractors = self.source.distractors() if "identity" in self.metrics else []
+        gallery = build_reference_gallery(distractors, self.job.recipe.seed)
+        progress.activity = ""
+        for number in numbers:
+            record, features = measure_example(self.source, number, methods, gallery, self.metrics, networks)
+            if features:
+                write_features(self.record_path(number), features)
+            record.write(self.record_path(number))
+            progress.done += 1
+
+    def finish(self, progress: Progress) -> dict[str, Any]:
+        """Results from the records of all examples, and their files."""
+        output, metrics = self.job.output, self.metrics
+        records = [ExampleRecord.read(self.record_path(number)) for number in range(self.count)]
+        good = [record for record in records if record.bad is None]
+        progress.activity = "report"
+        results = summarize(records, list(self.methods), metrics, self._provenance())
+        results["unavailable"] = self.unavailable
+        of_sets = [weights for weights in self.weights if weights.kind != "lpips"]
+        features = [read_features(self.record_path(record.number)) for record in good] if of_sets else []
+        results["sets"] = distances_to_truth(features, results["methods"], of_sets, self.job.recipe.seed)
+        write_per_sample(output, records, metrics)
+        chosen = choose_examples(good, results["methods"][0], metrics)
+        write_report(output, results, good, build_gallery(self.source, chosen, self.methods, metrics))
+        write_results(output, results)  # last: it says that the rest is complete
+        progress.activity = ""
+        return results
+
+    def _provenance(self) -> dict[str, Any]:
+        identity = self.identity
+        models, names = identity["models"].values(), identity["names"]
+        return {
+            "name": self.job.recipe.name,
+            "recipe_hash": digest(identity["recipe"]),
+            "recipe": plain_evaluation(self.job.recipe),
+            "data": identity["data"],
+            "cases": self.count,
+            "models": [{**model, "name": name} for model, name in zip(models, names, strict=True)],
+            "computed": self._opened[1],
+            "features": [
+                {**entry, "name": weights.name}
+                for entry, weights in zip(identity["features"], self.weights, strict=True)
+            ],
+            "peers": identity["peers"],
+            "versions": identity["versions"],
+            "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",
+            "warnings": [*self.source.warnings, *self._leak_warnings()],
+        }
+
+    def _leak_warnings(self) -> list[str]:
+        """Warnings of models that were trained on the very samples they are measured by."""
+        contents = self.source.provenance.get("contents")
+        return [
+            f"LEAK: {model.name} was trained on shards of these names and numbers of samples, and of the same "
+            "contents where manifests say them (trained_on in its pics.json): of what it has seen, metrics say nothing"
+            for model in self.models
+            if contents in model.config.trained_on
+        ]

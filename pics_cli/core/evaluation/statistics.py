@@ -1,6 +1,6 @@
-"""Means with 95 % intervals, by resampling the scenes (Efron 1979, percentile intervals).
+"""Means with 95 % intervals, by resampling the examples (bootstrap, Efron 1979, percentile intervals).
 
-N: scenes, B: resamples. A scene without a value is nan and takes no part.
+N: examples, B: resamples. An example without a value is nan and takes no part.
 """
 
 from __future__ import annotations
@@ -16,42 +16,43 @@ from pics_cli.core.runtime.rng import generator
 Values = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
-LEVEL = 0.95
+CONFIDENCE = 0.95
+QUANTILES = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Estimate(NamedTuple):
-    """A mean, its interval, and of how many scenes it is; nan where of none."""
+    """A mean, its 95 % interval, and of how many examples it is; nan where of none."""
 
     mean: float
     low: float
     high: float
-    scenes: int
+    size: int
 
 
-def estimate(values: Values, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
     """Mean of the values, float [N], and its interval; a function of them and the seed alone."""
     known = values[np.isfinite(values)]
     count = len(known)
     if not count:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    means = (_times(seed, count) @ known.astype(np.float32)).astype(np.float64) / count
-    low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    means = (_resample_counts(seed, count) @ known.astype(np.float32)).astype(np.float64) / count
+    low, high = np.quantile(means, QUANTILES)
     return Estimate(float(known.mean()), float(low), float(high), count)
 
 
-def difference(one: Values, other: Values, seed: int = 0) -> Estimate:
-    """Mean of one - other over the scenes that have both, and its interval: scenes are drawn in pairs.
+def bootstrap_difference(first: Values, second: Values, seed: int = 0) -> Estimate:
+    """Mean of first - second over the examples that have both, and its interval: examples are drawn in pairs.
 
     Raises:
         ValueError: arrays of different lengths.
     """
-    if one.shape != other.shape:
-        raise ValueError(f"values of {one.shape} and {other.shape} scenes cannot be paired")
-    return estimate(one - other, seed)
+    if first.shape != second.shape:
+        raise ValueError(f"values of {first.shape} and {second.shape} examples cannot be paired")
+    return bootstrap_mean(first - second, seed)
 
 
 @lru_cache(maxsize=4)
-def _times(seed: int, count: int) -> npt.NDArray[np.float32]:
-    """How often each of N scenes is drawn, [B, N]: all that a mean needs of a resample; not to be written to."""
-    drawn = generator(seed, "bootstrap", count).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn.astype(np.float32)
+def _resample_counts(seed: int, count: int) -> npt.NDArray[np.float32]:
+    """How often each of N examples is drawn, [B, N]: all that a mean needs of a resample; not to be written to."""
+    counts = generator(seed, "bootstrap", count).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return counts.astype(np.float32)

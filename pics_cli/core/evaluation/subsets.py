@@ -1,4 +1,4 @@
-"""How the objects of a case stand to each other: the groups that figures are told for."""
+"""Subsets of examples that metrics are reported for: by how their two objects stand to each other."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ import numpy as np
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
 from pics_cli.core.images.masks import Mask
 
-# Upper ends of the bands that overlapping pairs are told apart by, in IoU of their boxes, and their names.
-BANDS = ((0.1, "overlapping, IoU < 0.1"), (0.3, "overlapping, IoU 0.1 to 0.3"), (1.01, "overlapping, IoU > 0.3"))
-STRATA = ("apart", "touching", *(name for _, name in BANDS), "containing", "supporting")
+# Bands of overlapping pairs: upper end in IoU of their boxes, and name.
+_IOU_BANDS = ((0.1, "overlapping, IoU < 0.1"), (0.3, "overlapping, IoU 0.1 to 0.3"), (1.01, "overlapping, IoU > 0.3"))
+SUBSETS = ("apart", "touching", *(name for _, name in _IOU_BANDS), "containing", "supporting")
 ALL = "all"
-# Of pictures whose objects nobody knows.
+# Relation of pictures whose objects are not known.
 UNKNOWN = "unknown"
-# What rests on something has most of its lower rim right above it.
-_RESTS, _NEAR, _RIM = 0.6, 3, 0.15
+# An object rests on another if this share of the columns of its lower rim have the other at most so many pixels below;
+# the rim is the lowest part of it, as a share of its height.
+_SUPPORTED_SHARE, _SUPPORT_GAP, _RIM_HEIGHT = 0.6, 3, 0.15
 
 
-def stratum(relation: str, iou: float) -> str:
-    """The group of a case, of `STRATA`, by its relation and the IoU of its boxes."""
+def subset_of(relation: str, iou: float) -> str:
+    """The subset of an example, one of `SUBSETS`, by its relation and the IoU of its paste boxes."""
     if relation in ("occluding", "overlapping"):
-        return next(name for end, name in BANDS if iou < end)
+        return next(name for end, name in _IOU_BANDS if iou < end)
     return relation
 
 
-def judged_relation(places: Sequence[Box], visible: Sequence[Mask]) -> str:
+def estimate_relation(paste_boxes: Sequence[Box], visible_masks: Sequence[Mask]) -> str:
     """How the two objects that overlap most stand to each other, by their boxes and by what is seen of them.
 
     Args:
-        places: box of each object.
-        visible: bool [H, W] of each.
+        paste_boxes: of each object.
+        visible_masks: bool [H, W] of each.
     """
-    a, b, _ = nearest(places)
+    a, b, _ = most_overlapping_pair(paste_boxes)
     if a == b:
         return "apart"
-    found = box_relation(np.array(places[a], np.float64), np.array(places[b], np.float64))
-    rests = found != "apart" and any(supports(visible[i], visible[j]) for i, j in ((a, b), (b, a)))
-    return "supporting" if rests else found
+    by_boxes = box_relation(np.array(paste_boxes[a], np.float64), np.array(paste_boxes[b], np.float64))
+    if by_boxes != "apart" and any(rests_on(visible_masks[i], visible_masks[j]) for i, j in ((a, b), (b, a))):
+        return "supporting"
+    return by_boxes
 
 
-def nearest(places: Sequence[Box]) -> tuple[int, int, float]:
-    """The two of K boxes that overlap most (of those that do not, the first two), and their IoU; twice 0 for one."""
-    if len(places) < 2:
+def most_overlapping_pair(boxes: Sequence[Box]) -> tuple[int, int, float]:
+    """Indices of the two of K boxes with the highest IoU (0 and 1 if none overlap), and it; twice 0 if K < 2."""
+    if len(boxes) < 2:
         return 0, 0, 0.0
-    boxes = np.array(places, np.float64)
-    iou = np.triu(box_iou(boxes, boxes), 1)
+    corners = np.array(boxes, np.float64)
+    iou = np.triu(box_iou(corners, corners), 1)
     a, b = np.unravel_index(int(iou.argmax()), iou.shape)
     if a == b:
         return 0, 1, 0.0
     return int(a), int(b), float(iou[a, b])
 
 
-def supports(upper: Mask, lower: Mask) -> bool:
+def rests_on(upper: Mask, lower: Mask) -> bool:
     """Whether one object rests on another by their masks, bool [H, W].
 
     Of the columns in which the upper mask ends within 15 % of its height from its lowest row, 60 % have a pixel of the
@@ -67,8 +69,7 @@ def supports(upper: Mask, lower: Mask) -> bool:
         return False
     columns = np.flatnonzero(upper.any(axis=0))
     ends = upper.shape[0] - 1 - upper[::-1, columns].argmax(axis=0)
-    rim = ends >= bottom - _RIM * (bottom - top + 1)
-    below = [
-        lower[end + 1 : end + 1 + _NEAR, column].any() for column, end in zip(columns[rim], ends[rim], strict=True)
-    ]
-    return float(np.mean(below)) >= _RESTS
+    in_rim = ends >= bottom - _RIM_HEIGHT * (bottom - top + 1)
+    rim = zip(columns[in_rim], ends[in_rim], strict=True)
+    supported = [lower[end + 1 : end + 1 + _SUPPORT_GAP, column].any() for column, end in rim]
+    return float(np.mean(supported)) >= _SUPPORTED_SHARE

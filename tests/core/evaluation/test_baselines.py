@@ -7,10 +7,10 @@ import pytest
 
 from composites import SIZE, outside, scene, thing
 from pics_cli.core.conditioning.network_inputs import prepare_control_image
-from pics_cli.core.evaluation.baselines import clone, collage, poisson
+from pics_cli.core.evaluation.baselines import blend_poisson, paste_references, seamless_clone
 
 PLACES = ((20, 16, 70, 66), (36, 30, 90, 88))
-BOTH = [pytest.param(collage, id="collage"), pytest.param(poisson, id="poisson")]
+BOTH = [pytest.param(paste_references, id="paste_references"), pytest.param(blend_poisson, id="blend_poisson")]
 
 
 def background() -> np.ndarray:
@@ -26,7 +26,7 @@ def references(alpha: bool = True) -> list[np.ndarray]:
 def test_a_collage_is_the_overlay_hint(order: tuple[int, int], alpha: bool) -> None:
     square = np.asarray(scene((120, 120)))
     hint = prepare_control_image(square, PLACES, references(alpha), size=120, hint="overlay", order=order)
-    np.testing.assert_array_equal(collage(square, PLACES, references(alpha), order), hint)
+    np.testing.assert_array_equal(paste_references(square, PLACES, references(alpha), order), hint)
 
 
 @pytest.mark.parametrize("how", BOTH)
@@ -66,10 +66,10 @@ def test_no_object_and_no_place(how) -> None:
 def test_blending_a_picture_into_itself_changes_nothing(box: tuple[int, int, int, int]) -> None:
     """It would, if the mask were laid down a pixel beside its place."""
     before, mask = background(), ~outside([box])
-    off = np.abs(clone(before, before, mask).astype(int) - before)
+    off = np.abs(seamless_clone(before, before, mask).astype(int) - before)
     assert off.max() <= 2
     moved = np.roll(before, 1, axis=1)
-    assert np.abs(clone(moved, before, mask).astype(int) - before).max() > 5
+    assert np.abs(seamless_clone(moved, before, mask).astype(int) - before).max() > 5
 
 
 def test_blending_takes_the_grounds_colour() -> None:
@@ -78,4 +78,4 @@ def test_blending_takes_the_grounds_colour() -> None:
     mask = np.zeros((60, 60), np.bool_)
     mask[20:40, 20:40] = True
     flat = np.full((60, 60, 3), 200, np.uint8)
-    assert np.abs(clone(flat, ground, mask).astype(int) - ground).max() <= 2
+    assert np.abs(seamless_clone(flat, ground, mask).astype(int) - ground).max() <= 2

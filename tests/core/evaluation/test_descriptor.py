@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pics_cli.core.evaluation.descriptor import describe, similarity
-from pics_cli.core.evaluation.examples import bounds, reference_descriptors
+from pics_cli.core.evaluation.descriptor import describe, describe_references
+from pics_cli.core.evaluation.examples import mask_box
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
@@ -20,25 +20,25 @@ RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting
 
 @cache
 def scenes() -> list[RenderedScene]:
-    """Held-out scenes whose other views are turned by up to 25 degrees and lit otherwise."""
+    """Held-out scenes whose other views are reverse_objects by up to 25 degrees and lit otherwise."""
     style = SceneSettings(160, 2, RELATIONS, 25.0, 0.5)
     return [render_scene(plan_scene(style, "held_out", 77, number)) for number in range(SCENES)]
 
 
 @cache
 def references() -> np.ndarray:
-    return np.concatenate([reference_descriptors(scene.alternates) for scene in scenes()])
+    return np.concatenate([describe_references(scene.alternates) for scene in scenes()])
 
 
 def right(seen: np.ndarray) -> float:
-    """Share of the objects that are nearest to their own other view: among 16, the scene's other object one of them."""
-    found = []
-    for number, each in enumerate(seen):
+    """Share of the objects nearest to their own other view: among 16, the scene's other object one of them."""
+    nearest = []
+    for number, descriptor in enumerate(seen):
         strangers = np.delete(np.arange(len(seen)), [number, number ^ 1])
         others = generator(0, "others", number).choice(strangers, 14, replace=False)
-        own = similarity(references()[number], each)
-        found.append(own > similarity(references()[[number ^ 1, *others]], each).max())
-    return float(np.mean(found))
+        rivals = references()[[number ^ 1, *others]]
+        nearest.append(references()[number] @ descriptor > (rivals @ descriptor).max())
+    return float(np.mean(nearest))
 
 
 def seen_in_pictures(masks_of: int = 0) -> np.ndarray:
@@ -47,7 +47,7 @@ def seen_in_pictures(masks_of: int = 0) -> np.ndarray:
     for number, scene in enumerate(scenes()):
         other = scenes()[(number + masks_of) % SCENES]
         for mask, full in zip(other.masks, other.full_masks, strict=True):
-            found.append(describe(scene.image, mask, bounds(full)))
+            found.append(describe(scene.image, mask, mask_box(full)))
     return np.stack(found)
 
 
@@ -64,7 +64,7 @@ def test_only_the_object_counts() -> None:
     assert found.dtype == np.float32
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
     np.testing.assert_array_equal(found, describe(other, mask))
-    assert similarity(found, describe(other, ~mask)) < 0.9
+    assert found @ describe(other, ~mask) < 0.9
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
@@ -74,7 +74,7 @@ def test_size_hardly_matters(factor: float) -> None:
     rows, columns = (np.arange(side) * 160 // side for side in big)
     at = np.ix_(rows, columns)
     one, other = describe(scene.image, scene.masks[0]), describe(scene.image[at], scene.masks[0][at])
-    assert similarity(one, other) > 0.95
+    assert one @ other > 0.95
 
 
 def test_any_shape() -> None:

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from composites import composed, mask_of, run
-from pics_cli.core.evaluation.examples import Case, make_case
-from pics_cli.core.evaluation.methods import METHODS, WithModel, method
+from pics_cli.core.evaluation.examples import Example, draw_example
+from pics_cli.core.evaluation.methods import BASELINES, MODEL_METHODS, ModelCompositor, composite_by_baseline
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from trainees import CORRECTING, small
 
 SEED = 4
-STYLE = SceneSettings(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)
+SETTINGS = SceneSettings(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)
 
 
 @pytest.fixture(scope="module", params=["overlay", "layers"])
@@ -29,30 +29,31 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return [make_case(STYLE, SEED, number, 0.8) for number in range(3)]
+def examples() -> list[Example]:
+    return [draw_example(SETTINGS, SEED, number, 0.8) for number in range(3)]
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_as_infer_makes_it(folder: Path, cases: list[Case], mode: str, tmp_path: Path) -> None:
-    for case in cases:
-        sample = tmp_path / "in" / case.key
+def test_as_infer_makes_it(folder: Path, examples: list[Example], mode: str, tmp_path: Path) -> None:
+    for example in examples:
+        sample = tmp_path / "in" / example.key
         sample.mkdir(parents=True)
-        Image.fromarray(case.background).save(sample / "image.png")
-        for k, (region, reference) in enumerate(zip(case.regions, case.references, strict=True)):
+        Image.fromarray(example.background).save(sample / "image.png")
+        for k, (region, reference) in enumerate(zip(example.regions, example.references, strict=True)):
             Image.fromarray(reference).save(sample / f"object_{k}.png")
             mask_of(region, (160, 160)).save(sample / f"object_{k}_mask.png")
     report = run(tmp_path / "in", tmp_path / "out", folder, steps=2, seed=SEED, mode=mode, dtype="fp32")
     assert report.made == 3
     theirs = composed(tmp_path / "out")
-    make = method(mode, WithModel(PicsModel.from_pretrained(folder), SEED))
-    for case in cases:
-        ours = make(case)
-        assert (ours != case.background).any()
-        np.testing.assert_array_equal(ours, theirs[f"composed_{case.key}.png"])
+    model = ModelCompositor(PicsModel.from_pretrained(folder), SEED)
+    for example in examples:
+        ours = model.composite(example, mode)
+        assert (ours != example.background).any()
+        np.testing.assert_array_equal(ours, theirs[f"composed_{example.key}.png"])
 
 
-def test_methods_differ(folder: Path, cases: list[Case]) -> None:
-    model = WithModel(PicsModel.from_pretrained(folder), SEED)
-    made = {name: method(name, model)(cases[0]).tobytes() for name in METHODS}
-    assert len(set(made.values())) == len(METHODS)
+def test_methods_differ(folder: Path, examples: list[Example]) -> None:
+    model = ModelCompositor(PicsModel.from_pretrained(folder), SEED)
+    pictures = [model.composite(examples[0], mode).tobytes() for mode in MODEL_METHODS]
+    pictures += [composite_by_baseline(name, examples[0]).tobytes() for name in BASELINES]
+    assert len(set(pictures)) == 4

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from pics_cli.core.conditioning.placement import fit_paste_boxes
-from pics_cli.core.evaluation.descriptor import describe, similarity
-from pics_cli.core.evaluation.examples import Case, make_case
-from pics_cli.core.evaluation.methods import WithModel
+from pics_cli.core.evaluation.descriptor import describe
+from pics_cli.core.evaluation.examples import Example, draw_example
+from pics_cli.core.evaluation.methods import ModelCompositor
 from pics_cli.core.images.cutouts import cut_out, paste_object
-from pics_cli.core.model.bundled import FILES_FILE, bundled_model
+from pics_cli.core.model.bundled import FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
@@ -27,39 +27,41 @@ STYLE = SceneSettings(256, 2, (("apart", 1.0), ("touching", 1.0)), 5.0, 0.3, 2.0
 
 
 @pytest.fixture(scope="module")
-def model() -> WithModel:
+def model() -> ModelCompositor:
     torch.set_num_threads(1)
-    return WithModel(PicsModel.from_pretrained(bundled_model()), 0)
+    return ModelCompositor(PicsModel.from_pretrained(bundled_model()), 0)
 
 
 @pytest.fixture(scope="module")
-def scenes(model: WithModel) -> list[Case]:
-    return [make_case(STYLE, 71, index, model.pipeline.config.fill) for index in range(6)]
+def scenes(model: ModelCompositor) -> list[Example]:
+    return [draw_example(STYLE, 71, index, model.model.config.fill) for index in range(6)]
 
 
-def composite(model: WithModel, case: Case, references: Sequence[np.ndarray], mode: str = "parallel") -> np.ndarray:
-    return getattr(model, mode)(replace(case, references=tuple(references)))
+def composite(
+    model: ModelCompositor, example: Example, references: Sequence[np.ndarray], mode: str = "parallel"
+) -> np.ndarray:
+    return model.composite(replace(example, references=tuple(references)), mode)
 
 
-def seen_as(picture: np.ndarray, case: Case, k: int, shown: np.ndarray) -> np.ndarray:
+def seen_as(picture: np.ndarray, example: Example, k: int, shown: np.ndarray) -> np.ndarray:
     """What is seen where a reference was to be put, by its outline."""
-    (place,) = fit_paste_boxes([case.regions[k]], [shown], 0.75, 256, 256)
+    (place,) = fit_paste_boxes([example.regions[k]], [shown], 0.75, 256, 256)
     outline = np.zeros((256, 256, 3), np.uint8)
     paste_object(outline, place, np.dstack([np.full_like(shown[..., :3], 255), shown[..., 3]]))
     return describe(picture, outline[..., 0] > 127)
 
 
-def test_it_comes_from_the_recipe(model: WithModel) -> None:
+def test_it_comes_from_the_recipe(model: ModelCompositor) -> None:
     recipe = load_training("mini")
-    assert model.pipeline.config.recipe_hash == digest(plain_recipe(recipe))
-    assert 0 < model.pipeline.config.trained_steps <= recipe.steps
-    record = json.loads((bundled_model() / FILES_FILE).read_text())
-    assert record["recipe_hash"] == model.pipeline.config.recipe_hash
+    assert model.model.config.recipe_hash == digest(plain_recipe(recipe))
+    assert 0 < model.model.config.trained_steps <= recipe.steps
+    record = json.loads((bundled_model() / FILE).read_text())
+    assert record["recipe_hash"] == model.model.config.recipe_hash
     assert record["bytes"] <= 25_000_000
     assert ModelConfig.load(bundled_model()).image_size == load_training("mini").model.image_size == 256
 
 
-def test_swapped_references_give_swapped_objects(model: WithModel, scenes: list[Case]) -> None:
+def test_swapped_references_give_swapped_objects(model: ModelCompositor, scenes: list[Example]) -> None:
     right = 0
     for scene in scenes:
         own = [describe(cut[..., :3], cut[..., 3] > 127) for cut in map(cut_out, scene.references)]
@@ -68,13 +70,13 @@ def test_swapped_references_give_swapped_objects(model: WithModel, scenes: list[
             picture = composite(model, scene, shown)
             for k in range(2):
                 found = seen_as(picture, scene, k, shown[k])
-                scores = [similarity(found, one) for one in own]
+                scores = [found @ one for one in own]
                 right += int(np.argmax(scores)) == (k + shift) % 2
     assert right >= 0.95 * 4 * len(scenes)
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_an_empty_reference_gives_no_object(model: WithModel, scenes: list[Case], mode: str) -> None:
+def test_an_empty_reference_gives_no_object(model: ModelCompositor, scenes: list[Example], mode: str) -> None:
     """Where the other object's region does not reach, the background stays; with both empty, everywhere."""
     for scene in scenes:
         x0, y0, x1, y1 = scene.regions[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pics_cli.core.evaluation.examples import make_case
-from pics_cli.core.evaluation.subsets import STRATA, judged_relation, nearest, stratum, supports
+from pics_cli.core.evaluation.examples import draw_example
+from pics_cli.core.evaluation.subsets import SUBSETS, estimate_relation, most_overlapping_pair, rests_on, subset_of
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 
@@ -28,22 +28,22 @@ def mask(*box: int) -> np.ndarray:
 )
 def test_supports(upper: tuple[int, ...], lower: tuple[int, ...], expected: bool) -> None:
     above = mask(*upper)
-    assert supports(above, mask(*lower) & ~above) is expected
+    assert rests_on(above, mask(*lower) & ~above) is expected
 
 
 def test_bands_and_names() -> None:
-    assert [stratum("occluding", iou) for iou in (0.0, 0.0999, 0.1, 0.3, 0.9)] == [
+    assert [subset_of("occluding", iou) for iou in (0.0, 0.0999, 0.1, 0.3, 0.9)] == [
         "overlapping, IoU < 0.1", "overlapping, IoU < 0.1", "overlapping, IoU 0.1 to 0.3",
         *["overlapping, IoU > 0.3"] * 2,
     ]  # fmt: skip
-    assert {stratum(relation, 0.5) for relation in ("apart", "touching", "containing", "supporting")} <= set(STRATA)
+    assert {subset_of(relation, 0.5) for relation in ("apart", "touching", "containing", "supporting")} <= set(SUBSETS)
 
 
 def test_nearest() -> None:
-    assert nearest([(0, 0, 10, 10)]) == (0, 0, 0.0)
-    assert nearest([(0, 0, 10, 10), (20, 20, 30, 30)])[:2] == (0, 1)
+    assert most_overlapping_pair([(0, 0, 10, 10)]) == (0, 0, 0.0)
+    assert most_overlapping_pair([(0, 0, 10, 10), (20, 20, 30, 30)])[:2] == (0, 1)
     boxes = [(0, 0, 10, 10), (30, 30, 40, 40), (30, 30, 40, 45)]
-    assert nearest(boxes) == (1, 2, pytest.approx(100 / 150))
+    assert most_overlapping_pair(boxes) == (1, 2, pytest.approx(100 / 150))
 
 
 @pytest.mark.parametrize("relation", ["apart", "supporting"])
@@ -52,6 +52,6 @@ def test_as_the_generator_says(relation: str) -> None:
     style = SceneSettings(192, 2, ((relation, 1.0),), 0.0, 0.0)  # type: ignore[arg-type]
     found = []
     for number in range(12):
-        case = make_case(style, 3, number, 1.0)
-        found.append(judged_relation(case.places, case.visible))
+        example = draw_example(style, 3, number, 1.0)
+        found.append(estimate_relation(example.paste_boxes, example.visible_masks))
     assert found.count(relation) >= 10, found

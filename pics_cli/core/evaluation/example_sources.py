@@ -1,0 +1,191 @@
+"""Where examples come from: scenes drawn on the spot, samples of shards, or folders of pictures.
+
+A new source is a class with the members of `ExampleSource`, and a line in `open_examples`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pics_cli.core.evaluation.examples import Example, draw_example, example_from_sample
+from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures
+from pics_cli.core.evaluation.subsets import UNKNOWN
+from pics_cli.core.images.image_io import decode_image
+from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
+from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
+from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.runtime.manifest import read_manifest
+from pics_cli.core.scenes.drawn.spec import SceneSettings
+from pics_cli.core.shards.shard_sets import resolve_shard_sets
+from pics_cli.core.shards.tar_index import read_sample
+from pics_cli.errors import BadSample, PicsError
+
+# Drawn scenes that serve as distractors are numbered from here: beyond those that are measured.
+_FIRST_DISTRACTOR, NUM_DISTRACTORS = 10_000_000, 24
+_CACHE_GB = 50.0
+
+
+class ExampleSource(Protocol):
+    """Examples by number, the same in every process.
+
+    Attributes:
+        provenance: plain data that tells this source from another.
+        warnings: what a reader of the results should know of it.
+    """
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Example:
+        """Raises BadSample."""
+        ...
+
+    def distractors(self) -> list[Example]:
+        """Examples whose references `identity` draws from, however many examples are measured."""
+        ...
+
+
+def open_examples(
+    recipe: EvaluationRecipe, object_scale: float, external: Sequence[ExternalResults] = ()
+) -> ExampleSource:
+    """The examples that a recipe names.
+
+    Args:
+        recipe: with one of `scenes`, `samples` and `pictures`.
+        object_scale: share of a region's sides that an object takes.
+        external: results that must have pictures of some of them, where they are a folder of pictures.
+
+    Raises:
+        PicsError: its shards or pictures do not exist, or are no shards of pics.
+    """
+    if recipe.scenes is not None:
+        return DrawnExamples(recipe.scenes, recipe.seed, object_scale)
+    if recipe.pictures is not None:
+        pictures = PictureExamples(Path(recipe.pictures))
+        for results in external:
+            if not set(results.files) & set(pictures.keys):
+                own, other = (", ".join(list(keys)[:3]) for keys in (pictures.keys, results.files))
+                raise PicsError(
+                    f"--input {results.folder}: no sample in common with --reference: {other}, … against {own}, …",
+                    "pictures are paired by their names without suffix",
+                )
+        return pictures
+    assert recipe.samples is not None
+    return ShardExamples(recipe.samples, object_scale)
+
+
+class DrawnExamples:
+    """Scenes of `synth`; see `ExampleSource`."""
+
+    def __init__(self, scenes: DrawnScenes, seed: int, object_scale: float) -> None:
+        view = scenes.view
+        self.settings = SceneSettings(
+            scenes.size, 2, tuple(scenes.relations.items()), view.turn, view.light, view.detail
+        )
+        self.scenes, self.seed, self.object_scale = scenes, seed, object_scale
+        self.provenance = {"kind": "scenes", "seed": seed, "fill": object_scale, **dataclasses.asdict(scenes)}
+        del self.provenance["count"]
+        seen = "these scenes have training's shapes, colours and textures: models trained on drawn scenes know them"
+        self.warnings = [seen] if scenes.pool == "train" else []
+
+    def __len__(self) -> int:
+        return self.scenes.count
+
+    def __getitem__(self, number: int) -> Example:
+        try:
+            return draw_example(self.settings, self.seed, number, self.object_scale, self.scenes.pool)
+        except PicsError as error:
+            raise BadSample("no_room", error.message) from None
+
+    def distractors(self) -> list[Example]:
+        """Scenes that are not measured."""
+        numbers = range(_FIRST_DISTRACTOR, _FIRST_DISTRACTOR + NUM_DISTRACTORS)
+        return list(_readable(self, numbers))
+
+
+class ShardExamples:
+    """Samples of a set of shards, in their order; see `ExampleSource`."""
+
+    def __init__(self, samples: ShardSamples, object_scale: float) -> None:
+        name = samples.shards.replace("{split}", samples.split)
+        data = DataSettings(root=samples.root, sets={"samples": TrainingSet(shards=name)})
+        try:
+            (self.shards,) = resolve_shard_sets(data, "train")
+        except PicsError as error:
+            raise PicsError(error.message, "name a folder of .tar shards with --shards DIR") from None
+        self.object_scale = object_scale
+        self._ends = np.cumsum(self.shards.counts)
+        self.provenance = {
+            "kind": "samples", "fill": object_scale, "samples": self.shards.samples,
+            "contents": self.shards.contents_sha256,
+        }  # fmt: skip
+        folders = {Path(source).parent for source in self.shards.sources if not self.shards.remote}
+        splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in folders} | {samples.split}
+        seen = "these samples are of a training split: models that were trained on them have seen the answers"
+        self.warnings = [seen] if "train" in splits else []
+
+    def __len__(self) -> int:
+        return self.shards.samples
+
+    def __getitem__(self, number: int) -> Example:
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        path = self.shards.local_path(shard, _CACHE_GB)
+        row = number - int(self._ends[shard]) + self.shards.counts[shard]
+        index = self.shards.load_index(shard, path)
+        key, members = read_sample(path, int(index[row]), int(index[row + 1]))
+        return example_from_sample(key, members, self.object_scale)
+
+    def distractors(self) -> list[Example]:
+        """The first samples of the set that can be read."""
+        return list(islice(_readable(self, range(len(self))), NUM_DISTRACTORS))
+
+
+class PictureExamples:
+    """A folder of true pictures, of which nothing else is known; keys are their names. See `ExampleSource`.
+
+    Raises:
+        PicsError: no such folder, or no picture in it.
+    """
+
+    warnings: Sequence[str] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self.files = find_pictures(folder, "--reference")
+        listing = "\n".join(f"{key}\0{file_sha256(path)}" for key, path in self.files.items())
+        self.keys = list(self.files)
+        self.provenance = {"kind": "pictures", "pictures": len(self.keys),
+                           "listing": hashlib.sha256(listing.encode()).hexdigest()}  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> Example:
+        key = self.keys[number]
+        try:
+            truth = decode_image(self.files[key].read_bytes()).rgb
+        except OSError as error:
+            raise BadSample("unreadable_image", f"{self.files[key]}: {error}") from None
+        return Example(key=key, background=np.zeros_like(truth), truth=truth, relation=UNKNOWN)
+
+    def distractors(self) -> list[Example]:
+        """None: there are no objects to tell apart."""
+        return []
+
+
+def _readable(source: ExampleSource, numbers: Iterable[int]) -> Iterator[Example]:
+    for number in numbers:
+        with contextlib.suppress(BadSample):
+            yield source[number]

@@ -1,0 +1,62 @@
+"""Pictures on disk by the examples they show: those of other methods, and reference pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pics_cli.core.evaluation.examples import Example
+from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.runtime.files import file_sha256
+from pics_cli.errors import BadSample, PicsError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_COMPOSED_PREFIX = "composed_"
+
+
+@dataclass(frozen=True)
+class ExternalResults:
+    """Pictures that another method made of the same examples: its name, and the folder they lie in."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """By key, as they are when first asked for; see `find_pictures`."""
+        return find_pictures(self.folder, "--input")
+
+    def sha256(self, key: str) -> str | None:
+        """Of the picture of an example; None where there is none."""
+        return file_sha256(self.files[key]) if key in self.files else None
+
+    def read(self, example: Example, _seed: int = 0) -> RGB:
+        """The picture of an example.
+
+        Raises:
+            BadSample: there is none, or it is damaged or of another size than the truth.
+        """
+        if example.key not in self.files:
+            raise BadSample("no_picture", f"{self.folder}: no {example.key}.png")
+        path = self.files[example.key]
+        rgb = decode_image(path.read_bytes()).rgb
+        if rgb.shape != example.truth.shape:
+            own, truth = ("x".join(str(side) for side in image.shape[1::-1]) for image in (rgb, example.truth))
+            raise BadSample("other_size", f"{path}: {own}, the truth is {truth}")
+        return rgb
+
+
+def find_pictures(folder: Path, flag: str) -> dict[str, Path]:
+    """Picture files of a folder (or of `composed/` in it) by key, sorted: their names, without `composed_`.
+
+    Raises:
+        PicsError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise PicsError(f"{flag} {folder}: no such folder", "name a folder of pictures called after their samples")
+    directory = folder / "composed" if (folder / "composed").is_dir() else folder
+    files = sorted(p for p in directory.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not files:
+        raise PicsError(f"{flag} {folder}: no picture in it", f"expected files such as ID{_SUFFIXES[0]}")
+    return {path.stem.removeprefix(_COMPOSED_PREFIX): path for path in files}

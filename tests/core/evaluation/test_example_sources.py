@@ -1,0 +1,107 @@
+"""Samples of shards as examples: those that the generator made say what its scenes say, photographs what they can."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from measured import metric_values
+
+from making import build_folder
+from pics_cli.core.evaluation.appearance_metrics import build_gallery
+from pics_cli.core.evaluation.example_sources import ShardExamples
+from pics_cli.core.evaluation.examples import Example, example_from_sample
+from pics_cli.core.images.image_io import decode_image
+from pics_cli.core.recipes.base import find_recipe
+from pics_cli.core.recipes.evaluation import ShardSamples
+from pics_cli.core.shards.shard_files import read_shard
+from pics_cli.errors import BadSample, PicsError
+from training_shards import members, write_shard
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 10 scenes."""
+    out = tmp_path_factory.mktemp("drawn") / "shards"
+    build_folder(find_recipe("synth"), None, out, limit=10, source__size=128, shards__size=4)
+    return out
+
+
+def test_drawn_samples_say_everything(drawn: Path) -> None:
+    seen = 0
+    for path in sorted(drawn.glob("*.tar")):
+        for key, parts in read_shard(path):
+            example = example_from_sample(key, parts, 0.75)
+            meta = json.loads(parts["json"])
+            assert example.front_to_back == tuple(meta["order"])
+            assert example.relation in {pair["relation"] for pair in meta["pairs"]}
+            assert example.true_background
+            np.testing.assert_array_equal(example.background, decode_image(parts["clean.jpg"]).rgb)
+            for k in range(2):
+                assert not (example.visible_masks[k] & ~example.full_masks[k]).any()
+                x0, y0, x1, y1 = example.paste_boxes[k]
+                assert example.full_masks[k][y0:y1, x0:x1].sum() == example.full_masks[k].sum()
+                assert example.references[k].shape[2] == 4
+            overlap = (example.full_masks[0] & example.full_masks[1]).any()
+            assert len(example.wrong_orders) == (0 if not overlap else 2 if example.relation == "containing" else 1)
+            seen += 1
+    assert seen == 10
+
+
+def test_the_order_can_be_told(drawn: Path) -> None:
+    """By references pasted over the truth: the truth is right, that paste is wrong."""
+    source = ShardExamples(ShardSamples(root="/", shards=str(drawn)), 0.75)
+    examples = [source[number] for number in range(len(source))]
+    gallery, told = build_gallery(examples, 0), 0
+    for example in examples:
+        right = metric_values(example.truth, example, gallery)["order"]
+        for wrong in example.wrong_orders:
+            if not np.isnan(right):
+                assert right == 1
+                assert metric_values(wrong, example, gallery)["order"] == 0
+                told += 1
+    assert told
+
+
+def test_a_photograph(tmp_path: Path) -> None:
+    """References cut from the picture; regions filled; no order, no hidden parts, no true background."""
+    sample = members(3)
+    example: Example = example_from_sample("a", sample, 1.0)
+    truth = decode_image(sample["bg.jpg"]).rgb
+    np.testing.assert_array_equal(example.truth, truth)
+    assert (example.front_to_back, example.full_masks, example.wrong_orders, example.true_background) == (
+        None,
+        None,
+        (),
+        False,
+    )
+    inside = np.zeros(truth.shape[:2], np.bool_)
+    for x0, y0, x1, y1 in example.regions:
+        inside[y0:y1, x0:x1] = True
+    np.testing.assert_array_equal(example.background[~inside], truth[~inside])
+    assert (example.background[inside] != truth[inside]).any()
+    for k, (x0, y0, x1, y1) in enumerate(example.paste_boxes):
+        rgba = example.references[k]
+        assert rgba.shape == (y1 - y0, x1 - x0, 4)
+        solid = rgba[..., 3] == 255
+        np.testing.assert_array_equal(rgba[solid][:, :3], truth[y0:y1, x0:x1][solid])
+    found = metric_values(example.truth, example, build_gallery([example], 0))
+    assert found["missing"] == 0
+    assert np.isnan(found["order"])
+    with pytest.raises(BadSample):
+        example_from_sample("b", {name: data for name, data in sample.items() if name != "mask1.png"}, 1.0)
+
+
+def test_samples_by_number(tmp_path: Path) -> None:
+    write_shard(tmp_path / "set/00000.tar", range(3))
+    write_shard(tmp_path / "set/00001.tar", range(3, 5))
+    source = ShardExamples(ShardSamples(root=str(tmp_path), shards="set"), 1.0)
+    assert [source[number].key for number in range(len(source))] == ["0000", "0001", "0002", "0003", "0004"]
+    assert len(source.distractors()) == 5
+    assert source.warnings == []
+    train = ShardExamples(ShardSamples(root=str(tmp_path), shards="set", split="train"), 1.0)
+    assert "training split" in train.warnings[0]
+    with pytest.raises(PicsError, match="nothing"):
+        ShardExamples(ShardSamples(root=str(tmp_path), shards="nothing"), 1.0)
