@@ -26,7 +26,7 @@ from pics_cli.core.inference.plan import Task, composed_path
 from pics_cli.core.inference.record import model_fingerprint
 from pics_cli.core.inference.run import resolve
 from pics_cli.core.model.bundled import bundled_model, is_bundled
-from pics_cli.core.model.config import PATTERNS, ModelConfig
+from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.pics_model import PicsModel
@@ -99,7 +99,7 @@ def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[Mode
     if not set(recipe.methods) & set(MODEL_METHODS):
         return []
     return [
-        ModelFolder(label, name, bundled_model() if is_bundled(name) else snapshot(name, "--model", PATTERNS))
+        ModelFolder(label, name, bundled_model() if is_bundled(name) else snapshot(name, "--model", DOWNLOAD_PATTERNS))
         for label, name in names.items()
     ]
 

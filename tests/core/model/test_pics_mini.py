@@ -15,7 +15,7 @@ from pics_cli.core.evaluation.descriptor import describe
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.methods import ModelCompositor
 from pics_cli.core.images.cutouts import cut_out, paste_object
-from pics_cli.core.model.bundled import FILE, bundled_model
+from pics_cli.core.model.bundled import FILES_FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
@@ -55,7 +55,7 @@ def test_it_comes_from_the_recipe(model: ModelCompositor) -> None:
     recipe = load_training("mini")
     assert model.model.config.recipe_hash == digest(plain_recipe(recipe))
     assert 0 < model.model.config.trained_steps <= recipe.steps
-    record = json.loads((bundled_model() / FILE).read_text())
+    record = json.loads((bundled_model() / FILES_FILE).read_text())
     assert record["recipe_hash"] == model.model.config.recipe_hash
     assert record["bytes"] <= 25_000_000
     assert ModelConfig.load(bundled_model()).image_size == load_training("mini").model.image_size == 256
