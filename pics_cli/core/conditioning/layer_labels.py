@@ -1,6 +1,6 @@
-"""Which of the hint's pictures show what the target shows: what the shares of them are taught by.
+"""Layer labels: which layers of the control image show what the target shows, from which blend weights are learnt.
 
-K: objects, L: pictures of the hint, S: model size.
+K: objects, L: layers of the control image, S: model size.
 """
 
 from __future__ import annotations
@@ -15,59 +15,61 @@ from pics_cli.core.images.masks import Mask
 
 Bytes = npt.NDArray[np.uint8]
 
-# Objects that a picture tells apart, one in each of its colours.
-_COLOURS = 3
+# Objects that a picture tells apart, one in each of its channels.
+_CHANNELS = 3
 
 
 def compute_layer_labels(
     references: Sequence[Bytes],
-    seen: Sequence[Mask],
+    visible: Sequence[Mask],
     compose: Callable[[Bytes, Sequence[Bytes]], Bytes],
     resize: Callable[[Bytes], Bytes],
 ) -> Bytes:
-    """Where each of the hint's pictures shows the same object as the target does, or none where it shows none.
+    """Where each layer of the control image shows the same object as the target does, or none where it shows none.
 
     A pixel shows what covers most of it.
 
     Args:
-        references: K pictures as `compose_hint` takes them.
-        seen: what of each object the target shows, bool [h, w] of the window's size.
-        compose: a background uint8 [h, w, 3] and references to a hint [S, S, 3 L].
+        references: K pictures as `prepare_control_image` takes them.
+        visible: what of each object the target shows, bool [h, w] of the window's size.
+        compose: a background uint8 [h, w, 3] and references to a control image [S, S, 3 L].
         resize: a picture of the window's size to uint8 [S, S, 3], as the target is.
 
     Returns:
-        uint8 [S, S], bit l set where picture l agrees.
+        uint8 [S, S], bit l set where layer l agrees.
     """
-    height, width = seen[0].shape
-    hints, targets = list[Bytes](), list[Bytes]()
-    for first in range(0, len(seen), _COLOURS):
+    height, width = visible[0].shape
+    controls, targets = list[Bytes](), list[Bytes]()
+    for first in range(0, len(visible), _CHANNELS):
         flat = np.zeros((height, width, 3), np.uint8)
-        for k, mask in enumerate(seen[first : first + _COLOURS]):
-            flat[mask, k] = 255
+        for channel, mask in enumerate(visible[first : first + _CHANNELS]):
+            flat[mask, channel] = 255
         targets.append(resize(flat))
-        painted = compose(np.zeros_like(flat), [_flat(each, k - first) for k, each in enumerate(references)])
-        hints.append(painted.reshape(*painted.shape[:2], -1, 3))
-    target = _shown(np.concatenate(targets, 2))
-    shown = _shown(np.concatenate(hints, 3))  # [S, S, L]
-    agreeing = (shown == target[..., None]) << np.arange(shown.shape[-1])
-    bits: Bytes = agreeing.sum(-1).astype(np.uint8)
-    return bits
+        painted = compose(
+            np.zeros_like(flat), [_paint_channel(reference, k - first) for k, reference in enumerate(references)]
+        )
+        controls.append(painted.reshape(*painted.shape[:2], -1, 3))
+    target = _top_object(np.concatenate(targets, 2))
+    layers = _top_object(np.concatenate(controls, 3))  # [S, S, L]
+    agreeing = (layers == target[..., None]) << np.arange(layers.shape[-1])
+    labels: Bytes = agreeing.sum(-1).astype(np.uint8)
+    return labels
 
 
-def _flat(reference: Bytes, channel: int) -> Bytes:
+def _paint_channel(reference: Bytes, channel: int) -> Bytes:
     """The reference with one channel white and the others black; all black where the channel is none of the three."""
     if is_blank(reference):
         return reference
     flat: Bytes = cut_out(reference).copy()
     flat[..., :3] = 0
-    if 0 <= channel < _COLOURS:
+    if 0 <= channel < _CHANNELS:
         flat[..., channel] = 255
     return flat
 
 
-def _shown(cover: Bytes) -> npt.NDArray[np.intp]:
+def _top_object(cover: Bytes) -> npt.NDArray[np.intp]:
     """Covers [..., K], 255 being whole, to the object that covers most, from 1 on; 0: more of it is free."""
     covers = cover.astype(np.int32)
     free = 255 - covers.sum(-1, keepdims=True)
-    found: npt.NDArray[np.intp] = np.concatenate([free, covers], -1).argmax(-1)
-    return found
+    top: npt.NDArray[np.intp] = np.concatenate([free, covers], -1).argmax(-1)
+    return top

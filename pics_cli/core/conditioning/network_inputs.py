@@ -1,19 +1,18 @@
-"""Sample to network inputs: the only copy of it, for training, inference and evaluation.
+"""Network inputs of a sample: the one place that makes them, for training, inference and evaluation.
 
-K: objects, S: model size, R: reference size.
+K: objects, L: layers of the control image, S: model size, R: reference size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.cutouts import WHITE, cut_out, is_blank, over_white, paste_object, premultiply
-from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, order_by_lower_edge
+from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.inpainting import fill_hole
 from pics_cli.core.images.masks import Mask
@@ -22,17 +21,17 @@ from pics_cli.core.model.config import HintKind
 Bytes = npt.NDArray[np.uint8]
 
 REFERENCE_SIZE = 224
-# Side of a reference with alpha against its object: the middle of what training patches are padded by (1.1 to 1.4).
+# Side of a reference with alpha over its object's: the middle of what training patches are padded by (1.1 to 1.4).
 REFERENCE_FRAME = 1.2
-# How much around the boxes decides what fills them, in longer sides of the box around them all.
-_SURROUNDINGS = 0.5
+# Margin around the boxes that decides what fills them, in longer sides of the box around them all.
+_FILL_MARGIN = 0.5
 
 
 class NetworkInputs(NamedTuple):
-    """What the network gets of one sample.
+    """Inputs of the network for one sample.
 
     Attributes:
-        control_image: uint8 [S, S, 3 L], L pictures one after the other; the network gets value / 127.5 - 1.
+        control_image: uint8 [S, S, 3 L], L layers one after the other; the network gets value / 127.5 - 1.
         control_mask: int8 [S, S]: 1 in the union of the boxes, 0 elsewhere, -1 in the padding.
         masks: bool [K, S, S]: each object's box, as the nearest pixels show it: nothing of a box that is thinner than
             a pixel of the square and falls between two.
@@ -59,10 +58,10 @@ def prepare_network_inputs(
 ) -> NetworkInputs:
     """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
 
-    The hint of kind `background` has the boxes blanked before anything is resized, and is resized bilinearly, bit for
-    bit as published. `collage` has them filled smoothly from their surroundings, `overlay` leaves them; both then have
-    each reference pasted over its place, with its aspect kept, in the middle, and are shrunk by area. `layers` is three
-    pictures: `overlay`, the same pasted the other way round, front to back, and the background as it is.
+    The control image of kind `background` has the boxes blanked before anything is resized, and is resized bilinearly,
+    bit for bit as published. `collage` has them filled smoothly from their surroundings, `overlay` leaves them; both
+    then have each reference pasted into its paste box, with its aspect kept, in the middle, and are shrunk by area.
+    `layers` is three pictures: `overlay`, the same pasted the other way round, front to back, and the background.
 
     Args:
         background: uint8 [H, W, 3].
@@ -71,17 +70,17 @@ def prepare_network_inputs(
             all over.
         size: S.
         reference_size: R.
-        hint: its kind.
-        order: indices of the objects, back to front, for hints that show them: known, so that `layers` shows no other.
-            None: by their lower edges, as a guess.
+        hint: kind of control image.
+        order: indices of the objects, back to front, for control images that show them: known, so that `layers` shows
+            no other. None: by their lower edges, as a guess.
         paste_boxes: where in its box each object is pasted; None: all over it.
-        patches: K pictures, uint8 [R, R, 3] on white, that the encoder gets as they are; the references are then for
-            the hint alone. None: each reference, as `prepare_reference` frames it.
+        patches: K pictures, uint8 [R, R, 3] on white, for the encoder as they are; the references are then for the
+            control image alone. None: each reference, as `prepare_reference` frames it.
 
     Raises:
-        ValueError: no boxes; a box or place that is empty or reaches outside; numbers of boxes and of references,
+        ValueError: no boxes; a box or paste box that is empty or reaches outside; numbers of boxes and of references,
             paste boxes or patches that differ; a reference that is no such picture, or wholly transparent; a patch that
-            is none; an order that does not name each object once; an unknown kind of hint.
+            is none; an order that does not name each object once; an unknown kind.
     """
     control_image = prepare_control_image(
         background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes
@@ -89,9 +88,21 @@ def prepare_network_inputs(
     if patches is None:
         patches = [prepare_reference(reference, reference_size) for reference in references]
     else:
-        _check_patches(patches, len(boxes), reference_size)
+        _check_count("patches", patches, len(boxes))
+        for k, patch in enumerate(patches):
+            if patch.dtype != np.uint8 or patch.shape != (reference_size, reference_size, 3):
+                expected = f"expected uint8 [{reference_size}, {reference_size}, 3]"
+                raise ValueError(f"patch {k} is {patch.dtype} {patch.shape}, {expected}")
     height, width = background.shape[:2]
-    control_mask, masks = _regions(Letterbox(width, height, size), boxes)
+    letterbox = Letterbox(width, height, size)
+    control_mask = np.full((size, size), -1, np.int8)
+    masks = np.zeros((len(boxes), size, size), np.bool_)
+    x0, y0, x1, y1 = letterbox.forward_box((0, 0, width, height))
+    control_mask[y0:y1, x0:x1] = 0
+    for mask, box in zip(masks, boxes, strict=True):
+        x0, y0, x1, y1 = letterbox.forward_box(box)
+        mask[y0:y1, x0:x1] = True
+        control_mask[y0:y1, x0:x1] = 1
     return NetworkInputs(control_image, control_mask, masks, np.stack(patches))
 
 
@@ -105,15 +116,14 @@ def prepare_control_image(
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
 ) -> Bytes:
-    """The hint's colours alone, uint8 [S, S, 3 L]; arguments and errors as those of `prepare_network_inputs`."""
-    height, width = background.shape[:2]
-    letterbox = Letterbox(width, height, size)
-    painted = []
-    for draw in layer_painters(background, boxes, references, hint=hint, order=order, paste_boxes=paste_boxes):
+    """The control image alone, uint8 [S, S, 3 L]; arguments and errors as those of `prepare_network_inputs`."""
+    letterbox = Letterbox(background.shape[1], background.shape[0], size)
+    layers = []
+    for paint in layer_painters(background, boxes, references, hint=hint, order=order, paste_boxes=paste_boxes):
         square = letterbox.pad(background)
-        draw(letterbox.content(square))
-        painted.append(letterbox.resize(square, antialias=hint != "background"))
-    return painted[0] if len(painted) == 1 else np.concatenate(painted, axis=2)
+        paint(letterbox.content(square))
+        layers.append(letterbox.resize(square, antialias=hint != "background"))
+    return layers[0] if len(layers) == 1 else np.concatenate(layers, axis=2)
 
 
 def layer_painters(
@@ -130,25 +140,51 @@ def layer_painters(
     Arguments and errors are those of `prepare_network_inputs`.
     """
     height, width = background.shape[:2]
-    boxes = _whole(boxes)
+    boxes = _int_boxes(boxes)
     check_boxes(boxes, width, height)
-    paste_boxes = boxes if paste_boxes is None else _whole(paste_boxes)
+    paste_boxes = boxes if paste_boxes is None else _int_boxes(paste_boxes)
     check_boxes(paste_boxes, width, height)
-    forward = order_by_lower_edge(boxes) if order is None else list(order)
-    _check(background, references, paste_boxes, len(boxes), hint, forward)
+    back_to_front = order_by_lower_edge(boxes) if order is None else list(order)
+    _check_count("references", references, len(boxes))
+    _check_count("paste boxes", paste_boxes, len(boxes))
+    _check_pictures(background, references)
+    if sorted(back_to_front) != list(range(len(boxes))):
+        raise ValueError(f"order {back_to_front} does not name each of {len(boxes)} objects once, counted from 0")
+
+    def blank(canvas: RGB) -> None:
+        for x0, y0, x1, y1 in boxes:
+            canvas[y0:y1, x0:x1] = 0
+
+    def keep(canvas: RGB) -> None:
+        """The layer of the background as it is."""
+
+    def paste(canvas: RGB, order: Sequence[int] = back_to_front) -> None:
+        for k in order:
+            cutout = cutouts[k]
+            if cutout is not None:
+                paste_object(canvas, paste_boxes[k], cutout)
+
+    def paste_reversed(canvas: RGB) -> None:
+        paste(canvas, back_to_front[::-1])
+
+    def fill_and_paste(canvas: RGB) -> None:
+        _fill_boxes(canvas, boxes)
+        paste(canvas)
+
     if hint == "background":
-        return [partial(_blank, boxes=boxes)]
-    cuts = [None if is_blank(reference) else cut_out(reference) for reference in references]
-    lay = partial(_lay, paste_boxes=paste_boxes, cuts=cuts)
+        return [blank]
+    cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
     if hint == "collage":
-        return [partial(_filled, boxes=boxes, then=partial(lay, order=forward))]
+        return [fill_and_paste]
     if hint == "overlay":
-        return [partial(lay, order=forward)]
-    return [partial(lay, order=forward), partial(lay, order=forward[::-1] if order is None else forward), _leave]
+        return [paste]
+    if hint == "layers":
+        return [paste, paste_reversed if order is None else paste, keep]
+    raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
 
 
 def prepare_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float = REFERENCE_FRAME) -> RGB:
-    """An object's picture as the encoder gets it: on white, padded to a centred square, resized bilinearly.
+    """An object's picture for the encoder: on white, padded to a centred square, resized bilinearly.
 
     Args:
         picture: uint8 [h, w, 3] as it is; or [h, w, 4], cropped to the object, with some white around it.
@@ -163,90 +199,36 @@ def prepare_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float =
         height, width = int(rgba.shape[0] * frame), int(rgba.shape[1] * frame)
         top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
         picture = np.full((height, width, 3), WHITE, np.uint8)
-        inner = picture[top : top + rgba.shape[0], left : left + rgba.shape[1]]
-        inner[:] = over_white(premultiply(rgba))
+        picture[top : top + rgba.shape[0], left : left + rgba.shape[1]] = over_white(premultiply(rgba))
     return Letterbox(picture.shape[1], picture.shape[0], size).forward(picture, fill=WHITE)
 
 
-def _whole(boxes: Sequence[Box]) -> list[Box]:
+def _int_boxes(boxes: Sequence[Box]) -> list[Box]:
+    """Boxes as Python integers: those of NumPy may overflow."""
     return [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
 
 
-def _check(
-    background: RGB,
-    references: Sequence[Bytes],
-    paste_boxes: Sequence[Box],
-    count: int,
-    hint: str,
-    order: Sequence[int],
-) -> None:
-    if len(references) != count:
-        raise ValueError(f"{count} boxes, but {len(references)} references")
-    if len(paste_boxes) != count:
-        raise ValueError(f"{count} boxes, but {len(paste_boxes)} paste_boxes")
+def _check_count(name: str, values: Sequence[object], count: int) -> None:
+    if len(values) != count:
+        raise ValueError(f"{count} boxes, but {len(values)} {name}")
+
+
+def _check_pictures(background: RGB, references: Sequence[Bytes]) -> None:
     if background.dtype != np.uint8 or background.ndim != 3 or background.shape[2] != 3:
         raise ValueError(f"background is {background.dtype} {background.shape}, expected uint8 [H, W, 3]")
     for k, reference in enumerate(references):
         if reference.dtype != np.uint8 or reference.ndim != 3 or reference.shape[2] not in (3, 4) or not reference.size:
-            found = f"{reference.dtype} {reference.shape}"
-            raise ValueError(f"reference {k} is {found}, expected uint8 [h, w, 3] or [h, w, 4]")
+            got = f"{reference.dtype} {reference.shape}"
+            raise ValueError(f"reference {k} is {got}, expected uint8 [h, w, 3] or [h, w, 4]")
         if reference.shape[2] == 4 and not reference[..., 3].any():
             raise ValueError(f"reference {k} is wholly transparent")
-    if sorted(order) != list(range(count)):
-        raise ValueError(f"order {list(order)} does not name each of {count} objects once, counted from 0")
-    if hint not in get_args(HintKind):
-        raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
 
 
-def _check_patches(patches: Sequence[RGB], count: int, size: int) -> None:
-    if len(patches) != count:
-        raise ValueError(f"{count} boxes, but {len(patches)} patches")
-    for k, patch in enumerate(patches):
-        if patch.dtype != np.uint8 or patch.shape != (size, size, 3):
-            raise ValueError(f"patch {k} is {patch.dtype} {patch.shape}, expected uint8 [{size}, {size}, 3]")
-
-
-def _regions(letterbox: Letterbox, boxes: Sequence[Box]) -> tuple[npt.NDArray[np.int8], Mask]:
-    """The hint's fourth channel, int8 [S, S], and the objects' masks, bool [K, S, S]."""
-    size = letterbox.size
-    union = np.full((size, size), -1, np.int8)
-    masks = np.zeros((len(boxes), size, size), np.bool_)
-    x0, y0, x1, y1 = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
-    union[y0:y1, x0:x1] = 0
-    for mask, box in zip(masks, boxes, strict=True):
-        x0, y0, x1, y1 = letterbox.forward_box(box)
-        mask[y0:y1, x0:x1] = True
-        union[y0:y1, x0:x1] = 1
-    return union, masks
-
-
-def _blank(canvas: RGB, boxes: Sequence[Box]) -> None:
-    for x0, y0, x1, y1 in boxes:
-        canvas[y0:y1, x0:x1] = 0
-
-
-def _leave(canvas: RGB) -> None:
-    """The background as it is."""
-
-
-def _lay(canvas: RGB, paste_boxes: Sequence[Box], cuts: Sequence[Bytes | None], order: Sequence[int]) -> None:
-    for k in order:
-        cut = cuts[k]
-        if cut is not None:
-            paste_object(canvas, paste_boxes[k], cut)
-
-
-def _filled(canvas: RGB, boxes: Sequence[Box], then: Callable[[RGB], None]) -> None:
-    _fill(canvas, boxes)
-    then(canvas)
-
-
-def _fill(canvas: RGB, boxes: Sequence[Box]) -> None:
+def _fill_boxes(canvas: RGB, boxes: Sequence[Box]) -> None:
     """Fill the boxes from what surrounds them, in place."""
     height, width = canvas.shape[:2]
-    corners = np.array(boxes)
-    (left, top), (right, bottom) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-    margin = int(np.ceil(_SURROUNDINGS * max(right - left, bottom - top)))
+    left, top, right, bottom = enclosing_box(boxes)
+    margin = int(np.ceil(_FILL_MARGIN * max(right - left, bottom - top)))
     left, top = max(left - margin, 0), max(top - margin, 0)
     part = canvas[top : min(bottom + margin, height), left : min(right + margin, width)]
     hole = np.zeros(part.shape[:2], np.bool_)

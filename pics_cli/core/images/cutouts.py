@@ -1,6 +1,6 @@
-"""An object's picture: what of it is the object, and laying it over something.
+"""Cutouts: an object taken out of its picture, and pasted over another.
 
-h, w: sides of an object's picture. Colours are not multiplied by alpha unless it is said.
+h, w: sides of an object's picture. Colours are not multiplied by alpha unless stated.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Patch:
 
     Attributes:
         rgb: uint8 [224, 224, 3], white outside the mask.
-        crop: which box of the picture it shows, half-open: that of the mask, unless asked otherwise.
-        padding: by which ratio the crop was widened with white before it was made square.
+        crop: box of the picture that it shows, half-open: that of the mask, unless given.
+        padding: ratio by which the crop was widened with white before it was made square.
     """
 
     rgb: RGB
@@ -71,14 +71,14 @@ def cut_patch(rgb: RGB, mask: BoxMask, padding: float, crop: Box | None = None) 
 Bytes = npt.NDArray[np.uint8]
 
 WHITE = 255
-# From here on all three channels are the white around an object: the published threshold (DESIGN §6).
+# From this value on, in all three channels, a pixel is the white around an object: the published threshold.
 NEARLY_WHITE = 250
 # Alpha from which on a pixel is rather the object's than what is behind it.
 OPAQUE_ALPHA = 128
 
 
 def is_blank(reference: Bytes) -> bool:
-    """Whether a picture without alpha, uint8 [h, w, 3], is white all over: there is no object in it."""
+    """Whether a picture without alpha, uint8 [h, w, 3], is white all over: it shows no object."""
     return reference.shape[2] == 3 and bool((reference >= NEARLY_WHITE).all())
 
 
@@ -87,7 +87,7 @@ def cut_out(reference: Bytes) -> Bytes:
 
     With alpha, the object is where it is above 0. Without, the crop is the box of all pixels that are not nearly white,
     and transparent there is only the nearly white that reaches the border of the crop: white inside an object stays.
-    Of a picture that is white all over all is the object, for whoever has not asked `is_blank`.
+    A picture that is white all over, see `is_blank`, counts as object as a whole.
 
     Args:
         reference: uint8 [h, w, 3] on white or [h, w, 4].
@@ -111,26 +111,28 @@ def cut_out(reference: Bytes) -> Bytes:
 
 
 def crop_to_opaque(rgba: Bytes) -> Bytes:
-    """What of a cut-out, uint8 [h, w, 4], is fitted into a box: cropped to where it is at least half opaque, if any is.
+    """A cutout, uint8 [h, w, 4], cropped to where it is at least half opaque, if it is anywhere.
 
-    A soft rim around it would make it smaller than its box.
+    Fitted into a box with its soft rim, the object would be smaller than the box.
     """
     x, y, width, height = cv2.boundingRect((rgba[..., 3] >= OPAQUE_ALPHA).view(np.uint8))
     return rgba[y : y + height, x : x + width] if width else rgba
 
 
 def paste_object(canvas: RGB, box: Box, rgba: Bytes) -> None:
-    """Lay an object over the middle of its box, as large as its solid part fits with its aspect kept, in place."""
+    """Paste a cutout, uint8 [h, w, 4], into the middle of a box of the canvas, in place.
+
+    It is as large as its opaque part fits with its aspect kept.
+    """
     x0, y0, x1, y1 = box
     rgba = crop_to_opaque(rgba)
-    height, width = rgba.shape[:2]
-    scale = min((x1 - x0) / width, (y1 - y0) / height)
-    across, down = max(round(width * scale), 1), max(round(height * scale), 1)
+    scale = min((x1 - x0) / rgba.shape[1], (y1 - y0) / rgba.shape[0])
+    width, height = max(round(rgba.shape[1] * scale), 1), max(round(rgba.shape[0] * scale), 1)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(premultiply(rgba), (across, down), interpolation=how).astype(np.uint8, copy=False)
-    left, top = x0 + (x1 - x0 - across) // 2, y0 + (y1 - y0 - down) // 2
-    under = canvas[top : top + down, left : left + across]
+    fitted = cv2.resize(premultiply(rgba), (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
+    left, top = x0 + (x1 - x0 - width) // 2, y0 + (y1 - y0 - height) // 2
+    under = canvas[top : top + height, left : left + width]
     under[:] = _over(under, fitted)
 
 

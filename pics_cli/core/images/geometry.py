@@ -1,4 +1,7 @@
-"""Boxes: `x0, y0, x1, y1`, half-open, in pixels; the square that a network sees of a picture. N, M: number of boxes."""
+"""Boxes (`x0, y0, x1, y1`, half-open, in pixels), and the letterbox: the square that a network sees of a picture.
+
+N, M: numbers of boxes, S: size of the network's square.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ def box_iou(a_N4: FloatArray, b_M4: FloatArray) -> FloatArray:
     """Intersection over union of every box of a with every box of b: float [N, M] in [0, 1]; 0 for empty boxes."""
     low = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])
     high = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    union = box_area(a_N4)[:, None] + box_area(b_M4)[None] - shared
-    iou: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    intersection = np.prod(np.clip(high - low, 0, None), axis=2)
+    union = box_area(a_N4)[:, None] + box_area(b_M4)[None] - intersection
+    iou: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
 
 
@@ -52,7 +55,7 @@ def is_nested(boxes_N4: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def box_relation(a: FloatArray, b: FloatArray) -> Relation:
-    """How two boxes (float [4] each) stand to each other, the first that holds.
+    """Relation of two boxes (float [4] each), the first that holds.
 
     containing: one inside the other (within 2 px); overlapping: they share area; touching: the gap between them is at
     most 2 px in both directions; apart: none of these.
@@ -67,21 +70,31 @@ def box_relation(a: FloatArray, b: FloatArray) -> Relation:
 
 
 def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
-    """Raise ValueError unless there is a box, and every box holds a pixel and lies inside a picture of this size."""
+    """Check that boxes hold pixels and lie inside a picture of this size.
+
+    Raises:
+        ValueError: no boxes, one that is empty, or one that reaches outside.
+    """
     if not boxes:
         raise ValueError("no boxes: at least one object is needed")
     for k, (x0, y0, x1, y1) in enumerate(boxes):
-        shown = f"box {k} ({x0}, {y0}, {x1}, {y1})"
+        name = f"box {k} ({x0}, {y0}, {x1}, {y1})"
         if x1 <= x0 or y1 <= y0:
-            raise ValueError(f"{shown} is empty")
+            raise ValueError(f"{name} is empty")
         if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-            raise ValueError(f"{shown} reaches outside the picture, which is {width}x{height}")
+            raise ValueError(f"{name} reaches outside the picture, which is {width}x{height}")
 
 
 def clip_box(box: Box, width: int, height: int) -> Box:
     """The part of a box that lies in a picture of this size."""
     x0, y0, x1, y1 = box
     return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+
+
+def enclosing_box(boxes: Sequence[Box]) -> Box:
+    """The box around all boxes."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return int(min(left)), int(min(top)), int(max(right)), int(max(bottom))
 
 
 def scale_box(box: Box, factor: float) -> Box:
@@ -93,12 +106,12 @@ def scale_box(box: Box, factor: float) -> Box:
 
 
 def order_by_lower_edge(boxes: Sequence[Box]) -> list[int]:
-    """Indices from back to front where nobody knows better: the box that reaches lower is nearer."""
+    """Guess of the order from back to front, as indices: the box that reaches lower is nearer."""
     return sorted(range(len(boxes)), key=lambda k: boxes[k][3])
 
 
 @lru_cache(maxsize=64)
-def _nearest(side: int, size: int) -> npt.NDArray[np.float64]:
+def _nearest_pixels(side: int, size: int) -> npt.NDArray[np.float64]:
     """float [S]: which pixel of a square of `side` each pixel of one of `size` shows; not to be written to."""
     nearest: npt.NDArray[np.float64] = np.floor(np.arange(size) * (1.0 / (size / side)))
     return nearest
@@ -138,10 +151,10 @@ class Letterbox(NamedTuple):
     def pad(self, picture: Bytes, fill: int = 0) -> Bytes:
         """uint8 [height, width, 3] to a new [side, side, 3] with `fill` around it."""
         right, bottom = self.side - self.width - self.left, self.side - self.height - self.top
-        around = (self.top, bottom, self.left, right)
-        return cv2.copyMakeBorder(picture, *around, cv2.BORDER_CONSTANT, value=(fill,) * 3).astype(np.uint8, copy=False)
+        sides = (self.top, bottom, self.left, right)
+        return cv2.copyMakeBorder(picture, *sides, cv2.BORDER_CONSTANT, value=(fill,) * 3).astype(np.uint8, copy=False)
 
-    def content(self, square: Bytes) -> Bytes:
+    def content(self, square: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The picture's part of a padded square, as a view: [side, side, 3] to [height, width, 3]."""
         return square[self.top : self.top + self.height, self.left : self.left + self.width]
 
@@ -152,19 +165,18 @@ class Letterbox(NamedTuple):
             square: a padded picture.
             antialias: False: bilinear at any ratio, as published, which aliases when it shrinks; True: shrinks by area.
         """
-        how = cv2.INTER_AREA if antialias and self.side > self.size else cv2.INTER_LINEAR
-        return cv2.resize(square, (self.size, self.size), interpolation=how).astype(np.uint8, copy=False)
+        interpolation = cv2.INTER_AREA if antialias and self.side > self.size else cv2.INTER_LINEAR
+        return cv2.resize(square, (self.size, self.size), interpolation=interpolation).astype(np.uint8, copy=False)
 
     def forward_box(self, box: Box) -> Box:
         """The pixels of the S x S square whose nearest pixel of the picture lies in a box: a box, or an empty one.
 
         OpenCV's nearest neighbour is pixel floor(i * side / S), in its own floating point.
         """
-        nearest = _nearest(self.side, self.size)
         x0, y0, x1, y1 = box
-        ends = (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
-        a, b, c, d = (int(i) for i in np.searchsorted(nearest, ends))
-        return a, b, c, d
+        edges = (x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top)
+        x0, y0, x1, y1 = np.searchsorted(_nearest_pixels(self.side, self.size), edges).tolist()
+        return x0, y0, x1, y1
 
     def inverse(self, square: Bytes) -> Bytes:
         """The network's picture, uint8 [S, S, 3], at the picture's size without padding: [height, width, 3].
@@ -172,13 +184,10 @@ class Letterbox(NamedTuple):
         Shrinks by area, enlarges bicubically. What the network painted over the padding is left out: pixels that are
         not of the picture alone are first replaced by the nearest that are, so that no dark rim comes along.
         """
-        square = square[self._own(self.top, self.height)][:, self._own(self.left, self.width)]
-        how = cv2.INTER_AREA if self.side < self.size else cv2.INTER_CUBIC
-        whole = cv2.resize(square, (self.side, self.side), interpolation=how).astype(np.uint8, copy=False)
-        return self.content(whole)
+        return self._inverse(square, cv2.INTER_CUBIC)
 
-    def enlarged(self, square: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Smooth values of the square at the picture's size, bilinear, without what belongs to the padding alone.
+    def inverse_map(self, square: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """As `inverse` for smooth values, such as blend weights: enlarges bilinearly.
 
         Args:
             square: float32 [S, S] or [S, S, n].
@@ -186,16 +195,19 @@ class Letterbox(NamedTuple):
         Returns:
             float32 [height, width] or [height, width, n].
         """
-        square = square[self._own(self.top, self.height)][:, self._own(self.left, self.width)]
-        how = cv2.INTER_AREA if self.side < self.size else cv2.INTER_LINEAR
-        whole = cv2.resize(square, (self.side, self.side), interpolation=how).astype(np.float32, copy=False)
-        return whole[self.top : self.top + self.height, self.left : self.left + self.width]
+        return self._inverse(square, cv2.INTER_LINEAR)
 
-    def _own(self, start: int, length: int) -> npt.NDArray[np.intp]:
+    def _inverse(self, square: npt.NDArray[Any], enlarge: int) -> npt.NDArray[Any]:
+        rows, columns = self._unpadded(self.top, self.height), self._unpadded(self.left, self.width)
+        interpolation = cv2.INTER_AREA if self.side < self.size else enlarge
+        resized = cv2.resize(square[rows][:, columns], (self.side, self.side), interpolation=interpolation)
+        return self.content(resized)
+
+    def _unpadded(self, start: int, length: int) -> npt.NDArray[np.intp]:
         """int [S]: for each row (or column) of the square the nearest one that `forward` made without padding."""
         ratio = self.side / self.size
         first = int(np.ceil((start + 0.5) / ratio - 0.5)) if start else 0
         last = int(np.floor((start + length - 0.5) / ratio - 0.5)) if start + length < self.side else self.size - 1
-        if last < first:  # the picture is too thin to own a row
+        if last < first:  # the picture is too thin for a row of its own
             first = last = min(int((start + length / 2) / ratio), self.size - 1)
         return np.clip(np.arange(self.size), first, last)

@@ -1,11 +1,13 @@
-"""Picture files in: any common kind to upright RGB. Pictures out: JPEG, PNG."""
+"""Reading and writing picture files: any common kind to upright RGB; RGB to JPEG and PNG."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,21 +40,26 @@ class DecodedImage(NamedTuple):
     source: bytes | None
 
 
-def read_first_existing(files: tuple[Path, ...]) -> bytes:
+def read_first_existing(files: Sequence[Path]) -> bytes:
     """Bytes of the first file that exists.
 
     Raises:
         BadSample: `missing_image` or `unreadable_image`.
     """
-    for path in files:
-        try:
-            return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise BadSample("unreadable_image", f"{path}: {reason_of(error)}") from None
-    shown = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
-    raise BadSample("missing_image", f"no file {shown}")
+    path, file = _open_first_existing(files)
+    with file, _reading(f"{path}: "):
+        return file.read()
+
+
+def first_image_size(files: Sequence[Path]) -> tuple[int, int]:
+    """Upright (width, height) of the first picture that exists, from its header alone.
+
+    Raises:
+        BadSample: `missing_image` or `unreadable_image`.
+    """
+    path, file = _open_first_existing(files)
+    with file, _reading(f"{path}: "), Image.open(file) as image:
+        return _upright_size(image)
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedImage:
@@ -60,45 +67,20 @@ def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedIma
 
     Args:
         data: the file's bytes.
-        size: the (width, height) that it must have upright, looked at before anything is decoded.
+        size: the (width, height) that it must have upright, compared before anything is decoded.
 
     Raises:
         BadSample: `unreadable_image`, `truncated_image` or `size_mismatch`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
-            image = Image.open(io.BytesIO(data))
-            if size is not None and (found := _upright_size(image)) != size:
-                raise BadSample("size_mismatch", f"picture is {found[0]}x{found[1]}, annotated as {size[0]}x{size[1]}")
-            if image.width * image.height > MAX_PIXELS:
-                raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
-            if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
-                return DecodedImage(_decode_jpeg(data, image), data)
-            ImageOps.exif_transpose(image, in_place=True)
-            return DecodedImage(np.asarray(_to_rgb(image)), None)
-    except MemoryError:
-        raise BadSample("unreadable_image", "does not fit into memory") from None
-    except UnidentifiedImageError:  # its text holds an address in memory
-        raise BadSample("unreadable_image", "not a picture of a known kind" if data else "the file is empty") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
-        raise BadSample(reason, str(error)) from None
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Upright (width, height) from the file's header alone.
-
-    Raises:
-        BadSample: `missing_image` or `unreadable_image`.
-    """
-    try:
-        with Image.open(path) as image:
-            return _upright_size(image)
-    except FileNotFoundError:
-        raise BadSample("missing_image", f"no file {path}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadSample("unreadable_image", f"{path}: {error}") from None
+    with _reading(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
+        image = _open_image(data)
+        if size is not None and (upright := _upright_size(image)) != size:
+            raise BadSample("size_mismatch", f"picture is {upright[0]}x{upright[1]}, annotated as {size[0]}x{size[1]}")
+        if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
+            return DecodedImage(_decode_jpeg(data, image), data)
+        ImageOps.exif_transpose(image, in_place=True)
+        return DecodedImage(np.asarray(_to_rgb(image)), None)
 
 
 def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
@@ -111,32 +93,23 @@ def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
     Raises:
         BadSample: `unreadable_image`.
     """
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
+    with _reading():
+        image = _open_image(data)
         return _upright_size(image) if turn else image.size
-    except UnidentifiedImageError:  # its text holds an address in memory
-        raise BadSample("unreadable_image", "not a picture of a known kind" if data else "the file is empty") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("unreadable_image", str(error)) from None
 
 
-def first_image_size(files: tuple[Path, ...]) -> tuple[int, int]:
-    """Upright (width, height) of the first picture that exists.
+def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
 
     Raises:
-        BadSample: `missing_image` or `unreadable_image`.
+        BadSample: `unreadable_image` or `truncated_image`.
     """
-    if not files:
-        raise BadSample("missing_image", "no picture pattern of the recipe fits this annotation's name")
-    for path in files[:-1]:
-        try:
-            if path.exists():
-                return image_size(path)
-        except PermissionError:
-            raise BadSample("unreadable_image", f"{path}: permission denied") from None
-    return image_size(files[-1])
+    with _reading():
+        image = _open_image(data)
+        if image.mode != "RGBA" or image.size != size:
+            stored = f"{image.mode} {image.width}x{image.height}"
+            raise BadSample("unreadable_image", f"stored as {stored}, expected RGBA {size[0]}x{size[1]}")
+        return np.asarray(image)
 
 
 def encode_jpeg(rgb: RGB) -> bytes:
@@ -151,20 +124,41 @@ def encode_png(rgb: RGB) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
 
 
-def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
+def _open_first_existing(files: Sequence[Path]) -> tuple[Path, BinaryIO]:
+    for path in files:
+        try:
+            return path, path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise BadSample("unreadable_image", f"{path}: {reason_of(error)}") from None
+    names = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
+    raise BadSample("missing_image", f"no file {names}")
 
-    Raises:
-        BadSample: `unreadable_image`.
-    """
+
+@contextlib.contextmanager
+def _reading(prefix: str = "") -> Iterator[None]:
+    """Raise `BadSample` for what Pillow and the file system raise while a picture is read."""
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.mode != "RGBA" or image.size != size:
-            shown = f"{image.mode} {image.width}x{image.height}"
-            raise BadSample("unreadable_image", f"stored as {shown}, expected RGBA {size[0]}x{size[1]}")
-        return np.asarray(image)
+        yield
+    except MemoryError:
+        raise BadSample("unreadable_image", f"{prefix}does not fit into memory") from None
+    except UnidentifiedImageError:  # its text holds an address in memory
+        raise BadSample("unreadable_image", f"{prefix}not a picture of a known kind") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("unreadable_image", str(error)) from None
+        reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
+        detail = reason_of(error) if isinstance(error, OSError) and error.errno else str(error)
+        raise BadSample(reason, f"{prefix}{detail}") from None
+
+
+def _open_image(data: bytes) -> Image.Image:
+    """A picture whose header is read."""
+    if not data:
+        raise BadSample("unreadable_image", "the file is empty")
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -181,8 +175,8 @@ def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
     try:
         rgb: RGB = simplejpeg.decode_jpeg(data)
     except ValueError as error:
-        # It refuses any irregularity. Pillow reads the harmless ones, and lost data with a grey rest if only the end
-        # marker is there.
+        # simplejpeg refuses any irregularity. Pillow reads the harmless ones, but also lost data, with a grey rest, if
+        # the file has its end marker.
         if any(words in str(error) for words in _LOST_DATA):
             raise BadSample("truncated_image", str(error)) from None
         rgb = np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Holes in pictures, filled smoothly from their surroundings."""
+"""Inpainting: holes in pictures, filled smoothly from their surroundings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 
 GREY = 128
-# Rows of the full picture that are held as floats at a time; even.
+# Rows of the full picture that are kept as floats at a time; even.
 _BLOCK = 256
 
 # float32 [height, width, 4]: colour, 0 where unknown, and weight, 0 or 1.

@@ -1,7 +1,8 @@
-"""Masks in PNG files of the two simple forms that shards hold, read without the general decoder.
+"""Fast reading of mask PNGs of the two simple forms that shards hold.
 
-A decoder turns a whole picture into bytes; a mask is mostly empty, and only the part that is not matters. Every
-checksum is compared. What is not of these forms is for OpenCV to read.
+A general decoder turns a whole picture into bytes, but a mask is mostly empty: reading only the part that is not takes
+a third to a ninth of OpenCV's time for 1-bit masks, half for 8-bit ones. Every checksum is compared. Files of other
+forms are for OpenCV.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _START = len(SIGNATURE) + 12 + HEADER.size
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """A part of a PNG file."""
+    """A chunk of a PNG file: length, name, data, checksum."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
@@ -37,7 +38,7 @@ def one_bit_rows(data: bytes, size: tuple[int, int]) -> Bytes | None:
 
 
 def grey_part(data: bytes, size: tuple[int, int]) -> tuple[int, int, Bytes] | None:
-    """The part of an 8-bit grey PNG that holds something, from its first such column and row on.
+    """The part of an 8-bit grey PNG that is not 0, from its first such column and row on.
 
     Of files in which each row is stored as it is or as differences to the left, as OpenCV does.
 
@@ -51,10 +52,10 @@ def grey_part(data: bytes, size: tuple[int, int]) -> tuple[int, int, Bytes] | No
     rows = _rows(data, size, 8)
     if rows is None or rows[:, 0].max() > _SUB:
         return None
-    down = np.flatnonzero(rows[:, 1:].any(axis=1))
-    if not len(down):
+    set_rows = np.flatnonzero(rows[:, 1:].any(axis=1))
+    if not len(set_rows):
         return 0, 0, np.zeros((0, 0), np.uint8)
-    y0, y1 = int(down[0]), int(down[-1]) + 1
+    y0, y1 = int(set_rows[0]), int(set_rows[-1]) + 1
     part = rows[y0:y1, 1:]
     # Before the first value that is not 0 nothing is set, in either kind of row.
     x0 = int(part.any(axis=0).argmax())
@@ -69,19 +70,19 @@ def _rows(data: bytes, size: tuple[int, int], bits: int) -> Bytes | None:
     """Rows of an undamaged grey PNG of this depth, each with its filter first; None for any other file."""
     if not data.startswith(SIGNATURE + chunk(b"IHDR", HEADER.pack(*size, bits, 0, 0, 0, 0))):
         return None
-    packed, at = [], _START
-    while data[at + 4 : at + 8] == b"IDAT":
-        (length,) = struct.unpack_from(">I", data, at)
-        packed.append(data[at + 8 : at + 8 + length])
-        if data[at : at + 12 + length] != chunk(b"IDAT", packed[-1]):
+    compressed, position = [], _START
+    while data[position + 4 : position + 8] == b"IDAT":
+        (length,) = struct.unpack_from(">I", data, position)
+        compressed.append(data[position + 8 : position + 8 + length])
+        if data[position : position + 12 + length] != chunk(b"IDAT", compressed[-1]):
             return None
-        at += 12 + length
-    if data[at:] != chunk(b"IEND", b""):
+        position += 12 + length
+    if data[position:] != chunk(b"IEND", b""):
         return None
     width, height = size
-    across = 1 + (width * bits + 7) // 8
+    row_bytes = 1 + (width * bits + 7) // 8
     try:
-        text = isal_zlib.decompressobj().decompress(b"".join(packed), across * height + 1)
+        rows = isal_zlib.decompressobj().decompress(b"".join(compressed), row_bytes * height + 1)
     except isal_zlib.error:  # type: ignore[misc]  # its type is not declared
         return None
-    return np.frombuffer(text, np.uint8).reshape(height, across) if len(text) == across * height else None
+    return np.frombuffer(rows, np.uint8).reshape(height, row_bytes) if len(rows) == row_bytes * height else None

@@ -1,4 +1,4 @@
-"""Parts of sheets for people to look at: tiles with captions, boxes, tints, columns of patches."""
+"""Contact sheets: tiles with captions, boxes, tints, columns of patches."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _INK, _PAPER = (30, 30, 30), (250, 250, 248)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet, uint8 RGB of the sheet's row height, with up to two lines below it."""
+    """A picture of the sheet, uint8 RGB of the sheet's row height, with up to two lines of caption below it."""
 
     rgb: RGB
     lines: tuple[str, ...]
 
 
 def object_colour(k: int) -> Colour:
-    """The colour that stands for object k."""
+    """The colour of object k in all sheets."""
     return COLOURS[k % len(COLOURS)]
 
 
 def fit_height(rgb: RGB, height: int = TILE_HEIGHT) -> tuple[RGB, tuple[float, float]]:
-    """The picture at a row's height (panoramas squeezed), and the scales across and down."""
-    tall, wide = rgb.shape[:2]
-    across = max(40, min(3 * height, round(wide * height / tall)))
-    small = cv2.resize(rgb, (across, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return small, (across / wide, height / tall)
+    """The picture at a row's height (panoramas squeezed), and the horizontal and vertical scales."""
+    old_height, old_width = rgb.shape[:2]
+    width = max(40, min(3 * height, round(old_width * height / old_height)))
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return small, (width / old_width, height / old_height)
 
 
 def draw_box(rgb: RGB, box: Box, scale: tuple[float, float], colour: Colour, thickness: int) -> None:

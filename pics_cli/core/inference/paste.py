@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.conditioning.placement import enclosing_box, to_window
-from pics_cli.core.images.geometry import Box, Letterbox, check_boxes
+from pics_cli.core.conditioning.placement import to_window
+from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 
@@ -145,5 +145,5 @@ def corrected(
 
 def _enlarged(letterbox: Letterbox, values: Floats) -> Floats:
     """[n, S, S] to [h, w, n]."""
-    found = letterbox.enlarged(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    found = letterbox.inverse_map(np.ascontiguousarray(values.transpose(1, 2, 0)))
     return found if found.ndim == 3 else found[..., None]

@@ -79,7 +79,7 @@ def test_places_are_where_objects_are_pasted_and_boxes_what_is_painted() -> None
     assert np.argwhere(painted).min(axis=0).tolist() == [5, 5]
     assert np.argwhere(painted).max(axis=0).tolist() == [14, 14]
     assert found.masks[0].sum() == 400
-    with pytest.raises(ValueError, match="1 boxes, but 2 paste_boxes"):
+    with pytest.raises(ValueError, match="1 boxes, but 2 paste boxes"):
         prepare_network_inputs(
             background, [(0, 0, 20, 20)], [red], size=40, hint="overlay", paste_boxes=[(5, 5, 15, 15)] * 2
         )

@@ -37,9 +37,9 @@ def test_at_the_windows_size_by_loops(width: int, height: int) -> None:
     letterbox = Letterbox(width, height, size)
     for y in range(0, height, 7):
         for x in range(0, width, 5):
-            powers = [math.exp(float(letterbox.enlarged(one)[y, x])) for one in logits]
+            powers = [math.exp(float(letterbox.inverse_map(one)[y, x])) for one in logits]
             added, light = (
-                np.array([float(letterbox.enlarged(one)[y, x]) for one in each]) for each in (residual, gain)
+                np.array([float(letterbox.inverse_map(one)[y, x]) for one in each]) for each in (residual, gain)
             )
             mixed = (powers[0] * seen[y, x] + powers[1] * inverted[y, x]) / sum(powers)
             expected = mixed * np.exp(light) + added
@@ -51,7 +51,7 @@ def test_enlarged_is_a_plane_where_the_square_is(width: int, height: int, size: 
     """Of values that rise evenly, a pixel of the picture has the one of its middle; without a rim from the padding."""
     side = max(width, height)
     across = ((np.arange(size, dtype=np.float32) + 0.5) * side / size)[None].repeat(size, 0)
-    found = Letterbox(width, height, size).enlarged(across)
+    found = Letterbox(width, height, size).inverse_map(across)
     assert found.shape == (height, width)
     left = (side - width) // 2
     expected = np.arange(width) + 0.5 + left

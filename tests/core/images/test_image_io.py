@@ -12,7 +12,7 @@ from PIL import Image
 
 from making import RGB, UPRIGHT, encoded, smooth, with_orientation
 from oracle import read_rgb
-from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, image_size, read_first_existing
+from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, first_image_size, read_first_existing
 from pics_cli.errors import BadSample
 
 BASE = smooth(37, 53)
@@ -154,14 +154,14 @@ def test_size_from_the_header_is_that_of_the_upright_pixels(tmp_path: Path, valu
     path = tmp_path / "x.jpg"
     path.write_bytes(encoded(BASE, exif=with_orientation(value)))
     height, width = decode_image(path.read_bytes()).rgb.shape[:2]
-    assert image_size(path) == (width, height)
+    assert first_image_size((path,)) == (width, height)
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_size_from_the_header(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(KEPT[name])
-    assert image_size(path) == read_rgb(KEPT[name]).shape[1::-1]
+    assert first_image_size((path,)) == read_rgb(KEPT[name]).shape[1::-1]
 
 
 @pytest.mark.parametrize("kind", [2, 7])
@@ -171,7 +171,7 @@ def test_orientation_that_is_text_is_no_orientation(tmp_path: Path, kind: int) -
     path = tmp_path / "x.jpg"
     path.write_bytes(encoded(BASE, exif=exif))
     assert decode_image(path.read_bytes()).rgb.shape == BASE.shape
-    assert image_size(path) == (53, 37)
+    assert first_image_size((path,)) == (53, 37)
 
 
 def fails(data: bytes) -> str:
@@ -230,7 +230,7 @@ def test_no_picture(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(data)
     with pytest.raises(BadSample) as error:
-        image_size(path)
+        first_image_size((path,))
     assert error.value.reason == "unreadable_image"
 
 
@@ -243,9 +243,9 @@ def test_first_file_that_exists_is_read(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    for read in (lambda path: read_first_existing((path,)), image_size):
+    for read in (read_first_existing, first_image_size):
         with pytest.raises(BadSample) as error:
-            read(tmp_path / "é.jpg")
+            read((tmp_path / "é.jpg",))
         assert error.value.reason == "missing_image"
         assert str(tmp_path / "é.jpg") in error.value.detail
     with pytest.raises(BadSample) as error:
@@ -254,9 +254,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
-    for read in (lambda path: read_first_existing((path,)), image_size):
+    for read in (read_first_existing, first_image_size):
         with pytest.raises(BadSample) as error:
-            read(tmp_path)
+            read((tmp_path,))
         assert error.value.reason == "unreadable_image"
 
 

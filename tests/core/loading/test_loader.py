@@ -127,7 +127,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2] / "helpers")!r}]
-from test_loading_processes import loader_of, pids
+from test_loader import loader_of, pids
 loader = loader_of(Path({str(tmp_path)!r}), 3)
 print(*(pid for _ in range(3) for pid in pids(next(loader))), flush=True)
 time.sleep(60)
