@@ -11,7 +11,6 @@ is an error, and nothing is written then.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from told import told
@@ -35,9 +34,11 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
 
+    from pics_cli import console
     from pics_cli.core.model.convert import REPORT_FILE, convert_checkpoint
     from pics_cli.core.model.devices import DTYPES as dtypes
 
+    console.start_logging(speaks=True)
     report = convert_checkpoint(
         options.checkpoint,
         options.out,
@@ -46,7 +47,6 @@ def main() -> None:
         head_width=options.head_width,
         encoder_head_width=options.encoder_head_width,
         image_size=options.image_size,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(f"{sum(map(len, report.mapped.values()))} tensors mapped, {len(report.dropped)} not needed, 0 missing")
     for reason, count in report.reasons.most_common():

@@ -33,7 +33,7 @@ from pics_cli.core.model.load_weights import (
 )
 from pics_cli.core.model.reference_block import ReferenceDenoiser, reference_blocks
 from pics_cli.core.model.regions import Regions, RegionTable
-from pics_cli.core.model.sampling import Denoiser
+from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import open_checkpoint
@@ -210,7 +210,7 @@ def check_network(golden: Golden) -> Iterator[Figure]:
     scheduler.set_timesteps(len(steps), device=golden.device)
     yield Figure("guided DDIM, timesteps", None, float(scheduler.timesteps.tolist() != steps), 0)
 
-    def denoise(rows: slice, plain: bool) -> tuple[Tensor]:
+    def guided_ddim(rows: slice, plain: bool) -> tuple[Tensor]:
         scheduler.set_timesteps(len(steps), device=golden.device)
         kind = ReferenceDenoiser if plain else Denoiser
         predict = kind(
@@ -225,7 +225,7 @@ def check_network(golden: Golden) -> Iterator[Figure]:
         )
         return (denoise(predict, scheduler, golden["in.ddim_noise"][rows], torch.float32),)
 
-    yield from compare("guided DDIM, ", denoise, [golden["out.ddim_latent"]], [f"{len(steps)} steps"])
+    yield from compare("guided DDIM, ", guided_ddim, [golden["out.ddim_latent"]], [f"{len(steps)} steps"])
 
 
 def _network(golden: Golden, prefix: str, head_width: int) -> Any:

@@ -12,7 +12,6 @@ how the commands work, its pictures are noise.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from told import told
@@ -42,6 +41,7 @@ def main() -> None:
     options = arguments()
     import torch
 
+    from pics_cli import console
     from pics_cli.core.model.base_models import DEFAULT_BASE, DEFAULT_DINOV2
     from pics_cli.core.model.config import ModelConfig
     from pics_cli.core.model.devices import DTYPES as dtypes
@@ -50,6 +50,7 @@ def main() -> None:
     from pics_cli.core.model.new_model import new_model
     from pics_cli.core.model.small_model import TINY_CONFIG, tiny_model
 
+    console.start_logging(speaks=True)
     check_not_existing(options.out)
     changed = {"hint": options.hint, **({} if options.image_size is None else {"image_size": options.image_size})}
     if options.size == "tiny":
@@ -64,7 +65,6 @@ def main() -> None:
             config=ModelConfig(**changed),
             seed=options.seed,
             dtype=dtypes[options.dtype],
-            say=lambda text: print(text, file=sys.stderr, flush=True),
         )
     with atomic_folder(options.out) as folder:
         pipeline.save_pretrained(folder)

@@ -140,10 +140,10 @@ def test_missing_weights_say_where_to_get_them(here: Path) -> None:
     ("name", "make", "text"),
     [
         (CHECKPOINTS["vit_b"], b"damaged", "its sha256 begins with"),
-        ("text.pth", b"not weights", "text.pth: cannot be read as weights"),
-        ("text.safetensors", b"not weights", "text.safetensors: cannot be read as weights"),
-        ("code.pth", "code", "code.pth: cannot be read as weights"),
-        ("list.pth", [1, 2], "list.pth: holds no weights by name"),
+        ("text.pth", b"not weights", "text.pth: not a checkpoint"),
+        ("text.safetensors", b"not weights", "text.safetensors: not a checkpoint"),
+        ("code.pth", "code", "code.pth: holds an object of class"),
+        ("list.pth", [1, 2], "list.pth: holds a list, expected named tensors"),
         ("other.pth", {"a": torch.zeros(2)}, "other.pth: not the weights of sam: missing"),
     ],
 )

@@ -1,8 +1,8 @@
-"""The models that a new one starts from: where their files are, that they are the same as before, and loading them."""
+"""Base models, Stable Diffusion and DINOv2: finding their files, checking their hashes, loading them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class BaseModelFiles(NamedTuple):
     sha256: dict[str, str]
 
 
-def find_base(name: str, say: Callable[[str], None]) -> BaseModelFiles:
+def find_base(name: str) -> BaseModelFiles:
     """Stable Diffusion in diffusers' layout.
 
     Raises:
@@ -67,10 +67,10 @@ def find_base(name: str, say: Callable[[str], None]) -> BaseModelFiles:
             f"--base {name}: no Stable Diffusion in diffusers' layout ({path / 'unet' / 'config.json'} is missing)",
             "a folder with unet/, vae/ and scheduler/ is expected, not a single file of weights",
         )
-    return _checked(name, path, matching_files(path, BASE_FILES), say)
+    return _checked(name, path, matching_files(path, BASE_FILES))
 
 
-def find_dinov2(name: str, say: Callable[[str], None]) -> BaseModelFiles:
+def find_dinov2(name: str) -> BaseModelFiles:
     """DINOv2: a folder in transformers' layout, or the original file.
 
     Raises:
@@ -78,13 +78,13 @@ def find_dinov2(name: str, say: Callable[[str], None]) -> BaseModelFiles:
     """
     path = find_base_model(name, "--dinov2", DINOV2_FILES)
     if path.is_file():
-        return _checked(name, path, {path.name: path}, say)
+        return _checked(name, path, {path.name: path})
     if not (path / "config.json").is_file():
         raise PicsError(
             f"--dinov2 {name}: no DINOv2 ({path / 'config.json'} is missing)",
             "a folder in transformers' layout or the original dinov2_vitg14_pretrain.pth is expected",
         )
-    return _checked(name, path, matching_files(path, DINOV2_FILES), say)
+    return _checked(name, path, matching_files(path, DINOV2_FILES))
 
 
 def find_base_model(name: str, flag: str, patterns: Sequence[str]) -> Path:
@@ -128,8 +128,7 @@ def checkpoint_copies(name: str) -> list[Path]:
     return kept
 
 
-def _checked(name: str, path: Path, files: Mapping[str, Path], say: Callable[[str], None]) -> BaseModelFiles:
-    say(f"comparing {path} with what was used before")
+def _checked(name: str, path: Path, files: Mapping[str, Path]) -> BaseModelFiles:
     local = Path(name).exists() or CHECKPOINTS in path.parents
     known = str(path.absolute()) if local else name
     return BaseModelFiles(known, path, check_recorded_hashes(known, files))

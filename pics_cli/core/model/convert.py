@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
 from pics_cli.core.runtime.files import fingerprint, write_json
 from pics_cli.errors import PicsError
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "conversion.json"
 PREFIXES = {
@@ -89,7 +92,6 @@ def convert_checkpoint(
     encoder_head_width: int = 64,
     image_size: int = 512,
     reference_size: int = 224,
-    say: Callable[[str], None] = lambda _text: None,
 ) -> ConversionReport:
     """Convert a checkpoint of the research code.
 
@@ -105,7 +107,6 @@ def convert_checkpoint(
         head_width, encoder_head_width: of the networks' and DINOv2's attention heads, which weights do not tell.
         image_size: S, which weights do not tell either.
         reference_size: side of the reference pictures, to which DINOv2's position table is resampled.
-        say: told about each part.
 
     Raises:
         PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
@@ -129,7 +130,7 @@ def convert_checkpoint(
         _account(name, piece, report)
     sources = {"checkpoint": checkpoint} if dinov2 is None else {"checkpoint": checkpoint, "dinov2": dinov2}
     made = {name: {"name": path.name, **fingerprint(path)} for name, path in sources.items()}
-    _write(out, pieces, config, dtype, {"sources": made, "dtype": str(dtype).removeprefix("torch.")}, report, say)
+    _write(out, pieces, config, dtype, {"sources": made, "dtype": str(dtype).removeprefix("torch.")}, report)
     return report
 
 
@@ -143,7 +144,7 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
             report.dropped[key] = reason
         elif not any(key.startswith(prefix) for prefix in PREFIXES.values()):
             unknown.append(key)
-    report.dropped.update(dict.fromkeys(source.others, "not a tensor"))
+    report.dropped.update(dict.fromkeys(source.other_entries, "not a tensor"))
     if encoder is not source:
         own = found["image_encoder"]
         report.dropped.update({own.prefix + key: f"{encoder.path.name} was given instead" for key in own})
@@ -255,12 +256,12 @@ def _write(
     dtype: torch.dtype,
     facts: dict[str, Any],
     report: ConversionReport,
-    say: Callable[[str], None],
 ) -> None:
     """The model folder, whole or not at all."""
     with atomic_folder(out) as folder:
         for name in list(pieces):
-            say(f"{name}: {len(report.mapped[name])} tensors, {report.parameters[name] / 1e6:,.1f} million parameters")
+            count = f"{report.parameters[name] / 1e6:,.1f} million parameters"
+            logger.info("%s: %d tensors, %s", name, len(report.mapped[name]), count)
             piece = pieces.pop(name)
             load_mapped_weights(piece.module, piece.plan, piece.part, dtype)
             model_folder.save_part(name, piece.module, folder)

@@ -13,9 +13,10 @@ What starts how:
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ from pics_cli.core.model.schedulers import NOISE_KEYS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
+logger = logging.getLogger(__name__)
+
 HINT_WIDTHS = (16, 32, 96, 256)
 
 EXPERT_LAYERS = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
@@ -68,7 +71,6 @@ def new_model(
     keep: Collection[str] = (),
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    say: Callable[[str], None] = lambda _text: None,
 ) -> PicsModel:
     """Start a model.
 
@@ -81,7 +83,6 @@ def new_model(
         keep: values of `config` that stand although the base has its own: prediction_type, latent_scale.
         seed: of the new layers.
         dtype: of all parts.
-        say: told what is being done.
 
     Returns:
         The model; its `config.links` names the base's autoencoder, so that it need not be saved again, and its
@@ -91,12 +92,13 @@ def new_model(
         PicsError: a base model is not found, not what is expected, or has changed since its first use.
     """
     config = config or ModelConfig()
-    stable, vision = find_base(base, say), find_dinov2(dinov2, say)
-    say(f"reading {stable.path}")
+    logger.info("checking that %s and %s are the files of their first use", base, dinov2)
+    stable, vision = find_base(base), find_dinov2(dinov2)
+    logger.info("reading %s", stable.path)
     stock = load_base_module(diffusers.UNet2DConditionModel, stable.path / "unet")
     vae = load_base_module(diffusers.AutoencoderKL, stable.path / "vae")
     noise = read_scheduler_config(stable.path / "scheduler")
-    say(f"reading {vision.path}")
+    logger.info("reading %s", vision.path)
     encoder = load_dinov2(vision.path, config.reference_size)
     for source in (stable, vision):
         record_hashes(source.name, source.sha256)

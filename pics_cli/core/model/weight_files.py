@@ -1,8 +1,7 @@
-"""Tensors of a checkpoint file, read one at a time: safetensors, or what `torch.save` wrote."""
+"""Checkpoint files: named tensors that stay in the file until they are read; safetensors or files of `torch.save`."""
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,42 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pics_cli.core.model.key_mapping import Shape
 from pics_cli.errors import PicsError, read_error
-
-
-def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a pickle that holds nothing but tensors, on the CPU.
-
-    Args:
-        path: of the file.
-        hint: what to do where it is whole, but holds something else.
-
-    Raises:
-        PicsError: it cannot be read, or holds anything but tensors by name.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise anything
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise PicsError(
-            f"{path}: cannot be read as weights: {first}",
-            "fetch it again; files that hold anything but tensors are refused",
-        ) from None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise PicsError(f"{path}: holds no weights by name", hint)
-    return state
-
-
-# What reading a damaged or foreign pickle can end in.
-_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -59,8 +26,24 @@ class Checkpoint:
     read: Callable[[str], Tensor]
     steps: int | None = None
     """Optimiser steps, where a Lightning checkpoint says so."""
-    others: tuple[str, ...] = ()
-    """Entries of the state that are no tensors."""
+    other_entries: tuple[str, ...] = ()
+    """Names of entries that are not tensors."""
+
+
+def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file that holds nothing else, by name, on the CPU.
+
+    Args:
+        path: of the file.
+        hint: what to do where it is readable, but holds something else.
+
+    Raises:
+        PicsError: it cannot be read, or holds anything but tensors by name.
+    """
+    checkpoint = open_checkpoint(path)
+    if checkpoint.other_entries:
+        raise PicsError(f"{path}: holds {checkpoint.other_entries[0]}, which is not a tensor", hint)
+    return {name: checkpoint.read(name) for name in checkpoint.shapes}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -99,9 +82,12 @@ def _open_torch(path: Path, mapped: bool) -> Checkpoint:
         if mapped and not zipfile.is_zipfile(path):
             raise ValueError("the archive has no end")
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
-    except _DAMAGED as error:
+    except Exception as error:  # damaged and foreign pickles raise anything
         if refused := re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error)):
-            raise _refused(path, refused[1]) from None
+            raise PicsError(
+                f"{path}: holds an object of class {refused[1]}, which is not loaded: loading it could run code",
+                "save its tensors alone where that class is installed: torch.save of its state_dict, or safetensors",
+            ) from None
         raise _damaged(path, error) from None
     if not isinstance(data, dict):
         raise PicsError(f"{path}: holds a {type(data).__name__}, expected named tensors", "name a checkpoint file")
@@ -116,13 +102,6 @@ def _open_torch(path: Path, mapped: bool) -> Checkpoint:
         tensors.__getitem__,
         steps if isinstance(steps, int) else None,
         tuple(str(key) for key in state if str(key) not in tensors),
-    )
-
-
-def _refused(path: Path, name: str) -> PicsError:
-    return PicsError(
-        f"{path}: holds an object of class {name}, which is not loaded: loading it could run code",
-        "save its tensors alone where that class is installed: torch.save of its state_dict, or safetensors",
     )
 
 

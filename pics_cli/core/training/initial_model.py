@@ -71,8 +71,8 @@ def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
         )
     dinov2 = section.dinov2 or DEFAULT_DINOV2
     config = checked_config(overrides)
-    model = new_model(base, dinov2, config=config, keep=overrides, seed=recipe.seed, say=logger.info)
-    files = {"base": find_base(base, logger.debug).sha256, "dinov2": find_dinov2(dinov2, logger.debug).sha256}
+    model = new_model(base, dinov2, config=config, keep=overrides, seed=recipe.seed)
+    files = {"base": find_base(base).sha256, "dinov2": find_dinov2(dinov2).sha256}
     return InitialModel(model, False, digest(files))
 
 
