@@ -49,10 +49,10 @@ def test_published_weights_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(PicsError, match="neither Inception's weights for FID nor AlexNet's for LPIPS"):
         find_published(str(tmp_path / "other.pth"))
     (tmp_path / "cut.pth").write_bytes((published_files() / "alexnet.pth").read_bytes()[:1000])
-    with pytest.raises(PicsError, match="a damaged checkpoint|not a checkpoint"):
+    with pytest.raises(PicsError, match=r"a damaged checkpoint|not a checkpoint"):
         find_published(str(tmp_path / "cut.pth"))
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(PicsError, match="a damaged checkpoint|not a checkpoint"):
+    with pytest.raises(PicsError, match=r"a damaged checkpoint|not a checkpoint"):
         find_published(str(tmp_path / "text.pth"))
     with pytest.raises(PicsError, match="of the kind of"):
         find_weights([str(published_files() / "alexnet.pth"), str(published_files() / "alexnet.pth")])
