@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pics_cli.core.datasets.contact_sheet import write_sheet
-from pics_cli.core.datasets.labels import Labelled
+from pics_cli.core.datasets.labels import LabelledImage
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
 from pics_cli.core.recipes.dataset import SamSettings
@@ -51,7 +51,7 @@ def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:
     boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
     given = [AnnotatedBox(k, None, None, (x0, y0, x1, y1), False) for k, (x0, y0, x1, y1) in enumerate(boxes.tolist())]
     found = make_labels(pack_masks(masks), scores, scores, given, boxes, SamSettings())
-    picture = Labelled(index, f"scene {index}", "", SIZE, SIZE, found)
+    picture = LabelledImage(index, f"scene {index}", "", SIZE, SIZE, found)
     lowest = min(scores)
     return lowest, Tile(draw_labels(scene.image, picture), captions(picture, ChosenImage(0, index, lowest)))
 

@@ -86,7 +86,7 @@ def annotate(
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     row_range = _parse_range(rows)
-    from pics_cli.core.datasets.job import Input
+    from pics_cli.core.datasets.readers.reader import DatasetSplit
     from pics_cli.core.recipes.base import Override, find_recipe, parse_override
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
@@ -96,7 +96,7 @@ def annotate(
     overrides = [parse_override(text) for text in settings or []]
     overrides += [Override("raw", raw, "--raw")] if raw is not None else []
     recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
-    source = Input(recipe, split, None if recipe.raw is None else Path(recipe.raw))
+    source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     job = AnnotationJob(
         source=source, folder=out or _labels_folder(source), rows=row_range, sam=sam, checkpoint=checkpoint,
         batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask is Multimask.best, device=device,

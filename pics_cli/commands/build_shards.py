@@ -14,9 +14,8 @@ from pics_cli.errors import PicsError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pics_cli.console import State
-    from pics_cli.core.datasets.build import Progress
-    from pics_cli.core.datasets.readers import Reader
+    from pics_cli.core.datasets.build import BuildProgress
+    from pics_cli.core.datasets.readers.reader import Reader
 
 
 def build_shards(
@@ -109,9 +108,9 @@ def _build(
 ) -> None:
     from pics_cli import console
     from pics_cli.core.datasets import contact_sheet
-    from pics_cli.core.datasets.build import Engine, Progress, build, dry_run
-    from pics_cli.core.datasets.job import Input, Job
+    from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
+    from pics_cli.core.datasets.readers.reader import DatasetSplit
     from pics_cli.core.recipes.base import Override, find_recipe, parse_override
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import local_executor
@@ -122,28 +121,31 @@ def _build(
     recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
     if recipe.source.format == "synth" and recipe.raw is not None:
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
-    source = Input(recipe, split, None if recipe.raw is None else Path(recipe.raw))
-    reader = open_reader(recipe, split, source.raw, lambda path: console.note(f"indexing {path} (once)"))
-    origin = f"annotations from {reader.place}" if reader.place else f"drawn from seed {recipe.seed}"
+    console.start_logging(speaks=True)
+    source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
+    reader = open_reader(source)
+    origin = f"annotations from {reader.annotations}" if reader.annotations else f"drawn from seed {recipe.seed}"
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
-    job = Job(source, Path(recipe.out.replace("{split}", split)), *job_options)
+    job = BuildJob(source, Path(recipe.out.replace("{split}", split)), *job_options)
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
-    progress = Progress()
+    progress = BuildProgress()
     engine = Engine(partial(local_executor, workers), workers)
     manifest = None
-    with console.progress(f"{recipe.name} {split}", "pictures", lambda: _state(progress)):
+    with console.progress(
+        f"{recipe.name} {split}", "pictures", lambda: console.State(int(progress.done), progress.total, progress.detail)
+    ):
         if dry:
-            candidates, outcome = dry_run(job, reader, engine, progress)
-            examples, bad = outcome.examples, outcome.bad
+            candidates, stats = dry_run(job, reader, engine, progress)
+            examples, bad = stats.examples, stats.bad
         else:
-            manifest = build(job, reader, engine, progress, console.note)
+            manifest = build(job, reader, engine, progress)
             examples, bad = manifest["skipped_examples"], manifest["bad_pictures"]
     if manifest:
         console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, progress))
     else:
-        rows = [("pictures", f"{progress.pictures:,}"), ("would be tried", f"{len(candidates):,}")]
-        rows += _count_rows(outcome.skipped, Counter(entry["reason"] for entry in bad), reader)
+        rows = [("pictures", f"{progress.total:,}"), ("would be tried", f"{len(candidates):,}")]
+        rows += _count_rows(stats.skipped, Counter(entry["reason"] for entry in bad), reader)
         console.table(f"{recipe.name} {split}: dry run, nothing written", rows)
     if sheet:
         if manifest:
@@ -155,7 +157,7 @@ def _build(
         console.note(f"contact sheet: {sheet}")
     if manifest and not manifest["samples"]:
         if not manifest["pictures"]:
-            raise PicsError(f"{reader.place}: lists no picture", "is this another dataset's file?")
+            raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",
@@ -165,22 +167,7 @@ def _build(
         )
 
 
-def _state(progress: Progress) -> State:
-    from pics_cli.console import State
-
-    skipped = dict(progress.outcome.skipped.copy().most_common(3))  # a copy: the build goes on adding
-    bad = len(progress.outcome.bad)
-    words = [f"kept {progress.kept:,}"]
-    if skipped:
-        words.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped.items()))
-    if bad:
-        words.append(f"bad {bad:,}")
-    if progress.resumed:
-        words.append(f"{progress.resumed:,} shards were there")
-    return State(progress.done, progress.pictures, "; ".join(words))
-
-
-def _build_rows(manifest: dict[str, Any], reader: Reader, progress: Progress) -> list[tuple[str, str]]:
+def _build_rows(manifest: dict[str, Any], reader: Reader, progress: BuildProgress) -> list[tuple[str, str]]:
     size = sum(shard["bytes"] for shard in manifest["shards"])
     per_sample = f" ({size / manifest['samples'] / 1e3:,.0f} kB a sample)" if manifest["samples"] else ""
     rows = [
@@ -199,4 +186,4 @@ def _count_rows(skipped: Mapping[str, int], bad: Mapping[str, int], reader: Read
     ranked = sorted(skipped.items(), key=lambda entry: -entry[1])
     rows = [(f"skipped: {reason}", f"{count:,} ({SKIP_REASONS[reason]})") for reason, count in ranked]
     rows += [(f"bad: {reason}", f"{count:,}") for reason, count in bad.items()]
-    return rows + [(f"bad records: {reason}", f"{count:,}") for reason, count in reader.bad["counts"].items()]
+    return rows + [(f"bad records: {reason}", f"{count:,}") for reason, count in reader.bad_records.counts.items()]

@@ -1,4 +1,4 @@
-"""What `pics build-shards` does with shards that are there: check them, convert them."""
+"""What `pics build-shards` does with existing shards: check them, convert them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pics_cli.errors import PicsError
 
 
 def check(folder: Path, workers: int) -> None:
-    """Check every shard of a folder and tell what is wrong."""
+    """Check every shard of a folder and list what is wrong."""
     from pics_cli import console
-    from pics_cli.core.datasets.check import check_folder, list_shards
+    from pics_cli.core.datasets.check_shards import check_folder
+    from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.runtime.engines import PictureCounter, local_executor
 
     shards, expected = list_shards(folder)
@@ -23,20 +24,20 @@ def check(folder: Path, workers: int) -> None:
         local_executor(workers, tally) as executor,
     ):
         reports = list(check_folder(folder, executor))
-    faults = [fault for report in reports for fault in report.faults]
+    errors = [error for report in reports for error in report.errors]
     kinds = sum((report.objects for report in reports), Counter[int]())
     rows = [("shards", f"{len(shards):,}" + ("" if expected else " (no manifest: no checksums to compare)"))]
     rows += [("samples", f"{sum(report.samples for report in reports):,}")]
     rows += [(f"with {count} objects", f"{samples:,}") for count, samples in sorted(kinds.items())]
     if published := sum(report.without_json for report in reports):
         rows.append(("without json", f"{published:,} (as the research project publishes them)"))
-    for reason, count in Counter(fault.reason for fault in faults).most_common():
+    for reason, count in Counter(error.reason for error in errors).most_common():
         rows.append((f"fault: {reason}", f"{count:,}"))
     console.table(f"check of {folder}", rows)
-    if faults:
-        lines = [f"  {fault.shard} {fault.key}: {fault.reason}: {fault.detail}" for fault in faults]
+    if errors:
+        lines = [f"  {error.shard} {error.key}: {error.reason}: {error.detail}" for error in errors]
         shown = "\n".join(lines[:20]) + (f"\n  and {len(lines) - 20:,} more" if len(lines) > 20 else "")
-        raise PicsError(f"{folder}: {len(faults):,} faults:\n{shown}", "build or download these shards again")
+        raise PicsError(f"{folder}: {len(errors):,} faults:\n{shown}", "build or download these shards again")
 
 
 def convert(
@@ -50,8 +51,8 @@ def convert(
 ) -> None:
     """Turn a folder of shards into the other layout."""
     from pics_cli import console
-    from pics_cli.core.datasets.check import list_shards
-    from pics_cli.core.datasets.convert import Conversion, convert
+    from pics_cli.core.datasets.convert_shards import ConversionJob, convert
+    from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.recipes.dataset import Layout
     from pics_cli.core.runtime.engines import PictureCounter, local_executor
     from pics_cli.core.runtime.manifest import read_manifest
@@ -66,13 +67,13 @@ def convert(
     if split not in (None, earlier.get("split", split)):
         raise PicsError(f"--split {split}: {source} holds {earlier['split']} by its manifest", "leave --split away")
     split = earlier.get("split") or split or "train"
-    job = Conversion(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
+    job = ConversionJob(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
     tally = PictureCounter()
     with (
         console.progress(f"convert {source.name}", "samples", lambda: console.State(tally.done, total, "")),
         local_executor(workers, tally) as executor,
     ):
-        manifest, there = convert(job, executor, workers)
+        manifest, resumed = convert(job, executor, workers)
     sizes = [sum(path.stat().st_size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]
     rows = [
         ("layout", manifest["recipe"]["shards"]["layout"]),
@@ -80,8 +81,8 @@ def convert(
         ("size", f"{sizes[1] / 1e6:,.1f} MB, before {sizes[0] / 1e6:,.1f} MB"),
     ]
     rows += [(f"bad: {reason}", f"{count:,}") for reason, count in manifest["bad"]["pictures"].items()]
-    if there:
-        rows.append(("resumed", f"{there:,} shards were there already"))
+    if resumed:
+        rows.append(("resumed", f"{resumed:,} shards were there already"))
     console.table(f"{source} converted into {job.folder}", rows)
     if not manifest["samples"]:
         raise PicsError(f"no sample of {source} could be converted", f"{job.folder / 'manifest.json'} lists why")

@@ -27,8 +27,8 @@ from segment_anything import SamPredictor
 
 from common import Row, cpu_time, make_boxes, spread
 from on_gpu import MISSING, matrix_rate, name_of, wall
-from pics_cli.core.datasets.labels import Labelled, write_block
-from pics_cli.core.datasets.readers.files import Place
+from pics_cli.core.datasets.labels import LabelledImage, write_block
+from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.image_io import decode_image, encode_jpeg
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, CocoBoxSource
@@ -162,7 +162,7 @@ def around(run: Run) -> Iterator[Row]:
             spent += taken
             taken, found = cpu_time(make_labels, packed, scores, scores, given, boxes, options)
             spent += taken
-            lines.append(Labelled(number, f"{number}.jpg", "", WIDTH, HEIGHT, found))
+            lines.append(LabelledImage(number, f"{number}.jpg", "", WIDTH, HEIGHT, found))
         taken, _ = cpu_time(write_block, run.work / "00000.jsonl.gz", lines)
         rates.append(count / (spent + taken))
     low, high = min(rates), max(rates)
@@ -187,7 +187,7 @@ def many(run: Run) -> Iterator[Row]:
     counts = (100, 2_000) if run.tiny else (100, 1_000_000)
     for count in counts:
         path = make_boxes(run.work / f"{count}.json", count, 15 * min(count, 140_000))
-        place = Place(run.work, path, "train", "", ("{file_name}",))
+        place = SplitFiles(run.work, path, "train", "", ("{file_name}",))
         CocoBoxSource(place, None)
         began = time.perf_counter()
         boxes = CocoBoxSource(place, None)
@@ -211,7 +211,7 @@ def process(run: Run) -> Iterator[Row]:
     place = make_boxes(raw / "zhiyuan_objv2_train.json", images, boxes)
     torch.manual_seed(0)
     save_sam(build_sam(TINY), TINY, run.work / "sam")
-    listed = CocoBoxSource(Place(raw, place, "train", "", ("{file_name}",)), None).picture(0)
+    listed = CocoBoxSource(SplitFiles(raw, place, "train", "", ("{file_name}",))).picture(0)
     assert listed.size is not None
     file = raw / "images/train" / Path(listed.file_name).parent.name / Path(listed.file_name).name
     file.parent.mkdir(parents=True)

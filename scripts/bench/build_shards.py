@@ -23,9 +23,9 @@ import cv2
 
 from common import Bench, Row, cpu_time, demo, make_objects365, spread
 from pics_cli.core.datasets.blocks import build_block, choose_block
-from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.scene import Item
+from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.scene import ItemId
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.shards.shard_files import read_shard
@@ -39,12 +39,12 @@ REPEATS = {"vistas": 3}
 FEW, MANY, AMORTISED = 2_000, 100_000, 2_000
 
 
-def dataset(name: str, raw: Path, area_ratio: float, compat: bool = False) -> Input:
+def dataset(name: str, raw: Path, area_ratio: float, compat: bool = False) -> DatasetSplit:
     overrides = [Override("pairs.min_area_ratio", area_ratio, "--area-ratio"), Override("compat", compat, "--compat")]
-    return Input(load_dataset(find_recipe(name, "dataset"), overrides), "train", raw)
+    return DatasetSplit(load_dataset(find_recipe(name, "dataset"), overrides), "train", raw)
 
 
-def area_ratio_for(name: str, raw: Path, items: Sequence[Item], share: float, compat: bool) -> float:
+def area_ratio_for(name: str, raw: Path, items: Sequence[ItemId], share: float, compat: bool) -> float:
     """The area ratio at which our choice, or the published one, keeps this share; all pictures: the recipe's own."""
     if share == 1:
         return float(load_dataset(find_recipe(name, "dataset")).pairs.min_area_ratio)
@@ -58,7 +58,7 @@ def area_ratio_for(name: str, raw: Path, items: Sequence[Item], share: float, co
     return high
 
 
-def build_ours(source: Input, items: Sequence[Item], out: Path, block: int = 0) -> int:
+def build_ours(source: DatasetSplit, items: Sequence[ItemId], out: Path, block: int = 0) -> int:
     """Choose and build pictures as the command does; how many samples were made."""
     samples: int = build_block(source, out, block, choose_block(source, items)[0])["samples"]
     return samples
@@ -74,7 +74,7 @@ def against_plain(
     count = bench.pictures or pictures
     raw = demo(bench, figure, count)
     plain = plain_side(raw)
-    items = open_reader(dataset(recipe, raw, 0.02).recipe, "train", raw).items(0, count)
+    items = open_reader(dataset(recipe, raw, 0.02)).item_ids(0, count)
     our_ratio, area_ratio = (area_ratio_for(recipe, raw, items, share, compat) for compat in (False, True))
     source, shards, folders = dataset(recipe, raw, our_ratio), bench.work / "shards", bench.work / "folders"
     size = min(BLOCK, -(-count // 8))
@@ -181,7 +181,7 @@ def labels(bench: Bench) -> Iterator[Row]:
     for turn in range(bench.repeats + 1):
         spent = [0.0, 0.0]
         for side in (0, 1) if turn % 2 else (1, 0):
-            reader = open_reader(sources[side].recipe, "train", raws[side])
+            reader = open_reader(sources[side])
             listed[side].append(cpu_time(len, reader)[0])
         for block, start in enumerate(range(0, real, BLOCK)):
             for side in (0, 1) if (block + turn) % 2 else (1, 0):

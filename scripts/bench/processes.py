@@ -30,14 +30,15 @@ peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak * 1024 / 1e6}))
 """
 BUILD_IMPORTS = """
-from pics_cli.core.data.blocks import build_block, choose_block
-from pics_cli.core.data.job import Input
-from pics_cli.core.data.readers import open_reader
-from pics_cli.core.recipe import find_recipe, load_dataset
+from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.recipes.base import find_recipe
+from pics_cli.core.recipes.dataset import load_dataset
 """
 BUILD = """
-source = Input(load_dataset(find_recipe(sys.argv[2], "dataset")), "train", path)
-items = open_reader(source.recipe, "train", path).items(0, int(sys.argv[4]))
+source = DatasetSplit(load_dataset(find_recipe(sys.argv[2], "dataset")), "train", path)
+items = open_reader(source).item_ids(0, int(sys.argv[4]))
 build_block(source, Path(sys.argv[3]), 0, choose_block(source, items)[0])
 """
 RUN = """
@@ -46,7 +47,7 @@ try:
 except SystemExit as stop:
     assert not stop.code
 """
-OPEN_INDEX = ("from pics_cli.core.data.readers.index import open_index", "open_index(path)")
+OPEN_INDEX = ("from pics_cli.core.datasets.readers.coco_index import open_coco_index", "open_coco_index(path)")
 LOAD = "boxes = defaultdict(list)\nfor box in json.load(open(path))['annotations']: boxes[box['image_id']].append(box)"
 
 

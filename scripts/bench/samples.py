@@ -12,8 +12,8 @@ from PIL import Image
 from common import Bench, Row, cpu_time, demo, spread
 from demo_drawing import photo
 from pics_cli.core.datasets.blocks import build_block, choose_block
-from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.scenes.drawn.plan import plan_scene
@@ -32,9 +32,9 @@ def compact(bench: Bench) -> Iterator[Row]:
     sizes, members = [], []
     for layout in ("published", "compact"):
         recipe = load_dataset(find_recipe("lvis"), [Override("shards.layout", layout, "--layout")])
-        source, out = Input(recipe, "train", raw), bench.work / layout
+        source, out = DatasetSplit(recipe, "train", raw), bench.work / layout
         out.mkdir()
-        chosen, _ = choose_block(source, open_reader(recipe, "train", raw).items(0, count))
+        chosen, _ = choose_block(source, open_reader(source).item_ids(0, count))
         stats = build_block(source, out, 0, chosen)
         sizes.append(stats["bytes"] / stats["samples"])
         members.append([dict(found) for _, found in read_shard(out / "00000.tar")])

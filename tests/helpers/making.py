@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.datasets.build import Engine, Progress, build
-from pics_cli.core.datasets.job import Input, Job
+from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build
 from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.engines import local_executor
@@ -43,9 +43,9 @@ def build_folder(
     """Build shards as the command does, in this process; keywords are recipe keys with `__` for the dot."""
     overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]
     tree = load_dataset(find_recipe(str(recipe)), overrides)
-    source = Input(tree, split, raw)
+    dataset = DatasetSplit(tree, split, raw)
     engine = Engine(partial(local_executor, 1), 1)
-    manifest = build(Job(source, out, limit), open_reader(tree, split, raw), engine, Progress(), lambda _: None)
+    manifest = build(BuildJob(dataset, out, limit), open_reader(dataset), engine, BuildProgress())
     return manifest, out
 
 

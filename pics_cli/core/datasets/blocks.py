@@ -1,4 +1,4 @@
-"""The two pure steps of a build: choose groups for a run of pictures, and turn a block of groups into a shard.
+"""The two pure steps of a build: choose groups for a run of images, and turn a block of groups into a shard.
 
 Both are functions of picklable arguments; any executor, on any machine that sees the files, may run them.
 """
@@ -15,63 +15,68 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from pics_cli.core.datasets.assemble import build_sample
-from pics_cli.core.datasets.job import Input
-from pics_cli.core.datasets.pairs import Group, choose
-from pics_cli.core.datasets.readers import Reader, open_reader
-from pics_cli.core.datasets.scene import Item, Skip
+from pics_cli.core.datasets.build_sample import build_sample
+from pics_cli.core.datasets.compat import choose_compat_group
+from pics_cli.core.datasets.pairs import Group, choose_group
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.scene import ItemId, Skip
+from pics_cli.core.datasets.shard_folder import finish_shard
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.runtime.engines import count_picture
-from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.core.shards.samples import escape_key
-from pics_cli.core.shards.shard_files import ShardWriter, shard_path, stats_path
+from pics_cli.core.shards.shard_files import ShardWriter, shard_path
 from pics_cli.errors import BadSample
 
-EXAMPLES = 3
+_EXAMPLES = 3  # pictures named in the manifest for each reason
 
 
 class Candidate(NamedTuple):
-    """A picture that passed the choice, the group chosen, and its boxes and areas as annotated."""
+    """An image that passed the choice, the group chosen, and its boxes and areas as annotated."""
 
-    item: Item
+    item_id: ItemId
     group: Group
-    shape: tuple[float, ...]
+    geometry: tuple[float, ...]
 
 
 @dataclass
-class Outcome:
-    """What became of the pictures that gave no sample.
+class BuildStats:
+    """What became of the images that gave no sample.
 
     Attributes:
         skipped: count by reason.
-        examples: the first few pictures of each reason.
-        bad: pictures that should have been readable: item, reason, detail.
+        examples: the first few images of each reason.
+        bad: images that should have been readable: item, reason, detail.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[Item]] = field(default_factory=dict)
+    examples: dict[str, list[ItemId]] = field(default_factory=dict)
     bad: list[dict[str, Any]] = field(default_factory=list)
 
-    def skip(self, item: Item, reason: str) -> None:
-        self.skipped[reason] += 1
-        shown = self.examples.setdefault(reason, [])
-        if len(shown) < EXAMPLES:
-            shown.append(item)
+    @property
+    def images(self) -> int:
+        """How many they are."""
+        return sum(self.skipped.values()) + len(self.bad)
 
-    def fail(self, item: Item, error: BadSample) -> None:
-        self.bad.append({"item": item, "reason": error.reason, "detail": error.detail})
+    def skip(self, item_id: ItemId, reason: str) -> None:
+        """Count an image that the rule leaves out."""
+        self.add(BuildStats(Counter([reason]), {reason: [item_id]}))
 
-    def add(self, other: Outcome) -> None:
-        """Append an outcome of later pictures."""
+    def fail(self, item_id: ItemId, error: BadSample) -> None:
+        """Count an image that cannot be read."""
+        self.bad.append({"item": item_id, "reason": error.reason, "detail": error.detail})
+
+    def add(self, other: BuildStats) -> None:
+        """Append the stats of later images."""
         self.skipped.update(other.skipped)
-        for reason, items in other.examples.items():
-            shown = self.examples.setdefault(reason, [])
-            shown.extend(items[: EXAMPLES - len(shown)])
+        for reason, item_ids in other.examples.items():
+            examples = self.examples.setdefault(reason, [])
+            examples.extend(item_ids[: _EXAMPLES - len(examples)])
         self.bad.extend(other.bad)
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As data for a stats file or manifest, in a fixed order."""
         return {
             "skipped": dict(sorted(self.skipped.items())),
@@ -80,63 +85,57 @@ class Outcome:
         }
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Outcome:
-        """Inverse of `plain`."""
-        examples = {reason: list(items) for reason, items in plain["examples"].items()}
-        return cls(Counter(plain["skipped"]), examples, list(plain["bad"]))
+    def from_dict(cls, data: dict[str, Any]) -> BuildStats:
+        """Inverse of `as_dict`; other keys are passed over."""
+        examples = {reason: list(item_ids) for reason, item_ids in data["examples"].items()}
+        return cls(Counter(data["skipped"]), examples, list(data["bad"]))
 
 
-def choose_block(source: Input, items: Sequence[Item]) -> tuple[list[Candidate], Outcome]:
-    """Apply the recipe's rule to pictures, in order, without decoding one."""
-    reader = _reader(source)
-    candidates, outcome = [], Outcome()
-    for item in items:
+def choose_block(dataset: DatasetSplit, item_ids: Sequence[ItemId]) -> tuple[list[Candidate], BuildStats]:
+    """Apply the recipe's rule to images, in order, without decoding one."""
+    reader, recipe = _open_cached(dataset), dataset.recipe
+    choose = choose_compat_group if recipe.compat else choose_group
+    candidates, stats = [], BuildStats()
+    for item_id in item_ids:
         process_pending_signals()
         try:
-            scene = reader.scene(item)
-            chosen = choose(scene, source.recipe.pairs, source.recipe.compat)
+            scene = reader.scene(item_id)
+            group = choose(scene, recipe.pairs)
         except BadSample as error:
-            outcome.fail(item, error)
+            stats.fail(item_id, error)
             continue
-        if isinstance(chosen, Skip):
-            outcome.skip(item, chosen.reason)
+        if isinstance(group, Skip):
+            stats.skip(item_id, group.reason)
         else:
-            shape = [v for i in chosen for v in (*scene.instances[i].box, scene.instances[i].area)]
-            candidates.append(Candidate(item, chosen, tuple(shape)))
-    return candidates, outcome
+            geometry = [v for i in group for v in (*scene.instances[i].box, scene.instances[i].area)]
+            candidates.append(Candidate(item_id, group, tuple(geometry)))
+    return candidates, stats
 
 
-def build_block(source: Input, folder: Path, block: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def build_block(dataset: DatasetSplit, folder: Path, block: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Build one shard: decode, cut, write the tar, then its stats file. Returns the stats.
 
-    The bytes are a function of the arguments (and library versions) alone. A block in which every picture fails leaves
+    The bytes are a function of the arguments (and library versions) alone. A block in which every image fails leaves
     its stats and no tar.
     """
     cv2.setNumThreads(1)  # blocks run side by side; threads inside them would only get in each other's way
-    reader, recipe, outcome = _reader(source), source.recipe, Outcome()
-    path = shard_path(folder, block)
-    with ShardWriter(path) as writer:
-        for item, group, _ in candidates:
+    reader, recipe, stats = _open_cached(dataset), dataset.recipe, BuildStats()
+    with ShardWriter(shard_path(folder, block)) as writer:
+        for item_id, group, _ in candidates:
+            kept = False
             try:
-                scene = reader.scene(item)
-                members = build_sample(scene, group, recipe, source.split)
-                if not isinstance(members, Skip):
+                scene = reader.scene(item_id)
+                members = build_sample(scene, group, recipe, dataset.split)
+                if isinstance(members, Skip):
+                    stats.skip(item_id, members.reason)
+                else:
                     writer.add(escape_key(scene.key), members)
+                    kept = True
             except BadSample as error:
-                outcome.fail(item, error)
-                count_picture(kept=False)
-                continue
-            if isinstance(members, Skip):
-                outcome.skip(item, members.reason)
-            count_picture(kept=not isinstance(members, Skip))
-    summary = writer.summary
-    if not writer.samples:
-        path.unlink(missing_ok=True)
-        summary = {"samples": 0, "bytes": None, "sha256": None}
-    made_from = {"candidates": len(candidates), "candidates_sha256": digest_candidates(candidates)}
-    stats = {"block": block, **made_from, **summary, **outcome.plain()}
-    write_json(stats_path(folder, block), stats)
-    return stats
+                stats.fail(item_id, error)
+            count_picture(kept)
+    origin = {"candidates": len(candidates), "candidates_sha256": digest_candidates(candidates)}
+    return finish_shard(folder, block, writer, origin, stats.as_dict())
 
 
 def digest_candidates(candidates: Sequence[Candidate]) -> str:
@@ -144,18 +143,18 @@ def digest_candidates(candidates: Sequence[Candidate]) -> str:
     return hashlib.sha256(json.dumps(candidates).encode()).hexdigest()
 
 
-_opened: tuple[str, int, Reader] | None = None
+_cached_reader: tuple[str, int, Reader] | None = None
 
 
-def _reader(source: Input) -> Reader:
+def _open_cached(dataset: DatasetSplit) -> Reader:
     """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
-    global _opened  # noqa: PLW0603  (a cache of one)
-    key = digest({**dataset_identity(source.recipe), "split": source.split, "raw": str(source.raw)})
-    if _opened is None or _opened[0] != key or _opened[1] != _changed(_opened[2]):
-        reader = open_reader(source.recipe, source.split, source.raw)
-        _opened = key, _changed(reader), reader
-    return _opened[2]
+    global _cached_reader  # noqa: PLW0603  (a cache of one)
+    key = digest({**dataset_identity(dataset.recipe), "split": dataset.split, "raw": str(dataset.raw)})
+    if _cached_reader is None or _cached_reader[:2] != (key, _modified(_cached_reader[2])):
+        reader = open_reader(dataset)
+        _cached_reader = key, _modified(reader), reader
+    return _cached_reader[2]
 
 
-def _changed(reader: Reader) -> int:
-    return reader.place.stat().st_mtime_ns if reader.place else 0
+def _modified(reader: Reader) -> int:
+    return reader.annotations.stat().st_mtime_ns if reader.annotations else 0

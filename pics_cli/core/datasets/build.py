@@ -2,63 +2,98 @@
 
 from __future__ import annotations
 
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from pics_cli.core.datasets.blocks import Candidate, Outcome, build_block, choose_block, digest_candidates
-from pics_cli.core.datasets.build_folder import build_identity, build_manifest, claim_folder, is_whole
-from pics_cli.core.datasets.job import Input, Job
-from pics_cli.core.datasets.readers import Reader
-from pics_cli.core.recipes.dataset import CityscapesSource, SynthSource
+from pics_cli.core.datasets.blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
+from pics_cli.core.datasets.compat import check_compat
+from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.shard_folder import folder_identity, is_complete, manifest_shards, resume_manifest
+from pics_cli.core.recipes.dataset import CityscapesSource, dataset_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import PictureCounter, map_in_order
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.shard_files import read_stats, remove_temporary_files
 from pics_cli.errors import PicsError
 
+logger = logging.getLogger(__name__)
+
 # Few enough that a block of 12-megapixel label maps takes seconds, and an interrupt no longer.
-CHOICE_BLOCK = 64
+_CHOICE_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """One split of a raw dataset to be built into one folder.
+
+    Attributes:
+        limit: look at the first so many images only.
+        max_bad: unreadable images and records that are put up with; None: 1 % of the images, at least 100.
+        overwrite: remove the shards that an earlier build left in the folder.
+    """
+
+    dataset: DatasetSplit
+    folder: Path
+    limit: int | None = None
+    max_bad: int | None = None
+    overwrite: bool = False
 
 
 @dataclass
-class Progress:
-    """How far a build is; read by whoever displays it.
+class BuildProgress(Progress):
+    """How far a build is, in images.
 
     Attributes:
-        pictures: how many the job looks at.
-        settled: pictures decided upon, besides those in the blocks that run.
-        resumed: shards that were there already.
-        outcome: why pictures gave no sample, so far, in no particular order.
+        settled: images decided upon, besides those in the blocks that run.
+        kept_before: samples in the shards that earlier runs finished.
+        resumed: shards that earlier runs finished.
+        stats: why images gave no sample, so far, in no particular order.
+        counter: images of the blocks that run.
     """
 
-    pictures: int = 0
-    settled: int = 0
+    settled: float = 0
     kept_before: int = 0
     resumed: int = 0
-    outcome: Outcome = field(default_factory=Outcome)
-    tally: PictureCounter = field(default_factory=PictureCounter)
+    stats: BuildStats = field(default_factory=BuildStats)
+    counter: PictureCounter = field(default_factory=PictureCounter)
+
+    @property  # type: ignore[misc]
+    def done(self) -> float:
+        return self.settled + self.counter.done
+
+    @done.setter
+    def done(self, value: float) -> None:
+        self.settled = value
 
     @property
-    def done(self) -> int:
-        return self.settled + self.tally.done
-
-    @property
-    def kept(self) -> int:
-        return self.kept_before + self.tally.kept
+    def detail(self) -> str:
+        """Images kept, skipped and bad."""
+        words = [f"kept {self.kept_before + self.counter.kept:,}"]
+        skipped = self.stats.skipped.copy().most_common(3)  # a copy: the build goes on adding
+        if skipped:
+            words.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped))
+        if self.stats.bad:
+            words.append(f"bad {len(self.stats.bad):,}")
+        if self.resumed:
+            words.append(f"{self.resumed:,} shards were there")
+        return "; ".join(words)
 
 
 class Engine(NamedTuple):
     """Where blocks run.
 
     Attributes:
-        start: gives an executor for the time of a `with` block; the tally counts its pictures as they are done.
+        start: gives an executor for the time of a `with` block; the counter counts its images as they are done.
         slots: how many blocks it runs side by side.
     """
 
@@ -66,109 +101,108 @@ class Engine(NamedTuple):
     slots: int
 
 
-def build(job: Job, reader: Reader, engine: Engine, progress: Progress, note: Callable[[str], None]) -> dict[str, Any]:
+def build(job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress) -> dict[str, Any]:
     """Build what is missing in the folder and return its manifest.
 
     Args:
         job: what to build, and where.
-        reader: the opened input of the job.
+        reader: of the job's dataset.
         engine: where the blocks run.
         progress: updated as the work goes on.
-        note: told single lines worth reading, such as what is resumed.
 
     Raises:
-        PicsError: the folder belongs to another build or writer, too many bad pictures, disk full.
+        PicsError: the folder belongs to another build or writer, too many bad images, disk full.
     """
-    check_recipe(job.source, reader)
+    check_recipe(job.dataset, reader)
     with ResumableFolder(job.folder, "--out").hold():
         remove_temporary_files(job.folder)
-        wanted = build_identity(job.source, reader)
-        earlier = claim_folder(job.folder, wanted, job.overwrite)
-        progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
-        if earlier and earlier["complete"] and earlier["pictures"] >= progress.pictures:
-            if is_whole(job.folder, earlier):
-                note(f"{job.folder} is complete already: nothing to do")
-                progress.settled, progress.kept_before = progress.pictures, earlier["samples"]
+        recipe, split = dataset_identity(job.dataset.recipe), job.dataset.split
+        recipe["source"]["splits"] = {split: recipe["source"]["splits"][split]}
+        wanted = folder_identity(split, recipe, dict(reader.source))
+        earlier = resume_manifest(job.folder, wanted, job.overwrite)
+        progress.total = _image_count(job, reader)
+        if earlier and earlier["complete"] and earlier["pictures"] >= progress.total:
+            if is_complete(job.folder, earlier):
+                logger.info("%s is complete already: nothing to do", job.folder)
+                progress.settled, progress.kept_before = progress.total, earlier["samples"]
                 return earlier
-            note(f"{job.folder} is complete by its manifest, but shards are missing: building those")
-        if earlier and earlier["pictures"] > progress.pictures:
+            logger.info("%s is complete by its manifest, but shards are missing: building those", job.folder)
+        if earlier and earlier["pictures"] > progress.total:
             raise PicsError(
                 f"{job.folder}: holds an unfinished build of {earlier['pictures']:,} pictures, more than --limit "
                 f"{job.limit} asks for",
                 "finish it without --limit (or with a larger one), or choose another --out",
             )
-        write_json(job.folder / MANIFEST, {"complete": False, "pictures": progress.pictures, **wanted})
-        chosen = Outcome()
+        write_json(job.folder / MANIFEST, {"complete": False, "pictures": progress.total, **wanted})
+        unchosen = BuildStats()
         try:
-            with engine.start(progress.tally) as executor:
-                blocks = list(_run(job, reader, executor, engine.slots, progress, chosen))
+            with engine.start(progress.counter) as executor:
+                blocks = list(_run_blocks(job, reader, executor, engine.slots, progress, unchosen))
         finally:
             remove_temporary_files(job.folder)
-        manifest = build_manifest(job, wanted, reader, progress.pictures, chosen, blocks)
+        manifest = _manifest(wanted, reader, progress.total, unchosen, blocks)
         write_json(job.folder / MANIFEST, manifest)
         return manifest
 
 
-def dry_run(job: Job, reader: Reader, engine: Engine, progress: Progress) -> tuple[list[Candidate], Outcome]:
-    """Make the choice alone, writing nothing: the candidates, and why the other pictures are skipped."""
-    check_recipe(job.source, reader)
-    progress.pictures = len(reader) if job.limit is None else min(job.limit, len(reader))
+def dry_run(
+    job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress
+) -> tuple[list[Candidate], BuildStats]:
+    """Make the choice alone, writing nothing: the candidates, and why the other images are skipped."""
+    check_recipe(job.dataset, reader)
+    progress.total = _image_count(job, reader)
     candidates = []
-    with engine.start(progress.tally) as executor:
-        for chosen, outcome in _choices(job.source, reader, executor, engine.slots, progress.pictures):
+    with engine.start(progress.counter) as executor:
+        for chosen, stats in _choices(job.dataset, reader, executor, engine.slots, progress.total):
             candidates.extend(chosen)
-            progress.outcome.add(outcome)
-            progress.settled += len(chosen) + sum(outcome.skipped.values()) + len(outcome.bad)
+            progress.stats.add(stats)
+            progress.settled += len(chosen) + stats.images
             progress.kept_before += len(chosen)
             _stop_at_max_bad(job, reader, progress)
-    return candidates, progress.outcome
+    return candidates, progress.stats
 
 
-def check_recipe(source: Input, reader: Reader) -> None:
-    """Refuse what the data cannot give: classes that they lack, compat beyond two objects."""
-    if source.recipe.compat and isinstance(source.recipe.source, SynthSource):
+def check_recipe(dataset: DatasetSplit, reader: Reader) -> None:
+    """Refuse what the data cannot give: classes that they lack, and what `--compat` does not know."""
+    if dataset.recipe.compat:
+        check_compat(dataset.recipe)
+    classes = dataset.recipe.pairs.classes
+    named, known = [*classes.include, *classes.exclude], set(reader.categories)
+    if named and not known:
         raise PicsError(
-            f"{source.recipe.name} is drawn: compat reproduces what the research code does with photographs",
-            "build without --compat",
-        )
-    if source.recipe.compat and source.recipe.pairs.objects != 2:
-        raise PicsError(
-            f"pairs.objects is {source.recipe.pairs.objects}: compat reproduces the research code, which takes two",
-            "build without --compat, or with two objects",
-        )
-    classes = source.recipe.pairs.classes
-    named = [*classes.include, *classes.exclude]
-    if named and not reader.categories:
-        raise PicsError(
-            f"{reader.place}: these labels name no categories, so pairs.classes cannot be applied",
+            f"{reader.annotations}: these labels name no categories, so pairs.classes cannot be applied",
             "remove pairs.classes, or use annotations with categories",
         )
-    known = set(reader.categories)
-    where = "the recipe's source.labels" if isinstance(source.recipe.source, CityscapesSource) else reader.place
     if unknown := [name for name in named if name not in known]:
+        labels = isinstance(dataset.recipe.source, CityscapesSource)
+        owner = "the recipe's source.labels" if labels else reader.annotations
         near = [name for name in reader.categories if unknown[0].lower() in name.lower()]  # car: object--vehicle--car
         near = near[:3] or get_close_matches(unknown[0], reader.categories, n=3)
         raise PicsError(
-            f"pairs.classes: {', '.join(map(repr, unknown))} not among the {len(known)} categories of {where}",
+            f"pairs.classes: {', '.join(map(repr, unknown))} not among the {len(known)} categories of {owner}",
             f"nearest: {', '.join(near)}" if near else f"it has: {', '.join(sorted(known)[:10])}, …",
         )
 
 
-def _run(
-    job: Job, reader: Reader, executor: Executor, slots: int, progress: Progress, chosen: Outcome
+def _image_count(job: BuildJob, reader: Reader) -> int:
+    return len(reader) if job.limit is None else min(job.limit, len(reader))
+
+
+def _run_blocks(
+    job: BuildJob, reader: Reader, executor: Executor, slots: int, progress: BuildProgress, unchosen: BuildStats
 ) -> Iterator[dict[str, Any]]:
     """Run the choice ahead of the building, both on the executor, and yield block stats in order.
 
-    `chosen` gathers, in order, why the choice left pictures out.
+    `unchosen` gathers, in order, why the choice left images out.
     """
-    choices = _choices(job.source, reader, executor, slots, progress.pictures)
+    choices = _choices(job.dataset, reader, executor, slots, progress.total)
     running: deque[Future[dict[str, Any]]] = deque()
     waiting: list[Candidate] = []
-    size, block, more = job.source.recipe.shards.size, 0, True
+    size, block, more = job.dataset.recipe.shards.size, 0, True
     while more or waiting or running:
         while running and running[0].done():
             stats = running.popleft().result()
-            progress.outcome.add(Outcome.from_plain(stats))
+            progress.stats.add(BuildStats.from_dict(stats))
             _stop_at_max_bad(job, reader, progress)
             yield stats
         busy = [future for future in running if not future.done()]
@@ -177,30 +211,29 @@ def _run(
                 future.result()  # a failure stops the job at once, whatever its place in the row
         elif more and len(waiting) < size:
             try:
-                candidates, outcome = next(choices)
+                candidates, skipped = next(choices)
             except StopIteration:
                 more = False
                 continue
             waiting.extend(candidates)
-            chosen.add(outcome)
-            progress.outcome.add(outcome)
-            progress.settled += sum(outcome.skipped.values()) + len(outcome.bad)
+            unchosen.add(skipped)
+            progress.stats.add(skipped)
+            progress.settled += skipped.images
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            there = _finished(job, block, candidates)
-            if there:
+            if finished := _finished_stats(job, block, candidates):
                 progress.resumed += 1
-                progress.settled += there["candidates"]
-                progress.kept_before += there["samples"]
+                progress.settled += finished["candidates"]
+                progress.kept_before += finished["samples"]
                 running.append(Future())
-                running[-1].set_result(there)
+                running[-1].set_result(finished)
             else:
-                running.append(executor.submit(build_block, job.source, job.folder, block, candidates))
+                running.append(executor.submit(build_block, job.dataset, job.folder, block, candidates))
             block += 1
 
 
-def _finished(job: Job, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
+def _finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
     """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
     stats = read_stats(job.folder, block)
     if stats and stats["candidates_sha256"] != digest_candidates(candidates[: stats["candidates"]]):
@@ -212,13 +245,36 @@ def _finished(job: Job, block: int, candidates: Sequence[Candidate]) -> dict[str
 
 
 def _choices(
-    source: Input, reader: Reader, executor: Executor, slots: int, pictures: int
-) -> Iterator[tuple[list[Candidate], Outcome]]:
-    """Choices of consecutive runs of pictures, in order, a few of them ahead of the reader."""
-    starts = range(0, pictures, CHOICE_BLOCK)
-    runs = (reader.items(start, min(start + CHOICE_BLOCK, pictures)) for start in starts)
-    return map_in_order(executor, slots + 1, choose_block, ((source, items) for items in runs))
+    dataset: DatasetSplit, reader: Reader, executor: Executor, slots: int, images: int
+) -> Iterator[tuple[list[Candidate], BuildStats]]:
+    """Choices of consecutive runs of images, in order, a few of them ahead of the reader."""
+    starts = range(0, images, _CHOICE_BLOCK)
+    runs = (reader.item_ids(start, min(start + _CHOICE_BLOCK, images)) for start in starts)
+    return map_in_order(executor, slots + 1, choose_block, ((dataset, item_ids) for item_ids in runs))
 
 
-def _stop_at_max_bad(job: Job, reader: Reader, progress: Progress) -> None:
-    stop_at_max_bad(job.max_bad, progress.pictures, progress.outcome.bad, reader.bad)
+def _stop_at_max_bad(job: BuildJob, reader: Reader, progress: BuildProgress) -> None:
+    stop_at_max_bad(job.max_bad, progress.total, progress.stats.bad, reader.bad_records)
+
+
+def _manifest(
+    wanted: dict[str, Any], reader: Reader, images: int, stats: BuildStats, blocks: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Everything in the order of the images, so that the bytes do not depend on who finished first."""
+    for block in blocks:
+        stats.add(BuildStats.from_dict(block))
+    shards, outcome = manifest_shards(blocks), stats.as_dict()
+    reasons = Counter(entry["reason"] for entry in stats.bad)
+    return {
+        "complete": True,
+        "pictures": images,
+        "of_pictures": len(reader),
+        "samples": sum(shard["samples"] for shard in shards),
+        "skipped": outcome["skipped"],
+        "bad": {"pictures": dict(sorted(reasons.items())), "records": reader.bad_records.counts},
+        **wanted,
+        "shards": shards,
+        "skipped_examples": outcome["examples"],
+        "bad_pictures": sorted(stats.bad, key=lambda entry: str(entry["item"])),
+        "bad_records": reader.bad_records.lines,
+    }

@@ -1,39 +1,78 @@
-"""The research code's choice of a pair and its crop, with their faults, for `--compat`."""
+"""The research code's choice of a pair and its crop, with their faults, for `--compat`.
+
+What its readers do differently is in `readers/compat.py`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.datasets.pairs import Group, choose_among, is_large
+from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import CONTAINED_SLACK, Box
 from pics_cli.core.images.masks import BoxMask
+from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, SynthSource
+from pics_cli.errors import PicsError
 
-FloatBoxes = npt.NDArray[np.float32]
+# The padding ratios among which the research code draws.
+COMPAT_PADDING = (1.1, 1.2, 1.3, 1.4)
+# Fewer set pixels, and the research code takes the whole image for the object.
+_MIN_CROP_PIXELS = 10
 
-# Fewer set pixels, and the research code takes the whole picture for the object.
-TINY = 10
+
+def check_compat(recipe: DatasetRecipe) -> None:
+    """Refuse recipes that the research code knows nothing of."""
+    if isinstance(recipe.source, SynthSource):
+        raise PicsError(
+            f"{recipe.name} is drawn: compat reproduces what the research code does with photographs",
+            "build without --compat",
+        )
+    if recipe.pairs.objects != 2:
+        raise PicsError(
+            f"pairs.objects is {recipe.pairs.objects}: compat reproduces the research code, which takes two",
+            "build without --compat, or with two objects",
+        )
 
 
-def published_max_iou(boxes_N4: FloatBoxes) -> tuple[int, int] | None:
-    """The pair with the highest IoU in float32, the first of equals; pairs that its nesting test finds do not count.
+def choose_compat_group(scene: Scene, rule: PairSettings) -> Group | Skip:
+    """The research code's choice: crowds and ignored objects count."""
+    return choose_among(scene, rule, is_large, _choose_largest if rule.rule == "largest" else _choose_max_iou)
 
-    Args:
-        boxes_N4: float32 [N, 4], `x0, y0, x1, y1`.
-    """
+
+def compat_crop(mask: BoxMask) -> Box:
+    """The part of the image that a patch shows: the mask's box without its last row and column."""
+    if mask.area < _MIN_CROP_PIXELS:
+        return 0, 0, mask.width, mask.height
+    x0, y0, x1, y1 = mask.box
+    return x0, y0, x1 - 1, y1 - 1
+
+
+def _choose_largest(instances: Sequence[Instance], _rule: PairSettings) -> Group:
+    """The two largest areas, the last of equals first."""
+    order = np.argsort([instance.area for instance in instances], kind="stable")[::-1]
+    return int(order[0]), int(order[1])
+
+
+def _choose_max_iou(instances: Sequence[Instance], _rule: PairSettings) -> Group | Skip:
+    """The pair with the highest IoU in float32, the first of equals; pairs that its nesting test finds do not count."""
+    boxes_N4 = np.array([instance.box for instance in instances], np.float32)
     low = np.maximum(boxes_N4[:, None, :2], boxes_N4[None, :, :2])
     high = np.minimum(boxes_N4[:, None, 2:], boxes_N4[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
     area = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
     union = area[:, None] + area[None] - shared
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    iou[_published_nested(boxes_N4)] = 0
+    iou[_nested(boxes_N4)] = 0
     np.fill_diagonal(iou, -1)
     first, second = np.unravel_index(int(iou.argmax()), iou.shape)
-    return (int(first), int(second)) if iou[first, second] > 0 else None
+    return (int(first), int(second)) if iou[first, second] > 0 else Skip("no_overlap")
 
 
-def _published_nested(boxes_N4: FloatBoxes) -> npt.NDArray[np.bool_]:
-    """bool [N, N]: the published nesting test, either way round.
+def _nested(boxes_N4: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """bool [N, N]: the research code's nesting test, either way round.
 
     It is given corners and reads them as `x, y, width, height`, so it compares x0 + x1 and y0 + y1: whether the left
     and upper side lie inside and the centre is not further right or down. Most nested pairs pass for not nested.
@@ -44,23 +83,3 @@ def _published_nested(boxes_N4: FloatBoxes) -> npt.NDArray[np.bool_]:
     )
     either: npt.NDArray[np.bool_] = inside | inside.T
     return either
-
-
-def published_largest(areas_N: npt.NDArray[np.float64]) -> tuple[int, int]:
-    """The two largest areas, the last of equals first."""
-    order = np.argsort(areas_N, kind="stable")[::-1]
-    return int(order[0]), int(order[1])
-
-
-def published_box(box: Box) -> tuple[float, float, float, float]:
-    """The box that the research code makes from a mask's: it ends at the last pixel instead of behind it."""
-    x0, y0, x1, y1 = box
-    return x0, y0, x1 - 1, y1 - 1
-
-
-def published_crop(mask: BoxMask) -> Box:
-    """The part of the picture that a patch shows: the mask's box without its last row and column."""
-    if mask.area < TINY:
-        return 0, 0, mask.width, mask.height
-    x0, y0, x1, y1 = mask.box
-    return x0, y0, x1 - 1, y1 - 1

@@ -1,4 +1,4 @@
-"""A picture of what a build made: chosen pairs with boxes, masks and patches, and pictures it skipped."""
+"""Contact sheet of a build: chosen pairs with boxes, masks and patches, and images that were skipped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pics_cli.core.datasets.assemble import build_sample
 from pics_cli.core.datasets.blocks import Candidate
-from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.build_sample import build_sample
 from pics_cli.core.datasets.pairs import is_candidate
-from pics_cli.core.datasets.readers import Reader
-from pics_cli.core.datasets.scene import Item, Scene, Skip
+from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.scene import ItemId, Scene, Skip
 from pics_cli.core.images.image_io import decode_image, encode_png
 from pics_cli.core.images.sheets import COLOURS, Tile, draw_box, draw_sheet, fit_height, on_white, patch_column, tint
 from pics_cli.core.recipes.dataset import PairSettings
@@ -40,7 +39,7 @@ def sample_tile(sample: Sample) -> Tile:
         draw_box(rgb, (x, y, x + width, y + height), scale, colour, 2)
     columns = [patch_column(sample.references)]
     if any(alternate is not None for alternate in sample.alternate_views):
-        columns.append(patch_column([None if other is None else on_white(other) for other in sample.alternate_views]))
+        columns.append(patch_column([None if view is None else on_white(view) for view in sample.alternate_views]))
     lines = [unescape_key(sample.key)]
     if sample.metadata:
         names = " + ".join(str(thing["category"] or "object") for thing in sample.metadata["objects"])
@@ -50,9 +49,9 @@ def sample_tile(sample: Sample) -> Tile:
 
 
 def skip_tile(scene: Scene, reason: str, rule: PairSettings, detail: str = "") -> Tile:
-    """A skipped picture with its annotated boxes: candidates in orange, the others grey."""
+    """A skipped image with its annotated boxes: candidates in orange, the others grey."""
     try:
-        rgb, scale = fit_height(decode_image(scene.read()).rgb)
+        rgb, scale = fit_height(decode_image(scene.read_image()).rgb)
     except BadSample:
         rgb, scale = fit_height(np.full((scene.height, scene.width, 3), 225, np.uint8))
     for instance in scene.instances:
@@ -66,21 +65,21 @@ def skip_tile(scene: Scene, reason: str, rule: PairSettings, detail: str = "") -
 def tiles_of_shards(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[Tile]:
     """Samples from up to four shards of a manifest, as a reader of the shards gets them."""
     chosen = shards[:: max(1, len(shards) // 4)][:4]
-    each = -(-SHEET_SAMPLES // max(1, len(chosen)))
+    samples_per_shard = -(-SHEET_SAMPLES // max(1, len(chosen)))
     return [
         sample_tile(decode_sample(key, members))
         for shard in chosen
-        for key, members in islice(read_shard(folder / shard["file"]), each)
+        for key, members in islice(read_shard(folder / shard["file"]), samples_per_shard)
     ]
 
 
-def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Candidate]) -> list[Tile]:
+def tiles_of_candidates(dataset: DatasetSplit, reader: Reader, candidates: Sequence[Candidate]) -> list[Tile]:
     """Samples made from candidates spread over the dataset, without writing any."""
-    tiles, recipe = [], source.recipe
-    for item, group, _ in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
+    tiles = []
+    for item_id, group, _ in candidates[:: max(1, len(candidates) // SHEET_SAMPLES)][:SHEET_SAMPLES]:
         try:
-            scene = reader.scene(item)
-            members = build_sample(scene, group, recipe, source.split)
+            scene = reader.scene(item_id)
+            members = build_sample(scene, group, dataset.recipe, dataset.split)
         except BadSample:
             continue  # the build itself will count it
         if not isinstance(members, Skip):
@@ -89,16 +88,16 @@ def tiles_of_candidates(source: Input, reader: Reader, candidates: Sequence[Cand
 
 
 def tiles_of_skipped(
-    reader: Reader, rule: PairSettings, examples: Mapping[str, Sequence[Item]], bad: Sequence[Mapping[str, Any]]
+    reader: Reader, rule: PairSettings, examples: Mapping[str, Sequence[ItemId]], bad: Sequence[Mapping[str, Any]]
 ) -> list[Tile]:
-    """A few pictures for every reason, skipped ones first."""
-    shown = [(item, reason, "") for reason, items in examples.items() for item in items]
+    """A few images for every reason, skipped ones first."""
+    shown = [(item_id, reason, "") for reason, item_ids in examples.items() for item_id in item_ids]
     for reason in sorted({entry["reason"] for entry in bad}):
         shown += [(entry["item"], reason, entry["detail"]) for entry in bad if entry["reason"] == reason][:3]
     tiles = []
-    for item, reason, detail in shown:
+    for item_id, reason, detail in shown:
         try:
-            tiles.append(skip_tile(reader.scene(item), reason, rule, detail))
+            tiles.append(skip_tile(reader.scene(item_id), reason, rule, detail))
         except BadSample:
             continue  # nothing to draw; the manifest lists it
     return tiles

@@ -16,21 +16,21 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
+from pics_cli.core.datasets.json_records import JSON_ERRORS
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
 # Where manifest and stats lie in a folder whose files others read, of one json a picture.
-HIDDEN = ".pics"
-BLOCK = re.compile(r"([0-9]{5,})\.jsonl\.gz")
-OURS = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
+HIDDEN_FOLDER = ".pics"
+BLOCK_FILE_NAME = re.compile(r"([0-9]{5,})\.jsonl\.gz")
+LABEL_FILE_NAMES = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
 
 Corners = tuple[float, float, float, float]
 
 
-class Found(msgspec.Struct, gc=False):
+class MaskAnnotation(msgspec.Struct, gc=False):
     """A box and its mask.
 
     Attributes:
@@ -58,7 +58,7 @@ class Found(msgspec.Struct, gc=False):
     flags: list[str]
 
 
-class Labelled(msgspec.Struct, gc=False):
+class LabelledImage(msgspec.Struct, gc=False):
     """A picture and its masks.
 
     Attributes:
@@ -72,11 +72,16 @@ class Labelled(msgspec.Struct, gc=False):
     url: str
     width: int
     height: int
-    objects: list[Found]
+    objects: list[MaskAnnotation]
 
 
 _STATS = re.compile(r"(\d{5,})\.stats\.json")
-_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Labelled)
+_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(LabelledImage)
+
+
+def has_label_blocks(folder: Path) -> bool:
+    """Whether a folder holds blocks of labels, and not one json an image."""
+    return any(BLOCK_FILE_NAME.fullmatch(path.name) for path in folder.iterdir())
 
 
 def block_path(folder: Path, block: int) -> Path:
@@ -89,7 +94,7 @@ def stats_path(folder: Path, block: int) -> Path:
     return folder / f"{block:05d}.stats.json"
 
 
-def write_block(path: Path, pictures: Iterable[Labelled], temporary: Path | None = None) -> dict[str, Any]:
+def write_block(path: Path, pictures: Iterable[LabelledImage], temporary: Path | None = None) -> dict[str, Any]:
     """Write a block, whole or not at all; its bytes are a function of the pictures alone.
 
     Args:
@@ -106,7 +111,7 @@ def write_block(path: Path, pictures: Iterable[Labelled], temporary: Path | None
     return {"bytes": file.bytes, "sha256": file.sha256}
 
 
-def read_block(path: Path) -> list[Labelled]:
+def read_block(path: Path) -> list[LabelledImage]:
     """The pictures of a block.
 
     Raises:
@@ -118,7 +123,7 @@ def read_block(path: Path) -> list[Labelled]:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
     try:
         return [_DECODER.decode(line) for line in lines]
-    except JSON_FAULTS as error:
+    except JSON_ERRORS as error:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
 
 

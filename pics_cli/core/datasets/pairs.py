@@ -1,21 +1,20 @@
-"""Choice of the interacting objects of a picture, from the annotation alone."""
+"""Choice of the interacting objects of an image, from the annotation alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from pics_cli.core.datasets.compat import published_largest, published_max_iou
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, is_nested
-from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
+from pics_cli.core.recipes.dataset import PairSettings
 
 Group = tuple[int, ...]
 """Indices into `Scene.instances`, in the order in which the objects are stored."""
 
-# Why a picture gives no group; the texts explain the words to the user.
+# Why an image gives no group; the texts explain the words to the user.
 SKIP_REASONS = {
     "no_annotations": "the picture has no annotated object",
     "too_few_objects": "fewer objects than asked for are large enough, of the wanted classes and no crowd",
@@ -28,57 +27,51 @@ SKIP_REASONS = {
 }
 
 
-def choose(scene: Scene, rule: PairSettings, compat: bool = False) -> Group | Skip:
+def choose_group(scene: Scene, rule: PairSettings) -> Group | Skip:
     """The group of K instances of a scene that the rule picks, or why there is none.
 
     `max_iou` starts from the pair of boxes with the highest IoU (the first of equals in annotation order) and adds, one
     by one, the object with the highest IoU with any member; every IoU must be above 0. `largest` starts from the two
     largest objects (the first of equals) and adds the next largest. With `contained: drop` no two members may lie one
-    inside the other. K = 1 takes the largest object by either rule. In compat the choice is the research code's.
+    inside the other. K = 1 takes the largest object by either rule.
     """
+    largest = rule.objects == 1 or rule.rule == "largest"
+    return choose_among(scene, rule, is_candidate, _choose_largest if largest else _choose_max_iou)
+
+
+def choose_among(
+    scene: Scene,
+    rule: PairSettings,
+    accepts: Callable[[Instance, Scene, PairSettings], bool],
+    choose: Callable[[Sequence[Instance], PairSettings], Group | Skip],
+) -> Group | Skip:
+    """The group that `choose` picks among the accepted instances that have a mask; a Skip where they are too few."""
     if not scene.instances:
         return Skip("no_annotations")
-    candidate = _is_large if compat else is_candidate
-    found = [i for i, instance in enumerate(scene.instances) if candidate(instance, scene, rule)]
-    if len(found) < rule.objects:
+    accepted = [i for i, instance in enumerate(scene.instances) if accepts(instance, scene, rule)]
+    if len(accepted) < rule.objects:
         return Skip("too_few_objects")
-    found = [i for i in found if scene.instances[i].mask is not None]
-    if len(found) < rule.objects:
+    accepted = [i for i in accepted if scene.instances[i].mask is not None]
+    if len(accepted) < rule.objects:
         return Skip("no_masks")
-    instances = [scene.instances[i] for i in found]
-    if compat:
-        chosen = _published(instances, rule)
-    elif rule.objects == 1 or rule.rule == "largest":
-        chosen = _largest(instances, rule)
-    else:
-        chosen = _max_iou(instances, rule)
-    return chosen if isinstance(chosen, Skip) else tuple(found[i] for i in chosen)
+    chosen = choose([scene.instances[i] for i in accepted], rule)
+    return chosen if isinstance(chosen, Skip) else tuple(accepted[i] for i in chosen)
 
 
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
     """Whether an instance may be chosen, before overlap is looked at."""
     x0, y0, x1, y1 = instance.box
-    return _is_large(instance, scene, rule) and not instance.ignored and x1 > x0 and y1 > y0
+    return is_large(instance, scene, rule) and not instance.ignored and x1 > x0 and y1 > y0
 
 
-def _is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
-    """What the research code asks of a candidate."""
+def is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
+    """Whether an instance is large enough and of a wanted class."""
     large = instance.area > rule.min_area_ratio * (scene.width * scene.height)
-    return large and _wanted(instance.category, rule.classes)
+    category, classes = instance.category, rule.classes
+    return large and (not classes.include or category in classes.include) and category not in classes.exclude
 
 
-def _wanted(category: str | None, classes: ClassFilter) -> bool:
-    return (not classes.include or category in classes.include) and category not in classes.exclude
-
-
-def _published(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
-    if rule.rule == "largest":
-        return published_largest(np.array([instance.area for instance in instances]))
-    pair = published_max_iou(np.array([instance.box for instance in instances], np.float32))
-    return Skip("no_overlap") if pair is None else pair
-
-
-def _max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
+def _choose_max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     boxes = np.array([instance.box for instance in instances], np.float64)
     iou = box_iou(boxes, boxes)
     np.fill_diagonal(iou, 0.0)
@@ -89,16 +82,16 @@ def _max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
         return Skip("only_contained" if iou.max() > 0 else "no_overlap")
     group = [int(first), int(second)]
     while len(group) < rule.objects:
-        pull = iou[group].max(axis=0) * allowed[group].all(axis=0)
-        pull[group] = 0.0
-        best = int(pull.argmax())
-        if pull[best] <= 0:
+        best_iou = iou[group].max(axis=0) * allowed[group].all(axis=0)
+        best_iou[group] = 0.0
+        best = int(best_iou.argmax())
+        if best_iou[best] <= 0:
             return Skip("group_too_small")
         group.append(best)
     return tuple(group)
 
 
-def _largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
+def _choose_largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])
@@ -108,6 +101,6 @@ def _largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     if not group:
         return Skip("only_contained")
     for i in order:
-        if len(group) < rule.objects and not inside[i, group].any():  # a member is nested in itself
+        if len(group) < rule.objects and not inside[i, group].any():  # a member is is_nested in itself
             group.append(i)
     return tuple(group) if len(group) == rule.objects else Skip("group_too_small")

@@ -1,9 +1,9 @@
-"""What a reader hands on: a Scene of Instances, decided upon before a pixel is decoded."""
+"""What a reader yields: a Scene of Instances, none of whose pixels is decoded yet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,11 @@ import numpy.typing as npt
 from pics_cli.core.images.image_io import read_first_existing
 from pics_cli.core.images.masks import BoxMask
 
-Item = int | str
-"""How a reader names one picture of its split: its id or number, or the path of its annotation file."""
+ItemId = int | str
+"""How a reader names one image of its split: its id or number, or the path of its annotation file."""
+
+FloatBox = tuple[float, float, float, float]
+"""`x0, y0, x1, y1`, half-open, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Instance:
         score: what the mask's model expects of it; None where it has none.
     """
 
-    box: tuple[float, float, float, float]
+    box: FloatBox
     area: float
     category: str | None = None
     category_id: int | None = None
@@ -42,8 +45,8 @@ class Instance:
     score: float | None = None
 
 
-class Truth(NamedTuple):
-    """How two objects really stand to each other.
+class PairRelation(NamedTuple):
+    """The true spatial relation of two objects.
 
     Attributes:
         relation: apart, touching, occluding, supporting or containing.
@@ -54,52 +57,52 @@ class Truth(NamedTuple):
     subject: int
 
 
-class Drawn(NamedTuple):
-    """A picture that is drawn and not read, with what only its maker knows.
+class DrawnImage(NamedTuple):
+    """An image that is drawn and not read, with its ground truth.
 
     Attributes:
-        picture: JPEG bytes.
+        image: JPEG bytes.
         clean: JPEG bytes of the same scene without its instances.
-        full: of each instance, its mask with the parts that others hide.
-        alternates: of each instance, uint8 RGBA [224, 224, 4], seen differently.
+        amodal_masks: masks of the instances with the parts that others hide.
+        alternate_views: of the instances, uint8 RGBA [224, 224, 4].
         order: instances from front to back.
-        pairs: (i, j), i < j, of instances.
+        relations: of instances i < j, by (i, j).
     """
 
-    picture: bytes
+    image: bytes
     clean: bytes
-    full: tuple[BoxMask, ...]
-    alternates: tuple[npt.NDArray[np.uint8], ...]
+    amodal_masks: tuple[BoxMask, ...]
+    alternate_views: tuple[npt.NDArray[np.uint8], ...]
     order: tuple[int, ...]
-    pairs: dict[tuple[int, int], Truth]
+    relations: dict[tuple[int, int], PairRelation]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture and its Instances, in the order of the annotation.
+    """One image and its Instances, in the order of the annotation.
 
     Attributes:
         key: unique in its dataset split; becomes the sample's key.
-        image_id: the dataset's own id of the picture.
-        files: where the picture may lie; the first that exists is read.
+        image_id: the dataset's own id of the image.
+        image_paths: where the image may lie; the first that exists is read.
         width, height: of the frame that boxes and masks refer to.
-        draw: draws the picture, where there is no file.
+        draw: draws the image, where there is no file.
     """
 
     key: str
     image_id: int | str
-    files: tuple[Path, ...]
+    image_paths: tuple[Path, ...]
     width: int
     height: int
-    instances: tuple[Instance, ...] = field(default=())
-    draw: Callable[[], Drawn] | None = None
+    instances: tuple[Instance, ...] = ()
+    draw: Callable[[], DrawnImage] | None = None
 
-    def read(self) -> bytes:
-        """The picture's bytes. Raises BadSample."""
-        return self.draw().picture if self.draw else read_first_existing(self.files)
+    def read_image(self) -> bytes:
+        """The image's bytes. Raises BadSample."""
+        return self.draw().image if self.draw else read_first_existing(self.image_paths)
 
 
 class Skip(NamedTuple):
-    """A picture that gives no sample, and why. Not a fault: the rule found nothing."""
+    """Why an image gives no sample: not an error, the rule chose nothing."""
 
     reason: str

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pics_cli.errors import PicsError
 
 BAD_SHARE, BAD_FLOOR = 0.01, 100
+_MAX_LINES = 1000
+
+
+@dataclass
+class BadRecords:
+    """Records of an annotation file that cannot be used, and why.
+
+    Attributes:
+        counts: how many, by reason.
+        lines: one line on each of the first 1000.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def extend(self, reason: str, lines: Iterable[str]) -> None:
+        """Count records that are bad for one reason."""
+        for line in lines:
+            self.counts[reason] = self.counts.get(reason, 0) + 1
+            if len(self.lines) < _MAX_LINES:
+                self.lines.append(f"{reason}: {line}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, reasons in alphabetical order."""
+        return asdict(BadRecords(dict(sorted(self.counts.items())), self.lines))
 
 
 def stop_at_max_bad(
     max_bad: int | None,
     total: float,
     bad: Sequence[Mapping[str, Any]],
-    records: Mapping[str, Any] | None = None,
+    records: BadRecords | None = None,
     what: str = "pictures or records",
     kept: str = "finished shards are kept",
 ) -> None:
@@ -24,17 +50,17 @@ def stop_at_max_bad(
         max_bad: how many are allowed; None: 1 % of the total, and at least 100.
         total: how many pictures or samples the job looks at.
         bad: the bad ones: `item`, `reason`, `detail`.
-        records: bad records besides, left out while indexing: `counts` by reason, and `lines` on them.
+        records: bad records besides, left out while indexing.
         what, kept: words for what was bad, and for what is not lost.
 
     Raises:
         PicsError: there are more; names the first.
     """
-    found = len(bad) + (sum(records["counts"].values()) if records else 0)
+    found = len(bad) + (sum(records.counts.values()) if records else 0)
     allowed = max(BAD_FLOOR, int(BAD_SHARE * total)) if max_bad is None else max_bad
     if found > allowed:
         lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in bad[:5]]
-        lines += [f"  {line}" for line in records["lines"][:5]] if records else []
+        lines += [f"  {line}" for line in records.lines[:5]] if records else []
         shown = "\n".join(lines[:5]) + (f"\n  and {found - 5} more" if found > 5 else "")
         raise PicsError(
             f"{found} bad {what}, more than --max-bad {allowed}; the first:\n{shown}",

@@ -14,8 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pics_cli.core.datasets.job import Input
-from pics_cli.core.datasets.labels import HIDDEN, Found, Labelled, block_path, read_block, read_stats, stats_path
+from pics_cli.core.datasets.labels import (
+    HIDDEN_FOLDER,
+    LabelledImage,
+    MaskAnnotation,
+    block_path,
+    read_block,
+    read_stats,
+    stats_path,
+)
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.dataset import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.segmentation.preprocessing import PreparedImage
@@ -43,7 +51,7 @@ class AnnotationJob:
         retry: try images again that failed before, and nothing else.
     """
 
-    source: Input
+    source: DatasetSplit
     folder: Path
     rows: tuple[int, int | None] = (0, None)
     sam: str = "vit_h"
@@ -62,7 +70,7 @@ class AnnotationJob:
     @property
     def state(self) -> Path:
         """Folder of manifest and stats: hidden where others read the label folder's files."""
-        return self.folder / HIDDEN if self.layout == "published" else self.folder
+        return self.folder / HIDDEN_FOLDER if self.layout == "published" else self.folder
 
     @property
     def options(self) -> SamSettings:
@@ -146,7 +154,7 @@ class BlockPlan:
             return Block(number, self.rows(number), stack)
         failed = self.due_rows(number)
         finished = [row for row in self.rows(number) if row not in failed]
-        labels: list[Labelled] = []
+        labels: list[LabelledImage] = []
         if self.job.layout == "blocks":
             with contextlib.suppress(BadSample):
                 labels = read_block(block_path(self.job.folder, number))
@@ -171,8 +179,8 @@ class Block:
     number: int
     rows: list[int]
     stack: contextlib.ExitStack
-    finished: dict[int, Labelled] = field(default_factory=dict)
-    pending: dict[int, tuple[PreparedImage, Future[list[Found]]] | BadSample] = field(default_factory=dict)
+    finished: dict[int, LabelledImage] = field(default_factory=dict)
+    pending: dict[int, tuple[PreparedImage, Future[list[MaskAnnotation]]] | BadSample] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
 
     def is_done(self) -> bool:
@@ -181,7 +189,7 @@ class Block:
             isinstance(result, BadSample) or result[1].done() for result in self.pending.values()
         )
 
-    def result(self) -> tuple[list[Labelled], list[dict[str, Any]]]:
+    def result(self) -> tuple[list[LabelledImage], list[dict[str, Any]]]:
         """Labels of all images in order, those of earlier runs among them, and what could not be read."""
         labels, bad = dict(self.finished), []
         for row, result in self.pending.items():
@@ -190,7 +198,7 @@ class Block:
                 continue
             image, future = result
             annotated, (width, height) = image.annotated, image.size
-            labels[row] = Labelled(
+            labels[row] = LabelledImage(
                 annotated.image_id, annotated.file_name, annotated.url, width, height, future.result()
             )
         return [labels[row] for row in sorted(labels)], bad

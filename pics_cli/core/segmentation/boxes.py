@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.readers.coco_index import open_index
-from pics_cli.core.datasets.readers.files import ImagePaths, Place, find_place
-from pics_cli.core.datasets.readers.frame_index import open_frames
-from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
+from pics_cli.core.datasets.readers.coco_index import open_coco_index
+from pics_cli.core.datasets.readers.scalabel_index import open_scalabel_index
+from pics_cli.core.datasets.readers.split_files import SplitFiles, find_split_files
 from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.errors import PicsError
 
 # Pixels: a box narrower than this, once it is clipped to the image, covers no pixel.
 MIN_SIDE = 1.0
@@ -63,7 +63,7 @@ class BoxSource(Protocol):
     Attributes:
         place: the annotation file.
         source: what identifies this input, for the manifest.
-        bad: records left out while indexing: `counts` by reason, and `lines` on them.
+        bad_records: records left out while indexing.
         categories: every category name, in the data's order; empty where the data names none.
     """
 
@@ -77,7 +77,7 @@ class BoxSource(Protocol):
     def source(self) -> Mapping[str, Any]: ...
 
     @property
-    def bad(self) -> Mapping[str, Any]: ...
+    def bad_records(self) -> BadRecords: ...
 
     def __len__(self) -> int: ...
 
@@ -89,12 +89,12 @@ class BoxSource(Protocol):
 class CocoBoxSource:
     """Boxes of a COCO json: images in the order of their ids; see `BoxSource`."""
 
-    def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
-        self.place = place.path
-        self._index = open_index(place.path, on_index)
-        self._paths = ImagePaths(place)
-        self.source = {"format": "coco", "file": place.path.name, **self._index.source}
-        self.bad, self.categories = self._index.bad, list(self._index.categories.values())
+    def __init__(self, place: SplitFiles) -> None:
+        self.place = place.annotations
+        self._index = open_coco_index(place.annotations)
+        self._files = place
+        self.source = {"format": "coco", "file": place.annotations.name, **self._index.source}
+        self.bad_records, self.categories = self._index.bad_records, list(self._index.categories.values())
 
     def __len__(self) -> int:
         return len(self._index)
@@ -117,45 +117,37 @@ class CocoBoxSource:
         )
         name, url = index.names(row)
         size = int(index.width[row]), int(index.height[row])
-        return AnnotatedImage(int(index.image_id[row]), name, url, self._paths.files(name, url), size, boxes)
+        return AnnotatedImage(int(index.image_id[row]), name, url, self._files.image_paths(name, url), size, boxes)
 
 
 class ScalabelBoxSource:
     """Boxes (`box2d`) of a Scalabel json: images in the order of its frames; see `BoxSource`."""
 
-    def __init__(self, place: Place, on_index: Callable[[Path], None] | None) -> None:
-        self.place = place.path
-        self._index = open_frames(place.path, on_index)
-        self._paths = ImagePaths(place)
-        self.source = {"format": "scalabel", "file": place.path.name, **self._index.source}
-        self.bad, self.categories = self._index.bad, self._index.categories
+    def __init__(self, place: SplitFiles) -> None:
+        self.place = place.annotations
+        self._index = open_scalabel_index(place.annotations)
+        self._files = place
+        self.source = {"format": "scalabel", "file": place.annotations.name, **self._index.source}
+        self.bad_records, self.categories = self._index.bad_records, self._index.categories
 
     def __len__(self) -> int:
         return len(self._index)
 
     def picture(self, row: int) -> AnnotatedImage:
         """The picture of a frame; labels without a box are left out."""
-        try:
-            frame = self._index.frame(row)
-        except JSON_FAULTS as error:
-            raise BadSample("bad_frame_record", f"{self.place}: frame {row}: {error}") from None
-        name = f"{frame.videoName}/{frame.name}" if frame.videoName else frame.name
-        boxes = []
+        frame = self._index.frame(row)
+        name, boxes = frame.file_name, []
         for label in frame.labels or ():
             if (box := label.box2d) is None:
                 continue
-            flags = label.attributes or {}
-            crowd = bool(flags.get("crowd") or flags.get("ignored"))
             # Scalabel's last corner belongs to the box.
             corners = (box.x1, box.y1, box.x2 + 1, box.y2 + 1)
-            boxes.append(AnnotatedBox(label.id, label.category, None, corners, crowd))
+            boxes.append(AnnotatedBox(label.id, label.category, None, corners, label.ignored))
         size = None if frame.size is None else (frame.size.width, frame.size.height)
-        return AnnotatedImage(frame.name, name, "", self._paths.files(name), size, tuple(boxes))
+        return AnnotatedImage(frame.name, name, "", self._files.image_paths(name), size, tuple(boxes))
 
 
-def open_boxes(
-    recipe: DatasetRecipe, split: str, raw: Path | None, on_index: Callable[[Path], None] | None = None
-) -> BoxSource:
+def open_boxes(recipe: DatasetRecipe, split: str, raw: Path | None) -> BoxSource:
     """Open the boxes of a recipe's annotation file, whether labels exist already or not.
 
     Raises:
@@ -163,7 +155,7 @@ def open_boxes(
     """
     source = _source_with_boxes(recipe)
     place = _annotation_place(recipe, source, split, raw)
-    return CocoBoxSource(place, on_index) if isinstance(source, CocoSource) else ScalabelBoxSource(place, on_index)
+    return CocoBoxSource(place) if isinstance(source, CocoSource) else ScalabelBoxSource(place)
 
 
 def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
@@ -179,7 +171,7 @@ def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) ->
             f"{recipe.name} {split}: its recipe names no folder for labels",
             f"name one with --out DIR, or --set source.splits.{split}.labels=[labels/{split}]",
         )
-    return place.base / source.splits[split].labels[0].format(split=split, version="")
+    return place.root / source.splits[split].labels[0].format(split=split, version="")
 
 
 def _source_with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
@@ -193,10 +185,8 @@ def _source_with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
 
 def _annotation_place(
     recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: str, raw: Path | None
-) -> Place:
+) -> SplitFiles:
     """The annotation file, not the labels."""
-    if raw is None:
-        raise PicsError(f"{recipe.name}: no raw folder named", "name the dataset's folder with --raw DIR")
     splits = dict(source.splits)
     if split in splits:
         if not splits[split].annotations:
@@ -205,7 +195,7 @@ def _annotation_place(
                 f"name it with --set source.splits.{split}.annotations=[FILE.json]",
             )
         splits[split] = replace(splits[split], labels=())
-    return find_place(replace(source, splits=splits), split, raw, recipe.name)
+    return find_split_files(replace(source, splits=splits), split, raw, recipe.name)
 
 
 def clip_boxes(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pics_cli.core.datasets import contact_sheet
-from pics_cli.core.datasets.labels import Labelled, block_path, finished_stats, read_block
+from pics_cli.core.datasets.labels import LabelledImage, block_path, finished_stats, read_block
 from pics_cli.core.images.cutouts import OPAQUE_ALPHA
 from pics_cli.core.images.image_io import decode_image, read_first_existing
 from pics_cli.core.images.masks import decode_segmentation
@@ -67,7 +67,7 @@ def _tile(plan: BlockPlan, source: BoxSource, stats: list[dict[str, Any]], chose
     return Tile(draw_labels(rgb, picture), captions(picture, chosen))
 
 
-def draw_labels(rgb: np.ndarray, picture: Labelled) -> np.ndarray:
+def draw_labels(rgb: np.ndarray, picture: LabelledImage) -> np.ndarray:
     """An image with its annotated boxes and its masks, tinted and outlined, uint8 [h, w, 3] of a row's height.
 
     Small masks are drawn last, so that large ones do not hide them.
@@ -91,7 +91,7 @@ def draw_labels(rgb: np.ndarray, picture: Labelled) -> np.ndarray:
     return small
 
 
-def captions(picture: Labelled, chosen: ChosenImage) -> tuple[str, ...]:
+def captions(picture: LabelledImage, chosen: ChosenImage) -> tuple[str, ...]:
     """Two lines below an image: its name and lowest score; its number of boxes and the flags of its labels."""
     flags = sorted({flag for label in picture.objects for flag in label.flags})
     shown = f"{len(picture.objects)} boxes" + (f": {', '.join(flags)}" if flags else "")

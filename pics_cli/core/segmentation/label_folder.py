@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli import __version__
-from pics_cli.core.datasets.labels import HIDDEN, OURS, SCHEMA, block_path, finished_stats, stats_path
+from pics_cli.core.datasets.labels import (
+    HIDDEN_FOLDER,
+    LABEL_FILE_NAMES,
+    SCHEMA,
+    block_path,
+    finished_stats,
+    stats_path,
+)
 from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
@@ -100,7 +107,7 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
         blocks = BlockPlan(job, len(boxes)).count
         finished = finished_stats(job.state, blocks)
         manifest = sum_statistics(finished, len(boxes), blocks) | dict(identity)
-        manifest["bad_records"], manifest["categories"] = boxes.bad["counts"], list(boxes.categories)
+        manifest["bad_records"], manifest["categories"] = boxes.bad_records.counts, list(boxes.categories)
         if job.layout == "blocks":
             manifest["blocks"] = [
                 {
@@ -120,7 +127,7 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
 def _find_other_layout(job: AnnotationJob) -> str | None:
     """A file of the other layout, of ours or of the research script, if the folder holds one."""
     if job.layout == "blocks":
-        hidden = job.folder / HIDDEN / MANIFEST
+        hidden = job.folder / HIDDEN_FOLDER / MANIFEST
         return str(hidden.relative_to(job.folder)) if hidden.exists() else _find_published_label(job.folder)
     block = next((path.name for path in job.folder.glob("*.jsonl.gz")), None)
     is_own = (job.state / MANIFEST).exists()
@@ -152,7 +159,7 @@ def _remove_labels(job: AnnotationJob) -> None:
             if _LOCK.fullmatch(path.name):
                 stack.enter_context(single_writer(job.state, path.name))  # raises where somebody is at it
         for path in job.state.iterdir():
-            if OURS.fullmatch(path.name):
+            if LABEL_FILE_NAMES.fullmatch(path.name):
                 path.unlink()
 
 

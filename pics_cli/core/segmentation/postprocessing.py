@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.labels import Found
+from pics_cli.core.datasets.labels import MaskAnnotation
 from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentation
 from pics_cli.core.recipes.dataset import SamSettings
@@ -90,7 +90,7 @@ def make_labels(
     boxes: Sequence[AnnotatedBox],
     corners: npt.NDArray[np.float64],
     options: SamSettings,
-) -> list[Found]:
+) -> list[MaskAnnotation]:
     """One label for each box of an image, in their order, also where its mask is empty.
 
     Args:
@@ -113,7 +113,7 @@ def _label(
     annotated: AnnotatedBox,
     clipped: npt.NDArray[np.float64],
     options: SamSettings,
-) -> Found:
+) -> MaskAnnotation:
     x0, y0, x1, y1 = mask.box
     agreement = float(box_iou(np.array([mask.box], np.float64), clipped[None])[0, 0]) if mask.area else 0.0
     flags = {
@@ -125,7 +125,7 @@ def _label(
         "unknown_category": annotated.unknown,
         "clipped": tuple(clipped.tolist()) != annotated.box,
     }
-    return Found(
+    return MaskAnnotation(
         id=annotated.id, category=annotated.category, category_id=annotated.category_id, box=annotated.box,
         counts=mask.rle()["counts"], tight=mask.box, area=mask.area, score=round(float(score), _DIGITS),
         stability=round(float(stability), _DIGITS), agreement=round(agreement, _DIGITS),
@@ -133,7 +133,7 @@ def _label(
     )  # fmt: skip
 
 
-def label_as_polygons(label: Found, height: int, width: int) -> dict[str, Any] | None:
+def label_as_polygons(label: MaskAnnotation, height: int, width: int) -> dict[str, Any] | None:
     """A label in the form of the research script's files; None where the mask has no outline of three points.
 
     Has the outlines of all parts (the script kept the largest alone); this form cannot hold holes.
@@ -148,7 +148,7 @@ def label_as_polygons(label: Found, height: int, width: int) -> dict[str, Any] |
     return {"id": label.id, "segmentation": parts, "bbox": box, "area": label.area, "category_id": label.category_id}
 
 
-def label_statistics(objects: Sequence[Found], bins: int) -> dict[str, Any]:
+def label_statistics(objects: Sequence[MaskAnnotation], bins: int) -> dict[str, Any]:
     """Counts of boxes and flags, and a histogram of scores over [0, 1] (those beyond in the outermost bins)."""
     flags = Counter(flag for label in objects for flag in label.flags)
     scores = [min(max(int(label.score * bins), 0), bins - 1) for label in objects]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.datasets.job import Input
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.images.image_io import RGB, decode_image, first_image_size, read_first_existing
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import dataset_identity
@@ -67,7 +67,7 @@ class PreparedImage(NamedTuple):
     resized: ResizedImage | None
 
 
-def prepare(source: Input, row: int, side: int) -> PreparedImage | BadSample:
+def prepare(source: DatasetSplit, row: int, side: int) -> PreparedImage | BadSample:
     """Image number `row` of a dataset for a model with an input of this side; or what is wrong with it."""
     cv2.setNumThreads(1)
     try:
@@ -87,7 +87,7 @@ def prepare(source: Input, row: int, side: int) -> PreparedImage | BadSample:
 _opened: tuple[str, BoxSource] | None = None
 
 
-def box_source_of(source: Input) -> BoxSource:
+def box_source_of(source: DatasetSplit) -> BoxSource:
     """The boxes of a dataset, opened once in this process and kept until another dataset is asked for."""
     global _opened  # noqa: PLW0603  (a cache of one)
     raw = source.raw

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pics_cli.core.datasets.labels import Labelled
+from pics_cli.core.datasets.labels import LabelledImage
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.segmentation.postprocessing import label_as_polygons
 from pics_cli.errors import BadSample
 
 
-def write_published(folder: Path, pictures: Sequence[Labelled], temporary: Path) -> dict[str, Any]:
+def write_published(folder: Path, pictures: Sequence[LabelledImage], temporary: Path) -> dict[str, Any]:
     """Write `patchN/X.json` for each picture `…/patchN/X.jpg`; `temporary`: as that of `AtomicFile`.
 
     Returns:

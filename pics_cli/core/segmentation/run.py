@@ -8,10 +8,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pics_cli.core.datasets.labels import Found, block_path, stats_path, write_block
+from pics_cli.core.datasets.labels import MaskAnnotation, block_path, stats_path, write_block
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import local_executor, map_in_order
@@ -89,7 +88,8 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
     first = ranks.rank == 0
     ranks.run_on_all(lambda: _open_boxes(job) if first else None)  # one builds the index, then all open it
     boxes = ranks.run_local(lambda: _open_boxes(job))
-    ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], boxes.bad, "records", "nothing was begun"))
+    records = boxes.bad_records
+    ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], records, "records", "nothing was begun"))
     device = choose_device(job.device, ranks.device)
     dtype = choose_dtype(job.dtype, device)
     precision = next(name for name, value in DTYPES.items() if value == dtype)
@@ -142,7 +142,7 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
 
 def _open_boxes(job: AnnotationJob) -> BoxSource:
     source = job.source
-    boxes = open_boxes(source.recipe, source.split, source.raw, _log_index)
+    boxes = open_boxes(source.recipe, source.split, source.raw)
     low, high = job.rows
     if low >= len(boxes) or (high is not None and high <= low):
         shown = f"{low}:{'' if high is None else high}"
@@ -152,10 +152,6 @@ def _open_boxes(job: AnnotationJob) -> BoxSource:
             "expected LOW:HIGH with LOW below HIGH; HIGH itself is not included",
         )  # fmt: skip
     return boxes
-
-
-def _log_index(path: Path) -> None:
-    logger.info("indexing %s (once)", path)
 
 
 class _BlockRunner:
@@ -234,7 +230,7 @@ class _BlockRunner:
     def _segment_batch(self, block: Block, batch: Sequence[tuple[int, PreparedImage]]) -> None:
         results = self.segmenter([image.resized for _, image in batch if image.resized is not None])
         for row, image in batch:
-            future: Future[list[Found]] = Future()
+            future: Future[list[MaskAnnotation]] = Future()
             if image.resized is None:
                 future.set_result([])
             else:

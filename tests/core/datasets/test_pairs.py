@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import oracle
-from pics_cli.core.datasets.pairs import SKIP_REASONS, choose
+from pics_cli.core.datasets.pairs import SKIP_REASONS, choose_group
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_area, box_iou, box_relation, is_contained, is_nested
 from pics_cli.core.images.masks import BoxMask, box_mask
@@ -50,7 +50,7 @@ def chosen(boxes: Sequence[Sequence[float]], **rule: Any) -> tuple[int, ...] | s
 
 
 def outcome(picture: Scene, **rule: Any) -> tuple[int, ...] | str:
-    found = choose(picture, PairSettings(**rule))
+    found = choose_group(picture, PairSettings(**rule))
     if isinstance(found, Skip):
         assert found.reason in SKIP_REASONS
         return found.reason
@@ -285,7 +285,7 @@ def test_choice_does_not_decode_masks_nor_read_pictures() -> None:
     # `no_mask` raises; here one that is decoded must not change the choice either.
     mask = box_mask(np.ones((4, 4), bool))
     changed = scene([A, B], changes={0: {"mask": lambda: mask}})
-    assert choose(changed, PairSettings()) == choose(scene([A, B]), PairSettings()) == (0, 1)
+    assert choose_group(changed, PairSettings()) == choose_group(scene([A, B]), PairSettings()) == (0, 1)
 
 
 CORNER = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12), st.integers(0, 12))

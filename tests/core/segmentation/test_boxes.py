@@ -10,8 +10,8 @@ import pytest
 
 from detection import save_tiny
 from making import build_folder
-from pics_cli.core.datasets.job import Input
 from pics_cli.core.datasets.labels import read_block
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.ranks import Ranks
@@ -40,7 +40,7 @@ def test_boxes_to_labels_to_shards(shared_data: Path, tmp_path: Path) -> None:
     recipe = load_dataset(find_recipe("objects365"), [Override("source.sam.block", 8, "--set")])
     sam = save_tiny(tmp_path / "sam")
     labels = raw / "labels/train"
-    job = AnnotationJob(Input(recipe, "train", raw), labels, sam=str(sam), device="cpu", dtype="fp32", workers=1)
+    job = AnnotationJob(DatasetSplit(recipe, "train", raw), labels, sam=str(sam), device="cpu", dtype="fp32", workers=1)
     report = annotate(job, Ranks(), AnnotationProgress())
     assert report.manifest["complete"]
     assert not report.manifest["bad_pictures"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_anything.utils.amg import remove_small_regions
 
-from pics_cli.core.datasets.labels import Labelled, read_block, write_block
+from pics_cli.core.datasets.labels import LabelledImage, read_block, write_block
 from pics_cli.core.images.masks import box_mask, decode_segmentation
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, clip_boxes
@@ -117,7 +117,10 @@ def test_polygons_have_every_part() -> None:
 
 def test_a_block_there_and_back(tmp_path: Path) -> None:
     found, _, _ = labels()
-    pictures = [Labelled(7, "a/b.jpg", "", WIDTH, HEIGHT, found), Labelled("x", "c.jpg", "u", WIDTH, HEIGHT, [])]
+    pictures = [
+        LabelledImage(7, "a/b.jpg", "", WIDTH, HEIGHT, found),
+        LabelledImage("x", "c.jpg", "u", WIDTH, HEIGHT, []),
+    ]
     path = tmp_path / "00000.jsonl.gz"
     first = write_block(path, pictures)
     assert read_block(path) == pictures

@@ -14,8 +14,8 @@ from two_ranks import in_threads
 
 from detection import make_dataset, save_tiny, tiny_sam
 from making import build_folder
-from pics_cli.core.datasets.job import Input
-from pics_cli.core.datasets.labels import Labelled, block_path, read_block, stats_path
+from pics_cli.core.datasets.labels import LabelledImage, block_path, read_block, stats_path
+from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
@@ -32,7 +32,7 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job_of(recipe: Path, folder: Path, sam: Path, **options: Any) -> AnnotationJob:
-    source = Input(load_dataset(recipe), "train", recipe.parent / "raw")
+    source = DatasetSplit(load_dataset(recipe), "train", recipe.parent / "raw")
     return AnnotationJob(
         source, folder, sam=str(sam), **{"batch_images": 2, "device": "cpu", "dtype": "fp32", **options}
     )
@@ -42,7 +42,7 @@ def run(job: AnnotationJob, ranks: Ranks | None = None) -> AnnotationReport:
     return annotate(job, ranks or Ranks(), AnnotationProgress())
 
 
-def lines(folder: Path) -> list[Labelled]:
+def lines(folder: Path) -> list[LabelledImage]:
     return [each for path in sorted(folder.glob("*.jsonl.gz")) for each in read_block(path)]
 
 

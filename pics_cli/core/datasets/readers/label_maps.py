@@ -1,4 +1,4 @@
-"""Label maps: pictures whose values say to which object a pixel belongs, tabulated in one pass."""
+"""Label maps: images whose values say to which object a pixel belongs, tabulated in one pass."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.masks import BoxMask
+from pics_cli.errors import BadSample
 
 LabelMap = npt.NDArray[Any]
 """uint8 or uint16 [H, W]."""
 
-# Larger ones are damaged headers: no camera of a labelled dataset comes near.
-MAX_MAP_PIXELS = 1 << 27
-# Pixels looked at together: what is made from them stays small, whatever the picture.
+_MAX_MAP_PIXELS = 1 << 27
+# Pixels tabulated together: what is computed from them stays small, whatever the image.
 _BAND_PIXELS = 1 << 20
 
 
@@ -25,6 +25,16 @@ class Region(NamedTuple):
 
     area: int
     box: Box
+
+
+def check_map_size(width: int, height: int, reason: str, path: object) -> None:
+    """Refuse sizes that only a damaged header gives: no camera of a labelled dataset comes near.
+
+    Raises:
+        BadSample: with that reason.
+    """
+    if min(width, height) < 1 or width * height > _MAX_MAP_PIXELS:
+        raise BadSample(reason, f"{path}: claims {width} x {height} pixels")
 
 
 def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> dict[int, Region]:
@@ -44,8 +54,8 @@ def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> dict
         for axis, (first, last) in enumerate(((start, stop), (y + top, y + top + 1))):
             np.minimum.at(low[axis], number, first)
             np.maximum.at(high[axis], number, last)
-    found = np.flatnonzero(area).tolist()
-    return {n: Region(int(area[n]), (int(low[0, n]), int(low[1, n]), int(high[0, n]), int(high[1, n]))) for n in found}
+    boxes = np.concatenate([low, high]).T.tolist()
+    return {n: Region(int(area[n]), tuple(boxes[n])) for n in np.flatnonzero(area).tolist()}
 
 
 def _runs(band_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], ...]:
@@ -61,9 +71,9 @@ def _runs(band_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> tuple[npt
     start = np.flatnonzero(differs)
     length = np.diff(start, append=len(flat))
     number = objects[flat[start]]
-    wanted = np.flatnonzero(number)
-    y, x = np.divmod(start[wanted], width)
-    return number[wanted].astype(np.int64), y, x, x + length[wanted]
+    belongs = np.flatnonzero(number)
+    y, x = np.divmod(start[belongs], width)
+    return number[belongs].astype(np.int64), y, x, x + length[belongs]
 
 
 def region_mask(values_HW: LabelMap, box: Box, values: Sequence[int]) -> BoxMask:

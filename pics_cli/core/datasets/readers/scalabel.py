@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.datasets.readers.files import ImagePaths, Place
-from pics_cli.core.datasets.readers.frame_index import Frame, Label, Poly2d, frame_key, open_frames
-from pics_cli.core.datasets.readers.json_records import JSON_FAULTS
-from pics_cli.core.datasets.scene import Instance, Item, Scene
+from pics_cli.core.datasets.readers.reader import Reader
+from pics_cli.core.datasets.readers.scalabel_index import Box2d, Frame, Label, Poly2d, open_scalabel_index
+from pics_cli.core.datasets.readers.split_files import SplitFiles
+from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene
 from pics_cli.core.images.image_io import MAX_PIXELS, first_image_size
 from pics_cli.core.images.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.errors import BadSample
@@ -18,98 +18,81 @@ from pics_cli.errors import BadSample
 _BEZIER_STEPS = 16
 
 
-class ScalabelReader:
-    """Pictures in the order of their frames; see `Reader` for the attributes.
+class ScalabelReader(Reader):
+    """Images in the order of their frames; see `Reader` for the attributes.
 
-    A label without box and without mask is left out; one without a box takes its mask's. In compat crowds and ignored
-    labels count (the choice sees to that), and boxes end one pixel short, as in the research code.
+    A label without box and without mask is left out; one without a box takes its mask's.
     """
 
-    def __init__(self, place: Place, compat: bool, on_index: Callable[[Path], None] | None) -> None:
-        self.place = place.path
-        self._index = open_frames(place.path, on_index)
-        self._paths, self._compat = ImagePaths(place), compat
-        self.source = {"format": "scalabel", "file": place.path.name, **self._index.source}
-        self.bad = self._index.bad
+    def __init__(self, files: SplitFiles) -> None:
+        self.annotations, self._files = files.annotations, files
+        self._index = open_scalabel_index(files.annotations)
+        self.source = {"format": "scalabel", "file": files.annotations.name, **self._index.source}
+        self.bad_records = self._index.bad_records
         self.categories = self._index.categories
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def items(self, start: int, stop: int) -> Sequence[Item]:
-        """Numbers of the frames start to stop, from 0."""
-        return range(start, min(stop, len(self)))
-
-    def scene(self, item: Item) -> Scene:
-        """The picture of a frame."""
-        try:
-            frame = self._index.frame(int(item))
-        except JSON_FAULTS as error:
-            raise BadSample("bad_frame_record", f"{self.place}: frame {item}: {error}") from None
-        name = f"{frame.videoName}/{frame.name}" if frame.videoName else frame.name
-        files = self._paths.files(name)
-        width, height = _frame_size(frame, files)
-        found = [self._instance(label, width, height) for label in frame.labels or ()]
-        instances = tuple(thing for thing in found if thing is not None)
-        return Scene(frame_key(frame.name, frame.videoName), frame.name, files, width, height, instances)
+    def scene(self, item_id: ItemId) -> Scene:
+        """The image of a frame."""
+        frame = self._index.frame(int(item_id))
+        paths = self._files.image_paths(frame.file_name)
+        width, height = _frame_size(frame, paths)
+        instances = [self._instance(label, width, height) for label in frame.labels or ()]
+        return Scene(frame.key, frame.name, paths, width, height, tuple(filter(None, instances)))
 
     def _instance(self, label: Label, width: int, height: int) -> Instance | None:
-        segmentation: dict[str, Any] | list[list[float]] | None = label.rle or _polygons(label.poly2d)
+        segmentation: dict[str, Any] | list[list[float]] | None = label.rle or _coco_polygons(label.poly2d)
         mask = partial(decode_segmentation, segmentation, height, width) if segmentation else None
-        if label.box2d is not None:
-            given, beyond = label.box2d, 0 if self._compat else 1
-            box = (given.x1, given.y1, given.x2 + beyond, given.y2 + beyond)
-        else:
-            tight = _box(mask)
-            if tight is None:
-                return None
-            box = tight
+        box = self._corners(label.box2d) if label.box2d is not None else _mask_box(mask)
+        if box is None:
+            return None
         if segmentation is None:
             area = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
         else:
             area = segmentation_area(segmentation, height, width)
-        flags = label.attributes or {}
         return Instance(
             box=box,
             area=area,
             category=label.category,
             annotation_id=label.id,
-            ignored=bool(flags.get("crowd") or flags.get("ignored")),
+            ignored=label.ignored,
             mask=mask,
             mask_source=None if not segmentation else "rle" if label.rle else "polygon",
         )
 
+    def _corners(self, box: Box2d) -> FloatBox:
+        return box.x1, box.y1, box.x2 + 1, box.y2 + 1
 
-def _frame_size(frame: Frame, files: tuple[Path, ...]) -> tuple[int, int]:
-    """Width and height: as the frame says, or its first run lengths, or the picture."""
+
+def _frame_size(frame: Frame, paths: tuple[Path, ...]) -> tuple[int, int]:
+    """Width and height: as the frame says, or its first run lengths, or the image."""
     if frame.size is not None:
         width, height = frame.size.width, frame.size.height
     else:
         size = next((label.rle.get("size") for label in frame.labels or () if label.rle), None)
         if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-            return first_image_size(files)
+            return first_image_size(paths)
         height, width = size
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise BadSample("bad_frame_record", f"{frame.name}: claims {width} x {height} pixels")
     return width, height
 
 
-def _box(mask: Callable[[], BoxMask] | None) -> tuple[float, float, float, float] | None:
+def _mask_box(decode: Callable[[], BoxMask] | None) -> FloatBox | None:
     """Box of a mask; None where there is none, or none that can be decoded."""
     try:
-        found = mask() if mask else None
+        mask = decode() if decode else None
     except BadSample:
         return None
-    if found is None or not found.area:
-        return None
-    x0, y0, x1, y1 = found.box
-    return x0, y0, x1, y1
+    return mask.box if mask is not None and mask.area else None
 
 
-def _polygons(parts: Sequence[Poly2d] | None) -> list[list[float]] | None:
+def _coco_polygons(parts: Sequence[Poly2d] | None) -> list[list[float]] | None:
     """COCO's polygons, curves drawn as short lines; open lines are no areas."""
-    drawn = [flat for part in parts or () if part.closed is not False and len(flat := _flatten(part)) >= 6]
-    return drawn or None
+    outlines = [flat for part in parts or () if part.closed is not False and len(flat := _flatten(part)) >= 6]
+    return outlines or None
 
 
 def _flatten(part: Poly2d) -> list[float]:

@@ -1,91 +1,81 @@
-"""Scene and group to the members of a sample."""
+"""A scene and the group chosen from it become the members of a sample."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pics_cli.core.datasets.compat import TINY, published_crop
+from pics_cli.core.datasets.compat import compat_crop
 from pics_cli.core.datasets.pairs import Group
-from pics_cli.core.datasets.scene import Drawn, Instance, Scene, Skip
+from pics_cli.core.datasets.scene import DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
-from pics_cli.core.images.image_io import RGB, DecodedImage, decode_image, encode_jpeg, encode_png
+from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.shards.layouts import SCHEMA_VERSION, Members, PatchGeometry, SampleParts, pack_sample
 from pics_cli.errors import BadSample
+
+_MIN_MASK_PIXELS = 10
 
 
 def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) -> Members | Skip:
     """Decode a chosen group and cut its patches.
 
     Raises:
-        BadSample: picture or mask cannot be read, or they do not fit each other.
+        BadSample: image or mask cannot be read, or they do not fit each other.
     """
     instances = [scene.instances[i] for i in group]
     drawn = scene.draw() if scene.draw else None
-    picture = decode_image(drawn.picture if drawn else scene.read(), (scene.width, scene.height))
+    picture = decode_image(drawn.image if drawn else scene.read_image(), (scene.width, scene.height))
     masks = [_decode_mask(instance) for instance in instances]
-    if not recipe.compat and any(mask.area < TINY for mask in masks):
+    if not recipe.compat and any(mask.area < _MIN_MASK_PIXELS for mask in masks):
         return Skip("tiny_mask")
     if any(mask.area == mask.width * mask.height for mask in masks):
         return Skip("full_mask")
-    crops = [published_crop(mask) if recipe.compat else mask.box for mask in masks]
+    crops = [compat_crop(mask) if recipe.compat else mask.box for mask in masks]
     ratios = padding_ratios(recipe.patches.padding, recipe.seed, scene.key, len(group))
-    stored, rgb, patches = _store(picture, masks, crops, ratios, recipe.compat)
+    # Patches are cut from the stored image, so that reading gives them again; in compat from the source, as published.
+    stored, rgb = picture.source, picture.rgb
+    patches: list[bytes | None] = [None] * len(masks)
+    if stored is None:
+        stored = encode_jpeg(rgb)
+        if recipe.compat:
+            patches = [encode_png(cut_patch(rgb, *cut).rgb) for cut in zip(masks, ratios, crops, strict=True)]
+        else:
+            rgb = decode_image(stored).rgb
     meta = {
         "schema": SCHEMA_VERSION, "dataset": recipe.name, "split": split, "image_id": scene.image_id,
         "width": scene.width, "height": scene.height,
-        "objects": [_describe(*each) for each in zip(instances, masks, crops, ratios, strict=True)],
+        "objects": [_describe(*parts) for parts in zip(instances, masks, crops, ratios, strict=True)],
         "pairs": box_pairs([instance.box for instance in instances]),
     }  # fmt: skip
-    geometry = [PatchGeometry(*each) for each in zip(crops, ratios, strict=True)]
+    geometry = [PatchGeometry(crop, ratio) for crop, ratio in zip(crops, ratios, strict=True)]
     parts = SampleParts(stored, masks, meta, geometry, patches)
     if drawn:
-        _add_truth(parts, drawn, group)
+        _add_ground_truth(parts, drawn, group)
     return pack_sample(parts, recipe.shards.layout, rgb)
 
 
-class _Stored(NamedTuple):
-    picture: bytes
-    rgb: RGB
-    patches: list[bytes | None]
-
-
-def _store(
-    picture: DecodedImage, masks: Sequence[BoxMask], crops: Sequence[Box], ratios: Sequence[float], compat: bool
-) -> _Stored:
-    """The picture as it is kept, its pixels, and patches that cannot be cut from those.
-
-    Patches are cut from the stored picture, so that reading gives them again; in compat from the source, as published.
-    """
-    if picture.source is not None:
-        return _Stored(picture.source, picture.rgb, [None] * len(masks))
-    stored = encode_jpeg(picture.rgb)
-    if not compat:
-        return _Stored(stored, decode_image(stored).rgb, [None] * len(masks))
-    cut = [cut_patch(picture.rgb, *each).rgb for each in zip(masks, ratios, crops, strict=True)]
-    return _Stored(stored, picture.rgb, [encode_png(patch) for patch in cut])
-
-
-def _add_truth(parts: SampleParts, drawn: Drawn, group: Group) -> None:
-    """What only the maker of a drawn picture knows; instances become the sample's objects."""
+def _add_ground_truth(parts: SampleParts, drawn: DrawnImage, group: Group) -> None:
+    """What only the generator of a drawn image knows; instances become the sample's objects."""
     number = {instance: k for k, instance in enumerate(group)}
-    parts.amodal_masks = {k: drawn.full[instance] for instance, k in number.items()}
+    parts.amodal_masks = {k: drawn.amodal_masks[instance] for instance, k in number.items()}
     parts.extra_members = {"clean.jpg": drawn.clean}
-    parts.extra_members |= {f"alt{k}.png": encode_png(drawn.alternates[instance]) for instance, k in number.items()}
+    parts.extra_members |= {
+        f"alt{k}.png": encode_png(drawn.alternate_views[instance]) for instance, k in number.items()
+    }
     parts.metadata["order"] = [number[instance] for instance in drawn.order if instance in number]
     for pair in parts.metadata["pairs"]:
         low, high = sorted(group[k] for k in pair["objects"])
-        truth = drawn.pairs[low, high]
-        pair["relation"], pair["subject"] = truth.relation, number[truth.subject]
+        pair["relation"], subject = drawn.relations[low, high]
+        pair["subject"] = number[subject]
 
 
-def box_pairs(boxes: Sequence[tuple[float, float, float, float]]) -> list[dict[str, Any]]:
+def box_pairs(boxes: Sequence[FloatBox]) -> list[dict[str, Any]]:
     """IoU and relation of every two boxes, as the json of a sample gives them."""
     array = np.array(boxes, np.float64)
     iou = box_iou(array, array)

@@ -13,10 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pics_cli.core.datasets.assemble import box_pairs
-from pics_cli.core.datasets.build_folder import claim_folder, is_whole, versions
-from pics_cli.core.datasets.check import list_shards
-from pics_cli.core.datasets.compat import published_crop
+from pics_cli.core.datasets.build_sample import box_pairs
+from pics_cli.core.datasets.compat import COMPAT_PADDING, compat_crop
+from pics_cli.core.datasets.shard_folder import (
+    finish_shard,
+    folder_identity,
+    is_complete,
+    list_shards,
+    manifest_shards,
+    resume_manifest,
+)
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.image_io import RGB, decode_image
 from pics_cli.core.images.masks import BoxMask
@@ -43,22 +49,23 @@ from pics_cli.core.shards.shard_files import (
     read_stats,
     remove_temporary_files,
     shard_path,
-    stats_path,
 )
 from pics_cli.errors import BadSample, PicsError
 
-# The ratios between which the research code drew.
-_PUBLISHED_PADDING = (1.1, 1.2, 1.3, 1.4)
+_LOOK = "look at it with pics build-shards --check"
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ConversionJob:
     """Shards to be converted.
 
     Attributes:
         source: folder of shards, ours or the research project's.
+        folder: of the converted ones.
         layout: `published` or `compact`; None: the one that the source does not have.
         split: of the samples; written into the json of those that have none.
+        max_bad: samples that are put up with though they cannot be converted; None: 1 %, at least 100.
+        overwrite: replace an earlier build in `folder`.
     """
 
     source: Path
@@ -69,13 +76,16 @@ class Conversion:
     overwrite: bool = False
 
 
-def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, Any], int]:
-    """Convert what is not converted yet; the manifest, and how many shards were there already.
+def convert(job: ConversionJob, executor: Executor, slots: int) -> tuple[dict[str, Any], int]:
+    """Convert what is not converted yet.
 
     Args:
         job: what to convert.
         executor: where the shards are converted.
         slots: how many it converts side by side.
+
+    Returns:
+        The manifest, and how many shards earlier runs had converted.
 
     Raises:
         PicsError: no shards, shards that are not what their manifest says, a folder of another build, too many bad
@@ -84,9 +94,9 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
     if job.folder.resolve() == job.source.resolve():
         raise PicsError(f"--out {job.folder} is the folder to convert", "choose another --out")
     shards, expected = list_shards(job.source)
-    if strange := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
+    if differing := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
         raise PicsError(
-            f"{job.source}: {', '.join(strange[:3])}: not both in the folder and in its {MANIFEST}",
+            f"{job.source}: {', '.join(differing[:3])}: not both in the folder and in its {MANIFEST}",
             "look at it with pics build-shards --check, and build or download what is missing",
         )
     earlier = read_manifest(job.source)
@@ -94,87 +104,68 @@ def convert(job: Conversion, executor: Executor, slots: int) -> tuple[dict[str, 
     recipe = (earlier or {}).get("recipe") or {"name": job.source.resolve().name}
     recipe = {**recipe, "shards": {**recipe.get("shards", {}), "layout": layout}}
     listing = {path.name: expected[path.name]["sha256"] if expected else fingerprint(path) for path in shards}
-    wanted = {
-        "schema": SCHEMA_VERSION,
-        "split": job.split,
-        "recipe_sha256": digest(recipe),
-        "recipe": recipe,
-        "input": {"format": "shards", "shards": len(shards), "listing": digest(listing)},
-        "versions": versions(),
-    }
+    source = {"format": "shards", "shards": len(shards), "listing": digest(listing)}
+    wanted = folder_identity(job.split, recipe, source)
     with ResumableFolder(job.folder, "--out").hold():
         remove_temporary_files(job.folder)
-        there = claim_folder(job.folder, wanted, job.overwrite)
-        if there and there["complete"] and is_whole(job.folder, there):
-            return there, len(shards)
+        existing = resume_manifest(job.folder, wanted, job.overwrite)
+        if existing and is_complete(job.folder, existing):
+            return existing, len(shards)
         write_json(job.folder / MANIFEST, {"complete": False, **wanted})
-        numbers = _numbers(shards)
+        numbers = _block_numbers(shards)
         finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number))}
-        todo = (
-            (path, expected.get(path.name), job.folder, number, layout, recipe["name"], wanted["split"])
+        pending = (
+            (path, expected.get(path.name), job.folder, number, layout, recipe["name"], job.split)
             for number, path in zip(numbers, shards, strict=True)
             if number not in finished
         )
-        fresh = map_in_order(executor, slots + 1, convert_shard, todo)
+        converted = map_in_order(executor, slots + 1, convert_shard, pending)
         try:
-            blocks = _collect(job, shards, numbers, finished, fresh)
+            blocks = _collect(job, shards, (finished.get(number) or next(converted) for number in numbers))
         finally:
             remove_temporary_files(job.folder)
-        manifest = _manifest(wanted, earlier, job.folder, blocks)
+        manifest = _manifest(wanted, earlier, blocks)
         write_json(job.folder / MANIFEST, manifest)
         return manifest, len(finished)
 
 
 def convert_shard(
-    path: Path, expected: dict[str, Any] | None, folder: Path, block: int, layout: str, dataset: str, split: str
+    path: Path, expected: Mapping[str, Any] | None, folder: Path, block: int, layout: str, dataset: str, split: str
 ) -> dict[str, Any]:
     """Convert one shard, then write its stats file. Returns the stats. A function of its arguments alone."""
     cv2.setNumThreads(1)
     if expected is not None and file_sha256(path) != expected["sha256"]:
         raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", "build or download it again")
     bad: list[dict[str, Any]] = []
-    out = shard_path(folder, block)
     try:
-        with ShardWriter(out) as writer:
+        with ShardWriter(shard_path(folder, block)) as writer:
             for key, members in read_shard(path):
                 try:
-                    writer.add(key, _convert(key, members, layout, dataset, split))
+                    writer.add(key, _convert_sample(key, members, layout, dataset, split))
                 except BadSample as error:
                     bad.append({"item": f"{path.name} {key}", "reason": error.reason, "detail": error.detail})
                 count_picture(kept=True)
     except BadSample as error:
-        raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
-    summary = writer.summary
-    if not writer.samples:
-        out.unlink(missing_ok=True)
-        summary = {"samples": 0, "bytes": None, "sha256": None}
-    stats = {"block": block, "source": path.name, **summary, "bad": bad}
-    write_json(stats_path(folder, block), stats)
-    return stats
+        raise PicsError(f"{path}: {error.detail}", _LOOK) from None
+    return finish_shard(folder, block, writer, {"source": path.name}, {"bad": bad})
 
 
-def _collect(
-    job: Conversion,
-    shards: list[Path],
-    numbers: list[int],
-    finished: dict[int, dict[str, Any]],
-    fresh: Iterator[dict[str, Any]],
-) -> list[dict[str, Any]]:
+def _collect(job: ConversionJob, shards: list[Path], stats: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """Stats of all shards in order; stops where too many samples are bad, for as large a job as it looks so far."""
     sizes = [path.stat().st_size for path in shards]
     blocks: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     samples = read = 0
-    for number, size in zip(numbers, sizes, strict=True):
-        blocks.append(finished.get(number) or next(fresh))
-        bad.extend(blocks[-1]["bad"])
-        samples, read = samples + blocks[-1]["samples"], read + size
+    for block, size in zip(stats, sizes, strict=True):
+        blocks.append(block)
+        bad.extend(block["bad"])
+        samples, read = samples + block["samples"], read + size
         stop_at_max_bad(job.max_bad, (samples + len(bad)) * sum(sizes) / read, bad)
     return blocks
 
 
-def _numbers(shards: list[Path]) -> list[int]:
-    """A number for each shard: the one that is its name, unless not all have one of their own."""
+def _block_numbers(shards: list[Path]) -> list[int]:
+    """The numbers that are the shards' names, unless not all have one of their own; else 0, 1, …"""
     if all(SHARD_NAME.fullmatch(path.name) for path in shards):
         numbers = [int(path.stem) for path in shards]
         if len(set(numbers)) == len(numbers):
@@ -188,11 +179,11 @@ def _other_layout(shards: list[Path]) -> str:
             for _, members in read_shard(path):
                 return "compact" if "mask0.png" in members else "published"
         except BadSample as error:
-            raise PicsError(f"{path}: {error.detail}", "look at it with pics build-shards --check") from None
+            raise PicsError(f"{path}: {error.detail}", _LOOK) from None
     raise PicsError(f"{shards[0].parent}: no sample in its {len(shards)} shards", "name a folder of samples")
 
 
-def _convert(key: str, members: Mapping[str, bytes], layout: str, dataset: str, split: str) -> Members:
+def _convert_sample(key: str, members: Mapping[str, bytes], layout: str, dataset: str, split: str) -> Members:
     """The members of a sample in another layout.
 
     Raises:
@@ -202,7 +193,7 @@ def _convert(key: str, members: Mapping[str, bytes], layout: str, dataset: str, 
     rgb = decode_image(parts.image).rgb
     patches = [None if data is None else decode_patch(data, k) for k, data in enumerate(parts.patches)]
     if not parts.metadata:
-        parts.geometry = [_find_geometry(rgb, *each) for each in zip(parts.masks, patches, strict=True)]
+        parts.geometry = [_find_geometry(rgb, *cut) for cut in zip(parts.masks, patches, strict=True)]
         parts.metadata = _describe(key, parts, rgb, dataset, split)
     for k, (mask, patch, geometry) in enumerate(zip(parts.masks, patches, parts.geometry, strict=True)):
         if layout == "compact" and patch is not None and geometry.crop is not None:
@@ -229,22 +220,15 @@ def _describe(key: str, parts: SampleParts, rgb: RGB, dataset: str, split: str) 
 
 def _find_geometry(rgb: RGB, mask: BoxMask, patch: RGB | None) -> PatchGeometry:
     """How a patch was cut, by trying the few published ways; unknown where none gives these very pixels."""
-    for crop, padding in product((published_crop(mask), mask.box), _PUBLISHED_PADDING):
+    for crop, padding in product((compat_crop(mask), mask.box), COMPAT_PADDING):
         if patch is not None and np.array_equal(cut_patch(rgb, mask, padding, crop).rgb, patch):
             return PatchGeometry(crop, padding)
     return PatchGeometry()
 
 
-def _manifest(
-    wanted: dict[str, Any], earlier: dict[str, Any] | None, folder: Path, blocks: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _manifest(wanted: dict[str, Any], earlier: dict[str, Any] | None, blocks: list[dict[str, Any]]) -> dict[str, Any]:
     """The source's manifest (if it has one) with what the conversion changed."""
-    keys = ("block", "samples", "bytes", "sha256")
-    shards = [
-        {"file": shard_path(folder, stats["block"]).name, **{key: stats[key] for key in keys}}
-        for stats in blocks
-        if stats["samples"]
-    ]
+    shards = manifest_shards(blocks)
     bad = [entry for stats in blocks for entry in stats["bad"]]
     origin = {"input": (earlier or {}).get("input"), "recipe_sha256": (earlier or {}).get("recipe_sha256")}
     samples = sum(shard["samples"] for shard in shards)

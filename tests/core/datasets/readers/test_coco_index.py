@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import socket
@@ -15,14 +16,14 @@ import numpy as np
 import pytest
 
 from demo_data import make_boxes, make_lvis
-from pics_cli.core.datasets.readers.coco_index import open_index
+from pics_cli.core.datasets.readers.coco_index import open_coco_index
 from pics_cli.errors import PicsError
 
 
 def check(path: Path, block: int) -> None:
     """Everything the index gives equals what json.load gives."""
     data = json.loads(path.read_text())
-    index = open_index(path, block_bytes=block)
+    index = open_coco_index(path, block_bytes=block)
     images = sorted(data["images"], key=lambda image: image["id"])
     assert index.image_id.tolist() == [image["id"] for image in images]
     assert index.categories == {entry["id"]: entry["name"] for entry in data["categories"]}
@@ -106,9 +107,9 @@ def test_bad_records_are_counted_and_the_rest_stays(tmp_path: Path, change: Chan
     data = plain_coco()
     change(data)
     (tmp_path / "a.json").write_text(json.dumps(data))
-    index = open_index(tmp_path / "a.json")
-    assert index.bad["counts"] == {reason: 1}
-    assert index.bad["lines"][0].startswith(f"{reason}: ")
+    index = open_coco_index(tmp_path / "a.json")
+    assert index.bad_records.counts == {reason: 1}
+    assert index.bad_records.lines[0].startswith(f"{reason}: ")
     assert index.image_id.tolist() == [2, 5, 9]
     lost = reason in ("unknown_image", "bad_annotation_record")
     assert len(index.columns["id"]) == len(plain_coco()["annotations"]) - lost
@@ -127,7 +128,7 @@ def test_ids_of_any_size_find_their_annotations(tmp_path: Path, shift: int) -> N
     for other in (-1, 1, 3, 10, 10**9):
         data["annotations"].append({"image_id": shift + other, "bbox": [0, 0, 1, 1], "category_id": 1})
     (tmp_path / "a.json").write_text(json.dumps(data))
-    assert open_index(tmp_path / "a.json").bad["counts"] == {"unknown_image": 5}
+    assert open_coco_index(tmp_path / "a.json").bad_records.counts == {"unknown_image": 5}
 
 
 def test_nulls_read_as_missing(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_nulls_read_as_missing(tmp_path: Path) -> None:
     for entry in data["annotations"]:
         entry.update(area=None, iscrowd=None, id=None, ignore=None)
     (tmp_path / "a.json").write_text(json.dumps(data))
-    index = open_index(tmp_path / "a.json")
+    index = open_coco_index(tmp_path / "a.json")
     assert np.all(index.columns["area"] == -1)
     assert np.all(index.columns["flags"] == 0)
 
@@ -153,7 +154,7 @@ def test_flags_may_be_booleans_and_category_ids_large(tmp_path: Path) -> None:
 def test_damaged_index_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
-    open_index(tmp_path / "a.json")
+    open_coco_index(tmp_path / "a.json")
     (damaged,) = (tmp_path / "cache").rglob(name)
     damaged.write_bytes(b"")
     check(tmp_path / "a.json", 1 << 20)
@@ -161,23 +162,23 @@ def test_damaged_index_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_empty_arrays(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": [ ], "annotations": [], "categories": []}')
-    index = open_index(tmp_path / "a.json")
+    index = open_coco_index(tmp_path / "a.json")
     assert len(index) == 0
     assert not index.has_masks()
 
 
-def test_index_is_built_once_and_again_when_the_file_changes(tmp_path: Path) -> None:
+def test_index_is_built_once_and_again_when_the_file_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="pics_cli")
     path = tmp_path / "a.json"
     path.write_text(json.dumps(plain_coco()))
-    built: list[Path] = []
     for _ in range(2):
-        open_index(path, built.append)
-    assert built == [path]
+        open_coco_index(path)
+    assert caplog.messages == [f"indexing {path} (once)"]
     state = path.stat()
     path.write_text(json.dumps(plain_coco()).replace("0.5", "0.7"))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert open_index(path, built.append).columns["y"].tolist().count(0.7) == 5
-    assert len(built) == 2
+    assert open_coco_index(path).columns["y"].tolist().count(0.7) == 5
+    assert len(caplog.messages) == 2
 
 
 def test_what_a_killed_builder_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def test_what_a_killed_builder_left_is_removed(tmp_path: Path, monkeypatch: pyte
     ours.mkdir()
     (left / "image_id.raw").write_text("half")
     (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
-    open_index(tmp_path / "a.json")
+    open_coco_index(tmp_path / "a.json")
     assert not left.exists()
     assert ours.exists()
 
@@ -201,4 +202,4 @@ def test_unwritable_cache_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
     monkeypatch.setenv("PICS_CACHE", str(tmp_path / "file"))
     with pytest.raises(PicsError, match="cannot write"):
-        open_index(tmp_path / "a.json")
+        open_coco_index(tmp_path / "a.json")

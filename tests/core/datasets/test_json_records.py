@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pics_cli.core.datasets.readers.json_records import read_arrays
+from pics_cli.core.datasets.json_records import read_arrays
 from pics_cli.errors import PicsError
 
 
@@ -26,7 +26,7 @@ def read(text: str | bytes, path: Path, block: int, names: tuple[str, ...] = ("t
     found: dict[str, list[tuple[int, Any]]] = {name: [] for name in names}
     bad = []
     for batch in read_arrays(path, dict.fromkeys(names, Thing), block):
-        bad += batch.bad
+        bad += batch.errors
         assert data[batch.offset : batch.offset + len(batch.data) - 2] == batch.data[1:-1]
         for record in batch.records:
             raw = bytes(record.value)

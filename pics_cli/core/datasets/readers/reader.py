@@ -1,0 +1,127 @@
+"""What all readers have in common, and what those of folders with one annotation file an image share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pics_cli.core.datasets.readers.split_files import SplitFiles
+from pics_cli.core.datasets.scene import ItemId, Scene
+from pics_cli.core.recipes.dataset import DatasetRecipe
+from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.errors import BadSample, PicsError, reason_of
+
+
+@dataclass(frozen=True)
+class DatasetSplit:
+    """Which images: a recipe, a split of it and the raw folder (None where the format needs none)."""
+
+    recipe: DatasetRecipe
+    split: str
+    raw: Path | None
+
+
+class Reader(ABC):
+    """One split of a raw dataset. Opening one is cheap, so that every worker opens its own.
+
+    Attributes:
+        annotations: the file or folder that the annotations are read from; None where scenes are drawn.
+        source: what tells this input from another, for the manifest.
+        bad_records: records left out while indexing.
+        categories: every category name, in the data's order; empty where the data names none.
+    """
+
+    annotations: Path | None
+    source: dict[str, Any]
+    bad_records: BadRecords
+    categories: Sequence[str]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Images of the split."""
+
+    def item_ids(self, start: int, stop: int) -> Sequence[ItemId]:
+        """Ids of the images start to stop, in the split's order: their numbers, unless a reader has better ones."""
+        return range(start, min(stop, len(self)))
+
+    @abstractmethod
+    def scene(self, item_id: ItemId) -> Scene:
+        """The image of that id, masks not decoded yet. Raises BadSample."""
+
+
+class FolderReader(Reader):
+    """Images in the order of their annotation files' paths, which are their ids.
+
+    Args:
+        files: where the folder and its images lie.
+        format_name: of the source, for the manifest.
+        suffix: how the names of annotation files end.
+        hint: what to do where the folder holds no such file.
+    """
+
+    def __init__(self, files: SplitFiles, format_name: str, suffix: str, hint: str) -> None:
+        self.annotations: Path = files.annotations
+        self.bad_records, self.categories = BadRecords(), ()
+        self._files, self._format, self._suffix, self._hint = files, format_name, suffix, hint
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """Annotation files relative to the folder, sorted; listed once, and by workers never."""
+        try:
+            names = sorted(self._walk(self.annotations, "", ()))
+        except OSError as error:
+            raise PicsError(f"{error.filename}: cannot list: {reason_of(error)}") from None
+        if not names:
+            raise PicsError(f"{self.annotations}: no annotation files (*{self._suffix}) in it", self._hint)
+        return names
+
+    def _walk(self, folder: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        state = folder.stat()
+        identity = (state.st_dev, state.st_ino)
+        if identity in parents:  # a link to a folder around it
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):  # left by editors and file managers
+                    continue
+                if entry.is_dir():
+                    yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*parents, identity))
+                elif entry.name.endswith(self._suffix):
+                    yield prefix + entry.name
+
+    @property
+    def source(self) -> dict[str, Any]:  # type: ignore[override]
+        """How many files, and a hash of their names."""
+        listing = hashlib.sha256("\n".join(self._names).encode("utf-8", "surrogateescape")).hexdigest()
+        return {"format": self._format, "files": len(self._names), "listing": listing}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def item_ids(self, start: int, stop: int) -> Sequence[ItemId]:
+        """Paths of the annotation files start to stop, relative to the folder."""
+        return self._names[start:stop]
+
+    def _path(self, item_id: ItemId) -> Path:
+        return self.annotations / str(item_id)
+
+    def _read(self, item_id: ItemId) -> bytes:
+        path = self._path(item_id)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
+
+    def _image_paths(self, item_id: ItemId) -> tuple[Path, ...]:
+        """Where the image of an annotation file may lie."""
+        return self._files.image_paths(str(item_id), suffix=self._suffix)
+
+    def _key(self, item_id: ItemId) -> str:
+        """The sample's key: the annotation file's path without its suffix."""
+        return str(item_id).removesuffix(self._suffix)
