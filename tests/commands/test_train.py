@@ -74,17 +74,17 @@ def test_real_pictures_from_raw_files_to_a_composite(shared_data: Path, here: Pa
     raw = shared_data / "lvis/COCO"
     built = command("build-shards", "lvis", "--raw", raw, "--split", "val", "--out", "d/train/LVIS", "--workers", "1")
     assert built.exit_code == 0, built.stderr
-    words = ["--recipe", "lvis", "--data-root", "d", "--root-dir", "run", "--steps", "20", "--batch-size", "2"]
+    words = ["--recipe", "lvis", "--data-root", "d", "--root-dir", "run", "--steps", "5", "--batch-size", "2"]
     done = train(*words, *small_model(), "--set", "data.workers=1", "--set", "log.every=1")
     assert done.exit_code == 0, done.stderr
-    assert len(losses(here / "run")) == 20
+    assert len(losses(here / "run")) == 5
     assert np.isfinite(losses(here / "run")).all()
     assert "validation loss" in done.stdout
     composite(here / "run/model", sorted((raw / "val2017").glob("*.jpg"))[0], here / "out")
 
 
 def test_drawn_scenes_to_a_composite(here: Path) -> None:
-    """The same without any file from elsewhere; 20 steps, then the checkpoint exported once more."""
+    """The same without any file from elsewhere; 6 steps, then the checkpoint exported once more."""
     build_folder("synth", None, here / "d/train/Synth", limit=16, **SYNTH)
     build_folder("synth", None, here / "d/val/Synth", "val", limit=4, **SYNTH)
     words = [
@@ -99,19 +99,29 @@ def test_drawn_scenes_to_a_composite(here: Path) -> None:
         *small_model(),
         "--steps",
     ]
-    words += ["20", "--logger-freq", "10", "--set", "validation.samples=2", "--set", "validation.bins=1"]
+    words += [
+        "6",
+        "--logger-freq",
+        "3",
+        "--set",
+        "log.every=3",
+        "--set",
+        "validation.samples=2",
+        "--set",
+        "validation.bins=1",
+    ]
     done = train(*words)
     assert done.exit_code == 0, done.stderr
-    assert row(done.stdout, "steps") == "20 (20 in this run)"
+    assert row(done.stdout, "steps") == "6 (6 in this run)"
     assert row(done.stdout, "model") == "run/model"
-    assert [one["step"] for one in lines(here / "run", "validation")] == [0, 10, 20]
-    assert [one["step"] for one in lines(here / "run")] == [10, 20]
-    assert {path.name for path in (here / "run/samples").iterdir()} >= {"step_00000010.png", "step_00000020.png"}
+    assert [one["step"] for one in lines(here / "run", "validation")] == [0, 3, 6]
+    assert [one["step"] for one in lines(here / "run")] == [3, 6]
+    assert {path.name for path in (here / "run/samples").iterdir()} >= {"step_00000003.png", "step_00000006.png"}
     before = everything(here / "run")
     model, log = model_files(here / "run"), (here / "run/log.jsonl").read_text()
     done = train(*words)
     assert done.exit_code == 0, done.stderr
-    assert row(done.stdout, "steps") == "20 (0 in this run)"
+    assert row(done.stdout, "steps") == "6 (0 in this run)"
     assert (model_files(here / "run"), (here / "run/log.jsonl").read_text()) == (model, log)
     done = train("--recipe", "tiny", "--root-dir", "run", "--export", "again")
     assert done.exit_code == 0, done.stderr

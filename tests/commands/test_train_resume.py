@@ -32,15 +32,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     make_data(folder / "data")
     write_recipe(
-        folder / "small.yaml", data__root=str(folder / "data"), batch_size=1, accumulation=2, validation__every=6,
-        validation__bins=1, checkpoints__every=5, checkpoints__keep=2,
+        folder / "small.yaml", data__root=str(folder / "data"), steps=14, batch_size=1, accumulation=2,
+        validation__every=5, validation__bins=1, checkpoints__every=4, checkpoints__keep=2,
     )  # fmt: skip
     return folder
 
 
 @pytest.fixture(scope="module")
 def straight(place: Path) -> Path:
-    """The run of 20 steps that nothing happened to; all runs are called `run`, which their models' recipe hash sees."""
+    """The run of 14 steps that nothing happened to; all runs are called `run`, which their models' recipe hash sees."""
     done = go(place / "straight")
     assert done.exit_code == 0, done.stderr
     return place / "straight/run"
@@ -59,7 +59,7 @@ def go(folder: Path, *words: str | Path) -> Result:
 def check_same(run: Path, straight: Path, besides: int | None = None) -> None:
     """Losses, gradients' norms, rates, validation figures (`besides`: of a step more), every byte of the model."""
     assert lines(run) == lines(straight)
-    assert [one["step"] for one in lines(run)] == list(range(1, 21))
+    assert [one["step"] for one in lines(run)] == list(range(1, 15))
     validations = [one for one in lines(run, "validation") if one["step"] != besides]
     assert validations == lines(straight, "validation")
     ours, theirs = model_files(run), model_files(straight)
@@ -68,9 +68,9 @@ def check_same(run: Path, straight: Path, besides: int | None = None) -> None:
 
 
 def test_the_run_is_what_it_should_be(straight: Path) -> None:
-    assert len(set(losses(straight))) == 20
-    assert [one["step"] for one in lines(straight, "validation")] == [0, 6, 12, 18, 20]
-    assert checkpoints(straight) == ["step_00000015", "step_00000020"]
+    assert len(set(losses(straight))) == 14
+    assert [one["step"] for one in lines(straight, "validation")] == [0, 5, 10, 14]
+    assert checkpoints(straight) == ["step_00000012", "step_00000014"]
     assert {"unet/diffusion_pytorch_model.safetensors", "pics.json"} <= model_files(straight).keys()
     assert sorted(path.name for path in (straight / "samples").iterdir())[0] in (
         "step_00000000.png",
@@ -80,15 +80,15 @@ def test_the_run_is_what_it_should_be(straight: Path) -> None:
     assert not (straight / ".lock").exists()
 
 
-def test_eight_and_twelve_steps_are_twenty(place: Path, straight: Path) -> None:
+def test_six_and_eight_steps_are_fourteen(place: Path, straight: Path) -> None:
     """The first part with a worker, the second without."""
-    assert go(place / "parts", "--steps", "8", "--set", "data.workers=1").exit_code == 0
-    assert checkpoints(place / "parts/run") == ["step_00000005", "step_00000008"]
-    assert lines(place / "parts/run", "validation")[-1]["step"] == 8  # as every last step is
+    assert go(place / "parts", "--steps", "6", "--set", "data.workers=1").exit_code == 0
+    assert checkpoints(place / "parts/run") == ["step_00000004", "step_00000006"]
+    assert lines(place / "parts/run", "validation")[-1]["step"] == 6  # as every last step is
     done = go(place / "parts")
     assert done.exit_code == 0, done.stderr
-    assert "20 (12 in this run)" in done.stdout
-    check_same(place / "parts/run", straight, 8)
+    assert "14 (8 in this run)" in done.stdout
+    check_same(place / "parts/run", straight, 6)
 
 
 def test_killed_and_terminated(place: Path, straight: Path) -> None:
@@ -97,10 +97,10 @@ def test_killed_and_terminated(place: Path, straight: Path) -> None:
     folder.mkdir()
     run = folder / "run"
     words = ["--recipe", "../small.yaml", "--root-dir", "run"]
-    assert start(folder, *words).when(lambda: last_step(run) >= 6, signal.SIGKILL) == -signal.SIGKILL
-    assert 5 <= int(checkpoints(run)[-1][5:13]) < last_step(run)
+    assert start(folder, *words).when(lambda: last_step(run) >= 5, signal.SIGKILL) == -signal.SIGKILL
+    assert 4 <= int(checkpoints(run)[-1][5:13]) <= last_step(run)
     started = start(folder, *words, "--set", "data.workers=1")
-    assert started.when(lambda: last_step(run) >= 11, signal.SIGTERM) == 143
+    assert started.when(lambda: last_step(run) >= 9, signal.SIGTERM) == 143
     assert "stopped: what is finished is kept; the same command resumes" in started.text
     assert checkpoints(run)[-1] == f"step_{last_step(run):08d}"
     assert lines(run) == lines(straight)[: last_step(run)]
@@ -125,7 +125,7 @@ def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypa
     step, folder = Trainer.step, place / "interrupted"
 
     def signalled(trainer: Trainer, batches: object) -> None:
-        if trainer.state.step == 5:
+        if trainer.state.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
         step(trainer, batches)
 
@@ -134,11 +134,11 @@ def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypa
         done = go(folder)
     assert done.exit_code == 130
     assert "stopped: what is finished is kept; the same command resumes" in done.stderr
-    assert checkpoints(folder / "run") == ["step_00000005", "step_00000006"]
-    assert [one["step"] for one in lines(folder / "run")] == [1, 2, 3, 4, 5, 6]
-    done = go(folder, "--steps", "7")
+    assert checkpoints(folder / "run") == ["step_00000004", "step_00000005"]
+    assert [one["step"] for one in lines(folder / "run")] == [1, 2, 3, 4, 5]
+    done = go(folder, "--steps", "6")
     assert done.exit_code == 0, done.stderr
-    assert lines(folder / "run") == lines(straight)[:7]
+    assert lines(folder / "run") == lines(straight)[:6]
     assert lines(folder / "run", "validation")[:2] == lines(straight, "validation")[:2]
 
 
@@ -146,46 +146,46 @@ def test_newest_checkpoint_truncated(place: Path, straight: Path) -> None:
     """It is told of and set aside, the one before it is taken."""
     folder, file = place / "truncated", "weights.safetensors"
     run = copied(straight, folder / "run")
-    path = run / "checkpoints/step_00000020" / file
+    path = run / "checkpoints/step_00000014" / file
     path.write_bytes(path.read_bytes()[:1000])
     done = go(folder)
     assert done.exit_code == 0, done.stderr
-    assert f"step_00000020/{file}: " in done.stderr
-    for words in ("set aside as step_00000020.damaged", "looking for one before step 20"):
+    assert f"step_00000014/{file}: " in done.stderr
+    for words in ("set aside as step_00000014.damaged", "looking for one before step 14"):
         assert words in done.stderr
-    assert "20 (5 in this run)" in done.stdout
+    assert "14 (2 in this run)" in done.stdout
     check_same(run, straight)
 
 
 def test_another_batch_goes_on_at_the_same_sample(place: Path, straight: Path) -> None:
     folder = place / "remapped"
     run = copied(straight, folder / "run")
-    done = go(folder, "--steps", "22", "--batch-size", "3", "--set", "accumulation=1")
+    done = go(folder, "--steps", "16", "--batch-size", "3", "--set", "accumulation=1")
     assert done.exit_code == 0, done.stderr
-    told = "processes × batch × accumulation was 1 × 1 × 2, is 1 × 3 × 1: resuming at sample 40 of the same order"
-    assert f"{told}, as step 21" in done.stderr
-    assert [one["samples"] for one in lines(run)][18:] == [38, 40, 43, 46]
+    told = "processes × batch × accumulation was 1 × 1 × 2, is 1 × 3 × 1: resuming at sample 28 of the same order"
+    assert f"{told}, as step 15" in done.stderr
+    assert [one["samples"] for one in lines(run)][12:] == [26, 28, 31, 34]
 
 
 def test_resume_a_named_checkpoint(place: Path, straight: Path) -> None:
     """Into a folder of its own, to the same end; not where later ones lie."""
     folder = place / "named"
-    done = go(folder, "--resume", straight / "checkpoints/step_00000015")
+    done = go(folder, "--resume", straight / "checkpoints/step_00000012")
     assert done.exit_code == 0, done.stderr
-    assert "20 (5 in this run)" in done.stdout
+    assert "14 (2 in this run)" in done.stdout
     assert model_files(folder / "run") == model_files(straight)
-    assert lines(folder / "run") == lines(straight)[15:]
+    assert lines(folder / "run") == lines(straight)[12:]
     before = checkpoints(straight)
-    done = go(straight.parent, "--resume", "run/checkpoints/step_00000015")
+    done = go(straight.parent, "--resume", "run/checkpoints/step_00000012")
     assert done.exit_code == 2
-    assert "holds later checkpoints (step_00000020, …)" in done.stderr
+    assert "holds later checkpoints (step_00000014, …)" in done.stderr
     assert checkpoints(straight) == before
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--resume", "none"], "--resume none: run holds checkpoints of an earlier run (step_00000020, …)"),
+        (["--resume", "none"], "--resume none: run holds checkpoints of an earlier run (step_00000014, …)"),
         (["--resume", "nowhere"], "--resume nowhere: expected auto, none or the folder of a checkpoint"),
         (["--resume", "run"], "run: no checkpoint (state.json is missing)"),
         (["--set", "model.shape.context_width=32"], "was begun otherwise:\n  recipe.model.shape"),
@@ -204,7 +204,7 @@ def test_what_cannot_be_resumed(straight: Path, words: list[str], text: str) -> 
 
 def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> None:
     """Named, so that other values are taken: those that no weight fits to are not."""
-    named = straight / "checkpoints/step_00000015"
+    named = straight / "checkpoints/step_00000012"
     done = go(place / "other", "--resume", named, "--set", "model.shape.context_width=32")
     assert done.exit_code == 2
     assert "a checkpoint of another architecture: " in done.stderr
@@ -213,15 +213,15 @@ def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> No
     done = go(place / "other", "--resume", named, "--set", "train=published", "--set", "train_encoder=false")
     assert done.exit_code == 2
     assert "other parameters were trained there" in done.stderr
-    done = go(place / "other", "--resume", named, "--learning-rate", "0.002", "--steps", "16")
+    done = go(place / "other", "--resume", named, "--learning-rate", "0.002", "--steps", "13")
     assert done.exit_code == 0, done.stderr
     assert "resuming with other values: recipe.optimizer.learning_rate" in done.stderr
     (line,) = lines(place / "other/run")
-    assert (line["step"], line["learning_rate"]) == (16, 0.002)
+    assert (line["step"], line["learning_rate"]) == (13, 0.002)
 
 
 def test_state_says_what_it_belongs_to(straight: Path) -> None:
-    state = json.loads((straight / "checkpoints/step_00000020/state.json").read_text())
-    assert (state["step"], state["position"]) == (20, 40)
+    state = json.loads((straight / "checkpoints/step_00000014/state.json").read_text())
+    assert (state["step"], state["position"]) == (14, 28)
     assert state["world"] == {"processes": 1, "batch_size": 1, "accumulation": 2}
-    assert state["ema_steps"] == 20
+    assert state["ema_steps"] == 14

@@ -1,9 +1,10 @@
-"""The log of a run: one line an event, cut back to what the checkpoint knows when the run goes on."""
+"""The log of a run: a line for each event, cut back when the run is resumed; TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,29 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
         record(tmp_path, 0)
 
 
-def test_weights_and_biases_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_asked_for_but_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracker_names(False) == ["tensorboard"]
     monkeypatch.setattr(tracking, "find_spec", lambda _: None)
     with pytest.raises(PicsError, match=r"log.wandb: .* is not installed") as caught:
         tracker_names(True)
     assert "wandb" in str(caught.value.hint)
+
+
+def test_metrics_and_sheets_reach_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network: the run is kept in a folder, to be sent later."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    accelerator = Accelerator(cpu=True, log_with=tracker_names(True), project_dir=str(tmp_path))
+    record = MetricLogger(tmp_path, accelerator, "a run", 0)
+    record.log("train", 1, {"loss": 0.123456789})
+    record.log_sheet(1, np.zeros((8, 8, 3), np.uint8))
+    record.close()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    (log,) = run.glob("run-*.wandb")
+    for _ in range(100):  # written by a process of its own, which may be a moment behind
+        if b"0.123456789" in log.read_bytes():
+            break
+        time.sleep(0.1)
+    assert b"train/loss" in log.read_bytes()
+    assert b"0.123456789" in log.read_bytes()
+    assert list((run / "files" / "media" / "images").glob("samples_*.png"))
