@@ -15,8 +15,8 @@ from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
     from pics_cli.console import State
+    from pics_cli.core.training.progress import TrainingProgress, TrainingReport
     from pics_cli.core.training.run import TrainingJob
-    from pics_cli.core.training.trainer import TrainingProgress, TrainingReport
 
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
@@ -144,8 +144,8 @@ def _train(job: TrainingJob) -> None:
     from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
+        from pics_cli.core.training.progress import TrainingProgress
         from pics_cli.core.training.run import train as run
-        from pics_cli.core.training.trainer import TrainingProgress
 
         progress = TrainingProgress()
         speaks = ranks.rank == 0

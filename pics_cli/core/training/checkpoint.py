@@ -26,12 +26,7 @@ from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)
 FOLDER, STATE = "checkpoints", "state.json"
-WEIGHTS, EMA, OPTIMIZER, RANDOM = (
-    "weights.safetensors",
-    "ema.safetensors",
-    "optimizer.safetensors",
-    "random.safetensors",
-)
+WEIGHTS, EMA, OPTIMIZER, RANDOM = (f"{name}.safetensors" for name in ("weights", "ema", "optimizer", "random"))
 _NAME = re.compile(r"step_([0-9]{8,})")
 _TEMPORARY_NAME = re.compile(r"step_[0-9]{8,}\.[0-9]+\.tmp")
 _STATE_KEYS = {"position", "trained", "identity", "recipe", "base", "world", "precision", "looked", "bad"}

@@ -25,9 +25,10 @@ from pics_cli.core.training.initial_model import InitialModel, load_initial_mode
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
 from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.progress import TrainingProgress, TrainingReport
 from pics_cli.core.training.state import TrainingState
 from pics_cli.core.training.tracking import tracker_names
-from pics_cli.core.training.trainer import Trainer, TrainingProgress, TrainingReport
+from pics_cli.core.training.trainer import Trainer
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)

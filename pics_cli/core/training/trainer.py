@@ -22,7 +22,6 @@ from pics_cli.core.model.devices import peak_memory, reset_peak_memory
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe, training_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
-from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Agreed, Ranks
 from pics_cli.core.runtime.signals import process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
@@ -30,6 +29,7 @@ from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.data import DataSplit, load_validation_samples, training_batches
 from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
 from pics_cli.core.training.optimizer import make_schedule
+from pics_cli.core.training.progress import TrainingProgress, TrainingReport
 from pics_cli.core.training.state import TrainingState
 from pics_cli.core.training.tracking import MetricLogger
 from pics_cli.core.training.validation import (
@@ -46,76 +46,6 @@ logger = logging.getLogger(__name__)
 BAD_SAMPLES = "bad.json"
 # Steps in a row that the gradient scaler of fp16 may leave out: it halves its factor each time, from 65536.
 _MAX_OVERFLOWS = 40
-# Weight of the past in smoothed progress.
-_SMOOTHING = 0.95
-
-
-@dataclass
-class TrainingProgress(Progress):
-    """Optimizer steps done, and how fast they are; smoothed over the last steps.
-
-    Attributes:
-        loss: None before the first step.
-        samples_per_second: of all processes.
-        data_seconds, compute_seconds: of a step, spent waiting for samples and computing.
-        memory_bytes: at the peak.
-    """
-
-    loss: float | None = None
-    samples_per_second: float = 0.0
-    data_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    memory_bytes: int = 0
-
-    @property
-    def detail(self) -> str:
-        """Current activity, loss, speed and memory."""
-        words = [self.activity] if self.activity else []
-        if self.loss is not None:
-            words += [
-                f"loss {self.loss:.4f}",
-                f"{self.samples_per_second:,.1f} samples/s",
-                f"data {self.data_seconds:.2f} + compute {self.compute_seconds:.2f} s/step",
-                f"{self.memory_bytes / 1e9:,.1f} GB",
-            ]
-        return ", ".join(words)
-
-    def add_step(
-        self, loss: float, samples: int, data_seconds: float, compute_seconds: float, memory_bytes: int
-    ) -> None:
-        """Count a step."""
-        past = 0.0 if self.loss is None else _SMOOTHING
-        self.loss = past * (self.loss or 0.0) + (1 - past) * loss
-        self.data_seconds = past * self.data_seconds + (1 - past) * data_seconds
-        self.compute_seconds = past * self.compute_seconds + (1 - past) * compute_seconds
-        self.samples_per_second = samples / max(self.data_seconds + self.compute_seconds, 1e-9)
-        self.memory_bytes = memory_bytes
-        self.done += 1
-
-
-@dataclass
-class TrainingReport:
-    """How a run went.
-
-    Attributes:
-        step: optimizer steps that the model has been trained for.
-        new_steps: how many of them this run made.
-        seconds: of training, without validation and saving.
-        samples: used by this run.
-        peak_memory: bytes, and whose: `cuda` or `process`.
-        metrics: newest values of the log, by name.
-        bad_samples: unreadable samples: set, key, reason, detail.
-        model: folder of the trained model.
-    """
-
-    step: int = 0
-    new_steps: int = 0
-    seconds: float = 0.0
-    samples: int = 0
-    peak_memory: tuple[int, str] = (0, "process")
-    metrics: dict[str, float] = field(default_factory=dict)
-    bad_samples: list[dict[str, str]] = field(default_factory=list)
-    model: Path = Path()
 
 
 @dataclass
