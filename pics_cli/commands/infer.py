@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,8 @@ from pics_cli.errors import PicsError
 if TYPE_CHECKING:
     from pics_cli.console import State
     from pics_cli.core.inference.inputs import SampleFiles
-    from pics_cli.core.inference.job import Job, Progress, Report
+    from pics_cli.core.inference.plan import InferenceJob
+    from pics_cli.core.inference.worker import InferenceProgress, InferenceReport
 
 _ORDER = "pics.order"
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
@@ -138,25 +139,29 @@ def infer(
     """
     words = _in_order(context, {"object": object, "box": box, "mask": mask})
     try:
-        from pics_cli.core.inference.job import Job
-        from pics_cli.core.inference.settings import parse_order
+        from pics_cli import console
+        from pics_cli.core.inference.plan import InferenceJob
+        from pics_cli.core.inference.sample import CompositeOptions, parse_order
 
-        order_asked = None if order is None else parse_order(order)
-        samples, name, notes = _samples(input, background, words, obj_thr)
-        job = Job(
+        console.start_logging(_speaks())
+        parsed_order = None if order is None else parse_order(order)
+        samples, name = _samples(input, background, words, obj_thr)
+        job = InferenceJob(
             samples=tuple(samples),
             output=output or Path("results") / name,
             model=model,
+            options=CompositeOptions(
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                scheduler=scheduler,
+                crop=crop.value,
+                feather=feather,
+                mode=mode.value,
+            ),
             objects=obj_thr,
-            seed=seed,
+            order=parsed_order,
             num=num,
-            steps=steps,
-            guidance=guidance,
-            scheduler=scheduler,
-            crop=crop.value,
-            feather=feather,
-            mode=mode.value,
-            order=order_asked,
             batch_size=batch_size,
             device=device,
             dtype=dtype.value,
@@ -167,7 +172,7 @@ def infer(
             explain=explain,
             sheet=sheet,
         )
-        _run(job, notes)
+        _run(job)
     except PicsError as error:
         if _speaks():
             raise
@@ -182,16 +187,15 @@ def _speaks() -> bool:
 
 def _in_order(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:
     """Repeated options in the order of the command line."""
-    values = {name: iter(found or []) for name, found in lists.items()}
+    values = {name: iter(given or []) for name, given in lists.items()}
     return [(name, next(values[name])) for name in context.meta[_ORDER] if name in values]
 
 
 def _samples(
     root: Path | None, background: Path | None, words: Sequence[tuple[str, str]], objects: int | None
-) -> tuple[Sequence[Path | SampleFiles], str, list[str]]:
-    """The samples, what the results are named after, and lines worth reading on them."""
-    from pics_cli.core.inference.bundled import choose_input
-    from pics_cli.core.inference.inputs import find_folders, single_sample
+) -> tuple[Sequence[Path | SampleFiles], str]:
+    """The samples, and what the results are named after."""
+    from pics_cli.core.inference.inputs import choose_input, find_folders, single_sample
 
     if root is not None and (background is not None or words):
         other = "--background" if background is not None else f"--{words[0][0]}"
@@ -202,12 +206,7 @@ def _samples(
     if root is not None:
         if root.name in ("", ".."):
             root = root.resolve()
-        chosen, line = choose_input(root)
-        samples, passed_over = find_folders(chosen)
-        notes = [line] if line else []
-        if passed_over:
-            notes.append(f"no sample in {len(passed_over)} folders, passed over: {', '.join(passed_over[:5])}")
-        return samples, root.name, notes
+        return find_folders(choose_input(root)), root.name
     if background is None:
         raise PicsError(
             f"--{words[0][0]} without --background" if words else "nothing to composite",
@@ -216,33 +215,31 @@ def _samples(
         )
     if objects is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
-    return [single_sample(background, words)], background.stem, []
+    return [single_sample(background, words)], background.stem
 
 
-def _run(job: Job, notes: Sequence[str]) -> None:
+def _run(job: InferenceJob) -> None:
     from pics_cli import console
-    from pics_cli.core.inference.job import Progress
     from pics_cli.core.runtime.ranks import join_ranks
 
     with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.inference.run import infer as composite
+        from pics_cli.core.inference.run import infer as composite_samples
+        from pics_cli.core.inference.worker import InferenceProgress
 
-        progress = Progress()
-        speaks = ranks.rank == 0
-        note: Callable[[str], None] = console.note if speaks else _silence
-        for line in notes:
-            note(line)
-        if speaks:
+        progress = InferenceProgress()
+        if ranks.rank != 0:
+            report = composite_samples(job, ranks, progress)
+        else:
             with console.progress("infer", "steps", lambda: _state(progress)):
-                report = composite(job, ranks, progress, note)
+                report = composite_samples(job, ranks, progress)
             console.table(f"{job.output}", _rows(job, report))
             for name, objects in report.unguided:
                 shown = ", ".join(map(str, objects))
-                note(f"{name}: the region of object {shown} is too small beside the others to take in its reference")
+                console.note(
+                    f"{name}: the region of object {shown} is too small beside the others to take in its reference"
+                )
             for failure in report.failures:
-                note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
-        else:
-            report = composite(job, ranks, progress, note)
+                console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
     if report.failures:
         raise PicsError(
             f"{len(report.failures)} of {report.samples} samples failed",
@@ -250,35 +247,22 @@ def _run(job: Job, notes: Sequence[str]) -> None:
         )
 
 
-def _silence(_text: str) -> None:
-    pass
-
-
-def _state(progress: Progress) -> State:
+def _state(progress: InferenceProgress) -> State:
     from pics_cli.console import State
 
-    words = []
-    if progress.sample:
-        words.append(f"sample {progress.sample}")
-    if progress.last_step:
-        words.append(f"step {progress.step}/{progress.last_step}")
-    if progress.of_pictures:
-        words.append(f"{progress.pictures}/{progress.of_pictures} pictures")
-    if (seconds := progress.seconds_a_picture) is not None:
-        words.append(f"{seconds:,.1f} s a picture")
-    return State(round(progress.steps), progress.of_steps, ", ".join(words))
+    return State(round(progress.done), progress.total, progress.detail)
 
 
-def _rows(job: Job, report: Report) -> list[tuple[str, str]]:
-    rows = [("samples", f"{report.samples:,}"), ("pictures made", f"{report.made:,}")]
-    if report.there:
-        rows.append(("there already", f"{report.there:,}"))
+def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:
+    rows = [("samples", f"{report.samples:,}"), ("pictures made", f"{report.written:,}")]
+    if report.finished_before:
+        rows.append(("there already", f"{report.finished_before:,}"))
     rows += [(f"failed: {reason}", f"{count:,}") for reason, count in report.reasons.most_common()]
-    if report.made:
-        held = "GPU" if report.peak[1] == "cuda" else "process"
+    if report.written:
+        owner = "GPU" if report.peak[1] == "cuda" else "process"
         rows += [
-            ("seconds a picture", f"{report.seconds / report.made:,.2f}"),
-            ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({held})"),
+            ("seconds a picture", f"{report.seconds / report.written:,.2f}"),
+            ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({owner})"),
             ("changed outside the regions", f"{report.changed:,} pixels"),
         ]
     rows.append(("pictures", str(job.output / "composed")))

@@ -75,7 +75,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--model some/one --input in", "--model some/one: no such folder here, and the hub cannot be reached"),
         ("--model TINY --input in --device tpu", "--device: got tpu, expected auto, cpu, cuda"),
         ("--model TINY --input in --device cuda:77", "--device cuda:77: "),
-        ("--model TINY --input in --output bg.png", "bg.png/composed: cannot write"),
+        ("--model TINY --input in --output bg.png", "bg.png: cannot write (file exists)"),
         ("--model TINY --background no.png --object a.png --box 1,2,3,4", "no.png: no such file (missing_image)"),
         ("--model TINY --background bg.png --object a.png --mask no.png", "no.png: no such file (missing_mask)"),
         ("--model TINY --background bg.png --object a.png --box 1,2,200,4", "leaves the background, which is 120x96"),

@@ -17,7 +17,8 @@ from PIL import Image
 
 from composites import BOXES, composed, make_sample, outside, scene
 from infer_command import infer, records
-from pics_cli.core.inference import bundled as given
+from pics_cli.core.inference import inputs
+from pics_cli.core.inference.run import check_memory_mode
 from pics_cli.core.model import bundled
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.runtime.files import write_json
@@ -63,7 +64,7 @@ def here(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene().save(tmp_path / "bg.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bundled, "MODELS", tmp_path / "package/models")
-    monkeypatch.setattr(given, "SAMPLES", tmp_path / "package/samples")
+    monkeypatch.setattr(inputs, "BUNDLED_SAMPLES", tmp_path / "package/samples")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
 
@@ -183,12 +184,12 @@ def test_how_to_get_a_folder_back(checkout: bool, tmp_path: Path, monkeypatch: p
 def test_memory_modes_are_refused_where_they_have_no_use_alone(here: Path, tiny_model: Path) -> None:
     folder = here / "package/models/pics-mini"
     for memory in ("auto", "resident"):
-        given.refuse_memory(memory, folder, "mini")
-    given.refuse_memory("offload", tiny_model, "tiny")
-    given.refuse_memory("offload", here, "no model")
+        check_memory_mode(memory, folder, "mini")
+    check_memory_mode("offload", tiny_model, "tiny")
+    check_memory_mode("offload", here, "no model")
     with (folder / "unet/diffusion_pytorch_model.safetensors").open("r+b") as file:
         file.truncate(200_000_000)
-    given.refuse_memory("offload", folder, "a large one that works on pixels")
+    check_memory_mode("offload", folder, "a large one that works on pixels")
 
 
 def test_guidance_is_taken_and_its_price_told(here: Path) -> None:

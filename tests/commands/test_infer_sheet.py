@@ -101,7 +101,7 @@ def test_one_sheet_of_all_samples(here: Path, tiny_model: Path) -> None:
 def test_a_sheet_is_no_longer_than_can_be_looked_at(
     here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sheets, "MOST", 1)
+    monkeypatch.setattr(sheets, "MAX_ROWS", 1)
     make_sample(here / "in/zwei", seed=5)
     assert infer(tiny_model, "--input", "in", "--sheet", "x.png").exit_code == 0
     assert Image.open(here / "x.png").height == 44 + ROW + CAPTION_HEIGHT + TILE_GAP + TILE_GAP

@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.inference.inputs import find_folders
-from pics_cli.core.inference.job import Job, Progress, Report
+from pics_cli.core.inference.plan import InferenceJob
+from pics_cli.core.inference.sample import CompositeOptions
+from pics_cli.core.inference.worker import InferenceProgress, InferenceReport
 from pics_cli.core.runtime.ranks import Ranks
 
 RGB = npt.NDArray[np.uint8]
@@ -56,13 +58,15 @@ def make_sample(
     return folder
 
 
-def run(root: Path, output: Path, model: Path, **options: Any) -> Report:
+def run(root: Path, output: Path, model: Path, **options: Any) -> InferenceReport:
     """Composite the samples of a folder with one denoising step, in this process."""
     from pics_cli.core.inference.run import infer
 
-    notes = options.pop("notes", [])
-    job = Job(tuple(find_folders(root)[0]), output, str(model), **{"steps": 1, "device": "cpu", **options})
-    return infer(job, Ranks(), Progress(), notes.append)
+    fields = CompositeOptions.__dataclass_fields__
+    composite_options = CompositeOptions(**{"steps": 1, **{key: options[key] for key in options if key in fields}})
+    others = {key: value for key, value in options.items() if key not in fields}
+    job = InferenceJob(tuple(find_folders(root)), output, str(model), composite_options, **{"device": "cpu", **others})
+    return infer(job, Ranks(), InferenceProgress())
 
 
 def composed(output: Path) -> dict[str, RGB]:

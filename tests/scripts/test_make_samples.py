@@ -13,7 +13,8 @@ from in_process import run_script
 from make_samples import SCENES, SIZE
 from pics_cli.core.conditioning.network_inputs import cut_out
 from pics_cli.core.images.geometry import order_by_lower_edge
-from pics_cli.core.inference.inputs import Inputs, decode, find_folders, list_sample, read_parts
+from pics_cli.core.inference.inputs import decode, find_folders, list_sample, read_parts
+from pics_cli.core.inference.sample import CompositeSample
 from pics_cli.core.scenes.drawn.photos import load_photo
 from sample_drawing import cup
 
@@ -23,7 +24,7 @@ BUNDLED = ROOT / "pics_cli" / "samples"
 REDRAWN = ("fruit_in_bowl", "espresso_and_lemon", "bowl_on_table_egg_behind")
 
 
-def read(name: str) -> Inputs:
+def read(name: str) -> CompositeSample:
     files = list_sample(BUNDLED / name, None)
     return decode(files, read_parts(files))
 
@@ -51,9 +52,8 @@ def slits(rgba: np.ndarray) -> int:
 
 
 def test_the_bundled_folders_are_those_that_the_script_names() -> None:
-    folders, passed_over = find_folders(BUNDLED)
+    folders = find_folders(BUNDLED)
     assert [folder.name for folder in folders] == sorted(SCENES)
-    assert not passed_over
     counts = [len(scene.objects) for scene in SCENES.values()]
     assert counts.count(2) >= 6
     assert counts.count(3) == 1

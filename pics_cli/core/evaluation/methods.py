@@ -7,31 +7,25 @@ the recipe's `Method`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from pics_cli.core.evaluation.baselines import blend_poisson, paste_references
 from pics_cli.core.evaluation.examples import Example, Reference
 from pics_cli.core.evaluation.external_results import ExternalResults
 from pics_cli.core.images.geometry import Box, clip_box, scale_box
-from pics_cli.core.images.image_io import RGB, decode_image, encode_png
-from pics_cli.core.inference.batch import Compositor
-from pics_cli.core.inference.inputs import ObjectFiles, SampleFiles, part_hashes
-from pics_cli.core.inference.job import Job as InferJob
-from pics_cli.core.inference.job import Progress, Report
-from pics_cli.core.inference.plan import Task, composed_path
-from pics_cli.core.inference.record import model_fingerprint
-from pics_cli.core.inference.run import resolve
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.inference.composite import composite
+from pics_cli.core.inference.record import model_fingerprint, settings_record
+from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
-from pics_cli.errors import BadSample
 
 Baseline = Callable[[RGB, Sequence[Box], Sequence[Reference], Sequence[int]], RGB]
 
@@ -144,7 +138,7 @@ def open_methods(
         dtype = choose_dtype(dtype_name, device, model.config.full_size)
         network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device)
         by_seed = [ModelCompositor(network, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
-        settings[model.label] = {**asdict(by_seed[0].settings), "device": device.type}
+        settings[model.label] = {**by_seed[0].settings, "device": device.type}
         for mode in recipe.methods:
             if mode in MODEL_METHODS:
                 name = f"{model.label}:{mode}" if model.label else mode
@@ -163,13 +157,11 @@ def composite_by_baseline(name: str, example: Example, _seed: int = 0) -> RGB:
 
 
 def _composite_by_model(by_seed: Sequence[ModelCompositor], mode: str, example: Example, seed: int) -> RGB:
-    return by_seed[seed].composite(example, mode)
+    return by_seed[seed].composite(example, cast(Mode, mode))
 
 
 class ModelCompositor:
-    """A model with its own settings, all others as `pics infer` has them by default.
-
-    Examples go through files, which `pics infer` reads and writes: what is measured is what a user gets.
+    """A model with its own settings, all others as `pics infer` has them: what is measured is what users get.
 
     Args:
         model: the network.
@@ -178,13 +170,15 @@ class ModelCompositor:
     """
 
     def __init__(self, model: PicsModel, seed: int, steps: int | None = None) -> None:
-        self.model, self.seed, self.steps = model, seed, steps
-        self.settings = resolve(self._job((), Path(), "parallel"), model.config, model.dtype)
+        self.model = model
+        self.options = CompositeOptions(seed=seed, steps=steps).resolve(model.config)
 
-    def _job(self, samples: tuple[SampleFiles, ...], output: Path, mode: str) -> InferJob:
-        return InferJob(samples, output, "", seed=self.seed, mode=mode, steps=self.steps)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the pixels besides model and seed, as plain data."""
+        return settings_record(self.options, None, self.model.dtype)
 
-    def composite(self, example: Example, mode: str) -> RGB:
+    def composite(self, example: Example, mode: Mode) -> RGB:
         """The picture of an example.
 
         Args:
@@ -195,37 +189,10 @@ class ModelCompositor:
         Raises:
             BadSample: `pics infer` refuses the sample.
         """
-        name = example.key
-        with TemporaryDirectory() as folder:
-            output = Path(folder, "out")
-            done = composed_path(output, name, 0)
-            done.parent.mkdir(parents=True)
-            files = write_sample(example, Path(folder), name, self.model.config.fill)
-            job, report = self._job((files,), output, mode), Report()
-            settings = resolve(job, self.model.config, self.model.dtype)
-            task = Task(files, (0,), {"inputs": part_hashes(files)})
-            Compositor(job, settings, self.model, Progress(), report, {}).run([task])
-            if report.failures:
-                raise BadSample(report.failures[0].reason, report.failures[0].detail)
-            return decode_image(done.read_bytes()).rgb
-
-
-def write_sample(example: Example, folder: Path, name: str, object_scale: float) -> SampleFiles:
-    """An example as a user would give it: the picture without objects, references with alpha, regions as boxes.
-
-    Args:
-        example: what is to be composited.
-        folder: for the files.
-        name: of the sample.
-        object_scale: share of a region's sides that this model's objects take, so that they are as large as by others.
-    """
-    height, width = example.background.shape[:2]
-    regions = [clip_box(scale_box(box, 1 / object_scale), width, height) for box in example.paste_boxes]
-    background = folder / "image.png"
-    background.write_bytes(encode_png(example.background))
-    objects = []
-    for k, (region, reference) in enumerate(zip(regions, example.references, strict=True)):
-        path = folder / f"object_{k}.png"
-        path.write_bytes(encode_png(reference))
-        objects.append(ObjectFiles(path, None, region))
-    return SampleFiles(name, background, tuple(objects))
+        height, width = example.background.shape[:2]
+        # Regions with the room that this model leaves around its objects, so that these are as large as by others.
+        factor = 1 / self.model.config.fill
+        regions = tuple(clip_box(scale_box(box, factor), width, height) for box in example.paste_boxes)
+        sample = CompositeSample(example.key, example.background, regions, example.references)
+        (result,) = composite(self.model, [sample], replace(self.options, mode=mode))
+        return result.image

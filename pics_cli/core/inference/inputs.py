@@ -1,9 +1,10 @@
-"""Inputs of a composite: sample folders or single files → arrays, with every fault named."""
+"""Files to samples: sample folders, single pictures and masks, with every error named by its file."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,68 +18,22 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.image_io import RGB, decode_image, upright_size
+from pics_cli.core.images.image_io import decode_image, upright_size
+from pics_cli.core.inference.sample import Bytes, CompositeSample, Order, drop_opaque_alpha
+from pics_cli.core.model.bundled import PACKAGE, restore_hint
 from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
-_HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
+logger = logging.getLogger(__name__)
 
-
-def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
-    """The box of a mask file's set pixels.
-
-    A pixel is set where its value is above half of what the file's kind can hold (for colours: the brightest channel);
-    a file whose highest value is 1 is read as 0 and 1. Alpha that varies is the mask, whatever the colours.
-
-    Args:
-        data: the file.
-        name: what it is called, for messages.
-        size: the (width, height) that it must have, looked at before anything is decoded.
-
-    Raises:
-        BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
-    """
-    try:
-        found = upright_size(data)
-    except BadSample as error:
-        raise BadSample("bad_mask", f"{name}: {error.detail}") from None
-    if found != size:
-        shown = f"{name} is {found[0]}x{found[1]}, its background {size[0]}x{size[1]} (width x height)"
-        raise BadSample("mask_size", f"{shown}; a mask has the size of the whole background")
-    values = _values(data, name)
-    highest, half = int(values.max()), _HALF[values.dtype]
-    mask = values > (0 if highest == 1 else half)
-    x, y, width, height = map(int, cv2.boundingRect(mask.view(np.uint8)))
-    if not width:
-        raise BadSample("empty_mask", f"{name}: no pixel is set (the highest value is {highest}, set is above {half})")
-    return (x, y, x + width, y + height)
-
-
-def _values(data: bytes, name: str) -> npt.NDArray[Any]:
-    """One number a pixel: bool, uint8, or 16-bit numbers as uint16 or int32. [H, W]"""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                alpha = image.getchannel("A")
-                if len(set(alpha.getextrema())) == 2:
-                    return np.asarray(alpha)
-            if image.mode in ("1", "L") or image.mode.startswith("I"):
-                values = np.asarray(image)
-                return values if values.dtype in _HALF else values.astype(np.int32)
-            red, green, blue = image.convert("RGB").split()
-    except MemoryError:
-        raise BadSample("bad_mask", f"{name}: does not fit into memory") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("bad_mask", f"{name}: {error}") from None
-    return cv2.max(cv2.max(np.asarray(red), np.asarray(green)), np.asarray(blue))
-
-
+BUNDLED_SAMPLES = PACKAGE / "samples"
+_BUNDLED_NAME = Path("sample")
 SUFFIXES = ("png", "jpg", "jpeg", "webp")
 _BACKGROUND = re.compile(rf"image\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
 _OBJECT = re.compile(rf"object_(\d+)(_mask)?\.(?:{'|'.join((*SUFFIXES, 'bmp', 'tif', 'tiff'))})", re.IGNORECASE)
 _LAYOUT = "a sample is a folder with image.jpg (or .png, .webp), object_0.png, object_0_mask.png, object_1.png, …"
+_FLAGS = "each --object is followed by its region: --object A.png --box x,y,w,h --object B.png --mask B_mask.png"
+# Of a mask's type, the value above which a pixel is set.
+_HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 
 
 class ObjectFiles(NamedTuple):
@@ -91,7 +46,7 @@ class ObjectFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """Where the parts of one sample lie."""
+    """Paths of the parts of a sample."""
 
     id: str
     background: Path
@@ -107,23 +62,33 @@ class SampleFiles:
         return parts
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """A sample, read.
+def choose_input(root: Path, samples: Path | None = None) -> Path:
+    """The folder that `--input` means: `sample` is the bundled samples where no such folder exists.
 
-    Attributes:
-        background: uint8 RGB [H, W, 3].
-        boxes: K regions in the background, half-open ints.
-        references: K pictures, uint8 [h, w, 3], or [h, w, 4] with alpha.
+    Args:
+        root: as given.
+        samples: the bundled ones; None: where the package has them.
+
+    Raises:
+        PicsError: the bundled samples are meant and missing.
     """
+    if root != _BUNDLED_NAME:
+        return root
+    if root.exists() or root.is_symlink():
+        logger.info("--input %s: the folder %s, not the samples bundled with pics", root, root.absolute())
+        return root
+    samples = samples or BUNDLED_SAMPLES
+    if not samples.is_dir():
+        raise PicsError(
+            f"--input {root}: no folder of that name here, and the bundled samples are missing: {samples}",
+            f"{restore_hint(samples)}; or name a folder of samples",
+        )
+    logger.info("--input %s: no folder of that name here; the samples bundled with pics: %s", root, samples)
+    return samples
 
-    background: RGB
-    boxes: tuple[Box, ...]
-    references: tuple[npt.NDArray[np.uint8], ...]
 
-
-def find_folders(root: Path) -> tuple[list[Path], list[str]]:
-    """The sample folders that `root` stands for (itself, or those in it, sorted), and names of folders passed over.
+def find_folders(root: Path) -> list[Path]:
+    """The sample folders that `root` stands for: itself, or those in it, sorted; others in it are logged.
 
     Raises:
         PicsError: no such folder, or no sample in it.
@@ -137,48 +102,52 @@ def find_folders(root: Path) -> tuple[list[Path], list[str]]:
         raise PicsError(f"--input {root}: no such folder", f"{_LAYOUT}; for samples bundled with pics: --input sample")
     try:
         if _is_sample(root):
-            return [root], []
-        inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        samples = [path for path in inside if _is_sample(path)]
+            return [root]
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        samples = [path for path in folders if _is_sample(path)]
     except OSError as error:
         raise read_error(error.filename, error) from None
     if not samples:
         raise PicsError(
             f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
         )
-    return samples, [path.name for path in inside if path not in set(samples)]
+    others = [path.name for path in folders if path not in set(samples)]
+    if others:
+        logger.info("no sample in %d folders, passed over: %s", len(others), ", ".join(others[:5]))
+    return samples
 
 
 def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     """The files of a sample folder.
 
     Args:
+        folder: of the sample.
         objects: take the first so many objects; None: all.
 
     Raises:
-        BadSample: a file is missing (its expected name is said) or there twice, or there are too few objects.
+        BadSample: a file is missing (its expected name is named) or exists twice, or there are too few objects.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
     background = _only(folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)")
-    found: dict[int, tuple[list[str], list[str]]] = {}
+    numbered: dict[int, tuple[list[str], list[str]]] = {}  # pictures and masks by the object's number
     for name in names:
         if match := _OBJECT.fullmatch(name):
-            found.setdefault(int(match[1]), ([], []))[match[2] is not None].append(name)
-    if not found:
+            numbered.setdefault(int(match[1]), ([], []))[match[2] is not None].append(name)
+    if not numbered:
         raise BadSample("missing_object", f"{folder}: no object_0.png and object_0_mask.png")
-    if objects is not None and len(found) < objects:
-        raise BadSample("too_few_objects", f"{folder}: {len(found)} objects, --obj-thr asks for {objects}")
+    if objects is not None and len(numbered) < objects:
+        raise BadSample("too_few_objects", f"{folder}: {len(numbered)} objects, --obj-thr asks for {objects}")
     pairs = []
-    for k in range(min(found), max(found)):
-        if k not in found and (objects is None or sum(other < k for other in found) < objects):
+    for k in range(min(numbered), max(numbered)):
+        if k not in numbered and (objects is None or sum(other < k for other in numbered) < objects):
             raise BadSample(
                 "missing_object", f"{folder / f'object_{k}.png'}: no such file, though there is a later one"
             )
-    for k in sorted(found)[:objects]:
-        pictures, masks = found[k]
+    for k in sorted(numbered)[:objects]:
+        pictures, masks = numbered[k]
         reference = _only(folder, pictures, f"object_{k}.png", *masks)
         pairs.append(ObjectFiles(reference, _only(folder, masks, f"object_{k}_mask.png", *pictures)))
     return SampleFiles(folder.name, background, tuple(pairs))
@@ -201,18 +170,15 @@ def single_sample(background: Path, words: Sequence[tuple[str, str]]) -> SampleF
             objects.append(ObjectFiles(Path(value), None))
             continue
         if not objects:
-            raise PicsError(f"--{kind} {value} stands before any --object", _ORDER)
+            raise PicsError(f"--{kind} {value} stands before any --object", _FLAGS)
         last = objects[-1]
         if last.mask is not None or last.box is not None:
-            raise PicsError(f"--object {last.reference}: two regions, the second is --{kind} {value}", _ORDER)
+            raise PicsError(f"--object {last.reference}: two regions, the second is --{kind} {value}", _FLAGS)
         objects[-1] = last._replace(mask=Path(value)) if kind == "mask" else last._replace(box=parse_box(value))
     _check_region(objects)
     if not objects:
-        raise PicsError(f"--background {background}: no --object to put into it", _ORDER)
+        raise PicsError(f"--background {background}: no --object to put into it", _FLAGS)
     return SampleFiles(background.stem, background, tuple(objects))
-
-
-_ORDER = "each --object is followed by its region: --object A.png --box x,y,w,h --object B.png --mask B_mask.png"
 
 
 def parse_box(text: str) -> Box:
@@ -232,59 +198,156 @@ def parse_box(text: str) -> Box:
     return (x, y, x + width, y + height)
 
 
+def check_files(files: SampleFiles) -> None:
+    """Raise BadSample for a file of a sample that does not exist; nothing is read."""
+    for part, path in files.parts().items():
+        try:
+            path.stat()
+        except OSError as error:
+            raise _unreadable(path, part, error) from None
+
+
 def read_parts(files: SampleFiles) -> dict[str, bytes]:
     """Bytes of every file of a sample, by the part it plays.
 
     Raises:
         BadSample: a file is missing or cannot be read.
     """
-    return {part: _read(path, part) for part, path in files.parts().items()}
+    contents = {}
+    for part, path in files.parts().items():
+        try:
+            contents[part] = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, part, error) from None
+    return contents
 
 
-def part_hashes(files: SampleFiles) -> dict[str, str]:
-    """sha256 (hex) of every file of a sample, by the part it plays; the same errors as `read_parts`."""
-    return {part: hashlib.sha256(_read(path, part)).hexdigest() for part, path in files.parts().items()}
+def part_hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """sha256 (hex) of what `read_parts` gives."""
+    return {part: hashlib.sha256(data).hexdigest() for part, data in contents.items()}
 
 
-def decode(files: SampleFiles, parts: Mapping[str, bytes]) -> Inputs:
+def decode(
+    files: SampleFiles, contents: Mapping[str, bytes], order: Order | None = None, candidates: tuple[int, ...] = (0,)
+) -> CompositeSample:
     """Decode a sample's files.
+
+    Args:
+        files: of the sample.
+        contents: as `read_parts` gives them.
+        order, candidates: of the sample.
 
     Raises:
         BadSample: a picture or mask that cannot be decoded, a mask that does not fit, a box outside the picture.
     """
     try:
-        background = decode_image(parts["background"]).rgb
+        background = decode_image(contents["background"]).rgb
     except BadSample as error:
         raise BadSample(error.reason, f"{files.background}: {error.detail}") from None
     height, width = background.shape[:2]
     boxes, references = [], []
     for k, (path, mask, box) in enumerate(files.objects):
-        references.append(_reference(parts[f"object_{k}"], path))
+        references.append(decode_reference(contents[f"object_{k}"], path))
         if mask is not None:
-            boxes.append(mask_region(parts[f"mask_{k}"], str(mask), (width, height)))
+            boxes.append(mask_region(contents[f"mask_{k}"], str(mask), (width, height)))
         elif box is not None:
             boxes.append(box)
             x0, y0, x1, y1 = box
             if min(x0, y0) < 0 or x1 > width or y1 > height:
                 shown = f"box {x0},{y0},{x1 - x0},{y1 - y0} (x,y,w,h) of {path}"
                 raise BadSample("box_outside", f"{shown} leaves the background, which is {width}x{height}")
-    return Inputs(background, tuple(boxes), tuple(references))
+    return CompositeSample(files.id, background, tuple(boxes), tuple(references), order, candidates)
 
 
-def _reference(data: bytes, path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 [h, w, 4] where some of it is transparent, else [h, w, 3]."""
+def decode_reference(data: bytes, path: Path) -> Bytes:
+    """An object's picture: uint8 [h, w, 4] where some of it is transparent, else [h, w, 3].
+
+    Raises:
+        BadSample: it cannot be decoded, or is transparent all over.
+    """
     try:
         rgb = decode_image(data).rgb
-        image = Image.open(io.BytesIO(data))
-        if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-            return rgb
-        rgba = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+        rgba = alpha_picture(Image.open(io.BytesIO(data)))
+        return rgb if rgba is None else drop_opaque_alpha(rgba)
     except BadSample as error:
         raise BadSample(error.reason, f"{path}: {error.detail}") from None
-    low, high = int(rgba[..., 3].min()), int(rgba[..., 3].max())
-    if not high:
-        raise BadSample("empty_reference", f"{path}: every pixel is transparent")
-    return rgba if low < 255 else rgb
+
+
+def alpha_picture(image: Image.Image) -> Bytes | None:
+    """Upright uint8 [h, w, 4] of an image with alpha; None of one without."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return None
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+
+
+def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
+    """The box of a mask file's set pixels; see `mask_box`.
+
+    Args:
+        data: the file.
+        name: what it is called, for messages.
+        size: the (width, height) that it must have, looked at before anything is decoded.
+
+    Raises:
+        BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
+    """
+    try:
+        own = upright_size(data)
+    except BadSample as error:
+        raise BadSample("bad_mask", f"{name}: {error.detail}") from None
+    check_mask_size(own, name, size)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = mask_values(Image.open(io.BytesIO(data)))
+    except MemoryError:
+        raise BadSample("bad_mask", f"{name}: does not fit into memory") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSample("bad_mask", f"{name}: {error}") from None
+    return mask_box(values, name)
+
+
+def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> None:
+    """Raise BadSample (`mask_size`) for a mask of another (width, height) than its background."""
+    if own != size:
+        shown = f"{name} is {own[0]}x{own[1]}, its background {size[0]}x{size[1]} (width x height)"
+        raise BadSample("mask_size", f"{shown}; a mask has the size of the whole background")
+
+
+def mask_values(image: Image.Image) -> npt.NDArray[Any]:
+    """One number a pixel, upright [H, W]: bool, uint8, or 16-bit numbers as uint16 or int32.
+
+    Of colours it is the brightest channel. Alpha that varies is the mask, whatever the colours.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        if len(set(alpha.getextrema())) == 2:
+            return np.asarray(alpha)
+    if image.mode in ("1", "L") or image.mode.startswith("I"):
+        values = np.asarray(image)
+        return values if values.dtype in _HALF else values.astype(np.int32)
+    red, green, blue = image.convert("RGB").split()
+    return cv2.max(cv2.max(np.asarray(red), np.asarray(green)), np.asarray(blue))
+
+
+def mask_box(values: npt.NDArray[Any], name: str) -> Box:
+    """The box of the pixels above half of what their type can hold; where the highest value is 1, of those that are 1.
+
+    Args:
+        values: [H, W], as `mask_values` gives them.
+        name: of the mask, for the message.
+
+    Raises:
+        BadSample: `empty_mask`.
+    """
+    highest, half = int(values.max()), _HALF[values.dtype]
+    mask = values > (0 if highest == 1 else half)
+    x, y, width, height = map(int, cv2.boundingRect(mask.view(np.uint8)))
+    if not width:
+        raise BadSample("empty_mask", f"{name}: no pixel is set (the highest value is {highest}, set is above {half})")
+    return (x, y, x + width, y + height)
 
 
 def _is_sample(folder: Path) -> bool:
@@ -294,8 +357,8 @@ def _is_sample(folder: Path) -> bool:
 def _only(folder: Path, names: Sequence[str], expected: str, *partners: str) -> Path:
     if not names:
         kind = "image" if expected.startswith("image") else "mask" if "_mask" in expected else "object"
-        there = f", though {partners[0]} is there" if partners else ""
-        raise BadSample(f"missing_{kind}", f"{folder / expected}: no such file{there}")
+        partner = f", though {partners[0]} is there" if partners else ""
+        raise BadSample(f"missing_{kind}", f"{folder / expected}: no such file{partner}")
     if len(names) > 1:
         raise BadSample("two_files", f"{folder}: both {names[0]} and {names[1]}, expected one of them")
     return folder / names[0]
@@ -303,14 +366,11 @@ def _only(folder: Path, names: Sequence[str], expected: str, *partners: str) -> 
 
 def _check_region(objects: Sequence[ObjectFiles]) -> None:
     if objects and objects[-1].mask is None and objects[-1].box is None:
-        raise PicsError(f"--object {objects[-1].reference}: no region: neither --box nor --mask follows it", _ORDER)
+        raise PicsError(f"--object {objects[-1].reference}: no region: neither --box nor --mask follows it", _FLAGS)
 
 
-def _read(path: Path, part: str) -> bytes:
+def _unreadable(path: Path, part: str, error: OSError) -> BadSample:
     kind = part.partition("_")[0].replace("background", "image")
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BadSample(f"missing_{kind}", f"{path}: no such file") from None
-    except OSError as error:
-        raise BadSample(f"unreadable_{kind}", f"{path}: {reason_of(error)}") from None
+    if isinstance(error, FileNotFoundError):
+        return BadSample(f"missing_{kind}", f"{path}: no such file")
+    return BadSample(f"unreadable_{kind}", f"{path}: {reason_of(error)}")

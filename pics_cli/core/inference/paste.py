@@ -1,4 +1,4 @@
-"""How the network's picture of a window is put back."""
+"""From the network's picture of a window back into the background: blending of layers, feathered pasting."""
 
 from __future__ import annotations
 
@@ -12,12 +12,34 @@ from pics_cli.core.conditioning.placement import to_window
 from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
+from pics_cli.core.model.config import ModelConfig
+
+Floats = npt.NDArray[np.float32]
 
 # Pixels that are worked on at a time.
 _BLOCK = 1 << 20
 
 
-def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config: ModelConfig) -> int:
+    """Width of the blend at the border of the boxes, in pixels of the background.
+
+    As asked for; else one cell of the latent, and at least the room that the model leaves around objects for their
+    shadows, which then fade out in it.
+
+    Args:
+        feather: as asked for, or None.
+        window: what the network sees of the background.
+        boxes: in the window's or the background's pixels.
+        config: of the model.
+    """
+    if feather is not None:
+        return feather
+    side = max(window[2] - window[0], window[3] - window[1])
+    room = (1 - config.fill) / 2 * min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)
+    return max(1, round(config.downsampling * side / config.image_size), round(room))
+
+
+def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
     """Put the network's picture of a window into the boxes.
 
     Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
@@ -25,9 +47,9 @@ def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], 
 
     Args:
         background: uint8 [H, W, 3].
-        native: uint8 [h, w, 3], of the window and in its pixels; see `native`.
+        picture: uint8 [h, w, 3], of the window and in its pixels.
         window: what the network saw of the background.
-        boxes: inside the window, in the background's pixels.
+        boxes: inside the window, in the background's pixels; none: nothing changes.
         feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
             box, so that it keeps a middle. 0: a hard edge.
 
@@ -35,22 +57,24 @@ def paste_back(background: RGB, native: RGB, window: Box, boxes: Sequence[Box], 
         A new uint8 [H, W, 3].
 
     Raises:
-        ValueError: no boxes, or one that is empty or reaches outside the window.
+        ValueError: a box that is empty or reaches outside the window.
     """
+    out: RGB = background.copy()
+    if not boxes:
+        return out
     left, top, right, bottom = window
     check_boxes(to_window(boxes, window), right - left, bottom - top)
     feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
-    out: RGB = background.copy()
     x0, _, x1, _ = enclosing_box(boxes)
     for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
         under = out[y0:y1, x0:x1]
-        over = native[y0 - top : y1 - top, x0 - left : x1 - left]
+        over = picture[y0 - top : y1 - top, x0 - left : x1 - left]
         part = weight > 0
-        seam = part & (weight < 1)
-        ratio = weight[seam][:, None]
-        mixed = np.rint(under[seam] * (1 - ratio) + over[seam] * ratio).astype(np.uint8)
+        mixed = part & (weight < 1)
+        ratio = weight[mixed][:, None]
+        values = np.rint(under[mixed] * (1 - ratio) + over[mixed] * ratio).astype(np.uint8)
         cv2.copyTo(over, part.view(np.uint8), under)
-        under[seam] = mixed
+        under[mixed] = values
     return out
 
 
@@ -67,7 +91,7 @@ def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
     for y0, y1 in _blocks(0, height, width):
         changed = (before[y0:y1] != after[y0:y1]).reshape(-1, 3)
         pixels = (changed[:, 0] | changed[:, 1] | changed[:, 2]).reshape(y1 - y0, width)
-        count += np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1)))
+        count += int(np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1))))
     return count
 
 
@@ -107,43 +131,35 @@ def _weights(
         yield first, last, weight[first - y0 : last - y0, left - x0 : right - x0]
 
 
-Floats = npt.NDArray[np.float32]
-
-
-def native(picture: RGB, width: int, height: int) -> RGB:
-    """The network's picture, uint8 [S, S, 3], at its window's size: [height, width, 3], without padding."""
-    return Letterbox(width, height, picture.shape[0]).inverse(picture)
-
-
-def corrected(
-    seen: RGB, painters: Sequence[Callable[[RGB], None]], logits: Floats, gain: Floats, residual: Floats
+def blend_layers(
+    window_image: RGB, painters: Sequence[Callable[[RGB], None]], logits: Floats, gain: Floats, residual: Floats
 ) -> RGB:
-    """A window with its hint's correction carried out at its own size.
+    """A window's layers blended at its own size: exp(gain) · Σ_l softmax_l(logits) layer_l + residual.
 
     Args:
-        seen: uint8 [h, w, 3], the background's part that the network saw.
-        painters: what turns it into each of the hint's L pictures, in place; see `compose.painters`.
-        logits, gain, residual: float32 [L or 3, S, S], of one composite of a `Blend`.
+        window_image: uint8 [h, w, 3], the background's part that the network saw.
+        painters: what paints each of the control image's L layers over it, in place; see `layer_painters`.
+        logits, gain, residual: float32 [L or 3, S, S], of one picture of a `LayerBlend`.
 
     Returns:
         uint8 [h, w, 3].
     """
-    height, width = seen.shape[:2]
+    height, width = window_image.shape[:2]
     letterbox = Letterbox(width, height, logits.shape[-1])
-    shares = _enlarged(letterbox, logits)
-    np.exp(shares - shares.max(axis=2, keepdims=True), out=shares)
-    shares /= shares.sum(axis=2, keepdims=True)
+    blend_weights = _enlarge(letterbox, logits)
+    np.exp(blend_weights - blend_weights.max(axis=2, keepdims=True), out=blend_weights)
+    blend_weights /= blend_weights.sum(axis=2, keepdims=True)
     total = np.zeros((height, width, 3), np.float32)
-    for paint, share in zip(painters, np.moveaxis(shares, 2, 0), strict=True):
-        canvas: RGB = seen.copy()
-        paint(canvas)
-        total += canvas * share[..., None]
-    total *= np.exp(_enlarged(letterbox, gain))
-    total += _enlarged(letterbox, residual)
+    for paint, weights in zip(painters, np.moveaxis(blend_weights, 2, 0), strict=True):
+        layer: RGB = window_image.copy()
+        paint(layer)
+        total += layer * weights[..., None]
+    total *= np.exp(_enlarge(letterbox, gain))
+    total += _enlarge(letterbox, residual)
     return np.rint(np.clip(total, 0, 255, out=total), out=total).astype(np.uint8)
 
 
-def _enlarged(letterbox: Letterbox, values: Floats) -> Floats:
+def _enlarge(letterbox: Letterbox, values: Floats) -> Floats:
     """[n, S, S] to [h, w, n]."""
-    found = letterbox.inverse_map(np.ascontiguousarray(values.transpose(1, 2, 0)))
-    return found if found.ndim == 3 else found[..., None]
+    enlarged = letterbox.inverse_map(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    return enlarged if enlarged.ndim == 3 else enlarged[..., None]

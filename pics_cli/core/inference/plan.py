@@ -1,4 +1,4 @@
-"""Before any work: which pictures are to be made, which are there, and what stands in the way."""
+"""Before any work: what is asked for, which pictures are missing, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pics_cli.core.inference.inputs import SampleFiles, list_sample, part_hashes
-from pics_cli.core.inference.job import Failure, Job
-from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, read_record
+from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
+from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, input_record, read_record
+from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import BadSample, PicsError
 
@@ -19,49 +19,93 @@ _SHOWN = 5
 _LONGEST = 235
 
 
+@dataclass(frozen=True)
+class InferenceJob:
+    """Samples to be composited into one folder.
+
+    Attributes:
+        samples: sample folders, or a sample given file by file.
+        output: folder of the results.
+        model: folder, hub repository, or name of the bundled model.
+        objects: take the first so many objects of each folder; None: all.
+        order: of the objects of every sample; see `CompositeSample`.
+        num: candidates of each sample.
+        overwrite: make pictures again that exist.
+        grid, explain: write the sheets of these names beside the pictures.
+        sheet: a PNG of all samples with their first results; None: not asked for.
+    """
+
+    samples: tuple[Path | SampleFiles, ...]
+    output: Path
+    model: str
+    options: CompositeOptions = field(default_factory=CompositeOptions)
+    objects: int | None = None
+    order: Order | None = None
+    num: int = 1
+    batch_size: int = 1
+    device: str = "auto"
+    dtype: str = "auto"
+    memory: str = "auto"
+    compile: bool = False
+    overwrite: bool = False
+    grid: bool = False
+    explain: bool = False
+    sheet: Path | None = None
+
+
+class FailedSample(NamedTuple):
+    """A sample that could not be composited: its id, one word for counting, what is wrong with it."""
+
+    id: str
+    reason: str
+    detail: str
+
+
 class Task(NamedTuple):
     """A sample with something left to do.
 
     Attributes:
-        candidates: those to be made; none: only its sheet is missing.
-        record: what every one of its records starts with.
+        files: of the sample.
+        candidates: those to be made; none: only its grid is missing.
+        hashes: sha256 of its files, by part, where finished candidates were compared with them; they must not have
+            changed when the others are made. None: not read yet.
     """
 
     files: SampleFiles
     candidates: tuple[int, ...]
-    record: dict[str, Any]
+    hashes: dict[str, str] | None
 
 
 @dataclass
-class Plan:
-    """What a look at the inputs and the output folder says.
+class InferencePlan:
+    """What inputs and output folder say before any work.
 
     Attributes:
-        there: pictures that an earlier run made and that would be the same now.
-        clashes: pictures that are there and would not, one line each.
+        finished: pictures of earlier runs that would be the same now.
+        clashes: pictures that exist and would not, one line each.
         damaged: files that stand in a picture's place and are none; they are replaced.
         unexplained: finished samples without the pictures that `--explain` asks for.
     """
 
     tasks: list[Task] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    there: int = 0
+    failures: list[FailedSample] = field(default_factory=list)
+    finished: int = 0
     clashes: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     unexplained: int = 0
 
-    def add(self, other: Plan) -> None:
+    def add(self, other: InferencePlan) -> None:
         """Take in another process's share."""
         self.tasks += other.tasks
         self.failures += other.failures
-        self.there += other.there
+        self.finished += other.finished
         self.clashes += other.clashes
         self.damaged += other.damaged
         self.unexplained += other.unexplained
 
 
-def make_plan(job: Job, common: Mapping[str, Any], ranks: Ranks) -> Plan:
-    """Look at all samples, every process at its share, and give everybody the whole plan.
+def make_plan(job: InferenceJob, common: Mapping[str, Any], ranks: Ranks) -> InferencePlan:
+    """Look at all samples, every process at its share, and give every process the whole plan.
 
     Args:
         job: what is asked for.
@@ -71,9 +115,9 @@ def make_plan(job: Job, common: Mapping[str, Any], ranks: Ranks) -> Plan:
     Raises:
         PicsError: two pictures of one name; pictures in the folder that were made otherwise.
     """
-    _refuse_twins(job)
-    plan = Plan()
-    for share in ranks.run_on_all(lambda: _look(job, common, job.samples[ranks.rank :: ranks.size])):
+    _check_names(job)
+    plan = InferencePlan()
+    for share in ranks.run_on_all(lambda: _plan_share(job, common, job.samples[ranks.rank :: ranks.size])):
         plan.add(share)
     if plan.clashes:
         more = f"\n  and {len(plan.clashes) - _SHOWN} more" if len(plan.clashes) > _SHOWN else ""
@@ -91,78 +135,76 @@ def sample_id(sample: Path | SampleFiles) -> str:
     return sample.id if isinstance(sample, SampleFiles) else sample.name
 
 
-def _refuse_twins(job: Job) -> None:
-    names: dict[str, str] = {}
+def _check_names(job: InferenceJob) -> None:
+    """Refuse samples of which two would write a picture of one name."""
+    samples: dict[str, str] = {}
     for sample in map(sample_id, job.samples):
         for candidate in range(job.num):
             name = composed_name(sample, candidate)
-            if (other := names.setdefault(name, sample)) != sample:
+            if (other := samples.setdefault(name, sample)) != sample:
                 raise PicsError(
                     f"samples {other} and {sample} would both write {name}",
                     "rename one of them, or composite them into different folders (--output)",
                 )
 
 
-def _look(job: Job, common: Mapping[str, Any], samples: Sequence[Path | SampleFiles]) -> Plan:
-    plan = Plan()
+def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[Path | SampleFiles]) -> InferencePlan:
+    plan = InferencePlan()
     for sample in samples:
         try:
             if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _LONGEST:
                 raise BadSample("long_name", f"its pictures' names would be longer than {_LONGEST} bytes; rename it")
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
-            record = {
-                "id": sample_id(sample),
-                "inputs": {
-                    **part_hashes(files),
-                    **{f"box_{k}": list(one.box) for k, one in enumerate(files.objects) if one.box is not None},
-                },
-                "files": {part: str(path) for part, path in files.parts().items()},
-                **common,
-            }
+            existing = {} if job.overwrite else _existing_records(job, files.id, plan)
+            check_files(files)
+            # Only a finished picture asks what it was made from: other inputs are read when it is their turn.
+            hashes = part_hashes(read_parts(files)) if existing else None
         except BadSample as error:
-            plan.failures.append(Failure(sample_id(sample), error.reason, error.detail))
+            plan.failures.append(FailedSample(sample_id(sample), error.reason, error.detail))
             continue
-        wanted = tuple(k for k in range(job.num) if job.overwrite or not _is_there(job, record, k, plan))
-        plan.there += job.num - len(wanted)
-        if job.explain and not wanted and not explain_path(job.output, files.id, "regions").exists():
+        for candidate, record in existing.items():
+            wanted = {**input_record(files, hashes or {}), **common, "candidate": candidate}
+            if lines := changes(record, wanted):
+                plan.clashes.append(f"{composed_path(job.output, files.id, candidate)}: {'; '.join(lines)}")
+        missing = tuple(candidate for candidate in range(job.num) if candidate not in existing)
+        plan.finished += len(existing)
+        if job.explain and not missing and not explain_path(job.output, files.id, "regions").exists():
             plan.unexplained += 1
-        if wanted or (job.grid and not grid_path(job.output, files.id).exists()):
-            plan.tasks.append(Task(files, wanted, record))
+        if missing or (job.grid and not grid_path(job.output, files.id).exists()):
+            plan.tasks.append(Task(files, missing, hashes))
     return plan
 
 
-def _is_there(job: Job, record: Mapping[str, Any], candidate: int, plan: Plan) -> bool:
-    path = composed_path(job.output, record["id"], candidate)
-    try:
-        there = read_record(path)
-    except Damaged as error:
-        plan.damaged.append(f"{path}: {error}")
-        return False
-    except Foreign:
-        plan.clashes.append(f"{path}: a picture that pics did not write")
-        return False
-    if there is None:
-        return False
-    if lines := changes(there, {**record, "candidate": candidate}):
-        plan.clashes.append(f"{path}: {'; '.join(lines)}")
-    return True
+def _existing_records(job: InferenceJob, sample: str, plan: InferencePlan) -> dict[int, dict[str, Any]]:
+    """Records of the finished candidates of a sample, by number; whatever else lies there is noted in the plan."""
+    records = {}
+    for candidate in range(job.num):
+        path = composed_path(job.output, sample, candidate)
+        try:
+            if (record := read_record(path)) is not None:
+                records[candidate] = record
+        except Damaged as error:
+            plan.damaged.append(f"{path}: {error}")
+        except Foreign:
+            plan.clashes.append(f"{path}: a picture that pics did not write")
+    return records
 
 
 def composed_path(output: Path, sample: str, candidate: int) -> Path:
-    """Where a composite lies."""
+    """Path of a composite."""
     return output / "composed" / composed_name(sample, candidate)
 
 
 def grid_path(output: Path, sample: str) -> Path:
-    """Where inputs and results side by side lie."""
+    """Path of the sheet of a sample's inputs and results side by side."""
     return output / "grids" / f"grid_{sample}.png"
 
 
 def explain_paths(output: Path, sample: str) -> list[Path]:
-    """All of them."""
+    """Paths of all pictures of `explain_path` of a sample."""
     return [explain_path(output, sample, what) for what in ("regions", "alpha", "routing")]
 
 
 def explain_path(output: Path, sample: str, what: str) -> Path:
-    """Where a picture of what happened inside lies."""
+    """Path of a picture of what happened inside: `regions`, `alpha` or `routing`."""
     return output / "explain" / f"{sample}_{what}.png"

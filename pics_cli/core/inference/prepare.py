@@ -1,106 +1,136 @@
-"""A planned sample → everything that the network and the way back from it need."""
+"""A sample to what the network needs of it, and what the way back needs.
+
+K: objects, S: model size, h, w: sides of a window.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.inference.inputs import Inputs, decode, read_parts
-from pics_cli.core.inference.job import Failure
-from pics_cli.core.inference.plan import Task
-from pics_cli.core.inference.settings import Settings, back_to_front, gate_bias, seam
+from pics_cli.core.inference.paste import feather_width
+from pics_cli.core.inference.sample import (
+    Bytes,
+    CompositeOptions,
+    CompositeSample,
+    back_to_front,
+    drop_opaque_alpha,
+    gate_bias,
+)
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample
 
+Painters = Sequence[Callable[[RGB], None]]
 
-class Prepared(NamedTuple):
-    """A sample, ready for the network.
+
+class PreparedSample(NamedTuple):
+    """A sample with all that the network and the way back from it need.
 
     Attributes:
         window: what the network sees of the background.
         boxes: in the window's pixels.
         order: of the objects, back to front.
-        known: the same where the user gave it, else None.
-        bias: added to each object's logit in the gate; None: nothing is.
-        feather: of the seam, in pixels of the background.
-        network: the inputs of all objects at once.
-        unguided: objects whose region falls between the latent's cells: their references reach no token.
+        known_order: the same where it was given object by object, else None.
+        gate_bias: added to each object's logit in the interaction gate; None: nothing is.
+        feather: in pixels of the background.
+        inputs: of the network, with all objects.
+        unguided: objects whose region falls between the latent's cells.
     """
 
-    task: Task
-    inputs: Inputs
+    sample: CompositeSample
     window: Box
     boxes: list[Box]
     order: list[int]
-    known: list[int] | None
-    bias: list[float] | None
+    known_order: list[int] | None
+    gate_bias: list[float] | None
     feather: int
-    network: NetworkInputs
+    inputs: NetworkInputs
     unguided: list[int]
 
     @property
-    def seen(self) -> RGB:
+    def window_image(self) -> RGB:
         """The window's pixels, uint8 [h, w, 3]."""
         x0, y0, x1, y1 = self.window
-        return self.inputs.background[y0:y1, x0:x1]
+        return self.sample.background[y0:y1, x0:x1]
 
 
-def prepare(task: Task, settings: Settings, config: ModelConfig) -> Prepared | Failure:
-    """Read, decode, choose the window and compose; what is wrong with the sample is its failure."""
-    try:
-        contents = read_parts(task.files)
-        inputs = decode(task.files, contents)
-        for role, data in contents.items():
-            if hashlib.sha256(data).hexdigest() != task.record["inputs"][role]:
-                raise BadSample("changed_input", f"{task.files.parts()[role]}: changed since this run began")
-        order = back_to_front(settings.order, inputs.boxes)
-        height, width = inputs.background.shape[:2]
-        part = choose_window(inputs.boxes, width, height, settings.crop, config.window_size)
-        boxes = to_window(inputs.boxes, part)
-        _refuse_vanished(boxes, part, config.image_size)
-        known = None if settings.order in (None, "auto") else order
-        network = inputs_of(
-            inputs.background[part[1] : part[3], part[0] : part[2]], boxes, inputs.references, config, known
-        )
-    except BadSample as error:
-        return Failure(task.files.id, error.reason, error.detail)
-    bias = gate_bias(settings.order, inputs.boxes)
-    feather = seam(settings.feather, part, boxes, config)
-    cells = network.masks[:, :: config.downsampling, :: config.downsampling]
-    unguided = [k for k in range(len(boxes)) if not cells[k].any()]
-    return Prepared(task, inputs, part, boxes, order, known, bias, feather, network, unguided)
+def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelConfig) -> PreparedSample:
+    """Choose the window and make the network's inputs.
+
+    Raises:
+        BadSample, ValueError: see `composite`.
+    """
+    order = back_to_front(sample.order, sample.boxes)
+    known_order = None if sample.order in (None, "auto") else order
+    references = tuple(map(_without_opaque_alpha, range(len(sample.references)), sample.references))
+    height, width = sample.background.shape[:2]
+    part = choose_window(sample.boxes, width, height, options.crop, config.window_size)
+    boxes = to_window(sample.boxes, part)
+    _check_visible(boxes, part, config.image_size)
+    inputs = window_inputs(
+        sample.background[part[1] : part[3], part[0] : part[2]], boxes, references, config, known_order
+    )
+    cells = inputs.masks[:, :: config.downsampling, :: config.downsampling]
+    return PreparedSample(
+        sample=replace(sample, references=references),
+        window=part,
+        boxes=boxes,
+        order=order,
+        known_order=known_order,
+        gate_bias=gate_bias(sample.order, sample.boxes),
+        feather=feather_width(options.feather, part, boxes, config),
+        inputs=inputs,
+        unguided=[k for k in range(len(boxes)) if not cells[k].any()],
+    )
 
 
-def inputs_of(
-    seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
+def window_inputs(
+    window_image: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    config: ModelConfig,
+    order: Sequence[int] | None = None,
 ) -> NetworkInputs:
-    """What a model of this configuration sees of a window with these objects."""
+    """What a model of this configuration sees of a window, uint8 [h, w, 3], with these objects."""
     return prepare_network_inputs(
-        seen,
+        window_image,
         boxes,
         references,
         size=config.image_size,
         reference_size=config.reference_size,
         hint=config.hint,
         order=order,
-        paste_boxes=fit_paste_boxes(boxes, references, config.fill, seen.shape[1], seen.shape[0]),
+        paste_boxes=fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0]),
     )
 
 
-def painters_of(
-    seen: RGB, boxes: Sequence[Box], references: Sequence[RGB], config: ModelConfig, order: Sequence[int] | None = None
-) -> list[Callable[[RGB], None]]:
-    """What makes the pictures of the hint of `inputs_of` at the window's own size."""
-    paste_boxes = fit_paste_boxes(boxes, references, config.fill, seen.shape[1], seen.shape[0])
-    return layer_painters(seen, boxes, references, hint=config.hint, order=order, paste_boxes=paste_boxes)
+def window_painters(
+    window_image: RGB,
+    boxes: Sequence[Box],
+    references: Sequence[Bytes],
+    config: ModelConfig,
+    order: Sequence[int] | None = None,
+) -> Painters:
+    """What paints the layers of the control image of `window_inputs` at the window's own size, in place."""
+    paste_boxes = fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0])
+    return layer_painters(window_image, boxes, references, hint=config.hint, order=order, paste_boxes=paste_boxes)
 
 
-def _refuse_vanished(boxes: Sequence[Box], part: Box, size: int) -> None:
+def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:
+    if reference.ndim != 3 or reference.shape[2] != 4 or not reference.size:
+        return reference
+    try:
+        return drop_opaque_alpha(reference)
+    except BadSample as error:
+        raise BadSample(error.reason, f"reference {k}: {error.detail}") from None
+
+
+def _check_visible(boxes: Sequence[Box], part: Box, size: int) -> None:
     """A region that falls between the network's pixels would be painted with what it knows nothing of."""
     letterbox = Letterbox(part[2] - part[0], part[3] - part[1], size)
     for k, box in enumerate(boxes):

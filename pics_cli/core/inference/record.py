@@ -8,10 +8,16 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from pics_cli.core.images.image_io import RGB, encode_png
+from pics_cli.core.inference.inputs import SampleFiles
+from pics_cli.core.inference.sample import CompositeOptions, Order
+from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import read_error
@@ -27,11 +33,11 @@ _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
 class Foreign(Exception):
-    """A whole PNG that carries no record of ours."""
+    """A complete PNG without a record of `pics`."""
 
 
 class Damaged(Exception):
-    """A file that is no whole PNG."""
+    """A file that is not a complete PNG."""
 
 
 def composed_name(sample: str, candidate: int) -> str:
@@ -39,15 +45,30 @@ def composed_name(sample: str, candidate: int) -> str:
     return f"composed_{sample}{f'_{candidate}' if candidate else ''}.png"
 
 
+def settings_record(options: CompositeOptions, order: Order | None, dtype: torch.dtype) -> dict[str, Any]:
+    """What the records of pictures and the results of evaluations say of resolved options, as plain data."""
+    settings = asdict(options)
+    del settings["seed"]
+    precision = next(name for name, kind in DTYPES.items() if kind == dtype)
+    return {**settings, "order": list(order) if isinstance(order, tuple) else order, "dtype": precision}
+
+
+def input_record(files: SampleFiles, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What a record says of a sample: its id, `inputs` (sha256 of files, boxes as text) and `files` (their paths)."""
+    boxes = {f"box_{k}": list(entry.box) for k, entry in enumerate(files.objects) if entry.box is not None}
+    paths = {part: str(path) for part, path in files.parts().items()}
+    return {"id": files.id, "inputs": {**hashes, **boxes}, "files": paths}
+
+
 def model_fingerprint(folder: Path) -> str:
     """16 hex digits over names, sizes and samples of a model folder's files; reading them whole would take too long."""
     digest = hashlib.sha256()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        inside = path.relative_to(folder)
-        if path.suffix in (".json", ".safetensors") and not any(part.startswith(".") for part in inside.parts):
+        name = path.relative_to(folder)
+        if path.suffix in (".json", ".safetensors") and not any(part.startswith(".") for part in name.parts):
             size = path.stat().st_size
-            digest.update(f"{inside.as_posix()}\0{size}\0".encode())
+            digest.update(f"{name.as_posix()}\0{size}\0".encode())
             with path.open("rb") as file:
                 for k in range(_SAMPLES):
                     file.seek(max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
@@ -59,7 +80,7 @@ def write_composite(path: Path, picture: RGB, record: Mapping[str, Any]) -> None
     """Write a PNG that carries its record, whole or not at all.
 
     Args:
-        path: where; that it is there says that it is done.
+        path: of the PNG; that it exists says that it is finished.
         picture: uint8 [H, W, 3].
         record: plain data; stands as JSON in a text chunk `pics` before the pixels.
     """
@@ -103,14 +124,14 @@ def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
         raise read_error(path, error) from None
 
 
-def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def changes(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """In what two records differ that decides pixels, one line each."""
-    lines = differences({key: there.get(key) for key in _IDENTITY}, {key: here.get(key) for key in _IDENTITY})
-    parts, wanted = there.get("inputs") or {}, here["inputs"]
-    for part in [*parts, *(part for part in wanted if part not in parts)]:
-        if parts.get(part) != wanted.get(part):
+    lines = differences({key: existing.get(key) for key in _IDENTITY}, {key: wanted.get(key) for key in _IDENTITY})
+    old_parts, new_parts = existing.get("inputs") or {}, wanted["inputs"]
+    for part in [*old_parts, *(part for part in new_parts if part not in old_parts)]:
+        if old_parts.get(part) != new_parts.get(part):
             lines.append(f"inputs.{part}: the folder's picture was made from another one")
-    old, new = there.get("model") or {}, here["model"]
+    old, new = existing.get("model") or {}, wanted["model"]
     if old.get("fingerprint") != new["fingerprint"]:
         lines.append(f"model: the folder has {_shown(old)}, this run {_shown(new)}")
     return lines
@@ -120,7 +141,7 @@ def write_manifest(output: Path, composed: Path) -> int:
     """Gather the records of all composites of a folder into its manifest, by sample and candidate.
 
     Returns:
-        How many there are.
+        Their number.
     """
     records = []
     for path in composed.glob("composed_*.png"):

@@ -1,81 +1,80 @@
-"""Composite samples: plan, denoise batch by batch, put back, write; resumable, over any number of processes."""
+"""`pics infer`: plan, composite what is missing, and report; resumable, over any number of processes."""
 
 from __future__ import annotations
 
 import contextlib
-import platform
+import json
+import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from pics_cli import __version__
-from pics_cli.core.inference.bundled import refuse_memory
-from pics_cli.core.inference.inputs import decode, read_parts
-from pics_cli.core.inference.job import Failure, Job, Progress, Report
-from pics_cli.core.inference.memory import memory_told
-from pics_cli.core.inference.plan import Plan, Task, make_plan
-from pics_cli.core.inference.record import model_fingerprint, write_manifest
-from pics_cli.core.inference.settings import Settings
-from pics_cli.core.inference.sheets import check_overview, write_grid, write_overview
+from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
+from pics_cli.core.inference.record import model_fingerprint, settings_record, write_manifest
+from pics_cli.core.inference.sheets import check_overview, write_overview
+from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
 from pics_cli.core.model.bundled import bundled_model, describe_bundled, is_bundled
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
-from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
+from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.model.hub import snapshot
-from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.errors import FAILED, BadSample, PicsError
+from pics_cli.errors import FAILED, PicsError
+
+logger = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(
     r"(?:composed_.+\.png|grid_.+\.png|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)\.\d+\.tmp", re.DOTALL
 )
+# Bytes of weights below which nothing is gained by keeping them off a GPU: its libraries alone take more.
+_SMALL_MODEL = 128_000_000
 
 
-def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None]) -> Report:
+def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> InferenceReport:
     """Composite what is missing in the output folder.
 
     Args:
         job: what to do.
         ranks: the processes that share it; each calls this.
         progress: of this process's share; updated as the work goes on.
-        note: told single lines worth reading.
 
     Returns:
         How it went, over all processes.
 
     Raises:
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
-            memory, disk full. Samples that are at fault themselves are in the report instead.
+            memory, disk full. Samples that cannot be composited are in the report instead.
     """
-    folder, config, device, dtype = ranks.run_on_all(lambda: _look_at_model(job, ranks))[ranks.rank]
-    settings = resolve(job, config, dtype)
+    model = ranks.run_local(lambda: _choose_model(job, ranks))
+    options = job.options.resolve(model.config)
     if is_bundled(job.model):
-        note(describe_bundled(config.image_size))
-    if settings.guidance > config.guidance == 1:
-        note(f"--guidance {settings.guidance:g}: this model is meant to go without (1): twice the work, not better")
+        logger.info(describe_bundled(model.config.image_size))
+    if options.guidance is not None and options.guidance > model.config.guidance == 1:
+        logger.warning(
+            "--guidance %g: this model is meant to go without (1): twice the work, not better", options.guidance
+        )
     common = {
-        "seed": job.seed,
-        "model": {"name": job.model, "fingerprint": model_fingerprint(folder)},
-        "settings": {**asdict(settings), "order": list(job.order) if isinstance(job.order, tuple) else job.order},
+        "seed": options.seed,
+        "model": {"name": job.model, "fingerprint": model_fingerprint(model.folder)},
+        "settings": settings_record(options, job.order, model.dtype),
     }
     output = ResumableFolder(job.output, "--output", "made").hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
-        ranks.run_on_all(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
+        ranks.run_local(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
         plan = make_plan(job, common, ranks)
-        _tell(plan, job, note)
-        report = Report(len(job.samples), plan.there, failures=list(plan.failures))
-        if ranks.rank == 0:  # after the plan: what stood in the way has been refused
+        _log_plan(plan, job)
+        report = InferenceReport(len(job.samples), plan.finished, failures=list(plan.failures))
+        if ranks.rank == 0:  # after the plan, which refuses folders made otherwise
             stack.callback(write_manifest, job.output, job.output / "composed")
         if plan.tasks:
-            mine = plan.tasks[ranks.rank :: ranks.size]
-            for share in ranks.run_on_all(lambda: _work(job, settings, mine, progress, (folder, dtype, device))):
+            worker = Worker(job, options, common, plan.tasks[ranks.rank :: ranks.size], progress)
+            for share in ranks.run_on_all(lambda: _run_tasks(worker, model)):
                 report.add(share)
-        # By one, when all are done: pictures of every process and of earlier runs are in it.
-        ranks.run_on_all(lambda: write_overview(job, note) if job.sheet is not None and ranks.rank == 0 else None)
+        # By one process, when all are done: pictures of every process and of earlier runs are in it.
+        ranks.run_local(lambda: write_overview(job) if job.sheet is not None and ranks.rank == 0 else None)
     report.failures.sort()
     if report.changed:
         raise PicsError(
@@ -84,75 +83,100 @@ def infer(job: Job, ranks: Ranks, progress: Progress, note: Callable[[str], None
     return report
 
 
-def resolve(job: Job, config: ModelConfig, dtype: torch.dtype) -> Settings:
-    """The job's settings, with what was left open taken from the model.
+@dataclass(frozen=True)
+class _ChosenModel:
+    """Where the model lies, and how it is to be loaded."""
 
-    Raises:
-        PicsError: an unknown scheduler.
-    """
-    scheduler = job.scheduler or config.scheduler
-    if scheduler not in SCHEDULERS:
-        raise PicsError(f"--scheduler: got {scheduler}, expected one of {', '.join(SCHEDULERS)}")
-    return Settings(
-        steps=job.steps or config.steps,
-        guidance=config.guidance if job.guidance is None else job.guidance,
-        scheduler=scheduler,
-        crop=job.crop,
-        feather=job.feather,
-        mode=job.mode,
-        order=job.order,
-        dtype=next(name for name, kind in DTYPES.items() if kind == dtype),
-    )
+    folder: Path
+    config: ModelConfig
+    device: torch.device
+    dtype: torch.dtype
 
 
-def _look_at_model(job: Job, ranks: Ranks) -> tuple[Path, ModelConfig, torch.device, torch.dtype]:
+def _choose_model(job: InferenceJob, ranks: Ranks) -> _ChosenModel:
     check_overview(job)
     device = choose_device(job.device, ranks.device)
     folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", DOWNLOAD_PATTERNS)
-    refuse_memory(job.memory, folder, job.model)
+    check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
-    return folder, config, device, choose_dtype(job.dtype, device, config.full_size)
+    return _ChosenModel(folder, config, device, choose_dtype(job.dtype, device, config.full_size))
 
 
-def _tell(plan: Plan, job: Job, note: Callable[[str], None]) -> None:
+def check_memory_mode(memory: str, folder: Path, name: str) -> None:
+    """Refuse to keep weights off a GPU of a model that has next to none.
+
+    Such modes trade speed for memory part by part. Of a model that works on pixels with a few million parameters
+    nearly all memory is what it computes with, and that stays.
+
+    Args:
+        memory: value of `--memory`.
+        folder: of the model.
+        name: what the user calls it.
+
+    Raises:
+        PicsError: the mode has no use here.
+    """
+    if memory not in ("sequential", "offload"):
+        return
+    try:
+        kind = json.loads((folder / "vae/config.json").read_text()).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        return  # loading the model says what is wrong with it
+    size = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
+    if kind == "PixelAutoencoder" and size < _SMALL_MODEL:
+        raise PicsError(
+            f"--memory {memory}: of no use for {name}, which has {size / 1e6:,.1f} MB of weights and none in its "
+            "autoencoder: it would only be slower",
+            "leave out --memory, or take --memory resident; it is meant for full-size models",
+        )
+
+
+def _log_plan(plan: InferencePlan, job: InferenceJob) -> None:
     for line in plan.damaged:
-        note(f"{line}: made again")
+        logger.warning("%s: made again", line)
     if plan.unexplained:
-        note(f"{plan.unexplained} finished samples have no explanation; --overwrite makes them again with one")
-    if job.explain and job.mode == "sequential":
-        note("one object at a time knows no overlaps: --explain draws the regions alone")
+        logger.warning(
+            "%d finished samples have no explanation; --overwrite makes them again with one", plan.unexplained
+        )
+    if job.explain and job.options.mode == "sequential":
+        logger.warning("one object at a time knows no overlaps: --explain draws the regions alone")
 
 
-def _work(
-    job: Job,
-    settings: Settings,
-    tasks: Sequence[Task],
-    progress: Progress,
-    model: tuple[Path, torch.dtype, torch.device],
-) -> Report:
+def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
     """A process's share of the tasks."""
-    folder, dtype, device = model
-    report = Report()
-    making = [task for task in tasks if task.candidates]
-    if making:
-        # Where all pictures are there, seconds of importing diffusers and transformers are spared.
-        from pics_cli.core.inference.batch import Compositor
+    job = worker.job
+    if any(task.candidates for task in worker.tasks):
+        # Where all pictures are finished, seconds of importing diffusers and transformers are spared.
         from pics_cli.core.model.pics_model import PicsModel
 
-        with memory_told(job, device):
-            pipeline = PicsModel.from_pretrained(folder, dtype=dtype, device=device, memory=job.memory)
+        with advise_on_memory(job, chosen.device):
+            model = PicsModel.from_pretrained(
+                chosen.folder, dtype=chosen.dtype, device=chosen.device, memory=job.memory
+            )
             if job.compile:
-                pipeline.compile()
-            Compositor(job, settings, pipeline, progress, report, _versions()).run(making)
-    for task in tasks:
-        if not task.candidates:  # only its grid is missing
-            try:
-                write_grid(job.output, task, decode(task.files, read_parts(task.files)), job.num)
-            except BadSample as error:
-                report.failures.append(Failure(task.files.id, error.reason, error.detail))
-    return report
+                model.compile()
+            worker.composite_all(model)
+    worker.write_missing_grids()
+    return worker.report
 
 
-def _versions() -> dict[str, str]:
-    libraries = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
-    return {"pics": __version__, "python": platform.python_version(), **{name: version(name) for name in libraries}}
+def advise_on_memory(job: InferenceJob, device: torch.device) -> AbstractContextManager[None]:
+    """Turn running out of memory into an error that names the cheaper flags; see `explain_out_of_memory`."""
+    return explain_out_of_memory(device, lambda: cheaper_flags(job, device))
+
+
+def cheaper_flags(job: InferenceJob, device: torch.device) -> str:
+    """Which flags make this job need less memory."""
+    flags = []
+    if job.batch_size > 1:
+        flags.append("--batch-size 1")
+    if job.num > 1:
+        flags.append("a smaller --num (candidates of later runs differ by --seed)")
+    if device.type != "cpu":
+        if not is_bundled(job.model):  # of whose memory next to nothing is weights that could lie elsewhere
+            modes = {"sequential": ["--memory offload"], "offload": []}
+            flags += modes.get(job.memory, ["--memory sequential", "--memory offload"])
+        if job.dtype == "fp32":
+            flags.append("--dtype bf16")
+        return f"try {', then '.join(flags or ['--device cpu'])}; what is finished is kept"
+    return f"try {', then '.join([*flags, 'closing other programs'])}; what is finished is kept"

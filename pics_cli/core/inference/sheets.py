@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB, decode_image, encode_png
@@ -25,21 +25,19 @@ from pics_cli.core.images.sheets import (
     patch_column,
     tint,
 )
-from pics_cli.core.inference.inputs import Inputs, SampleFiles, decode, list_sample, read_parts
-from pics_cli.core.inference.job import Job
-from pics_cli.core.inference.plan import Task, composed_path, explain_path, grid_path, sample_id
-from pics_cli.core.inference.prepare import Prepared
-from pics_cli.core.model.gate_trace import GateTrace
-from pics_cli.core.model.regions import Regions
+from pics_cli.core.inference.composite import Explanation
+from pics_cli.core.inference.inputs import SampleFiles, decode, list_sample, read_parts
+from pics_cli.core.inference.plan import InferenceJob, composed_path, explain_path, grid_path, sample_id
+from pics_cli.core.inference.sample import CompositeSample
 from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, PicsError
 
-if TYPE_CHECKING:
-    from pics_cli.core.model.pics_model import PicsModel
-
+logger = logging.getLogger(__name__)
 
 HEIGHT = 384  # a multiple of every resolution the networks work at
 ROW = 240  # of the sheet of many samples
+# Its rows: more than a page full is not looked at, and a picture of thousands is not opened.
+MAX_ROWS = 40
 _MAX_WIDTH = 1900
 _TINT = 0.35
 _UNCOVERED = (232, 230, 224)
@@ -208,47 +206,31 @@ def _colours(count: int) -> str:
     return ", ".join(f"{k} {COLOUR_NAMES[k % len(COLOUR_NAMES)]}" for k in range(count))
 
 
-# Rows of the sheet of all samples: more than a page full is not looked at, and a picture of thousands is not opened.
-MOST = 40
-
-
-def write_grid(output: Path, task: Task, inputs: Inputs, num: int) -> None:
+def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
     """Inputs and results side by side; the results are read back, since earlier runs may have made some."""
     results = []
     for candidate in range(num):
-        path = composed_path(output, task.files.id, candidate)
+        path = composed_path(output, sample.name, candidate)
         results.append((path.name, decode_image(path.read_bytes()).rgb))
-    sheet = draw_grid(task.files.id, inputs.background, inputs.boxes, inputs.references, results)
-    write_sheet(grid_path(output, task.files.id), sheet)
+    sheet = draw_grid(sample.name, sample.background, sample.boxes, sample.references, results)
+    write_sheet(grid_path(output, sample.name), sheet)
 
 
-def write_explanations(output: Path, pipeline: PicsModel, batch: Sequence[Prepared], trace: GateTrace | None) -> None:
-    """Regions of each sample and, where the batch was traced, gate weights and routing."""
-    size, objects = pipeline.config.image_size, len(batch[0].boxes)
-    alphas = None if trace is None else trace.mean_weights(objects, size).numpy()
-    for at, one in enumerate(batch):
-        name = one.task.files.id
-        sheet = draw_regions(name, one.seen, one.boxes, one.order)
-        write_sheet(explain_path(output, name, "regions"), sheet)
-        if alphas is None:
-            continue
-        nowhere = np.full((objects, size, size), np.nan, np.float32)
-        sheet = draw_alpha(name, one.seen, alphas[at] if len(alphas) else nowhere)
-        write_sheet(explain_path(output, name, "alpha"), sheet)
-        regions = Regions(torch.from_numpy(one.network.masks[None]))
-        levels = []
-        for level in range(len(pipeline.unet.config.block_out_channels)):
-            side = pipeline.config.latent_size >> level
-            codes = regions.table(side, side).codes[0].view(side, side).numpy()
-            levels.append((f"{side}x{side} tokens", codes))
-        write_sheet(explain_path(output, name, "routing"), draw_routing(name, one.seen, levels))
+def write_explanation(output: Path, name: str, explanation: Explanation) -> None:
+    """Regions of a sample and, in parallel mode, gate weights and routing."""
+    window = explanation.window
+    write_sheet(explain_path(output, name, "regions"), draw_regions(name, window, explanation.boxes, explanation.order))
+    if explanation.alpha is not None:
+        levels = [(f"{len(codes)}x{len(codes)} tokens", codes) for codes in explanation.cover_codes]
+        write_sheet(explain_path(output, name, "alpha"), draw_alpha(name, window, explanation.alpha))
+        write_sheet(explain_path(output, name, "routing"), draw_routing(name, window, levels))
 
 
-def check_overview(job: Job) -> None:
-    """Refuse a place for the sheet of all samples that it cannot be written to, before anything is made.
+def check_overview(job: InferenceJob) -> None:
+    """Refuse a path that the sheet of all samples cannot be written to, before any work.
 
     Raises:
-        PicsError: no name of a PNG file, or in a folder that does not exist and will not.
+        PicsError: not the name of a PNG file, or in a folder that does not exist and will not.
     """
     path = job.sheet
     if path is None:
@@ -260,30 +242,30 @@ def check_overview(job: Job) -> None:
         raise PicsError(f"--sheet {path}: no such folder: {path.parent}", f"make it: mkdir -p {path.parent}")
 
 
-def write_overview(job: Job, note: Callable[[str], None]) -> None:
-    """One sheet of the job's samples in their order, a row for each that has its first result; the first `MOST` of it.
+def write_overview(job: InferenceJob) -> None:
+    """One sheet of the job's samples in their order, a row for each that has its first result, at most `MAX_ROWS`.
 
     Raises:
         PicsError: it cannot be written.
     """
     assert job.sheet is not None
     tiles = list[Tile]()
-    left = 0
-    for sample in job.samples:
-        path = composed_path(job.output, sample_id(sample), 0)
+    left_out = 0
+    for entry in job.samples:
+        path = composed_path(job.output, sample_id(entry), 0)
         if not path.exists():
-            continue  # it failed, and that is told
-        if len(tiles) == MOST:
-            left += 1
+            continue  # it failed, which is reported elsewhere
+        if len(tiles) == MAX_ROWS:
+            left_out += 1
             continue
         try:
-            files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
-            inputs, result = decode(files, read_parts(files)), decode_image(path.read_bytes()).rgb
+            files = entry if isinstance(entry, SampleFiles) else list_sample(entry, job.objects)
+            sample, result = decode(files, read_parts(files)), decode_image(path.read_bytes()).rgb
         except BadSample:
             continue  # likewise
-        tiles.append(row_tile(Row(files.id, inputs.background, inputs.boxes, inputs.references, result)))
+        tiles.append(row_tile(Row(files.id, sample.background, sample.boxes, sample.references, result)))
     if not tiles:
-        note(f"--sheet {job.sheet}: not written, there is no result to show")
+        logger.warning("--sheet %s: not written, there is no result to show", job.sheet)
         return
     title = "background with regions, references, result"
-    write_sheet(job.sheet, draw_overview(f"{title}  (and {left:,} more)" if left else title, tiles))
+    write_sheet(job.sheet, draw_overview(f"{title}  (and {left_out:,} more)" if left_out else title, tiles))

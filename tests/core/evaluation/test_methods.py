@@ -43,7 +43,7 @@ def test_as_infer_makes_it(folder: Path, examples: list[Example], mode: str, tmp
             Image.fromarray(reference).save(sample / f"object_{k}.png")
             mask_of(region, (160, 160)).save(sample / f"object_{k}_mask.png")
     report = run(tmp_path / "in", tmp_path / "out", folder, steps=2, seed=SEED, mode=mode, dtype="fp32")
-    assert report.made == 3
+    assert report.written == 3
     theirs = composed(tmp_path / "out")
     model = ModelCompositor(PicsModel.from_pretrained(folder), SEED)
     for example in examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def test_a_sample_folder_is_read(tmp_path: Path) -> None:
     assert inputs.boxes == (*BOXES, (0, 0, 10, 96))
     assert [one.shape[2] for one in inputs.references] == [4, 3, 3]
     assert np.array_equal(inputs.references[0], np.asarray(thing(0)))
-    assert list(part_hashes(files)) == [
+    assert list(part_hashes(read_parts(files))) == [
         "background", "object_0", "mask_0", "object_1", "mask_1", "object_2", "mask_2",
     ]  # fmt: skip
     assert len(list_sample(folder, 2).objects) == 2
@@ -202,17 +203,18 @@ def test_faults_of_a_sample_are_named(
     assert words in caught.value.detail
 
 
-def test_a_folder_of_samples(tmp_path: Path) -> None:
+def test_a_folder_of_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="pics_cli")
     for name in ("b", "-a", "10"):
         make_sample(tmp_path / name)
     (tmp_path / "notes").mkdir()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "half").mkdir()
     (tmp_path / "half/object_0.png").touch()  # without a background: a bad sample, not no sample
-    samples, passed_over = find_folders(tmp_path)
+    samples = find_folders(tmp_path)
     assert [path.name for path in samples] == ["-a", "10", "b", "half"]
-    assert passed_over == ["notes"]
-    assert find_folders(tmp_path / "b") == ([tmp_path / "b"], [])
+    assert caplog.messages == ["no sample in 1 folders, passed over: notes"]
+    assert find_folders(tmp_path / "b") == [tmp_path / "b"]
 
 
 @pytest.mark.parametrize(

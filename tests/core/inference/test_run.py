@@ -13,9 +13,10 @@ from PIL import Image
 
 from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
-from pics_cli.core.inference.job import Job
-from pics_cli.core.inference.memory import advice, memory_told
-from pics_cli.core.inference.paste import native, paste_back
+from pics_cli.core.images.geometry import Letterbox
+from pics_cli.core.inference.paste import paste_back
+from pics_cli.core.inference.plan import FailedSample, InferenceJob
+from pics_cli.core.inference.run import advise_on_memory, cheaper_flags
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.errors import PicsError
@@ -44,7 +45,7 @@ def reference(samples: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
     """What one process makes of them, one at a time."""
     output = tmp_path_factory.mktemp("reference")
     report = run(samples, output, tiny_model, num=2)
-    assert (report.samples, report.made, report.there, report.changed) == (4, 8, 0, 0)
+    assert (report.samples, report.written, report.finished_before, report.changed) == (4, 8, 0, 0)
     assert not report.failures
     return output
 
@@ -111,19 +112,20 @@ def test_a_sample_does_not_depend_on_the_others(
     assert (composed(tmp_path / "other")["composed_c.png"] != composed(tmp_path)["composed_c.png"]).any()
 
 
-def test_a_second_run_makes_what_is_missing(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_second_run_makes_what_is_missing(
+    reference: Path, samples: Path, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     output = tmp_path / "out"
     shutil.copytree(reference, output)
     before, lines = stamps(output), (output / "manifest.jsonl").read_text()
-    notes: list[str] = []
-    assert run(samples, output, tiny_model, num=2).made == 0
+    assert run(samples, output, tiny_model, num=2).written == 0
     (output / "composed/composed_b_1.png").unlink()
     damaged = output / "composed/composed_-a.png"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     (output / "composed/composed_c.png.12.tmp").touch()  # of a run that was killed
-    report = run(samples, output, tiny_model, num=2, batch_size=4, notes=notes)
-    assert (report.made, report.there) == (2, 6)
-    assert notes == [f"{damaged}: cut short: made again"]
+    report = run(samples, output, tiny_model, num=2, batch_size=4)
+    assert (report.written, report.finished_before) == (2, 6)
+    assert caplog.messages == [f"{damaged}: cut short: made again"]
     after = stamps(output)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {"composed_-a.png", "composed_b_1.png"}
@@ -152,7 +154,7 @@ def test_another_identity_is_refused_by_name(reference: Path, samples: Path, tin
     with pytest.raises(PicsError, match=r"composed_new.png: a picture that pics did not write"):
         run(other / "new", output, tiny_model)
     assert {name: stamp for name, stamp in stamps(output).items() if name in before} == before
-    assert run(samples / "b", output, tiny_model, seed=5, overwrite=True).made == 1
+    assert run(samples / "b", output, tiny_model, seed=5, overwrite=True).written == 1
     changed = stamps(output)
     assert {name for name in before if changed[name] != before[name]} == {"composed_b.png"}
     assert len(records(output)) == 8
@@ -161,9 +163,9 @@ def test_another_identity_is_refused_by_name(reference: Path, samples: Path, tin
 def test_more_candidates_are_added_to_those_there(
     reference: Path, samples: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    assert run(samples / "b", tmp_path, tiny_model).made == 1
+    assert run(samples / "b", tmp_path, tiny_model).written == 1
     report = run(samples / "b", tmp_path, tiny_model, num=2)
-    assert (report.made, report.there) == (1, 1)
+    assert (report.written, report.finished_before) == (1, 1)
     theirs = composed(reference)
     assert_near(composed(tmp_path), {name: theirs[name] for name in ("composed_b.png", "composed_b_1.png")})
 
@@ -174,14 +176,14 @@ def test_bad_samples_do_not_stop_the_others(samples: Path, tiny_model: Path, tmp
     (root / "-a/object_1_mask.png").unlink()
     Image.new("L", SIZE).save(root / "b/object_0_mask.png")
     report = run(root, tmp_path / "out", tiny_model, objects=2, batch_size=4)
-    assert (report.samples, report.made) == (4, 2)
+    assert (report.samples, report.written) == (4, 2)
     assert [(one.id, one.reason) for one in report.failures] == [("-a", "missing_mask"), ("b", "empty_mask")]
     assert set(composed(tmp_path / "out")) == {"composed_c.png", "composed_d.png"}
     report = run(root, tmp_path / "out3", tiny_model, objects=3)
     assert [(one.id, one.reason) for one in report.failures] == [
         ("-a", "too_few_objects"), ("b", "too_few_objects"), ("c", "too_few_objects"),
     ]  # fmt: skip
-    assert report.made == 1
+    assert report.written == 1
 
 
 def test_a_region_that_the_network_cannot_see_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_region_that_the_network_cannot_see_is_refused(tiny_model: Path, tmp_p
 def test_a_region_that_no_token_falls_into_is_told(tiny_model: Path, tmp_path: Path) -> None:
     make_sample(tmp_path / "a", [(9, 9, 49, 49), (10, 100, 900, 900)], (1000, 1000))
     report = run(tmp_path / "a", tmp_path / "out", tiny_model)
-    assert (report.made, report.unguided) == (1, [("a", [0])])
+    assert (report.written, report.unguided) == (1, [("a", [0])])
     assert records(tmp_path / "out")[0]["unguided"] == [0]
 
 
@@ -209,7 +211,7 @@ def test_names_that_collide_are_refused_before_work(tiny_model: Path, tmp_path: 
 def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Against the same two insertions by hand: the lower box last, each with noise of its own, in the joint window."""
     report = run(samples / "b", tmp_path / "one", tiny_model, mode="sequential", num=2, explain=True)
-    assert report.made == 2
+    assert report.written == 2
     pipeline = PicsModel.from_pretrained(tiny_model)
     background = np.asarray(Image.open(samples / "b/image.png"))
     boxes = [(0, 0, 40, 96), (30, 40, 120, 96)]
@@ -221,7 +223,7 @@ def test_sequential_is_one_object_after_the_other(samples: Path, tiny_model: Pat
             inputs = prepare_network_inputs(picture, [box], [np.asarray(thing(step))], size=128, reference_size=56)
             noise = pipeline.noise(0, "b", n, step)[None, None]
             made = pipeline([inputs], noise, steps=1)[0, 0]
-            native_size = native(made, part[2] - part[0], part[3] - part[1])
+            native_size = Letterbox(part[2] - part[0], part[3] - part[1], 128).inverse(made)
             picture = paste_back(picture, native_size, part, [box], 8)
         expected[f"composed_b{'_1' * n}.png"] = picture
     assert records(tmp_path / "one")[0]["window"] == [0, 0, *SIZE]
@@ -262,14 +264,15 @@ def test_crop_full_and_feather(samples: Path, tiny_model: Path, tmp_path: Path) 
     assert not seam[45:55, 650:660].any()
 
 
-def test_sheets(reference: Path, samples: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_sheets(
+    reference: Path, samples: Path, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     output = tmp_path / "out"
     shutil.copytree(reference, output)
-    notes: list[str] = []
-    report = run(samples, output, tiny_model, num=2, grid=True, explain=True, notes=notes)
-    assert report.made == 0
+    report = run(samples, output, tiny_model, num=2, grid=True, explain=True)
+    assert report.written == 0
     assert len(list((output / "grids").iterdir())) == 4, "grids need no model"
-    assert notes == ["4 finished samples have no explanation; --overwrite makes them again with one"]
+    assert caplog.messages == ["4 finished samples have no explanation; --overwrite makes them again with one"]
     run(samples, output, tiny_model, num=2, batch_size=2, explain=True, overwrite=True)
     names = {path.name for path in (output / "explain").iterdir()}
     assert names == {f"{id}_{what}.png" for id in ("-a", "b", "c", "d") for what in ("alpha", "regions", "routing")}
@@ -293,17 +296,91 @@ def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
     ],
 )
 def test_out_of_memory_names_cheaper_flags(options: dict, device: str, flags: str) -> None:
-    job = Job((), Path(), **{"model": "m", **options})
-    assert flags in advice(job, torch.device(device))
+    job = InferenceJob((), Path(), **{"model": "m", **options})
+    assert flags in cheaper_flags(job, torch.device(device))
 
 
 def test_out_of_memory_is_told_and_other_errors_are_not() -> None:
-    job = Job((), Path(), "m")
-    with pytest.raises(PicsError, match=r"out of memory on cpu .*allocate"), memory_told(job, CPU):
+    job = InferenceJob((), Path(), "m")
+    with pytest.raises(PicsError, match=r"out of memory on cpu .*allocate"), advise_on_memory(job, CPU):
         torch.empty(1 << 60)
-    with pytest.raises(PicsError, match="out of memory on cpu"), memory_told(job, CPU):
+    with pytest.raises(PicsError, match="out of memory on cpu"), advise_on_memory(job, CPU):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    with pytest.raises(PicsError, match="out of memory on cpu"), memory_told(job, CPU):
+    with pytest.raises(PicsError, match="out of memory on cpu"), advise_on_memory(job, CPU):
         np.empty(1 << 60, np.uint8)
-    with pytest.raises(RuntimeError, match="shapes"), memory_told(job, CPU):
+    with pytest.raises(RuntimeError, match="shapes"), advise_on_memory(job, CPU):
         raise RuntimeError("shapes do not fit")
+
+
+def test_what_changed_since_the_run_began_is_not_recorded_as_what_it_was(
+    samples: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first candidate was compared with its inputs; the second must be made from the same."""
+    shutil.copytree(samples / "b", tmp_path / "b")
+    background = tmp_path / "b/image.png"
+    assert run(tmp_path / "b", tmp_path / "out", tiny_model).written == 1
+    load = PicsModel.from_pretrained
+
+    def change_and_load(*args: object, **options: object) -> PicsModel:
+        background.write_bytes(background.read_bytes() + b"more")
+        return load(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PicsModel, "from_pretrained", change_and_load)
+    report = run(tmp_path / "b", tmp_path / "out", tiny_model, num=2)
+    assert (report.written, report.finished_before) == (0, 1)
+    assert report.failures == [FailedSample("b", "changed_input", f"{background}: changed since this run began")]
+
+
+def test_each_input_is_read_once(
+    samples: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = Path.read_bytes, list[Path]()
+
+    def count(path: Path) -> bytes:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    run(samples, tmp_path, tiny_model, batch_size=2)
+    inputs = [path for path in reads if path.is_relative_to(samples)]
+    assert len(inputs) == len(set(inputs)) == 4 + 2 * (3 * 2 + 3)
+
+
+def test_sheets_do_not_outlive_their_picture(tiny_model: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "in" / "a")
+    output = tmp_path / "out"
+    run(tmp_path / "in", output, tiny_model, grid=True, explain=True)
+    sheets = sorted(path.name for folder in ("grids", "explain") for path in (output / folder).iterdir())
+    assert sheets == ["a_alpha.png", "a_regions.png", "a_routing.png", "grid_a.png"]
+    before = (output / "grids" / "grid_a.png").read_bytes()
+    run(tmp_path / "in", output, tiny_model, seed=1, overwrite=True)
+    assert not any(path for folder in ("grids", "explain") for path in (output / folder).iterdir())
+    assert run(tmp_path / "in", output, tiny_model, seed=1, grid=True).written == 0
+    assert (output / "grids" / "grid_a.png").read_bytes() != before
+
+
+def test_temporary_files_of_others_stay(tiny_model: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "in" / "a")
+    output = tmp_path / "out"
+    theirs = [output / "models" / "tiny.99.tmp", output / "shards" / "00000.tar.7.tmp"]
+    for path in theirs:
+        path.mkdir(parents=True)
+    (output / "mine.5.tmp").write_text("not ours")
+    left = output / "composed" / "composed_a.png.12345.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    run(tmp_path / "in", output, tiny_model)
+    assert all(path.exists() for path in (*theirs, output / "mine.5.tmp"))
+    assert not left.exists()
+
+
+def test_odd_names(tiny_model: Path, tmp_path: Path) -> None:
+    """A line break in a name, and one that leaves no room for a picture's name beside it, do not stop the others."""
+    odd, long = "two\nlines", "n" * 240
+    for name in (odd, long, "plain"):
+        make_sample(tmp_path / "in" / name)
+    report = run(tmp_path / "in", tmp_path / "out", tiny_model, grid=True, explain=True)
+    assert [(failure.id, failure.reason) for failure in report.failures] == [(long, "long_name")]
+    assert {path.name for path in (tmp_path / "out" / "composed").iterdir()} == {
+        f"composed_{odd}.png", "composed_plain.png",
+    }  # fmt: skip

@@ -1,10 +1,10 @@
-"""Order, gate bias and seam."""
+"""Options, order and gate bias."""
 
 from __future__ import annotations
 
 import pytest
 
-from pics_cli.core.inference.settings import ORDER_BIAS, back_to_front, gate_bias, parse_order, seam
+from pics_cli.core.inference.sample import ORDER_BIAS, CompositeOptions, back_to_front, gate_bias, parse_order
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample, PicsError
 
@@ -31,12 +31,21 @@ def test_only_an_order_that_was_asked_for_biases_the_gate() -> None:
     assert gate_bias((2, 0, 1), BOXES) == [ORDER_BIAS, 2 * ORDER_BIAS, 0]
 
 
-def test_the_seam_is_a_latent_cell_unless_asked_for() -> None:
-    boxes, config = [(0, 0, 80, 80), (0, 0, 40, 120)], ModelConfig()
-    assert seam(None, (0, 0, 512, 512), boxes, config) == 8
-    assert seam(None, (10, 10, 2058, 1034), boxes, config) == 32
-    assert seam(None, (0, 0, 20, 20), boxes, config) == 1
-    assert seam(0, (0, 0, 512, 512), boxes, config) == 0
-    roomy = ModelConfig(fill=0.5)
-    assert seam(None, (0, 0, 512, 512), boxes, roomy) == 10  # a quarter of the shortest side
-    assert seam(3, (0, 0, 512, 512), boxes, roomy) == 3
+def test_what_is_left_open_is_the_models() -> None:
+    config = ModelConfig(steps=7, guidance=3.0, scheduler="euler")
+    assert CompositeOptions().resolve(config) == CompositeOptions(steps=7, guidance=3.0, scheduler="euler")
+    asked = CompositeOptions(seed=2, steps=4, guidance=1.0, scheduler="ddim", crop="full", feather=0, mode="sequential")
+    assert asked.resolve(config) == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("scheduler", "scheduler: got none, expected one of ddim, dpm"),
+        ("crop", "crop: got none, expected one of auto, full"),
+        ("mode", "mode: got none, expected one of parallel, sequential"),
+    ],
+)
+def test_options_of_unknown_values(name: str, words: str) -> None:
+    with pytest.raises(PicsError, match=words):
+        CompositeOptions(**{name: "none"}).resolve(ModelConfig())

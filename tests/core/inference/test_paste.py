@@ -1,7 +1,8 @@
-"""The window that the network sees, and its picture put back."""
+"""Layers blended at a window's size, and the feathered paste."""
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.placement import choose_window, to_window
-from pics_cli.core.images.geometry import Box
-from pics_cli.core.inference.paste import changed_outside, native, paste_back
+from pics_cli.core.conditioning.network_inputs import layer_painters
+from pics_cli.core.conditioning.placement import choose_window
+from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.inference.paste import blend_layers, changed_outside, feather_width, paste_back
+from pics_cli.core.model.config import ModelConfig
 
 
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
 
 
 def drawn(boxes: list[Box], width: int, height: int) -> np.ndarray:
@@ -35,50 +38,6 @@ def scenes(draw: st.DrawFn, largest: int) -> tuple[int, int, list[Box]]:
     return width, height, boxes
 
 
-@given(scenes(6000), st.sampled_from([64, 256, 512]))
-@settings(max_examples=300, deadline=None)
-def test_window_holds_every_box_with_context(scene: tuple[int, int, list[Box]], size: int) -> None:
-    width, height, boxes = scene
-    x0, y0, x1, y1 = choose_window(boxes, width, height, "auto", size)
-    assert 0 <= x0 < x1 <= width
-    assert 0 <= y0 < y1 <= height
-    assert all(x0 <= a and y0 <= b and c <= x1 and d <= y1 for a, b, c, d in boxes)
-    longer = max(
-        max(b[2] for b in boxes) - min(b[0] for b in boxes), max(b[3] for b in boxes) - min(b[1] for b in boxes)
-    )
-    for side, whole in ((x1 - x0, width), (y1 - y0, height)):
-        assert side == whole or side >= 1.5 * longer
-        assert side >= min(size // 2, width, height)
-    assert x1 - x0 == y1 - y0 or x1 - x0 == width or y1 - y0 == height
-    assert choose_window(boxes, width, height, "full", size) == (0, 0, width, height)
-
-
-@pytest.mark.parametrize(
-    ("boxes", "width", "height", "expected"),
-    [
-        ([(1000, 900, 1200, 1300)], 4000, 3000, (800, 800, 1400, 1400)),  # 1.5 x 400, in the middle
-        ([(0, 0, 300, 400)], 4000, 3000, (0, 0, 600, 600)),  # moved inside
-        ([(3900, 2900, 4000, 3000)], 4000, 3000, (3744, 2744, 4000, 3000)),  # half of S, not 150
-        ([(2000, 1500, 2300, 1800)], 4000, 3000, (1894, 1394, 2406, 1906)),  # 450 is nearly S
-        ([(100, 300, 900, 700)], 3000, 1000, (0, 0, 1200, 1000)),  # ends with the picture
-        ([(0, 0, 600, 600)], 1000, 800, (0, 0, 1000, 800)),  # nearly all of it
-        ([(10, 10, 20, 20)], 300, 100, (0, 0, 100, 100)),  # no smaller picture is enlarged for a tiny box
-        ([(0, 0, 1, 1)], 1, 1, (0, 0, 1, 1)),
-    ],
-)
-def test_windows(boxes: list[Box], width: int, height: int, expected: Box) -> None:
-    assert choose_window(boxes, width, height, "auto", 512) == expected
-
-
-def test_window_refuses() -> None:
-    with pytest.raises(ValueError, match="no boxes"):
-        choose_window([], 10, 10, "auto", 64)
-    with pytest.raises(ValueError, match="reaches outside"):
-        choose_window([(0, 0, 11, 5)], 10, 10, "full", 64)
-    with pytest.raises(ValueError, match="crop 'square' is none of auto, full"):
-        choose_window([(0, 0, 5, 5)], 10, 10, "square", 64)  # type: ignore[arg-type]
-
-
 @given(scenes(60), st.sampled_from([16, 40]), st.integers(0, 20), st.sampled_from(["auto", "full"]))
 @settings(max_examples=150, deadline=None)
 def test_paste_changes_the_boxes_alone(scene: tuple[int, int, list[Box]], size: int, feather: int, kind: str) -> None:
@@ -86,7 +45,7 @@ def test_paste_changes_the_boxes_alone(scene: tuple[int, int, list[Box]], size: 
     before = noise(height, width)
     kept = before.copy()
     part = choose_window(boxes, width, height, kind, size)  # type: ignore[arg-type]
-    made = native(noise(size, size, 1), part[2] - part[0], part[3] - part[1])
+    made = Letterbox(part[2] - part[0], part[3] - part[1], size).inverse(noise(size, size, 1))
     after = paste_back(before, made, part, boxes, feather)
     np.testing.assert_array_equal(before, kept)
     outside = ~drawn(boxes, width, height)
@@ -156,7 +115,7 @@ def test_ramp_in_blocks_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(weights(boxes, 90, 100, 7), in_one)
 
 
-def test_seam_stays_in_its_band_and_off_the_pictures_edge() -> None:
+def test_feather_stays_in_its_band_and_off_the_pictures_edge() -> None:
     found = weights([(0, 20, 80, 100)], 100, 120, 10)
     assert (found[30:90, 0:70] == 1).all(), "full weight where the picture ends, and inside the band"
     assert ((found[20, :79] > 0) & (found[20, :79] < 0.1)).all()
@@ -165,7 +124,7 @@ def test_seam_stays_in_its_band_and_off_the_pictures_edge() -> None:
     assert set(np.unique(hard)) == {0, 1}
 
 
-def test_boxes_that_touch_have_no_seam_between_them() -> None:
+def test_boxes_that_touch_have_no_feather_between_them() -> None:
     found = weights([(10, 10, 50, 90), (50, 10, 90, 90)], 100, 100, 8)
     assert (found[20:80, 20:80] == 1).all()
 
@@ -182,10 +141,14 @@ def test_pasted_pixels_are_the_networks_own_where_nothing_is_resized() -> None:
     np.testing.assert_array_equal(out[66:104, 116:144], picture[16:54, 16:44])
 
 
-def test_boxes_move_with_their_window() -> None:
-    assert to_window([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
+def test_boxes_outside_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match="reaches outside"):
         paste_back(noise(50, 50), noise(30, 30), (10, 10, 40, 40), [(5, 20, 30, 30)], 0)
+
+
+def test_nothing_changes_without_boxes() -> None:
+    background = noise(50, 50)
+    np.testing.assert_array_equal(paste_back(background, noise(50, 50, 1), (0, 0, 50, 50), [], 3), background)
 
 
 def test_memory_of_a_large_picture() -> None:
@@ -193,8 +156,70 @@ def test_memory_of_a_large_picture() -> None:
     background = np.zeros((4284, 5712, 3), np.uint8)
     boxes = [(0, 0, 4000, 4000), (2000, 1000, 5712, 4284)]
     tracemalloc.start()
-    after = paste_back(background, native(noise(512, 512), 5712, 4284), (0, 0, 5712, 4284), boxes, 40)
+    after = paste_back(background, Letterbox(5712, 4284, 512).inverse(noise(512, 512)), (0, 0, 5712, 4284), boxes, 40)
     assert changed_outside(background, after, boxes) == 0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 230e6
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 40), (30, 64), (20, 20), (200, 130)])
+def test_layers_at_the_windows_size_by_loops(width: int, height: int) -> None:
+    """Logits enlarged bilinearly, then shares, one a pixel for all colours; the pictures were never resized."""
+    seen, size = noise(height, width), 64
+    logits = np.random.default_rng(1).normal(0, 3, (2, size, size)).astype(np.float32)
+    residual = np.random.default_rng(2).normal(0, 20, (3, size, size)).astype(np.float32)
+    gain = np.random.default_rng(3).normal(0, 0.3, (3, size, size)).astype(np.float32)
+    inverted = np.full_like(seen, 255) - seen
+
+    def invert(canvas: np.ndarray) -> None:
+        canvas[:] = inverted
+
+    found = blend_layers(seen, [lambda _: None, invert], logits, gain, residual)
+    letterbox = Letterbox(width, height, size)
+    for y in range(0, height, 7):
+        for x in range(0, width, 5):
+            powers = [math.exp(float(letterbox.inverse_map(one)[y, x])) for one in logits]
+            added, light = (
+                np.array([float(letterbox.inverse_map(one)[y, x]) for one in each]) for each in (residual, gain)
+            )
+            mixed = (powers[0] * seen[y, x] + powers[1] * inverted[y, x]) / sum(powers)
+            expected = mixed * np.exp(light) + added
+            assert np.abs(found[y, x] - np.clip(expected, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(64, 40, 64), (130, 64, 65), (40, 40, 64)])
+def test_enlarged_is_a_plane_where_the_square_is(width: int, height: int, size: int) -> None:
+    """Of values that rise evenly, a pixel of the picture has the one of its middle; without a rim from the padding."""
+    side = max(width, height)
+    across = ((np.arange(size, dtype=np.float32) + 0.5) * side / size)[None].repeat(size, 0)
+    found = Letterbox(width, height, size).inverse_map(across)
+    assert found.shape == (height, width)
+    left = (side - width) // 2
+    expected = np.arange(width) + 0.5 + left
+    inner = slice(2, -2)
+    np.testing.assert_allclose(found[height // 2, inner], expected[inner], atol=1e-3 if side >= size else 0.1)
+
+
+def test_layers_are_untouched_where_nothing_is_added() -> None:
+    """All of the background in its own light gives its very pixels, at any size: nothing is blurred."""
+    seen = noise(150, 210)
+    logits, nothing = np.zeros((3, 64, 64), np.float32), np.zeros((3, 64, 64), np.float32)
+    logits[2] = 40
+    boxes, references = [(10, 10, 100, 100), (60, 40, 200, 140)], [noise(40, 50, 1, 4), noise(30, 30, 2, 4)]
+    paint = layer_painters(seen, boxes, references, hint="layers")
+    assert np.array_equal(blend_layers(seen, paint, logits, nothing, nothing), seen)
+    first = seen.copy()
+    paint[0](first)
+    assert np.array_equal(blend_layers(seen, paint, logits[::-1], nothing, nothing), first)
+
+
+def test_the_feather_is_a_latent_cell_unless_asked_for() -> None:
+    boxes, config = [(0, 0, 80, 80), (0, 0, 40, 120)], ModelConfig()
+    assert feather_width(None, (0, 0, 512, 512), boxes, config) == 8
+    assert feather_width(None, (10, 10, 2058, 1034), boxes, config) == 32
+    assert feather_width(None, (0, 0, 20, 20), boxes, config) == 1
+    assert feather_width(0, (0, 0, 512, 512), boxes, config) == 0
+    roomy = ModelConfig(fill=0.5)
+    assert feather_width(None, (0, 0, 512, 512), boxes, roomy) == 10  # a quarter of the shortest side
+    assert feather_width(3, (0, 0, 512, 512), boxes, roomy) == 3

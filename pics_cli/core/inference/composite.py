@@ -1,0 +1,348 @@
+"""Samples to pictures, in memory: what `pics infer`, `pics eval` and `PicsPipeline` share.
+
+B: samples of a batch, n: candidates of each, K: objects, S: model size, h, w: sides of a window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pics_cli.core.conditioning.network_inputs import NetworkInputs
+from pics_cli.core.images.cutouts import is_blank
+from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.inference.paste import blend_layers, changed_outside, paste_back
+from pics_cli.core.inference.prepare import Painters, PreparedSample, prepare, window_inputs, window_painters
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
+from pics_cli.core.model.blending import LayerBlend
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.gate_trace import GateTrace
+from pics_cli.core.model.regions import Regions
+from pics_cli.errors import BadSample
+
+if TYPE_CHECKING:  # it loads diffusers and transformers, which a run that finds all pictures finished does without
+    from pics_cli.core.model.pics_model import PicsModel
+
+NoiseFunction = Callable[[str, int, int], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DenoisingStep:
+    """A denoising step that is done.
+
+    Attributes:
+        samples: names of the samples in the network's batch; a sample's name stands once for each of its candidates in
+            sequential mode.
+        number: of the step, from 1.
+        count: of the steps that the scheduler takes, which may be more than were asked for.
+    """
+
+    samples: tuple[str, ...]
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the network saw a sample's objects and how it weighed them.
+
+    Attributes:
+        window: what the network saw of the background, uint8 [h, w, 3].
+        boxes: of the objects, in the window's pixels.
+        order: of the objects, back to front.
+        alpha: weight of each object in the interaction gate, float32 [K, S, S] in 0..1, nan outside overlaps; None in
+            sequential mode, where no objects meet.
+        cover_codes: which objects cover each token at each resolution, finest first: int [side, side], bit k set for
+            object k; empty in sequential mode.
+    """
+
+    window: RGB
+    boxes: list[Box]
+    order: list[int]
+    alpha: npt.NDArray[np.float32] | None
+    cover_codes: list[npt.NDArray[np.integer]]
+
+
+@dataclass(frozen=True, eq=False)
+class CompositeResult:
+    """A finished picture.
+
+    Attributes:
+        sample: what it was made from.
+        candidate: its number among the sample's pictures.
+        image: uint8 RGB [H, W, 3], of the background's size.
+        window: what the network saw of the background, half-open, in pixels.
+        feather: width of the blend at the border of the boxes, in pixels of the background.
+        order: of the objects, back to front.
+        unguided: objects whose region falls between the latent's cells, so that their references reach no token.
+        seconds: spent on it: its share of its batch's denoising, and pasting.
+        explanation: None where it was not asked for.
+    """
+
+    sample: CompositeSample
+    candidate: int
+    image: RGB
+    window: Box
+    feather: int
+    order: list[int]
+    unguided: list[int]
+    seconds: float
+    explanation: Explanation | None = None
+
+    @property
+    def changed_outside(self) -> int:
+        """Number of pixels outside the boxes that differ from the background: 0, or something is broken."""
+        return changed_outside(self.sample.background, self.image, self.sample.boxes)
+
+
+def composite(
+    model: PicsModel,
+    samples: Iterable[CompositeSample],
+    options: CompositeOptions,
+    *,
+    batch_size: int = 1,
+    explain: bool = False,
+    noise: NoiseFunction | None = None,
+    handle_error: Callable[[CompositeSample, BadSample], None] | None = None,
+    callback_on_batch_start: Callable[[Sequence[CompositeSample]], None] | None = None,
+    callback_on_step_end: Callable[[DenoisingStep], None] | None = None,
+) -> Iterator[CompositeResult]:
+    """Composite objects into their backgrounds; nothing is read or written.
+
+    Consecutive samples with as many objects and candidates go through the network together. Outside a sample's boxes
+    no pixel changes.
+
+    Args:
+        model: the networks.
+        samples: iterated in a thread, a batch ahead of the network, so that they may be read from files on the way.
+        options: what decides the pixels; what they leave open is the model's.
+        batch_size: samples (in sequential mode: pictures) that go through the network at a time.
+        explain: give each result an `Explanation`.
+        noise: from a sample's name, a candidate and an insertion step (0 in parallel mode) to float32 [c, h, w] of the
+            latent's shape; None: `PicsModel.noise` with the options' seed.
+        handle_error: takes a sample that cannot be composited, and why, from the reading thread; None: it is raised.
+        callback_on_batch_start: called before a batch enters the network.
+        callback_on_step_end: called after each denoising step.
+
+    Yields:
+        All candidates of a sample, then those of the next.
+
+    Raises:
+        BadSample: `order`, `empty_reference` or `tiny_region`, if there is no `handle_error`.
+        ValueError: a sample whose parts do not fit together; see `prepare_network_inputs`.
+        PicsError: an option of an unknown value; the network gave values that are not finite.
+    """
+    options = options.resolve(model.config)
+    seed = options.seed
+    batch_compositor = _BatchCompositor(
+        model,
+        options,
+        batch_size,
+        noise or (lambda name, candidate, step: model.noise(seed, name, candidate, step)),
+        callback_on_step_end,
+    )
+    prepared = _prepare_all(samples, options, model.config, handle_error)
+    batches = _batches(prepared, batch_size)
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            if callback_on_batch_start is not None:
+                callback_on_batch_start([one.sample for one in batch])
+            yield from _finish(batch_compositor, batch, explain)
+
+
+def _prepare_all(
+    samples: Iterable[CompositeSample],
+    options: CompositeOptions,
+    config: ModelConfig,
+    handle_error: Callable[[CompositeSample, BadSample], None] | None,
+) -> Iterator[PreparedSample]:
+    for sample in samples:
+        try:
+            yield prepare(sample, options, config)
+        except BadSample as error:
+            if handle_error is None:
+                raise
+            handle_error(sample, error)
+
+
+def _batches(samples: Iterable[PreparedSample], size: int) -> Iterator[list[PreparedSample]]:
+    """Consecutive samples with as many objects and candidates."""
+    batch: list[PreparedSample] = []
+    for prepared in samples:
+        if batch and (len(batch) == size or _batch_key(prepared) != _batch_key(batch[0])):
+            yield batch
+            batch = []
+        batch.append(prepared)
+    if batch:
+        yield batch
+
+
+def _batch_key(prepared: PreparedSample) -> tuple[int, int, bool]:
+    return len(prepared.boxes), len(prepared.sample.candidates), prepared.gate_bias is None
+
+
+def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], explain: bool) -> Iterator[CompositeResult]:
+    """The results of a batch, with the time that each took."""
+    joint = compositor.options.mode == "parallel"
+    trace = GateTrace() if explain and joint else None
+    start = time.monotonic()
+    images = compositor.joint(batch, trace) if joint else compositor.sequential(batch)
+    explanations: list[Explanation | None] | None = None
+    shared = 0.0
+    for at, candidate, image in images:
+        seconds = time.monotonic() - start
+        if explanations is None:  # the first comes when the network is done with all of them
+            explanations = _explain(compositor.model, batch, trace) if explain else [None] * len(batch)
+            shared, seconds = seconds / sum(len(one.sample.candidates) for one in batch), 0.0
+        one = batch[at]
+        yield CompositeResult(
+            one.sample, candidate, image, one.window, one.feather, one.order, one.unguided,
+            shared + seconds, explanations[at],
+        )  # fmt: skip
+        start = time.monotonic()
+
+
+def _explain(model: PicsModel, batch: Sequence[PreparedSample], trace: GateTrace | None) -> list[Explanation | None]:
+    size, objects = model.config.image_size, len(batch[0].boxes)
+    alphas = None if trace is None else trace.mean_weights(objects, size).numpy()
+    explanations: list[Explanation | None] = []
+    for at, one in enumerate(batch):
+        alpha, codes = None, []
+        if alphas is not None:
+            alpha = alphas[at] if len(alphas) else np.full((objects, size, size), np.nan, np.float32)
+            regions = Regions(torch.from_numpy(one.inputs.masks[None]))
+            sides = [model.config.latent_size >> level for level in range(len(model.unet.config.block_out_channels))]
+            codes = [regions.table(side, side).codes[0].view(side, side).numpy() for side in sides]
+        explanations.append(Explanation(one.window_image, one.boxes, one.order, alpha, codes))
+    return explanations
+
+
+class _NetworkOutput(NamedTuple):
+    """Pictures uint8 [B, n, S, S, 3], and how the layers of the control image were blended, where that is known."""
+
+    pictures: npt.NDArray[np.uint8]
+    blend: LayerBlend | None
+
+
+class _BatchCompositor(NamedTuple):
+    """Takes batches through the network and pastes its pictures back; arguments as those of `composite`."""
+
+    model: PicsModel
+    options: CompositeOptions
+    batch_size: int
+    noise: NoiseFunction
+    callback_on_step_end: Callable[[DenoisingStep], None] | None
+
+    def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[tuple[int, int, RGB]]:
+        """All objects of a sample in one pass: its index in the batch, the candidate, the picture."""
+        bias = None if batch[0].gate_bias is None else torch.tensor([one.gate_bias for one in batch])
+        names = [one.sample.name for one in batch]
+        output = self._denoise(names, [one.inputs for one in batch], self._noise(batch, 0), bias, trace)
+        for b, one in enumerate(batch):
+            sample = one.sample
+            paint = self._painters(output, one.window_image, one.boxes, sample.references, one.known_order)
+            painted = self._painted_boxes(sample.boxes, sample.references)
+            for n, candidate in enumerate(sample.candidates):
+                picture = _at_window_size(output, b, n, one.window_image, paint)
+                yield b, candidate, paste_back(sample.background, picture, one.window, painted, one.feather)
+
+    def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
+        """The objects of a sample one after the other, from back to front, each into the picture with those before."""
+        windows = [[one.window_image for _ in one.sample.candidates] for one in batch]
+        entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
+        for step in range(len(batch[0].boxes)):
+            noise = self._noise(batch, step)
+            for start in range(0, len(entries), self.batch_size):
+                part = entries[start : start + self.batch_size]
+                objects = []
+                for b, _ in part:
+                    k = batch[b].order[step]
+                    objects.append(([batch[b].boxes[k]], [batch[b].sample.references[k]]))
+                names = [batch[b].sample.name for b, _ in part]
+                inputs = [
+                    window_inputs(windows[b][n], boxes, references, self.model.config)
+                    for (b, n), (boxes, references) in zip(part, objects, strict=True)
+                ]
+                output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
+                for at, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
+                    before = windows[b][n]
+                    paint = self._painters(output, before, boxes, references, None)
+                    picture = _at_window_size(output, at, 0, before, paint)
+                    whole = (0, 0, before.shape[1], before.shape[0])
+                    painted = self._painted_boxes(boxes, references)
+                    windows[b][n] = paste_back(before, picture, whole, painted, batch[b].feather)
+        for b, one in enumerate(batch):
+            x0, y0, x1, y1 = one.window
+            for n, candidate in enumerate(one.sample.candidates):
+                image = one.sample.background.copy()
+                image[y0:y1, x0:x1] = windows[b][n]
+                yield b, candidate, image
+
+    def _painted_boxes(self, boxes: Sequence[Box], references: Sequence[Bytes]) -> list[Box]:
+        """The regions that change: not those of empty references, where the control image shows the background."""
+        every = self.model.config.hint in ("background", "collage")  # which blank or fill every region
+        return [box for box, reference in zip(boxes, references, strict=True) if every or not is_blank(reference)]
+
+    def _painters(
+        self,
+        output: _NetworkOutput,
+        window_image: RGB,
+        boxes: Sequence[Box],
+        references: Sequence[Bytes],
+        order: Sequence[int] | None,
+    ) -> Painters:
+        """What paints the layers at a window's size; nothing where none are blended."""
+        if output.blend is None:
+            return ()
+        return window_painters(window_image, boxes, references, self.model.config, order)
+
+    def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
+        """float32 [B, n, c, h, w]."""
+        samples = [one.sample for one in batch]
+        return torch.stack([torch.stack([self.noise(one.name, n, step) for n in one.candidates]) for one in samples])
+
+    def _denoise(
+        self,
+        names: Sequence[str],
+        inputs: Sequence[NetworkInputs],
+        noise: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        trace: GateTrace | None = None,
+    ) -> _NetworkOutput:
+        config = self.model.config
+
+        def on_step(number: int, count: int) -> None:
+            if self.callback_on_step_end is not None:
+                self.callback_on_step_end(DenoisingStep(tuple(names), number, count))
+
+        blends: list[LayerBlend] | None = [] if config.correct_hint and config.on_pixels else None
+        pictures = self.model(
+            inputs,
+            noise,
+            steps=self.options.steps,
+            guidance=self.options.guidance,
+            scheduler=self.options.scheduler,
+            order_bias=bias,
+            callback_on_step_end=on_step,
+            trace=trace,
+            layer_blends=blends,
+        )
+        return _NetworkOutput(pictures, blends[0] if blends else None)
+
+
+def _at_window_size(output: _NetworkOutput, b: int, n: int, window_image: RGB, paint: Painters) -> RGB:
+    """Candidate n of sample b, uint8 [h, w, 3]."""
+    height, width = window_image.shape[:2]
+    if output.blend is None:
+        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])
+    return blend_layers(window_image, paint, *(values[b, n].numpy() for values in output.blend))

@@ -1,0 +1,238 @@
+"""One process's share of a run: samples are read, composited and written."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from pics_cli import __version__
+from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
+from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
+from pics_cli.core.inference.plan import FailedSample, InferenceJob, Task, composed_path, explain_paths, grid_path
+from pics_cli.core.inference.record import input_record, write_composite
+from pics_cli.core.inference.sample import CompositeOptions, CompositeSample
+from pics_cli.core.inference.sheets import write_explanation, write_grid
+from pics_cli.core.model.devices import peak_memory, reset_peak_memory
+from pics_cli.core.runtime.progress import Progress
+from pics_cli.errors import BadSample
+
+if TYPE_CHECKING:
+    from pics_cli.core.model.pics_model import PicsModel
+
+
+@dataclass
+class InferenceProgress(Progress):
+    """How far a process is with its share, in denoising steps: those of a batch count for each of its samples.
+
+    Attributes:
+        pictures, total_pictures: written so far, and how many there will be.
+        sample: names of the samples being composited.
+        step, last_step: of the denoising of these.
+        started: when the first was begun (`time.monotonic`); None before that.
+    """
+
+    pictures: int = 0
+    total_pictures: int = 0
+    sample: str = ""
+    step: int = 0
+    last_step: int = 0
+    started: float | None = None
+
+    @property
+    def detail(self) -> str:
+        """Samples at work, their step, pictures written, and seconds a picture."""
+        words = []
+        if self.sample:
+            words.append(f"sample {self.sample}")
+        if self.last_step:
+            words.append(f"step {self.step}/{self.last_step}")
+        if self.total_pictures:
+            words.append(f"{self.pictures}/{self.total_pictures} pictures")
+        if self.started is not None and self.pictures:
+            words.append(f"{(time.monotonic() - self.started) / self.pictures:,.1f} s a picture")
+        return ", ".join(words)
+
+
+@dataclass
+class InferenceReport:
+    """How a run ended: of one process, or of all.
+
+    Attributes:
+        samples: asked for.
+        finished_before: pictures of earlier runs.
+        written: pictures written.
+        seconds: spent on them.
+        peak: bytes of memory, and whose: `cuda` or `process`.
+        changed: pixels that differ outside the regions, over all pictures.
+        unguided: samples with objects too small for their references to reach, and which objects.
+        failures: samples that could not be composited.
+    """
+
+    samples: int = 0
+    finished_before: int = 0
+    written: int = 0
+    seconds: float = 0.0
+    peak: tuple[int, str] = (0, "process")
+    changed: int = 0
+    unguided: list[tuple[str, list[int]]] = field(default_factory=list)
+    failures: list[FailedSample] = field(default_factory=list)
+
+    def add(self, other: InferenceReport) -> None:
+        """Take in another process's share."""
+        self.written += other.written
+        self.seconds += other.seconds
+        self.peak = max(self.peak, other.peak)
+        self.changed += other.changed
+        self.unguided += other.unguided
+        self.failures += other.failures
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Failures by reason."""
+        return Counter(failure.reason for failure in self.failures)
+
+
+class Worker:
+    """Makes and writes what tasks lack; samples that cannot be composited are failures in its report.
+
+    Args:
+        job: what is asked for.
+        options: of the job, resolved.
+        common: what every record holds: seed, model, settings.
+        tasks: this process's share.
+        progress: updated as the work goes on.
+    """
+
+    def __init__(
+        self,
+        job: InferenceJob,
+        options: CompositeOptions,
+        common: dict[str, Any],
+        tasks: Sequence[Task],
+        progress: InferenceProgress,
+    ) -> None:
+        self.job, self.options, self.common, self.tasks, self.progress = job, options, common, tasks, progress
+        self.report = InferenceReport()
+        self._steps = options.steps or 0
+        self._tasks = {task.files.id: task for task in tasks if task.candidates}
+        self._hashes = dict[str, dict[str, str]]()
+
+    def composite_all(self, model: PicsModel) -> None:
+        """Make and write every missing picture, and the sheets of their samples."""
+        progress = self.progress
+
+        def on_batch_start(batch: Sequence[CompositeSample]) -> None:
+            reset_peak_memory(model.device)
+            progress.sample = ", ".join(sample.name for sample in batch)
+
+        def on_step_end(step: DenoisingStep) -> None:
+            progress.step, progress.last_step = step.number, step.count
+            # Some schedulers take more steps than were asked for.
+            progress.done += len(step.samples) * self._steps / step.count
+
+        progress.total = sum(map(self._step_count, self._tasks.values()))
+        progress.total_pictures = sum(len(task.candidates) for task in self._tasks.values())
+        progress.started = time.monotonic()
+        results = composite(
+            model,
+            self._read_samples(),
+            self.options,
+            batch_size=self.job.batch_size,
+            explain=self.job.explain,
+            handle_error=lambda sample, error: self._fail(self._tasks[sample.name], error),
+            callback_on_batch_start=on_batch_start,
+            callback_on_step_end=on_step_end,
+        )
+        environment = {
+            "run": {
+                "device": str(model.device),
+                "memory": model.memory,
+                "batch_size": self.job.batch_size,
+                "compiled": self.job.compile,
+            },
+            "versions": _versions(),
+        }
+        for result in results:
+            start = time.monotonic()
+            self._write(result, peak_memory(model.device), environment)
+            self.report.seconds += result.seconds + time.monotonic() - start
+
+    def write_missing_grids(self) -> None:
+        """Grids of samples whose pictures earlier runs made."""
+        for task in self.tasks:
+            if not task.candidates:
+                try:
+                    write_grid(self.job.output, decode(task.files, read_parts(task.files)), self.job.num)
+                except BadSample as error:
+                    self._fail(task, error)
+
+    def _step_count(self, task: Task) -> int:
+        passes = len(task.files.objects) * len(task.candidates) if self.options.mode == "sequential" else 1
+        return self._steps * passes
+
+    def _read_samples(self) -> Iterator[CompositeSample]:
+        for name, task in self._tasks.items():
+            try:
+                contents = read_parts(task.files)
+                self._hashes[name] = hashes = part_hashes(contents)
+                for part, before in (task.hashes or {}).items():
+                    if hashes[part] != before:
+                        raise BadSample("changed_input", f"{task.files.parts()[part]}: changed since this run began")
+                sample = decode(task.files, contents, self.job.order, task.candidates)
+            except BadSample as error:
+                self._fail(task, error)
+            else:
+                yield sample
+
+    def _fail(self, task: Task, error: BadSample) -> None:
+        self.report.failures.append(FailedSample(task.files.id, error.reason, error.detail))
+        if task.candidates:
+            self.progress.total -= self._step_count(task)
+            self.progress.total_pictures -= len(task.candidates)
+
+    def _write(self, result: CompositeResult, memory: tuple[int, str], environment: dict[str, Any]) -> None:
+        job, sample, report = self.job, result.sample, self.report
+        path = composed_path(job.output, sample.name, result.candidate)
+        changed = result.changed_outside
+        record = {
+            "id": sample.name,
+            "candidate": result.candidate,
+            "file": f"composed/{path.name}",
+            **input_record(self._tasks[sample.name].files, self._hashes[sample.name]),
+            **self.common,
+            "size": [result.image.shape[1], result.image.shape[0]],
+            "boxes": sample.boxes,
+            "window": result.window,
+            "feather": result.feather,
+            "order": result.order,
+            "unguided": result.unguided,
+            "changed_outside": changed,
+            "seconds": round(result.seconds, 3),
+            "peak_memory": {"bytes": memory[0], "of": memory[1]},
+            **environment,
+        }
+        # Sheets of a picture that was there before would outlive it where this run makes none, or is stopped.
+        for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
+            sheet.unlink(missing_ok=True)
+        write_composite(path, result.image, record)
+        if result.candidate == sample.candidates[-1]:
+            if result.unguided:
+                report.unguided.append((sample.name, result.unguided))
+            if result.explanation is not None:
+                write_explanation(job.output, sample.name, result.explanation)
+            if job.grid:
+                write_grid(job.output, sample, job.num)
+        report.written += 1
+        report.changed += changed
+        report.peak = max(report.peak, memory)
+        self.progress.pictures += 1
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+    return {"pics": __version__, "python": platform.python_version(), **{name: version(name) for name in libraries}}
