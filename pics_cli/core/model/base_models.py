@@ -97,15 +97,17 @@ def find_base_model(name: str, flag: str, patterns: Sequence[str]) -> Path:
         return Path(name)
     if is_local(name):
         return snapshot(name, flag, patterns)
-    kept = checkpoint_copies(name)
-    for path in kept:
+    copies = checkpoint_copies(name)
+    for path in copies:
         if path.exists():
             return path
     try:
         return snapshot(name, flag, patterns)
     except PicsError as error:
-        looked = " or ".join(map(str, kept))
-        raise PicsError(error.message, f"{error.hint}; one that lies in {looked} is found without the flag") from None
+        locations = " or ".join(map(str, copies))
+        raise PicsError(
+            error.message, f"{error.hint}; one that lies in {locations} is found without the flag"
+        ) from None
 
 
 def find_local_base_model(name: str, flag: str, patterns: Sequence[str], file: str) -> Path | None:
@@ -122,19 +124,19 @@ def find_local_base_model(name: str, flag: str, patterns: Sequence[str], file: s
 def checkpoint_copies(name: str) -> list[Path]:
     """Where in `checkpoints/` a repository's copy would lie."""
     repository = name.partition("@")[0]
-    kept = [CHECKPOINTS / repository.rpartition("/")[2]]
+    copies = [CHECKPOINTS / repository.rpartition("/")[2]]
     if repository in ORIGINALS:
-        kept.append(CHECKPOINTS / ORIGINALS[repository])
-    return kept
+        copies.append(CHECKPOINTS / ORIGINALS[repository])
+    return copies
 
 
 def _checked(name: str, path: Path, files: Mapping[str, Path]) -> BaseModelFiles:
     local = Path(name).exists() or CHECKPOINTS in path.parents
-    known = str(path.absolute()) if local else name
-    return BaseModelFiles(known, path, check_recorded_hashes(known, files))
+    key = str(path.absolute()) if local else name
+    return BaseModelFiles(key, path, check_recorded_hashes(key, files))
 
 
-def load_base_module(kind: Any, place: Path, weights: bool = True) -> Any:
+def load_base_module(kind: Any, folder: Path, weights: bool = True) -> Any:
     """A module of a base model in float32, every weight of it found; see `model_folder.load_module`.
 
     Raises:
@@ -142,24 +144,26 @@ def load_base_module(kind: Any, place: Path, weights: bool = True) -> Any:
     """
     try:
         with quiet_libraries():
-            return load_module(kind, place, torch.float32, weights)
+            return load_module(kind, folder, torch.float32, weights)
     except READ_ERRORS as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(
-            f"{place}: cannot be loaded: {why}", "was it downloaded completely? weights are expected as safetensors"
+            f"{folder}: cannot be loaded: {why}", "was it downloaded completely? weights are expected as safetensors"
         ) from None
 
 
-def read_scheduler_config(place: Path) -> dict[str, Any]:
+def read_scheduler_config(folder: Path) -> dict[str, Any]:
     """The configuration of a scheduler.
 
     Raises:
         PicsError: it cannot be read.
     """
     try:
-        return dict(diffusers.DDIMScheduler.load_config(place))
+        return dict(diffusers.DDIMScheduler.load_config(folder))
     except READ_ERRORS as error:
-        raise PicsError(f"{place}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again") from None
+        raise PicsError(
+            f"{folder}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again"
+        ) from None
 
 
 def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
@@ -178,8 +182,8 @@ def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
         options = dinov2_options(part, DINOV2_HEAD_WIDTH, size)
         module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
         plan = map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"])
-        if problems := mapping_errors("DINOv2", module, plan, part):
-            raise PicsError("\n".join(problems), "name the original dinov2_vitg14_pretrain.pth")
+        if errors := mapping_errors("DINOv2", module, plan, part):
+            raise PicsError("\n".join(errors), "name the original dinov2_vitg14_pretrain.pth")
         if weights:
             load_mapped_weights(module, plan, part, torch.float32)
         return module.eval()

@@ -1,4 +1,4 @@
-"""The model that comes with the package: where it lies, and that every byte of it is the one that was packed."""
+"""The model that is bundled with the package: its folder, and checking every file of it against its hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN = 3
 
 
 def is_bundled(name: str) -> bool:
-    """Whether a model's name means the bundled one: a folder of that name, where there is one, comes first."""
+    """Whether a model's name means the bundled one; an existing folder of that name goes first."""
     return name == BUNDLED_NAME and not Path(name).exists()
 
 
@@ -35,21 +35,23 @@ def bundled_model(folder: Path | None = None) -> Path:
     """The folder of the bundled model, every file of it read and compared with its hash.
 
     Args:
-        folder: look there; None: where the package has it.
+        folder: of the model; None: the one in the package.
 
     Raises:
         PicsError: files are missing, damaged, or of another model; says how to get them back.
     """
     folder = folder or MODELS / BUNDLED_NAME
-    expected = _listed(folder)
-    faults = [f"{name} is missing" for name in expected if not (folder / name).is_file()]
-    what = "not complete" if faults else "damaged"
-    if not faults:
-        faults = [fault for name, one in expected.items() if (fault := _difference(folder / name, name, one))]
-        faults += [f"{name} does not belong to it" for name in sorted(model_files(folder).keys() - expected.keys())]
-    if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise PicsError(f"{folder}: the bundled model is {what}: {', '.join(faults[:_SHOWN])}{more}", _again(folder))
+    expected = _read_file_list(folder)
+    errors = [f"{name} is missing" for name in expected if not (folder / name).is_file()]
+    problem = "not complete" if errors else "damaged"
+    if not errors:
+        errors = [error for name, entry in expected.items() if (error := _describe_change(folder / name, name, entry))]
+        errors += [f"{name} does not belong to it" for name in sorted(model_files(folder).keys() - expected.keys())]
+    if errors:
+        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        raise PicsError(
+            f"{folder}: the bundled model is {problem}: {', '.join(errors[:_SHOWN])}{more}", _restore_advice(folder)
+        )
     return folder
 
 
@@ -63,59 +65,61 @@ def describe_bundled(image_size: int) -> str:
 
 def model_files(folder: Path) -> dict[str, Path]:
     """What a model folder is read from, but for the list of it: by name inside, sorted."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    actual = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name: path
-        for name, path in found.items()
+        for name, path in actual.items()
         if path.suffix in KINDS and name != FILES_FILE and not any(part.startswith(".") for part in Path(name).parts)
     }
 
 
 def list_model_files(folder: Path, **origin: Any) -> dict[str, Any]:
-    """What `files.json` says of a model folder: size and sha256 of each file, and where they come from.
+    """The contents of `files.json` of a model folder: size and sha256 of each file, and the model's origin.
 
     Args:
         folder: of the model.
-        origin: plain data on what made it.
+        origin: plain data on how the model was made.
     """
-    files = {name: _entry(path) for name, path in model_files(folder).items()}
-    return {"version": VERSION, **origin, "bytes": sum(one["bytes"] for one in files.values()), "files": files}
+    files = {name: _file_entry(path) for name, path in model_files(folder).items()}
+    return {"version": VERSION, **origin, "bytes": sum(entry["bytes"] for entry in files.values()), "files": files}
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def _listed(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_file_list(folder: Path) -> dict[str, dict[str, Any]]:
     """`files` of `files.json`."""
     path = folder / FILES_FILE
     try:
         data = json.loads(path.read_bytes())
         files: dict[str, dict[str, Any]] = data["files"]
-        whole = files and all(one.keys() == {"bytes", "sha256"} for one in files.values())
-        if data["version"] != VERSION or not whole:
+        valid = files and all(entry.keys() == {"bytes", "sha256"} for entry in files.values())
+        if data["version"] != VERSION or not valid:
             raise ValueError("not what was packed")
     except FileNotFoundError:
-        what = f"{FILES_FILE} is missing" if folder.is_dir() else "there is no such folder"
-        raise PicsError(f"{folder}: the bundled model is missing: {what}", _again(folder)) from None
+        problem = f"{FILES_FILE} is missing" if folder.is_dir() else "there is no such folder"
+        raise PicsError(f"{folder}: the bundled model is missing: {problem}", _restore_advice(folder)) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
-        raise PicsError(f"{folder}: the bundled model is damaged: {FILES_FILE}: {why}", _again(folder)) from None
+        raise PicsError(
+            f"{folder}: the bundled model is damaged: {FILES_FILE}: {why}", _restore_advice(folder)
+        ) from None
     return files
 
 
-def _difference(path: Path, name: str, expected: dict[str, Any]) -> str:
-    """What is wrong with a file, nothing where it is as it was packed."""
-    found = _entry(path)
-    if found == expected:
+def _describe_change(path: Path, name: str, expected: dict[str, Any]) -> str:
+    """How a file differs from its entry; empty: not at all."""
+    actual = _file_entry(path)
+    if actual == expected:
         return ""
-    hashes = f"sha256 {found['sha256'][:12]}…, expected {str(expected['sha256'])[:12]}…"
-    if found["bytes"] != expected["bytes"]:
-        return f"{name} has {found['bytes']:,} bytes, expected {expected['bytes']:,}, and {hashes}"
+    hashes = f"sha256 {actual['sha256'][:12]}…, expected {str(expected['sha256'])[:12]}…"
+    if actual["bytes"] != expected["bytes"]:
+        return f"{name} has {actual['bytes']:,} bytes, expected {expected['bytes']:,}, and {hashes}"
     return f"{name} has {hashes}"
 
 
-def _again(folder: Path) -> str:
+def _restore_advice(folder: Path) -> str:
     """How to get the files back: from git in a checkout, else by installing again."""
     return f"{restore_hint(folder)}; or name another model\n\n{MODEL_SOURCES}"
 

@@ -1,4 +1,4 @@
-"""Whether the files that a model is built from are still the ones they were: sha256, recorded at first use."""
+"""Models on the Hugging Face hub, and hashes of model files: sha256, recorded at first use and compared later."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
         PicsError: no such folder; the hub cannot be reached and its cache does not hold the files; no such repository.
     """
     if is_local(name):
-        return _folder(name, flag)
+        return _local_folder(name, flag)
     repository, _, revision = name.partition("@")
     unreachable = None
     try:
@@ -84,7 +84,7 @@ def cached_snapshot(name: str, file: str) -> Path | None:
     return folder if (folder / file).is_file() else None
 
 
-def _folder(name: str, flag: str) -> Path:
+def _local_folder(name: str, flag: str) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
@@ -108,7 +108,7 @@ def _unreachable(repository: str, revision: str | None) -> Exception | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The first line of an error's text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -116,13 +116,13 @@ HASHES_FILE = "hashes.json"
 
 
 def cached_sha256(path: Path) -> str:
-    """sha256 (hex) of a file; remembered in the cache folder for as long as its size and time stay the same.
+    """sha256 (hex) of a file; kept in the cache folder for as long as its size and time stay the same.
 
     Raises:
-        PicsError: the file, or what was remembered, cannot be read.
+        PicsError: the file, or the cache of hashes, cannot be read.
     """
-    known = _load()
-    return _sha256(path, known)
+    cache = _load_hashes()
+    return _hash_file(path, cache)
 
 
 def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -138,26 +138,26 @@ def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str
     Raises:
         PicsError: a file has changed, gone or come since.
     """
-    known = _load()
-    key = _key(name)
-    now = {inside: _sha256(path, known) for inside, path in sorted(files.items())}
-    before = known["models"].get(key)
-    if before is not None and before != now:
+    cache = _load_hashes()
+    key = _cache_key(name)
+    current = {file: _hash_file(path, cache) for file, path in sorted(files.items())}
+    recorded = cache["models"].get(key)
+    if recorded is not None and recorded != current:
         raise PicsError(
-            f"{name}: not the files that were used before: {_difference(before, now)}",
-            f"fetch the former files again; or, if the change is meant, remove the entry {key!r} from {_path()}",
+            f"{name}: not the files that were used before: {_describe_changes(recorded, current)}",
+            f"fetch the former files again; or, if the change is meant, remove the entry {key!r} from {_hashes_path()}",
         )
-    return now
+    return current
 
 
 def record_hashes(name: str, sha256: Mapping[str, str]) -> None:
-    """Remember the hashes of a base model that was read without fault: a broken download must not be the measure."""
-    known = _load()
-    known["models"].setdefault(_key(name), dict(sha256))
-    _save(known)
+    """Record the hashes of a base model that was read without error: those of a broken download must not be kept."""
+    cache = _load_hashes()
+    cache["models"].setdefault(_cache_key(name), dict(sha256))
+    _save_hashes(cache)
 
 
-def _key(name: str) -> str:
+def _cache_key(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
@@ -167,59 +167,59 @@ def check_hashes(folder: Path, expected: Mapping[str, str]) -> None:
     Raises:
         PicsError: a file is missing or another one.
     """
-    known = _load()
-    now = {name: _sha256(folder / name, known) for name in expected if (folder / name).is_file()}
-    if now != dict(expected):
+    cache = _load_hashes()
+    current = {name: _hash_file(folder / name, cache) for name in expected if (folder / name).is_file()}
+    if current != dict(expected):
         raise PicsError(
-            f"{folder}: not the files that the model was made with: {_difference(expected, now)}",
+            f"{folder}: not the files that the model was made with: {_describe_changes(expected, current)}",
             "name the folder or revision that the model was made with",
         )
 
 
-def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    words = [
-        *(f"{name} is gone" for name in before if name not in now),
-        *(f"{name} is new" for name in now if name not in before),
-        *(f"{name} has sha256 {now[name][:12]}…, was {before[name][:12]}…" for name in before if
-          name in now and now[name] != before[name]),
+def _describe_changes(recorded: Mapping[str, str], current: Mapping[str, str]) -> str:
+    changes = [
+        *(f"{name} is gone" for name in recorded if name not in current),
+        *(f"{name} is new" for name in current if name not in recorded),
+        *(f"{name} has sha256 {current[name][:12]}…, was {recorded[name][:12]}…" for name in recorded if
+          name in current and current[name] != recorded[name]),
     ]  # fmt: skip
-    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+    return ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
-def _sha256(path: Path, known: dict[str, Any]) -> str:
+def _hash_file(path: Path, cache: dict[str, Any]) -> str:
     try:
         path = path.resolve()
-        state = path.stat()
+        stat = path.stat()
     except OSError as error:
         raise read_error(path, error) from None
-    entry = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-    remembered = known["files"].get(str(path), {})
-    if {name: remembered.get(name) for name in entry} != entry:
-        remembered = {**entry, "sha256": file_sha256(path)}
-        known["files"][str(path)] = remembered
-        _save(known)
-    return str(remembered["sha256"])
+    entry = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    cached = cache["files"].get(str(path), {})
+    if {name: cached.get(name) for name in entry} != entry:
+        cached = {**entry, "sha256": file_sha256(path)}
+        cache["files"][str(path)] = cached
+        _save_hashes(cache)
+    return str(cached["sha256"])
 
 
-def _path() -> Path:
+def _hashes_path() -> Path:
     return cache_folder() / HASHES_FILE
 
 
-def _load() -> dict[str, Any]:
+def _load_hashes() -> dict[str, Any]:
     try:
-        data = json.loads(_path().read_text())
+        data = json.loads(_hashes_path().read_text())
     except FileNotFoundError:
         return {"files": {}, "models": {}}
     except (OSError, ValueError) as error:
-        raise PicsError(f"{_path()}: unreadable: {error}", "remove it: hashes are then recorded anew") from None
+        raise PicsError(f"{_hashes_path()}: unreadable: {error}", "remove it: hashes are then recorded anew") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in ("files", "models")):
-        raise PicsError(f"{_path()}: not a record of hashes", "remove it: hashes are then recorded anew")
+        raise PicsError(f"{_hashes_path()}: not a record of hashes", "remove it: hashes are then recorded anew")
     return data
 
 
-def _save(known: dict[str, Any]) -> None:
+def _save_hashes(cache: dict[str, Any]) -> None:
     make_folder(cache_folder(), "name a folder that can be written to in PICS_CACHE")
-    write_json(_path(), known)
+    write_json(_hashes_path(), cache)
 
 
 def matching_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Filling our modules with the tensors of a checkpoint: shapes read from it, every name accounted for."""
+"""Modules from the tensors of a research checkpoint: options from its shapes, weights by a key mapping."""
 
 from __future__ import annotations
 
@@ -144,15 +144,15 @@ def build_on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
 
 
 def mapping_errors(name: str, module: nn.Module, plan: KeyMapping, part: CheckpointPart) -> list[str]:
-    """What keeps a part from being filled, a line for each kind of fault."""
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    foreign = [part.prefix + take.key for key, take in plan.takes.items() if key not in wanted]
-    unknown = [part.prefix + key for key in plan.unknown] + list(dict.fromkeys(foreign))
-    missing = [key for key in wanted if key not in plan.takes]
+    """Reasons why a part cannot be filled, a line for each kind of error."""
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    unexpected = [part.prefix + take.key for key, take in plan.takes.items() if key not in expected]
+    unknown = [part.prefix + key for key in plan.unknown] + list(dict.fromkeys(unexpected))
+    missing = [key for key in expected if key not in plan.takes]
     differing = [
-        f"{part.prefix}{take.key} {take.shape(part, wanted[key])} for {wanted[key]}"
+        f"{part.prefix}{take.key} {take.shape(part, expected[key])} for {expected[key]}"
         for key, take in plan.takes.items()
-        if key in wanted and take.shape(part, wanted[key]) != wanted[key]
+        if key in expected and take.shape(part, expected[key]) != expected[key]
     ]
     path = part.checkpoint.path
     return [
@@ -167,7 +167,7 @@ def mapping_errors(name: str, module: nn.Module, plan: KeyMapping, part: Checkpo
 
 
 def load_mapped_weights(module: nn.Module, plan: KeyMapping, part: CheckpointPart, dtype: torch.dtype) -> None:
-    """Give a module on the meta device its weights, one tensor after the other; the plan must have no faults."""
+    """Give a module on the meta device its weights, one tensor after the other; the mapping must have no errors."""
     state = {}
     for key, value in module.state_dict().items():
         take = plan.takes[key]
@@ -189,6 +189,6 @@ def check_image_size(size: int, downsampling: int, levels: int) -> None:
 
 
 def abbreviate(names: list[str]) -> str:
-    """The first of many names, and how many there are."""
+    """The first of many names, and their number."""
     more = f" … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

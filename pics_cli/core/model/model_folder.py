@@ -1,4 +1,4 @@
-"""The parts of a model folder: which there are, how each is loaded and saved, and that nothing of them is missing."""
+"""Model folders in diffusers' layout: loading and saving the parts, and checking that they fit each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pics_cli.errors import PicsError, write_error
 
 
 def check_not_existing(out: Path) -> None:
-    """Refuse to write where something is already.
+    """Refuse to overwrite.
 
     Raises:
         PicsError: it exists.
@@ -41,7 +41,7 @@ def check_not_existing(out: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `out` at the end of the block, or goes with all in it on a failure.
+    """A temporary folder to write into: renamed to `out` at the end of the block, removed with its contents on failure.
 
     Raises:
         PicsError: `out` exists, or it cannot be written.
@@ -62,7 +62,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# What a model folder may name is fixed here: nothing is imported because a file says so.
+# Classes are fixed: nothing is imported because a file of a model folder names it.
 PARTS: dict[str, Any] = {
     "unet": InteractionUNet,
     "controlnet": BackgroundControlNet,
@@ -70,7 +70,7 @@ PARTS: dict[str, Any] = {
     "projector": nn.Linear,
     "vae": diffusers.AutoencoderKL,
 }
-# The autoencoder may be one of several; its configuration says which, and none but the first where it does not.
+# Autoencoders by the class that their configuration names; the first where it names none.
 AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
 _PROJECTOR = "model.safetensors"
 _AGAIN = "copy or convert the model again"
@@ -91,7 +91,7 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
     Raises:
         PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
     """
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
     for name, kind in PARTS.items():
         place = _linked(name, links[name], weights) if name in links else folder / name
@@ -100,27 +100,27 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
         try:
             with quiet_libraries():
                 if name == "projector":
-                    width = found["image_encoder"].config.hidden_size
-                    found[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
+                    width = parts["image_encoder"].config.hidden_size
+                    parts[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
                 else:
                     chosen = autoencoder_class(place) if name == "vae" else kind
-                    found[name] = load_module(chosen, place, dtype, weights)
+                    parts[name] = load_module(chosen, place, dtype, weights)
         except Exception as error:  # whatever the libraries make of files that are not theirs
             raise _unreadable(place, error) from None
-    if faults := find_mismatches(config, **found):
-        raise PicsError("\n".join(f"{folder}: {fault}" for fault in faults), _AGAIN)
-    return {**found, "scheduler": _load_scheduler(folder / "scheduler")}
+    if mismatches := find_mismatches(config, **parts):
+        raise PicsError("\n".join(f"{folder}: {mismatch}" for mismatch in mismatches), _AGAIN)
+    return {**parts, "scheduler": _load_scheduler(folder / "scheduler")}
 
 
 def find_mismatches(
     config: ModelConfig, unet: Any, controlnet: Any, image_encoder: Any, projector: nn.Linear, vae: Any
 ) -> list[str]:
-    """What the parts of a model and its configuration say differently, one line each."""
+    """Contradictions between the parts of a model and its configuration, a line for each."""
     encoder, levels = image_encoder.config, len(unet.config.block_out_channels)
     patches = config.reference_size // max(encoder.patch_size, 1)
     lines = [
-        f"{key} is {wanted} in pics.json, {found} in {where}"
-        for key, wanted, where, found in (
+        f"{key} is {expected} in pics.json, {actual} in {where}"
+        for key, expected, where, actual in (
             ("tau", config.tau, "unet", unet.config.tau),
             ("tau", config.tau, "controlnet", controlnet.config.tau),
             ("context_width", config.context_width, "unet", unet.config.context_width),
@@ -133,21 +133,21 @@ def find_mismatches(
             ("reference_size", config.reference_size, "image_encoder", encoder.image_size),
             ("object_tokens", config.object_tokens, "image_encoder", 1 + patches**2),
         )
-        if wanted != found
+        if expected != actual
     ]
     lines += [
         f"{key} is {unet.config[key]} in unet, {controlnet.config[key]} in controlnet"
         for key in ("block_out_channels", "layers_per_block", "attention_levels", "norm_groups")
         if _plain(unet.config[key]) != _plain(controlnet.config[key])
     ]
-    for where, found, wanted in (
+    for where, actual, expected in (
         ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
         ("unet's output", unet.config.out_channels, config.output_channels),
         ("vae's input", vae.config.in_channels, 3),
         ("vae's output", vae.config.out_channels, 3),
     ):
-        if found != wanted:
-            lines.append(f"{where} has {found} channels, expected {wanted}")
+        if actual != expected:
+            lines.append(f"{where} has {actual} channels, expected {expected}")
     if encoder.hidden_size != projector.in_features:
         lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
     if config.latent_size % 2 ** (levels - 1):
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Without the libraries' advice on stderr: what matters of it becomes an error."""
+    """Silence the loggers of diffusers and transformers: what matters of their advice becomes an error."""
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     before = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:
@@ -228,7 +228,7 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
     if kind is transformers.Dinov2Model:
-        # Said here, because a configuration may name kernels that would be fetched from the hub.
+        # Given explicitly, because a configuration may name kernels that would be fetched from the hub.
         options = {"dtype": dtype, "attn_implementation": "sdpa"}
     module, report = kind.from_pretrained(
         place,
@@ -238,11 +238,11 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True
         ignore_mismatched_sizes=True,
         **options,
     )
-    faults = {what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[what]}
-    if faults:
+    problems = {what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[what]}
+    if problems:
         shown = "; ".join(
             f"{len(keys)} {what.replace('_', ' ')}, such as {', '.join(map(str, sorted(keys)[:3]))}"
-            for what, keys in faults.items()
+            for what, keys in problems.items()
         )
         raise ValueError(f"weights and configuration differ: {shown}")
     return module
@@ -272,7 +272,7 @@ def _load_scheduler(place: Path) -> Any:
 
 
 def _unreadable(place: Path, error: Exception) -> Exception:
-    """What to raise instead: the fault as one line, but for want of memory, which is told elsewhere."""
+    """A `PicsError` of one line; errors of memory are returned as they are and handled by the caller."""
     if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
         return error
     why = " ".join(str(error).split()) or type(error).__name__
@@ -291,7 +291,7 @@ def save_part(name: str, part: nn.Module, folder: Path) -> None:
 
 
 def model_index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
-    """`model_index.json`: what diffusers' own folders hold, for people and tools that look there."""
+    """The contents of `model_index.json`, which diffusers' own model folders have."""
     from pics_cli import __version__
 
     kinds = {**PARTS, "vae": kind_of_vae}

@@ -93,23 +93,25 @@ def new_model(
     """
     config = config or ModelConfig()
     logger.info("checking that %s and %s are the files of their first use", base, dinov2)
-    stable, vision = find_base(base), find_dinov2(dinov2)
-    logger.info("reading %s", stable.path)
-    stock = load_base_module(diffusers.UNet2DConditionModel, stable.path / "unet")
-    vae = load_base_module(diffusers.AutoencoderKL, stable.path / "vae")
-    noise = read_scheduler_config(stable.path / "scheduler")
-    logger.info("reading %s", vision.path)
-    encoder = load_dinov2(vision.path, config.reference_size)
-    for source in (stable, vision):
+    base_files, dinov2_files = find_base(base), find_dinov2(dinov2)
+    logger.info("reading %s", base_files.path)
+    stock = load_base_module(diffusers.UNet2DConditionModel, base_files.path / "unet")
+    vae = load_base_module(diffusers.AutoencoderKL, base_files.path / "vae")
+    noise = read_scheduler_config(base_files.path / "scheduler")
+    logger.info("reading %s", dinov2_files.path)
+    encoder = load_dinov2(dinov2_files.path, config.reference_size)
+    for source in (base_files, dinov2_files):
         record_hashes(source.name, source.sha256)
     downsampling = vae_downsampling(vae)
     check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = _unet(stock, stable.path / "unet", config.tau)
+        unet = _unet(stock, base_files.path / "unet", config.tau)
         controlnet = controlnet_from_unet(unet, hint_widths(downsampling))
         projector = new_projector(encoder, unet.config.context_width)
-    links: dict[Any, Link] = {"vae": Link(source=stable.name, folder="vae", sha256=_inside(stable.sha256, "vae/"))}
+    links: dict[Any, Link] = {
+        "vae": Link(source=base_files.name, folder="vae", sha256=_strip_prefix(base_files.sha256, "vae/"))
+    }
     config = replace(config_of_parts(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
     scheduler = published_scheduler(**{key: noise[key] for key in NOISE_KEYS if key in noise})
     for module in (unet, controlnet, encoder, projector, vae):
@@ -131,33 +133,33 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
         PicsError: a path that does not exist, something else there, or values that do not fit each other.
     """
     config, noise = checked_config(overrides), dict[str, Any]()
-    stable = find_local_base_model(base, "--base", BASE_FILES, "unet/config.json")
-    vision = find_local_base_model(dinov2, "--dinov2", DINOV2_FILES, "config.json")
-    if stable is None:
-        words = f"unet, controlnet, vae as published: {base} is not on this machine"
+    base_files = find_local_base_model(base, "--base", BASE_FILES, "unet/config.json")
+    dinov2_files = find_local_base_model(dinov2, "--dinov2", DINOV2_FILES, "config.json")
+    if base_files is None:
+        origin = f"unet, controlnet, vae as published: {base} is not on this machine"
         unet: Any = build_on_meta(lambda: InteractionUNet(tau=config.tau), base)
         vae: Any = build_on_meta(
             lambda: diffusers.AutoencoderKL(**PUBLISHED_VAE, scaling_factor=config.latent_scale), base
         )
     else:
-        words, place = f"unet, controlnet, vae of {stable}", stable / "unet"
-        options = unet_options(load_base_module(diffusers.UNet2DConditionModel, place, weights=False).config, place)
-        unet = build_on_meta(lambda: InteractionUNet(**options, tau=config.tau), str(stable))
-        vae = load_base_module(diffusers.AutoencoderKL, stable / "vae", weights=False)
-        noise = read_scheduler_config(stable / "scheduler")
-    if vision is None:
-        words += f"; image_encoder as published: {dinov2} is not on this machine"
+        origin, folder = f"unet, controlnet, vae of {base_files}", base_files / "unet"
+        options = unet_options(load_base_module(diffusers.UNet2DConditionModel, folder, weights=False).config, folder)
+        unet = build_on_meta(lambda: InteractionUNet(**options, tau=config.tau), str(base_files))
+        vae = load_base_module(diffusers.AutoencoderKL, base_files / "vae", weights=False)
+        noise = read_scheduler_config(base_files / "scheduler")
+    if dinov2_files is None:
+        origin += f"; image_encoder as published: {dinov2} is not on this machine"
         published = Dinov2Config(**PUBLISHED_DINOV2, image_size=config.reference_size)
         encoder: Any = build_on_meta(lambda: Dinov2Model(published), dinov2)
     else:
-        words += f"; image_encoder of {vision}"
-        encoder = load_dinov2(vision, config.reference_size, weights=False)
+        origin += f"; image_encoder of {dinov2_files}"
+        encoder = load_dinov2(dinov2_files, config.reference_size, weights=False)
     config = checked_config(asdict(config_of_parts(config, unet, encoder, vae, noise, overrides)))
     check_image_size(config.image_size, config.downsampling, len(unet.config.block_out_channels))
     controlnet: Any = blank_controlnet(unet, hint_widths(config.downsampling))
     projector = nn.Linear(encoder.config.hidden_size, config.context_width, device="meta")
     scheduler = published_scheduler()
-    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), words
+    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), origin
 
 
 def config_of_parts(
@@ -175,17 +177,17 @@ def config_of_parts(
     )
 
 
-def _inside(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
+def _strip_prefix(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in hashes.items() if name.startswith(prefix)}
 
 
-def _unet(stock: Any, place: Path, tau: float) -> Any:
+def _unet(stock: Any, folder: Path, tau: float) -> Any:
     """The UNet with Stable Diffusion's weights and new experts."""
-    unet = build_on_meta(lambda: InteractionUNet(**unet_options(stock.config, place), tau=tau), str(place))
-    return fill_module(unet, stock.state_dict(), EXPERT_LAYERS, str(place))
+    unet = build_on_meta(lambda: InteractionUNet(**unet_options(stock.config, folder), tau=tau), str(folder))
+    return fill_module(unet, stock.state_dict(), EXPERT_LAYERS, str(folder))
 
 
-def unet_options(config: Any, place: Path) -> dict[str, Any]:
+def unet_options(config: Any, folder: Path) -> dict[str, Any]:
     """Arguments of `InteractionUNet`, but for τ, from the configuration of diffusers' UNet in the folder `place`.
 
     Raises:
@@ -193,13 +195,13 @@ def unet_options(config: Any, place: Path) -> dict[str, Any]:
     """
     widths, levels = config.block_out_channels, [kind.startswith("CrossAttn") for kind in config.down_block_types]
     # What the configuration calls attention_head_dim is the number of heads, of all levels or of each.
-    given = config.num_attention_heads or config.attention_head_dim
-    heads = [given] * len(widths) if isinstance(given, int) else list(given)
+    given_heads = config.num_attention_heads or config.attention_head_dim
+    heads = [given_heads] * len(widths) if isinstance(given_heads, int) else list(given_heads)
     used = [*levels[:-1], True]  # the middle has attention, too
-    head_widths = {width / count for width, count, here in zip(widths, heads, used, strict=True) if here}
+    head_widths = {width / count for width, count, attention in zip(widths, heads, used, strict=True) if attention}
     if len(head_widths) != 1 or not next(iter(head_widths)).is_integer():
         raise PicsError(
-            f"{place / 'config.json'}: attention_head_dim: {given} heads at widths {list(widths)}, expected heads "
+            f"{folder / 'config.json'}: attention_head_dim: {given_heads} heads at widths {list(widths)}, expected heads "
             "of one width at all levels",
             "start from Stable Diffusion 2.1-base, whose heads are 64 wide",
         )
@@ -230,8 +232,8 @@ def blank_controlnet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -
 def controlnet_from_unet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
     """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
     controlnet = blank_controlnet(unet, widths, hint_channels)
-    wanted = controlnet.state_dict().keys()
-    copied = {key: value.clone() for key, value in unet.state_dict().items() if key in wanted}
+    expected = controlnet.state_dict().keys()
+    copied = {key: value.clone() for key, value in unet.state_dict().items() if key in expected}
     return fill_module(controlnet, copied, _CONTROL, "controlnet")
 
 
@@ -241,9 +243,9 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
     Raises:
         PicsError: the state does not fit.
     """
-    wanted = module.state_dict()
-    unknown = [key for key in state if key not in wanted]
-    missing = [key for key in wanted if key not in state and not new.search(key)]
+    expected = module.state_dict()
+    unknown = [key for key in state if key not in expected]
+    missing = [key for key in expected if key not in state and not new.search(key)]
     if unknown or missing:
         raise PicsError(
             f"{where}: not Stable Diffusion's UNet: "
@@ -254,17 +256,17 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
         )
     try:
         # Transformers whose projections are convolutions are the same as with linear layers.
-        reshaped = {key: value.reshape(wanted[key].shape) for key, value in state.items()}
+        reshaped = {key: value.reshape(expected[key].shape) for key, value in state.items()}
         module.load_state_dict(reshaped, strict=False, assign=True)
     except RuntimeError as error:
         raise PicsError(f"{where}: {str(error).splitlines()[-1].strip()}", _OTHER_BASE) from None
     for name, layer in module.named_modules():
-        fresh = [key for key, value in layer.named_parameters(prefix=name, recurse=False) if value.is_meta]
-        if fresh:
+        uninitialized = [key for key, value in layer.named_parameters(prefix=name, recurse=False) if value.is_meta]
+        if uninitialized:
             layer.to_empty(device="cpu", recurse=False)
             layer.reset_parameters()
         for key, value in layer.named_parameters(prefix=name, recurse=False):
-            if key in fresh and _STARTS_AT_ZERO.search(key):
+            if key in uninitialized and _STARTS_AT_ZERO.search(key):
                 nn.init.zeros_(value)
     return module
 
@@ -272,8 +274,8 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
 def new_projector(encoder: Any, width: int) -> nn.Linear:
     """Contexts of unit variance from the encoder's tokens."""
     norm = encoder.layernorm
-    square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())
+    mean_square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())
     projector = nn.Linear(encoder.config.hidden_size, width)
-    nn.init.normal_(projector.weight, std=1 / math.sqrt(square * encoder.config.hidden_size))
+    nn.init.normal_(projector.weight, std=1 / math.sqrt(mean_square * encoder.config.hidden_size))
     nn.init.zeros_(projector.bias)
     return projector

@@ -1,4 +1,4 @@
-"""The whole compositor: load, save, and make pictures."""
+"""The whole model: load, save, and composite pictures."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.rng import generator
 from pics_cli.errors import FAILED, PicsError
 
-# Of pictures for which graphs are kept; torch's own limit of 8 would have it go on uncompiled without a word.
-_KINDS = 64
+# Shapes of inputs for which graphs are kept; beyond torch's own limit of 8 it would silently run uncompiled.
+_MAX_GRAPHS = 64
 
 
 class NetworkInput(Protocol):
-    """What the networks see of one composite; see `pics_cli.core.data.compose`."""
+    """What the networks see of one composite; see `pics_cli.core.conditioning.network_inputs`."""
 
     @property
     def control_image(self) -> npt.NDArray[np.uint8]:
@@ -51,7 +51,7 @@ class NetworkInput(Protocol):
 
 
 class PicsModel:
-    """A compositor in diffusers' manner: `from_pretrained`, `save_pretrained`, and a call that returns pictures.
+    """All parts of a model, in diffusers' manner: `from_pretrained`, `save_pretrained`, and a call that composites.
 
     Args:
         config: shape and meaning of the model.
@@ -60,7 +60,7 @@ class PicsModel:
         projector: from its width to D.
         vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
         scheduler: a diffusers scheduler, of which the noise schedule is taken.
-        device, memory: where the parts run, and what lies there when; see `ModelOffloader`.
+        device, memory: where the parts run, and their memory mode; see `ModelOffloader`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PicsModel:
         self.image_encoder, self.projector = image_encoder, projector
         self.device = torch.device(device)
         self.dtype: torch.dtype = next(unet.parameters()).dtype
-        # Half precision has fewer digits than a pixel's value, which no weights need where there are none.
+        # Half precision has fewer digits than a pixel's value; an autoencoder without weights needs none of it.
         self._pixels = torch.float32 if config.on_pixels else self.dtype
         for part in self.parts.values():
             part.eval().requires_grad_(False)
@@ -138,7 +138,7 @@ class PicsModel:
             ValueError: the weights are offloaded.
         """
         if self.memory == "offload":
-            raise ValueError("a pipeline with memory='offload' cannot be saved: load it with memory='resident'")
+            raise ValueError("a model with memory='offload' cannot be saved: load it with memory='resident'")
         folder = Path(folder)
         make_folder(folder)
         for name, part in self.parts.items():
@@ -164,11 +164,11 @@ class PicsModel:
                 "take --memory resident, or leave out --compile",
             )
         mode = "reduce-overhead" if self.device.type == "cuda" else None
-        torch._dynamo.config.recompile_limit = _KINDS
+        torch._dynamo.config.recompile_limit = _MAX_GRAPHS
         self._graph = torch.compile(_predict, mode=mode, dynamic=False)
 
-    def forget(self) -> None:
-        """Make anew what was derived from the weights: they have changed."""
+    def clear_cache(self) -> None:
+        """Drop what was derived from the weights, after they have changed."""
         self._null = None
 
     def noise(self, seed: int, key: str, candidate: int = 0, step: int = 0) -> Tensor:
@@ -205,15 +205,15 @@ class PicsModel:
         Returns:
             uint8 [B, n, S, S, 3].
         """
-        hint_u8 = torch.from_numpy(np.stack([one.control_image for one in samples])).to(self.device)
-        control_mask = torch.from_numpy(np.stack([one.control_mask for one in samples])).to(self.device)
-        masks = torch.from_numpy(np.stack([one.masks for one in samples]))
+        hint_u8 = torch.from_numpy(np.stack([sample.control_image for sample in samples])).to(self.device)
+        control_mask = torch.from_numpy(np.stack([sample.control_mask for sample in samples])).to(self.device)
+        masks = torch.from_numpy(np.stack([sample.masks for sample in samples]))
         picture = hint_u8.permute(0, 3, 1, 2).to(self._pixels) / 127.5 - 1
         hint = (
             torch.cat([picture, control_mask[:, None]], 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
         )
         guidance = self.config.guidance if guidance is None else guidance
-        contexts, null = self._encode(np.stack([one.references for one in samples]), guidance != 1)
+        contexts, null = self._encode(np.stack([sample.references for sample in samples]), guidance != 1)
         count, candidates = noise.shape[:2]
         prediction = None
         if self.config.correct_hint:
@@ -255,7 +255,7 @@ class PicsModel:
         with self._offloader.use("vae"):
             if layer_blends is not None and prediction is not None:
                 layer_blends.append(prediction.layer_blend(latent, self.vae, candidates))
-            pictures = torch.cat([self._picture(_finite(one[None])) for one in latent])
+            pictures = torch.cat([self._picture(_finite(row[None])) for row in latent])
         return pictures.unflatten(0, (count, candidates)).cpu().numpy()
 
     def _graphed(self, denoiser: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
@@ -266,7 +266,7 @@ class PicsModel:
         return lambda latent, timestep: graph(denoiser, latent, timestep).clone()
 
     def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
-        """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is made once."""
+        """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is cached."""
         with self._offloader.use("image_encoder", "projector"):
             pixels = torch.from_numpy(references).to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
             contexts = image_encoder.encode_references(self.image_encoder, self.projector, pixels)
@@ -288,7 +288,7 @@ class PicsModel:
 
 
 def _finite(values: Tensor) -> Tensor:
-    """The values, unless some are no numbers: a picture of those would be black, and pass for a result."""
+    """The values, checked: a picture of values that are no numbers would be black, and pass for a result."""
     if not torch.isfinite(values).all():
         raise PicsError(
             "the network gave values that are no numbers (nan or inf)",

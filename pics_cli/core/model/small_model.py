@@ -1,4 +1,4 @@
-"""A new small network of a shape of one's own, from random weights, that works on pixels.
+"""Small models: new networks of any shape that work on pixels (`model.shape` of a recipe), and a tiny one for tests.
 
 What starts how: the UNet's output convolution has weights of zero, so that the first prediction is 0, and a network
 that corrects its hint paints the hint, or of several pictures mostly the first; `attn_bg`'s output projection is zero,
@@ -31,12 +31,12 @@ from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.errors import PicsError
 
 _WHERE = "model.shape"
-_EVERY = re.compile("")
+_ALL_LAYERS = re.compile("")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallShape:
-    """`model.shape` of a training recipe, which says what each of these means."""
+    """`model.shape` of a training recipe; see `ModelShape` for the meaning of the values."""
 
     block_out_channels: tuple[int, ...]
     layers_per_block: int
@@ -63,39 +63,39 @@ def small_config(shape: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mode
     Raises:
         PicsError: with every fault of the shape, or of the values; they name keys of a training recipe.
     """
-    given = SmallShape(**shape)
+    small_shape = SmallShape(**shape)
     published = ModelConfig()
     size = overrides.get("image_size", published.image_size)
     reference_size = overrides.get("reference_size", published.reference_size)
-    if faults := list(_faults(given, size, reference_size)):
-        raise PicsError("\n".join(faults), "change the recipe, or say another value with --set KEY=VALUE")
+    if errors := list(_shape_errors(small_shape, size, reference_size)):
+        raise PicsError("\n".join(errors), "change the recipe, or say another value with --set KEY=VALUE")
     derived = {
-        "object_tokens": 1 + (reference_size // given.encoder_patch) ** 2,
-        "context_width": given.context_width,
-        "latent_channels": 3 * given.patch**2,
-        "downsampling": given.patch,
+        "object_tokens": 1 + (reference_size // small_shape.encoder_patch) ** 2,
+        "context_width": small_shape.context_width,
+        "latent_channels": 3 * small_shape.patch**2,
+        "downsampling": small_shape.patch,
     }
     return checked_config({"latent_scale": LATENT_SCALE, **overrides, **derived})
 
 
 def blank_small_parts(config: ModelConfig, shape: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a small network by name, without memory; `config`: from `small_config`."""
-    given = SmallShape(**shape)
+    small_shape = SmallShape(**shape)
     unet = build_on_meta(
         lambda: InteractionUNet(
             in_channels=config.latent_channels, out_channels=config.output_channels,
-            block_out_channels=tuple(given.block_out_channels), layers_per_block=given.layers_per_block,
-            attention_levels=tuple(given.attention_levels), head_width=given.head_width,
-            context_width=given.context_width, norm_groups=given.norm_groups, tau=config.tau,
+            block_out_channels=tuple(small_shape.block_out_channels), layers_per_block=small_shape.layers_per_block,
+            attention_levels=tuple(small_shape.attention_levels), head_width=small_shape.head_width,
+            context_width=small_shape.context_width, norm_groups=small_shape.norm_groups, tau=config.tau,
         ),
         _WHERE,
     )  # fmt: skip
     return {
         "unet": unet,
-        "controlnet": blank_controlnet(unet, given.hint_widths, config.hint_channels),
-        "image_encoder": build_on_meta(lambda: _encoder(config, given), _WHERE),
-        "projector": build_on_meta(lambda: nn.Linear(given.encoder_width, given.context_width), _WHERE),
-        "vae": PixelAutoencoder(given.patch),
+        "controlnet": blank_controlnet(unet, small_shape.hint_widths, config.hint_channels),
+        "image_encoder": build_on_meta(lambda: _encoder(config, small_shape), _WHERE),
+        "projector": build_on_meta(lambda: nn.Linear(small_shape.encoder_width, small_shape.context_width), _WHERE),
+        "vae": PixelAutoencoder(small_shape.patch),
     }
 
 
@@ -114,7 +114,7 @@ def new_small_model(
     Raises:
         PicsError: see `small_config`.
     """
-    given = SmallShape(**shape)
+    small_shape = SmallShape(**shape)
     chosen = {"image_size": config.image_size, "reference_size": config.reference_size}
     derived = small_config(shape, chosen)
     config = replace(
@@ -124,27 +124,28 @@ def new_small_model(
     blank = blank_small_parts(config, shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet: Any = fill_module(blank["unet"], {}, _EVERY, _WHERE)
+        unet: Any = fill_module(blank["unet"], {}, _ALL_LAYERS, _WHERE)
         nn.init.zeros_(unet.conv_out.weight)
         unet.conv_out.bias.data.copy_(initial_output_bias(config))
-        controlnet: Any = controlnet_from_unet(unet, given.hint_widths, config.hint_channels)
-        _show_hint(controlnet)
-        encoder = _encoder(config, given)
-        projector = new_projector(encoder, given.context_width)
+        controlnet: Any = controlnet_from_unet(unet, small_shape.hint_widths, config.hint_channels)
+        _init_hint_layers(controlnet)
+        encoder = _encoder(config, small_shape)
+        projector = new_projector(encoder, small_shape.context_width)
     return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], pixel_scheduler(), device=device)
 
 
-def _show_hint(controlnet: Any) -> None:
-    """Start the layers that lead the hint in so that it keeps its deviation on the way.
+def _init_hint_layers(controlnet: Any) -> None:
+    """Initialise the layers that lead the hint in so that its deviation is kept.
 
-    What starts at zero keeps a trained network as it is; here it would only hide the hint. So would torch's own start:
-    each convolution takes two thirds of the deviation away and no norm gives it back, a thousandth was left in the end.
-    SiLU halves small values, so weights before it have twice the deviation of those that keep a sum's.
+    Layers that start at zero keep a trained network as it is; in a new one they would only hide the hint. So would
+    torch's own start: each convolution takes two thirds of the deviation away and no norm gives it back, a thousandth
+    was left in the end. SiLU halves small values, so weights before it have twice the deviation of those that keep a
+    sum's.
     """
     embedding = controlnet.controlnet_cond_embedding
-    before = [(layer, 2.0) for layer in (embedding.conv_in, *embedding.blocks)]
-    last = (embedding.conv_out, *controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block)
-    for layer, gain in (*before, *((layer, 1.0) for layer in last)):
+    first_layers = [(layer, 2.0) for layer in (embedding.conv_in, *embedding.blocks)]
+    last_layers = (embedding.conv_out, *controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block)
+    for layer, gain in (*first_layers, *((layer, 1.0) for layer in last_layers)):
         nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
         nn.init.zeros_(layer.bias)
 
@@ -158,8 +159,8 @@ def _encoder(config: ModelConfig, shape: SmallShape) -> Any:
     )  # fmt: skip
 
 
-def _faults(shape: SmallShape, image_size: int, reference_size: int) -> Iterator[str]:
-    """What keeps a network of this shape from being built, a line each."""
+def _shape_errors(shape: SmallShape, image_size: int, reference_size: int) -> Iterator[str]:
+    """Reasons why a network of this shape cannot be built, a line for each."""
     widths, levels = list(shape.block_out_channels), len(shape.block_out_channels)
     if len(shape.attention_levels) != levels:
         yield (
@@ -167,15 +168,17 @@ def _faults(shape: SmallShape, image_size: int, reference_size: int) -> Iterator
             f"expected {levels}: one for each of block_out_channels"
         )
     # The middle, as wide as the last level, always has attention.
-    attended = [width for width, here in zip(widths, (*shape.attention_levels[:-1], True), strict=False) if here]
-    for key, found, what, wholes in (
+    attended = [
+        width for width, attention in zip(widths, (*shape.attention_levels[:-1], True), strict=False) if attention
+    ]
+    for key, divisor, what, multiples in (
         ("head_width", shape.head_width, "every width of block_out_channels with attention", attended),
         ("norm_groups", shape.norm_groups, "every width of block_out_channels", widths),
         ("encoder_heads", shape.encoder_heads, "encoder_width", [shape.encoder_width]),
         ("encoder_patch", shape.encoder_patch, "model.reference_size", [reference_size]),
     ):
-        if bad := [whole for whole in wholes if whole % found]:
-            yield f"{_WHERE}.{key}: got {found}, expected a divisor of {what} ({bad[0]} is not a multiple of it)"
+        if bad := [multiple for multiple in multiples if multiple % divisor]:
+            yield f"{_WHERE}.{key}: got {divisor}, expected a divisor of {what} ({bad[0]} is not a multiple of it)"
     halvings = shape.patch.bit_length() - 1
     if shape.patch != 1 << halvings:
         yield f"{_WHERE}.patch: got {shape.patch}, expected a power of 2"
@@ -195,7 +198,7 @@ def _faults(shape: SmallShape, image_size: int, reference_size: int) -> Iterator
 TINY_CONFIG = ModelConfig(
     image_size=128, object_tokens=17, context_width=48, reference_size=56, steps=4, latent_scale=0.5
 )  # fmt: skip
-_SHAPE: dict[str, Any] = {
+_TINY_SHAPE: dict[str, Any] = {
     "block_out_channels": (32, 64),
     "layers_per_block": 1,
     "attention_levels": (True, True),
@@ -215,8 +218,8 @@ def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **o
     config = replace(TINY_CONFIG, **overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = InteractionUNet(config.latent_channels, config.latent_channels, **_SHAPE, tau=config.tau)
-        controlnet = BackgroundControlNet(hint_widths=(8, 8, 16, 16), **_SHAPE, tau=config.tau)
+        unet = InteractionUNet(config.latent_channels, config.latent_channels, **_TINY_SHAPE, tau=config.tau)
+        controlnet = BackgroundControlNet(hint_widths=(8, 8, 16, 16), **_TINY_SHAPE, tau=config.tau)
         encoder = Dinov2Model(
             Dinov2Config(
                 hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=config.reference_size,
@@ -230,13 +233,13 @@ def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **o
         )  # fmt: skip
         projector = nn.Linear(48, config.context_width)
         for module in (unet, controlnet, encoder, projector, vae):
-            _stir(module)
+            _randomize_zeros(module)
     return PicsModel(
         config, unet, controlnet, encoder, projector, vae, published_scheduler(), device=device, memory=memory
     )
 
 
-def _stir(module: nn.Module) -> None:
+def _randomize_zeros(module: nn.Module) -> None:
     """Give every layer that starts at zero random weights of the usual scale."""
     for parameter in module.parameters():
         if not parameter.any():

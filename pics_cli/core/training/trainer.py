@@ -358,10 +358,10 @@ class Trainer:
         samples = [self.validation_samples[number] for number in self._drawn_numbers()]
         if not samples:
             return None
-        self.model.forget()
+        self.model.clear_cache()
         with self._averaged_weights(), self.accelerator.autocast():
             results = composite_samples(self.model, samples, self.recipe.seed, self.recipe.validation.steps)
-        self.model.forget()
+        self.model.clear_cache()
         return draw_validation_sheet(f"{self.recipe.name}, step {self.state.step:,}", samples, results)
 
     def _averaged_weights(self) -> contextlib.AbstractContextManager[None]:
