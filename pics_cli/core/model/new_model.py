@@ -201,8 +201,8 @@ def unet_options(config: Any, folder: Path) -> dict[str, Any]:
     head_widths = {width / count for width, count, attention in zip(widths, heads, used, strict=True) if attention}
     if len(head_widths) != 1 or not next(iter(head_widths)).is_integer():
         raise PicsError(
-            f"{folder / 'config.json'}: attention_head_dim: {given_heads} heads at widths {list(widths)}, expected heads "
-            "of one width at all levels",
+            f"{folder / 'config.json'}: attention_head_dim: {given_heads} heads at widths {list(widths)}, expected "
+            "heads of one width at all levels",
             "start from Stable Diffusion 2.1-base, whose heads are 64 wide",
         )
     return {
