@@ -210,7 +210,7 @@ def test_with_frozen_parts_in_bf16(kind: str) -> None:
     for one, other in zip(made, expected, strict=True):
         assert one.dtype == np.uint8
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.95
-    half.forget()
+    half.clear_cache()
     assert all(value.requires_grad and value.dtype == torch.float32 for value in trained.values())
 
 
