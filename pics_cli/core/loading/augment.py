@@ -1,7 +1,7 @@
-"""Geometry-aware variation of references and boxes: an object mirrored, turned in and out of its plane, lit otherwise.
+"""Augmentation of references and boxes: objects mirrored, rotated in and out of their plane, in other light.
 
-Everything goes by the object's own mask, never by colour: what is white in it stays, what is around it is white. h, w:
-sides of an object's picture, R: reference size.
+Everything goes by the object's own mask, never by colour: what is white in it stays, what is around it is white.
+h, w: sides of an object's picture, R: reference size.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pics_cli.errors import BadSample
 RGBA = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
-# Of the pinhole camera from the object, in longer sides of the object: it is seen under 28 degrees.
+# Distance of the pinhole camera from the object, in longer sides of the object: it is seen under 28 degrees.
 _DISTANCE = 2.0
 # Pixels of the source to one of the result after it was shrunk by area. With 1, area and bilinear would blur twice.
-_FINER = 1.25
+_OVERSAMPLING = 1.25
 # A side that shrinks to fewer pixels than this gets transparent ones around it first, for it cannot shrink below one.
-_THIN = 8
+_MIN_SIDE = 8
 
 
 class Reference(NamedTuple):
@@ -37,7 +37,7 @@ class Reference(NamedTuple):
 
     Attributes:
         patch: uint8 [R, R, 3] on white, for the encoder.
-        rgba: uint8 [h, w, 4], cropped to the object, not premultiplied, for hints that show it.
+        rgba: uint8 [h, w, 4], cropped to the object, not premultiplied, for control images that show it.
     """
 
     patch: RGB
@@ -49,8 +49,8 @@ class View(NamedTuple):
 
     Attributes:
         flip: mirrored left to right, before anything else.
-        roll: degrees turned in the plane of the result, clockwise, after yaw and pitch.
-        yaw, pitch: degrees turned out of its plane about its vertical, then about the horizontal axis.
+        roll: degrees of rotation in the plane of the result, clockwise, after yaw and pitch.
+        yaw, pitch: degrees of rotation out of its plane about its vertical, then about the horizontal axis.
         scale: side of the patch over the longer side of the object in it.
         brightness: added to its values, as a share of white.
         contrast: its values are stretched by 1 + contrast around their mean.
@@ -66,24 +66,11 @@ class View(NamedTuple):
 
 
 def cut_reference(rgb: RGB, mask: BoxMask) -> RGBA:
-    """An object out of its picture, uint8 [H, W, 3]: uint8 [h, w, 4], the mask's box with alpha 255 where it is set."""
+    """Cut an object out of its picture, uint8 [H, W, 3]: uint8 [h, w, 4], the mask's box with alpha 255 in the mask."""
     x0, y0, x1, y1 = mask.box
-    cut = cv2.cvtColor(rgb[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)  # several times faster than assigning three of four
-    cv2.insertChannel(mask.pixels.view(np.uint8) * np.uint8(255), cut, 3)
-    return cut.astype(np.uint8, copy=False)
-
-
-def plain(rgba: RGBA, size: int) -> Reference:
-    """An object as inference shows it.
-
-    Args:
-        rgba: uint8 [h, w, 4], with any margin.
-        size: R.
-
-    Raises:
-        BadSample: `bad_reference` where it is wholly transparent.
-    """
-    return render_view(rgba, View(), size)
+    rgba = cv2.cvtColor(rgb[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)  # several times faster than assigning three of four
+    cv2.insertChannel(mask.pixels.view(np.uint8) * np.uint8(255), rgba, 3)
+    return rgba.astype(np.uint8, copy=False)
 
 
 def augment_reference(
@@ -94,18 +81,18 @@ def augment_reference(
 
 
 def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
-    """A view within the recipe's limits. Each strength has its own draw: changing one leaves the others as they were.
+    """Draw a view within the recipe's limits. Each setting has its own draw: changing one does not change the others.
 
-    The object is turned out of its plane by `perspective` degrees at most in all: yaw and pitch lie in a circle.
+    The object is rotated out of its plane by `perspective` degrees at most in all: yaw and pitch lie in a circle.
     """
-    flip, roll, tilt, towards, scale, brightness, contrast = rng.random(7).tolist()
+    flip, roll, tilt, direction, scale, brightness, contrast = rng.random(7).tolist()
     tilt *= augment.perspective
     low, high = augment.scale
     return View(
         flip=flip < augment.flip,
         roll=augment.rotation * (2 * roll - 1),
-        yaw=tilt * math.cos(2 * math.pi * towards),
-        pitch=tilt * math.sin(2 * math.pi * towards),
+        yaw=tilt * math.cos(2 * math.pi * direction),
+        pitch=tilt * math.sin(2 * math.pi * direction),
         scale=low + (high - low) * scale,
         brightness=augment.brightness * (2 * brightness - 1),
         contrast=augment.contrast * (2 * contrast - 1),
@@ -115,16 +102,16 @@ def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
 def render_view(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Reference:
     """An object in a view.
 
-    Not turned, its patch is that of `prepare_reference` with `view.scale` as its frame, bit for bit, and `rgba` has
-    the pixels it came with. Turned, it is resampled once, premultiplied, shrunk by area where it shrinks, and lies in
+    Not rotated, its patch is that of `prepare_reference` with `view.scale` as its frame, bit for bit, and `rgba` has
+    the pixels it came with. Rotated, it is resampled once, premultiplied, shrunk by area where it shrinks, and lies in
     the middle with all of its rim: where that needs more room than `view.scale` leaves, it becomes as much smaller.
 
     Args:
         rgba: uint8 [h, w, 4], with any margin.
         view: how to show it.
         size: R.
-        detail: longer side up to which a turned `rgba` keeps its sharpness; otherwise it has that of the patch. For
-            hints that show it: S.
+        detail: longer side up to which a rotated `rgba` keeps its sharpness; otherwise it has that of the patch. For
+            control images that show it: S.
 
     Raises:
         BadSample: `bad_reference` where it is wholly transparent, or too thin to be seen.
@@ -135,27 +122,27 @@ def render_view(rgba: RGBA, view: View, size: int, *, detail: int = 0) -> Refere
     if view.flip:
         rgba = cv2.flip(rgba, 1).astype(np.uint8, copy=False)
     if not (view.roll or view.yaw or view.pitch):
-        rgba = _lit(rgba, view)
+        rgba = _adjust_light(rgba, view)
         return Reference(prepare_reference(rgba, size, view.scale), rgba)
-    turned = _lit(_straight(_turned(rgba, view, size, detail)), view)
-    if not turned[..., 3].any():
+    rotated = _adjust_light(_unpremultiply(_rotate(rgba, view, size, detail)), view)
+    if not rotated[..., 3].any():
         raise BadSample("bad_reference", f"{rgba.shape[1]}x{rgba.shape[0]}: too thin to be seen at {size} pixels")
-    patch = over_white(premultiply(turned))
+    patch = over_white(premultiply(rotated))
     if len(patch) > size:
         patch = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return Reference(patch, cut_out(turned))
+    return Reference(patch, cut_out(rotated))
 
 
 def grow_box(box: Box, augment: AugmentSettings, rng: np.random.Generator) -> Box:
     """A box with its sides grown about its middle, which may reach out of the picture."""
     low, high = augment.box_growth
-    across, down = (low + (high - low) * rng.random(2) - 1) / 2
+    growth_x, growth_y = (low + (high - low) * rng.random(2) - 1) / 2
     x0, y0, x1, y1 = box
-    dx, dy = round((x1 - x0) * across), round((y1 - y0) * down)
+    dx, dy = round((x1 - x0) * growth_x), round((y1 - y0) * growth_y)
     return x0 - dx, y0 - dy, x1 + dx, y1 + dy
 
 
-def _lit(rgba: RGBA, view: View) -> RGBA:
+def _adjust_light(rgba: RGBA, view: View) -> RGBA:
     """Brightness and contrast; one mean for all channels, so that grey stays grey."""
     if not (view.brightness or view.contrast):
         return rgba
@@ -166,91 +153,100 @@ def _lit(rgba: RGBA, view: View) -> RGBA:
     return cv2.LUT(rgba, tables[:, None]).astype(np.uint8, copy=False)
 
 
-def _turned(rgba: RGBA, view: View, size: int, detail: int) -> RGBA:
-    """The object turned and centred: uint8 [side, side, 4], premultiplied; side is `size`, or more for `detail`."""
+def _rotate(rgba: RGBA, view: View, size: int, detail: int) -> RGBA:
+    """The object rotated and centred: uint8 [side, side, 4], premultiplied; side is `size`, or more for `detail`."""
     height, width = rgba.shape[:2]
-    turn = _turn(width, height, view)
+    projection = _projection(width, height, view)
     outline = _outline(rgba[..., 3])
-    low, high = _bounds(turn, outline)
+    low, high = _bounds(projection, outline)
     longer = float(np.max(high - low))
     side = max(size, math.ceil(min(detail, longer * max(width, height)) * view.scale))
     middle = (low + high) / 2
     zoom = side / (view.scale * longer)
-    fewer = _shrinking(_placed(turn, middle, zoom, side), outline.mean(axis=0))
-    source, to_rgba, rim = _shrunk(premultiply(rgba), fewer)
+    factors = _shrink_factors(_to_square(projection, middle, zoom, side), outline.mean(axis=0))
+    source, to_rgba, rim = _shrink(premultiply(rgba), factors)
 
     corners = np.concatenate([outline + rim * (a, b) for a in (-1, 1) for b in (-1, 1)])
-    reach = np.max(np.abs(np.stack(_bounds(turn, corners)) - middle))
-    placed = _placed(turn, middle, min(zoom, (side / 2 - 1) / reach), side)
+    reach = np.max(np.abs(np.stack(_bounds(projection, corners)) - middle))
+    to_square = _to_square(projection, middle, min(zoom, (side / 2 - 1) / reach), side)
     # OpenCV counts from the middle of the first pixel, all else here from its corner.
-    matrix = _moved(-0.5, -0.5) @ placed @ to_rgba @ _moved(0.5, 0.5)
+    matrix = _translation(-0.5, -0.5) @ to_square @ to_rgba @ _translation(0.5, 0.5)
     return cv2.warpPerspective(source, matrix, (side, side), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def _turn(width: int, height: int, view: View) -> Floats:
-    """[3, 3]: pixels of the object to a plane in which it has a longer side of 1 when not turned, seen by a pinhole
-    camera in front of its middle: p = d (R q)_xy / (d + (R q)_z), R = pitch yaw, then the roll."""
+def _projection(width: int, height: int, view: View) -> Floats:
+    """Homography [3, 3] from pixels of the object to a plane in which it has a longer side of 1 when not rotated.
+
+    It is seen by a pinhole camera in front of its middle: p = d (R q)_xy / (d + (R q)_z), R = pitch yaw, then the roll.
+    """
     yaw, pitch, roll = (math.radians(angle) for angle in (view.yaw, view.pitch, view.roll))
     about_y = np.array([[math.cos(yaw), 0], [0, 1], [-math.sin(yaw), 0]])
     about_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
-    seen = np.zeros((3, 3))
-    seen[:, :2] = about_x @ about_y
-    seen[:2] *= _DISTANCE
-    seen[2, 2] = _DISTANCE
+    camera = np.zeros((3, 3))
+    camera[:, :2] = about_x @ about_y
+    camera[:2] *= _DISTANCE
+    camera[2, 2] = _DISTANCE
     rolled = np.array([[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
     unit = 1 / max(width, height)
-    product: Floats = rolled @ seen @ np.diag([unit, unit, 1]) @ _moved(-width / 2, -height / 2)
+    product: Floats = rolled @ camera @ np.diag([unit, unit, 1]) @ _translation(-width / 2, -height / 2)
     return product
 
 
-def _placed(turn: Floats, middle: Floats, zoom: float, side: int) -> Floats:
-    """[3, 3]: after `turn`, enlarged so that `middle` is that of a square of this side."""
-    product: Floats = _moved(side / 2, side / 2) @ np.diag([zoom, zoom, 1]) @ _moved(-middle[0], -middle[1]) @ turn
+def _to_square(projection: Floats, middle: Floats, zoom: float, side: int) -> Floats:
+    """Homography [3, 3]: after `projection`, enlarged so that `middle` is that of a square of this side."""
+    product: Floats = (
+        _translation(side / 2, side / 2) @ np.diag([zoom, zoom, 1]) @ _translation(-middle[0], -middle[1]) @ projection
+    )
     return product
 
 
-def _moved(x: float, y: float) -> Floats:
+def _translation(x: float, y: float) -> Floats:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
 
 
 def _bounds(matrix: Floats, points: Floats) -> tuple[Floats, Floats]:
     """Lowest and highest x, y of points [n, 2] after a homography."""
-    seen = points @ matrix[:, :2].T + matrix[:, 2]
-    seen = seen[:, :2] / seen[:, 2:]
-    return seen.min(axis=0), seen.max(axis=0)
+    projected = points @ matrix[:, :2].T + matrix[:, 2]
+    projected = projected[:, :2] / projected[:, 2:]
+    return projected.min(axis=0), projected.max(axis=0)
 
 
 def _outline(alpha: npt.NDArray[np.uint8]) -> Floats:
     """Corners of the pixels at the convex hull of those above 0, float [n, 2]: a homography keeps what is inside."""
-    set_ = alpha > 0
-    rows = np.flatnonzero(set_.any(axis=1))
-    left = set_[rows].argmax(axis=1)
-    right = alpha.shape[1] - set_[rows, ::-1].argmax(axis=1)
-    corners = [np.stack([x, rows + down], axis=1) for x in (left, right) for down in (0, 1)]
+    opaque = alpha > 0
+    rows = np.flatnonzero(opaque.any(axis=1))
+    left = opaque[rows].argmax(axis=1)
+    right = alpha.shape[1] - opaque[rows, ::-1].argmax(axis=1)
+    corners = [np.stack([x, rows + dy], axis=1) for x in (left, right) for dy in (0, 1)]
     hull = cv2.convexHull(np.concatenate(corners).astype(np.float32))
     return hull[:, 0].astype(np.float64)
 
 
-def _shrinking(matrix: Floats, at: Floats) -> tuple[float, float]:
-    """By what the object's columns and rows must become fewer, so that bilinear sampling skips none of them.
+def _shrink_factors(matrix: Floats, point: Floats) -> tuple[float, float]:
+    """Factors, at most 1, by which columns and rows are shrunk first, so that bilinear sampling skips no pixel.
 
     One pixel of the result covers a parallelogram of the object, spanned by the columns of the inverse Jacobian.
     """
-    x, y, weight = matrix @ (at[0], at[1], 1)
+    x, y, weight = matrix @ (point[0], point[1], 1)
     jacobian = (matrix[:2, :2] - np.outer([x / weight, y / weight], matrix[2, :2])) / weight
     covered: npt.NDArray[Any] = np.hypot(*np.linalg.inv(jacobian).T)
-    across, down = np.minimum(_FINER / covered, 1).tolist()
-    return across, down
+    factor_x, factor_y = np.minimum(_OVERSAMPLING / covered, 1).tolist()
+    return factor_x, factor_y
 
 
-def _shrunk(source: RGBA, fewer: tuple[float, float]) -> tuple[RGBA, Floats, Floats]:
-    """The premultiplied object shrunk by area; the way back [3, 3]; how far bilinear reaches beyond its outline [2]."""
+def _shrink(source: RGBA, factors: tuple[float, float]) -> tuple[RGBA, Floats, Floats]:
+    """Shrink a premultiplied object by area.
+
+    Returns:
+        The object, the homography back to its former pixels [3, 3], and the reach of bilinear sampling beyond its
+        outline in x and y [2].
+    """
     back, rim = np.eye(3), np.full(2, 0.5)  # half a pixel of its own
     for axis in np.argsort(source.shape[1::-1])[::-1]:  # the long side first: the thin one may get much around it
-        factor, length = fewer[axis], source.shape[1 - axis]
+        factor, length = factors[axis], source.shape[1 - axis]
         if factor == 1:
             continue
-        pad = math.ceil(_THIN / 2 / factor) if length * factor < _THIN else 0
+        pad = math.ceil(_MIN_SIDE / 2 / factor) if length * factor < _MIN_SIDE else 0
         if pad:
             source = np.pad(source, [(pad * (axis == 1),) * 2, (pad * (axis == 0),) * 2, (0, 0)])
         size = list(source.shape[1::-1])
@@ -262,7 +258,7 @@ def _shrunk(source: RGBA, fewer: tuple[float, float]) -> tuple[RGBA, Floats, Flo
     return source, back, rim
 
 
-def _straight(rgba: RGBA) -> RGBA:
+def _unpremultiply(rgba: RGBA) -> RGBA:
     """The inverse of `premultiply`; black where alpha is 0."""
     alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGBA)
     return cv2.divide(rgba, alpha, scale=WHITE).astype(np.uint8, copy=False)

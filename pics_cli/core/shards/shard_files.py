@@ -1,4 +1,8 @@
-"""Shards: tar files of samples in WebDataset's layout, with a stats file that says a shard is finished."""
+"""Shard files: tar files of samples in WebDataset's layout, written and read; a stats file marks a finished one.
+
+The webdataset package is not used to read them: it takes a damaged header, or the end of a file that was cut between
+two members, for the end of the archive, and silently loses the samples behind it. Here that is an error.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample, PicsError, read_error
 
 SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
-_OURS = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
+_FOLDER_FILE = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
 
 
 def shard_path(folder: Path, block: int) -> Path:
@@ -30,7 +34,7 @@ def stats_path(folder: Path, block: int) -> Path:
 
 
 class ShardWriter:
-    """Writes samples into a shard that appears under its name only when complete.
+    """Writes samples into a shard, which appears under its name only when complete.
 
     Headers are fixed (no time, no owner), so that the bytes are a function of the samples.
     """
@@ -41,7 +45,7 @@ class ShardWriter:
 
     @property
     def samples(self) -> int:
-        """How many were added."""
+        """Number of samples added."""
         return len(self._keys)
 
     def __enter__(self) -> ShardWriter:
@@ -50,7 +54,7 @@ class ShardWriter:
         return self
 
     def add(self, key: str, members: Members) -> None:
-        """Append a sample; `key` is escaped already.
+        """Append a sample; `key` must be escaped, see `escape_key`.
 
         Raises:
             BadSample: `duplicate_key`.
@@ -86,7 +90,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
 
     Raises:
         PicsError: the file is no tar or is truncated.
-        BadSample: `duplicate_member` or `bad_name`, naming it: what follows cannot be told apart.
+        BadSample: `duplicate_member` or `bad_name`, naming it: the samples after it cannot be separated.
     """
     with open_tar(path) as tar:
         for key, infos in group_members(tar):
@@ -95,7 +99,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
 
 @contextlib.contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """A shard's tar, for a block that goes through all of it; the block's end is where the archive must end, too.
+    """Open a shard to read all of its members in the `with` block, at whose end the archive must end, too.
 
     Raises:
         PicsError: the file is no tar or is truncated.
@@ -111,7 +115,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
-    """Yield (key, members) for each run of files with one key; only headers are read."""
+    """Yield (key, members) for each run of tar members with one key; only headers are read."""
     key, infos = "", list[tarfile.TarInfo]()
     while (info := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
@@ -128,7 +132,7 @@ def group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarI
 
 
 def read_members(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo]) -> Mapping[str, bytes]:
-    """The members of a run, by extension.
+    """Contents of the members of a run, by extension.
 
     Raises:
         BadSample: `duplicate_member` or `bad_name`.
@@ -165,7 +169,7 @@ def split_member_name(name: str) -> tuple[str, str]:
 
 
 def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
-    """Stats of a finished block whose shard is there in full size; None where it has to be built."""
+    """Stats of a finished block whose shard exists in full size; None where it has to be built."""
     try:
         stats: dict[str, Any] = json.loads(stats_path(folder, block).read_text())
         whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
@@ -175,12 +179,12 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
 
 
 def shard_folder_files(folder: Path) -> list[Path]:
-    """Files in the folder that bear the names of ours: shards, stats, manifest and their temporary forms."""
-    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+    """The files of a folder of shards by their names: shards, stats, manifest and their temporary forms."""
+    return sorted(path for path in folder.iterdir() if _FOLDER_FILE.fullmatch(path.name))
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
+    """Delete what an interrupted writer left behind. Only the holder of the folder's lock may."""
     for path in shard_folder_files(folder):
         if path.suffix == ".tmp":
             path.unlink(missing_ok=True)

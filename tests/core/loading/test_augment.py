@@ -17,7 +17,6 @@ from pics_cli.core.loading.augment import (
     cut_reference,
     draw_view,
     grow_box,
-    plain,
     render_view,
 )
 from pics_cli.core.recipes.training_sections import AugmentSettings
@@ -137,7 +136,7 @@ def test_without_strengths_it_is_what_inference_shows(shape: tuple[int, int], se
     np.testing.assert_array_equal(ours.patch, prepare_reference(rgba, 56, frame))
     np.testing.assert_array_equal(ours.rgba, rgba[3:, 1:-9])
     if frame == REFERENCE_FRAME:
-        np.testing.assert_array_equal(ours.patch, plain(rgba, 56).patch)
+        np.testing.assert_array_equal(ours.patch, render_view(rgba, View(), 56).patch)
         np.testing.assert_array_equal(ours.patch, prepare_reference(rgba, 56))
 
 

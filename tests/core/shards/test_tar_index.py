@@ -8,6 +8,7 @@ import tarfile
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,12 +80,12 @@ def test_the_index_is_kept_for_this_very_file(tmp_path: Path, monkeypatch: pytes
     assert not is_indexed(path)
     index = index_shard(path).tolist()
     assert is_indexed(path)
-    scan = tar_index._scan
-    monkeypatch.setattr(tar_index, "_scan", lambda _: pytest.fail("scanned again"))
+    open_tar = tar_index.open_tar
+    monkeypatch.setattr(tar_index, "open_tar", lambda _: pytest.fail("scanned again"))
     assert index_shard(path).tolist() == index
     write_shard(path, range(4))
     assert not is_indexed(path)
-    monkeypatch.setattr(tar_index, "_scan", scan)
+    monkeypatch.setattr(tar_index, "open_tar", open_tar)
     assert len(index_shard(path)) == 5
     os.utime(path, (1, 1))
     assert not is_indexed(path)
@@ -94,9 +95,9 @@ def test_the_index_is_kept_for_this_very_file(tmp_path: Path, monkeypatch: pytes
 def test_a_damaged_index_is_made_again(tmp_path: Path, damage: bytes) -> None:
     path = write_shard(tmp_path / "a.tar", range(2))
     index = index_shard(path).tolist()
-    tar_index._kept(path).write_bytes(damage)
+    tar_index._cache_path(path).write_bytes(damage)
     assert index_shard(path).tolist() == index
-    assert len(tar_index._checked(index_shard(path))) == 3
+    assert np.load(tar_index._cache_path(path)).tolist() == index
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.9, 1])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from pics_cli.core.loading.augment import plain
+from pics_cli.core.loading.augment import View, render_view
 from pics_cli.core.training.preview import AugmentedReference, draw_augmented
 
 
 def test_sheet_shows_each_object_in_a_row_of_its_own() -> None:
     white, red = (np.full((30, 20, 4), colour, np.uint8) for colour in ((255, 255, 255, 255), (255, 0, 0, 255)))
-    rows = [("white", plain(white, 56), [plain(red, 56)] * 3), ("red", plain(red, 56), [])]
+    rows = [
+        ("white", render_view(white, View(), 56), [render_view(red, View(), 56)] * 3),
+        ("red", render_view(red, View(), 56), []),
+    ]
     sheet = draw_augmented([AugmentedReference(*row) for row in rows])
     is_red = (sheet == (255, 0, 0)).all(axis=2)
     cell, gap = 154, 10
