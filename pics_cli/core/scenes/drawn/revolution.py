@@ -134,27 +134,27 @@ class SurfaceOfRevolution:
         # Where a ray misses a segment, its root is NaN and so fails every test.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             for number, s in enumerate(self.segments):
-                some = rays.in_ring(axis_distance, s.max_radius, s.low - oz, s.high - oz)
-                if some.stop <= some.start:
+                near = rays.in_ring(axis_distance, s.max_radius, s.low - oz, s.high - oz)
+                if near.stop <= near.start:
                     continue
-                dz_some = dz[some]
+                dz_near = dz[near]
                 constant = c - s.alpha - (s.beta + s.gamma * oz) * oz
-                half = b[some] - dz_some * (0.5 * s.beta + s.gamma * oz)
-                square = a[some] if s.gamma == 0 else a[some] - dz_squared[some] * s.gamma
+                half = b[near] - dz_near * (0.5 * s.beta + s.gamma * oz)
+                square = a[near] if s.gamma == 0 else a[near] - dz_squared[near] * s.gamma
                 root = np.sqrt(half * half - square * constant) - half
                 t = root / square if s.inner else constant / root
-                height = np.abs(t * dz_some + (oz - 0.5 * (s.low + s.high)))
-                keep_nearest(some, height <= 0.5 * (s.high - s.low) + 1e-6, t, number)
+                height = np.abs(t * dz_near + (oz - 0.5 * (s.low + s.high)))
+                keep_nearest(near, height <= 0.5 * (s.high - s.low) + 1e-6, t, number)
             for number, (height, hole, radius) in enumerate(self._caps, start=len(self.segments)):
-                some = rays.in_ring(axis_distance, radius, height - oz, height - oz)
-                if some.stop <= some.start or (number == len(self.segments) and oz > height):
+                near = rays.in_ring(axis_distance, radius, height - oz, height - oz)
+                if near.stop <= near.start or (number == len(self.segments) and oz > height):
                     continue  # a bottom is not seen from above
-                t = (height - oz) / dz[some]
-                r_squared = (a[some] * t + 2 * b[some]) * t + c
+                t = (height - oz) / dz[near]
+                r_squared = (a[near] * t + 2 * b[near]) * t + c
                 hit = (r_squared <= radius * radius) & (t > 1e-4)
                 if hole:
                     hit &= r_squared >= hole * hole
-                keep_nearest(some, hit, t, number)
+                keep_nearest(near, hit, t, number)
         return nearest, face
 
     def surface(self, faces: Faces, points: Vec) -> tuple[Vec, Array, Array]:

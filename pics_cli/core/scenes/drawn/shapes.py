@@ -71,9 +71,9 @@ def _revolved(
     footprint = _CIRCLE * max_radius
     for centres, radius in _handle_and_stem(profile, scale, outer, inner):
         solids.append(Tube(centres.astype(np.float32), radius))
-        some = centres[:: len(centres) // 6]
-        x, y, z = some[np.argsort(some[:, 2])].T
-        proxies.append(ShadowProxy(_shadow_discs(z, x, y, np.full(len(some), radius))))
+        sampled = centres[:: len(centres) // 6]
+        x, y, z = sampled[np.argsort(sampled[:, 2])].T
+        proxies.append(ShadowProxy(_shadow_discs(z, x, y, np.full(len(sampled), radius))))
         cube = np.asarray(list(product((-0.8 * radius, 0.8 * radius), repeat=3)))
         parts += [np.concatenate([cube + p, cube + q]) for p, q in zip(centres[:-1:3], centres[3::3], strict=False)]
         footprint = _convex_hull(np.concatenate([footprint, centres[:, :2] * 1.05]))

@@ -42,10 +42,10 @@ class Tube:
         centre = self.centres.mean(axis=0)
         bound = float(np.sqrt(((self.centres - centre) ** 2).sum(axis=1).max())) + self.radius
         _, discriminant = _sphere_equation(rays, dot(rays.directions, rays.directions), centre.tolist(), bound)
-        some = (discriminant > 0).nonzero()[0]  # most rays pass a handle by
-        if not len(some):
+        active = (discriminant > 0).nonzero()[0]  # most rays pass a handle by
+        if not len(active):
             return nearest, face
-        d = take(rays.directions, some)
+        d = take(rays.directions, active)
         # Spheres by rows, rays by columns.
         o = np.asarray(rays.origin, np.float32) - self.centres
         half = o[:, :1] * d[0] + o[:, 1:2] * d[1] + o[:, 2:] * d[2]
@@ -55,9 +55,9 @@ class Tube:
             root = np.sqrt(half * half - excess * a) + half
         np.copyto(root, -FAR, where=np.isnan(root))
         sphere = root.argmax(axis=0)
-        first = root[sphere, np.arange(len(some))]
-        nearest[some] = np.where((first < 0) & (first > -FAR), first / -a, FAR)
-        face[some] = sphere
+        first = root[sphere, np.arange(len(active))]
+        nearest[active] = np.where((first < 0) & (first > -FAR), first / -a, FAR)
+        face[active] = sphere
         return nearest, face
 
     def surface(self, faces: Faces, points: Vec) -> tuple[Vec, Array, Array]:
@@ -94,10 +94,10 @@ class Metaballs:
         start = np.full(a.shape, FAR, np.float32)
         for x, y, z, r in self.spheres.tolist():
             np.minimum(start, _entry_distance(rays, a, (x, y, z), r + swell), out=start)
-        some = (start < FAR).nonzero()[0]
-        t, a = start.take(some), a.take(some)
+        active = (start < FAR).nonzero()[0]
+        t, a = start.take(active), a.take(active)
         inverse_length = 1.0 / np.sqrt(a)
-        d = take(rays.directions, some)
+        d = take(rays.directions, active)
         quadratics = []  # of the squared distance from each sphere's centre, a t² + b t + c; and its radius
         for x, y, z, r in self.spheres.tolist():
             o = (rays.origin[0] - x, rays.origin[1] - y, rays.origin[2] - z)
@@ -109,9 +109,9 @@ class Metaballs:
                     total = total + self._weight(np.sqrt((t * a + b) * t + c), r)
                 estimate = np.log(total) * -self.smoothness
                 t = t + estimate * inverse_length
-            nearest[some] = np.where(estimate < 0.01, t, FAR)
+            nearest[active] = np.where(estimate < 0.01, t, FAR)
             moving = (np.abs(estimate) > 1e-3).nonzero()[0]  # the others have arrived
-            some, t, a, inverse_length = (x.take(moving) for x in (some, t, a, inverse_length))
+            active, t, a, inverse_length = (x.take(moving) for x in (active, t, a, inverse_length))
             quadratics = [(b.take(moving), c, r) for b, c, r in quadratics]
         return nearest, np.zeros(nearest.shape, np.int16)
 

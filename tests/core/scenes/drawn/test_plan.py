@@ -45,8 +45,8 @@ def test_same_index_differs_between_pools_and_seeds() -> None:
 
 
 def plans_of(pool: str) -> list[ScenePlan]:
-    style = SceneSettings(64, 2, (("apart", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0, 0)
-    return [plan_scene(style, pool, 1, index) for index in range(60)]  # type: ignore[arg-type]
+    settings = SceneSettings(64, 2, (("apart", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0, 0)
+    return [plan_scene(settings, pool, 1, index) for index in range(60)]  # type: ignore[arg-type]
 
 
 def test_pools_share_no_family_pattern_colour_or_photograph() -> None:
@@ -73,8 +73,8 @@ def test_plans_keep_to_their_pool() -> None:
         for plan in plans_of(pool):
             assert plan.background.ground in grounds.GROUNDS[pool]
             assert plan.background.backdrop in background.BACKDROPS[pool]
-            for thing in plan.objects:
-                assert thing.family in shapes.FAMILIES[thing.category][pool]
-                assert thing.material.pattern == patterns.LABEL or thing.material.pattern in patterns.PATTERNS[pool]
-                used.add(thing.category)
+            for obj in plan.objects:
+                assert obj.family in shapes.FAMILIES[obj.category][pool]
+                assert obj.material.pattern == patterns.LABEL or obj.material.pattern in patterns.PATTERNS[pool]
+                used.add(obj.category)
         assert len(used) >= 9, "most categories occur"
