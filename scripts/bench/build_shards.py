@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 
@@ -29,9 +28,8 @@ from pics_cli.core.datasets.scene import ItemId
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.shards.shard_files import read_shard
-from plain_builder import PlainLvis, PlainObjects365
-from plain_street import PlainBdd, PlainCityscapes, PlainVistas, PlainViton
 from processes import index, startup, worker_memory, workers
+from research_builder import BUILDERS
 from samples import compact, synth
 
 BLOCK = 20
@@ -64,16 +62,14 @@ def build_ours(source: DatasetSplit, items: Sequence[ItemId], out: Path, block: 
     return samples
 
 
-def against_plain(
-    bench: Bench, figure: str, recipe: str, plain_side: type[Any], pictures: int, share: float, goal: float
-) -> Iterator[Row]:
+def against_plain(bench: Bench, figure: str, recipe: str, pictures: int, share: float, goal: float) -> Iterator[Row]:
     """Our builder against the plain one, alternating block by block; opening the annotations is not counted.
 
     Each side works at the area ratio at which it keeps that share, as what counts as an object and as a pair differs.
     """
     count = bench.pictures or pictures
     raw = demo(bench, figure, count)
-    plain = plain_side(raw)
+    plain = BUILDERS[recipe](raw)
     items = open_reader(dataset(recipe, raw, 0.02)).item_ids(0, count)
     our_ratio, area_ratio = (area_ratio_for(recipe, raw, items, share, compat) for compat in (False, True))
     source, shards, folders = dataset(recipe, raw, our_ratio), bench.work / "shards", bench.work / "folders"
@@ -81,7 +77,7 @@ def against_plain(
     blocks = [items[start : start + size] for start in range(0, count, size)]
     sides: list[Callable[[int], int]] = [
         lambda block: build_ours(source, blocks[block], shards, block),
-        lambda block: sum(plain.build(plain.find(item), area_ratio, folders) for item in blocks[block]),
+        lambda block: sum(plain.build(item, area_ratio, folders) for item in blocks[block]),
     ]
     rounds, kept = [], [0, 0]
     for turn in range(bench.repeats + 1):
@@ -132,33 +128,33 @@ def kind_of(name: str) -> str:
 
 
 def lvis(bench: Bench) -> Iterator[Row]:
-    yield from against_plain(bench, "lvis", "lvis", PlainLvis, 400, share=0.34, goal=3)
+    yield from against_plain(bench, "lvis", "lvis", 400, share=0.34, goal=3)
 
 
 def objects365(bench: Bench) -> Iterator[Row]:
     count = bench.pictures or 400
-    yield from against_plain(bench, "objects365", "objects365", PlainObjects365, count, share=0.53, goal=3)
+    yield from against_plain(bench, "objects365", "objects365", count, share=0.53, goal=3)
     walk = walk_time(demo(bench, "objects365", count), bench.repeats)
     yield Row("  os.walk, not charged", f"{walk:.2f} ms a picture at {count} label files")
 
 
 def viton(bench: Bench) -> Iterator[Row]:
-    yield from against_plain(bench, "viton", "viton_hd", PlainViton, 60, share=1, goal=3.5)
+    yield from against_plain(bench, "viton", "viton_hd", 60, share=1, goal=3.5)
 
 
 def cityscapes(bench: Bench) -> Iterator[Row]:
-    yield from against_plain(bench, "cityscapes", "cityscapes", PlainCityscapes, 40, share=0.15, goal=10)
+    yield from against_plain(bench, "cityscapes", "cityscapes", 40, share=0.15, goal=10)
 
 
 def vistas(bench: Bench) -> Iterator[Row]:
     recipe, count = "mapillary_vistas", bench.pictures or 16
-    yield from against_plain(bench, "vistas", recipe, PlainVistas, count, share=0.25, goal=20)
+    yield from against_plain(bench, "vistas", recipe, count, share=0.25, goal=20)
     peak = worker_memory(recipe, demo(bench, "vistas", count), bench.work, count)
     yield Row("  peak memory of a worker", f"{peak:.0f} MB, at the recipe's area ratio", "<= 600 MB", peak <= 600)
 
 
 def bdd(bench: Bench) -> Iterator[Row]:
-    yield from against_plain(bench, "bdd", "bdd100k", PlainBdd, 150, share=0.16, goal=9)
+    yield from against_plain(bench, "bdd", "bdd100k", 150, share=0.16, goal=9)
 
 
 def walk_time(raw: Path, repeats: int) -> float:

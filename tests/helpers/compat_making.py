@@ -1,4 +1,4 @@
-"""Hand-made pictures for the tests of `compat: true`, builds of them, and what is in them."""
+"""Hand-made pictures for the tests of `compat: true`, builds of them, and what the research code makes of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 import oracle
+import research_builder
 from making import build_folder, encoded
+from research_builder import Chosen
 from street import put
 
 Bools = npt.NDArray[np.bool_]
@@ -41,6 +43,37 @@ def build(recipe: str, raw: Path, ratio: float = 0.02, compat: bool = True) -> d
             [entry["patch"]["crop"] for entry in objects],
         )
     return found
+
+
+def research_choices(recipe: str, raw: Path, ratio: float) -> dict[str, Chosen]:
+    """What the research code stores of a raw folder, by key.
+
+    Samples that would hold an empty mask, or one of the whole frame, are left out: the package refuses them, by design.
+    """
+    builder = research_builder.BUILDERS[recipe](raw)
+    chosen = {}
+    for item in builder.items():
+        sample = builder.choose(item, ratio)
+        if sample is not None and all(mask.any() and not mask.all() for mask in sample.masks):
+            assert sample.path.stem not in chosen
+            chosen[sample.path.stem] = sample
+    return chosen
+
+
+def compare(expected: Mapping[str, Chosen], out: Path) -> None:
+    """Assert that the shards in `out` hold exactly what is expected: keys, order of the objects, masks and patches."""
+    samples = oracle.read_tars(out)
+    assert sorted(samples) == sorted(map(oracle.escape, expected))
+    for key, chosen in expected.items():
+        members = samples[oracle.escape(key)]
+        assert list(members) == ["bg.jpg", "obj0.png", "mask0.png", "obj1.png", "mask1.png", "json"], key
+        objects = json.loads(members["json"])["objects"]
+        for k, mask in enumerate(chosen.masks):
+            assert np.array_equal(oracle.read_mask(members[f"mask{k}.png"]), mask), f"{key}: mask{k}"
+            padding = objects[k]["patch"]["padding"]
+            assert padding in (1.1, 1.2, 1.3, 1.4)
+            patch = research_builder.cut_patch(chosen.image, mask, padding)
+            assert np.array_equal(oracle.read_rgb(members[f"obj{k}.png"]), patch), f"{key}: obj{k}"
 
 
 def write_lvis(root: Path, pictures: Mapping[int, tuple[RGB, Sequence[Mapping[str, Any]]]]) -> Path:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import compat_oracle
 import compat_scenes
 import oracle
-from compat_making import assert_masks, block, build, square, write_lvis
+from compat_making import assert_masks, block, build, compare, research_choices, square, write_lvis
 from making import annotation, build_folder, smooth
 from pics_cli.core.recipes.base import recipe_folder
 from street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas, write_viton
@@ -214,6 +213,6 @@ def test_command_and_recipe_key_build_alike(tmp_path: Path, pics: Callable[..., 
     recipe = tmp_path / "mine.yaml"
     recipe.write_text((recipe_folder() / "cityscapes.yaml").read_text() + "\ncompat: true\n")
     build_folder(recipe, raw, tmp_path / "key")
-    compat_oracle.compare(compat_oracle.read_cityscapes(raw, 0.02), tmp_path / "flag")
+    compare(research_choices("cityscapes", raw, 0.02), tmp_path / "flag")
     flag, key = [sorted((tmp_path / name).glob("*.tar")) for name in ("flag", "key")]
     assert [path.read_bytes() for path in flag] == [path.read_bytes() for path in key]
