@@ -61,7 +61,7 @@ _NOT_NEEDED = {
 
 @dataclass
 class ConversionReport:
-    """What became of every tensor."""
+    """How every tensor of a checkpoint was used."""
 
     mapped: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Part → research name → our names."""
@@ -76,9 +76,9 @@ class ConversionReport:
         return Counter(self.dropped.values())
 
 
-class _Piece(NamedTuple):
+class _MappedPart(NamedTuple):
     part: CheckpointPart
-    plan: KeyMapping
+    mapping: KeyMapping
     module: nn.Module
 
 
@@ -116,27 +116,29 @@ def convert_checkpoint(
     source = open_checkpoint(checkpoint)
     encoder = source if dinov2 is None else open_checkpoint(dinov2)
     report = ConversionReport()
-    found = _find_parts(source, encoder, report)
+    parts = _find_parts(source, encoder, report)
     scale = float(source.read("scale_factor")) if "scale_factor" in source.shapes else ModelConfig.latent_scale
-    pieces = _plan(found, head_width, encoder_head_width, reference_size, image_size, scale)
+    entries = _map_parts(parts, head_width, encoder_head_width, reference_size, image_size, scale)
     problems = [
-        line for name, piece in pieces.items() for line in mapping_errors(name, piece.module, piece.plan, piece.part)
+        line
+        for name, entry in entries.items()
+        for line in mapping_errors(name, entry.module, entry.mapping, entry.part)
     ]
     if problems:
         raise PicsError("\n".join(problems), "is it a checkpoint of the research code's PICS network?")
-    config = _config(pieces, scale, image_size, reference_size, source.steps)
+    config = _config(entries, scale, image_size, reference_size, source.steps)
     _check_schedule(source)
-    for name, piece in pieces.items():
-        _account(name, piece, report)
+    for name, entry in entries.items():
+        _report_part(name, entry, report)
     sources = {"checkpoint": checkpoint} if dinov2 is None else {"checkpoint": checkpoint, "dinov2": dinov2}
-    made = {name: {"name": path.name, **fingerprint(path)} for name, path in sources.items()}
-    _write(out, pieces, config, dtype, {"sources": made, "dtype": str(dtype).removeprefix("torch.")}, report)
+    fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in sources.items()}
+    _write(out, entries, config, dtype, {"sources": fingerprints, "dtype": str(dtype).removeprefix("torch.")}, report)
     return report
 
 
 def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionReport) -> dict[str, CheckpointPart]:
-    """The parts in the checkpoint; what belongs to none must be known to be useless."""
-    found = {name: CheckpointPart(source, prefix) for name, prefix in PREFIXES.items()}
+    """The parts in the checkpoint; tensors of none must be known as not needed."""
+    parts = {name: CheckpointPart(source, prefix) for name, prefix in PREFIXES.items()}
     unknown = []
     for key in source.shapes:
         reason = next((why for pattern, why in _NOT_NEEDED.items() if pattern.fullmatch(key)), None)
@@ -146,11 +148,13 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
             unknown.append(key)
     report.dropped.update(dict.fromkeys(source.other_entries, "not a tensor"))
     if encoder is not source:
-        own = found["image_encoder"]
-        report.dropped.update({own.prefix + key: f"{encoder.path.name} was given instead" for key in own})
-        inside = any(key.startswith(PREFIXES["image_encoder"]) for key in encoder.shapes)
-        found["image_encoder"] = CheckpointPart(encoder, PREFIXES["image_encoder"] if inside else "")
-    empty = [f"{name} ({PREFIXES[name]}*)" for name, part in found.items() if not part]
+        own_encoder = parts["image_encoder"]
+        report.dropped.update(
+            {own_encoder.prefix + key: f"{encoder.path.name} was given instead" for key in own_encoder}
+        )
+        prefixed = any(key.startswith(PREFIXES["image_encoder"]) for key in encoder.shapes)
+        parts["image_encoder"] = CheckpointPart(encoder, PREFIXES["image_encoder"] if prefixed else "")
+    empty = [f"{name} ({PREFIXES[name]}*)" for name, part in parts.items() if not part]
     if empty and empty[0].startswith("image_encoder"):
         raise PicsError(
             f"{source.path}: holds no DINOv2 ({PREFIXES['image_encoder']}*)",
@@ -158,7 +162,7 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
         )
     if empty:
         raise PicsError(
-            f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {_beginnings(source)}",
+            f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {_name_beginnings(source)}",
             "a complete checkpoint of the research code is needed, not one of its parts",
         )
     if unknown:
@@ -166,48 +170,48 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
             f"{source.path}: unknown tensors: {abbreviate(unknown)}",
             "is it a checkpoint of the research code's PICS network?",
         )
-    return found
+    return parts
 
 
-def _beginnings(source: Checkpoint) -> str:
+def _name_beginnings(source: Checkpoint) -> str:
     return ", ".join(sorted({key.partition(".")[0] for key in source.shapes})[:8])
 
 
-def _plan(
-    found: dict[str, CheckpointPart],
+def _map_parts(
+    parts: dict[str, CheckpointPart],
     head_width: int,
     encoder_head_width: int,
     reference_size: int,
     image_size: int,
     scale: float,
-) -> dict[str, _Piece]:
-    """Shape, module without memory, and origin of every tensor, for each part."""
-    grid = reference_size // found["image_encoder"]["patch_embed.proj.weight"][-1]
-    options: dict[str, Any] = {name: network_options(found[name], head_width) for name in ("unet", "controlnet")}
-    options["vae"] = {**vae_options(found["vae"]), "scaling_factor": scale, "sample_size": image_size}
-    options["image_encoder"] = dinov2_options(found["image_encoder"], encoder_head_width, reference_size)
-    width, inside = found["projector"]["weight"]
+) -> dict[str, _MappedPart]:
+    """Each part's module on the meta device, and the source of every tensor of it."""
+    grid = reference_size // parts["image_encoder"]["patch_embed.proj.weight"][-1]
+    options: dict[str, Any] = {name: network_options(parts[name], head_width) for name in ("unet", "controlnet")}
+    options["vae"] = {**vae_options(parts["vae"]), "scaling_factor": scale, "sample_size": image_size}
+    options["image_encoder"] = dinov2_options(parts["image_encoder"], encoder_head_width, reference_size)
+    width, input_width = parts["projector"]["weight"]
     build: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: InteractionUNet(**options["unet"]),
         "controlnet": lambda: BackgroundControlNet(**options["controlnet"]),
         "vae": lambda: diffusers.AutoencoderKL(**options["vae"]),
         "image_encoder": lambda: Dinov2Model(Dinov2Config(**options["image_encoder"])),
-        "projector": lambda: nn.Linear(inside, width),
+        "projector": lambda: nn.Linear(input_width, width),
     }
-    plans = {"unet": map_unet_keys, "controlnet": map_unet_keys, "vae": map_vae_keys, "projector": map_projector_keys}
-    pieces = {}
-    for name, part in found.items():
+    mappers = {"unet": map_unet_keys, "controlnet": map_unet_keys, "vae": map_vae_keys, "projector": map_projector_keys}
+    entries = {}
+    for name, part in parts.items():
         module = build_on_meta(build[name], f"{part.checkpoint.path}: {name}")
-        plan = plans[name](part) if name in plans else map_dinov2_keys(part, module.state_dict().keys(), grid)
-        pieces[name] = _Piece(part, plan, module)
-    return pieces
+        mapping = mappers[name](part) if name in mappers else map_dinov2_keys(part, module.state_dict().keys(), grid)
+        entries[name] = _MappedPart(part, mapping, module)
+    return entries
 
 
 def _config(
-    pieces: dict[str, _Piece], scale: float, image_size: int, reference_size: int, steps: int | None
+    entries: dict[str, _MappedPart], scale: float, image_size: int, reference_size: int, steps: int | None
 ) -> ModelConfig:
-    """`pics.json`, and that the parts fit each other."""
-    modules: dict[str, Any] = {name: piece.module for name, piece in pieces.items()}
+    """The model's configuration; checks that the parts fit each other."""
+    modules: dict[str, Any] = {name: entry.module for name, entry in entries.items()}
     unet, vae, encoder = (modules[name].config for name in ("unet", "vae", "image_encoder"))
     downsampling = 2 ** (len(vae.block_out_channels) - 1)
     check_image_size(image_size, downsampling, len(unet.block_out_channels))
@@ -221,14 +225,14 @@ def _config(
         downsampling=downsampling,
         trained_steps=steps or 0,
     )
-    if found := model_folder.find_mismatches(config, **modules):
-        path = pieces["unet"].part.checkpoint.path
-        raise PicsError("\n".join(f"{path}: {line}" for line in found), "are its parts of one model?")
+    if mismatches := model_folder.find_mismatches(config, **modules):
+        path = entries["unet"].part.checkpoint.path
+        raise PicsError("\n".join(f"{path}: {line}" for line in mismatches), "are its parts of one model?")
     return config
 
 
 def _check_schedule(source: Checkpoint) -> None:
-    """A checkpoint that holds its noise schedule must hold the published one."""
+    """Check that a noise schedule in the checkpoint is the published one."""
     if "betas" not in source.shapes:
         return
     betas, published = source.read("betas").double(), published_scheduler().betas.double()
@@ -239,19 +243,19 @@ def _check_schedule(source: Checkpoint) -> None:
         )
 
 
-def _account(name: str, piece: _Piece, report: ConversionReport) -> None:
-    prefix = piece.part.prefix
+def _report_part(name: str, entry: _MappedPart, report: ConversionReport) -> None:
+    prefix = entry.part.prefix
     mapped: dict[str, list[str]] = {}
-    for ours, take in piece.plan.takes.items():
-        mapped.setdefault(prefix + take.key, []).append(ours)
+    for ours, tensor_source in entry.mapping.sources.items():
+        mapped.setdefault(prefix + tensor_source.key, []).append(ours)
     report.mapped[name] = mapped
-    report.dropped.update({prefix + key: why for key, why in piece.plan.dropped.items()})
-    report.parameters[name] = sum(value.numel() for value in piece.module.state_dict().values())
+    report.dropped.update({prefix + key: why for key, why in entry.mapping.dropped.items()})
+    report.parameters[name] = sum(value.numel() for value in entry.module.state_dict().values())
 
 
 def _write(
     out: Path,
-    pieces: dict[str, _Piece],
+    entries: dict[str, _MappedPart],
     config: ModelConfig,
     dtype: torch.dtype,
     facts: dict[str, Any],
@@ -259,13 +263,13 @@ def _write(
 ) -> None:
     """The model folder, whole or not at all."""
     with atomic_folder(out) as folder:
-        for name in list(pieces):
+        for name in list(entries):
             count = f"{report.parameters[name] / 1e6:,.1f} million parameters"
             logger.info("%s: %d tensors, %s", name, len(report.mapped[name]), count)
-            piece = pieces.pop(name)
-            load_mapped_weights(piece.module, piece.plan, piece.part, dtype)
-            model_folder.save_part(name, piece.module, folder)
-            del piece
+            entry = entries.pop(name)
+            load_mapped_weights(entry.module, entry.mapping, entry.part, dtype)
+            model_folder.save_part(name, entry.module, folder)
+            del entry
             gc.collect()
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")

@@ -63,9 +63,9 @@ class TensorSource(NamedTuple):
 
 @dataclass
 class KeyMapping:
-    """What becomes of the tensors of one part."""
+    """Where the tensors of one part come from."""
 
-    takes: dict[str, TensorSource] = field(default_factory=dict)
+    sources: dict[str, TensorSource] = field(default_factory=dict)
     """Our name → where it comes from."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Research name → why it is not needed."""
@@ -77,28 +77,28 @@ def map_unet_keys(shapes: Shapes) -> KeyMapping:
     """UNet or ControlNet: the ControlNet has the same encoder, the hint's embedding and the zero convolutions."""
     control = any(key.startswith("input_hint_block.") for key in shapes)
     blocks = dict(_network_blocks(shapes, control))
-    plan = KeyMapping()
+    mapping = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
         if ".blend_mlp." in key:
-            plan.dropped[key] = UNUSED_EXPERT
+            mapping.dropped[key] = UNUSED_EXPERT
         elif control and module == "input_blocks.0.0":
-            plan.dropped[key] = UNUSED_INPUT
+            mapping.dropped[key] = UNUSED_INPUT
         elif (target := _inside(module, blocks)) is not None:
-            plan.takes[f"{target}.{kind}"] = TensorSource(key)
+            mapping.sources[f"{target}.{kind}"] = TensorSource(key)
         else:
-            plan.unknown.append(key)
-    return plan
+            mapping.unknown.append(key)
+    return mapping
 
 
 def _inside(module: str, blocks: Mapping[str, str]) -> str | None:
     """The name of a research module, whose block or itself is in the table."""
     if module in blocks:
         return blocks[module]
-    found = re.match(r"((?:input|output)_blocks\.\d+\.\d+|middle_block\.\d+)\.(.+)", module)
-    if not found or found[1] not in blocks:
+    match = re.match(r"((?:input|output)_blocks\.\d+\.\d+|middle_block\.\d+)\.(.+)", module)
+    if not match or match[1] not in blocks:
         return None
-    block, rest = blocks[found[1]], found[2]
+    block, rest = blocks[match[1]], match[2]
     if "resnets." not in block:
         return f"{block}.{rest}"  # transformers have the same names inside
     return f"{block}.{_RESIDUAL[rest]}" if rest in _RESIDUAL else None
@@ -123,9 +123,9 @@ def _network_blocks(shapes: Shapes, control: bool) -> Iterator[tuple[str, str]]:
         level, last = divmod(i, residual + 1)
         yield f"output_blocks.{i}.0", f"up_blocks.{level}.resnets.{last}"
         yield f"output_blocks.{i}.1", f"up_blocks.{level}.attentions.{last}"
-        for place in (1, 2):
-            if f"output_blocks.{i}.{place}.conv.weight" in shapes:
-                yield f"output_blocks.{i}.{place}.conv", f"up_blocks.{level}.upsamplers.0.conv"
+        for index in (1, 2):
+            if f"output_blocks.{i}.{index}.conv.weight" in shapes:
+                yield f"output_blocks.{i}.{index}.conv", f"up_blocks.{level}.upsamplers.0.conv"
     if control:
         hints = hint_convolutions(shapes)
         names = ["conv_in", *(f"blocks.{i}" for i in range(len(hints) - 2)), "conv_out"]
@@ -145,16 +145,16 @@ def hint_convolutions(shapes: Shapes) -> list[str]:
 def map_vae_keys(shapes: Shapes) -> KeyMapping:
     """Autoencoder: the decoder's levels are counted from the other end, the attention's 1×1 convolutions are linear."""
     levels = count_modules(shapes, "decoder.up")
-    plan = KeyMapping()
+    mapping = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
         if (target := _vae_module(module, levels)) is not None:
-            plan.takes[f"{target}.{kind}"] = TensorSource(key)
+            mapping.sources[f"{target}.{kind}"] = TensorSource(key)
         elif key.startswith("loss."):
-            plan.dropped[key] = "the autoencoder's training loss"
+            mapping.dropped[key] = "the autoencoder's training loss"
         else:
-            plan.unknown.append(key)
-    return plan
+            mapping.unknown.append(key)
+    return mapping
 
 
 def _vae_module(module: str, levels: int) -> str | None:
@@ -165,20 +165,20 @@ def _vae_module(module: str, levels: int) -> str | None:
         return None
     if rest in _VAE_ENDS:
         return f"{side}.{_VAE_ENDS[rest]}"
-    if found := re.fullmatch(r"mid\.block_([12])\.(\w+)", rest):
-        inside = _VAE_RESIDUAL.get(found[2])
-        return inside and f"{side}.mid_block.resnets.{int(found[1]) - 1}.{inside}"
-    if found := re.fullmatch(r"mid\.attn_1\.(\w+)", rest):
-        inside = _VAE_ATTENTION.get(found[1])
+    if match := re.fullmatch(r"mid\.block_([12])\.(\w+)", rest):
+        inside = _VAE_RESIDUAL.get(match[2])
+        return inside and f"{side}.mid_block.resnets.{int(match[1]) - 1}.{inside}"
+    if match := re.fullmatch(r"mid\.attn_1\.(\w+)", rest):
+        inside = _VAE_ATTENTION.get(match[1])
         return inside and f"{side}.mid_block.attentions.0.{inside}"
-    if found := re.fullmatch(r"(down|up)\.(\d+)\.(\w+)\.(.+)", rest):
-        way, level = found[1], int(found[2])
-        place = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
-        if found[3] == f"{way}sample" and found[4] == "conv":
-            return f"{place}.{way}samplers.0.conv"
-        number, _, inside = found[4].partition(".")
-        if found[3] == "block" and inside in _VAE_RESIDUAL:
-            return f"{place}.resnets.{number}.{_VAE_RESIDUAL[inside]}"
+    if match := re.fullmatch(r"(down|up)\.(\d+)\.(\w+)\.(.+)", rest):
+        way, level = match[1], int(match[2])
+        block = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
+        if match[3] == f"{way}sample" and match[4] == "conv":
+            return f"{block}.{way}samplers.0.conv"
+        number, _, inside = match[4].partition(".")
+        if match[3] == "block" and inside in _VAE_RESIDUAL:
+            return f"{block}.resnets.{number}.{_VAE_RESIDUAL[inside]}"
     return None
 
 
@@ -209,26 +209,26 @@ def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapp
     }
     outside = {"norm": "layernorm", "patch_embed.proj": "embeddings.patch_embeddings.projection"}
     embeddings = {f"{name}_token": f"embeddings.{name}_token" for name in ("cls", "mask")}
-    plan = KeyMapping()
+    mapping = KeyMapping()
     for key in shapes:
         module, _, kind = key.rpartition(".")
-        found = re.fullmatch(r"blocks\.(\d+)\.(.+)", module)
-        if found and found[2] in inside:
-            targets = inside[found[2]]
+        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", module)
+        if match and match[2] in inside:
+            targets = inside[match[2]]
             for part, target in enumerate(targets):
-                name = f"encoder.layer.{found[1]}.{target}.{'lambda1' if kind == 'gamma' else kind}"
-                plan.takes[name] = TensorSource(key, part, len(targets))
+                name = f"encoder.layer.{match[1]}.{target}.{'lambda1' if kind == 'gamma' else kind}"
+                mapping.sources[name] = TensorSource(key, part, len(targets))
         elif module in outside:
-            plan.takes[f"{outside[module]}.{kind}"] = TensorSource(key)
+            mapping.sources[f"{outside[module]}.{kind}"] = TensorSource(key)
         elif key == "pos_embed":
-            plan.takes["embeddings.position_embeddings"] = TensorSource(key, grid=grid)
+            mapping.sources["embeddings.position_embeddings"] = TensorSource(key, grid=grid)
         elif key == "mask_token" and embeddings[key] not in ours:
-            plan.dropped[key] = UNUSED_MASK
+            mapping.dropped[key] = UNUSED_MASK
         elif key in embeddings:
-            plan.takes[embeddings[key]] = TensorSource(key)
+            mapping.sources[embeddings[key]] = TensorSource(key)
         else:
-            plan.unknown.append(key)
-    return plan
+            mapping.unknown.append(key)
+    return mapping
 
 
 def map_projector_keys(shapes: Shapes) -> KeyMapping:
@@ -256,8 +256,8 @@ def resample_positions(table: Tensor, grid: int) -> Tensor:
 
 def count_modules(shapes: Shapes, name: str) -> int:
     """How many numbered modules lie under a name."""
-    found = re.compile(re.escape(name) + r"\.(\d+)\.")
-    return max((int(match[1]) + 1 for key in shapes if (match := found.match(key))), default=0)
+    pattern = re.compile(re.escape(name) + r"\.(\d+)\.")
+    return max((int(match[1]) + 1 for key in shapes if (match := pattern.match(key))), default=0)
 
 
 def _is_linear(shape: Shape, wanted: Shape) -> bool:

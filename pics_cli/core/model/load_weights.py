@@ -143,16 +143,16 @@ def build_on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
         raise PicsError(f"{where}: a shape that cannot be built: {error}") from None
 
 
-def mapping_errors(name: str, module: nn.Module, plan: KeyMapping, part: CheckpointPart) -> list[str]:
+def mapping_errors(name: str, module: nn.Module, mapping: KeyMapping, part: CheckpointPart) -> list[str]:
     """Reasons why a part cannot be filled, a line for each kind of error."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    unexpected = [part.prefix + take.key for key, take in plan.takes.items() if key not in expected]
-    unknown = [part.prefix + key for key in plan.unknown] + list(dict.fromkeys(unexpected))
-    missing = [key for key in expected if key not in plan.takes]
+    unexpected = [part.prefix + source.key for key, source in mapping.sources.items() if key not in expected]
+    unknown = [part.prefix + key for key in mapping.unknown] + list(dict.fromkeys(unexpected))
+    missing = [key for key in expected if key not in mapping.sources]
     differing = [
-        f"{part.prefix}{take.key} {take.shape(part, expected[key])} for {expected[key]}"
-        for key, take in plan.takes.items()
-        if key in expected and take.shape(part, expected[key]) != expected[key]
+        f"{part.prefix}{source.key} {source.shape(part, expected[key])} for {expected[key]}"
+        for key, source in mapping.sources.items()
+        if key in expected and source.shape(part, expected[key]) != expected[key]
     ]
     path = part.checkpoint.path
     return [
@@ -166,14 +166,14 @@ def mapping_errors(name: str, module: nn.Module, plan: KeyMapping, part: Checkpo
     ]
 
 
-def load_mapped_weights(module: nn.Module, plan: KeyMapping, part: CheckpointPart, dtype: torch.dtype) -> None:
+def load_mapped_weights(module: nn.Module, mapping: KeyMapping, part: CheckpointPart, dtype: torch.dtype) -> None:
     """Give a module on the meta device its weights, one tensor after the other; the mapping must have no errors."""
     state = {}
     for key, value in module.state_dict().items():
-        take = plan.takes[key]
-        tensor = take.read(part.read(take.key), tuple(value.shape)).to(dtype)
+        source = mapping.sources[key]
+        tensor = source.read(part.read(source.key), tuple(value.shape)).to(dtype)
         # Parts of a fused tensor would share its memory, which cannot be saved as separate tensors.
-        state[key] = tensor.clone() if take.parts > 1 else tensor.contiguous()
+        state[key] = tensor.clone() if source.parts > 1 else tensor.contiguous()
     module.load_state_dict(state, strict=True, assign=True)
 
 

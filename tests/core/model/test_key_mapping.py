@@ -105,14 +105,14 @@ def test_dinov2_names_of_older_transformers(gated: bool) -> None:
     old = ["encoder.layer.0.attention.attention.query.weight", "encoder.layer.0.mlp.weights_in.weight"]
     plan = map_dinov2_keys(shapes_of(maker), old, 16)
     assert plan.unknown == []
-    key = plan.takes["encoder.layer.0.attention.attention.key.weight"]
+    key = plan.sources["encoder.layer.0.attention.attention.key.weight"]
     assert (key.key, key.part, key.parts) == ("blocks.0.attn.qkv.weight", 1, 3)
-    assert plan.takes["encoder.layer.0.attention.output.dense.bias"].key == "blocks.0.attn.proj.bias"
+    assert plan.sources["encoder.layer.0.attention.output.dense.bias"].key == "blocks.0.attn.proj.bias"
     if gated:
-        assert plan.takes["encoder.layer.0.mlp.weights_in.weight"].parts == 1
-        assert "encoder.layer.0.mlp.weights_out.weight" in plan.takes
+        assert plan.sources["encoder.layer.0.mlp.weights_in.weight"].parts == 1
+        assert "encoder.layer.0.mlp.weights_out.weight" in plan.sources
     else:
-        assert "encoder.layer.0.mlp.fc1.weight" in plan.takes
+        assert "encoder.layer.0.mlp.fc1.weight" in plan.sources
     assert "mask_token" in plan.dropped
 
 
