@@ -1,4 +1,4 @@
-"""Imports point one way, and the command starts without the heavy ones."""
+"""Who may import whom, as a table; no circles; and a command that starts without heavy imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,38 +16,121 @@ import pics_cli
 PACKAGE = Path(pics_cli.__file__).parent
 # Not pydantic: typer itself loads it where it is installed.
 HEAVY = ("torch", "numpy", "cv2", "PIL", "diffusers", "transformers", "accelerate", "webdataset", "rich", "yaml")
-FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Room → rooms of the package that it may import. An arrow that no file needs any more is taken out.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "runtime": {"errors"},
+    "recipes": {"errors"},
+    "images": {"errors", "runtime"},
+    "model": {"errors", "runtime", "recipes"},
+    "conditioning": {"images", "model"},
+    "scenes": {"errors", "images", "recipes", "runtime"},
+    "shards": {"errors", "images", "recipes", "runtime"},
+    "datasets": {"errors", "images", "recipes", "runtime", "scenes", "shards"},
+    "loading": {"conditioning", "errors", "images", "model", "recipes", "runtime", "shards"},
+    "inference": {"conditioning", "errors", "images", "model", "runtime"},
+    "segmentation": {"datasets", "errors", "images", "model", "recipes", "runtime"},
+    "training": {"errors", "images", "inference", "loading", "model", "recipes", "runtime", "shards"},
+    "evaluation": {"errors", "images", "inference", "loading", "model", "recipes", "runtime", "scenes", "shards"},
+    "console": set(),
+    "commands": {
+        "console", "datasets", "errors", "evaluation", "inference", "recipes", "runtime", "segmentation", "training",
+    },
+    "cli": {"commands", "errors"},
+    "__main__": {"cli"},
+    "": {"inference", "shards"},
+}  # fmt: skip
+# What only the outer rooms may import: the core knows nothing of terminals.
+TERMINAL = {"typer", "click", "rich", "tqdm"}
+MAY_USE_TERMINAL = {"cli", "commands", "console"}
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module a file imports, at the top or inside functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def room_of(module: str) -> str:
+    """`pics_cli.core.model.unet` → `model`; `pics_cli.cli` → `cli`; the package and its core → the empty string."""
+    parts = [part for part in module.split(".")[1:] if part != "core"]
+    return parts[0] if parts else ""
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every module that a text imports, at its top or inside functions; of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, "relative import"
             yield f"{node.module}"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def banned(path: Path) -> tuple[str, ...]:
-    """What a file may not import, by its place in cli → commands → core."""
-    inside = path.relative_to(PACKAGE).parts
-    outer = ("pics_cli.cli", "pics_cli.commands", "pics_cli.console", "typer", "click", "rich", "tqdm")
-    if inside[:2] == ("core", "model"):
-        return (*outer, "pics_cli.core.data", "pics_cli.training", "pics_cli.evaluation")
-    if inside[0] == "core":
-        return outer
-    if inside[0] == "commands":
-        return ("pics_cli.cli",)
-    return ("pics_cli.cli", "pics_cli.commands") if inside[0] in ("errors.py", "console.py") else ()
+def violations(module: str, source: str) -> list[str]:
+    """What a module imports and may not."""
+    room, found = room_of(module), []
+    for name in imports(source):
+        if name.partition(".")[0] in TERMINAL and room not in MAY_USE_TERMINAL:
+            found.append(f"{module} imports {name}")
+        if name.startswith("pics_cli."):
+            imported = name if name in MODULES else name.rpartition(".")[0]  # a name of a module is that module's
+            other = room_of(imported)
+            if other not in ("", room, *MAY_IMPORT[room]):
+                found.append(f"{module} imports {name}: {room} may not import {other}")
+    return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_one_way(path: Path) -> None:
-    for name in imports(path):
-        for other in banned(path):
-            assert not f"{name}.".startswith(f"{other}."), f"{path} imports {name}"
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_table(module: str) -> None:
+    assert violations(module, MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_the_guard_sees_every_forbidden_import(room: str) -> None:
+    """A forbidden import put into a real file of the room is found, at its top and inside a function."""
+    module = next(name for name in MODULES if room_of(name) == room)
+    source = MODULES[module].read_text()
+    others = {room_of(name): name for name in MODULES if room_of(name) not in ("", room)}
+    for other, name in others.items():
+        injected = [f"import {name}", f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}"]
+        for line in (*injected, f"def late() -> None:\n    {injected[0]}"):
+            new = [text for text in violations(module, f"{source}\n\n{line}\n") if name in text]
+            assert bool(new) == (other not in MAY_IMPORT[room]), (module, line)
+    for name in TERMINAL if room not in MAY_USE_TERMINAL else ():
+        assert violations(module, f"{source}\n\nimport {name}\n")
+
+
+def test_the_table_has_no_circle_and_no_arrow_too_many() -> None:
+    list(TopologicalSorter(MAY_IMPORT).static_order())
+    used = {
+        (room_of(module), room_of(name))
+        for module, path in MODULES.items()
+        for name in imports(path.read_text())
+        if name in MODULES and room_of(name) != room_of(module)
+    }
+    listed = {(room, other) for room, others in MAY_IMPORT.items() for other in others}
+    # The package's own attributes are loaded when asked for, by name.
+    assert {arrow for arrow in listed - used if arrow[0]} == set()
+
+
+def test_no_circle_among_files() -> None:
+    graph = {
+        module: {name for name in imports(path.read_text()) if name in MODULES and name != module}
+        for module, path in MODULES.items()
+    }
+    assert not circle_of(graph)
+    low, high = "pics_cli.core.runtime.files", "pics_cli.core.datasets.build"
+    assert circle_of({**graph, low: {*graph[low], high}})
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["build-shards", "--help"], ["infer", "--help"], ["--version"]])
