@@ -133,7 +133,7 @@ def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
 def test_missing_weights_say_where_to_get_them(here: Path) -> None:
     done = annotate(*COMMAND[:3], "--sam", "vit_l", "--device", "cpu")
     assert done.exit_code == 2
-    assert f"segment_anything/{CHECKPOINTS['vit_l']} and put it into checkpoints/" in done.stderr
+    assert f"segment_anything/{CHECKPOINTS['vit_l']}, put it into checkpoints/" in done.stderr
 
 
 @pytest.mark.parametrize(
