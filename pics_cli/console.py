@@ -1,4 +1,4 @@
-"""What the user sees: notes and progress on stderr, results on stdout."""
+"""What the user sees: log lines and progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from pics_cli.core.runtime.progress import Progress
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.25, 15.0
 LOG_WIDTH = 160
-
-
-class State(NamedTuple):
-    """How far a job is: counts of `unit`, words on what happened, and what earlier runs had done."""
-
-    done: int
-    total: int
-    detail: str
-    before: int = 0
 
 
 def note(text: str) -> None:
@@ -35,7 +27,7 @@ class _LineHandler(logging.Handler):
         note(self.format(record))
 
 
-def start_logging(speaks: bool) -> None:
+def start_logging(speaks: bool = True) -> None:
     """Show what the loggers of `pics_cli` say from INFO on; nothing where another process speaks for this one."""
     logger = logging.getLogger("pics_cli")
     logger.handlers = [_LineHandler()] if speaks else [logging.NullHandler()]
@@ -43,8 +35,14 @@ def start_logging(speaks: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, unit: str, read: Callable[[], State]) -> Iterator[None]:
-    """Show a live line while the block runs: a bar at a terminal, a line now and then where stderr is a log."""
+def show_progress(label: str, unit: str, read: Callable[[], Progress]) -> Iterator[None]:
+    """Show a live line while the block runs: a bar at a terminal, a line now and then where stderr is a log.
+
+    Args:
+        label: what is done, such as `train`.
+        unit: what is counted, in the plural.
+        read: how far it is at the moment.
+    """
     show = _terminal_line if sys.stderr.isatty() else _log_line
     with show(label, unit) as update:
         stop = threading.Event()
@@ -64,16 +62,23 @@ def progress(label: str, unit: str, read: Callable[[], State]) -> Iterator[None]
             update(read())
 
 
-def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Two columns on stdout, under a title."""
+def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Collection[int] = ()) -> None:
+    """A table on stdout.
+
+    Args:
+        title: the line above it.
+        rows: cells of each row, as many as there are columns.
+        header: names of the columns; none: two columns, a name and its value, without names.
+        right: columns that are aligned to the right, such as numbers.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(show_header=False, box=None, padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, value)
+    grid = Table(show_header=bool(header), box=None, padding=(0, 1 if header else 2))
+    for k, name in enumerate(header or ("", "")):
+        grid.add_column(name, justify="right" if k in right else "left", no_wrap=k == 0 and not header, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     with console.capture() as capture:
         console.print(title, style="bold")
@@ -82,55 +87,56 @@ def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
 
 
 @contextlib.contextmanager
-def _terminal_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
+def _terminal_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         ProgressColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as ProgressBar
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed or 0
             slow = 0 < speed < 1
             return Text(f"{1 / speed:,.1f} s/{unit.removesuffix('s')}" if slow else f"{speed:,.0f} {unit}/s")
 
     columns = (
-        TextColumn(label, markup=False), BarColumn(20), MofNCompleteColumn(), Rate(),
+        TextColumn(label, markup=False), BarColumn(20), MofNCompleteColumn(), RateColumn(),
         TextColumn("{task.fields[detail]}", markup=False), TextColumn("ETA"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=60) as bar:
+    with ProgressBar(*columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=60) as bar:
         task = bar.add_task(label, total=None, detail="")
-        yield lambda state: bar.update(task, completed=state.done, total=state.total or None, detail=state.detail)
+        yield lambda now: bar.update(task, completed=round(now.done), total=now.total or None, detail=now.detail)
 
 
 @contextlib.contextmanager
-def _log_line(label: str, unit: str) -> Iterator[Callable[[State], None]]:
+def _log_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]]:
     from tqdm import tqdm
 
     start = time.monotonic()
 
-    def update(state: State) -> None:
+    def update(now: Progress) -> None:
         elapsed = time.monotonic() - start
-        if state.total or state.done:  # published shards do not say how many samples they hold
-            fast = state.done - state.before > elapsed
-            each = f" {unit}" if fast else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
+        done = round(now.done)
+        if now.total or done:  # published shards do not say how many samples they hold
+            fast = done - now.done_before > elapsed
+            rate_unit = f" {unit}" if fast else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
             note(
                 tqdm.format_meter(
-                    state.done,
-                    state.total,
+                    done,
+                    now.total,
                     elapsed,
                     prefix=label,
-                    unit=each,
+                    unit=rate_unit,
                     ncols=0,
-                    postfix=state.detail,
-                    initial=state.before,
+                    postfix=now.detail,
+                    initial=now.done_before,
                 )
             )
 

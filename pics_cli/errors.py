@@ -21,10 +21,10 @@ class PicsError(Exception):
         exit_code: 2 where the user can mend it (the default), 1 for a failure inside.
 
     Attributes:
-        alone: of several processes this one alone met it, while others may wait for it; else all of them raise it.
+        local: of several processes this one alone met it, while others may wait for it; else all of them raise it.
     """
 
-    alone = False
+    local = False
 
     def __init__(self, message: str, hint: str | None = None, exit_code: int = USER_CAN_MEND) -> None:
         super().__init__(message, hint, exit_code)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pics_cli import console
 from pics_cli.commands.choices import Dtype, LabelLayout, Multimask
+from pics_cli.commands.runner import run_job
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.console import State
     from pics_cli.core.segmentation.blocks import AnnotationJob
-    from pics_cli.core.segmentation.run import AnnotationProgress, AnnotationReport
+    from pics_cli.core.segmentation.run import AnnotationReport
 
 
 # Lines on what was left to other runs.
@@ -125,23 +126,15 @@ def _labels_folder(source: Any) -> Path:
 
 
 def _run(job: AnnotationJob, sheet: Path | None) -> None:
-    from pics_cli import console
     from pics_cli.core.runtime.files import make_folder
-    from pics_cli.core.runtime.ranks import join_ranks
+    from pics_cli.core.segmentation.run import AnnotationProgress
+    from pics_cli.core.segmentation.run import annotate as run_annotation
 
     if sheet is not None:
         make_folder(sheet.parent)  # hours of work must not end in a misspelt folder
-    with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.segmentation.run import AnnotationProgress
-        from pics_cli.core.segmentation.run import annotate as run_annotation
+    progress = AnnotationProgress()
 
-        console.start_logging(ranks.rank == 0)
-        progress = AnnotationProgress()
-        if ranks.rank != 0:
-            run_annotation(job, ranks, progress)
-            return
-        with console.progress("annotate", "pictures", lambda: _state(progress)):
-            report = run_annotation(job, ranks, progress)
+    def show(report: AnnotationReport) -> None:
         console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
         if sheet is not None:
             from pics_cli.core.segmentation.contact_sheet import write_sheet
@@ -150,6 +143,15 @@ def _run(job: AnnotationJob, sheet: Path | None) -> None:
             console.note(f"contact sheet: {sheet}")
         _check(report)
 
+    run_job(
+        lambda ranks: run_annotation(job, ranks, progress),
+        show,
+        label="annotate",
+        unit="pictures",
+        read=lambda: progress,
+        device=job.device,
+    )
+
 
 def _check(report: AnnotationReport) -> None:
     """Say what is not finished, after the table.
@@ -157,17 +159,17 @@ def _check(report: AnnotationReport) -> None:
     Raises:
         PicsError: no image could be read, or blocks cannot be made.
     """
-    from pics_cli.console import note
-
     manifest = report.manifest
     for line in report.in_use[:_LINES]:
-        note(f"left to another run: {line}")
+        console.note(f"left to another run: {line}")
     if len(report.in_use) > _LINES:
-        note(f"and {len(report.in_use) - _LINES} more blocks are left to other runs")
+        console.note(f"and {len(report.in_use) - _LINES} more blocks are left to other runs")
     if bad := sum(manifest["bad_pictures"].values()):
-        note(f"{bad:,} pictures could not be read (listed in the blocks' stats): the same command tries them again")
+        console.note(
+            f"{bad:,} pictures could not be read (listed in the blocks' stats): the same command tries them again"
+        )
     if not manifest["complete"]:
-        note("some blocks are not there yet: run again without --range, or the other ranges, to make them")
+        console.note("some blocks are not there yet: run again without --range, or the other ranges, to make them")
     if report.stale_locks:
         raise PicsError(
             f"{len(report.stale_locks)} blocks have locks of processes on other machines that nobody can ask",
@@ -176,12 +178,6 @@ def _check(report: AnnotationReport) -> None:
         )
     if bad and not manifest["pictures"]:
         raise PicsError("no picture could be read", "does --raw hold the pictures that the annotations name?", FAILED)
-
-
-def _state(progress: AnnotationProgress) -> State:
-    from pics_cli.console import State
-
-    return State(int(progress.done), progress.total, progress.detail, int(progress.done_before))
 
 
 def _rows(report: AnnotationReport) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pics_cli import console
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
@@ -106,7 +107,6 @@ def _build(
     dry: bool,
     sheet: Path | None,
 ) -> None:
-    from pics_cli import console
     from pics_cli.core.datasets import contact_sheet
     from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
@@ -121,7 +121,6 @@ def _build(
     recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
     if recipe.source.format == "synth" and recipe.raw is not None:
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
-    console.start_logging(speaks=True)
     source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     reader = open_reader(source)
     origin = f"annotations from {reader.annotations}" if reader.annotations else f"drawn from seed {recipe.seed}"
@@ -132,9 +131,7 @@ def _build(
     progress = BuildProgress()
     engine = Engine(partial(local_executor, workers), workers)
     manifest = None
-    with console.progress(
-        f"{recipe.name} {split}", "pictures", lambda: console.State(int(progress.done), progress.total, progress.detail)
-    ):
+    with console.show_progress(f"{recipe.name} {split}", "pictures", lambda: progress):
         if dry:
             candidates, stats = dry_run(job, reader, engine, progress)
             examples, bad = stats.examples, stats.bad

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pics_cli import console
 from pics_cli.commands.choices import Dtype
+from pics_cli.commands.runner import run_job
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.console import State
     from pics_cli.core.evaluation.external_results import ExternalResults
-    from pics_cli.core.evaluation.run import EvaluationJob, EvaluationProgress
+    from pics_cli.core.evaluation.run import EvaluationJob
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
 # Metrics that the terminal shows; the files have all.
@@ -161,47 +162,32 @@ def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResul
 
 
 def _run(job: EvaluationJob) -> None:
-    from pics_cli import console
-    from pics_cli.core.runtime.ranks import join_ranks
+    from pics_cli.core.evaluation.run import EvaluationProgress
+    from pics_cli.core.evaluation.run import evaluate as run_evaluation
 
-    with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.evaluation.run import EvaluationProgress
-        from pics_cli.core.evaluation.run import evaluate as run
-
-        console.start_logging(ranks.rank == 0)
-        progress = EvaluationProgress()
-        if ranks.rank != 0:
-            run(job, ranks, progress)
-            return
-        with console.progress("evaluate", "cases", lambda: _state(progress)):
-            results = run(job, ranks, progress)
-        _show(job, results)
-
-
-def _state(progress: EvaluationProgress) -> State:
-    from pics_cli.console import State
-
-    return State(int(progress.done), progress.total, progress.detail, progress.done_before)
+    progress = EvaluationProgress()
+    run_job(
+        lambda ranks: run_evaluation(job, ranks, progress),
+        lambda results: _show(job, results),
+        label="evaluate",
+        unit="cases",
+        read=lambda: progress,
+        device=job.device,
+    )
 
 
 def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     """The table on stdout, and what is to be known of it on stderr."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from pics_cli.console import LOG_WIDTH, note
     from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
     known = known_metrics(results)
     names = [name for name in SHOWN if name in known] or known[: len(SHOWN)]
     title = f"{results['name']}: {results['measured']:,} cases, mean ± half of its 95 % interval"
-    grid = Table(box=None, padding=(0, 1), title=title, title_justify="left")
-    for text in ("method", *map(format_heading, names)):
-        grid.add_column(text, justify="left" if text == "method" else "right")
-    for method, values in results["figures"][ALL].items():
-        grid.add_row(method, *(format_cell(values[name]) for name in names))
-    Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
+    rows = [
+        (method, *(format_cell(values[name]) for name in names)) for method, values in results["figures"][ALL].items()
+    ]
+    console.table(title, rows, ("method", *map(format_heading, names)), right=range(1, len(names) + 1))
     for kind, methods in results["sets"].items():
         for method, entry in methods.items():
             few = f"; {entry['pictures']:,} pictures, fewer than 2,048: only of use among these"
@@ -209,39 +195,34 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
             kernel = f"{mean:.4g}" + ("" if low is None else f" ({low:.4g} to {high:.4g})")
             frechet, distance = ("FID", "KID") if kind == "inception" else ("Fréchet", "kernel")
             values = f"{frechet} {entry['frechet']:.4g}, {distance} {kernel}"
-            note(f"{kind} features, {method}: {values}{'' if entry['enough'] else few}")
+            console.note(f"{kind} features, {method}: {values}{'' if entry['enough'] else few}")
     if results["unavailable"]:
-        note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
+        console.note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
     for line in results["warnings"]:
-        note(f"warning: {line}")
+        console.note(f"warning: {line}")
     for reason, count in results["bad"].items():
-        note(f"{count:,} cases could not be measured: {reason}")
+        console.note(f"{count:,} cases could not be measured: {reason}")
     for method, reasons in results["missed"].items():
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        note(f"{method}: no picture of {sum(reasons.values()):,} cases ({counts})")
-    note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
+        console.note(f"{method}: no picture of {sum(reasons.values()):,} cases ({counts})")
+    console.note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
 
 
 def _compare(first: Path, second: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from pics_cli.console import LOG_WIDTH, note
     from pics_cli.core.evaluation.compare import compare
     from pics_cli.core.evaluation.metrics import METRICS
 
     comparison = compare(first, second)
     title = f"{first} minus {second}: {comparison.common:,} cases"
-    grid = Table(box=None, padding=(0, 1), title=title, title_justify="left")
-    for text in ("cases", "method", "metric", "difference", "95 % interval", ""):
-        grid.add_column(text, justify="right" if text == "difference" else "left")
+    rows = []
     for line in comparison.differences:
         mean, low, high, count = line.difference
         is_better = {"more": mean > 0, "less": mean < 0}.get(METRICS[line.metric].better)
         clear = low > 0 or high < 0
         verdict = "" if not clear or is_better is None else ("better" if is_better else "worse")
         interval = f"{low:+.4g} to {high:+.4g}"
-        grid.add_row(f"{line.subset} ({count})", line.method, line.metric, f"{mean:+.4g}", interval, verdict)
-    Console(highlight=False, markup=False, width=LOG_WIDTH).print(grid)
+        rows.append((f"{line.subset} ({count})", line.method, line.metric, f"{mean:+.4g}", interval, verdict))
+    columns = ("cases", "method", "metric", "difference", "95 % interval", "")
+    console.table(title, rows, columns, right=[3])
     for text in comparison.warnings:
-        note(text)
+        console.note(text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pics_cli import console
 from pics_cli.commands.choices import Crop, Dtype, Memory, Mode
+from pics_cli.commands.runner import run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.console import State
     from pics_cli.core.inference.inputs import SampleFiles
     from pics_cli.core.inference.plan import InferenceJob
-    from pics_cli.core.inference.worker import InferenceProgress, InferenceReport
+    from pics_cli.core.inference.worker import InferenceReport
 
 _ORDER = "pics.order"
-# Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
-_LINGER = 1.0
 
 
 class InOrder(TyperCommand):
@@ -138,51 +135,38 @@ def infer(
     that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB.
     """
     words = _in_order(context, {"object": object, "box": box, "mask": mask})
-    try:
-        from pics_cli import console
-        from pics_cli.core.inference.plan import InferenceJob
-        from pics_cli.core.inference.sample import CompositeOptions, parse_order
+    from pics_cli.core.inference.plan import InferenceJob
+    from pics_cli.core.inference.sample import CompositeOptions, parse_order
 
-        console.start_logging(_speaks())
-        parsed_order = None if order is None else parse_order(order)
-        samples, name = _samples(input, background, words, obj_thr)
-        job = InferenceJob(
-            samples=tuple(samples),
-            output=output or Path("results") / name,
-            model=model,
-            options=CompositeOptions(
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                scheduler=scheduler,
-                crop=crop.value,
-                feather=feather,
-                mode=mode.value,
-            ),
-            objects=obj_thr,
-            order=parsed_order,
-            num=num,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype.value,
-            memory=memory.value,
-            compile=compile,
-            overwrite=overwrite,
-            grid=save_grid,
-            explain=explain,
-            sheet=sheet,
-        )
-        _run(job)
-    except PicsError as error:
-        if _speaks():
-            raise
-        time.sleep(_LINGER)
-        raise typer.Exit(error.exit_code) from None
-
-
-def _speaks() -> bool:
-    """Whether this is the one process of several that tells the user what went wrong."""
-    return os.environ.get("RANK", "0") == "0"
+    parsed_order = None if order is None else parse_order(order)
+    samples, name = _samples(input, background, words, obj_thr)
+    job = InferenceJob(
+        samples=tuple(samples),
+        output=output or Path("results") / name,
+        model=model,
+        options=CompositeOptions(
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            crop=crop.value,
+            feather=feather,
+            mode=mode.value,
+        ),
+        objects=obj_thr,
+        order=parsed_order,
+        num=num,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype.value,
+        memory=memory.value,
+        compile=compile,
+        overwrite=overwrite,
+        grid=save_grid,
+        explain=explain,
+        sheet=sheet,
+    )
+    _run(job)
 
 
 def _in_order(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:
@@ -219,27 +203,18 @@ def _samples(
 
 
 def _run(job: InferenceJob) -> None:
-    from pics_cli import console
-    from pics_cli.core.runtime.ranks import join_ranks
+    from pics_cli.core.inference.run import infer as run_inference
+    from pics_cli.core.inference.worker import InferenceProgress
 
-    with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.inference.run import infer as composite_samples
-        from pics_cli.core.inference.worker import InferenceProgress
-
-        progress = InferenceProgress()
-        if ranks.rank != 0:
-            report = composite_samples(job, ranks, progress)
-        else:
-            with console.progress("infer", "steps", lambda: _state(progress)):
-                report = composite_samples(job, ranks, progress)
-            console.table(f"{job.output}", _rows(job, report))
-            for name, objects in report.unguided:
-                shown = ", ".join(map(str, objects))
-                console.note(
-                    f"{name}: the region of object {shown} is too small beside the others to take in its reference"
-                )
-            for failure in report.failures:
-                console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
+    progress = InferenceProgress()
+    report = run_job(
+        lambda ranks: run_inference(job, ranks, progress),
+        lambda report: _show(job, report),
+        label="infer",
+        unit="steps",
+        read=lambda: progress,
+        device=job.device,
+    )
     if report.failures:
         raise PicsError(
             f"{len(report.failures)} of {report.samples} samples failed",
@@ -247,10 +222,13 @@ def _run(job: InferenceJob) -> None:
         )
 
 
-def _state(progress: InferenceProgress) -> State:
-    from pics_cli.console import State
-
-    return State(round(progress.done), progress.total, progress.detail)
+def _show(job: InferenceJob, report: InferenceReport) -> None:
+    console.table(str(job.output), _rows(job, report))
+    for name, objects in report.unguided:
+        shown = ", ".join(map(str, objects))
+        console.note(f"{name}: the region of object {shown} is too small beside the others to take in its reference")
+    for failure in report.failures:
+        console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
 
 
 def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:

@@ -6,22 +6,23 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+from pics_cli import console
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError
 
 
 def check(folder: Path, workers: int) -> None:
     """Check every shard of a folder and list what is wrong."""
-    from pics_cli import console
     from pics_cli.core.datasets.check_shards import check_folder
     from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.runtime.engines import PictureCounter, local_executor
 
     shards, expected = list_shards(folder)
     total = sum(shard["samples"] for shard in expected.values())
-    tally = PictureCounter()
+    counter = PictureCounter()
     with (
-        console.progress(f"check {folder.name}", "samples", lambda: console.State(tally.done, total, "")),
-        local_executor(workers, tally) as executor,
+        console.show_progress(f"check {folder.name}", "samples", lambda: Progress(counter.done, total)),
+        local_executor(workers, counter) as executor,
     ):
         reports = list(check_folder(folder, executor))
     errors = [error for report in reports for error in report.errors]
@@ -50,7 +51,6 @@ def convert(
     overwrite: bool,
 ) -> None:
     """Turn a folder of shards into the other layout."""
-    from pics_cli import console
     from pics_cli.core.datasets.convert_shards import ConversionJob, convert
     from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.recipes.dataset import Layout
@@ -68,10 +68,10 @@ def convert(
         raise PicsError(f"--split {split}: {source} holds {earlier['split']} by its manifest", "leave --split away")
     split = earlier.get("split") or split or "train"
     job = ConversionJob(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
-    tally = PictureCounter()
+    counter = PictureCounter()
     with (
-        console.progress(f"convert {source.name}", "samples", lambda: console.State(tally.done, total, "")),
-        local_executor(workers, tally) as executor,
+        console.show_progress(f"convert {source.name}", "samples", lambda: Progress(counter.done, total)),
+        local_executor(workers, counter) as executor,
     ):
         manifest, resumed = convert(job, executor, workers)
     sizes = [sum(path.stat().st_size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]

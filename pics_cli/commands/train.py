@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pics_cli import console
+from pics_cli.commands.runner import run_job
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
-    from pics_cli.console import State
-    from pics_cli.core.training.progress import TrainingProgress, TrainingReport
+    from pics_cli.core.training.progress import TrainingReport
     from pics_cli.core.training.run import TrainingJob
-
-# Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
-_LINGER = 1.0
 
 
 def train(
@@ -86,44 +83,38 @@ def train(
     Run again to resume: the numbers are those of a run that was never stopped. `pics infer --model DIR/model` uses what
     was trained. Several GPUs: --gpus N, or `accelerate launch -m pics_cli train …`, or torchrun.
     """
-    try:
-        _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
-        from pics_cli.core.recipes.base import Override, parse_override
-        from pics_cli.core.recipes.training import load_training
+    _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
+    from pics_cli.core.recipes.base import Override, parse_override
+    from pics_cli.core.recipes.training import load_training
 
-        flags: dict[str, tuple[str, Any]] = {
-            "out": ("--root-dir", None if root_dir is None else str(root_dir)),
-            "batch_size": ("--batch-size", batch_size),
-            "steps": ("--steps", steps),
-            "optimizer.learning_rate": ("--learning-rate", learning_rate),
-            "model.base": ("--base", base),
-            "model.dinov2": ("--dinov2", dinov2),
-            "data.root": ("--data-root", data_root),
-            "data.epoch_share": ("--limit-train-batches", limit_train_batches),
-            "validation.every": ("--logger-freq", logger_freq),
-        }
-        given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
-        loaded = load_training(recipe, [*given, *map(parse_override, settings or [])])
-        if gpus is not None and not (plan or preview or export):
-            from pics_cli.core.runtime.launch import launch
+    flags: dict[str, tuple[str, Any]] = {
+        "out": ("--root-dir", None if root_dir is None else str(root_dir)),
+        "batch_size": ("--batch-size", batch_size),
+        "steps": ("--steps", steps),
+        "optimizer.learning_rate": ("--learning-rate", learning_rate),
+        "model.base": ("--base", base),
+        "model.dinov2": ("--dinov2", dinov2),
+        "data.root": ("--data-root", data_root),
+        "data.epoch_share": ("--limit-train-batches", limit_train_batches),
+        "validation.every": ("--logger-freq", logger_freq),
+    }
+    given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
+    loaded = load_training(recipe, [*given, *map(parse_override, settings or [])])
+    if gpus is not None and not (plan or preview or export):
+        from pics_cli.core.runtime.launch import launch
 
-            raise typer.Exit(launch(gpus, device, sys.argv[1:]))
-        from pics_cli.core.training.run import TrainingJob
+        raise typer.Exit(launch(gpus, device, sys.argv[1:]))
+    from pics_cli.core.training.run import TrainingJob
 
-        job = TrainingJob(loaded, Path(loaded.out), resume, allow_missing, allow_pipe, max_bad, device)
-        if plan:
-            _plan(job)
-        elif preview is not None:
-            _preview(job, preview)
-        elif export is not None:
-            _export(job, export)
-        else:
-            _train(job)
-    except PicsError as error:
-        if error.alone or os.environ.get("RANK", "0") == "0":
-            raise
-        time.sleep(_LINGER)
-        raise typer.Exit(error.exit_code) from None
+    job = TrainingJob(loaded, Path(loaded.out), resume, allow_missing, allow_pipe, max_bad, device)
+    if plan:
+        _plan(job)
+    elif preview is not None:
+        _preview(job, preview)
+    elif export is not None:
+        _export(job, export)
+    else:
+        _train(job)
 
 
 def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, preview: Path | None) -> None:
@@ -140,28 +131,18 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
 
 def _train(job: TrainingJob) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's advice on unused parameters, which there may be
-    from pics_cli import console
-    from pics_cli.core.runtime.ranks import join_ranks
+    from pics_cli.core.training.progress import TrainingProgress
+    from pics_cli.core.training.run import train as run_training
 
-    with join_ranks(job.device == "cpu") as ranks:
-        from pics_cli.core.training.progress import TrainingProgress
-        from pics_cli.core.training.run import train as run
-
-        progress = TrainingProgress()
-        speaks = ranks.rank == 0
-        console.start_logging(speaks)
-        if speaks:
-            with console.progress("train", "steps", lambda: _state(progress)):
-                report = run(job, ranks, progress)
-            console.table(str(job.root), _rows(job, report))
-        else:
-            run(job, ranks, progress)
-
-
-def _state(progress: TrainingProgress) -> State:
-    from pics_cli.console import State
-
-    return State(int(progress.done), progress.total, progress.detail, progress.done_before)
+    progress = TrainingProgress()
+    run_job(
+        lambda ranks: run_training(job, ranks, progress),
+        lambda report: console.table(str(job.root), _rows(job, report)),
+        label="train",
+        unit="steps",
+        read=lambda: progress,
+        device=job.device,
+    )
 
 
 def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:
@@ -180,10 +161,8 @@ def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:
 
 
 def _plan(job: TrainingJob) -> None:
-    from pics_cli import console
     from pics_cli.core.training.plan import plan_training
 
-    console.start_logging(True)
     plan = plan_training(job)
     print(plan.recipe)
     for title, rows in plan.tables:
@@ -191,16 +170,12 @@ def _plan(job: TrainingJob) -> None:
 
 
 def _preview(job: TrainingJob, path: Path) -> None:
-    from pics_cli import console
     from pics_cli.core.training.preview import write_preview
 
-    console.start_logging(True)
     write_preview(job, path)
 
 
 def _export(job: TrainingJob, path: Path) -> None:
-    from pics_cli import console
     from pics_cli.core.training.export import export_run
 
-    console.start_logging(True)
     export_run(job.recipe, job.root, path, None if job.resume in ("auto", "none") else Path(job.resume))

@@ -9,7 +9,7 @@ import pytest
 import typer
 from make_cli_docs import cli_docs
 
-from pics_cli.cli import told
+from pics_cli.commands.runner import handle_errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,10 +73,10 @@ def test_a_fault_of_ours_is_told_and_not_shown_as_a_traceback(asked: bool, monke
     if asked:
         monkeypatch.setenv("PICS_TRACEBACK", "1")
         with pytest.raises(LookupError):
-            told(fault)()
+            handle_errors(fault)()
         return
     with pytest.raises(typer.Exit) as stop:
-        told(fault)()
+        handle_errors(fault)()
     assert stop.value.exit_code == 1
     text = capsys.readouterr().err
     assert text.startswith("error: LookupError: no such thing\n\nhint: ")

@@ -93,7 +93,7 @@ def mark_local_error(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except PicsError as error:
-        error.alone = ranks.size > 1 and not isinstance(error, Agreed)
+        error.local = ranks.size > 1 and not isinstance(error, Agreed)
         raise
 
 
@@ -111,7 +111,7 @@ def report_lost_peer(ranks: Ranks) -> Iterator[None]:
             raise
         why = str(error).splitlines()[0][:200]
         gone = PicsError(f"another process of this run is gone ({why})", "its own message, if any, says why", FAILED)
-        gone.alone = True
+        gone.local = True
         raise gone from None
 
 
@@ -135,7 +135,7 @@ def join_ranks(cpu: bool) -> Iterator[Ranks]:
         try:
             yield ranks
         except PicsError as error:  # anything else ends this process, and its launcher the others
-            if not error.alone:
+            if not error.local:
                 ranks.all_gather(None)
             raise
         ranks.all_gather(None)  # none goes before the others are done: launchers stop the rest when one has failed

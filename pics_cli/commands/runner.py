@@ -1,0 +1,109 @@
+"""Runs commands: exit codes and signals of any, processes, log lines and progress of those with a job.
+
+Of several processes that a launcher started, the one of rank 0 speaks to the user.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from pics_cli import console
+from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.runtime.ranks import Ranks, join_ranks, launched
+from pics_cli.errors import FAILED, USER_CAN_MEND, PicsError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRACEBACK = "PICS_TRACEBACK"
+# Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
+_LINGER = 1.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt from the keyboard: what is finished stays, the rest is undone."""
+
+
+def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command: exit with 0 done, 1 failed, 2 the user can mend it, 130/143 stopped by a signal."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **kwargs)
+        except PicsError as error:
+            if error.local or _speaks():
+                print(error.text, file=sys.stderr)
+            else:
+                time.sleep(_LINGER)
+            raise typer.Exit(error.exit_code) from None
+        except PermissionError as error:
+            print(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode", file=sys.stderr)
+            raise typer.Exit(USER_CAN_MEND) from None
+        except Exception as error:
+            if os.environ.get(TRACEBACK) or isinstance(error, (typer.Exit, typer.Abort)):
+                raise
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            print(
+                f"error: {what}\n\nhint: this is a fault of pics; please report it with the text that "
+                f"{TRACEBACK}=1 in front of the same command gives",
+                file=sys.stderr,
+            )
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt as error:
+            print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            raise typer.Exit(128 + number) from None
+
+    return run
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _speaks() -> bool:
+    """Whether this process tells the user what all of them meet, before or after they have joined."""
+    return not launched() or os.environ.get("RANK", "0") == "0"
+
+
+def run_job(
+    work: Callable[[Ranks], R],
+    show: Callable[[R], None],
+    *,
+    label: str,
+    unit: str,
+    read: Callable[[], Progress],
+    device: str,
+) -> R:
+    """Do a command's work in all processes of the run; one shows its log lines, its progress and the result.
+
+    Args:
+        work: what each process does.
+        show: tells the user of the result, once the progress is gone.
+        label, unit, read: see `console.show_progress`.
+        device: what --device says.
+
+    Returns:
+        The result of this process.
+
+    Raises:
+        PicsError: as `work` and `show` raise it.
+    """
+    with join_ranks(device == "cpu") as ranks:
+        console.start_logging(ranks.rank == 0)
+        if ranks.rank != 0:
+            return work(ranks)
+        with console.show_progress(label, unit, read):
+            result = work(ranks)
+        show(result)
+        return result
