@@ -28,10 +28,10 @@ class _LineHandler(logging.Handler):
 
 
 def start_logging(speaks: bool = True) -> None:
-    """Show what the loggers of `pics_cli` say from INFO on; nothing where another process speaks for this one."""
+    """Show what the loggers of `pics_cli` say from INFO on; errors alone where another process speaks for this one."""
     logger = logging.getLogger("pics_cli")
-    logger.handlers = [_LineHandler()] if speaks else [logging.NullHandler()]
-    logger.setLevel(logging.INFO)
+    logger.handlers = [_LineHandler()]
+    logger.setLevel(logging.INFO if speaks else logging.ERROR)
 
 
 @contextlib.contextmanager
