@@ -38,6 +38,7 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         signal.signal(signal.SIGTERM, _terminate)
+        console.start_logging(_speaks())
         try:
             command(*args, **kwargs)
         except PicsError as error:
