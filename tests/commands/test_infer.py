@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from PIL import Image
 
 from composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
 from infer_command import infer, records
-from pics_cli.commands.choices import Dtype, Memory, Scheduler
+from pics_cli.commands.choices import Dtype, Memory
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.offload import MEMORY_MODES
-from pics_cli.core.model.schedulers import SCHEDULERS
+from pics_cli.core.model.schedulers import SCHEDULERS, SchedulerName
 
 SINGLE = ["--background", "bg.png", "--object", "a.png", "--box", "20,16,50,50", "--object", "b.png"]
 
@@ -92,7 +93,7 @@ def test_what_cannot_be_done_is_told(here: Path, tiny_model: Path, words: str, t
 
 
 def test_choices_are_those_of_the_model() -> None:
-    assert [one.value for one in Scheduler] == list(SCHEDULERS)
+    assert list(get_args(SchedulerName)) == list(SCHEDULERS)
     assert [one.value for one in Memory] == list(MEMORY_MODES)
     assert [one.value for one in Dtype] == ["auto", *DTYPES]
 
