@@ -27,7 +27,7 @@ BLOCK_BYTES = 8 << 20
 # What decoding raises on text that is no JSON of the wanted shape, or nested beyond measure.
 JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SEPARATOR = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 # A lone quote is a string that goes on past the end of the text.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}"]', re.DOTALL)
 _SCALAR_END = re.compile(rb"[,}\]]")
@@ -124,9 +124,11 @@ class _JsonFile:
     def records(self, section: str, record_type: type) -> Iterator[RecordBatch]:
         decoder = msgspec.json.Decoder(list[record_type])  # type: ignore[valid-type]
         self.position += 1
+        if self.peek() not in (b"]", b"{"):
+            raise self.syntax_error(f"an object in {section!r}")
         while self.peek() != b"]":
             self.skip_comma()
-            if self.peek() != b"{":
+            if self.peek() in b",:}]":
                 raise self.syntax_error(f"an object in {section!r}")
             length, batch = self.block_bytes, None
             while batch is None:
@@ -156,22 +158,25 @@ class _JsonFile:
         return None
 
     def scan_block(self, section: str, record_type: type, stop: int) -> RecordBatch | None:
-        """Find the records token by token and decode them one by one; those that cannot be decoded are named."""
-        spans = list(self.record_spans(stop))
+        """Find the records that end before `stop` one by one and decode each alone; bad ones are named."""
+        spans: list[tuple[int, int]] = []
+        start = self.position
+        while start < stop and (end := self.value_end(start, stop)) and end > start:
+            spans.append((start, end))
+            start = _SEPARATOR.match(self.text, end).end()  # type: ignore[union-attr]
         if not spans:
             return None
-        end = spans[-1][1]
-        data = self.bracketed(end)
+        data = self.bracketed(spans[-1][1])
         records: list[Any] = []
         errors: list[str] = []
-        for first, last in spans:
-            text = memoryview(data)[first - self.position + 1 : last - self.position + 1]
+        for start, end in spans:
+            text = memoryview(data)[start - self.position + 1 : end - self.position + 1]
             try:
                 records.append(msgspec.json.decode(text, type=record_type))
             except JSON_ERRORS as error:
                 shown = bytes(text[:80]).decode("utf-8", "replace")
                 errors.append(f"{section}: {error}: {shown}{'…' if len(text) > 80 else ''}")
-        return self.take(section, records, data, end, errors)
+        return self.take(section, records, data, spans[-1][1], errors)
 
     def last_cut(self, stop: int) -> int | None:
         """End of the last `}` before `stop` that is followed by `, {`; None where there is none."""
@@ -184,22 +189,20 @@ class _JsonFile:
             high = brace
         return None
 
-    def record_spans(self, stop: int) -> Iterator[tuple[int, int]]:
-        """Complete elements of the array between here and `stop`, as (start, stop)."""
-        depth, start = 0, self.position
-        for match in _TOKEN.finditer(self.text, self.position, stop):
+    def value_end(self, start: int, stop: int) -> int | None:
+        """Where the value at `start` ends, `start` itself where there is none; None where not before `stop`."""
+        if self.text[start : start + 1] not in (b'"', b"{", b"["):
+            scalar = _SCALAR_END.search(self.text, start, stop)
+            return scalar.start() if scalar else None
+        depth = 0
+        for match in _TOKEN.finditer(self.text, start, stop):
             token = match.group()
             if token == b'"':
-                return
-            if token in b"[{":
-                start = match.start() if depth == 0 else start
-                depth += 1
-            elif token in b"]}":
-                depth -= 1
-                if depth < 0:
-                    return
-                if depth == 0:
-                    yield start, match.end()
+                return None
+            depth += (token in b"[{") - (token in b"]}")
+            if depth == 0:
+                return match.end()
+        return None
 
     def bracketed(self, end: int) -> bytes:
         """The text from here to `end` as a list of its own."""
@@ -212,40 +215,25 @@ class _JsonFile:
 
     def skip_value(self) -> None:
         """Pass over one value of any kind and size."""
-        first, depth = self.peek(), 0
-        if first == b'"':
-            self.read_string()
-        elif first in (b"{", b"["):
-            for match in _TOKEN.finditer(self.text, self.position):
-                token = match.group()
-                depth += (token in b"[{") - (token in b"]}")
-                if depth == 0:
-                    self.position = match.end()
-                    return
+        self.peek()
+        end = self.value_end(self.position, self.size)
+        if end is None:
             raise self.truncated("inside a value")
-        elif end := _SCALAR_END.search(self.text, self.position):
-            self.position = end.start()
-        else:
-            raise self.truncated("inside a value")
+        self.position = end
 
     def read_key(self) -> str:
         if self.peek() != b'"':
             raise self.syntax_error("a key in quotes")
-        name = self.read_string()
+        start = self.position
+        self.skip_value()
+        try:
+            name = msgspec.json.decode(self.text[start : self.position], type=str)
+        except JSON_ERRORS:
+            self.position = start
+            raise self.syntax_error("a string") from None
         if self.peek() != b":":
             raise self.syntax_error("':'")
         self.position += 1
-        return name
-
-    def read_string(self) -> str:
-        match = _STRING.match(self.text, self.position)
-        if match is None:
-            raise self.truncated("inside a string")
-        try:
-            name = msgspec.json.decode(match.group(), type=str)
-        except JSON_ERRORS:
-            raise self.syntax_error("a string") from None
-        self.position = match.end()
         return name
 
     def skip_comma(self) -> None:

@@ -1,7 +1,8 @@
-"""Label files: one compressed JSON-lines file for each block of pictures, and a stats file that says it is finished.
+"""Label files of `pics annotate`: a compressed JSON-lines file per block of images, and a stats file that says that the
+block is finished.
 
-A line is a picture with all of its boxes, in their order, each with its whole mask. Pictures that could not be read
-have no line; the stats file lists them.
+A line is an image with all of its boxes, in their order, and their whole masks. Images that could not be read have no
+line; the stats file lists them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
-# Where manifest and stats lie in a folder whose files others read, of one json a picture.
+# Holds manifest and stats of a folder whose files other programs read, of one json an image.
 HIDDEN_FOLDER = ".pics"
-BLOCK_FILE_NAME = re.compile(r"([0-9]{5,})\.jsonl\.gz")
+_BLOCK_FILE_NAME = re.compile(r"([0-9]{5,})\.jsonl\.gz")
 LABEL_FILE_NAMES = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
 
@@ -36,12 +37,12 @@ class MaskAnnotation(msgspec.Struct, gc=False):
     Attributes:
         id, category, category_id: of the box, as annotated.
         box: as annotated, float `x0, y0, x1, y1`, half-open.
-        counts: COCO's compressed run lengths of the whole mask, whose size is the picture's.
+        counts: COCO's compressed run lengths of the whole mask, whose size is the image's.
         tight: int box of the mask, all 0 where it is empty.
         area: its pixels.
         score: IoU that the model expects.
         stability: IoU of the masks at a higher and a lower threshold.
-        agreement: IoU of `tight` with the annotated box inside the picture.
+        agreement: IoU of `tight` with the annotated box inside the image.
         flags: of `empty`, `tiny`, `border`, `low_score`, `crowd`, `unknown_category`, `clipped`.
     """
 
@@ -59,11 +60,11 @@ class MaskAnnotation(msgspec.Struct, gc=False):
 
 
 class LabelledImage(msgspec.Struct, gc=False):
-    """A picture and its masks.
+    """An image and its masks.
 
     Attributes:
         image_id, file_name, url: as the dataset has them.
-        width, height: of the picture.
+        width, height: of the image.
         objects: in the order of its boxes.
     """
 
@@ -81,7 +82,7 @@ _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(LabelledImage)
 
 def has_label_blocks(folder: Path) -> bool:
     """Whether a folder holds blocks of labels, and not one json an image."""
-    return any(BLOCK_FILE_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return any(_BLOCK_FILE_NAME.fullmatch(path.name) for path in folder.iterdir())
 
 
 def block_path(folder: Path, block: int) -> Path:
@@ -94,25 +95,25 @@ def stats_path(folder: Path, block: int) -> Path:
     return folder / f"{block:05d}.stats.json"
 
 
-def write_block(path: Path, pictures: Iterable[LabelledImage], temporary: Path | None = None) -> dict[str, Any]:
-    """Write a block, whole or not at all; its bytes are a function of the pictures alone.
+def write_block(path: Path, images: Iterable[LabelledImage], temporary: Path | None = None) -> dict[str, Any]:
+    """Write a block, whole or not at all; its bytes are a function of the images alone.
 
     Args:
         path: of the file.
-        pictures: in their order.
+        images: in their order.
         temporary: as that of `AtomicFile`.
 
     Returns:
         Bytes and sha256 of the file.
     """
-    data = gzip.compress(b"".join(_ENCODER.encode(each) + b"\n" for each in pictures), _LEVEL, mtime=0)
+    data = gzip.compress(b"".join(_ENCODER.encode(image) + b"\n" for image in images), _LEVEL, mtime=0)
     with AtomicFile(path, temporary) as file:
         file.write(data)
     return {"bytes": file.bytes, "sha256": file.sha256}
 
 
 def read_block(path: Path) -> list[LabelledImage]:
-    """The pictures of a block.
+    """The images of a block.
 
     Raises:
         BadSample: `bad_annotation_file`.
@@ -127,22 +128,23 @@ def read_block(path: Path) -> list[LabelledImage]:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
 
 
-def finished_stats(folder: Path, blocks: int) -> list[dict[str, Any]]:
-    """Stats of the finished ones among so many blocks, in their order.
+def finished_stats(folder: Path, blocks: int | None = None) -> list[dict[str, Any]]:
+    """Stats of the finished blocks, of the first so many where a number is given, in their order.
 
     Raises:
         PicsError: as `read_stats`.
     """
-    # Listed once: asking for each of a hundred thousand that are not there takes seconds.
-    numbers = sorted(int(found.group(1)) for path in folder.iterdir() if (found := _STATS.fullmatch(path.name)))
-    return [stats for number in numbers if number < blocks and (stats := read_stats(folder, number))]
+    # Listed once: asking for a hundred thousand that do not exist takes seconds.
+    numbers = sorted(int(match.group(1)) for path in folder.iterdir() if (match := _STATS.fullmatch(path.name)))
+    wanted = numbers if blocks is None else [number for number in numbers if number < blocks]
+    return [stats for number in wanted if (stats := read_stats(folder, number))]
 
 
 def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     """Stats of a finished block, None where it is not finished.
 
     Raises:
-        PicsError: they are there and cannot be read.
+        PicsError: they exist and cannot be read.
     """
     path = stats_path(folder, block)
     try:

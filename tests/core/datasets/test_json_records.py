@@ -72,6 +72,13 @@ def test_bad_records_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
         assert '"two"' in bad[0]
 
 
+@pytest.mark.parametrize("block", [1, 20, 4096])
+def test_what_is_no_record_is_counted_among_records(tmp_path: Path, block: int) -> None:
+    found, bad = read('{"things": [{"id": 1}, null, 7 , "x", [{}], {"id": 2}]}', tmp_path / "x.json", block)
+    assert found["things"] == [(1, None), (2, None)]
+    assert len(bad) == 4
+
+
 @pytest.mark.parametrize("cut", [0, 1, 5, 12, 20, 30, 40, 47])
 def test_every_truncation_is_refused(tmp_path: Path, cut: int) -> None:
     text = json.dumps({"things": [{"id": 1, "value": "é"}, {"id": 2}], "z": 1})
@@ -87,6 +94,8 @@ def test_every_truncation_is_refused(tmp_path: Path, cut: int) -> None:
         ('{"other": []}', "no 'things' in it"),
         ('{"things": 5}', "'things' is not a list"),
         ('{"things": [1, 2]}', "expected an object in 'things'"),
+        ('{"things": [{"id": 1},, {"id": 2}]}', "expected an object in 'things'"),
+        ('{"things": [{"id": 1}}]}', "expected an object in 'things'"),
         ("{things: []}", "a key in quotes"),
         ('{"things" []}', "expected ':'"),
     ],

@@ -12,13 +12,12 @@ import msgspec
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS
 from pics_cli.core.datasets.labels import (
-    BLOCK_FILE_NAME,
     HIDDEN_FOLDER,
     LabelledImage,
     MaskAnnotation,
     block_path,
+    finished_stats,
     read_block,
-    read_stats,
 )
 from pics_cli.core.datasets.readers.reader import FolderReader, Reader
 from pics_cli.core.datasets.readers.scalabel_index import Coordinate
@@ -102,9 +101,9 @@ class LabelBlockReader(Reader):
     @cached_property
     def _block_stats(self) -> list[dict[str, Any]]:
         """Stats of the finished blocks, in order."""
-        names = (BLOCK_FILE_NAME.fullmatch(path.name) for path in self.annotations.iterdir())
-        numbers = sorted(int(match.group(1)) for match in names if match)
-        finished = [stats for number in numbers if (stats := read_stats(self.annotations, number))]
+        finished = [
+            stats for stats in finished_stats(self.annotations) if block_path(self.annotations, stats["block"]).exists()
+        ]
         manifest = read_manifest(self.annotations) or {}
         if not manifest.get("complete"):
             raise PicsError(
