@@ -83,6 +83,11 @@ def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedIma
         return DecodedImage(np.asarray(_to_rgb(image)), None)
 
 
+def image_to_rgb(image: Image.Image) -> RGB:
+    """An image of any of Pillow's modes, upright, as uint8 [H, W, 3]: 16-bit grey scaled, alpha over white."""
+    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+
+
 def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
     """Upright (width, height) of a picture file's bytes.
 

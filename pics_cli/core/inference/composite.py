@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # it loads diffusers and transformers, which a run that finds
 NoiseFunction = Callable[[str, int, int], torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenoisingStep:
     """A denoising step that is done.
 
@@ -43,11 +43,15 @@ class DenoisingStep:
             sequential mode.
         number: of the step, from 1.
         count: of the steps that the scheduler takes, which may be more than were asked for.
+        timestep: of the noise schedule.
+        latents: after the step, [B · n, c, h, w]; to be looked at.
     """
 
     samples: tuple[str, ...]
     number: int
     count: int
+    timestep: float
+    latents: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,9 +325,9 @@ class _BatchCompositor(NamedTuple):
     ) -> _NetworkOutput:
         config = self.model.config
 
-        def on_step(number: int, count: int) -> None:
+        def on_step(number: int, count: int, timestep: torch.Tensor, latents: torch.Tensor) -> None:
             if self.callback_on_step_end is not None:
-                self.callback_on_step_end(DenoisingStep(tuple(names), number, count))
+                self.callback_on_step_end(DenoisingStep(tuple(names), number, count, float(timestep), latents))
 
         blends: list[LayerBlend] | None = [] if config.correct_hint and config.on_pixels else None
         pictures = self.model(

@@ -187,7 +187,7 @@ class PicsModel:
         guidance: float | None = None,
         scheduler: str | None = None,
         order_bias: Tensor | None = None,
-        callback_on_step_end: Callable[[int, int], None] | None = None,
+        callback_on_step_end: Callable[[int, int, Tensor, Tensor], None] | None = None,
         trace: GateTrace | None = None,
         layer_blends: list[LayerBlend] | None = None,
     ) -> npt.NDArray[np.uint8]:
@@ -198,7 +198,7 @@ class PicsModel:
             noise: float32 [B, n, c, h, w]: n candidates of each.
             steps, guidance, scheduler: None: what the model's own configuration says.
             order_bias: [B, K], added to the gate's logits; see `Objects`.
-            callback_on_step_end: called after each denoising step with its number and their count.
+            callback_on_step_end: called after each denoising step; see `denoise`.
             trace: filled with what `--explain` draws.
             layer_blends: the layer blend of a model with `correct_hint` that works on pixels is appended.
 

@@ -93,7 +93,7 @@ def denoise(
     *,
     scaling: str = "none",
     to_clean_latent: Callable[[Tensor], Tensor] | None = None,
-    callback_on_step_end: Callable[[int, int], None] | None = None,
+    callback_on_step_end: Callable[[int, int, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Run a scheduler from noise to a clean latent.
 
@@ -104,7 +104,8 @@ def denoise(
         dtype: of the network's input; the scheduler itself steps in float32.
         scaling: of the noisy input: "none", or "signal": times √ᾱ_t.
         to_clean_latent: from the output to what the scheduler takes for it; None: the output itself.
-        callback_on_step_end: called after each step with its number, from 1, and the number of steps.
+        callback_on_step_end: called after each step with its number, from 1, the number of steps, the timestep, and
+            the latent [B · n, c, h, w].
 
     Returns:
         float32 [B · n, c, h, w].
@@ -119,5 +120,5 @@ def denoise(
             output = to_clean_latent(output)
         (latent,) = scheduler.step(output, timestep, latent, return_dict=False)[:1]
         if callback_on_step_end is not None:
-            callback_on_step_end(number, len(scheduler.timesteps))
+            callback_on_step_end(number, len(scheduler.timesteps), timestep, latent)
     return latent

@@ -61,7 +61,9 @@ def test_samples_of_any_kind_in_their_order(tiny: PicsModel, mode: str) -> None:
     passes = [("a", "bb"), ("c", "d"), ("e",)]
     if mode == "sequential":
         passes = [*[("a", "a"), ("bb", "bb")] * 2, *[("c", "d")] * 2, *[("e",)] * 3]
-    assert steps == [DenoisingStep(names, 1, 1) for names in passes]
+    assert [(step.samples, step.number, step.count) for step in steps] == [(names, 1, 1) for names in passes]
+    assert len(steps[0].latents) == (4 if mode == "parallel" else 2)
+    assert 0 < steps[0].timestep < 1000
     for one, background in zip(samples, before, strict=True):
         np.testing.assert_array_equal(one.background, background)
         for n in one.candidates:
@@ -70,7 +72,7 @@ def test_samples_of_any_kind_in_their_order(tiny: PicsModel, mode: str) -> None:
             assert np.abs(alone.image.astype(int) - together.image).max() <= 1
             assert (together.changed_outside, together.unguided, alone.order) == (0, [], together.order)
             assert (together.image != background).any()
-    assert [one.order for one in results[-3:]] == [[1, 0], [0, 1], [0, 1, 2]] or results[-1].order != [0, 1, 2]
+    assert [one.order for one in results[-3:-1]] == [[1, 0], [0, 1]]
 
 
 def test_noise_is_of_seed_and_name_or_as_given(tiny: PicsModel) -> None:

@@ -138,7 +138,7 @@ def test_any_number_of_objects(tiny: PicsModel, objects: int) -> None:
 
 def test_what_is_not_said_comes_from_the_configuration(tiny: PicsModel) -> None:
     one, start, seen = [sample(PARTIAL)], noise(tiny, "a"), []
-    default = tiny(one, start, callback_on_step_end=lambda number, count: seen.append((number, count)))
+    default = tiny(one, start, callback_on_step_end=lambda number, count, *_: seen.append((number, count)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (tiny.config.steps, tiny.config.guidance, tiny.config.scheduler) == (4, 5.0, "dpm++")
     np.testing.assert_array_equal(tiny(one, start, steps=4, guidance=5.0, scheduler="dpm++"), default)

@@ -109,7 +109,7 @@ def test_published_scheduler_is_ddim(steps: int) -> None:
         made,
         noise(),
         torch.float32,
-        callback_on_step_end=lambda number, count: numbers.append((number, count)),
+        callback_on_step_end=lambda number, count, *_: numbers.append((number, count)),
     )
     np.testing.assert_allclose(found, latent, rtol=1e-4, atol=1e-4)
     assert numbers == [(i + 1, steps) for i in range(steps)]

@@ -1,0 +1,321 @@
+"""The public Python API of compositing, in the manner of a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from pics_cli.core.conditioning.placement import CropKind
+from pics_cli.core.images.geometry import Box, check_boxes
+from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
+from pics_cli.core.inference.composite import DenoisingStep, NoiseFunction, composite
+from pics_cli.core.inference.decoding import (
+    alpha_picture,
+    check_mask_size,
+    decode_reference,
+    mask_box,
+    mask_region,
+    mask_values,
+)
+from pics_cli.core.inference.record import settings_record
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Mode, Order
+from pics_cli.core.model.bundled import bundled_model, is_bundled
+from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.errors import BadSample, reason_of
+
+ImageInput = Image.Image | npt.NDArray[Any] | str | Path
+StepCallback = Callable[["PicsPipeline", int, float, dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PicsPipelineOutput:
+    """What a call of `PicsPipeline` returns.
+
+    Attributes:
+        images: the pictures, each of the input's size: a list of PIL images, or uint8 [n, H, W, 3].
+        changed_outside: number of pixels outside the boxes that changed, over all pictures: 0.
+        metadata: plain data, as the records of `pics infer` say it: `name`, `seed` (None with a generator), `settings`,
+            `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front), `unguided`
+            (objects too small for their references to reach).
+    """
+
+    images: list[Image.Image] | npt.NDArray[np.uint8]
+    changed_outside: int
+    metadata: dict[str, Any]
+
+
+class PicsPipeline:
+    """Composites objects into a picture.
+
+    >>> pipe = PicsPipeline.from_pretrained("pics-mini").to("cuda")
+    >>> boxes = [(210, 340, 390, 460), (190, 400, 420, 520)]
+    >>> result = pipe("table.jpg", objects=["cup.png", "saucer.png"], boxes=boxes, seed=0)
+    >>> result.images[0].save("out.png")
+
+    Args:
+        model: the networks; see `from_pretrained`.
+    """
+
+    def __init__(self, model: PicsModel) -> None:
+        self.model = model
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, torch_dtype: torch.dtype | None = None
+    ) -> PicsPipeline:
+        """Load a model into main memory.
+
+        Args:
+            pretrained_model_name_or_path: `pics-mini`, the small model that comes with the package; a model folder; or
+                a repository on the Hugging Face hub (`owner/name` or `owner/name@revision`).
+            torch_dtype: precision to compute in; None: float32.
+
+        Raises:
+            PicsError: no such folder or repository, or no model in it.
+        """
+        name = pretrained_model_name_or_path
+        folder = bundled_model() if is_bundled(str(name)) else name
+        return cls(PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision they compute in."""
+        return self.model.dtype
+
+    def to(self, *args: str | torch.device | torch.dtype) -> PicsPipeline:
+        """Move all parts to a device, convert them to a dtype, or both; returns the pipeline.
+
+        Raises:
+            ValueError: parts are kept off the device by one of the `enable_…_cpu_offload` methods.
+        """
+        if self.model.memory != "resident":
+            raise ValueError("parts of this pipeline are offloaded to the CPU: load it anew to move it as a whole")
+        device = self.device
+        for value in args:
+            if isinstance(value, torch.dtype):
+                for part in self.model.parts.values():
+                    part.to(value)
+            else:
+                device = torch.device(value)
+        self._place(device, "resident")
+        return self
+
+    def enable_model_cpu_offload(self, device: str | torch.device = "cuda") -> None:
+        """Keep one part at a time on the device: the encoder, then UNet and ControlNet, then the VAE.
+
+        It is what `pics infer` calls `--memory sequential`.
+        """
+        self._place(torch.device(device), "sequential")
+
+    def enable_sequential_cpu_offload(self, device: str | torch.device = "cuda") -> None:
+        """Bring each layer to the device for its own moment: least memory, slowest.
+
+        It is what `pics infer` calls `--memory offload`.
+        """
+        self._place(torch.device(device), "offload")
+
+    def _place(self, device: torch.device, memory: str) -> None:
+        model = self.model
+        if memory != "resident":
+            if model.memory != "resident":
+                raise ValueError(f"parts of this pipeline are offloaded already ({model.memory}): load it anew")
+            for part in model.parts.values():
+                part.to("cpu")
+        parts: dict[str, Any] = {**model.parts, "scheduler": model.scheduler}
+        self.model = PicsModel(model.config, **parts, device=device, memory=memory)
+
+    def __call__(
+        self,
+        image: ImageInput,
+        objects: Sequence[ImageInput],
+        boxes: Sequence[Sequence[int]] | None = None,
+        *,
+        masks: Sequence[ImageInput] | None = None,
+        order: Order | Sequence[int] | None = None,
+        num_images: int = 1,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        mode: Mode = "parallel",
+        feather: int | None = None,
+        crop: CropKind = "auto",
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        name: str | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "pil",
+    ) -> PicsPipelineOutput:
+        """Composite objects into a picture, all of them in one pass; outside their boxes no pixel changes.
+
+        With the same seed and name the pictures are those that `pics infer` writes, to the bit.
+
+        Args:
+            image: the background: a PIL image, uint8 [H, W, 3] or [H, W], or the path of a file.
+            objects: K pictures, each of one object on white or with alpha, likewise; arrays also uint8 [h, w, 4].
+            boxes: where each object goes, (x0, y0, x1, y1) in pixels of the background, half-open.
+            masks: instead of boxes: K masks of the background's size, of whose set pixels the boxes are taken;
+                likewise, arrays also bool [H, W].
+            order: object numbers from back to front, or `auto`: the lower box is nearer; overlaps then lean to the
+                nearer object.
+            num_images: pictures to make, each from noise of its own.
+            steps, guidance, scheduler: of the denoising (`ddim`, `dpm++`, `unipc`, `euler`, `heun`); None: the model's.
+            mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
+            feather: width of the blend at the border of the boxes, in pixels; None: a cell of the latent.
+            crop: `auto`: the network sees a square around the objects; `full`: the whole picture.
+            seed: of the noise; None: 0.
+            generator: draws the noise, in place of seed and name.
+            name: the noise is a function of the seed and this name. None: the name of the image's file without suffix,
+                as `pics infer --background` has it; empty where no path is given. `pics infer --input` takes the name
+                of the sample's folder.
+            callback_on_step_end: called as `callback(pipe, step, timestep, callback_kwargs)` after each denoising step,
+                counted from 0 (in sequential mode for each object); `callback_kwargs` holds `latents`. What it returns
+                is not used; an exception stops the call.
+            output_type: `pil` or `np`.
+
+        Raises:
+            ValueError: arguments that do not fit together, or a picture that cannot be composited.
+            PicsError: an option of an unknown value.
+        """
+        if output_type not in ("pil", "np"):
+            raise ValueError(f"output_type: got {output_type!r}, expected 'pil' or 'np'")
+        if num_images < 1:
+            raise ValueError(f"num_images: got {num_images}, expected at least 1")
+        if generator is not None and seed is not None:
+            raise ValueError("seed and generator exclude each other")
+        if name is None:
+            name = Path(image).stem if isinstance(image, str | Path) else ""
+        try:
+            background = _read_rgb(image, "image")
+            references = tuple(_read_reference(value, f"objects[{k}]") for k, value in enumerate(objects))
+            regions = _read_regions(boxes, masks, len(references), background)
+            options = CompositeOptions(seed or 0, steps, guidance, scheduler, crop, feather, mode).resolve(
+                self.model.config
+            )
+            object_order = _check_order(order, len(references))
+            sample = CompositeSample(name, background, regions, references, object_order, tuple(range(num_images)))
+            results = list(
+                composite(
+                    self.model,
+                    [sample],
+                    options,
+                    noise=None if generator is None else self._noise_from(generator),
+                    callback_on_step_end=None if callback_on_step_end is None else self._on_step(callback_on_step_end),
+                )
+            )
+        except BadSample as error:
+            raise ValueError(error.detail) from None
+        arrays = [result.image for result in results]
+        first = results[0]
+        metadata = {
+            "name": name,
+            "seed": None if generator is not None else options.seed,
+            "settings": settings_record(options, object_order, self.dtype),
+            "size": [background.shape[1], background.shape[0]],
+            "boxes": [list(box) for box in regions],
+            "window": list(first.window),
+            "feather": first.feather,
+            "order": first.order,
+            "unguided": first.unguided,
+        }
+        images = np.stack(arrays) if output_type == "np" else [Image.fromarray(array) for array in arrays]
+        return PicsPipelineOutput(images, sum(result.changed_outside for result in results), metadata)
+
+    def _noise_from(self, generator: torch.Generator) -> NoiseFunction:
+        config = self.model.config
+        shape = (config.latent_channels, config.latent_size, config.latent_size)
+        return lambda *_: torch.randn(shape, generator=generator, device=generator.device).cpu()
+
+    def _on_step(self, callback: StepCallback) -> Callable[[DenoisingStep], None]:
+        def on_step(step: DenoisingStep) -> None:
+            callback(self, step.number - 1, step.timestep, {"latents": step.latents})
+
+        return on_step
+
+
+def _read_rgb(value: ImageInput, name: str) -> RGB:
+    """A background, uint8 [H, W, 3]."""
+    if isinstance(value, Image.Image):
+        return image_to_rgb(value)
+    if isinstance(value, np.ndarray):
+        return image_to_rgb(_from_array(value, name))
+    try:
+        return decode_image(_read_file(value, name)).rgb
+    except BadSample as error:
+        raise BadSample(error.reason, f"{name}: {value}: {error.detail}") from None
+
+
+def _read_reference(value: ImageInput, name: str) -> Bytes:
+    """An object's picture, uint8 [h, w, 3] or, with alpha, [h, w, 4]."""
+    if not isinstance(value, Image.Image | np.ndarray):
+        return decode_reference(_read_file(value, name), Path(value))
+    image = value if isinstance(value, Image.Image) else _from_array(value, name)
+    rgba = alpha_picture(image)
+    return image_to_rgb(image) if rgba is None else rgba
+
+
+def _read_regions(
+    boxes: Sequence[Sequence[int]] | None, masks: Sequence[ImageInput] | None, count: int, background: RGB
+) -> tuple[Box, ...]:
+    """K boxes inside the background."""
+    height, width = background.shape[:2]
+    if (boxes is None) == (masks is None):
+        raise ValueError("expected either boxes or masks" + ("" if boxes is None else ", got both"))
+    values, kind = (boxes, "boxes") if boxes is not None else (masks or (), "masks")
+    if len(values) != count:
+        raise ValueError(f"{len(values)} {kind}, but {count} objects")
+    if masks is not None:
+        return tuple(_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks))
+    regions = list[Box]()
+    for k, box in enumerate(boxes or ()):
+        if len(box) != 4 or any(int(value) != value for value in box):
+            raise ValueError(f"boxes[{k}]: got {tuple(box)}, expected four whole numbers x0, y0, x1, y1")
+        x0, y0, x1, y1 = map(int, box)
+        regions.append((x0, y0, x1, y1))
+    check_boxes(regions, width, height)
+    return tuple(regions)
+
+
+def _read_mask(value: ImageInput, name: str, size: tuple[int, int]) -> Box:
+    if not isinstance(value, Image.Image | np.ndarray):
+        return mask_region(_read_file(value, name), f"{name}: {value}", size)
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_:
+        values: npt.NDArray[Any] = value
+    else:
+        values = mask_values(value if isinstance(value, Image.Image) else _from_array(value, name))
+    check_mask_size((values.shape[1], values.shape[0]), name, size)
+    return mask_box(np.ascontiguousarray(values), name)
+
+
+def _check_order(order: Order | Sequence[int] | None, count: int) -> Order | None:
+    if order is None or order == "auto":
+        return order
+    if sorted(order) != list(range(count)):
+        raise ValueError(f"order: got {order!r}, expected 'auto' or each of {count} objects once, counted from 0")
+    return tuple(order)
+
+
+def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
+        raise ValueError(f"{name}: got {array.dtype} {array.shape}, expected uint8 [H, W], [H, W, 3] or [H, W, 4]")
+    return Image.fromarray(array)
+
+
+def _read_file(path: str | Path | Any, name: str) -> bytes:
+    if not isinstance(path, str | Path):
+        raise ValueError(f"{name}: got {type(path).__name__}, expected a PIL image, a NumPy array or a path")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name}: cannot read {path}: {reason_of(error)}") from None
