@@ -111,7 +111,7 @@ class Started:
 
     def code(self) -> int | None:
         """Wait for the end and return the exit code, negative for a signal."""
-        self.process.join(120)
+        self.process.join(200)
         assert self.process.exitcode is not None, self.text
         assert "Traceback" not in self.text
         return self.process.exitcode
