@@ -26,7 +26,7 @@ from pics_cli.core.segmentation.boxes import AnnotatedBox
 from pics_cli.core.segmentation.contact_sheet import ChosenImage, captions, draw_labels
 from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks
 from pics_cli.errors import PicsError
-from told import told
+from run_script import run_script
 
 SCENES, SIZE, SEED = 12, 320, 11
 STYLE = SceneSettings(SIZE, 3, (("apart", 1.0), ("occluding", 1.0), ("supporting", 1.0), ("containing", 1.0)), 0.0, 0.0)
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

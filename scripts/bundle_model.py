@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from told import told
+from run_script import run_script
 
 if TYPE_CHECKING:
     from pics_cli.core.model.config import ModelConfig
@@ -69,13 +69,13 @@ def bundle(model: Path, out: Path) -> int:
         for name, path in model_files(model).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)
-        told_of = {
+        provenance = {
             "name": out.name,
             "trained_steps": config.trained_steps,
             "recipe_hash": config.recipe_hash,
             "image_size": config.image_size,
         }
-        record = list_model_files(folder, **told_of)
+        record = list_model_files(folder, **provenance)
         write_json(folder / FILES_FILE, record)
         bundled_model(folder)
     if out.exists():
@@ -118,4 +118,4 @@ def check(model: Path, config: ModelConfig) -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from pics_cli.errors import FAILED
-from told import told
+from run_script import run_script
 
 
 def main() -> int:
@@ -40,4 +40,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pics_cli.console import start_logging
 from pics_cli.errors import FAILED, BadSample, PicsError
-from told import told
+from run_script import run_script
 
 SCENES, SIZE, SEED, LEAST = 20, 512, 2026, 0.8
 
@@ -116,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

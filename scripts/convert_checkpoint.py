@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from told import told
+from run_script import run_script
 
 DTYPES = ("bf16", "fp16", "fp32")
 
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

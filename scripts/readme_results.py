@@ -4,8 +4,7 @@
     python scripts/readme_results.py results/synth_bench/results.json
     python scripts/readme_results.py --check
 
-The figures are kept in docs/synth_bench.json, without what is told of single cases; --check says whether the texts are
-what that file gives.
+docs/synth_bench.json keeps the results; --check compares both documents with what that file gives.
 """
 
 from __future__ import annotations
@@ -19,64 +18,76 @@ from typing import Any
 from pics_cli.core.evaluation.results import format_cell, format_heading, format_table
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.errors import FAILED, PicsError
-from told import told
+from run_script import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "docs/synth_bench.json"
-SHORT = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
-LONG = (*SHORT[:5], "identity", "leak", "ceiling", "missing", "lit", "sharpness")
-LED = ("psnr_region", "ssim_region", "seam", "shadow", "order", "leak", "sharpness")
+README_METRICS = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
+CARD_METRICS = (*README_METRICS[:6], "leak", "ceiling", "missing", "lit", "sharpness")
+PAIRED_METRICS = ("psnr_region", "ssim_region", "seam", "shadow", "order", "leak", "sharpness")
 
 
-def short(results: dict[str, Any]) -> str:
-    """The README's part: all cases by method, and the order by group."""
-    text = format_table(results, SHORT, (ALL,))
-    groups = {g: found for g, found in results["figures"].items() if found["parallel"]["order"]["cases"]}
-    lines = [f"| right one in front | {' | '.join(groups)} |", f"| --- |{' ---: |' * len(groups)}"]
+def readme_text(results: dict[str, Any]) -> str:
+    """Metrics over all examples, and `order` by subset."""
+    return f"{format_table(results, README_METRICS, (ALL,))}\n{order_table(results)}"
+
+
+def card_text(results: dict[str, Any]) -> str:
+    """More metrics over all examples, `order` by subset, and the paired differences."""
+    return f"{format_table(results, CARD_METRICS, (ALL,))}\n{order_table(results)}\n{difference_table(results)}"
+
+
+def order_table(results: dict[str, Any]) -> str:
+    """How often the right object is in front: a row for each method, a column for each subset where that is known."""
+    subsets = {name: methods for name, methods in results["figures"].items() if methods["parallel"]["order"]["cases"]}
+    lines = [f"| right one in front | {' | '.join(subsets)} |", f"| --- |{' ---: |' * len(subsets)}"]
     for method in results["methods"]:
-        cells = [format_cell(found[method]["order"]) for found in groups.values()]
+        cells = [format_cell(methods[method]["order"]) for methods in subsets.values()]
         lines.append(f"| {method} | {' | '.join(cells)} |")
-    return f"{text}\n{chr(10).join(lines)}\n"
+    return "\n".join(lines) + "\n"
 
 
-def long(results: dict[str, Any]) -> str:
-    """The card's part: by group, and the paired differences."""
-    text = format_table(results, LONG)
-    names = [name for name in LED if results["figures"][ALL]["parallel"][name]["cases"]]
+def difference_table(results: dict[str, Any]) -> str:
+    """Paired differences of `parallel` to each other method, over all examples."""
+    names = [name for name in PAIRED_METRICS if results["figures"][ALL]["parallel"][name]["cases"]]
     lines = [f"| paired difference | {' | '.join(map(format_heading, names))} |", f"| --- |{' ---: |' * len(names)}"]
-    for title, groups in results["differences"].items():
+    for title, subsets in results["differences"].items():
         if title.startswith("parallel minus "):
-            lines.append(f"| {title} | {' | '.join(format_cell(groups[ALL][name], '+') for name in names)} |")
-    return f"{text}\n{chr(10).join(lines)}\n"
+            lines.append(f"| {title} | {' | '.join(format_cell(subsets[ALL][name], '+') for name in names)} |")
+    return "\n".join(lines) + "\n"
 
 
-def filled(path: Path, text: str) -> str:
-    """A document with the text between its marks."""
+def replace_results(path: Path, text: str) -> str:
+    """The document with the text between its two marks.
+
+    Raises:
+        PicsError: it does not have both marks once.
+    """
     begin, end = "<!-- results: begin -->", "<!-- results: end -->"
-    found = path.read_text()
-    if found.count(begin) != 1 or found.count(end) != 1:
+    document = path.read_text()
+    if document.count(begin) != 1 or document.count(end) != 1:
         raise PicsError(f"{path}: expected one {begin} and one {end}")
-    return re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{text}{end}", found, flags=re.DOTALL)
+    return re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{text}{end}", document, flags=re.DOTALL)
 
 
 def main() -> int:
-    words = sys.argv[1:]
-    if len(words) != 1:
+    arguments = sys.argv[1:]
+    if len(arguments) != 1:
         raise PicsError("expected a results.json, or --check", "python scripts/readme_results.py RESULTS.json")
-    check = words[0] == "--check"
-    results = json.loads((KEPT if check else Path(words[0])).read_text())
-    texts = {ROOT / "README.md": short(results), ROOT / "docs/pics-mini.md": long(results)}
-    wanted = {path: filled(path, text) for path, text in texts.items()}
+    check = arguments[0] == "--check"
+    results = json.loads((KEPT if check else Path(arguments[0])).read_text())
+    texts = {ROOT / "README.md": readme_text(results), ROOT / "docs/pics-mini.md": card_text(results)}
+    documents = {path: replace_results(path, text) for path, text in texts.items()}
     if check:
-        old = [path.name for path, text in wanted.items() if path.read_text() != text]
-        if old:
-            print(f"not what {KEPT.name} gives: {', '.join(old)}", file=sys.stderr)
-        return FAILED if old else 0
+        outdated = [path.name for path, text in documents.items() if path.read_text() != text]
+        if outdated:
+            print(f"not what {KEPT.name} gives: {', '.join(outdated)}", file=sys.stderr)
+        return FAILED if outdated else 0
     KEPT.write_text(json.dumps(results, indent=1) + "\n")
-    for path, text in wanted.items():
+    for path, text in documents.items():
         path.write_text(text)
     return 0
 
 
 if __name__ == "__main__":
-    told(main)
+    run_script(main)

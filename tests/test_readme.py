@@ -6,12 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-CLI_DOCS = (ROOT / "docs/cli.md").read_text()
 
 
 def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
@@ -37,13 +35,3 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "data/train/kitchen/manifest.json").read_text())
     assert manifest["samples"] == 1  # cup and bowl, though cup and spoon overlap more
-
-
-@pytest.mark.parametrize("command", ["build-shards", "annotate", "train", "infer", "eval"])
-def test_every_command_line_names_real_options(command: str) -> None:
-    help_text = CLI_DOCS.split(f"## pics {command}\n")[1].split("\n## ")[0]
-    lines = re.findall(rf"^(?:pics|(?:accelerate launch|torchrun) .*-m pics_cli) {command} (.*)$", README, re.MULTILINE)
-    assert lines
-    for line in lines:
-        for option in re.findall(r"--[a-z-]+", line):
-            assert f"  {option} " in help_text, line

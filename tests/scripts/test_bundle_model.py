@@ -38,8 +38,8 @@ def test_copies_and_lists_every_file(exported: Path) -> None:
     assert done.returncode == 0, done.stderr
     folder = exported.parent / "models/pics-mini"
     record = json.loads((folder / "files.json").read_text())
-    told = (record["name"], record["trained_steps"], record["recipe_hash"], record["image_size"])
-    assert told == ("pics-mini", 40, "0123abcd", 64)
+    identity = (record["name"], record["trained_steps"], record["recipe_hash"], record["image_size"])
+    assert identity == ("pics-mini", 40, "0123abcd", 64)
     wanted = {
         path.relative_to(exported).as_posix(): path.read_bytes()
         for path in exported.rglob("*")

@@ -1,4 +1,4 @@
-"""The results in README and card are those of the kept file, and the kept file is of the bundled model."""
+"""The results in README and docs/pics-mini.md are those of docs/synth_bench.json, which are of the bundled model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_they_are_of_the_bundled_model() -> None:
     results = json.loads((ROOT / "docs/synth_bench.json").read_text())
     config = ModelConfig.load(bundled_model())
     assert results["name"] == "synth_bench"
-    assert [one["recipe_hash"] for one in results["models"]] == [config.recipe_hash]
-    assert [one["trained_steps"] for one in results["models"]] == [config.trained_steps]
+    assert [model["recipe_hash"] for model in results["models"]] == [config.recipe_hash]
+    assert [model["trained_steps"] for model in results["models"]] == [config.trained_steps]
     assert results["methods"] == ["parallel", "sequential", "paste", "poisson"]
     assert results["measured"] >= 990
 
@@ -32,7 +32,7 @@ def test_they_are_of_the_bundled_model() -> None:
 def test_a_wrong_figure_is_noticed(tmp_path: Path) -> None:
     """The same script in a copy whose README says something else."""
     for name in ("README.md", "docs/pics-mini.md", "docs/synth_bench.json", "scripts/readme_results.py",
-                 "scripts/told.py"):  # fmt: skip
+                 "scripts/run_script.py"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     readme = tmp_path / "README.md"

@@ -1,4 +1,4 @@
-"""How a script ends: the command's own errors as text and exit code, never as a traceback."""
+"""How a script of this folder runs and ends: the package's own errors as text and exit code, never as a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pics_cli.errors import PicsError
 STOPPED = 128
 
 
-def told(main: Callable[[], int | None]) -> NoReturn:
+def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script and exit: 0 done, 1 failed, 2 the user can mend it, 130/143 stopped by a signal."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
