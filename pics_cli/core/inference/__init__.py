@@ -1,1 +1,1 @@
-"""Compositing of pictures: what `pics infer` does."""
+"""Compositing of objects into pictures: `composite` in memory, `pics infer` around it, and the Python API."""

@@ -160,7 +160,7 @@ def composite(
         while (batch := following.result()) is not None:
             following = reader.submit(next, batches, None)
             if callback_on_batch_start is not None:
-                callback_on_batch_start([one.sample for one in batch])
+                callback_on_batch_start([prepared.sample for prepared in batch])
             yield from _finish(batch_compositor, batch, explain)
 
 
@@ -203,16 +203,23 @@ def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], expla
     images = compositor.joint(batch, trace) if joint else compositor.sequential(batch)
     explanations: list[Explanation | None] | None = None
     shared = 0.0
-    for at, candidate, image in images:
+    for index, candidate, image in images:
         seconds = time.monotonic() - start
         if explanations is None:  # the first comes when the network is done with all of them
             explanations = _explain(compositor.model, batch, trace) if explain else [None] * len(batch)
-            shared, seconds = seconds / sum(len(one.sample.candidates) for one in batch), 0.0
-        one = batch[at]
+            shared, seconds = seconds / sum(len(prepared.sample.candidates) for prepared in batch), 0.0
+        prepared = batch[index]
         yield CompositeResult(
-            one.sample, candidate, image, one.window, one.feather, one.order, one.unguided,
-            shared + seconds, explanations[at],
-        )  # fmt: skip
+            sample=prepared.sample,
+            candidate=candidate,
+            image=image,
+            window=prepared.window,
+            feather=prepared.feather,
+            order=prepared.order,
+            unguided=prepared.unguided,
+            seconds=shared + seconds,
+            explanation=explanations[index],
+        )
         start = time.monotonic()
 
 
@@ -220,14 +227,14 @@ def _explain(model: PicsModel, batch: Sequence[PreparedSample], trace: GateTrace
     size, objects = model.config.image_size, len(batch[0].boxes)
     alphas = None if trace is None else trace.mean_weights(objects, size).numpy()
     explanations: list[Explanation | None] = []
-    for at, one in enumerate(batch):
+    for index, prepared in enumerate(batch):
         alpha, codes = None, []
         if alphas is not None:
-            alpha = alphas[at] if len(alphas) else np.full((objects, size, size), np.nan, np.float32)
-            regions = Regions(torch.from_numpy(one.inputs.masks[None]))
+            alpha = alphas[index] if len(alphas) else np.full((objects, size, size), np.nan, np.float32)
+            regions = Regions(torch.from_numpy(prepared.inputs.masks[None]))
             sides = [model.config.latent_size >> level for level in range(len(model.unet.config.block_out_channels))]
             codes = [regions.table(side, side).codes[0].view(side, side).numpy() for side in sides]
-        explanations.append(Explanation(one.window_image, one.boxes, one.order, alpha, codes))
+        explanations.append(Explanation(prepared.window_image, prepared.boxes, prepared.order, alpha, codes))
     return explanations
 
 
@@ -248,21 +255,23 @@ class _BatchCompositor(NamedTuple):
     callback_on_step_end: Callable[[DenoisingStep], None] | None
 
     def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[tuple[int, int, RGB]]:
-        """All objects of a sample in one pass: its index in the batch, the candidate, the picture."""
-        bias = None if batch[0].gate_bias is None else torch.tensor([one.gate_bias for one in batch])
-        names = [one.sample.name for one in batch]
-        output = self._denoise(names, [one.inputs for one in batch], self._noise(batch, 0), bias, trace)
-        for b, one in enumerate(batch):
-            sample = one.sample
-            paint = self._painters(output, one.window_image, one.boxes, sample.references, one.known_order)
+        """All objects of a sample in prepared pass: its index in the batch, the candidate, the picture."""
+        bias = None if batch[0].gate_bias is None else torch.tensor([prepared.gate_bias for prepared in batch])
+        names = [prepared.sample.name for prepared in batch]
+        output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
+        for b, prepared in enumerate(batch):
+            sample = prepared.sample
+            paint = self._painters(
+                output, prepared.window_image, prepared.boxes, sample.references, prepared.known_order
+            )
             painted = self._painted_boxes(sample.boxes, sample.references)
             for n, candidate in enumerate(sample.candidates):
-                picture = _at_window_size(output, b, n, one.window_image, paint)
-                yield b, candidate, paste_back(sample.background, picture, one.window, painted, one.feather)
+                picture = _at_window_size(output, b, n, prepared.window_image, paint)
+                yield b, candidate, paste_back(sample.background, picture, prepared.window, painted, prepared.feather)
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
         """The objects of a sample one after the other, from back to front, each into the picture with those before."""
-        windows = [[one.window_image for _ in one.sample.candidates] for one in batch]
+        windows = [[prepared.window_image for _ in prepared.sample.candidates] for prepared in batch]
         entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
         for step in range(len(batch[0].boxes)):
             noise = self._noise(batch, step)
@@ -278,17 +287,17 @@ class _BatchCompositor(NamedTuple):
                     for (b, n), (boxes, references) in zip(part, objects, strict=True)
                 ]
                 output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
-                for at, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
+                for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
                     paint = self._painters(output, before, boxes, references, None)
-                    picture = _at_window_size(output, at, 0, before, paint)
+                    picture = _at_window_size(output, index, 0, before, paint)
                     whole = (0, 0, before.shape[1], before.shape[0])
                     painted = self._painted_boxes(boxes, references)
                     windows[b][n] = paste_back(before, picture, whole, painted, batch[b].feather)
-        for b, one in enumerate(batch):
-            x0, y0, x1, y1 = one.window
-            for n, candidate in enumerate(one.sample.candidates):
-                image = one.sample.background.copy()
+        for b, prepared in enumerate(batch):
+            x0, y0, x1, y1 = prepared.window
+            for n, candidate in enumerate(prepared.sample.candidates):
+                image = prepared.sample.background.copy()
                 image[y0:y1, x0:x1] = windows[b][n]
                 yield b, candidate, image
 
@@ -312,8 +321,11 @@ class _BatchCompositor(NamedTuple):
 
     def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
-        samples = [one.sample for one in batch]
-        return torch.stack([torch.stack([self.noise(one.name, n, step) for n in one.candidates]) for one in samples])
+        noise = [
+            torch.stack([self.noise(prepared.sample.name, n, step) for n in prepared.sample.candidates])
+            for prepared in batch
+        ]
+        return torch.stack(noise)
 
     def _denoise(
         self,

@@ -85,14 +85,14 @@ def row_tile(row: Row) -> Tile:
 
 def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
     """Tiles of `row_tile`, two to a row where there are more than three: uint8 RGB."""
-    wide = max(tile.rgb.shape[1] for tile in tiles)
-    alike = []
+    width = max(tile.rgb.shape[1] for tile in tiles)
+    padded = []
     for tile in tiles:
-        rgb = np.full((ROW, wide, 3), 255, np.uint8)
+        rgb = np.full((ROW, width, 3), 255, np.uint8)
         rgb[:, : tile.rgb.shape[1]] = tile.rgb
-        alike.append(Tile(rgb, tile.lines))
+        padded.append(Tile(rgb, tile.lines))
     columns = 1 if len(tiles) < 4 else 2
-    return draw_sheet(title, alike, ROW, max(columns * (wide + TILE_GAP) + TILE_GAP, 480))
+    return draw_sheet(title, padded, ROW, max(columns * (width + TILE_GAP) + TILE_GAP, 480))
 
 
 def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:
@@ -142,7 +142,7 @@ def draw_alpha(name: str, window: RGB, alpha: npt.NDArray[np.float32]) -> RGB:
 
 
 def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray[np.integer]]]) -> RGB:
-    """Which objects cover which token at each resolution: one colour for one object, mixed for several.
+    """Which objects cover which token at each resolution: the colour of an object, mixed for several.
 
     Args:
         name: of the sample.
@@ -159,8 +159,8 @@ def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray
         side = max(1, HEIGHT // codes.shape[0]) * codes.shape[0]
         large = cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
         tiles.append(Tile(_pad(large.astype(np.uint8)), (caption, f"{share:.0%} of the tokens overlap")))
-    seen, _ = fit_height(window, HEIGHT)
-    return _sheet(f"{name}: routing of tokens", [Tile(seen, ("window",)), *tiles])
+    small, _ = fit_height(window, HEIGHT)
+    return _sheet(f"{name}: routing of tokens", [Tile(small, ("window",)), *tiles])
 
 
 def write_sheet(path: Path, sheet: RGB) -> None:
@@ -178,7 +178,8 @@ def _sheet(title: str, tiles: Sequence[Tile]) -> RGB:
 
 def _references(references: Sequence[npt.NDArray[np.uint8]], height: int) -> RGB:
     """Below each other, on white."""
-    return patch_column([_square(on_white(one) if one.shape[2] == 4 else one) for one in references], height)
+    on_paper = [on_white(reference) if reference.shape[2] == 4 else reference for reference in references]
+    return patch_column([_square(reference) for reference in on_paper], height)
 
 
 def _square(rgb: RGB) -> RGB:
