@@ -49,12 +49,12 @@ def annotate(
     batch_boxes: Annotated[int, typer.Option(min=1, help="Boxes that the decoder takes at once.")] = 64,
     multimask: Annotated[
         Multimask, typer.Option(help="best: of three masks for each box the one with the best score; off: one.")
-    ] = Multimask.best,
+    ] = "best",
     layout: Annotated[
         LabelLayout, typer.Option(help="blocks, or published: a json of polygons for each picture, holes lost.")
-    ] = LabelLayout.blocks,
+    ] = "blocks",
     dtype: Annotated[Dtype, typer.Option(help="Of the image encoder; auto: on a GPU bf16 or fp16, on a CPU fp32.")] = (
-        Dtype.auto
+        "auto"
     ),
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     workers: Annotated[
@@ -82,7 +82,7 @@ def annotate(
     """
     if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
         raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
-    if contact_sheet is not None and layout is LabelLayout.published:
+    if contact_sheet is not None and layout == "published":
         raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
@@ -91,7 +91,7 @@ def annotate(
     from pics_cli.core.recipes.base import Override, find_recipe, parse_override
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
-    from pics_cli.core.runtime.ranks import beside
+    from pics_cli.core.runtime.ranks import local_process_count
     from pics_cli.core.segmentation.blocks import AnnotationJob
 
     overrides = [parse_override(text) for text in settings or []]
@@ -100,9 +100,9 @@ def annotate(
     source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     job = AnnotationJob(
         source=source, folder=out or _labels_folder(source), rows=row_range, sam=sam, checkpoint=checkpoint,
-        batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask is Multimask.best, device=device,
-        dtype=dtype.value, workers=workers or max(1, available_cores() // beside()), max_bad=max_bad,
-        overwrite=overwrite, layout=layout.value, retry=retry_failed,
+        batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask == "best", device=device,
+        dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()), max_bad=max_bad,
+        overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
     _run(job, contact_sheet)
 

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from typing import Literal
 
-
-class Crop(str, Enum):
-    """What the network sees of a picture."""
-
-    auto = "auto"
-    full = "full"
-
-
-class Mode(str, Enum):
-    """All objects at once, or one by one."""
-
-    parallel = "parallel"
-    sequential = "sequential"
-
-
-class Memory(str, Enum):
-    """What lies where; see `core.model.memory`."""
-
-    auto = "auto"
-    resident = "resident"
-    sequential = "sequential"
-    offload = "offload"
-
-
-class Dtype(str, Enum):
-    """What the networks compute in."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Multimask(str, Enum):
-    """Masks that are predicted for a box; see `core.annotate.segment`."""
-
-    best = "best"
-    off = "off"
-
-
-class LabelLayout(str, Enum):
-    """How labels are written; see `core.annotate.labels`."""
-
-    blocks = "blocks"
-    published = "published"
+# What the network sees of a picture.
+Crop = Literal["auto", "full"]
+# All objects at once, or one by one.
+Mode = Literal["parallel", "sequential"]
+# Where the parts of a model lie; see `core.model.offload`.
+Memory = Literal["auto", "resident", "sequential", "offload"]
+# What networks compute in; see `core.model.devices`.
+Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+# Masks that are predicted for a box; see `core.segmentation.segmenter`.
+Multimask = Literal["best", "off"]
+# How labels are written; see `core.segmentation.blocks`.
+LabelLayout = Literal["blocks", "published"]

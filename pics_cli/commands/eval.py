@@ -58,7 +58,7 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the model's]")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="For results.  [default: the recipe's]")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="Of the models; as in pics infer.")] = Dtype.auto,
+    dtype: Annotated[Dtype, typer.Option(help="Of the models; as in pics infer.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with what --output holds: an error where nothing was begun.")
     ] = False,
@@ -100,7 +100,7 @@ def evaluate(
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
     job = EvaluationJob(
         recipe=loaded, output=output or Path(loaded.out), models=models, external=_external(pictures or [], loaded),
-        device=device, dtype=dtype.value, overwrite=overwrite, resume=resume,
+        device=device, dtype=dtype, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _run(job)
 

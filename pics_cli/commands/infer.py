@@ -86,13 +86,13 @@ def infer(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 1,
     crop: Annotated[
         Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
-    ] = Crop.auto,
+    ] = "auto",
     feather: Annotated[
         int | None, typer.Option(min=0, metavar="PX", help="Seam inside the regions.  [default: a latent cell]")
     ] = None,
     mode: Annotated[
         Mode, typer.Option(help="All objects in one pass, or one by one with the same model, back to front.")
-    ] = Mode.parallel,
+    ] = "parallel",
     order: Annotated[
         str | None,
         typer.Option(
@@ -100,13 +100,13 @@ def infer(
             help="Back to front; auto: the lower box is nearer. When given, overlaps lean to the nearer object.",
         ),
     ] = None,
-    memory: Annotated[Memory, typer.Option(help="What lies on the GPU; see above.")] = Memory.auto,
+    memory: Annotated[Memory, typer.Option(help="What lies on the GPU; see above.")] = "auto",
     dtype: Annotated[
         Dtype,
         typer.Option(
             help="auto: on a GPU bf16, else fp16; on a CPU fp32, but bf16 for a full-size model where it can."
         ),
-    ] = Dtype.auto,
+    ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     compile: Annotated[
         bool,
@@ -149,17 +149,17 @@ def infer(
             steps=steps,
             guidance=guidance,
             scheduler=scheduler,
-            crop=crop.value,
+            crop=crop,
             feather=feather,
-            mode=mode.value,
+            mode=mode,
         ),
         objects=obj_thr,
         order=parsed_order,
         num=num,
         batch_size=batch_size,
         device=device,
-        dtype=dtype.value,
-        memory=memory.value,
+        dtype=dtype,
+        memory=memory,
         compile=compile,
         overwrite=overwrite,
         grid=save_grid,

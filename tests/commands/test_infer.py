@@ -94,8 +94,8 @@ def test_what_cannot_be_done_is_told(here: Path, tiny_model: Path, words: str, t
 
 def test_choices_are_those_of_the_model() -> None:
     assert list(get_args(SchedulerName)) == list(SCHEDULERS)
-    assert [one.value for one in Memory] == list(MEMORY_MODES)
-    assert [one.value for one in Dtype] == ["auto", *DTYPES]
+    assert list(get_args(Memory)) == list(MEMORY_MODES)
+    assert list(get_args(Dtype)) == ["auto", *DTYPES]
 
 
 def test_folders(here: Path, tiny_model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: YAML files validated into frozen dataclasses, every fault reported at once.
+"""Recipes: YAML files validated into frozen dataclasses, every error reported at once.
 
 A recipe is found by the name of a file shipped with the package (`lvis`) or by a path (`mine.yaml`). Any value can be
 overridden by its dotted key (`pairs.objects=3`).
@@ -46,7 +46,7 @@ def find_recipe(name: str, what: str = "recipe") -> Path:
     """Find a recipe by shipped name or by path.
 
     Raises:
-        PicsError: nothing there; names the nearest shipped recipes.
+        PicsError: there is none; names the nearest shipped recipes.
     """
     if "/" in name or Path(name).suffix in (".yaml", ".yml"):
         path = Path(name)
@@ -90,13 +90,13 @@ def load_recipe(
         data: contents to take instead of a file's; `path` then names them in messages.
 
     Raises:
-        PicsError: with one line for every fault found.
+        PicsError: with one line for every error.
     """
     given = [override.key for override in overrides]
     if twice_given := next((key for key in given if given.count(key) > 1), None):
         flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
         raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
-    data, faults = _read_yaml(path) if data is None else (data, [])
+    data, errors = _read_yaml(path) if data is None else (data, [])
     data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
     for override in overrides:
         _apply(data, override)
@@ -104,9 +104,9 @@ def load_recipe(
         recipe = TypeAdapter(tree).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         origins = {override.key: override.origin for override in overrides}
-        faults += [error_line(tree, path, detail, origins) for detail in error.errors()]
-    if faults:
-        raise PicsError("\n".join(faults), f"mend {path.name} or the values given on the command line")
+        errors += [error_line(tree, path, detail, origins) for detail in error.errors()]
+    if errors:
+        raise PicsError("\n".join(errors), f"mend {path.name} or the values given on the command line")
     return recipe
 
 

@@ -1,4 +1,4 @@
-"""The part of a dataset recipe that says where the raw files are and what format they have: one class a format."""
+"""Dataset recipes: where raw files lie and in what format, how objects are chosen and how shards are packed."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class FileSplit:
     """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
 
     @model_validator(mode="after")
-    def _some_annotations(self) -> FileSplit:
+    def _has_annotations(self) -> FileSplit:
         if not self.annotations and not self.labels:
             raise PydanticCustomError("split", "a split with annotations")
         return self
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class _Files:
+class _FileSource:
     folders: ClassVar[bool] = True
     """Whether annotations are folders of one file a picture, and not single files."""
     folder: tuple[Folder, ...] = ()
@@ -80,7 +80,7 @@ class SamSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class CocoSource(_Files):
+class CocoSource(_FileSource):
     """COCO's annotation format: COCO, LVIS, Objects365 and most people's own."""
 
     folders: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class CocoSource(_Files):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class ParseMapSource(_Files):
+class ParseMapSource(_FileSource):
     """Folders of one label map a picture (palette or grey PNG), each id one region: VITON-HD."""
 
     format: Literal["parse_map"]
@@ -105,7 +105,7 @@ class ParseMapSource(_Files):
     """Ids that belong to no object; a map that holds yet others is bad."""
 
     @model_validator(mode="after")
-    def _each_id_once(self) -> ParseMapSource:
+    def _ids_are_unique(self) -> ParseMapSource:
         ids = [i for region in self.regions.values() for i in region] + list(self.void)
         if twice := [i for i in ids if ids.count(i) > 1]:
             raise PydanticCustomError("regions", "id {id} once, in regions or in void", {"id": twice[0]})
@@ -113,7 +113,7 @@ class ParseMapSource(_Files):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class CityscapesSource(_Files):
+class CityscapesSource(_FileSource):
     """Folders of one polygon json a picture, objects in paint order: Cityscapes."""
 
     format: Literal["cityscapes"]
@@ -126,14 +126,14 @@ class CityscapesSource(_Files):
     """Labels that are part of what they lie on and hide nothing."""
 
     @model_validator(mode="after")
-    def _one_or_the_other(self) -> CityscapesSource:
+    def _labels_are_disjoint(self) -> CityscapesSource:
         if both := sorted(set(self.labels) & set(self.transparent)):
             raise PydanticCustomError("labels", "{what} in labels or in transparent", {"what": both[0]})
         return self
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class VistasSource(_Files):
+class VistasSource(_FileSource):
     """Folders of one 16-bit instance picture each (label * 256 + instance): Mapillary Vistas."""
 
     format: Literal["vistas"]
@@ -147,7 +147,7 @@ class VistasSource(_Files):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class ScalabelSource(_Files):
+class ScalabelSource(_FileSource):
     """Scalabel's format, one json a split: BDD100K."""
 
     folders: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Evaluation recipes: what is composited again, by which methods, and which figures are told of it."""
+"""Evaluation recipes: which examples are composited by which methods, and which metrics are computed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DrawnScenes:
     """Scenes that `synth` draws on the spot: two objects, references seen differently, everything known."""
 
     count: PositiveInt = 1000
-    """How many."""
+    """Number of scenes."""
     size: Annotated[int, between(64, 1024, True)] = 256
     """Side of a picture, in pixels."""
     pool: Pool = "held_out"
@@ -57,21 +57,21 @@ class EvaluationRecipe:
     kind: Literal["evaluation"]
     """Evaluation recipes are run with `pics eval`."""
     name: Text
-    """Of the evaluation, in results."""
+    """Name of the evaluation, in results."""
     out: Text
     """Folder of the results, when --output is not given."""
     seed: NonNegativeInt = 2026
-    """Of scenes, noise and intervals."""
+    """Seed of scenes, noise and confidence intervals."""
     seeds: PositiveInt = 1
-    """Composites of each case by each model, with noise of its own."""
+    """Composites of each example by each model, with noise of its own."""
     limit: PositiveInt | None = None
-    """Take the first so many cases; none: all."""
+    """Number of examples, the first ones; none: all."""
     methods: tuple[Method, ...] = ("parallel", "sequential", "paste", "poisson")
     """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
     metrics: tuple[str, ...] = ()
-    """Figures, by name; empty: all."""
+    """Metrics, by name; empty: all."""
     features: tuple[Text, ...] = ()
-    """Weights of learnt figures: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
+    """Weights of learnt metrics: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""
     steps: PositiveInt | None = None
     """Denoising steps; none: the model's."""
@@ -82,11 +82,11 @@ class EvaluationRecipe:
     samples: ShardSamples | None = None
     """… or samples of shards …"""
     pictures: Text | None = None
-    """… or a folder of pictures, which those of others are held against: one of the three."""
+    """… or a folder of pictures, the truth of those that other methods made: one of the three."""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if sum(each is not None for each in (self.scenes, self.samples, self.pictures)) != 1:
+    def _has_one_source(self) -> Self:
+        if sum(source is not None for source in (self.scenes, self.samples, self.pictures)) != 1:
             raise PydanticCustomError("source", "one of scenes, samples and pictures")
         return self
 
@@ -95,16 +95,16 @@ def load_evaluation(name: str, overrides: Sequence[Override] = ()) -> Evaluation
     """An evaluation recipe by name or path.
 
     Raises:
-        PicsError: no such recipe, or with one line for every fault found.
+        PicsError: no such recipe, or with one line for every error.
     """
     return load_recipe(find_recipe(name), EvaluationRecipe, overrides)
 
 
 def evaluation_from_options(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:
-    """An evaluation without a recipe's file: of what the command line names alone.
+    """An evaluation without a recipe's file, of the command line's options alone.
 
     Raises:
-        PicsError: with one line for every fault found.
+        PicsError: with one line for every error.
     """
     data = {"kind": "evaluation", "name": name, "out": f"results/{name}"}
     return load_recipe(Path("pics eval"), EvaluationRecipe, overrides, data)

@@ -43,11 +43,11 @@ class TrainingRecipe:
     kind: Literal["training"]
     """Training recipes are trained with `pics train`."""
     name: Text
-    """Of the run, in logs."""
+    """Name of the run, in logs."""
     out: Text
     """Folder of logs and checkpoints, when --root-dir is not given."""
     seed: NonNegativeInt = 0
-    """Of everything random."""
+    """Seed of everything random."""
     steps: PositiveInt = 100_000
     """Optimiser steps."""
     batch_size: PositiveInt = 16
@@ -77,9 +77,9 @@ class TrainingRecipe:
     ema: EmaSettings = field(default_factory=EmaSettings)
     """A moving average of the trained weights."""
     validation: ValidationSettings = field(default_factory=ValidationSettings)
-    """Looking at the model while it trains."""
+    """Validation while it trains."""
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
-    """Saving and keeping."""
+    """When checkpoints are saved, and which are kept."""
     log: LogSettings = field(default_factory=LogSettings)
     """What is recorded."""
     export: ExportSettings = field(default_factory=ExportSettings)
@@ -90,7 +90,7 @@ def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingReci
     """A training recipe by name or path; a dataset recipe stands for training on that set alone, as `joint` does.
 
     Raises:
-        PicsError: no such recipe, or with one line for every fault found.
+        PicsError: no such recipe, or with one line for every error.
     """
     path = find_recipe(name)
     if recipe_kind(path) != "dataset":

@@ -21,13 +21,13 @@ Timesteps = Literal["published", "uniform", "high_noise"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+def _ratio_range(pair: tuple[float, float]) -> tuple[float, float]:
     if not 1 <= pair[0] <= pair[1] <= 4:
         raise PydanticCustomError("range", "[low, high] with 1 <= low <= high <= 4")
     return pair
 
 
-def _some(share: float) -> float:
+def _above_zero(share: float) -> float:
     if not 0 < share <= 1:
         raise PydanticCustomError("range", "0 < value <= 1: a share of every epoch")
     return share
@@ -40,7 +40,7 @@ def _below_one(value: float) -> float:
 
 
 BelowOne = Annotated[float, AfterValidator(_below_one)]
-Ratios = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Ratios = Annotated[tuple[float, float], AfterValidator(_ratio_range)]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -96,7 +96,7 @@ class DataSettings:
     """Folder that the shards are looked for in."""
     sets: Annotated[dict[Name, TrainingSet], NOT_EMPTY]
     """The sets of shards, by name."""
-    epoch_share: Annotated[float, AfterValidator(_some)] = 1.0
+    epoch_share: Annotated[float, AfterValidator(_above_zero)] = 1.0
     """Share of every epoch's samples that is used."""
     workers: Annotated[int, between(0, 256, True)] = 4
     """Processes that read samples, for each GPU; 0: the training process itself."""
@@ -109,27 +109,27 @@ class ModelShape:
     """A new network of a size of one's own, from random weights, with a small encoder of the references."""
 
     block_out_channels: Annotated[tuple[PositiveInt, ...], NOT_EMPTY] = (64, 128)
-    """Widths of the levels."""
+    """Channels of each level of the UNet."""
     layers_per_block: PositiveInt = 1
     """Residual blocks of a level."""
     attention_levels: Annotated[tuple[bool, ...], NOT_EMPTY] = (True, True)
     """Which levels have interaction blocks; the middle always has one."""
     head_width: PositiveInt = 32
-    """Of every attention but the gate's."""
+    """Channels of an attention head, of all attentions but the gate's."""
     norm_groups: PositiveInt = 16
     """Groups of the group norms."""
     context_width: PositiveInt = 128
     """D, width of an object's tokens."""
     hint_widths: Annotated[tuple[PositiveInt, ...], NOT_EMPTY] = (16, 32, 64, 64)
-    """Of the hint's convolutions; all but the first halve the resolution."""
+    """Channels of the hint embedding's convolutions; all but the first halve the resolution."""
     encoder_width: PositiveInt = 128
     """Width of the encoder of the references (a DINOv2 with random weights)."""
     encoder_layers: PositiveInt = 3
-    """Its layers."""
+    """Layers of that encoder."""
     encoder_heads: PositiveInt = 4
-    """Its attention heads."""
+    """Attention heads of that encoder."""
     encoder_patch: PositiveInt = 14
-    """Side of its patches, in pixels."""
+    """Side of that encoder's patches, in pixels."""
     patch: PositiveInt = 8
     """Side of the pixel block that one latent position holds, without any loss: the place of an autoencoder."""
 
@@ -147,7 +147,7 @@ class ModelSettings:
     image_size: PositiveInt | None = None
     """S, side of the square the network sees."""
     objects: PositiveInt | None = None
-    """K it is meant for."""
+    """K, number of objects it is meant for."""
     reference_size: PositiveInt | None = None
     """Side of the square reference."""
     hint: Literal["background", "collage", "overlay", "layers"] | None = None
@@ -176,10 +176,10 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ObjectiveSettings:
-    """What is minimised."""
+    """The loss that training minimises."""
 
     loss: Literal["l2", "l1"] = "l2"
-    """Of the prediction against its target."""
+    """Distance of the prediction from its target."""
     timesteps: Timesteps = "published"
     """`published`: 30 % of [0, 1000), 70 % of [0, 500); `uniform`; `high_noise`: the noisiest with `noisiest`."""
     noisiest: Fraction = 0.7
@@ -234,14 +234,14 @@ class EmaSettings:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ValidationSettings:
-    """Looking at the model while it trains, on samples it never trains on."""
+    """Validation while it trains, on samples it never trains on."""
 
     every: PositiveInt = 1000
-    """Steps between two."""
+    """Steps between two validations."""
     samples: PositiveInt = 32
     """Samples of all sets together, of their `val` shards where there are some, else held out of those for training."""
     bins: Annotated[int, between(1, 50, True)] = 5
-    """Parts of the noise schedule that the loss is told for."""
+    """Parts of the noise schedule that the loss is reported for."""
     sheet: NonNegativeInt = 4
     """Samples of which inputs, target and result are drawn."""
     steps: PositiveInt | None = None
@@ -250,14 +250,14 @@ class ValidationSettings:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class CheckpointSettings:
-    """Saving and keeping."""
+    """When checkpoints are saved, and which are kept."""
 
     every: PositiveInt = 1000
-    """Steps between two."""
+    """Steps between two checkpoints."""
     keep: PositiveInt = 2
-    """The newest ones that are kept."""
+    """Number of newest checkpoints that are kept."""
     keep_every: PositiveInt | None = None
-    """Of those whose step this divides, all are kept."""
+    """Checkpoints whose step this divides are kept, too."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -275,4 +275,4 @@ class ExportSettings:
     """The model folder written at the end."""
 
     dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """Of its weights."""
+    """Precision of its weights."""

@@ -1,4 +1,4 @@
-"""Faults of a YAML file as lines for the user: `file: key: got …, expected …`."""
+"""Types of recipe fields that check their values, and validation errors as lines: `file: key: got …, expected …`."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ NOT_EMPTY = AfterValidator(_not_empty)
 SOME_WEIGHT = AfterValidator(_some_weight)
 
 
-def _plain(name: str) -> str:
+def _file_name(name: str) -> str:
     if "/" in name or name in (".", ".."):
         raise PydanticCustomError("name", "a name without folders")
     return name
 
 
-Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_plain)]
+Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_file_name)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 ImagePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_relative_pattern)]
 RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
@@ -120,7 +120,7 @@ def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     note = ""
     if isinstance(value, str) and "e" in value and _is_number(value):
         plain = int(float(value)) if detail["type"].startswith("int") else float(value)
-        shown = plain if isinstance(plain, int) else _with_dot(plain)
+        shown = plain if isinstance(plain, int) else _yaml_float(plain)
         note = f" (YAML reads {value} as text; write {shown})"
     if not key:
         return f"{where}: expected {expected}"
@@ -128,7 +128,7 @@ def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
 
 
 def _key_and_holder(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
-    """The keys of a fault's place as the user wrote them, and the type of what holds the last one."""
+    """The keys of an error's location as the user wrote them, and the type that holds the last one."""
     keys: list[str] = []
     hint = holder = tree
     for part in loc:
@@ -152,7 +152,7 @@ def _without_none(hint: Any) -> Any:
     return kinds[0] if len(kinds) == 1 else hint
 
 
-def _with_dot(value: float) -> str:
+def _yaml_float(value: float) -> str:
     """A number that YAML takes for one: 1.0e-05, not 1e-05."""
     digits, e, power = repr(value).partition("e")
     return digits + ".0" * ("." not in digits and bool(e)) + e + power

@@ -1,4 +1,4 @@
-"""How much bad input a job puts up with."""
+"""The limit on unreadable input (`--max-bad`), the same for all commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pics_cli.errors import PicsError
 
-BAD_SHARE, BAD_FLOOR = 0.01, 100
+_MAX_SHARE, _MAX_AT_LEAST = 0.01, 100
 _MAX_LINES = 1000
 
 
@@ -44,7 +44,7 @@ def stop_at_max_bad(
     what: str = "pictures or records",
     kept: str = "finished shards are kept",
 ) -> None:
-    """Stop a job that meets too much bad input.
+    """Stop a job that has met more unreadable input than --max-bad allows.
 
     Args:
         max_bad: how many are allowed; None: 1 % of the total, and at least 100.
@@ -56,13 +56,13 @@ def stop_at_max_bad(
     Raises:
         PicsError: there are more; names the first.
     """
-    found = len(bad) + (sum(records.counts.values()) if records else 0)
-    allowed = max(BAD_FLOOR, int(BAD_SHARE * total)) if max_bad is None else max_bad
-    if found > allowed:
+    count = len(bad) + (sum(records.counts.values()) if records else 0)
+    allowed = max(_MAX_AT_LEAST, int(_MAX_SHARE * total)) if max_bad is None else max_bad
+    if count > allowed:
         lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in bad[:5]]
         lines += [f"  {line}" for line in records.lines[:5]] if records else []
-        shown = "\n".join(lines[:5]) + (f"\n  and {found - 5} more" if found > 5 else "")
+        shown = "\n".join(lines[:5]) + (f"\n  and {count - 5} more" if count > 5 else "")
         raise PicsError(
-            f"{found} bad {what}, more than --max-bad {allowed}; the first:\n{shown}",
+            f"{count} bad {what}, more than --max-bad {allowed}; the first:\n{shown}",
             f"mend the input, or allow more with --max-bad N; {kept} and a second run resumes",
         )

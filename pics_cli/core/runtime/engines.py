@@ -1,4 +1,4 @@
-"""Where blocks run: in this process or in a pool of processes.
+"""Executors for blocks of pictures: this process or a pool of processes, with live counts and a clean end.
 
 A block is a picklable function of its arguments, so any `concurrent.futures.Executor` will do, a cluster's too.
 """
@@ -47,13 +47,13 @@ class PictureCounter:
             self._kept.value += kept
 
 
-_tally: PictureCounter | None = None
+_counter: PictureCounter | None = None
 
 
 def count_picture(kept: bool) -> None:
-    """Called by a block after each picture; counts where somebody watches, and lets signals in."""
-    if _tally is not None:
-        _tally.add(kept)
+    """Called by a block after each picture: count it, where there is a counter, and act on pending signals."""
+    if _counter is not None:
+        _counter.add(kept)
     process_pending_signals()
 
 
@@ -86,19 +86,19 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextlib.contextmanager
-def local_executor(workers: int, tally: PictureCounter | None = None) -> Iterator[Executor]:
+def local_executor(workers: int, counter: PictureCounter | None = None) -> Iterator[Executor]:
     """An executor of `workers` processes (one: this process), whose workers end with this process, however it ends.
 
     Leaving by an exception, a keyboard interrupt among them, stops the workers at once.
     """
     if workers == 1:
-        _start_counting(tally)
+        _start_counting(counter)
         try:
             yield SerialExecutor()
         finally:
             _start_counting(None)
         return
-    pool = _Pool(workers, _SPAWN, _start_worker, (tally,))
+    pool = _Pool(workers, _SPAWN, _start_worker, (counter,))
     try:
         yield pool
     except BaseException as error:
@@ -119,14 +119,14 @@ def local_executor(workers: int, tally: PictureCounter | None = None) -> Iterato
 def map_in_order(
     executor: Executor, ahead: int, call: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[T]:
-    """Results of a call for each of some arguments, in their order, at most `ahead` of them begun and not yet taken."""
-    begun: deque[Future[T]] = deque()
-    for each in arguments:
-        if len(begun) >= ahead:
-            yield begun.popleft().result()
-        begun.append(executor.submit(call, *each))
-    while begun:
-        yield begun.popleft().result()
+    """Results of a call for each tuple of arguments, in their order, at most `ahead` submitted and not yet taken."""
+    pending: deque[Future[T]] = deque()
+    for call_arguments in arguments:
+        if len(pending) >= ahead:
+            yield pending.popleft().result()
+        pending.append(executor.submit(call, *call_arguments))
+    while pending:
+        yield pending.popleft().result()
 
 
 def available_cores() -> int:
@@ -134,15 +134,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_counting(tally: PictureCounter | None) -> None:
-    global _tally  # noqa: PLW0603  (a worker process has one watcher)
-    _tally = tally
+def _start_counting(counter: PictureCounter | None) -> None:
+    global _counter  # noqa: PLW0603  (a worker process has one counter)
+    _counter = counter
 
 
-def _start_worker(tally: PictureCounter | None) -> None:
+def _start_worker(counter: PictureCounter | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exit_with_parent()
-    _start_counting(tally)
+    _start_counting(counter)
 
 
 def exit_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders with one writer."""
+"""Files that are written whole or not at all, fingerprints of files, and locks on folders with one writer."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def sync_folder(path: Path) -> None:
 
 
 class InUse(PicsError):
-    """Somebody else holds a lock file.
+    """Another process holds a lock file.
 
     Attributes:
         path: of the lock file.
@@ -173,7 +173,7 @@ def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
         InUse: another process writes here.
     """
     path = folder / name
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
     try:
         handle = _open_lock(path)
     except OSError as error:
@@ -183,11 +183,11 @@ def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     try:
         text = os.read(handle, 4096)
         owner = _owner(text)
-        requeued = me["job"] is not None and owner.get("job") == me["job"]
-        if owner.get("host", me["host"]) != me["host"] and not requeued:
+        requeued = own["job"] is not None and owner.get("job") == own["job"]
+        if owner.get("host", own["host"]) != own["host"] and not requeued:
             raise _in_use(path, False)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(me).encode(), 0)
+        os.pwrite(handle, json.dumps(own).encode(), 0)
         try:
             yield
         finally:
@@ -215,7 +215,7 @@ def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> int | None:
-    """The lock file, locked; None where somebody else holds it."""
+    """The lock file, locked; None where another process holds it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

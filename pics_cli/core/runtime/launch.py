@@ -32,10 +32,10 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
     """
     if device not in ("auto", "cpu", "cuda"):
         raise PicsError(f"{_FLAG} {processes} --device {device}: each process gets a GPU of its own", "leave out one")
-    there = torch.cuda.device_count()
-    if device != "cpu" and processes > there:
+    available = torch.cuda.device_count()
+    if device != "cpu" and processes > available:
         raise PicsError(
-            f"{_FLAG} {processes}: this machine has {there} CUDA devices",
+            f"{_FLAG} {processes}: this machine has {available} CUDA devices",
             "name fewer, or take --device cpu to start so many processes on the CPU",
         )
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process says itself what is wrong

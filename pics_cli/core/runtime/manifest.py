@@ -1,4 +1,4 @@
-"""Manifests: what a folder of results was made from."""
+"""Manifests of result folders (`manifest.json`): what they were made from, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The folder's manifest, None where it has none.
 
     Raises:
-        PicsError: it is there and cannot be read.
+        PicsError: it exists and cannot be read.
     """
     path = folder / MANIFEST
     try:
@@ -63,7 +63,7 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
     """A manifest's contents; `path` names it in messages.
 
     Raises:
-        PicsError: it is none.
+        PicsError: it is not JSON, or not a manifest.
     """
     try:
         data = json.loads(text.decode("utf-8"))
@@ -75,21 +75,21 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
         msgspec.convert(data, _Manifest)
     except msgspec.ValidationError as error:
         raise PicsError(f"{path}: is no manifest of pics: {error}", "choose another folder") from None
-    found: dict[str, Any] = data
-    return found
+    manifest: dict[str, Any] = data
+    return manifest
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """One line for each value in which two trees of plain data differ: `key: there …, here …`."""
-    left, right = dict(_leaves(there)), dict(_leaves(here))
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line for each value in which two trees of plain data differ: `key: the folder has …, this run …`."""
+    left, right = dict(_leaves(recorded)), dict(_leaves(wanted))
     lines = []
     for key in [*left, *(key for key in right if key not in left)]:
-        a, b = left.get(key, "nothing"), right.get(key, "nothing")
-        if a != b and key.endswith(("listing", "head_and_tail")):
+        old, new = left.get(key, "nothing"), right.get(key, "nothing")
+        if old != new and key.endswith(("listing", "head_and_tail")):
             lines.append(f"{key.rpartition('.')[0]}: other files than when the folder was begun")
         # A hash differs because something else does: name that instead.
-        elif a != b and not key.endswith("sha256"):
-            lines.append(f"{key}: the folder has {json.dumps(a)}, this run {json.dumps(b)}")
+        elif old != new and not key.endswith("sha256"):
+            lines.append(f"{key}: the folder has {json.dumps(old)}, this run {json.dumps(new)}")
     return lines
 
 

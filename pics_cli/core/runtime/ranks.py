@@ -1,4 +1,4 @@
-"""The processes of one run: started alone, or several by `accelerate launch`."""
+"""The processes of one run: one alone, or several that a launcher started (`accelerate launch`, torchrun)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pics_cli.errors import FAILED, PicsError
 
 T = TypeVar("T")
 
-# How torch says that a process it exchanges numbers with is not there any more.
-_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Gloo")
-
+# What torch's messages hold where a process that it exchanges numbers with has ended.
+_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Gloo")
 # What launchers call the number of processes.
-_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 # One process may be done long before the others: waiting is no fault.
-_PATIENCE = timedelta(days=30)
+_TIMEOUT = timedelta(days=30)
 
 
-def _alone(mine: Any) -> list[Any]:
-    return [mine]
+def _gather_alone(item: Any) -> list[Any]:
+    return [item]
 
 
-class Agreed(PicsError):
+class SharedError(PicsError):
     """An error that all processes raise."""
 
 
@@ -37,30 +36,30 @@ class Ranks:
     Attributes:
         rank: its number; 0 speaks and writes what belongs to all.
         size: how many there are.
-        all_gather: everybody's objects, in rank order, to everybody; all must call it.
+        all_gather: gives the objects of all processes, in rank order, to each of them; all must call it.
         device: the one that belongs to this process, None where it runs alone.
     """
 
     rank: int = 0
     size: int = 1
-    all_gather: Callable[[Any], list[Any]] = _alone
+    all_gather: Callable[[Any], list[Any]] = _gather_alone
     device: str | None = None
 
     def run_on_all(self, work: Callable[[], T]) -> list[T]:
-        """Do work in every process and give everybody all results, in rank order.
+        """Do work in every process and give all results, in rank order, to each of them.
 
         Raises:
             PicsError: it failed in one of them; all raise the same, so that none waits for one that gave up.
         """
         try:
-            mine: tuple[T | None, PicsError | None] = (work(), None)
+            outcome: tuple[T | None, PicsError | None] = (work(), None)
         except PicsError as error:
-            mine = (None, error)
-        everyone = self.all_gather(mine)
-        for _, failure in everyone:
+            outcome = (None, error)
+        outcomes = self.all_gather(outcome)
+        for _, failure in outcomes:
             if failure is not None:
-                raise Agreed(failure.message, failure.hint, failure.exit_code)
-        return [result for result, _ in everyone]
+                raise SharedError(failure.message, failure.hint, failure.exit_code)
+        return [result for result, _ in outcomes]
 
     def run_local(self, work: Callable[[], T]) -> T:
         """Do work in every process and give each its own result, which may be large.
@@ -68,19 +67,19 @@ class Ranks:
         Raises:
             PicsError: it failed in one of them, as in `run_on_all`.
         """
-        found = list[T]()
-        self.run_on_all(lambda: found.append(work()))
-        return found[0]
+        results = list[T]()
+        self.run_on_all(lambda: results.append(work()))
+        return results[0]
 
 
-def beside() -> int:
+def local_process_count() -> int:
     """Processes of this run on this machine, as its launcher says."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 def launched() -> bool:
     """Whether a launcher started several processes."""
-    return any(int(os.environ.get(name) or 1) > 1 for name in _SIZES)
+    return any(int(os.environ.get(name) or 1) > 1 for name in _WORLD_SIZES)
 
 
 @contextlib.contextmanager
@@ -93,7 +92,7 @@ def mark_local_error(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except PicsError as error:
-        error.local = ranks.size > 1 and not isinstance(error, Agreed)
+        error.local = ranks.size > 1 and not isinstance(error, SharedError)
         raise
 
 
@@ -107,12 +106,37 @@ def report_lost_peer(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if ranks.size == 1 or not any(word in str(error) for word in _GONE):
+        if ranks.size == 1 or not any(words in str(error) for words in _LOST_PEER):
             raise
-        why = str(error).splitlines()[0][:200]
-        gone = PicsError(f"another process of this run is gone ({why})", "its own message, if any, says why", FAILED)
-        gone.local = True
-        raise gone from None
+        reason = str(error).splitlines()[0][:200]
+        lost = PicsError(f"another process of this run is gone ({reason})", "its own message, if any, says why", FAILED)
+        lost.local = True
+        raise lost from None
+
+
+@contextlib.contextmanager
+def leave_together(ranks: Ranks) -> Iterator[None]:
+    """Let no process end before the others are done: launchers stop the rest when one has failed.
+
+    An error of this process alone ends it at once, since the others may wait for what it will never send; any other
+    exception does, too, and its launcher ends the others.
+
+    Raises:
+        PicsError: as it was raised.
+    """
+    try:
+        yield
+    except PicsError as error:
+        if not error.local:
+            _wait_for_all(ranks)
+        raise
+    _wait_for_all(ranks)
+
+
+def _wait_for_all(ranks: Ranks) -> None:
+    # The work is done or has failed: that a peer has ended meanwhile must not hide which.
+    with contextlib.suppress(RuntimeError):
+        ranks.all_gather(None)
 
 
 @contextlib.contextmanager
@@ -129,15 +153,10 @@ def join_ranks(cpu: bool) -> Iterator[Ranks]:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_PATIENCE)
-    ranks = Ranks(state.process_index, state.num_processes, lambda mine: list(gather_object([mine])), str(state.device))
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=_TIMEOUT)
+    ranks = Ranks(state.process_index, state.num_processes, lambda item: list(gather_object([item])), str(state.device))
     try:
-        try:
+        with leave_together(ranks):
             yield ranks
-        except PicsError as error:  # anything else ends this process, and its launcher the others
-            if not error.local:
-                ranks.all_gather(None)
-            raise
-        ranks.all_gather(None)  # none goes before the others are done: launchers stop the rest when one has failed
     finally:
         state.destroy_process_group()

@@ -22,7 +22,7 @@ from pics_cli.core.model.devices import peak_memory, reset_peak_memory
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe, training_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
-from pics_cli.core.runtime.ranks import Agreed, Ranks
+from pics_cli.core.runtime.ranks import Ranks, SharedError
 from pics_cli.core.runtime.signals import process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
@@ -304,7 +304,7 @@ class Trainer:
         shown = ", ".join(nan_keys[:8]) + (f" and {len(nan_keys) - 8} more" if len(nan_keys) > 8 else "")
         last = self.last_saved_step
         last_good = "none yet" if last < 0 else str(checkpoint.path_of(self.root, last))
-        raise Agreed(
+        raise SharedError(
             f"step {self.state.step + 1:,}: the loss or its gradient is nan or inf; samples: {shown}",
             f"nothing was saved since; last good checkpoint: {last_good}. Look at these samples; or lower "
             "--learning-rate, or --set precision=fp32",
@@ -315,7 +315,7 @@ class Trainer:
         """Half-precision gradients overflow now and then, and the scaler leaves such a step out; not for ever."""
         self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
         if self._overflows > _MAX_OVERFLOWS:
-            raise Agreed(
+            raise SharedError(
                 f"step {self.state.step + 1:,}: the gradient has overflowed in {self._overflows} steps in a row",
                 "take --set precision=bf16 or fp32, or a smaller --learning-rate; what was saved is kept",
                 FAILED,
