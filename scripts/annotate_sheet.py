@@ -2,8 +2,8 @@
 
     python scripts/annotate_sheet.py SHEET.png
 
-Boxes and masks are the scenes' own; the masks are spoilt by more and more, as a model's might be, and what stands as
-the score is their true IoU. Drawn and flagged by what the command draws and flags with, worst first.
+Boxes are the scenes' own. Masks are theirs, distorted more and more from scene to scene, as a model's might be; the
+score is their true IoU. The sheet is drawn and the masks are flagged as the command does it, worst first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python scripts/check_sam.py --checkpoint checkpoints/sam_vit_b_01ec64.pth --sam vit_b [--device cuda]
 
-20 scenes of `synth`'s held-out side; each object's box, as far as it is seen, is the prompt. Prints the IoU of each
+20 scenes of `synth`'s held-out pool; each object's box, as far as it is seen, is the prompt. Prints the IoU of each
 scene's masks and their mean, and writes a sheet with --sheet. Exit code 0: the mean is at least --least (0.8), what
 trained weights reach with room to spare and random ones do not; 1: it is not.
 """

@@ -3,7 +3,7 @@
     python scripts/make_samples.py [--out pics_cli/samples]
 
 Each is a folder with the clean background, and of each object a reference with alpha and its region as a mask: what
-`pics infer` takes. Most are scenes of `synth`'s held-out side, whose shapes, textures and colours no training picture
+`pics infer` takes. Most are scenes of `synth`'s held-out pool, whose shapes, textures and colours no training picture
 has; a seed, the relations and an index name a scene. The references show the objects turned by up to 5 degrees and lit
 from another side. One object is cut out of a photograph (docs/credits.md). The same versions of NumPy, OpenCV and
 Pillow write the same bytes again.
@@ -36,7 +36,7 @@ class Scene:
     """One sample.
 
     Attributes:
-        seed, relations, index: which scene of `synth` it is, on the held-out side.
+        seed, relations, index: which scene of `synth` it is, from the held-out pool.
         objects: which of the scene's objects become object_0, object_1, …
         shows: what a picture that is right shows, and a mere paste does not.
         moved: by how many pixels all objects are moved right and down, on a ground that is alike everywhere.
