@@ -44,7 +44,7 @@ class ResumableFolder:
         Raises:
             PicsError: another process writes here, or the folder cannot be written to.
         """
-        for name in subfolders or ("",):
+        for name in ("", *subfolders):
             make_folder(self.path / name, f"choose another {self.flag}")
         with single_writer(self.path):
             if temporaries is not None:
