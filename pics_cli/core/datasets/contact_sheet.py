@@ -42,7 +42,7 @@ def sample_tile(sample: Sample) -> Tile:
         columns.append(patch_column([None if view is None else on_white(view) for view in sample.alternate_views]))
     lines = [unescape_key(sample.key)]
     if sample.metadata:
-        names = " + ".join(str(thing["category"] or "object") for thing in sample.metadata["objects"])
+        names = " + ".join(str(entry["category"] or "object") for entry in sample.metadata["objects"])
         pairs = sample.metadata["pairs"][:1]
         lines.append(names + "".join(f", IoU {pair['iou']:.2f}, {pair['relation']}" for pair in pairs))
     return Tile(np.concatenate([rgb, *columns], axis=1), tuple(lines))

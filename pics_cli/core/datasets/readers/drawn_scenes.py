@@ -47,14 +47,14 @@ class DrawnSceneReader(Reader):
         canvas = _Canvas(plan)
         instances = [
             Instance(
-                box=thing.box,
-                area=thing.area,
-                category=thing.category,
+                box=planned.box,
+                area=planned.area,
+                category=planned.category,
                 annotation_id=i,
                 mask=partial(canvas.mask, i),
                 mask_source="drawn",
             )
-            for i, thing in enumerate(plan.objects)
+            for i, planned in enumerate(plan.objects)
         ]
         size = self._settings.size
         return Scene(f"{item_id:08d}", int(item_id), (), size, size, tuple(instances), canvas.draw)
