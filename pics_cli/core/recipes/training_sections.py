@@ -151,17 +151,18 @@ class ModelSettings:
     reference_size: PositiveInt | None = None
     """Side of the square reference."""
     hint: Literal["background", "collage", "overlay", "layers"] | None = None
-    """What the hint shows in the boxes."""
+    """What the control image shows in the boxes."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None
-    """Share of a region's sides that an object takes where the hint shows it; the rest is room for its shadow."""
+    """Share of a region's sides that an object takes where the control image shows it; the rest is room for its
+    shadow."""
     share_grid: PositiveInt | None = None
-    """With hint layers on pixels: shares and changes of light for each latent position, across and down."""
+    """With hint layers on pixels: blend weights (and changes of light) of a latent position, across and down."""
     share_sharpness: PositiveFloat | None = None
-    """Factor on the logits of these shares when pictures are made, not in training."""
+    """Factor on the logits of the blend weights when pictures are made, not in training."""
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     """What the network predicts."""
     correct_hint: bool | None = None
-    """Whether its output is a correction of the hint's latent (prediction_type sample)."""
+    """Whether its output is a residual that is added to the latent of the control image (prediction_type sample)."""
     input_scaling: Literal["none", "signal"] | None = None
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
     latent_scale: PositiveFloat | None = None
@@ -193,8 +194,8 @@ class ObjectiveSettings:
     overlap_weight: PositiveFloat = 1.0
     """Weight inside where regions overlap against where they do not: what decides which object is in front."""
     share_weight: NonNegativeFloat = 0.0
-    """Weight of a further term: cross-entropy of the shares of the hint's pictures against those that show the object
-    that is really seen there, by the masks, weighted alike (hint layers)."""
+    """Weight of a further term: cross-entropy of the blend weights against the layers that show the object that is
+    really seen there, by the masks, weighted alike (hint layers)."""
     gradient: NonNegativeFloat = 0.0
     """Weight of a further term: L1 of the difference in gradients of the picture, weighted alike (prediction_type
     sample, on pixels)."""
