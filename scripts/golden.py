@@ -31,13 +31,13 @@ from pics_cli.core.model.load_weights import (
     mapping_errors,
     network_options,
 )
-from pics_cli.core.model.reference_block import ReferenceDenoiser, reference_blocks
 from pics_cli.core.model.regions import Regions, RegionTable
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
+from reference_block import ReferenceDenoiser, reference_blocks
 
 LIMIT = 1e-5
 GREY_LEVELS = 1

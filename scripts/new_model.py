@@ -48,7 +48,7 @@ def main() -> None:
     from pics_cli.core.model.load_weights import check_image_size
     from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
     from pics_cli.core.model.new_model import new_model
-    from pics_cli.core.model.small_model import TINY_CONFIG, tiny_model
+    from tiny_model import TINY_CONFIG, tiny_model
 
     console.start_logging(speaks=True)
     check_not_existing(options.out)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
+from pics_cli.core.model.small_model import new_small_model
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelShape, ObjectiveSettings
 from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.objective import DiffusionLoss
+from tiny_model import tiny_model
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}
@@ -46,7 +47,7 @@ def small(seed: int = 0, *, stirred: bool = True, **overrides: Any) -> PicsModel
 
 @cache  # making one takes longer than training it a step
 def _small(seed: int, stirred: bool, **overrides: Any) -> PicsModel:
-    pipeline = new_small_model(small_config(SHAPE, {**GIVEN, **overrides}), SHAPE, seed)
+    pipeline = new_small_model(ModelShape(**SHAPE), {**GIVEN, **overrides}, seed)
     if stirred:
         stir(pipeline, seed)
     return pipeline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.hub import cached_snapshot, check_recorded_hashes, is_local, matching_files, snapshot
+from pics_cli.core.model.hub import cached_snapshot, check_recorded_hashes, is_local, snapshot
 from pics_cli.core.model.key_mapping import map_dinov2_keys, resample_positions
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
@@ -67,7 +67,7 @@ def find_base(name: str) -> BaseModelFiles:
             f"--base {name}: no Stable Diffusion in diffusers' layout ({path / 'unet' / 'config.json'} is missing)",
             "a folder with unet/, vae/ and scheduler/ is expected, not a single file of weights",
         )
-    return _checked(name, path, matching_files(path, BASE_FILES))
+    return _checked_files(name, path, BASE_FILES)
 
 
 def find_dinov2(name: str) -> BaseModelFiles:
@@ -77,14 +77,12 @@ def find_dinov2(name: str) -> BaseModelFiles:
         PicsError: not found, something else, or not the files that were used before.
     """
     path = find_base_model(name, "--dinov2", DINOV2_FILES)
-    if path.is_file():
-        return _checked(name, path, {path.name: path})
-    if not (path / "config.json").is_file():
+    if not path.is_file() and not (path / "config.json").is_file():
         raise PicsError(
             f"--dinov2 {name}: no DINOv2 ({path / 'config.json'} is missing)",
             "a folder in transformers' layout or the original dinov2_vitg14_pretrain.pth is expected",
         )
-    return _checked(name, path, matching_files(path, DINOV2_FILES))
+    return _checked_files(name, path, DINOV2_FILES)
 
 
 def find_base_model(name: str, flag: str, patterns: Sequence[str]) -> Path:
@@ -93,16 +91,11 @@ def find_base_model(name: str, flag: str, patterns: Sequence[str]) -> Path:
     Raises:
         PicsError: none of them; see `hub.snapshot`.
     """
-    if Path(name).exists():
-        return Path(name)
     if is_local(name):
-        return snapshot(name, flag, patterns)
+        return Path(name) if Path(name).exists() else snapshot(name, flag, patterns)
     copies = checkpoint_copies(name)
-    for path in copies:
-        if path.exists():
-            return path
     try:
-        return snapshot(name, flag, patterns)
+        return next((path for path in copies if path.exists()), None) or snapshot(name, flag, patterns)
     except PicsError as error:
         locations = " or ".join(map(str, copies))
         raise PicsError(
@@ -130,9 +123,12 @@ def checkpoint_copies(name: str) -> list[Path]:
     return copies
 
 
-def _checked(name: str, path: Path, files: Mapping[str, Path]) -> BaseModelFiles:
-    local = Path(name).exists() or CHECKPOINTS in path.parents
-    key = str(path.absolute()) if local else name
+def _checked_files(name: str, path: Path, patterns: Sequence[str]) -> BaseModelFiles:
+    """The file itself, or those in the folder that match the patterns, compared with their first use."""
+    files = {str(file.relative_to(path)): file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
+    if path.is_file():
+        files = {path.name: path}
+    key = str(path.absolute()) if Path(name).exists() or CHECKPOINTS in path.parents else name
     return BaseModelFiles(key, path, check_recorded_hashes(key, files))
 
 

@@ -41,12 +41,13 @@ def bundled_model(folder: Path | None = None) -> Path:
         PicsError: files are missing, damaged, or of another model; says how to get them back.
     """
     folder = folder or MODELS / BUNDLED_NAME
-    expected = _read_file_list(folder)
-    errors = [f"{name} is missing" for name in expected if not (folder / name).is_file()]
+    expected, actual = _read_file_list(folder), list_model_files(folder)["files"]
+    errors = [f"{name} is missing" for name in expected if name not in actual]
     problem = "not complete" if errors else "damaged"
     if not errors:
-        errors = [error for name, entry in expected.items() if (error := _describe_change(folder / name, name, entry))]
-        errors += [f"{name} does not belong to it" for name in sorted(model_files(folder).keys() - expected.keys())]
+        changed = (name for name in expected if actual[name] != expected[name])
+        errors = [f"{name} has {_describe_change(actual[name], expected[name])}" for name in changed]
+        errors += [f"{name} does not belong to it" for name in actual if name not in expected]
     if errors:
         more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         raise PicsError(
@@ -80,12 +81,10 @@ def list_model_files(folder: Path, **origin: Any) -> dict[str, Any]:
         folder: of the model.
         origin: plain data on how the model was made.
     """
-    files = {name: _file_entry(path) for name, path in model_files(folder).items()}
+    files = {
+        name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in model_files(folder).items()
+    }
     return {"version": VERSION, **origin, "bytes": sum(entry["bytes"] for entry in files.values()), "files": files}
-
-
-def _file_entry(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _read_file_list(folder: Path) -> dict[str, dict[str, Any]]:
@@ -108,15 +107,11 @@ def _read_file_list(folder: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def _describe_change(path: Path, name: str, expected: dict[str, Any]) -> str:
-    """How a file differs from its entry; empty: not at all."""
-    actual = _file_entry(path)
-    if actual == expected:
-        return ""
+def _describe_change(actual: dict[str, Any], expected: dict[str, Any]) -> str:
     hashes = f"sha256 {actual['sha256'][:12]}…, expected {str(expected['sha256'])[:12]}…"
-    if actual["bytes"] != expected["bytes"]:
-        return f"{name} has {actual['bytes']:,} bytes, expected {expected['bytes']:,}, and {hashes}"
-    return f"{name} has {hashes}"
+    if actual["bytes"] == expected["bytes"]:
+        return hashes
+    return f"{actual['bytes']:,} bytes, expected {expected['bytes']:,}, and {hashes}"
 
 
 def _restore_advice(folder: Path) -> str:

@@ -66,10 +66,9 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
         Returns:
             A residual [G, …] for each skip of the UNet and, last, for its middle block.
         """
-        recompute = self.gradient_checkpointing
-        time = layers.embed_time(self, timestep, hint.dtype)
-        hidden, skips = layers.run_down_blocks(self.down_blocks, hint, time, objects, regions, recompute)
-        hidden = layers.run_mid_block(self.mid_block, hidden, time, objects, regions, recompute)
+        runner = layers.LayerRunner(self, timestep, hint.dtype, objects, regions)
+        hidden, skips = runner.down_blocks(hint)
+        hidden = runner.mid_block(hidden)
         rows = len(objects.contexts)
         residuals = [convolution(skip) for convolution, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         residuals.append(self.controlnet_mid_block(hidden))

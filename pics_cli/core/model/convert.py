@@ -48,14 +48,15 @@ PREFIXES = {
     "image_encoder": "cond_stage_model.model.",
     "projector": "cond_stage_model.projector.",
 }
+_WRONG_NETWORK = "is it a checkpoint of the research code's PICS network?"
 _SCHEDULE = r"betas|(sqrt_|log_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?|posterior_\w+|lvlb_weights"
 _NOT_NEEDED = {
-    re.compile(_SCHEDULE): "noise schedule: the model folder holds it in scheduler/",
-    re.compile(r"scale_factor"): "scale of the latent: the model folder holds it in pics.json",
-    re.compile(r"control_scales(\..*)?"): "scales of the ControlNet's residuals: all 1",
-    re.compile(r"model_ema\..*"): "running average, which the research code does not composite with",
-    re.compile(r"logvar|(loss|metrics?|lpips|perceptual_loss)(\..*|_.*)?"): "training loss and metrics",
-    re.compile(r"cond_stage_model\.image_(mean|std)"): "ImageNet's mean and deviation, which are constants",
+    _SCHEDULE: "noise schedule: the model folder holds it in scheduler/",
+    r"scale_factor": "scale of the latent: the model folder holds it in pics.json",
+    r"control_scales(\..*)?": "scales of the ControlNet's residuals: all 1",
+    r"model_ema\..*": "running average, which the research code does not composite with",
+    r"logvar|(loss|metrics?|lpips|perceptual_loss)(\..*|_.*)?": "training loss and metrics",
+    r"cond_stage_model\.image_(mean|std)": "ImageNet's mean and deviation, which are constants",
 }
 
 
@@ -67,8 +68,6 @@ class ConversionReport:
     """Part → research name → our names."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Research name → why it is not needed."""
-    parameters: dict[str, int] = field(default_factory=dict)
-    """Part → numbers in it."""
 
     @property
     def reasons(self) -> Counter[str]:
@@ -119,19 +118,21 @@ def convert_checkpoint(
     parts = _find_parts(source, encoder, report)
     scale = float(source.read("scale_factor")) if "scale_factor" in source.shapes else ModelConfig.latent_scale
     entries = _map_parts(parts, head_width, encoder_head_width, reference_size, image_size, scale)
-    problems = [
+    if errors := [
         line
-        for name, entry in entries.items()
-        for line in mapping_errors(name, entry.module, entry.mapping, entry.part)
-    ]
-    if problems:
-        raise PicsError("\n".join(problems), "is it a checkpoint of the research code's PICS network?")
-    config = _config(entries, scale, image_size, reference_size, source.steps)
+        for name, (part, mapping, module) in entries.items()
+        for line in mapping_errors(name, module, mapping, part)
+    ]:
+        raise PicsError("\n".join(errors), _WRONG_NETWORK)
+    config = _config(entries, image_size, reference_size, source.steps or 0)
     _check_schedule(source)
-    for name, entry in entries.items():
-        _report_part(name, entry, report)
-    sources = {"checkpoint": checkpoint} if dinov2 is None else {"checkpoint": checkpoint, "dinov2": dinov2}
-    fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in sources.items()}
+    for name, (part, mapping, _) in entries.items():
+        report.mapped[name] = {}
+        for ours, tensor_source in mapping.sources.items():
+            report.mapped[name].setdefault(part.prefix + tensor_source.key, []).append(ours)
+        report.dropped.update({part.prefix + key: why for key, why in mapping.dropped.items()})
+    files = {"checkpoint": checkpoint, "dinov2": dinov2}
+    fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in files.items() if path is not None}
     _write(out, entries, config, dtype, {"sources": fingerprints, "dtype": str(dtype).removeprefix("torch.")}, report)
     return report
 
@@ -141,19 +142,16 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
     parts = {name: CheckpointPart(source, prefix) for name, prefix in PREFIXES.items()}
     unknown = []
     for key in source.shapes:
-        reason = next((why for pattern, why in _NOT_NEEDED.items() if pattern.fullmatch(key)), None)
-        if reason is not None:
+        if reason := next((why for pattern, why in _NOT_NEEDED.items() if re.fullmatch(pattern, key)), None):
             report.dropped[key] = reason
-        elif not any(key.startswith(prefix) for prefix in PREFIXES.values()):
+        elif not key.startswith(tuple(PREFIXES.values())):
             unknown.append(key)
     report.dropped.update(dict.fromkeys(source.other_entries, "not a tensor"))
     if encoder is not source:
-        own_encoder = parts["image_encoder"]
-        report.dropped.update(
-            {own_encoder.prefix + key: f"{encoder.path.name} was given instead" for key in own_encoder}
-        )
-        prefixed = any(key.startswith(PREFIXES["image_encoder"]) for key in encoder.shapes)
-        parts["image_encoder"] = CheckpointPart(encoder, PREFIXES["image_encoder"] if prefixed else "")
+        prefix = PREFIXES["image_encoder"]
+        replaced = (prefix + key for key in parts["image_encoder"])
+        report.dropped.update(dict.fromkeys(replaced, f"{encoder.path.name} was given instead"))
+        parts["image_encoder"] = CheckpointPart(encoder, prefix) or CheckpointPart(encoder)
     empty = [f"{name} ({PREFIXES[name]}*)" for name, part in parts.items() if not part]
     if empty and empty[0].startswith("image_encoder"):
         raise PicsError(
@@ -161,20 +159,14 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
             "name the original file, which the research code was started from: --dinov2 dinov2_vitg14_pretrain.pth",
         )
     if empty:
+        beginnings = ", ".join(sorted({key.partition(".")[0] for key in source.shapes})[:8])
         raise PicsError(
-            f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {_name_beginnings(source)}",
+            f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {beginnings}",
             "a complete checkpoint of the research code is needed, not one of its parts",
         )
     if unknown:
-        raise PicsError(
-            f"{source.path}: unknown tensors: {abbreviate(unknown)}",
-            "is it a checkpoint of the research code's PICS network?",
-        )
+        raise PicsError(f"{source.path}: unknown tensors: {abbreviate(unknown)}", _WRONG_NETWORK)
     return parts
-
-
-def _name_beginnings(source: Checkpoint) -> str:
-    return ", ".join(sorted({key.partition(".")[0] for key in source.shapes})[:8])
 
 
 def _map_parts(
@@ -186,45 +178,38 @@ def _map_parts(
     scale: float,
 ) -> dict[str, _MappedPart]:
     """Each part's module on the meta device, and the source of every tensor of it."""
-    grid = reference_size // parts["image_encoder"]["patch_embed.proj.weight"][-1]
-    options: dict[str, Any] = {name: network_options(parts[name], head_width) for name in ("unet", "controlnet")}
-    options["vae"] = {**vae_options(parts["vae"]), "scaling_factor": scale, "sample_size": image_size}
-    options["image_encoder"] = dinov2_options(parts["image_encoder"], encoder_head_width, reference_size)
-    width, input_width = parts["projector"]["weight"]
+    unet, controlnet, vae, encoder, projector = (parts[name] for name in PREFIXES)
+    of_vae = {**vae_options(vae), "scaling_factor": scale, "sample_size": image_size}
+    of_encoder = dinov2_options(encoder, encoder_head_width, reference_size)
     build: dict[str, Callable[[], nn.Module]] = {
-        "unet": lambda: InteractionUNet(**options["unet"]),
-        "controlnet": lambda: BackgroundControlNet(**options["controlnet"]),
-        "vae": lambda: diffusers.AutoencoderKL(**options["vae"]),
-        "image_encoder": lambda: Dinov2Model(Dinov2Config(**options["image_encoder"])),
-        "projector": lambda: nn.Linear(input_width, width),
+        "unet": lambda: InteractionUNet(**network_options(unet, head_width)),
+        "controlnet": lambda: BackgroundControlNet(**network_options(controlnet, head_width)),
+        "vae": lambda: diffusers.AutoencoderKL(**of_vae),
+        "image_encoder": lambda: Dinov2Model(Dinov2Config(**of_encoder)),
+        "projector": lambda: nn.Linear(in_features=projector["weight"][1], out_features=projector["weight"][0]),
     }
-    mappers = {"unet": map_unet_keys, "controlnet": map_unet_keys, "vae": map_vae_keys, "projector": map_projector_keys}
-    entries = {}
-    for name, part in parts.items():
-        module = build_on_meta(build[name], f"{part.checkpoint.path}: {name}")
-        mapping = mappers[name](part) if name in mappers else map_dinov2_keys(part, module.state_dict().keys(), grid)
-        entries[name] = _MappedPart(part, mapping, module)
-    return entries
+    modules = {name: build_on_meta(build[name], f"{part.checkpoint.path}: {name}") for name, part in parts.items()}
+    grid = reference_size // of_encoder["patch_size"]
+    mappings = {
+        "unet": map_unet_keys(unet),
+        "controlnet": map_unet_keys(controlnet),
+        "vae": map_vae_keys(vae),
+        "image_encoder": map_dinov2_keys(encoder, modules["image_encoder"].state_dict().keys(), grid),
+        "projector": map_projector_keys(projector),
+    }
+    return {name: _MappedPart(part, mappings[name], modules[name]) for name, part in parts.items()}
 
 
-def _config(
-    entries: dict[str, _MappedPart], scale: float, image_size: int, reference_size: int, steps: int | None
-) -> ModelConfig:
+def _config(entries: dict[str, _MappedPart], image_size: int, reference_size: int, steps: int) -> ModelConfig:
     """The model's configuration; checks that the parts fit each other."""
     modules: dict[str, Any] = {name: entry.module for name, entry in entries.items()}
-    unet, vae, encoder = (modules[name].config for name in ("unet", "vae", "image_encoder"))
-    downsampling = 2 ** (len(vae.block_out_channels) - 1)
-    check_image_size(image_size, downsampling, len(unet.block_out_channels))
-    config = ModelConfig(
-        image_size=image_size,
-        object_tokens=1 + (reference_size // encoder.patch_size) ** 2,
-        context_width=unet.context_width,
-        reference_size=reference_size,
-        latent_channels=unet.in_channels,
-        latent_scale=scale,
-        downsampling=downsampling,
-        trained_steps=steps or 0,
+    unet, vae = modules["unet"], modules["vae"]
+    downsampling = model_folder.vae_downsampling(vae)
+    check_image_size(image_size, downsampling, len(unet.config.block_out_channels))
+    chosen = ModelConfig(
+        image_size=image_size, downsampling=downsampling, reference_size=reference_size, trained_steps=steps
     )
+    config = model_folder.config_of_parts(chosen, unet, modules["image_encoder"], vae)
     if mismatches := model_folder.find_mismatches(config, **modules):
         path = entries["unet"].part.checkpoint.path
         raise PicsError("\n".join(f"{path}: {line}" for line in mismatches), "are its parts of one model?")
@@ -243,16 +228,6 @@ def _check_schedule(source: Checkpoint) -> None:
         )
 
 
-def _report_part(name: str, entry: _MappedPart, report: ConversionReport) -> None:
-    prefix = entry.part.prefix
-    mapped: dict[str, list[str]] = {}
-    for ours, tensor_source in entry.mapping.sources.items():
-        mapped.setdefault(prefix + tensor_source.key, []).append(ours)
-    report.mapped[name] = mapped
-    report.dropped.update({prefix + key: why for key, why in entry.mapping.dropped.items()})
-    report.parameters[name] = sum(value.numel() for value in entry.module.state_dict().values())
-
-
 def _write(
     out: Path,
     entries: dict[str, _MappedPart],
@@ -264,12 +239,12 @@ def _write(
     """The model folder, whole or not at all."""
     with atomic_folder(out) as folder:
         for name in list(entries):
-            count = f"{report.parameters[name] / 1e6:,.1f} million parameters"
-            logger.info("%s: %d tensors, %s", name, len(report.mapped[name]), count)
-            entry = entries.pop(name)
-            load_mapped_weights(entry.module, entry.mapping, entry.part, dtype)
-            model_folder.save_part(name, entry.module, folder)
-            del entry
+            part, mapping, module = entries.pop(name)
+            millions = sum(value.numel() for value in module.state_dict().values()) / 1e6
+            logger.info("%s: %d tensors, %s million parameters", name, len(report.mapped[name]), f"{millions:,.1f}")
+            load_mapped_weights(module, mapping, part, dtype)
+            model_folder.save_part(name, module, folder)
+            del module
             gc.collect()
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")

@@ -15,7 +15,7 @@ class GateTrace:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[int, int], tuple[Tensor, int]] = {}
+        self._sums: dict[tuple[int, int, int], tuple[Tensor, int]] = {}  # by tokens, code of objects and row
         self._codes: dict[int, Tensor] = {}
 
     def add(self, table: RegionTable, group: TokenGroup, alpha: Tensor) -> None:
@@ -27,8 +27,8 @@ class GateTrace:
         rows = torch.arange(table.rows) if group.rows is None else group.rows.cpu()
         for row, row_weights in zip(rows.tolist(), weights, strict=True):
             if row < composites:
-                total, count = self._sums.get((tokens, code * composites + row), (torch.zeros(()), 0))
-                self._sums[tokens, code * composites + row] = (total + row_weights, count + 1)
+                total, count = self._sums.get((tokens, code, row), (torch.zeros(()), 0))
+                self._sums[tokens, code, row] = (total + row_weights, count + 1)
 
     def mean_weights(self, objects: int, size: int) -> Tensor:
         """Mean weight of each object at tokens where it overlaps another, over resolutions too: float32 [B, K, S, S],
@@ -39,10 +39,9 @@ class GateTrace:
         for tokens, codes in self._codes.items():
             side = int(tokens**0.5)
             level = torch.full((composites, objects, tokens), torch.nan)
-            for (level_tokens, key), (weights, times) in self._sums.items():
+            for (level_tokens, code, row), (weights, times) in self._sums.items():
                 if level_tokens != tokens:
                     continue
-                code, row = divmod(key, composites)
                 covered = codes[row] == code
                 members = [k for k in range(objects) if code >> k & 1]
                 for i, k in enumerate(members):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
 from pics_cli.errors import PicsError, read_error
 
+HASHES_FILE = "hashes.json"
 SECONDS_TO_ANSWER = 10.0
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
 # The hub's client changed its HTTP library twice; its own error derives from that library's in every version.
@@ -37,7 +38,15 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
         PicsError: no such folder; the hub cannot be reached and its cache does not hold the files; no such repository.
     """
     if is_local(name):
-        return _local_folder(name, flag)
+        path = Path(name)
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise PicsError(f"{flag} {name}: is a file, expected a folder", f"name the folder: {flag} {path.parent}")
+        raise PicsError(
+            f"{flag} {name}: no such folder",
+            "give a folder that exists, or a repository on the hub as owner/name or owner/name@revision",
+        )
     repository, _, revision = name.partition("@")
     unreachable = None
     try:
@@ -66,8 +75,10 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
             f"look at the spelling, or name a local copy: {flag} FOLDER",
         ) from None
     except _HUB_ERRORS as error:
+        cause = unreachable or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise PicsError(
-            f"{flag} {name}: no such folder here, and the hub cannot be reached ({_reason(unreachable or error)})",
+            f"{flag} {name}: no such folder here, and the hub cannot be reached ({reason})",
             f"name a local copy: {flag} FOLDER; where there is a connection, `hf download {repository}"
             f"{f' --revision {revision}' if revision else ''} --local-dir FOLDER` makes one",
         ) from None
@@ -84,16 +95,13 @@ def cached_snapshot(name: str, file: str) -> Path | None:
     return folder if (folder / file).is_file() else None
 
 
-def _local_folder(name: str, flag: str) -> Path:
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise PicsError(f"{flag} {name}: is a file, expected a folder", f"name the folder: {flag} {path.parent}")
-    raise PicsError(
-        f"{flag} {name}: no such folder",
-        "give a folder that exists, or a repository on the hub as owner/name or owner/name@revision",
-    )
+def cached_sha256(path: Path) -> str:
+    """sha256 (hex) of a file; kept in the cache folder for as long as its size and time stay the same.
+
+    Raises:
+        PicsError: the file, or the cache of hashes, cannot be read.
+    """
+    return _hash_file(path, _load_hashes())
 
 
 def _unreachable(repository: str, revision: str | None) -> Exception | None:
@@ -105,24 +113,6 @@ def _unreachable(repository: str, revision: str | None) -> Exception | None:
     except _HUB_ERRORS as error:
         return error
     return None
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-HASHES_FILE = "hashes.json"
-
-
-def cached_sha256(path: Path) -> str:
-    """sha256 (hex) of a file; kept in the cache folder for as long as its size and time stay the same.
-
-    Raises:
-        PicsError: the file, or the cache of hashes, cannot be read.
-    """
-    cache = _load_hashes()
-    return _hash_file(path, cache)
 
 
 def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -220,10 +210,3 @@ def _load_hashes() -> dict[str, Any]:
 def _save_hashes(cache: dict[str, Any]) -> None:
     make_folder(cache_folder(), "name a folder that can be written to in PICS_CACHE")
     write_json(_hashes_path(), cache)
-
-
-def matching_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The files that match the patterns in a folder, by their names inside it."""
-    return {
-        str(path.relative_to(folder)): path for name in names for path in sorted(folder.glob(name)) if path.is_file()
-    }

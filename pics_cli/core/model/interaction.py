@@ -1,4 +1,4 @@
-"""The interaction block of PICS (Zhou et al., ICLR 2026), fast and exact; `reference_block.py` unrolls its equations.
+"""The interaction block of PICS (Zhou et al., ICLR 2026), fast and exact; `scripts/reference_block.py` unrolls it.
 
 h: spatial tokens [N, C]; c_k: tokens of object k [M, D]; S(p): the objects whose region covers token p; τ = 0.5.
 

@@ -8,9 +8,9 @@ Every function takes the shapes of one part's tensors, with the part's prefix ta
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,7 @@ from torch import Tensor
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
-UNUSED_EXPERT = "blend_mlp is never called by the research network"
-UNUSED_INPUT = "the hint embedding replaces the ControlNet's input convolution"
-UNUSED_MASK = "mask token, used in DINOv2's pretraining only"
-
-_RESIDUAL = {
+_RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
     "emb_layers.1": "time_emb_proj",
@@ -31,9 +27,8 @@ _RESIDUAL = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-_VAE_RESIDUAL = {**{name: name for name in ("norm1", "conv1", "norm2", "conv2")}, "nin_shortcut": "conv_shortcut"}
+_VAE_RESNET = {**{name: name for name in ("norm1", "conv1", "norm2", "conv2")}, "nin_shortcut": "conv_shortcut"}
 _VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
-_VAE_ENDS = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
 
 
 class TensorSource(NamedTuple):
@@ -73,113 +68,101 @@ class KeyMapping:
     """Research names that nothing is known of."""
 
 
-def map_unet_keys(shapes: Shapes) -> KeyMapping:
-    """UNet or ControlNet: the ControlNet has the same encoder, the hint's embedding and the zero convolutions."""
-    control = any(key.startswith("input_hint_block.") for key in shapes)
-    blocks = dict(_network_blocks(shapes, control))
+def _map_keys(
+    shapes: Shapes, names: Mapping[str, str | Sequence[str]], dropped: Mapping[str, str] | None = None
+) -> KeyMapping:
+    """Map every tensor.
+
+    Args:
+        shapes: of the tensors.
+        names: research tensor, or module that has the same names inside as ours → our name; several: of equal row
+            blocks of a fused tensor.
+        dropped: pattern of research names → why they are not needed.
+    """
     mapping = KeyMapping()
     for key in shapes:
-        module, _, kind = key.rpartition(".")
-        if ".blend_mlp." in key:
-            mapping.dropped[key] = UNUSED_EXPERT
-        elif control and module == "input_blocks.0.0":
-            mapping.dropped[key] = UNUSED_INPUT
-        elif (target := _inside(module, blocks)) is not None:
-            mapping.sources[f"{target}.{kind}"] = TensorSource(key)
-        else:
+        known = key
+        while known and known not in names:
+            known = known.rpartition(".")[0]
+        if reason := next((why for pattern, why in (dropped or {}).items() if re.search(pattern, key)), None):
+            mapping.dropped[key] = reason
+        elif not known:
             mapping.unknown.append(key)
+        else:
+            target = names[known]
+            targets = [target] if isinstance(target, str) else target
+            for part, target in enumerate(targets):
+                mapping.sources[target + key.removeprefix(known)] = TensorSource(key, part, len(targets))
     return mapping
 
 
-def _inside(module: str, blocks: Mapping[str, str]) -> str | None:
-    """The name of a research module, whose block or itself is in the table."""
-    if module in blocks:
-        return blocks[module]
-    match = re.match(r"((?:input|output)_blocks\.\d+\.\d+|middle_block\.\d+)\.(.+)", module)
-    if not match or match[1] not in blocks:
-        return None
-    block, rest = blocks[match[1]], match[2]
-    if "resnets." not in block:
-        return f"{block}.{rest}"  # transformers have the same names inside
-    return f"{block}.{_RESIDUAL[rest]}" if rest in _RESIDUAL else None
-
-
-def _network_blocks(shapes: Shapes, control: bool) -> Iterator[tuple[str, str]]:
-    """Research block → our block."""
-    yield from {"time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2"}.items()
-    yield from {"input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out"}.items()
-    yield from {"middle_block.0": "mid_block.resnets.0", "middle_block.1": "mid_block.attentions.0"}.items()
-    yield "middle_block.2", "mid_block.resnets.1"
-    level = residual = 0
+def map_unet_keys(shapes: Shapes) -> KeyMapping:
+    """UNet or ControlNet: the ControlNet has the same encoder, the hint's embedding and the zero convolutions."""
+    hints = hint_convolutions(shapes)
+    names = {
+        "time_embed.0": "time_embedding.linear_1",
+        "time_embed.2": "time_embedding.linear_2",
+        "input_blocks.0.0": "conv_in",
+        **_prefixed("middle_block.0", "mid_block.resnets.0", _RESNET),
+        "middle_block.1": "mid_block.attentions.0",
+        **_prefixed("middle_block.2", "mid_block.resnets.1", _RESNET),
+        "out.0": "conv_norm_out",
+        "out.2": "conv_out",
+        "middle_block_out.0": "controlnet_mid_block",
+    }
+    level = resnet = 0
     for i in range(1, count_modules(shapes, "input_blocks")):
         if f"input_blocks.{i}.0.op.weight" in shapes:
-            yield f"input_blocks.{i}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
-            level, residual = level + 1, 0
+            names[f"input_blocks.{i}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
+            level, resnet = level + 1, 0
         else:
-            yield f"input_blocks.{i}.0", f"down_blocks.{level}.resnets.{residual}"
-            yield f"input_blocks.{i}.1", f"down_blocks.{level}.attentions.{residual}"
-            residual += 1
+            names |= _prefixed(f"input_blocks.{i}.0", f"down_blocks.{level}.resnets.{resnet}", _RESNET)
+            names[f"input_blocks.{i}.1"] = f"down_blocks.{level}.attentions.{resnet}"
+            resnet += 1
     for i in range(count_modules(shapes, "output_blocks")):
-        level, last = divmod(i, residual + 1)
-        yield f"output_blocks.{i}.0", f"up_blocks.{level}.resnets.{last}"
-        yield f"output_blocks.{i}.1", f"up_blocks.{level}.attentions.{last}"
-        for index in (1, 2):
-            if f"output_blocks.{i}.{index}.conv.weight" in shapes:
-                yield f"output_blocks.{i}.{index}.conv", f"up_blocks.{level}.upsamplers.0.conv"
-    if control:
-        hints = hint_convolutions(shapes)
-        names = ["conv_in", *(f"blocks.{i}" for i in range(len(hints) - 2)), "conv_out"]
-        for hint, name in zip(hints, names, strict=True):
-            yield hint, f"controlnet_cond_embedding.{name}"
-        yield "middle_block_out.0", "controlnet_mid_block"
-        for i in range(count_modules(shapes, "zero_convs")):
-            yield f"zero_convs.{i}.0", f"controlnet_down_blocks.{i}"
+        level, last = divmod(i, resnet + 1)
+        names |= _prefixed(f"output_blocks.{i}.0", f"up_blocks.{level}.resnets.{last}", _RESNET)
+        names[f"output_blocks.{i}.1"] = f"up_blocks.{level}.attentions.{last}"
+        # The upsampler comes after the transformer, where there is one.
+        names |= {f"output_blocks.{i}.{index}.conv": f"up_blocks.{level}.upsamplers.0.conv" for index in (1, 2)}
+    for i in range(count_modules(shapes, "zero_convs")):
+        names[f"zero_convs.{i}.0"] = f"controlnet_down_blocks.{i}"
+    dropped = {r"\.blend_mlp\.": "blend_mlp is never called by the research network"}
+    if hints:
+        layers = ["conv_in", *(f"blocks.{i}" for i in range(len(hints) - 2)), "conv_out"]
+        names |= {hint: f"controlnet_cond_embedding.{layer}" for hint, layer in zip(hints, layers, strict=True)}
+        dropped[r"^input_blocks\.0\.0\."] = "the hint embedding replaces the ControlNet's input convolution"
+    return _map_keys(shapes, names, dropped)
+
+
+def _prefixed(theirs: str, ours: str, inside: Mapping[str, str]) -> dict[str, str]:
+    """Names inside a block → names inside ours, with the names of the blocks."""
+    return {f"{theirs}.{name}": f"{ours}.{target}" for name, target in inside.items()}
 
 
 def hint_convolutions(shapes: Shapes) -> list[str]:
     """Modules of the hint's convolutions, in order; activations lie between them."""
-    places = {int(key.split(".")[1]) for key in shapes if key.startswith("input_hint_block.")}
-    return [f"input_hint_block.{i}" for i in sorted(places)]
+    indices = {int(key.split(".")[1]) for key in shapes if key.startswith("input_hint_block.")}
+    return [f"input_hint_block.{i}" for i in sorted(indices)]
 
 
 def map_vae_keys(shapes: Shapes) -> KeyMapping:
     """Autoencoder: the decoder's levels are counted from the other end, the attention's 1×1 convolutions are linear."""
-    levels = count_modules(shapes, "decoder.up")
-    mapping = KeyMapping()
-    for key in shapes:
-        module, _, kind = key.rpartition(".")
-        if (target := _vae_module(module, levels)) is not None:
-            mapping.sources[f"{target}.{kind}"] = TensorSource(key)
-        elif key.startswith("loss."):
-            mapping.dropped[key] = "the autoencoder's training loss"
-        else:
-            mapping.unknown.append(key)
-    return mapping
-
-
-def _vae_module(module: str, levels: int) -> str | None:
-    if module in ("quant_conv", "post_quant_conv"):
-        return module
-    side, _, rest = module.partition(".")
-    if side not in ("encoder", "decoder"):
-        return None
-    if rest in _VAE_ENDS:
-        return f"{side}.{_VAE_ENDS[rest]}"
-    if match := re.fullmatch(r"mid\.block_([12])\.(\w+)", rest):
-        inside = _VAE_RESIDUAL.get(match[2])
-        return inside and f"{side}.mid_block.resnets.{int(match[1]) - 1}.{inside}"
-    if match := re.fullmatch(r"mid\.attn_1\.(\w+)", rest):
-        inside = _VAE_ATTENTION.get(match[1])
-        return inside and f"{side}.mid_block.attentions.0.{inside}"
-    if match := re.fullmatch(r"(down|up)\.(\d+)\.(\w+)\.(.+)", rest):
-        way, level = match[1], int(match[2])
-        block = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
-        if match[3] == f"{way}sample" and match[4] == "conv":
-            return f"{block}.{way}samplers.0.conv"
-        number, _, inside = match[4].partition(".")
-        if match[3] == "block" and inside in _VAE_RESIDUAL:
-            return f"{block}.resnets.{number}.{_VAE_RESIDUAL[inside]}"
-    return None
+    names = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for side, way in (("encoder", "down"), ("decoder", "up")):
+        names |= {f"{side}.{name}": f"{side}.{name}" for name in ("conv_in", "conv_out")}
+        names[f"{side}.norm_out"] = f"{side}.conv_norm_out"
+        names |= _prefixed(f"{side}.mid.attn_1", f"{side}.mid_block.attentions.0", _VAE_ATTENTION)
+        for i in range(2):
+            names |= _prefixed(f"{side}.mid.block_{i + 1}", f"{side}.mid_block.resnets.{i}", _VAE_RESNET)
+        levels = count_modules(shapes, f"{side}.{way}")
+        for level in range(levels):
+            theirs = f"{side}.{way}.{level}"
+            ours = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
+            names[f"{theirs}.{way}sample"] = f"{ours}.{way}samplers.0"
+            for i in range(count_modules(shapes, f"{theirs}.block")):
+                names |= _prefixed(f"{theirs}.block.{i}", f"{ours}.resnets.{i}", _VAE_RESNET)
+    return _map_keys(shapes, names, {r"^loss\.": "the autoencoder's training loss"})
 
 
 def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapping:
@@ -192,51 +175,37 @@ def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapp
     """
     fused = any(".mlp.weights_in." in name for name in ours)
     separate = any(".attention.q_proj." in name for name in ours)
-    attention = [f"attention.{n}_proj" for n in "qkv"] if separate else [
-        f"attention.attention.{n}" for n in ("query", "key", "value")
-    ]  # fmt: skip
     inside = {
-        "norm1": ["norm1"],
-        "norm2": ["norm2"],
-        "attn.qkv": attention,
-        "attn.proj": ["attention.o_proj" if separate else "attention.output.dense"],
-        "ls1": ["layer_scale1"],
-        "ls2": ["layer_scale2"],
-        "mlp.fc1": ["mlp.fc1"],
-        "mlp.fc2": ["mlp.fc2"],
-        "mlp.w12": ["mlp.weights_in"] if fused else ["mlp.gate_proj", "mlp.up_proj"],
-        "mlp.w3": ["mlp.weights_out" if fused else "mlp.down_proj"],
+        **{name: name for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
+        "ls1.gamma": "layer_scale1.lambda1",
+        "ls2.gamma": "layer_scale2.lambda1",
+        "attn.proj": "attention.o_proj" if separate else "attention.output.dense",
+        "mlp.w3": "mlp.weights_out" if fused else "mlp.down_proj",
     }
-    outside = {"norm": "layernorm", "patch_embed.proj": "embeddings.patch_embeddings.projection"}
-    embeddings = {f"{name}_token": f"embeddings.{name}_token" for name in ("cls", "mask")}
-    mapping = KeyMapping()
-    for key in shapes:
-        module, _, kind = key.rpartition(".")
-        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", module)
-        if match and match[2] in inside:
-            targets = inside[match[2]]
-            for part, target in enumerate(targets):
-                name = f"encoder.layer.{match[1]}.{target}.{'lambda1' if kind == 'gamma' else kind}"
-                mapping.sources[name] = TensorSource(key, part, len(targets))
-        elif module in outside:
-            mapping.sources[f"{outside[module]}.{kind}"] = TensorSource(key)
-        elif key == "pos_embed":
-            mapping.sources["embeddings.position_embeddings"] = TensorSource(key, grid=grid)
-        elif key == "mask_token" and embeddings[key] not in ours:
-            mapping.dropped[key] = UNUSED_MASK
-        elif key in embeddings:
-            mapping.sources[embeddings[key]] = TensorSource(key)
-        else:
-            mapping.unknown.append(key)
+    qkv = ["q_proj", "k_proj", "v_proj"] if separate else [f"attention.{name}" for name in ("query", "key", "value")]
+    gate = ["weights_in"] if fused else ["gate_proj", "up_proj"]
+    names: dict[str, Any] = {
+        "cls_token": "embeddings.cls_token",
+        "mask_token": "embeddings.mask_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+    }
+    for i in range(count_modules(shapes, "blocks")):
+        block, layer = f"blocks.{i}", f"encoder.layer.{i}"
+        names |= _prefixed(block, layer, inside)
+        names[f"{block}.attn.qkv"] = [f"{layer}.attention.{name}" for name in qkv]
+        names[f"{block}.mlp.w12"] = [f"{layer}.mlp.{name}" for name in gate]
+    unused = {} if names["mask_token"] in ours else {"^mask_token$": "mask token, used in DINOv2's pretraining only"}
+    mapping = _map_keys(shapes, names, unused)
+    if "pos_embed" in shapes:
+        mapping.sources[names["pos_embed"]] = TensorSource("pos_embed", grid=grid)
     return mapping
 
 
 def map_projector_keys(shapes: Shapes) -> KeyMapping:
     """The linear layer from DINOv2's width to the networks'."""
-    known = ("weight", "bias")
-    return KeyMapping(
-        {key: TensorSource(key) for key in shapes if key in known}, {}, [key for key in shapes if key not in known]
-    )
+    return _map_keys(shapes, {"weight": "weight", "bias": "bias"})
 
 
 def resample_positions(table: Tensor, grid: int) -> Tensor:

@@ -92,11 +92,10 @@ def make_caches(
     network: nn.Module, objects: ObjectContexts, regions: Regions, height: int, width: int
 ) -> list[ContextCache]:
     """The context caches of every interaction block for a latent of `height` × `width`."""
-    caches: list[ContextCache] = []
-    for transformer, level in _levels(network):
-        table = regions.table(height >> level, width >> level)
-        caches.append(transformer.transformer_blocks[0].make_cache(objects, table))
-    return caches
+    return [
+        transformer.transformer_blocks[0].make_cache(objects, regions.table(height >> level, width >> level))
+        for transformer, level in _levels(network)
+    ]
 
 
 def attention_sizes(network: Any, height: int, width: int) -> list[tuple[int, int]]:
@@ -116,99 +115,82 @@ def _levels(network: Any) -> Iterator[tuple[Transformer2DModel, int]]:
     return ((transformer, levels[transformer]) for transformer in transformer_layers(network))
 
 
-def embed_time(network: Any, timestep: Tensor, dtype: torch.dtype) -> Tensor:
-    """Timesteps [B] or [1] to their embedding, which broadcasts where it is one for the whole batch."""
-    embedded: Tensor = network.time_embedding(network.time_proj(timestep).to(dtype))
-    return embedded
+class LayerRunner:
+    """Runs the layers of a network for one batch.
 
-
-def run_transformer(layer: Transformer2DModel, hidden: Tensor, objects: ObjectContexts, regions: Regions) -> Tensor:
-    """`Transformer2DModel.forward` [B, C, h, w] with an interaction block: [G · n, C, h, w]."""
-    _, channels, height, width = hidden.shape
-    tokens = layer.proj_in(layer.norm(hidden).permute(0, 2, 3, 1).flatten(1, 2))
-    table = regions.table(height, width)
-    for block in layer.transformer_blocks:
-        tokens = block(tokens, objects, table)
-    out = layer.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return table.repeat_branches(hidden) + out.reshape(-1, channels, height, width)
-
-
-def run_down_blocks(
-    blocks: Sequence[Any],
-    hidden: Tensor,
-    time: Tensor,
-    objects: ObjectContexts,
-    regions: Regions,
-    recompute: bool = False,
-) -> tuple[Tensor, list[Tensor]]:
-    """The encoder: its output, and the skips in the order in which they arise.
-
-    `recompute`, here and below: where a gradient is wanted, keep only what goes into each residual block and its
-    transformer, and compute the rest again for the gradient.
+    Args:
+        network: an `InteractionUNet` or `BackgroundControlNet`. Where a gradient is wanted and its
+            `gradient_checkpointing` is on, only what goes into each residual block and its transformer is kept; the
+            rest is computed again for the gradient.
+        timestep: [B] or [1]; an embedding of one broadcasts over the batch.
+        dtype: of the layers' input.
+        objects, regions: for the interaction blocks.
     """
-    skips = [hidden]
-    for block in blocks:
-        attentions = getattr(block, "attentions", [None] * len(block.resnets))
-        for resnet, attention in zip(block.resnets, attentions, strict=True):
-            hidden = _run_block(resnet, attention, [hidden], time, objects, regions, recompute)
-            skips.append(hidden)
-        for downsampler in block.downsamplers or ():
-            hidden = downsampler(hidden)
-            skips.append(hidden)
-    return hidden, skips
+
+    def __init__(
+        self, network: Any, timestep: Tensor, dtype: torch.dtype, objects: ObjectContexts, regions: Regions
+    ) -> None:
+        self.network, self.objects, self.regions = network, objects, regions
+        self.time: Tensor = network.time_embedding(network.time_proj(timestep).to(dtype))
+
+    def down_blocks(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The encoder: its output, and the skips in the order in which they arise."""
+        skips = [hidden]
+        for block in self.network.down_blocks:
+            for resnet, transformer in _resnets(block):
+                hidden = self._block(resnet, transformer, [hidden])
+                skips.append(hidden)
+            for downsampler in block.downsamplers or ():
+                hidden = downsampler(hidden)
+                skips.append(hidden)
+        return hidden, skips
+
+    def mid_block(self, hidden: Tensor) -> Tensor:
+        """The middle block."""
+        block = self.network.mid_block
+        for resnet, transformer in zip(block.resnets, [*block.attentions, None], strict=True):
+            hidden = self._block(resnet, transformer, [hidden])
+        return hidden
+
+    def up_blocks(self, hidden: Tensor, skips: list[Tensor]) -> Tensor:
+        """The decoder; empties the list of skips from its end."""
+        for block in self.network.up_blocks:
+            for resnet, transformer in _resnets(block):
+                inputs = [hidden, skips.pop()]
+                del hidden
+                hidden = self._block(resnet, transformer, inputs)
+            for upsampler in block.upsamplers or ():
+                hidden = upsampler(hidden)
+        return hidden
+
+    def _block(self, resnet: Any, transformer: Transformer2DModel | None, inputs: list[Tensor]) -> Tensor:
+        """A residual block of the inputs' concatenated channels, and its transformer; empties the list of inputs."""
+
+        def run(*tensors: Tensor) -> Tensor:
+            hidden: Tensor = resnet(_concatenate(list(tensors) or inputs), self.time)
+            return hidden if transformer is None else self._transformer(transformer, hidden)
+
+        if not (self.network.gradient_checkpointing and torch.is_grad_enabled()):
+            # The list is the only one to hold its tensors, so that they are gone when the transformer runs.
+            return run()
+        # Nothing in these layers is random, so there is no state of a generator to bring back.
+        hidden: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return hidden
+
+    def _transformer(self, layer: Transformer2DModel, hidden: Tensor) -> Tensor:
+        """`Transformer2DModel.forward` [B, C, h, w] with an interaction block: [G · n, C, h, w]."""
+        _, channels, height, width = hidden.shape
+        tokens = layer.proj_in(layer.norm(hidden).permute(0, 2, 3, 1).flatten(1, 2))
+        table = self.regions.table(height, width)
+        for block in layer.transformer_blocks:
+            tokens = block(tokens, self.objects, table)
+        out = layer.proj_out(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return table.repeat_branches(hidden) + out.reshape(-1, channels, height, width)
 
 
-def run_mid_block(
-    block: Any, hidden: Tensor, time: Tensor, objects: ObjectContexts, regions: Regions, recompute: bool = False
-) -> Tensor:
-    """The middle block."""
-    for resnet, attention in zip(block.resnets, [*block.attentions, None], strict=True):
-        hidden = _run_block(resnet, attention, [hidden], time, objects, regions, recompute)
-    return hidden
-
-
-def run_up_blocks(
-    blocks: Sequence[Any],
-    hidden: Tensor,
-    skips: list[Tensor],
-    time: Tensor,
-    objects: ObjectContexts,
-    regions: Regions,
-    recompute: bool = False,
-) -> Tensor:
-    """The decoder; empties the list of skips from its end."""
-    for block in blocks:
-        attentions = getattr(block, "attentions", [None] * len(block.resnets))
-        for resnet, attention in zip(block.resnets, attentions, strict=True):
-            inputs = [hidden, skips.pop()]
-            del hidden
-            hidden = _run_block(resnet, attention, inputs, time, objects, regions, recompute)
-        for upsampler in block.upsamplers or ():
-            hidden = upsampler(hidden)
-    return hidden
-
-
-def _run_block(
-    resnet: Any,
-    attention: Transformer2DModel | None,
-    inputs: list[Tensor],
-    time: Tensor,
-    objects: ObjectContexts,
-    regions: Regions,
-    recompute: bool,
-) -> Tensor:
-    """A residual block of the inputs' concatenated channels, and its transformer; empties the list of inputs."""
-
-    def run(*tensors: Tensor) -> Tensor:
-        hidden: Tensor = resnet(_concatenate(list(tensors) or inputs), time)
-        return hidden if attention is None else run_transformer(attention, hidden, objects, regions)
-
-    if not (recompute and torch.is_grad_enabled()):
-        # The list is the only one to hold its tensors, so that they are gone when the transformer runs.
-        return run()
-    # Nothing in these layers is random, so there is no state of a generator to bring back.
-    hidden: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return hidden
+def _resnets(block: Any) -> Iterator[tuple[Any, Transformer2DModel | None]]:
+    """The residual blocks of a level, each with its transformer."""
+    return zip(block.resnets, getattr(block, "attentions", [None] * len(block.resnets)), strict=True)
 
 
 def _concatenate(inputs: list[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from pics_cli.errors import PicsError
 SHOWN = 8
 
 
-class CheckpointPart(Mapping[str, Shape]):
+class CheckpointPart(dict[str, Shape]):
     """Shapes of the tensors of a checkpoint under a prefix, by their names without it.
 
     Raises:
@@ -24,26 +24,14 @@ class CheckpointPart(Mapping[str, Shape]):
 
     def __init__(self, checkpoint: Checkpoint, prefix: str = "") -> None:
         self.checkpoint, self.prefix = checkpoint, prefix
-        self._shapes = {
-            key.removeprefix(prefix): shape for key, shape in checkpoint.shapes.items() if key.startswith(prefix)
-        }
+        shapes = checkpoint.shapes.items()
+        super().__init__((key.removeprefix(prefix), shape) for key, shape in shapes if key.startswith(prefix))
 
-    def __getitem__(self, key: str) -> Shape:
-        if key not in self._shapes:
-            raise PicsError(
-                f"{self.checkpoint.path}: {self.prefix}{key} is missing",
-                "the file is not complete, or not a checkpoint of the research code",
-            )
-        return self._shapes[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._shapes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)
+    def __missing__(self, key: str) -> Shape:
+        raise PicsError(
+            f"{self.checkpoint.path}: {self.prefix}{key} is missing",
+            "the file is not complete, or not a checkpoint of the research code",
+        )
 
     def read(self, key: str) -> torch.Tensor:
         return self.checkpoint.read(self.prefix + key)
@@ -147,23 +135,16 @@ def mapping_errors(name: str, module: nn.Module, mapping: KeyMapping, part: Chec
     """Reasons why a part cannot be filled, a line for each kind of error."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     unexpected = [part.prefix + source.key for key, source in mapping.sources.items() if key not in expected]
-    unknown = [part.prefix + key for key in mapping.unknown] + list(dict.fromkeys(unexpected))
-    missing = [key for key in expected if key not in mapping.sources]
-    differing = [
-        f"{part.prefix}{source.key} {source.shape(part, expected[key])} for {expected[key]}"
-        for key, source in mapping.sources.items()
-        if key in expected and source.shape(part, expected[key]) != expected[key]
-    ]
-    path = part.checkpoint.path
-    return [
-        f"{path}: {name}: {what}: {abbreviate(keys)}"
-        for what, keys in (
-            ("unknown tensors", unknown),
-            ("no tensors for", missing),
-            ("tensors of another shape", differing),
-        )
-        if keys
-    ]
+    errors = {
+        "unknown tensors": [part.prefix + key for key in mapping.unknown] + list(dict.fromkeys(unexpected)),
+        "no tensors for": [key for key in expected if key not in mapping.sources],
+        "tensors of another shape": [
+            f"{part.prefix}{source.key} {source.shape(part, expected[key])} for {expected[key]}"
+            for key, source in mapping.sources.items()
+            if key in expected and source.shape(part, expected[key]) != expected[key]
+        ],
+    }
+    return [f"{part.checkpoint.path}: {name}: {what}: {abbreviate(keys)}" for what, keys in errors.items() if keys]
 
 
 def load_mapped_weights(module: nn.Module, mapping: KeyMapping, part: CheckpointPart, dtype: torch.dtype) -> None:

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,25 +92,62 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
     Raises:
         PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
     """
-    parts: dict[str, Any] = {}
+    loaded: dict[str, Any] = {}
     links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
-    for name, kind in PARTS.items():
+    for name in (*PARTS, "scheduler"):
         place = _linked(name, links[name], weights) if name in links else folder / name
         if not place.is_dir():
             raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
         try:
             with quiet_libraries():
-                if name == "projector":
-                    width = parts["image_encoder"].config.hidden_size
-                    parts[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
+                if name == "scheduler":
+                    loaded[name] = _load_scheduler(place)
+                elif name == "projector":
+                    width = loaded["image_encoder"].config.hidden_size
+                    loaded[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
                 else:
-                    chosen = autoencoder_class(place) if name == "vae" else kind
-                    parts[name] = load_module(chosen, place, dtype, weights)
+                    loaded[name] = load_module(
+                        autoencoder_class(place) if name == "vae" else PARTS[name], place, dtype, weights
+                    )
         except Exception as error:  # whatever the libraries make of files that are not theirs
-            raise _unreadable(place, error) from None
-    if mismatches := find_mismatches(config, **parts):
+            # Errors of memory are handled by the caller.
+            if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
+                raise
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise PicsError(f"{place}: cannot be loaded: {why}", _AGAIN) from None
+    if mismatches := find_mismatches(config, **{name: loaded[name] for name in PARTS}):
         raise PicsError("\n".join(f"{folder}: {mismatch}" for mismatch in mismatches), _AGAIN)
-    return {**parts, "scheduler": _load_scheduler(folder / "scheduler")}
+    return loaded
+
+
+def config_of_parts(
+    config: ModelConfig,
+    unet: Any,
+    encoder: Any,
+    vae: Any,
+    noise: Mapping[str, Any] | None = None,
+    keep: Collection[str] = (),
+) -> ModelConfig:
+    """A configuration with what follows from the parts.
+
+    Args:
+        config: has the rest.
+        unet, encoder, vae: the parts.
+        noise: configuration of the base model's scheduler.
+        keep: values of `config` that stand: prediction_type, latent_scale.
+    """
+    own = {
+        "latent_scale": vae.config.scaling_factor,
+        "prediction_type": (noise or {}).get("prediction_type", "epsilon"),
+    }
+    return replace(
+        config,
+        object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
+        context_width=unet.config.context_width,
+        latent_channels=unet.config.in_channels,
+        downsampling=vae_downsampling(vae),
+        **{key: value for key, value in own.items() if key not in keep},
+    )
 
 
 def find_mismatches(
@@ -138,16 +176,18 @@ def find_mismatches(
     lines += [
         f"{key} is {unet.config[key]} in unet, {controlnet.config[key]} in controlnet"
         for key in ("block_out_channels", "layers_per_block", "attention_levels", "norm_groups")
-        if _plain(unet.config[key]) != _plain(controlnet.config[key])
+        if json.dumps(unet.config[key]) != json.dumps(controlnet.config[key])  # a tuple is a list there
     ]
-    for where, actual, expected in (
-        ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
-        ("unet's output", unet.config.out_channels, config.output_channels),
-        ("vae's input", vae.config.in_channels, 3),
-        ("vae's output", vae.config.out_channels, 3),
-    ):
-        if actual != expected:
-            lines.append(f"{where} has {actual} channels, expected {expected}")
+    lines += [
+        f"{where} has {actual} channels, expected {expected}"
+        for where, actual, expected in (
+            ("controlnet's hint", controlnet.config.hint_channels, config.hint_channels),
+            ("unet's output", unet.config.out_channels, config.output_channels),
+            ("vae's input", vae.config.in_channels, 3),
+            ("vae's output", vae.config.out_channels, 3),
+        )
+        if actual != expected
+    ]
     if encoder.hidden_size != projector.in_features:
         lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
     if config.latent_size % 2 ** (levels - 1):
@@ -174,12 +214,7 @@ def vae_downsampling(vae: Any) -> int:
     """Pixels that a position of the autoencoder's latent stands for, across and down."""
     if isinstance(vae, PixelAutoencoder):
         return vae.config.patch
-    levels: int = len(vae.config.block_out_channels)
-    return 2 ** (levels - 1)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
 @contextlib.contextmanager
@@ -259,24 +294,10 @@ def _load_projector(place: Path, width: int, context_width: int, weights: bool) 
 
 
 def _load_scheduler(place: Path) -> Any:
-    if not place.is_dir():
-        raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
-    try:
-        with quiet_libraries():
-            name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
-            if name not in {kind for kind, _ in SCHEDULERS.values()}:
-                raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
-            return getattr(diffusers, name).from_pretrained(place)
-    except Exception as error:  # as above
-        raise _unreadable(place, error) from None
-
-
-def _unreadable(place: Path, error: Exception) -> Exception:
-    """A `PicsError` of one line; errors of memory are returned as they are and handled by the caller."""
-    if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
-        return error
-    why = " ".join(str(error).split()) or type(error).__name__
-    return PicsError(f"{place}: cannot be loaded: {why}", _AGAIN)
+    name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
+    if name not in {kind for kind, _ in SCHEDULERS.values()}:
+        raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
+    return getattr(diffusers, name).from_pretrained(place)
 
 
 def save_part(name: str, part: nn.Module, folder: Path) -> None:

@@ -44,7 +44,7 @@ from pics_cli.core.model.config import Link, ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import record_hashes
 from pics_cli.core.model.load_weights import abbreviate, build_on_meta, check_image_size
-from pics_cli.core.model.model_folder import vae_downsampling
+from pics_cli.core.model.model_folder import config_of_parts, vae_downsampling
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import NOISE_KEYS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -106,12 +106,15 @@ def new_model(
     check_image_size(config.image_size, downsampling, len(stock.config.block_out_channels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = _unet(stock, base_files.path / "unet", config.tau)
+        folder = base_files.path / "unet"
+        options = {**unet_options(stock.config, folder), "tau": config.tau}
+        blank = build_on_meta(lambda: InteractionUNet(**options), str(folder))
+        unet: Any = fill_module(blank, stock.state_dict(), EXPERT_LAYERS, str(folder))
         controlnet = controlnet_from_unet(unet, hint_widths(downsampling))
         projector = new_projector(encoder, unet.config.context_width)
-    links: dict[Any, Link] = {
-        "vae": Link(source=base_files.name, folder="vae", sha256=_strip_prefix(base_files.sha256, "vae/"))
-    }
+    hashes = base_files.sha256.items()
+    vae_hashes = {name.removeprefix("vae/"): sha256 for name, sha256 in hashes if name.startswith("vae/")}
+    links: dict[Any, Link] = {"vae": Link(source=base_files.name, folder="vae", sha256=vae_hashes)}
     config = replace(config_of_parts(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
     scheduler = published_scheduler(**{key: noise[key] for key in NOISE_KEYS if key in noise})
     for module in (unet, controlnet, encoder, projector, vae):
@@ -162,33 +165,8 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
     return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), origin
 
 
-def config_of_parts(
-    config: ModelConfig, unet: Any, encoder: Any, vae: Any, noise: Mapping[str, Any], keep: Collection[str] = ()
-) -> ModelConfig:
-    """A configuration with what follows from the parts; `noise`: configuration of the base's scheduler."""
-    own = {"latent_scale": vae.config.scaling_factor, "prediction_type": noise.get("prediction_type", "epsilon")}
-    return replace(
-        config,
-        object_tokens=1 + (config.reference_size // encoder.config.patch_size) ** 2,
-        context_width=unet.config.context_width,
-        latent_channels=unet.config.in_channels,
-        downsampling=vae_downsampling(vae),
-        **{key: value for key, value in own.items() if key not in keep},
-    )
-
-
-def _strip_prefix(hashes: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in hashes.items() if name.startswith(prefix)}
-
-
-def _unet(stock: Any, folder: Path, tau: float) -> Any:
-    """The UNet with Stable Diffusion's weights and new experts."""
-    unet = build_on_meta(lambda: InteractionUNet(**unet_options(stock.config, folder), tau=tau), str(folder))
-    return fill_module(unet, stock.state_dict(), EXPERT_LAYERS, str(folder))
-
-
 def unet_options(config: Any, folder: Path) -> dict[str, Any]:
-    """Arguments of `InteractionUNet`, but for τ, from the configuration of diffusers' UNet in the folder `place`.
+    """Arguments of `InteractionUNet`, but for τ, from the configuration of diffusers' UNet in the folder.
 
     Raises:
         PicsError: its heads are not of one width.
@@ -203,7 +181,7 @@ def unet_options(config: Any, folder: Path) -> dict[str, Any]:
         raise PicsError(
             f"{folder / 'config.json'}: attention_head_dim: {given_heads} heads at widths {list(widths)}, expected "
             "heads of one width at all levels",
-            "start from Stable Diffusion 2.1-base, whose heads are 64 wide",
+            f"{_OTHER_BASE}, whose heads are 64 wide",
         )
     return {
         "in_channels": config.in_channels,
@@ -244,16 +222,12 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
         PicsError: the state does not fit.
     """
     expected = module.state_dict()
-    unknown = [key for key in state if key not in expected]
-    missing = [key for key in expected if key not in state and not new.search(key)]
-    if unknown or missing:
-        raise PicsError(
-            f"{where}: not Stable Diffusion's UNet: "
-            + "; ".join(
-                f"{what} {abbreviate(keys)}" for what, keys in (("unknown", unknown), ("missing", missing)) if keys
-            ),
-            _OTHER_BASE,
-        )
+    differences = {
+        "unknown": [key for key in state if key not in expected],
+        "missing": [key for key in expected if key not in state and not new.search(key)],
+    }
+    if listed := "; ".join(f"{what} {abbreviate(keys)}" for what, keys in differences.items() if keys):
+        raise PicsError(f"{where}: not Stable Diffusion's UNet: {listed}", _OTHER_BASE)
     try:
         # Transformers whose projections are convolutions are the same as with linear layers.
         reshaped = {key: value.reshape(expected[key].shape) for key, value in state.items()}

@@ -165,7 +165,7 @@ class PicsModel:
             )
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         torch._dynamo.config.recompile_limit = _MAX_GRAPHS
-        self._graph = torch.compile(_predict, mode=mode, dynamic=False)
+        self._graph = torch.compile(Denoiser.__call__, mode=mode, dynamic=False)
 
     def clear_cache(self) -> None:
         """Drop what was derived from the weights, after they have changed."""
@@ -218,9 +218,10 @@ class PicsModel:
         prediction = None
         if self.config.correct_hint:
             with self._offloader.use("vae"):
-                pictures = self._latent(picture.unflatten(1, (-1, 3)).flatten(0, 1))
-                pictures = pictures.unflatten(0, (len(picture), -1)).float().repeat_interleave(candidates, 0)
-                prediction = ResidualPrediction(pictures, self.config, self.config.share_sharpness)
+                pictures = picture.unflatten(1, (-1, 3)).flatten(0, 1).contiguous()
+                latents = self.vae.encode(pictures).latent_dist.mode() * self.config.latent_scale
+                latents = latents.unflatten(0, (count, -1)).float().repeat_interleave(candidates, 0)
+                prediction = ResidualPrediction(latents, self.config, self.config.share_sharpness)
         with self._offloader.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
@@ -276,11 +277,6 @@ class PicsModel:
                 )
         return contexts.unflatten(0, references.shape[:2]), self._null if guided else None
 
-    def _latent(self, picture: Tensor) -> Tensor:
-        """Pictures [B, 3, S, S] in [-1, 1] to latents [B, c, h, w]."""
-        latent: Tensor = self.vae.encode(picture.contiguous()).latent_dist.mode() * self.config.latent_scale
-        return latent
-
     def _picture(self, latent: Tensor) -> Tensor:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
         decoded = self.vae.decode((latent / self.config.latent_scale).to(self._pixels).contiguous()).sample
@@ -296,7 +292,3 @@ def _finite(values: Tensor) -> Tensor:
             FAILED,
         )
     return values
-
-
-def _predict(denoiser: Denoiser, latent: Tensor, timestep: Tensor) -> Tensor:
-    return denoiser(latent, timestep)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 from pics_cli.core.runtime.files import write_json
@@ -18,23 +19,15 @@ _CONFIG_FILE = "config.json"
 LATENT_SCALE = 1.0
 
 
-@dataclass(frozen=True)
-class PixelConfig:
+class PixelConfig(NamedTuple):
     """The values of diffusers' `AutoencoderKL.config` that apply."""
 
     patch: int
+    latent_channels: int
+    """Colours times pixels of a block."""
     in_channels: int = 3
     out_channels: int = 3
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latent: colours times pixels of a block."""
-        return 3 * self.patch**2
-
-    @property
-    def scaling_factor(self) -> float:
-        """Factor on the latent."""
-        return LATENT_SCALE
+    scaling_factor: float = LATENT_SCALE
 
 
 class ExactLatent:
@@ -57,18 +50,6 @@ class ExactLatent:
         return self.mean
 
 
-class EncoderOutput(NamedTuple):
-    """The result of `encode`."""
-
-    latent_dist: ExactLatent
-
-
-class DecoderOutput(NamedTuple):
-    """The result of `decode`."""
-
-    sample: Tensor
-
-
 class PixelAutoencoder(nn.Module):
     """Blocks of `patch` × `patch` pixels as channels; called, saved and loaded like diffusers' AutoencoderKL.
 
@@ -80,15 +61,15 @@ class PixelAutoencoder(nn.Module):
 
     def __init__(self, patch: int = 8) -> None:
         super().__init__()
-        self.config = PixelConfig(patch)
+        self.config = PixelConfig(patch, 3 * patch**2)
 
-    def encode(self, picture: Tensor) -> EncoderOutput:
+    def encode(self, picture: Tensor) -> AutoencoderKLOutput:
         """[B, 3, S, S] to [B, 3 · patch², S / patch, S / patch], in `latent_dist`."""
-        return EncoderOutput(ExactLatent(F.pixel_unshuffle(picture, self.config.patch)))
+        return AutoencoderKLOutput(latent_dist=ExactLatent(F.pixel_unshuffle(picture, self.config.patch)))
 
     def decode(self, latent: Tensor) -> DecoderOutput:
         """[B, 3 · patch², h, w] to [B, 3, h · patch, w · patch], in `sample`."""
-        return DecoderOutput(F.pixel_shuffle(latent, self.config.patch))
+        return DecoderOutput(sample=F.pixel_shuffle(latent, self.config.patch))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json`; there are no weights."""

@@ -29,7 +29,7 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         tau: temperature of the gate.
 
     Attributes:
-        gradient_checkpointing: compute layers again for the gradient, see `layers.run_down_blocks`.
+        gradient_checkpointing: compute layers again for the gradient, see `layers.LayerRunner`.
     """
 
     @register_to_config
@@ -69,11 +69,8 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         Returns:
             [G · n, c, h, w].
         """
-        recompute = self.gradient_checkpointing
-        time = layers.embed_time(self, timestep, latent.dtype)
-        hidden, skips = layers.run_down_blocks(
-            self.down_blocks, self.conv_in(latent), time, objects, regions, recompute
-        )
+        runner = layers.LayerRunner(self, timestep, latent.dtype, objects, regions)
+        hidden, skips = runner.down_blocks(self.conv_in(latent))
         batch, n = len(objects.contexts) * regions.candidates, regions.candidates
         *added, last = residuals
         # Skips from before the first transformer are the same for all guidance branches.
@@ -81,10 +78,8 @@ class InteractionUNet(ModelMixin, ConfigMixin):
             skip.repeat(batch // len(skip), 1, 1, 1) + _repeat_candidates(residual, n)
             for skip, residual in zip(skips, added, strict=True)
         ]
-        hidden = layers.run_mid_block(self.mid_block, hidden, time, objects, regions, recompute) + _repeat_candidates(
-            last, n
-        )
-        hidden = layers.run_up_blocks(self.up_blocks, hidden, skips, time, objects, regions, recompute)
+        hidden = runner.mid_block(hidden) + _repeat_candidates(last, n)
+        hidden = runner.up_blocks(hidden, skips)
         prediction: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return prediction
 

@@ -57,8 +57,8 @@ def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
     if section.shape is not None:
         if section.base is not None or section.dinov2 is not None:
             raise PicsError("model.shape: a new network, but model.base or model.dinov2 is given", "leave one out")
-        shape = asdict(section.shape)
-        return InitialModel(new_small_model(small_config(shape, overrides), shape, recipe.seed), True, digest(shape))
+        model = new_small_model(section.shape, overrides, recipe.seed)
+        return InitialModel(model, True, digest(asdict(section.shape)))
     base = section.base or DEFAULT_BASE
     folder = find_base_model(base, "--base", DOWNLOAD_PATTERNS)
     if (folder / CONFIG_FILE).is_file():
@@ -87,9 +87,9 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     """
     overrides = config_overrides(section)
     if section.shape is not None:
-        shape = asdict(section.shape)
-        config = small_config(shape, overrides)
-        blank = PicsModel(config, **blank_small_parts(config, shape), scheduler=pixel_scheduler(), device="meta")
+        config = small_config(section.shape, overrides)
+        blank_parts = blank_small_parts(config, section.shape)
+        blank = PicsModel(config, **blank_parts, scheduler=pixel_scheduler(), device="meta")
         return blank, "a new network of model.shape"
     base = section.base or DEFAULT_BASE
     folder = find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)

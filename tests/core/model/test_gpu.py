@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pics_cli.core.model.small_model import tiny_model
+from tiny_model import tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,8 +16,8 @@ from torch import Tensor
 from block_reference import interaction_block
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
-from pics_cli.core.model.reference_block import reference_blocks
 from pics_cli.core.model.regions import RegionTable, TokenGroup
+from reference_block import reference_blocks
 
 C, HEADS, HEAD_WIDTH, D = 32, 2, 16, 24
 N, M = 32, 5

@@ -18,10 +18,10 @@ from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.layers import diffusers_options, transformer_layers
-from pics_cli.core.model.reference_block import ReferenceDenoiser
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.unet import InteractionUNet
+from reference_block import ReferenceDenoiser
 
 SIZE, SIDE = 64, 8  # of the picture and the latent: levels of 8, 4 and 2 tokens a side
 M, D = 5, 16

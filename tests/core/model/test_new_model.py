@@ -26,10 +26,10 @@ from pics_cli.core.model.hub import HASHES_FILE as HASHES
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.reference_block import reference_blocks
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.errors import PicsError
+from reference_block import reference_blocks
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "new_model.py"
 CONFIG = ModelConfig(image_size=128, reference_size=56)

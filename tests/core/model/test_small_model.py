@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,15 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.interaction import InteractionBlock
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.core.model.small_model import SmallShape, new_small_model, small_config
+from pics_cli.core.model.small_model import new_small_model, small_config
 from pics_cli.core.recipes.training_sections import ModelShape
 from pics_cli.errors import PicsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SHAPE = asdict(
-    ModelShape(
-        block_out_channels=(16, 32), head_width=8, norm_groups=8, context_width=24, hint_widths=(8, 8, 16),
-        encoder_width=32, encoder_layers=1, encoder_heads=2, patch=4,
-    )
+SHAPE = ModelShape(
+    block_out_channels=(16, 32), head_width=8, norm_groups=8, context_width=24, hint_widths=(8, 8, 16),
+    encoder_width=32, encoder_layers=1, encoder_heads=2, patch=4,
 )  # fmt: skip
 OVERRIDES = {"image_size": 32, "reference_size": 28, "guidance": 2.0, "steps": 3}
 CORRECTING: dict[str, Any] = {
@@ -36,7 +34,7 @@ CORRECTING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def correcting() -> PicsModel:
-    return new_small_model(small_config(SHAPE, CORRECTING), SHAPE)
+    return new_small_model(SHAPE, CORRECTING)
 
 
 def sample(config: ModelConfig) -> NetworkInputs:
@@ -54,11 +52,10 @@ def picture(pipeline: PicsModel, inputs: NetworkInputs) -> np.ndarray:
 
 
 def test_shape_is_that_of_the_recipe() -> None:
-    assert [field.name for field in fields(SmallShape)] == [field.name for field in fields(ModelShape)]
-    default = small_config(asdict(ModelShape()), {})
+    default = small_config(ModelShape(), {})
     assert (default.image_size, default.latent_channels, default.downsampling) == (512, 192, 8)
     assert (default.object_tokens, default.context_width, default.latent_scale) == (257, 128, 1.0)
-    assert small_config(asdict(ModelShape()), {"latent_scale": 2.0}).latent_scale == 2.0
+    assert small_config(ModelShape(), {"latent_scale": 2.0}).latent_scale == 2.0
 
 
 def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:
@@ -68,7 +65,7 @@ def test_untrained_it_paints_its_hint(correcting: PicsModel) -> None:
 
 def test_saved_and_loaded(correcting: PicsModel, tmp_path: Path) -> None:
     """With an output convolution that is not zero, so that the weights show."""
-    pipeline = new_small_model(correcting.config, SHAPE, seed=1)
+    pipeline = new_small_model(SHAPE, CORRECTING, seed=1)
     torch.nn.init.normal_(pipeline.unet.conv_out.weight, std=0.1)
     inputs = sample(pipeline.config)
     expected = picture(pipeline, inputs)
@@ -108,7 +105,7 @@ def test_what_starts_at_zero_effect(correcting: PicsModel) -> None:
 
 def test_seed_draws_the_weights(correcting: PicsModel) -> None:
     before = torch.get_rng_state()
-    again, other = (new_small_model(correcting.config, SHAPE, seed) for seed in (0, 1))
+    again, other = (new_small_model(SHAPE, CORRECTING, seed) for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     for name in correcting.parts:
         ours, same, changed = (one.parts[name].state_dict() for one in (correcting, again, other))
@@ -117,8 +114,7 @@ def test_seed_draws_the_weights(correcting: PicsModel) -> None:
 
 
 def test_what_follows_from_the_shape_is_put_right() -> None:
-    config = replace(ModelConfig(), image_size=32, reference_size=28, latent_scale=0.5)
-    found = new_small_model(config, SHAPE).config
+    found = new_small_model(SHAPE, {"image_size": 32, "reference_size": 28, "latent_scale": 0.5}).config
     assert (found.latent_channels, found.downsampling, found.object_tokens, found.context_width) == (48, 4, 5, 24)
     assert found.latent_scale == 0.5
 
@@ -131,8 +127,8 @@ def test_odd_shapes_that_can_be() -> None:
         {"block_out_channels": (8, 32), "attention_levels": (False, True), "head_width": 16},
         {"attention_levels": (True, False), "layers_per_block": 2},
     ):
-        shape = {**SHAPE, **change}
-        pipeline = new_small_model(small_config(shape, OVERRIDES), shape)
+        shape = replace(SHAPE, **change)
+        pipeline = new_small_model(shape, OVERRIDES)
         assert picture(pipeline, sample(pipeline.config)).shape == (32, 32, 3)
 
 
@@ -149,13 +145,10 @@ FAULTS: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("change", "expected"), FAULTS)
 def test_faults_name_the_recipes_key(change: dict[str, Any], expected: list[str]) -> None:
-    shape = {**SHAPE, **change}
-    for build in (
-        lambda: small_config(shape, OVERRIDES),
-        lambda: new_small_model(ModelConfig(image_size=32, reference_size=28), shape),
-    ):
+    shape = replace(SHAPE, **change)
+    for build in (small_config, new_small_model):
         with pytest.raises(PicsError) as error:
-            build()
+            build(shape, OVERRIDES)
         assert all(text in error.value.message for text in expected), error.value.message
         assert error.value.hint
 

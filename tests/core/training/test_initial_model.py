@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import bases
 from pics_cli.core.model.config import Link, checked_config
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
+from pics_cli.core.model.small_model import new_small_model
 from pics_cli.core.recipes.training_sections import ModelSettings, ModelShape
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.errors import PicsError
+from tiny_model import tiny_model
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}
 CORRECTING = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "latent_scale": 0.5}
-SHAPE = asdict(ModelShape(block_out_channels=(16, 32), head_width=8, norm_groups=8, encoder_layers=1))
+SHAPE = ModelShape(block_out_channels=(16, 32), head_width=8, norm_groups=8, encoder_layers=1)
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +84,13 @@ def test_of_stable_diffusion(folder: Path, tmp_path: Path, dinov2: str, given: d
 
 def test_of_a_shape() -> None:
     found, origin = blank(shape=SHAPE, **GIVEN)
-    same(found, new_small_model(small_config(SHAPE, GIVEN), SHAPE))
+    same(found, new_small_model(SHAPE, GIVEN))
     assert origin == "a new network of model.shape"
 
 
 @pytest.mark.parametrize("kind", ["tiny", "small"])
 def test_of_a_model_of_pics(tmp_path: Path, kind: str) -> None:
-    pipeline = tiny_model() if kind == "tiny" else new_small_model(small_config(SHAPE, GIVEN), SHAPE)
+    pipeline = tiny_model() if kind == "tiny" else new_small_model(SHAPE, GIVEN)
     pipeline.save_pretrained(tmp_path / "model")
     without_weights(tmp_path / "model")
     found, origin = blank(str(tmp_path / "model"), hint="collage")

@@ -16,13 +16,15 @@ from torch.profiler import ProfilerActivity, profile
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
-from pics_cli.core.model.small_model import new_small_model, small_config, tiny_model
+from pics_cli.core.model.small_model import new_small_model
 from pics_cli.core.recipes.training import TrainingRecipe
+from pics_cli.core.recipes.training_sections import ModelShape
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.core.training.memory_estimate import MemoryCounter, as_on_gpu, estimate_memory, standard_batch
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
 from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from tiny_model import tiny_model
 from trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -247,6 +249,6 @@ def test_what_is_cheaper(base: int, change: dict[str, Any]) -> None:
 
 def test_configuration_files_are_enough(base: int) -> None:
     """As of the model itself."""
-    pipeline = new_small_model(small_config(LOW, GIVEN), LOW)
+    pipeline = new_small_model(ModelShape(**LOW), GIVEN)
     recipe = recipe_of(train="full", batch_size=4)
     assert estimate_memory(recipe, on_device(pipeline, META), torch.float32).peak == base

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from pics_cli.core.model.small_model import new_small_model, small_config
-from pics_cli.core.recipes.training_sections import EmaSettings, OptimizerSettings, TrainedParts
+from pics_cli.core.model.small_model import new_small_model
+from pics_cli.core.recipes.training_sections import EmaSettings, ModelShape, OptimizerSettings, TrainedParts
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
 from pics_cli.core.training.networks import is_new, named_parameters, prepare_for_training
@@ -207,8 +207,8 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 def test_other_widths_are_another_architecture(tmp_path: Path) -> None:
     """Not other trained parts: the message says what to take again."""
     state_of().save(tmp_path / "a", FACTS)
-    wider = {**SHAPE, "context_width": 48}
-    pipeline = new_small_model(small_config(wider, GIVEN), wider)
+    wider = ModelShape(**{**SHAPE, "context_width": 48})
+    pipeline = new_small_model(wider, GIVEN)
     trained = prepare_for_training(pipeline, "full", False, torch.float32)
     other = TrainingState(
         pipeline, True, "b", trained, make_optimizer(trained, OptimizerSettings()), None, Accelerator(cpu=True)
