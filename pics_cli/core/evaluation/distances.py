@@ -86,7 +86,7 @@ def distances_to_truth(
     Args:
         features: of every example by KIND/METHOD, as `read_features` gives them.
         methods: by name.
-        weights: of the networks whose features there are; Inception's make the distances FID and KID.
+        weights: of the encoders whose features there are; Inception's make the distances FID and KID.
         seed: of the kernel distance's subsets.
 
     Raises:
@@ -94,14 +94,11 @@ def distances_to_truth(
     """
     distances: dict[str, dict[str, Any]] = {}
     for network in weights:
-        if network.kind == "lpips":  # compares two pictures, no sets
-            continue
-        of_kind = {
-            method: [of_example[f"{network.kind}/{method}"] for of_example in features
-                     if f"{network.kind}/{method}" in of_example]
-            for method in ("", *methods)
-        }  # fmt: skip
-        sets = {method: np.concatenate(rows).astype(np.float64) for method, rows in of_kind.items() if rows}
+        sets: dict[str, Floats] = {}
+        for method in ("", *methods):
+            key = f"{network.kind}/{method}"
+            if rows := [of_example[key] for of_example in features if key in of_example]:
+                sets[method] = np.concatenate(rows).astype(np.float64)
         if not all(np.isfinite(rows).all() for rows in sets.values()):
             raise PicsError(f"{network.name}: features that are no numbers", "is this encoder's file whole?")
         truth = sets[""]

@@ -181,15 +181,13 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
     a, b, iou = most_overlapping_pair(boxes)
     relation = (_stated_relation(parts, a, b) if front is not None else None) or estimate_relation(boxes, visible)
     clean = decode_clean_background(parts, (width, height))
-    inpainted = fill_hole(truth, region_counts(regions, height, width) > 0) if clean is None else clean
-    wrong = (
-        () if full is None or front is None else _paste_wrong_orders(truth, boxes, references, full, front, relation)
-    )
-    return Example(
-        key=key, background=inpainted, truth=truth, references=references, paste_boxes=boxes, regions=regions,
+    background = fill_hole(truth, region_counts(regions, height, width) > 0) if clean is None else clean
+    example = Example(
+        key=key, background=background, truth=truth, references=references, paste_boxes=boxes, regions=regions,
         order=tuple(order_by_lower_edge(regions)), visible_masks=visible, full_masks=full,
-        true_background=clean is not None, wrong_orders=wrong, front_to_back=front, relation=relation, iou=iou,
+        true_background=clean is not None, front_to_back=front, relation=relation, iou=iou,
     )  # fmt: skip
+    return replace(example, wrong_orders=_paste_wrong_orders(example))
 
 
 def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
@@ -200,23 +198,17 @@ def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
     return None
 
 
-def _paste_wrong_orders(
-    truth: RGB,
-    boxes: Sequence[Box],
-    references: Sequence[Reference],
-    full: Sequence[Mask],
-    front: tuple[int, ...],
-    relation: str,
-) -> tuple[RGB, ...]:
-    """The truth with two objects in other orders, the reference pasted over where both are.
+def _paste_wrong_orders(example: Example) -> tuple[RGB, ...]:
+    """The truth with two objects in other orders, where they are known: a reference pasted over where both are.
 
     That is with the hindmost in front; of an object inside another with either in front, for the truth is neither.
     """
-    if len(boxes) != 2 or not (both := full[0] & full[1]).any():
+    full, front = example.full_masks, example.front_to_back
+    if full is None or front is None or len(full) != 2 or not (both := full[0] & full[1]).any():
         return ()
     pictures = []
-    for k in front if relation == "containing" else front[1:]:
-        pasted = truth.copy()
-        paste_object(pasted, boxes[k], references[k])
-        pictures.append(np.where(both[..., None], pasted, truth))
+    for k in front if example.relation == "containing" else front[1:]:
+        pasted = example.truth.copy()
+        paste_object(pasted, example.paste_boxes[k], example.references[k])
+        pictures.append(np.where(both[..., None], pasted, example.truth))
     return tuple(pictures)

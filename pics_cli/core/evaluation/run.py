@@ -145,13 +145,9 @@ class _Evaluation:
 
     @cached_property
     def _opened(self) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
+        """Methods by name, and settings of the models; opened when first asked for."""
         job = self.job
         return open_methods(job.recipe, self.models, job.external, job.device, job.dtype, self.rank_device)
-
-    @property
-    def methods(self) -> dict[str, Method]:
-        """By name; opened when first asked for."""
-        return self._opened[0]
 
     @cached_property
     def networks(self) -> list[ImageEncoder | Inception | Lpips]:
@@ -229,7 +225,7 @@ class _Evaluation:
         if not numbers:
             return
         progress.activity = "reading the model" if self.models else ""
-        methods, networks = self.methods, self.networks
+        (methods, _), networks = self._opened, self.networks
         progress.activity = "references to tell apart from"
         distractors = self.source.distractors() if "identity" in self.metrics else []
         gallery = build_reference_gallery(distractors, self.job.recipe.seed)
@@ -247,19 +243,20 @@ class _Evaluation:
         records = [ExampleRecord.read(self.record_path(number)) for number in range(self.count)]
         good = [record for record in records if record.bad is None]
         progress.activity = "report"
-        results = summarize(records, list(self.methods), metrics, self._provenance())
+        methods, settings = self._opened
+        results = summarize(records, list(methods), metrics, self._provenance(settings))
         results["unavailable"] = self.unavailable
-        of_sets = [weights for weights in self.weights if weights.kind != "lpips"]
-        features = [read_features(self.record_path(record.number)) for record in good] if of_sets else []
-        results["sets"] = distances_to_truth(features, results["methods"], of_sets, self.job.recipe.seed)
+        encoders = [weights for weights in self.weights if weights.kind != "lpips"]  # LPIPS compares pairs, not sets
+        features = [read_features(self.record_path(record.number)) for record in good] if encoders else []
+        results["sets"] = distances_to_truth(features, results["methods"], encoders, self.job.recipe.seed)
         write_per_sample(output, records, metrics)
         chosen = choose_examples(good, results["methods"][0], metrics)
-        write_report(output, results, good, build_gallery(self.source, chosen, self.methods, metrics))
+        write_report(output, results, good, build_gallery(self.source, chosen, methods, metrics))
         write_results(output, results)  # last: it says that the rest is complete
         progress.activity = ""
         return results
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         identity = self.identity
         models, names = identity["models"].values(), identity["names"]
         return {
@@ -269,7 +266,7 @@ class _Evaluation:
             "data": identity["data"],
             "cases": self.count,
             "models": [{**model, "name": name} for model, name in zip(models, names, strict=True)],
-            "computed": self._opened[1],
+            "computed": settings,
             "features": [
                 {**entry, "name": weights.name}
                 for entry, weights in zip(identity["features"], self.weights, strict=True)
