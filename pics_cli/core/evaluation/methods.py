@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+
+import torch
 
 from pics_cli.core.evaluation.baselines import blend_poisson, paste_references
 from pics_cli.core.evaluation.examples import Example, Reference
@@ -22,14 +24,14 @@ from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
-from pics_cli.core.model.devices import choose_device, choose_dtype
+from pics_cli.core.model.devices import choose_dtype
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
 Baseline = Callable[[RGB, Sequence[Box], Sequence[Reference], Sequence[int]], RGB]
 
-MODEL_METHODS = ("parallel", "sequential")
+MODEL_METHODS: tuple[Mode, ...] = ("parallel", "sequential")
 BASELINES: dict[str, Baseline] = {"paste": paste_references, "poisson": blend_poisson}
 
 
@@ -98,9 +100,9 @@ def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[Mode
     ]
 
 
-def describe_model(model: ModelFolder, device_name: str, dtype_name: str, rank_device: str | None) -> ModelRecord:
-    """What results say of a model; devices and dtype as `open_methods` takes them."""
-    device, config = choose_device(device_name, rank_device), model.config
+def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> ModelRecord:
+    """What results say of a model; device and dtype as `open_methods` takes them."""
+    config = model.config
     return ModelRecord(
         label=model.label,
         name=model.name,
@@ -117,9 +119,8 @@ def open_methods(
     recipe: EvaluationRecipe,
     models: Sequence[ModelFolder],
     external: Sequence[ExternalResults],
-    device_name: str,
+    device: torch.device,
     dtype_name: str,
-    rank_device: str | None,
 ) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
     """Methods by name, those of models first, then baselines, then external results; and models' settings by label.
 
@@ -129,20 +130,20 @@ def open_methods(
         recipe: its methods, seeds and steps.
         models: see `find_models`.
         external: pictures of other methods.
-        device_name, dtype_name: as on the command line.
-        rank_device: of this process; None: as `device_name` says.
+        device: of the models.
+        dtype_name: as on the command line.
     """
     methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
     for model in models:
-        device = choose_device(device_name, rank_device)
         dtype = choose_dtype(dtype_name, device, model.config.full_size)
         network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device)
-        by_seed = [ModelCompositor(network, recipe.seed + k, recipe.steps) for k in range(recipe.seeds)]
-        settings[model.label] = {**by_seed[0].settings, "device": device.type}
-        for mode in recipe.methods:
-            if mode in MODEL_METHODS:
-                name = f"{model.label}:{mode}" if model.label else mode
-                methods[name] = Method(partial(_composite_by_model, by_seed, mode), recipe.seeds, by_model=True)
+        options = CompositeOptions(seed=recipe.seed, steps=recipe.steps).resolve(model.config)
+        settings[model.label] = {**settings_record(options, None, dtype), "device": device.type}
+        modes = [mode for mode in MODEL_METHODS if mode in recipe.methods]
+        for mode in sorted(modes, key=recipe.methods.index):
+            name = f"{model.label}:{mode}" if model.label else mode
+            by_mode = partial(composite_by_model, network, replace(options, mode=mode))
+            methods[name] = Method(by_mode, recipe.seeds, by_model=True)
     for name in recipe.methods:
         if name in BASELINES:
             methods[name] = Method(partial(composite_by_baseline, name))
@@ -156,43 +157,22 @@ def composite_by_baseline(name: str, example: Example, _seed: int = 0) -> RGB:
     return BASELINES[name](example.background, example.paste_boxes, example.references, example.order)
 
 
-def _composite_by_model(by_seed: Sequence[ModelCompositor], mode: str, example: Example, seed: int) -> RGB:
-    return by_seed[seed].composite(example, cast(Mode, mode))
-
-
-class ModelCompositor:
-    """A model with its own settings, all others as `pics infer` has them: what is measured is what users get.
+def composite_by_model(model: PicsModel, options: CompositeOptions, example: Example, seed: int = 0) -> RGB:
+    """The picture of a model: what `pics infer` makes with the same options, so that what users get is measured.
 
     Args:
         model: the network.
-        seed: of the noise.
-        steps: denoising steps; None: the model's.
+        options: mode, steps and the first seed.
+        example: what is to be composited.
+        seed: of the noise, counted from the options' seed.
+
+    Raises:
+        BadSample: the sample cannot be composited; see `composite`.
     """
-
-    def __init__(self, model: PicsModel, seed: int, steps: int | None = None) -> None:
-        self.model = model
-        self.options = CompositeOptions(seed=seed, steps=steps).resolve(model.config)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the pixels besides model and seed, as plain data."""
-        return settings_record(self.options, None, self.model.dtype)
-
-    def composite(self, example: Example, mode: Mode) -> RGB:
-        """The picture of an example.
-
-        Args:
-            example: what is to be composited.
-            mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front, each into the
-                picture with those before.
-
-        Raises:
-            BadSample: `pics infer` refuses the sample.
-        """
-        height, width = example.background.shape[:2]
-        # Regions with the room that this model leaves around its objects, so that these are as large as by others.
-        factor = 1 / self.model.config.fill
-        regions = tuple(clip_box(scale_box(box, factor), width, height) for box in example.paste_boxes)
-        sample = CompositeSample(example.key, example.background, regions, example.references)
-        (result,) = composite(self.model, [sample], replace(self.options, mode=mode))
-        return result.image
+    height, width = example.background.shape[:2]
+    # Regions with the room that this model leaves around its objects, so that these are as large as by others.
+    factor = 1 / model.config.fill
+    regions = tuple(clip_box(scale_box(box, factor), width, height) for box in example.paste_boxes)
+    sample = CompositeSample(example.key, example.background, regions, example.references)
+    (result,) = composite(model, [sample], replace(options, seed=options.seed + seed))
+    return result.image

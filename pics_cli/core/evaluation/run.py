@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
 
 from pics_cli import __version__
 from pics_cli.core.evaluation.appearance_metrics import build_gallery as build_reference_gallery
@@ -108,7 +109,8 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     models = ranks.run_local(lambda: find_models(recipe, job.models))
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
-    run = _Evaluation(job, ranks.device, models, weights, metrics, unavailable, source)
+    device = choose_device(job.device, ranks.device)
+    run = _Evaluation(job, device, models, weights, metrics, unavailable, source)
     with contextlib.ExitStack() as stack:
         ranks.run_on_all(lambda: run.claim_folder(stack) if ranks.rank == 0 else None)
         own = range(ranks.rank, run.count, ranks.size)
@@ -125,13 +127,13 @@ class _Evaluation:
     """What a run is about, between its steps.
 
     Attributes:
-        rank_device: of this process; None: as the job says.
+        device: of the models and the networks of learnt metrics.
         metrics: names of those that are computed.
         unavailable: those that cannot be computed, and why.
     """
 
     job: EvaluationJob
-    rank_device: str | None
+    device: torch.device
     models: Sequence[ModelFolder]
     weights: Sequence[NetworkWeights]
     metrics: Sequence[str]
@@ -147,13 +149,12 @@ class _Evaluation:
     def _opened(self) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
         """Methods by name, and settings of the models; opened when first asked for."""
         job = self.job
-        return open_methods(job.recipe, self.models, job.external, job.device, job.dtype, self.rank_device)
+        return open_methods(job.recipe, self.models, job.external, self.device, job.dtype)
 
     @cached_property
     def networks(self) -> list[ImageEncoder | Inception | Lpips]:
         """Of learnt metrics; opened when first asked for."""
-        device = choose_device(self.job.device, self.rank_device)
-        return [open_network(weights, device) for weights in self.weights]
+        return [open_network(weights, self.device) for weights in self.weights]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class _Evaluation:
         recipe["pictures"] = bool(recipe["pictures"])
         if recipe["samples"]:
             recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
-        models = [asdict(describe_model(model, job.device, job.dtype, self.rank_device)) for model in self.models]
+        models = [asdict(describe_model(model, self.device, job.dtype)) for model in self.models]
         names = [model.pop("name") for model in models]
         return {
             "schema": SCHEMA,

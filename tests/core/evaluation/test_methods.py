@@ -11,7 +11,13 @@ from PIL import Image
 
 from composites import composed, mask_of, run
 from pics_cli.core.evaluation.examples import Example, draw_example
-from pics_cli.core.evaluation.methods import BASELINES, MODEL_METHODS, ModelCompositor, composite_by_baseline
+from pics_cli.core.evaluation.methods import (
+    BASELINES,
+    MODEL_METHODS,
+    composite_by_baseline,
+    composite_by_model,
+)
+from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from trainees import CORRECTING, small
@@ -45,15 +51,16 @@ def test_as_infer_makes_it(folder: Path, examples: list[Example], mode: str, tmp
     report = run(tmp_path / "in", tmp_path / "out", folder, steps=2, seed=SEED, mode=mode, dtype="fp32")
     assert report.written == 3
     theirs = composed(tmp_path / "out")
-    model = ModelCompositor(PicsModel.from_pretrained(folder), SEED)
+    model = PicsModel.from_pretrained(folder)
     for example in examples:
-        ours = model.composite(example, mode)
+        ours = composite_by_model(model, CompositeOptions(seed=SEED, mode=mode), example)
         assert (ours != example.background).any()
         np.testing.assert_array_equal(ours, theirs[f"composed_{example.key}.png"])
 
 
 def test_methods_differ(folder: Path, examples: list[Example]) -> None:
-    model = ModelCompositor(PicsModel.from_pretrained(folder), SEED)
-    pictures = [model.composite(examples[0], mode).tobytes() for mode in MODEL_METHODS]
+    model = PicsModel.from_pretrained(folder)
+    options = [CompositeOptions(seed=SEED, mode=mode) for mode in MODEL_METHODS]
+    pictures = [composite_by_model(model, each, examples[0]).tobytes() for each in options]
     pictures += [composite_by_baseline(name, examples[0]).tobytes() for name in BASELINES]
     assert len(set(pictures)) == 4

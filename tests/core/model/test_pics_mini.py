@@ -13,8 +13,9 @@ import torch
 from pics_cli.core.conditioning.placement import fit_paste_boxes
 from pics_cli.core.evaluation.descriptor import describe
 from pics_cli.core.evaluation.examples import Example, draw_example
-from pics_cli.core.evaluation.methods import ModelCompositor
+from pics_cli.core.evaluation.methods import composite_by_model
 from pics_cli.core.images.cutouts import cut_out, paste_object
+from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.model.bundled import FILES_FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
@@ -27,20 +28,20 @@ STYLE = SceneSettings(256, 2, (("apart", 1.0), ("touching", 1.0)), 5.0, 0.3, 2.0
 
 
 @pytest.fixture(scope="module")
-def model() -> ModelCompositor:
+def model() -> PicsModel:
     torch.set_num_threads(1)
-    return ModelCompositor(PicsModel.from_pretrained(bundled_model()), 0)
+    return PicsModel.from_pretrained(bundled_model())
 
 
 @pytest.fixture(scope="module")
-def scenes(model: ModelCompositor) -> list[Example]:
-    return [draw_example(STYLE, 71, index, model.model.config.fill) for index in range(6)]
+def scenes(model: PicsModel) -> list[Example]:
+    return [draw_example(STYLE, 71, index, model.config.fill) for index in range(6)]
 
 
 def composite(
-    model: ModelCompositor, example: Example, references: Sequence[np.ndarray], mode: str = "parallel"
+    model: PicsModel, example: Example, references: Sequence[np.ndarray], mode: str = "parallel"
 ) -> np.ndarray:
-    return model.composite(replace(example, references=tuple(references)), mode)
+    return composite_by_model(model, CompositeOptions(mode=mode), replace(example, references=tuple(references)))
 
 
 def seen_as(picture: np.ndarray, example: Example, k: int, shown: np.ndarray) -> np.ndarray:
@@ -51,17 +52,17 @@ def seen_as(picture: np.ndarray, example: Example, k: int, shown: np.ndarray) ->
     return describe(picture, outline[..., 0] > 127)
 
 
-def test_it_comes_from_the_recipe(model: ModelCompositor) -> None:
+def test_it_comes_from_the_recipe(model: PicsModel) -> None:
     recipe = load_training("mini")
-    assert model.model.config.recipe_hash == digest(plain_recipe(recipe))
-    assert 0 < model.model.config.trained_steps <= recipe.steps
+    assert model.config.recipe_hash == digest(plain_recipe(recipe))
+    assert 0 < model.config.trained_steps <= recipe.steps
     record = json.loads((bundled_model() / FILES_FILE).read_text())
-    assert record["recipe_hash"] == model.model.config.recipe_hash
+    assert record["recipe_hash"] == model.config.recipe_hash
     assert record["bytes"] <= 25_000_000
     assert ModelConfig.load(bundled_model()).image_size == load_training("mini").model.image_size == 256
 
 
-def test_swapped_references_give_swapped_objects(model: ModelCompositor, scenes: list[Example]) -> None:
+def test_swapped_references_give_swapped_objects(model: PicsModel, scenes: list[Example]) -> None:
     right = 0
     for scene in scenes:
         own = [describe(cut[..., :3], cut[..., 3] > 127) for cut in map(cut_out, scene.references)]
@@ -76,7 +77,7 @@ def test_swapped_references_give_swapped_objects(model: ModelCompositor, scenes:
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_an_empty_reference_gives_no_object(model: ModelCompositor, scenes: list[Example], mode: str) -> None:
+def test_an_empty_reference_gives_no_object(model: PicsModel, scenes: list[Example], mode: str) -> None:
     """Where the other object's region does not reach, the background stays; with both empty, everywhere."""
     for scene in scenes:
         x0, y0, x1, y1 = scene.regions[0]
