@@ -33,12 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segmentation": {"datasets", "errors", "images", "model", "recipes", "runtime"},
     "training": {"conditioning", "errors", "images", "inference", "loading", "model", "recipes", "runtime", "shards"},
     "evaluation": {"errors", "images", "inference", "loading", "model", "recipes", "runtime", "scenes", "shards"},
-    "console": set(),
+    "console": {"runtime"},
     "commands": {
         "console", "datasets", "errors", "evaluation", "inference", "model", "recipes", "runtime", "segmentation",
         "training",
     },
-    "cli": {"commands", "errors"},
+    "cli": {"commands"},
     "__main__": {"cli"},
     "": {"inference", "shards"},
 }  # fmt: skip

@@ -18,7 +18,6 @@ SHOWING_COMMANDS = [
 ]
 # A script of the research project, a file of scikit-image, and a command to be written.
 NOT_OURS = {"scripts/annotate_sam.py", "skimage/data/_fetchers.py", "commands/NAME.py"}
-OUTDATED = {"datasets/assemble.py"}  # in CONTRIBUTING.md: it is build_sample.py now
 HELP = dict(re.findall(r"^## pics ([a-z-]+)\n(.*?)(?=^## |\Z)", (ROOT / "docs/cli.md").read_text(), re.M | re.S))
 # `pics COMMAND …` at the start of a line or a comment, between backticks, as .venv/bin/pics, or after a launcher.
 COMMAND = re.compile(r"(?:^|`|# +|bin/)(?:pics|[^`\n]*-m pics_cli) ([a-z][a-z-]+)([^`\n]*)", re.MULTILINE)
@@ -45,7 +44,7 @@ def commands_in(text: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_paths_exist(document: Path) -> None:
     """From the repository's root, or as the end of a path in the package."""
-    named = set(paths_in(document.read_text())) - NOT_OURS - OUTDATED
+    named = set(paths_in(document.read_text())) - NOT_OURS
     ours = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "pics_cli").rglob("*")]
     missing = {path for path in named if not (ROOT / path).exists()}
     assert {path for path in missing if not any(own.endswith(f"/{path}") for own in ours)} == set()

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from denoise import allocated
 
 from common import Row, cpu_time, spread
+from denoise import allocated
 from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
 from pics_cli.core.model.pics_model import PicsModel

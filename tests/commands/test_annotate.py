@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from detection import make_dataset, save_tiny, tiny_sam
-from infer_command import typed
-from making import encoded, smooth
+from helpers.detection import make_dataset, save_tiny, tiny_sam
+from helpers.infer_command import typed
+from helpers.making import encoded, smooth
 from pics_cli.cli import app
 from pics_cli.core.datasets.contact_sheet import SHEET_SAMPLES
 from pics_cli.core.segmentation.sam import CHECKPOINTS, TINY

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from two_ranks import in_processes
 
-from detection import make_dataset, save_tiny
-from infer_command import typed
+from helpers.detection import make_dataset, save_tiny
+from helpers.infer_command import typed
+from helpers.two_ranks import in_processes
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from make_cli_docs import cli_docs
 
+from make_cli_docs import cli_docs
 from pics_cli.commands.runner import handle_errors
 
 ROOT = Path(__file__).parents[2]

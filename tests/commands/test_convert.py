@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import oracle
-from making import build_folder
+from helpers import oracle
+from helpers.making import build_folder
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from backbone_files import published_files
-from browser import look
 from click.testing import Result
 from PIL import Image
-from tiny_encoders import save_clip, save_dino
-from two_ranks import in_processes, in_threads
 
-from infer_command import typed
+from helpers.backbone_files import published_files
+from helpers.browser import look
+from helpers.infer_command import typed
+from helpers.tiny_encoders import save_clip, save_dino
+from helpers.trainees import CORRECTING, small
+from helpers.training_shards import write_shard
+from helpers.two_ranks import in_processes, in_threads
 from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.methods import composite_by_baseline
 from pics_cli.core.evaluation.metrics import METRICS
@@ -34,8 +36,6 @@ from pics_cli.core.recipes.evaluation import load_evaluation
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.shards.shard_sets import resolve_shard_sets
-from trainees import CORRECTING, small
-from training_shards import write_shard
 
 SMALL = ("--recipe", "synth_bench", "--set", "scenes.size=96", "--device", "cpu")
 # Without distractors, plots and structural similarity.

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
-from infer_command import infer, records
+from helpers.composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
+from helpers.infer_command import infer, records
 from pics_cli.commands.choices import Dtype, Memory
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.offload import MEMORY_MODES

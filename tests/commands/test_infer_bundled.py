@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composites import BOXES, composed, make_sample, outside, scene
-from infer_command import infer, records
+from helpers.composites import BOXES, composed, make_sample, outside, scene
+from helpers.infer_command import infer, records
+from helpers.trainees import CORRECTING, small
 from pics_cli.core.inference import inputs
 from pics_cli.core.inference.run import check_memory_mode
 from pics_cli.core.model import bundled
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.runtime.files import write_json
-from trainees import CORRECTING, small
 
 BOX3 = (*BOXES, (4, 60, 40, 92))
 BLOCKED = """\

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from composites import BOXES, composed, make_sample, scene
+from helpers.composites import BOXES, composed, make_sample, scene
 from pics_cli.cli import app
 from pics_cli.core.images.sheets import CAPTION_HEIGHT, TILE_GAP
 from pics_cli.core.inference import sheets

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import oracle
-from making import build_folder
+from helpers import oracle
+from helpers.making import build_folder
 from pics_cli.core.shards.samples import Sample, decode_sample
 
 SMALL = {"source__size": 96, "shards__size": 4}

@@ -11,15 +11,26 @@ import pytest
 import yaml
 from PIL import Image
 
-from composites import thing
-from making import build_folder
+from helpers.composites import thing
+from helpers.making import build_folder
+from helpers.training_runs import (
+    MODEL,
+    checkpoints,
+    command,
+    files,
+    lines,
+    losses,
+    make_data,
+    model_files,
+    train,
+    write_recipe,
+)
+from helpers.training_shards import write_shard
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.training import load_training
 from pics_cli.core.training.data import find_data, training_data
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.objective import NoiseSampler
-from training_runs import MODEL, checkpoints, command, files, lines, losses, make_data, model_files, train, write_recipe
-from training_shards import write_shard
 
 SYNTH = {"source__size": 64, "shards__size": 4}
 

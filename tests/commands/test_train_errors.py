@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
-from making import build_folder
+from helpers.making import build_folder
+from helpers.training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
+from helpers.training_shards import members, write_shard
 from pics_cli.core.runtime.files import file_sha256, single_writer
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.training.objective import DiffusionLoss
-from training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
-from training_shards import members, write_shard
 
 SETS = {
     "LVIS": "lvis", "VITONHD": "viton_hd", "Objects365": "objects365", "Cityscapes": "cityscapes",

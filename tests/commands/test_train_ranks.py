@@ -10,14 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from two_ranks import environments
 
-from pics_cli.core.loading.mixture import SampleRef
-from pics_cli.core.recipes.base import Override
-from pics_cli.core.recipes.training import load_training
-from pics_cli.core.shards.shard_files import ShardWriter
-from pics_cli.core.training.data import find_data
-from training_runs import (
+from helpers.training_runs import (
     FIRST,
     PER_SHARD,
     Started,
@@ -31,7 +25,13 @@ from training_runs import (
     train,
     write_recipe,
 )
-from training_shards import members
+from helpers.training_shards import members
+from helpers.two_ranks import environments
+from pics_cli.core.loading.mixture import SampleRef
+from pics_cli.core.recipes.base import Override
+from pics_cli.core.recipes.training import load_training
+from pics_cli.core.shards.shard_files import ShardWriter
+from pics_cli.core.training.data import find_data
 
 CLOSE = 1e-5
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from pics_cli.core.training.trainer import Trainer
-from training_runs import (
+from helpers.training_runs import (
     checkpoints,
     copied,
     last_step,
@@ -24,6 +23,7 @@ from training_runs import (
     train,
     write_recipe,
 )
+from pics_cli.core.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

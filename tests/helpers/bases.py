@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from research import Maker, dinov2
+from helpers.research import Maker, dinov2
 
 HEAD_WIDTH, CONTEXT, ENCODER_WIDTH = 16, 48, 64
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import oracle
 import research_builder
-from making import build_folder, encoded
+from helpers import oracle
+from helpers.making import build_folder, encoded
+from helpers.street import put
 from research_builder import Chosen
-from street import put
 
 Bools = npt.NDArray[np.bool_]
 RGB = npt.NDArray[np.uint8]

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from making import encoded, smooth
-from oracle import mask_to_runs
-from street import bdd_label, put, rle, thing, write_bdd, write_cityscapes, write_vistas, write_viton
+from helpers.making import encoded, smooth
+from helpers.oracle import mask_to_runs
+from helpers.street import bdd_label, put, rle, thing, write_bdd, write_cityscapes, write_vistas, write_viton
 
 Shape = list[npt.NDArray[np.float64]]
 RGB = npt.NDArray[np.uint8]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from making import encoded, smooth
+from helpers.making import encoded, smooth
 from pics_cli.core.segmentation.sam import TINY, build_sam, save_sam
 
 YAML = """

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from compat_making import write_lvis
-from making import annotation, encoded, smooth
-from street import bdd_label, put, thing, write_bdd, write_cityscapes, write_vistas, write_viton
+from helpers.compat_making import write_lvis
+from helpers.making import annotation, encoded, smooth
+from helpers.street import bdd_label, put, thing, write_bdd, write_cityscapes, write_vistas, write_viton
 
 Box = tuple[int, int, int, int]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from making import encoded
+from helpers.making import encoded
 
 RGB = npt.NDArray[np.uint8]
 Map = npt.NDArray[Any]

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-import oracle
-from oracle import Picture, Thing
+from helpers import oracle
+from helpers.oracle import Picture, Thing
 
 Bools = npt.NDArray[np.bool_]
 

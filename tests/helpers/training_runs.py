@@ -21,9 +21,9 @@ import yaml
 from accelerate.state import AcceleratorState, PartialState
 from typer.testing import CliRunner, Result
 
+from helpers.training_shards import write_shard
 from pics_cli.cli import app
 from pics_cli.core.training import trainer
-from training_shards import write_shard
 
 SHAPE: dict[str, Any] = {
     "block_out_channels": [8], "attention_levels": [True], "norm_groups": 4, "head_width": 8,
@@ -120,7 +120,7 @@ class Started:
 def start(at: Path, *words: str | Path, keys: Path | None = None, **environment: str) -> Started:
     """Start `pics train`; `keys`: a file that gets the keys of each batch, a line of JSON for each."""
     context = multiprocessing.get_context("forkserver")  # which loads the libraries once for all that are started
-    context.set_forkserver_preload(["training_runs", "pics_cli.core.training.run"])
+    context.set_forkserver_preload(["helpers.training_runs", "pics_cli.core.training.run"])
     number = len(list(at.glob("texts*")))
     texts = at / f"texts{number}"
     texts.touch()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from making import encoded, smooth
+from helpers.making import encoded, smooth
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.image_io import decode_image, encode_png
 from pics_cli.core.images.masks import box_mask

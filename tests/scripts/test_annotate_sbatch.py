@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detection import make_dataset, save_tiny
+from helpers.detection import make_dataset, save_tiny
 
 SCRIPT = Path(__file__).parents[2] / "scripts/cluster/annotate.sbatch"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.training_shards import STILL, members
 from pics_cli.core.loading.training_sample import prepare_training_sample
-from training_shards import STILL, members
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from in_process import Done, run_script
+from helpers.in_process import Done, run_script
+from helpers.trainees import CORRECTING, small
 from pics_cli.core.model.bundled import MAX_BYTES, bundled_model
 from pics_cli.core.model.config import CONFIG_FILE, ModelConfig
-from trainees import CORRECTING, small
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bundle_model.py"
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import golden
-import research
 from golden import Figure, Golden, check_all
-from in_process import run_script
+from helpers import research
+from helpers.in_process import run_script
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.errors import PicsError
 

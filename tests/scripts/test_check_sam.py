@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection import save_tiny
+from helpers.detection import save_tiny
 
 SCRIPT = Path(__file__).parents[2] / "scripts/check_sam.py"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from in_process import run_script
+from helpers.in_process import run_script
 from make_samples import SCENES, SIZE
 from pics_cli.core.conditioning.network_inputs import cut_out
 from pics_cli.core.images.geometry import order_by_lower_edge

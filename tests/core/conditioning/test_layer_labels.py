@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.training_shards import STILL, members
 from pics_cli.core.conditioning.layer_labels import compute_layer_labels
 from pics_cli.core.conditioning.network_inputs import prepare_control_image
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.loading.training_sample import prepare_training_sample
-from training_shards import STILL, members
 
 # From back to front by their lower edges; bit 0: so pasted, 1: the other way round, 2: nothing pasted.
 BOXES: list[Box] = [(4, 4, 40, 40), (20, 20, 60, 56), (30, 30, 64, 64), (2, 50, 34, 66)]

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import oracle
-from making import (
+from helpers import oracle
+from helpers.making import (
     UPRIGHT,
     annotation,
     build_folder,

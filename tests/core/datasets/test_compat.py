@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import compat_scenes
-import oracle
-from compat_making import assert_masks, block, build, compare, research_choices, square, write_lvis
-from making import annotation, build_folder, smooth
+from helpers import compat_scenes, oracle
+from helpers.compat_making import assert_masks, block, build, compare, research_choices, square, write_lvis
+from helpers.making import annotation, build_folder, smooth
+from helpers.street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas, write_viton
 from pics_cli.core.recipes.base import recipe_folder
-from street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas, write_viton
 
 CAR, TRUCK = 108, 114
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from compat_making import RGB, Read, assert_masks, block, build, square, write_lvis
-from making import annotation, rectangle, smooth
-from street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas
+from helpers.compat_making import RGB, Read, assert_masks, block, build, square, write_lvis
+from helpers.making import annotation, rectangle, smooth
+from helpers.street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas
 
 BLUE, RED = (10, 40, 200), (220, 20, 20)
 

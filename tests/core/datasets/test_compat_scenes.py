@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import oracle
 import research_builder
-from compat_making import compare, research_choices
-from compat_scenes import RAW
-from making import build_folder
+from helpers import oracle
+from helpers.compat_making import compare, research_choices
+from helpers.compat_scenes import RAW
+from helpers.making import build_folder
 from research_builder import Chosen, cut_patch, last_pixel_box
 
 Choices = dict[str, Chosen]

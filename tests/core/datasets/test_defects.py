@@ -14,13 +14,28 @@ import pytest
 import yaml
 from PIL import Image
 
-import oracle
-from compat_making import write_lvis
-from making import annotation, build_folder, encoded, rectangle, smooth, with_orientation
+from helpers import oracle
+from helpers.compat_making import write_lvis
+from helpers.making import annotation, build_folder, encoded, rectangle, smooth, with_orientation
+from helpers.six_formats import (
+    FIRST,
+    HEIGHT,
+    PAIR,
+    SECOND,
+    SIX,
+    SIZE,
+    WIDTH,
+    Box,
+    car,
+    ids,
+    lvis,
+    objects365,
+    region,
+    viton_hd,
+)
+from helpers.street import bdd_label, put, rle, write_bdd, write_cityscapes, write_vistas, write_viton
 from pics_cli.core.recipes.base import find_recipe, recipe_folder
 from pics_cli.core.recipes.dataset import load_dataset
-from six_formats import FIRST, HEIGHT, PAIR, SECOND, SIX, SIZE, WIDTH, Box, car, ids, lvis, objects365, region, viton_hd
-from street import bdd_label, put, rle, write_bdd, write_cityscapes, write_vistas, write_viton
 
 Members = Mapping[str, bytes]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import oracle
+from helpers import oracle
 from pics_cli.core.datasets.pairs import SKIP_REASONS, choose_group
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_area, box_iou, box_relation, is_contained, is_nested

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import oracle
-from making import build_folder
+from helpers import oracle
+from helpers.making import build_folder
 from pics_cli.core.images.masks import decode_segmentation
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-import oracle
-import street_oracle
-from making import build_folder, encoded, smooth
+from helpers import oracle, street_oracle
+from helpers.making import build_folder, encoded, smooth
+from helpers.street import VEHICLES, put, thing, write_cityscapes, write_vistas
+from helpers.street_oracle import CITY_RULE
 from pics_cli.core.datasets.readers import Reader, open_reader
 from pics_cli.core.datasets.scene import Scene
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.errors import PicsError
-from street import VEHICLES, put, thing, write_cityscapes, write_vistas
-from street_oracle import CITY_RULE
 
 SIZE = (720, 1280)
 SCALABEL = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from composites import SIZE, outside, scene, thing
+from helpers.composites import SIZE, outside, scene, thing
 from pics_cli.core.conditioning.network_inputs import prepare_control_image
 from pics_cli.core.evaluation.baselines import blend_poisson, paste_references, seamless_clone
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measured import metric_values
 
-from making import build_folder
+from helpers.making import build_folder
+from helpers.measured import metric_values
+from helpers.training_shards import members, write_shard
 from pics_cli.core.evaluation.appearance_metrics import build_gallery
 from pics_cli.core.evaluation.example_sources import ShardExamples
 from pics_cli.core.evaluation.examples import Example, example_from_sample
@@ -18,7 +19,6 @@ from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.evaluation import ShardSamples
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.errors import BadSample, PicsError
-from training_shards import members, write_shard
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import OF_A_PICTURE, distractors, metric_values
 
+from helpers.measured import OF_A_PICTURE, distractors, metric_values
 from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_gallery
 from pics_cli.core.evaluation.examples import Example, draw_example, reverse_objects
 from pics_cli.core.evaluation.pixel_metrics import MAX_PSNR

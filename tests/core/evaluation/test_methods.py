@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from composites import composed, mask_of, run
+from helpers.composites import composed, mask_of, run
+from helpers.trainees import CORRECTING, small
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.methods import (
     BASELINES,
@@ -20,7 +21,6 @@ from pics_cli.core.evaluation.methods import (
 from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.scenes.drawn.spec import SceneSettings
-from trainees import CORRECTING, small
 
 SEED = 4
 SETTINGS = SceneSettings(160, 2, (("occluding", 1.0), ("apart", 1.0)), 5.0, 0.4)

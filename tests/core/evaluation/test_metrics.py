@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import distractors, metric_values
 from skimage.metrics import structural_similarity
 
+from helpers.measured import distractors, metric_values
 from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery, build_gallery
 from pics_cli.core.evaluation.baselines import paste_references
 from pics_cli.core.evaluation.examples import Example, draw_example

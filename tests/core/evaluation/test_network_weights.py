@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from backbone_files import published_files
 from safetensors.torch import load_file, save_file
-from tiny_encoders import save_dino
 
+from helpers.backbone_files import published_files
+from helpers.tiny_encoders import save_dino
 from pics_cli.core.evaluation.network_weights import find_encoder, find_published, find_weights
 from pics_cli.core.evaluation.networks import ImageEncoder, Lpips
 from pics_cli.errors import PicsError

@@ -8,12 +8,12 @@ import lpips
 import numpy as np
 import pytest
 import torch
-from backbone_files import published_files
 from PIL import Image
-from tiny_encoders import save_clip, save_dino
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from making import smooth
+from helpers.backbone_files import published_files
+from helpers.making import smooth
+from helpers.tiny_encoders import save_clip, save_dino
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_encoder, find_published
 from pics_cli.core.evaluation.networks import (
     ImageEncoder,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from making import RGB, UPRIGHT, encoded, smooth, with_orientation
-from oracle import read_rgb
+from helpers.making import RGB, UPRIGHT, encoded, smooth, with_orientation
+from helpers.oracle import read_rgb
 from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, first_image_size, read_first_existing
 from pics_cli.errors import BadSample
 

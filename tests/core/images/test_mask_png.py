@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from making import encoded
+from helpers.making import encoded
 from pics_cli.core.images.mask_png import SIGNATURE, chunk, grey_part, one_bit_rows
 from pics_cli.core.images.masks import BoxMask, box_mask, decode_box_mask, decode_mask_png
 from pics_cli.errors import BadSample

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from oracle import Bools, art, draw, mask_to_runs, pack_counts, runs_to_mask, tight_box, unpack_counts
+from helpers.oracle import Bools, art, draw, mask_to_runs, pack_counts, runs_to_mask, tight_box, unpack_counts
 from pics_cli.core.images.masks import BoxMask, box_mask, decode_mask_png, decode_segmentation
 from pics_cli.errors import BadSample
 

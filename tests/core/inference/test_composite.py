@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
+from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
+from helpers.trainees import LAYERS, small
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
 from pics_cli.core.inference.paste import blend_layers
@@ -18,7 +19,6 @@ from pics_cli.core.inference.prepare import window_inputs, window_painters
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample
-from trainees import LAYERS, small
 
 ONE_STEP = CompositeOptions(steps=1)
 

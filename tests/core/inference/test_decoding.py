@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composites import BOXES, SIZE, mask_of
+from helpers.composites import BOXES, SIZE, mask_of
 from pics_cli.core.inference.decoding import mask_region
 from pics_cli.errors import BadSample
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composites import BOXES, SIZE, make_sample, scene, thing
+from helpers.composites import BOXES, SIZE, make_sample, scene, thing
 from pics_cli.core.inference.inputs import (
     decode,
     find_folders,

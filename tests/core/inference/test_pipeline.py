@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import pics_cli
-from composites import BOXES, SIZE, composed, make_sample, mask_of, outside, run, scene, thing
+from helpers.composites import BOXES, SIZE, composed, make_sample, mask_of, outside, run, scene, thing
+from helpers.trainees import LAYERS, small
 from pics_cli import PicsPipeline
 from pics_cli.errors import PicsError
-from trainees import LAYERS, small
 
 BOX3 = (*BOXES, (4, 60, 40, 92))
 OBJECTS = [thing(k) for k in range(3)]

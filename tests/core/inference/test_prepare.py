@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from composites import BOXES, scene, thing
+from helpers.composites import BOXES, scene, thing
 from pics_cli.core.inference.prepare import prepare
 from pics_cli.core.inference.sample import ORDER_BIAS, CompositeOptions, CompositeSample
 from pics_cli.core.model.config import ModelConfig

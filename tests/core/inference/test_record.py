@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composites import SIZE, scene
+from helpers.composites import SIZE, scene
 from pics_cli.core.inference.record import (
     Damaged,
     Foreign,

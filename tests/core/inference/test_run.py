@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
+from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.inference.paste import paste_back

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from composites import scene, thing
+from helpers.composites import scene, thing
 from pics_cli.core.images.sheets import object_colour
 from pics_cli.core.inference import sheets
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from making import build_folder
+from helpers.making import build_folder
+from helpers.training_shards import STILL, local_set, members, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset, WorkerError
 from pics_cli.core.loading.loader import Batch, batch_positions, build_dataloader, collate
 from pics_cli.core.loading.mixture import FixedOrder, SampleRef, choose_validation_samples, sample_refs
@@ -22,7 +23,6 @@ from pics_cli.core.shards import tar_index
 from pics_cli.core.shards.shard_files import ShardWriter, read_shard
 from pics_cli.core.shards.shard_sets import resolve_shard_sets
 from pics_cli.errors import PicsError
-from training_shards import STILL, local_set, members, mixed, write_shard
 
 
 def noise(rng: np.random.Generator) -> dict[str, Any]:

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from helpers.training_shards import local_set, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.loader import Batch, batch_positions, build_dataloader, explain_worker_exit
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import PicsError
-from training_shards import local_set, mixed, write_shard
 
 
 def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
@@ -126,7 +126,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 from pathlib import Path
-sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2] / "helpers")!r}]
+sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
 from test_loader import loader_of, pids
 loader = loader_of(Path({str(tmp_path)!r}), 3)
 print(*(pid for _ in range(3) for pid in pids(next(loader))), flush=True)

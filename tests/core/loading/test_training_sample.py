@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from making import encoded, smooth
+from helpers.making import encoded, smooth
+from helpers.training_shards import STILL, boxes_of, members
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs, prepare_reference
 from pics_cli.core.conditioning.placement import choose_window, to_window
 from pics_cli.core.images.geometry import Letterbox, scale_box
@@ -20,7 +21,6 @@ from pics_cli.core.loading.training_sample import TrainingSample, prepare_traini
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample
-from training_shards import STILL, boxes_of, members
 
 VARIED = AugmentSettings()
 

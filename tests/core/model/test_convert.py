@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Model
 
-import research
-from in_process import run_script
+from helpers import research
+from helpers.in_process import run_script
+from helpers.research import State
 from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
-from research import State
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "convert_checkpoint.py"
 SMALL: dict[str, Any] = {"head_width": research.HEAD_WIDTH, "encoder_head_width": 16, "image_size": 128}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from block_reference import interaction_block
+from helpers.block_reference import interaction_block
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.regions import RegionTable, TokenGroup

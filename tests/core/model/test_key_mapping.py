@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Dinov2Config, Dinov2Model
 
-import research
+from helpers import research
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.key_mapping import map_dinov2_keys, map_unet_keys, map_vae_keys, resample_positions
 from pics_cli.core.model.load_weights import (

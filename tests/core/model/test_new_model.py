@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Dinov2Model
 
-import bases
-import in_process
+from helpers import bases, in_process
 from pics_cli.core.model.base_models import load_dinov2
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.hub import HASHES_FILE as HASHES

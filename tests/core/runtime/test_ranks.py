@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from two_ranks import in_threads
 
+from helpers.two_ranks import in_threads
 from pics_cli.core.runtime.ranks import (
     Ranks,
     SharedError,

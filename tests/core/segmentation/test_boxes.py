@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detection import save_tiny
-from making import build_folder
+from helpers.detection import save_tiny
+from helpers.making import build_folder
 from pics_cli.core.datasets.labels import read_block
 from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe

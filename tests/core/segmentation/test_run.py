@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from segment_anything import SamPredictor
-from two_ranks import in_threads
 
-from detection import make_dataset, save_tiny, tiny_sam
-from making import build_folder
+from helpers.detection import make_dataset, save_tiny, tiny_sam
+from helpers.making import build_folder
+from helpers.two_ranks import in_threads
 from pics_cli.core.datasets.labels import LabelledImage, block_path, read_block, stats_path
 from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.images.image_io import decode_image

@@ -10,8 +10,8 @@ import torch
 from segment_anything import SamPredictor
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from detection import tiny_sam
-from making import smooth
+from helpers.detection import tiny_sam
+from helpers.making import smooth
 from pics_cli.core.segmentation.preprocessing import resize_for_sam
 from pics_cli.core.segmentation.sam import TINY
 from pics_cli.core.segmentation.segmenter import Segmenter

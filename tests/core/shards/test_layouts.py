@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import oracle
 from demo_data import make_bdd, make_cityscapes, make_viton
-from making import build_folder
+from helpers import oracle
+from helpers.making import build_folder
 from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.shards.samples import Sample, decode_sample
 from pics_cli.errors import BadSample

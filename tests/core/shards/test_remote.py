@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from making import build_folder
+from helpers.making import build_folder
+from helpers.training_shards import STILL, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.files import cache_folder
@@ -24,7 +25,6 @@ from pics_cli.core.shards.remote import fetch_shard, list_remote_shards
 from pics_cli.core.shards.shard_sets import SHARD_WINDOW, ShardSet, resolve_shard_sets
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import PicsError
-from training_shards import STILL, mixed, write_shard
 
 
 class Server:

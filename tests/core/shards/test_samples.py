@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import pics_cli
-from making import build_folder
+from helpers.making import build_folder
+from helpers.training_shards import members, write_shard
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.errors import PicsError
-from training_shards import members, write_shard
 
 
 def keys(path: Path) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from making import build_folder
+from helpers.making import build_folder
+from helpers.training_shards import members, write_shard
 from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.shards import shard_sets
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.shards.shard_paths import expand_ranges, glob_files
 from pics_cli.core.shards.shard_sets import ShardSet, resolve_shard_sets
 from pics_cli.errors import PicsError
-from training_shards import members, write_shard
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.training_shards import write_shard
 from pics_cli.core.shards import tar_index
 from pics_cli.core.shards.shard_files import ShardWriter, read_shard
 from pics_cli.core.shards.tar_index import index_shard, is_indexed, read_sample
 from pics_cli.errors import BadSample, PicsError
-from training_shards import write_shard
 
 
 def all_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:

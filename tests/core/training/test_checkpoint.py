@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.trainees import recipe_of
 from pics_cli.core.recipes.training import plain_recipe
 from pics_cli.core.recipes.training_sections import CheckpointSettings, OptimizerSettings
 from pics_cli.core.training import checkpoint
@@ -19,7 +20,6 @@ from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, STATE, WEI
 from pics_cli.core.training.optimizer import make_optimizer
 from pics_cli.core.training.state import load_optimizer, optimizer_tensors
 from pics_cli.errors import PicsError
-from trainees import recipe_of
 
 
 def tensors(step: int, size: int = 64) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from torch import Tensor
 
+from helpers.trainees import CORRECTING, recipe_of, small
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
@@ -28,7 +29,6 @@ from pics_cli.core.training.networks import named_parameters, prepare_for_traini
 from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 from pics_cli.core.training.state import TrainingState
 from pics_cli.errors import PicsError
-from trainees import CORRECTING, recipe_of, small
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

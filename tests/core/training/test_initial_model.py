@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from pydantic import TypeAdapter
 
-import bases
+from helpers import bases
 from pics_cli.core.model.config import Link, checked_config
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel

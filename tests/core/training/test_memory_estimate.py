@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
+from helpers.trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
@@ -25,7 +26,6 @@ from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare
 from pics_cli.core.training.objective import DiffusionLoss
 from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 from tiny_model import tiny_model
-from trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 META = torch.device("meta")

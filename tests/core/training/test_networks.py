@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor
 
+from helpers.trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, rows, small
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.model import pics_model as pipeline_module
@@ -23,7 +24,6 @@ from pics_cli.core.recipes.training_sections import ObjectiveSettings, TrainedPa
 from pics_cli.core.training.networks import TrainingNetworks, is_new, is_trained, named_parameters, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss, box_masks
 from pics_cli.core.training.validation import network_inputs
-from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, rows, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 KINDS: tuple[TrainedParts, ...] = ("published", "experts", "full")

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from helpers.trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, small
 from pics_cli.core.recipes.training_sections import ObjectiveSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.objective import Losses, NoiseSampler, box_masks, min_snr_weight, prediction_target
-from trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, small
 
 MANY = 40_000
 # Of χ² with nine degrees of freedom, one in 10 000 is larger.

@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.trainees import CPU, LAYERS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, rows, small
 from pics_cli.core.model.blending import GAIN_SCALE, LOGIT_SCALE, RESIDUAL_SCALE
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.validation import network_inputs
 from pics_cli.errors import PicsError
-from trainees import CPU, LAYERS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, rows, small
 
 Array = npt.NDArray[np.float64]
 

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from helpers.trainees import CPU, GIVEN, SHAPE, batch_of, loss_of, small, stir
 from pics_cli.core.model.small_model import new_small_model
 from pics_cli.core.recipes.training_sections import EmaSettings, ModelShape, OptimizerSettings, TrainedParts
 from pics_cli.core.training import checkpoint
@@ -20,7 +21,6 @@ from pics_cli.core.training.networks import is_new, named_parameters, prepare_fo
 from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 from pics_cli.core.training.state import TrainingState, checkpoint_weights
 from pics_cli.errors import PicsError
-from trainees import CPU, GIVEN, SHAPE, batch_of, loss_of, small, stir
 
 FACTS: dict[str, Any] = {"base": "b", "bad": [], "note": "α"}
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.trainees import CORRECTING, CPU, LAYOUTS, batch_of, loss_of, pipeline_of, recipe_of, small
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.training.networks import prepare_for_training
@@ -25,7 +26,6 @@ from pics_cli.core.training.validation import (
     validation_losses,
     validation_sample,
 )
-from trainees import CORRECTING, CPU, LAYOUTS, batch_of, loss_of, pipeline_of, recipe_of, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 BOXES = ((0, 0, 32, 40), (32, 16, 64, 64))

@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import compat_scenes
-import oracle
-import street_oracle
-from making import build_folder, encoded, smooth, with_orientation
+from helpers import compat_scenes, oracle, street_oracle
+from helpers.making import build_folder, encoded, smooth, with_orientation
+from helpers.street import put, thing, write_cityscapes
+from helpers.street_oracle import CITY_RULE, told
 from pics_cli.errors import PicsError
-from street import put, thing, write_cityscapes
-from street_oracle import CITY_RULE, told
 
 HEIGHT, WIDTH = 64, 96
 LABELS = (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-import oracle
+from helpers import oracle
 from pics_cli.core.datasets.readers import label_maps
 from pics_cli.core.datasets.readers.label_maps import region_mask, tabulate
 from pics_cli.core.images.masks import box_mask, decode_segmentation

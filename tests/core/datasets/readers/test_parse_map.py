@@ -12,13 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-import compat_scenes
-import oracle
-import street_oracle
-from making import UPRIGHT, build_folder, encoded, smooth, with_orientation
+from helpers import compat_scenes, oracle, street_oracle
+from helpers.making import UPRIGHT, build_folder, encoded, smooth, with_orientation
+from helpers.street import put, write_viton
+from helpers.street_oracle import claiming, told
 from pics_cli.errors import PicsError
-from street import put, write_viton
-from street_oracle import claiming, told
 
 Ids = npt.NDArray[np.uint8]
 

@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import compat_scenes
-import oracle
-import street_oracle
-from making import UPRIGHT, build_folder, encoded, rectangle, smooth, with_orientation
+from helpers import compat_scenes, oracle, street_oracle
+from helpers.making import UPRIGHT, build_folder, encoded, rectangle, smooth, with_orientation
+from helpers.street import bdd_label, put, write_bdd
+from helpers.street_oracle import BDD_RULE, told
 from pics_cli.errors import PicsError
-from street import bdd_label, put, write_bdd
-from street_oracle import BDD_RULE, told
 
 Label = dict[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import oracle
-from making import build_folder, encoded, smooth
+from helpers import oracle
+from helpers.making import build_folder, encoded, smooth
+from helpers.street import bdd_label, put, rle, write_bdd
+from helpers.street_oracle import told
 from pics_cli.errors import PicsError
-from street import bdd_label, put, rle, write_bdd
-from street_oracle import told
 
 Change = Callable[[dict[str, Any]], object]
 

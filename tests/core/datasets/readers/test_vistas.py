@@ -12,13 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-import compat_scenes
-import oracle
-import street_oracle
-from making import UPRIGHT, build_folder, encoded, smooth, with_orientation
+from helpers import compat_scenes, oracle, street_oracle
+from helpers.making import UPRIGHT, build_folder, encoded, smooth, with_orientation
+from helpers.street import VEHICLES, put, vistas_config, write_vistas
+from helpers.street_oracle import VISTAS_RULE, claiming, told
 from pics_cli.errors import PicsError
-from street import VEHICLES, put, vistas_config, write_vistas
-from street_oracle import VISTAS_RULE, claiming, told
 
 Values = npt.NDArray[Any]
 
