@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 FAILED = 1
@@ -53,6 +54,11 @@ class BadSample(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+
+def abbreviate(names: Sequence[str], shown: int = 8) -> str:
+    """The first of many names, and the number of the others."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def reason_of(error: OSError) -> str:

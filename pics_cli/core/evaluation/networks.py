@@ -23,7 +23,7 @@ from pics_cli.core.images.cutouts import WHITE, over_white, premultiply
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.weight_files import read_weights
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 Features = npt.NDArray[np.float32]
 
@@ -93,8 +93,9 @@ class ImageEncoder(_SquareEncoder):
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise PicsError(f"--features {weights.name}: cannot be read: {first_line(error)}", ENCODER_HINT) from None
         if missing := sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"]))):
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise PicsError(f"--features {weights.name}: not its weights: {missing[0]}{more} missing", ENCODER_HINT)
+            raise PicsError(
+                f"--features {weights.name}: not its weights: {abbreviate(missing, 1)} missing", ENCODER_HINT
+            )
         self.model: Any = model.eval().to(device)
         config = self.model.config
         path = weights.path / "preprocessor_config.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.runtime.files import file_sha256
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 BUNDLED_NAME = "pics-mini"
 FILES_FILE = "files.json"
@@ -23,7 +23,6 @@ larger models: --model takes a folder, or a repository on the Hugging Face hub (
   your own:                      pics train --recipe joint
   an untrained one, for a try:   python scripts/new_model.py OUT --size tiny   (its pictures are noise)
   a repository on the hub:       --model owner/name"""
-_SHOWN = 3
 
 
 def is_bundled(name: str) -> bool:
@@ -49,10 +48,7 @@ def bundled_model(folder: Path | None = None) -> Path:
         errors = [f"{name} has {_describe_change(actual[name], expected[name])}" for name in changed]
         errors += [f"{name} does not belong to it" for name in actual if name not in expected]
     if errors:
-        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-        raise PicsError(
-            f"{folder}: the bundled model is {problem}: {', '.join(errors[:_SHOWN])}{more}", _restore_advice(folder)
-        )
+        raise PicsError(f"{folder}: the bundled model is {problem}: {abbreviate(errors, 3)}", _restore_advice(folder))
     return folder
 
 

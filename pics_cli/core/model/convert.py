@@ -22,7 +22,6 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.key_mapping import KeyMapping, map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
-    abbreviate,
     build_on_meta,
     check_image_size,
     dinov2_options,
@@ -36,7 +35,7 @@ from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
 from pics_cli.core.runtime.files import fingerprint, write_json
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 logger = logging.getLogger(__name__)
 

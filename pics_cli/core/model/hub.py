@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
-from pics_cli.errors import PicsError, read_error
+from pics_cli.errors import PicsError, abbreviate, read_error
 
 HASHES_FILE = "hashes.json"
 SECONDS_TO_ANSWER = 10.0
@@ -173,7 +173,7 @@ def _describe_changes(recorded: Mapping[str, str], current: Mapping[str, str]) -
         *(f"{name} has sha256 {current[name][:12]}…, was {recorded[name][:12]}…" for name in recorded if
           name in current and current[name] != recorded[name]),
     ]  # fmt: skip
-    return ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+    return abbreviate(changes, 3)
 
 
 def _hash_file(path: Path, cache: dict[str, Any]) -> str:

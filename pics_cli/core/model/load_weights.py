@@ -10,9 +10,7 @@ from torch import nn
 
 from pics_cli.core.model.key_mapping import KeyMapping, Shape, count_modules, hint_convolutions
 from pics_cli.core.model.weight_files import Checkpoint
-from pics_cli.errors import PicsError
-
-SHOWN = 8
+from pics_cli.errors import PicsError, abbreviate
 
 
 class CheckpointPart(dict[str, Shape]):
@@ -167,9 +165,3 @@ def check_image_size(size: int, downsampling: int, levels: int) -> None:
     step = downsampling * 2 ** (levels - 1)
     if size < step or size % step:
         raise PicsError(f"--image-size {size}: expected a multiple of {step}, by which the networks reduce pictures")
-
-
-def abbreviate(names: list[str]) -> str:
-    """The first of many names, and their number."""
-    more = f" … ({len(names)} in all)" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

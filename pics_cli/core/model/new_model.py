@@ -43,12 +43,12 @@ from pics_cli.core.model.base_models import (
 from pics_cli.core.model.config import Link, ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import record_hashes
-from pics_cli.core.model.load_weights import abbreviate, build_on_meta, check_image_size
+from pics_cli.core.model.load_weights import build_on_meta, check_image_size
 from pics_cli.core.model.model_folder import config_of_parts, vae_downsampling
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import NOISE_KEYS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 logger = logging.getLogger(__name__)
 

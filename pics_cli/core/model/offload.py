@@ -57,6 +57,7 @@ class ModelOffloader:
 
     def __init__(self, parts: Mapping[str, nn.Module], device: torch.device, mode: Memory) -> None:
         self.parts, self.device, self.mode = parts, device, mode
+        self._host_tensors: dict[int, torch.Tensor] = {}
         if mode == "resident":
             for part in parts.values():
                 part.to(device)
@@ -73,14 +74,20 @@ class ModelOffloader:
         if self.mode != "sequential":
             yield
             return
-        parts = [self.parts[name] for name in names]
-        tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
-        # The tensors in main memory are kept, so that the way back costs no transfer: weights do not change here.
-        in_main_memory = [tensor.data for tensor in tensors]
+        for name in names:
+            self._to_device(self.parts[name])
         try:
-            for tensor in tensors:
-                tensor.data = tensor.data.to(self.device, non_blocking=True)
             yield
         finally:
-            for tensor, data in zip(tensors, in_main_memory, strict=True):
-                tensor.data = data
+            for name in names:
+                self._to_host(self.parts[name])
+
+    def _to_device(self, part: nn.Module) -> None:
+        # The tensors in main memory are kept, so that the way back costs no transfer: weights do not change here.
+        for tensor in (*part.parameters(), *part.buffers()):
+            self._host_tensors[id(tensor)] = tensor.data
+            tensor.data = tensor.data.to(self.device, non_blocking=True)
+
+    def _to_host(self, part: nn.Module) -> None:
+        for tensor in (*part.parameters(), *part.buffers()):
+            tensor.data = self._host_tensors.pop(id(tensor))

@@ -14,7 +14,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from pics_cli.core.model.hub import cached_sha256
 from pics_cli.core.model.weight_files import read_weights
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 # Official checkpoints by model: their names carry the first digits of their sha256.
 CHECKPOINTS = {
@@ -165,7 +165,7 @@ def load_sam(checkpoint: SamCheckpoint, device: torch.device, dtype: torch.dtype
         missing = [name for name in expected if name not in actual]
         misshapen = [name for name in expected if name in actual and expected[name] != actual[name]]
         differences = [
-            f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            f"{what} {abbreviate(names, 1)}"
             for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
             if names
         ]

@@ -40,7 +40,7 @@ from pics_cli.core.training.validation import (
     summarise,
     validation_losses,
 )
-from pics_cli.errors import FAILED
+from pics_cli.errors import FAILED, abbreviate
 
 logger = logging.getLogger(__name__)
 BAD_SAMPLES = "bad.json"
@@ -301,11 +301,10 @@ class Trainer:
     def _stop_at_nan(self, losses: torch.Tensor, keys: list[str]) -> None:
         local_keys = [key for key, loss in zip(keys, losses.tolist(), strict=True) if not math.isfinite(loss)]
         nan_keys = [key for rank_keys in self.ranks.all_gather(local_keys) for key in rank_keys]
-        shown = ", ".join(nan_keys[:8]) + (f" and {len(nan_keys) - 8} more" if len(nan_keys) > 8 else "")
         last = self.last_saved_step
         last_good = "none yet" if last < 0 else str(checkpoint.path_of(self.root, last))
         raise SharedError(
-            f"step {self.state.step + 1:,}: the loss or its gradient is nan or inf; samples: {shown}",
+            f"step {self.state.step + 1:,}: the loss or its gradient is nan or inf; samples: {abbreviate(nan_keys)}",
             f"nothing was saved since; last good checkpoint: {last_good}. Look at these samples; or lower "
             "--learning-rate, or --set precision=fp32",
             FAILED,

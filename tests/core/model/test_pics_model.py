@@ -239,7 +239,7 @@ def test_sequential_memory_holds_only_what_a_phase_needs(corrects: bool) -> None
 
 
 def test_sequential_memory_is_given_back_when_something_fails() -> None:
-    def stop(number: int, count: int) -> None:
+    def stop(*_progress: object) -> None:
         raise KeyboardInterrupt
 
     pipeline, standin = watched()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pics_cli.core.recipes.dataset import FileSource, SynthSource, VistasSource
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 
 class SplitFiles(NamedTuple):
@@ -94,10 +94,9 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
                         return SplitFiles(root, path, split, version, patterns.images)
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
     names_in_raw = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
-    more = f" and {len(names_in_raw) - 8} more" if len(names_in_raw) > 8 else ""
     raise PicsError(
         f"raw folder {raw} holds no {dataset} {split} annotations: looked for {', '.join(dict.fromkeys(tried))}"
-        f"{within}; found {', '.join(names_in_raw[:8]) + more or 'nothing'}",
+        f"{within}; found {abbreviate(names_in_raw) or 'nothing'}",
         "name the dataset's folder with --raw DIR, or its files with --set "
         f"source.splits.{split}.annotations=[{'FOLDER' if source.folders else 'FILE.json'}]",
     )
