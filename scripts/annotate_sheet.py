@@ -35,9 +35,9 @@ STYLE = SceneSettings(SIZE, 3, (("apart", 1.0), ("occluding", 1.0), ("supporting
 def spoilt(mask: Mask, rng: np.random.Generator, most: float) -> Mask:
     """A mask with blobs added along its outline and taken out of it, the more the larger `most`, 0 to 1."""
     field = cv2.GaussianBlur(rng.normal(0, 1, mask.shape).astype(np.float32), (0, 0), 9)
-    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
-    distance -= cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5)
-    found: Mask = distance + field / field.std() * 24 * most > 0
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5)
+    found: Mask = inside - outside + field / field.std() * 24 * most > 0
     return found if found.any() else mask
 
 

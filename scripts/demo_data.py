@@ -165,7 +165,8 @@ def main() -> None:
         if count := getattr(arguments, name):
             print(make(arguments.out, count, arguments.seed))
     if arguments.boxes:
-        print(make_boxes(arguments.out / "zhiyuan_objv2_train.json", *arguments.boxes, arguments.seed))
+        pictures, boxes = arguments.boxes
+        print(make_boxes(arguments.out / "zhiyuan_objv2_train.json", pictures, boxes, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import math
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 OBJECT_NOISE = 5.0
 
@@ -19,8 +20,9 @@ def photo(rng: np.random.Generator, height: int, width: int, noise: float = 6.0)
         image += 90 / octave * cv2.resize(texture.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     grain = np.empty((height, width, 3), np.float32)
     cv2.setRNGSeed(int(rng.integers(1 << 30)))
-    cv2.randn(grain, (0, 0, 0), (noise, noise, noise))
-    return np.clip(image + grain, 0, 255).astype(np.uint8)
+    cv2.randn(grain, np.zeros(3), np.full(3, noise))
+    drawn: npt.NDArray[np.uint8] = np.clip(image + grain, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def blob(rng: np.random.Generator, x: float, y: float, rx: float, ry: float) -> np.ndarray:
@@ -47,7 +49,7 @@ def outlines(
         elif found and rng.random() < 0.5:
             other = found[rng.integers(len(found))]
             centre = other.mean(0) + rng.normal(0, 0.6, 2) * np.ptp(other, axis=0)
-        outline = blob(rng, *centre, size * rng.uniform(0.7, 1.6), size * rng.uniform(0.7, 1.6))
+        outline = blob(rng, centre[0], centre[1], size * rng.uniform(0.7, 1.6), size * rng.uniform(0.7, 1.6))
         outline = np.clip(outline, 0, [width - 1, height - 1])
         if np.ptp(outline, axis=0).min() >= 4:
             found.append(np.round(outline, 2))

@@ -84,7 +84,8 @@ def reference_forward(block: InteractionBlock, hidden: Tensor, objects: ObjectCo
             exactly = (cover == torch.tensor([k in members for k in range(len(contexts))], device=cover.device)).all(-1)
             update = torch.where(exactly[..., None], background, update)
     hidden = hidden + update
-    return hidden + block.ff(block.norm3(hidden))
+    output: Tensor = hidden + block.ff(block.norm3(hidden))
+    return output
 
 
 def _gated(block: InteractionBlock, gate: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ class Objects365(_FileBuilder):
     """Reads an image's label file. The published code walks the whole label tree before it: not done here."""
 
     suffix = ".json"
-    things = Lvis.things  # type: ignore[assignment]
+    things = Lvis.things
 
     def __init__(self, root: Path) -> None:
         self.folder, self.images = root / "labels/train", root / "images/train"

@@ -95,7 +95,7 @@ def reduced(carried: Floats, cover: Floats, size: tuple[int, int]) -> Bytes:
     """Colour times opacity, float [H, W, 3], and opacity, [H, W], at another (width, height): uint8 RGBA."""
     share = cv2.resize(cover, size, interpolation=cv2.INTER_AREA)
     colour = cv2.resize(carried, size, interpolation=cv2.INTER_AREA)
-    colour /= gray_to_rgb(np.maximum(share, np.float32(1e-3)).astype(np.float32))
+    colour = colour / gray_to_rgb(np.maximum(share, np.float32(1e-3)).astype(np.float32))
     alpha = np.rint(share * 255).astype(np.uint8)
     rgb = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
     rgb[alpha == 0] = 255
@@ -119,7 +119,7 @@ def cup(width: int = REFERENCE) -> Bytes:
     deep = cv2.distanceTransform(fine, cv2.DIST_L2, 5) / _FINE
     # An edge as soft as the photograph's own, inside the outline, so that nothing of the table shows.
     ramp = np.clip((deep - _INSET + _SOFT) / (2 * _SOFT), 0, 1).astype(np.float32)
-    alpha = cv2.resize(ramp, (across, height), interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(ramp, (across, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     inside = cv2.resize(deep.astype(np.float32), (across, height), interpolation=cv2.INTER_AREA) >= _INSET + _SOFT
     colour = _outward(rgb, inside)
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))

@@ -62,7 +62,7 @@ def picture(number: int) -> bytes:
     for _ in range(BOXES):
         centre = (int(rng.integers(0, WIDTH)), int(rng.integers(0, HEIGHT)))
         cv2.circle(rgb, centre, int(rng.integers(20, 90)), rng.integers(0, 256, 3).tolist(), -1)
-    noisy = rgb.astype(np.int16) + rng.normal(0, 4, rgb.shape).astype(np.int16)
+    noisy = rgb.astype(np.int16) + rng.normal(0, 4, (HEIGHT, WIDTH, 3)).astype(np.int16)
     return encode_jpeg(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
@@ -188,9 +188,9 @@ def many(run: Run) -> Iterator[Row]:
     for count in counts:
         path = make_boxes(run.work / f"{count}.json", count, 15 * min(count, 140_000))
         place = SplitFiles(run.work, path, "train", "", ("{file_name}",))
-        CocoBoxSource(place, None)
+        CocoBoxSource(place)
         began = time.perf_counter()
-        boxes = CocoBoxSource(place, None)
+        boxes = CocoBoxSource(place)
         opened = time.perf_counter() - began
         rows = np.random.default_rng(0).integers(0, count, 2000).tolist()
         for row in rows[:200]:

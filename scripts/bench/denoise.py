@@ -150,7 +150,7 @@ def main() -> None:
             for row in FIGURES[name](run):
                 goal, met = ("", None) if run.tiny else (row.goal, row.met)
                 print(
-                    f"| {row.figure} | {row.result} | {goal} | {({True: 'yes', False: 'no'}).get(met, '')} |",
+                    f"| {row.figure} | {row.result} | {goal} | {({True: 'yes', False: 'no', None: ''})[met]} |",
                     flush=True,
                 )
 

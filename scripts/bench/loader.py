@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader
 
 from common import Bench, Row, cpu_time, spread
 from made_shards import make_shards
-from pics_cli.core.loading.loader import TrainingDataset, batch_positions, build_dataloader
+from pics_cli.core.loading.dataset import TrainingDataset
+from pics_cli.core.loading.loader import batch_positions, build_dataloader
 from pics_cli.core.loading.mixture import Mixture
 from pics_cli.core.loading.training_sample import without_augmentation
 from pics_cli.core.model.config import ModelConfig
@@ -45,7 +46,7 @@ from plain_loader import samples
 SIZES = ((640, 480, 24, 4.5), (1280, 720, 12, 6.0), (2048, 1024, 8, 6.0))
 PICTURES = 24
 CONFIG = ModelConfig()
-DRAWS = NoiseSampler(ObjectiveSettings(), (CONFIG.latent_channels, *[CONFIG.latent_size] * 2), 1000, True)
+DRAWS = NoiseSampler(ObjectiveSettings(), (CONFIG.latent_channels, CONFIG.latent_size, CONFIG.latent_size), 1000, True)
 BATCH, ENDLESS = 4, 10**9
 # As the published loader is set up.
 PUBLISHED_BATCH, WORKERS, SHUFFLED = 16, 8, 10_000
@@ -196,7 +197,7 @@ def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingDataset
         ShardSet(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths
     ]
     order = Mixture([each.counts for each in sets], [1.0] * len(sets), 0)
-    options = {"size": CONFIG.image_size, "reference_size": CONFIG.reference_size, "hint": CONFIG.hint}
+    options: dict[str, Any] = {"size": CONFIG.image_size, "reference_size": CONFIG.reference_size, "hint": CONFIG.hint}
     return TrainingDataset(sets, order, augment=augment, seed=0, noise_sampler=drawn, **options)
 
 

@@ -112,7 +112,7 @@ def composite(case: str, config: ModelConfig) -> NetworkInputs:
     size, reference = config.image_size, config.reference_size
     return NetworkInputs(
         control_image=drawn.integers(0, 256, (size, size, 3), np.uint8),
-        control_mask=boxes.any(0).astype(np.int8),
+        control_mask=np.any(boxes, axis=0).astype(np.int8),
         masks=boxes,
         references=drawn.integers(0, 256, (2, reference, reference, 3), np.uint8),
     )
@@ -146,7 +146,9 @@ def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsModel:
         ),
     ]
     parts: list[Any] = [random(kind, place, torch.bfloat16) for kind in kinds]
-    return PicsModel(config, *parts, published_scheduler(), device=device, memory=memory)
+    unet, controlnet, encoder, projector, vae = parts
+    scheduler = published_scheduler()
+    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device=device, memory=memory)
 
 
 def random(

@@ -124,7 +124,7 @@ def wall(make: Callable[[], object], device: torch.device) -> float:
 
 def step_tflop(pipeline: PicsModel, batch: int, candidates: int) -> float:
     """TFLOP of one more step."""
-    counts = []
+    counts: list[int] = []
     for steps in (1, 2):
         with FlopCounterMode(display=False) as counter:
             picture(pipeline, batch, candidates, "ddim", steps)()

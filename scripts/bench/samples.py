@@ -15,14 +15,20 @@ from pics_cli.core.datasets.blocks import build_block, choose_block
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.reader import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
-from pics_cli.core.recipes.dataset import load_dataset
+from pics_cli.core.recipes.dataset import SceneRelation, load_dataset
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.samples import decode_sample
 from pics_cli.core.shards.shard_files import read_shard
 
-RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0))
+RELATIONS: tuple[tuple[SceneRelation, float], ...] = (
+    ("apart", 1.0),
+    ("touching", 1.0),
+    ("occluding", 3.0),
+    ("supporting", 2.0),
+    ("containing", 2.0),
+)
 
 
 def compact(bench: Bench) -> Iterator[Row]:

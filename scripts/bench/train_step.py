@@ -28,6 +28,7 @@ from networks import Run, full_pipeline
 from on_gpu import MISSING, device_for, empty, name_of, peak, wall
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, load_training
+from pics_cli.core.recipes.training_sections import Precision, TrainedParts
 from pics_cli.core.training.initial_model import blank_initial_model, load_initial_model
 from pics_cli.core.training.memory_estimate import Memory, estimate_memory, standard_batch
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
@@ -38,7 +39,7 @@ from pics_cli.core.training.optimizer import ModelEma, make_optimizer
 class Setting(NamedTuple):
     """What memory depends on, and the aim in GB; None where there is none."""
 
-    train: str
+    train: TrainedParts
     batch: int
     recompute: bool
     dtype: torch.dtype
@@ -52,10 +53,11 @@ class Setting(NamedTuple):
 
 
 AIMS = {("published", 16, False): 45.0, ("published", 16, True): 25.0, ("published", 1, False): 20.0}
+TRAINED: tuple[TrainedParts, ...] = ("published", "experts")
 SETTINGS = [
     Setting(train, batch, recompute, dtype, AIMS.get((train, batch, recompute)) if dtype == torch.bfloat16 else None)
     for dtype in (torch.bfloat16, torch.float32)
-    for train in ("published", "experts")
+    for train in TRAINED
     for batch in (1, 16)
     for recompute in (False, True)
 ]
@@ -63,7 +65,7 @@ SETTINGS = [
 
 def recipe_of(name: str, setting: Setting) -> TrainingRecipe:
     """The recipe with a setting."""
-    precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[setting.dtype]
+    precision: Precision = "bf16" if setting.dtype == torch.bfloat16 else "fp32"
     return replace(
         load_training(name),
         train=setting.train,
@@ -240,7 +242,9 @@ def main() -> None:
     for name in arguments.figures or FIGURES:
         for row in FIGURES[name](run):
             goal, met = ("", None) if run.tiny else (row.goal, row.met)
-            print(f"| {row.figure} | {row.result} | {goal} | {({True: 'yes', False: 'no'}).get(met, '')} |", flush=True)
+            print(
+                f"| {row.figure} | {row.result} | {goal} | {({True: 'yes', False: 'no', None: ''})[met]} |", flush=True
+            )
 
 
 if __name__ == "__main__":

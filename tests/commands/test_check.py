@@ -8,7 +8,7 @@ import shutil
 import struct
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -152,13 +152,14 @@ def ours(lvis_raw: Path, tmp_path: Path, pics) -> Path:
 def test_ours_pass_and_every_change_is_found(ours: Path, pics) -> None:
     assert pics("build-shards", "--check", ours).returncode == 0
     whole = (ours / "00001.tar").read_bytes()
-    for change, words in [
+    changes: list[tuple[Callable[[], object], str]] = [
         (lambda: (ours / "00001.tar").write_bytes(whole.replace(b"\xff\xd8", b"\xff\xd9", 1)), "checksum: sha256"),
         (lambda: (ours / "00001.tar").write_bytes(whole[:-1024]), "00001.tar : checksum"),
         ((ours / "00001.tar").unlink, "00001.tar : missing_shard: listed in manifest.json"),
         (lambda: shutil.copy(ours / "00000.tar", ours / "00099.tar"), "00099.tar : unlisted_shard"),
         (lambda: (ours / "manifest.json").write_text("{"), "cannot be read as a manifest"),
-    ]:
+    ]
+    for change, words in changes:
         change()
         done = pics("build-shards", "--check", ours)
         assert done.returncode == 2

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
+from typer.testing import Result
 
 from helpers.backbone_files import published_files
 from helpers.browser import look
@@ -331,8 +331,8 @@ def test_published_figures(here: Path) -> None:
     for folder, picture in (("truth", example.truth), ("same", example.truth), ("other", example.background)):
         (here / folder).mkdir()
         Image.fromarray(picture).save(here / folder / "a.png")
-    words = ("--reference", "truth", "--input", "same", "--input", "other", "--output", "pictures")
-    found = run(*words, "--features", alexnet)
+    own = ("--reference", "truth", "--input", "same", "--input", "other", "--output", "pictures")
+    found = run(*own, "--features", alexnet)
     assert found.exit_code == 0, found.stderr
     figures = results(here / "pictures")["figures"]["all"]
     assert figures["same"]["lpips"]["mean"] == 0

@@ -173,11 +173,11 @@ def test_real_pictures_both_ways(shared_data: Path, here: Path, tiny_model: Path
         shutil.copy(background, folder / f"image{background.suffix}")
         size = Image.open(background).size
         x, y, width, height = map(int, box.split(","))
-        for k, (reference, kind, mask) in enumerate(objects):
-            flags += ["--object", reference, f"--{kind}", mask or box]
+        for k, (reference, kind, region) in enumerate(objects):
+            flags += ["--object", reference, f"--{kind}", region or box]
             shutil.copy(reference, folder / f"object_{k}.png")
-            if mask:
-                shutil.copy(mask, folder / f"object_{k}_mask.png")
+            if region:
+                shutil.copy(region, folder / f"object_{k}_mask.png")
             else:
                 mask_of((x, y, x + width, y + height), size).save(folder / f"object_{k}_mask.png")
         done = infer(*flags, "--steps", "1")
@@ -198,7 +198,7 @@ def test_real_pictures_both_ways(shared_data: Path, here: Path, tiny_model: Path
         assert not changed[outside(regions[background.stem], before.shape[1::-1])].any()
 
 
-def command(*words: str | Path) -> list[str]:
+def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "pics_cli", "infer", *map(str, words)]
 
 

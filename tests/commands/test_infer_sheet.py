@@ -119,7 +119,7 @@ def test_no_sheet_where_nothing_was_made(here: Path, tiny_model: Path) -> None:
 def test_two_processes_draw_one_sheet(here: Path, tiny_model: Path) -> None:
     for k in range(3):
         make_sample(here / f"in/{k}", seed=k)
-    words = ["infer", "--model", tiny_model, "--steps", "1", "--input", "in", "--device", "cpu", "--sheet"]
+    words = ["infer", "--model", str(tiny_model), "--steps", "1", "--input", "in", "--device", "cpu", "--sheet"]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launcher, "-m", "pics_cli", *words, "two.png", "--output", "two"]

@@ -14,7 +14,7 @@ from helpers import oracle
 from helpers.making import build_folder
 from pics_cli.core.shards.samples import Sample, decode_sample
 
-SMALL = {"source__size": 96, "shards__size": 4}
+SMALL: dict[str, Any] = {"source__size": 96, "shards__size": 4}
 RELATIONS = ("apart", "touching", "occluding", "supporting", "containing")
 
 
@@ -127,10 +127,8 @@ def test_seeds_and_views_change_the_scenes(tmp_path: Path) -> None:
         assert np.array_equal(sample.image, again[key].image)
         assert not np.array_equal(sample.image, seeded[key].image)
         assert np.array_equal(sample.image, turned[key].image)
-        assert not all(
-            np.array_equal(a, b)
-            for a, b in zip(sample.alternate_views, turned[key].alternate_views, strict=True)  # type: ignore[arg-type]
-        )
+        views: list[tuple[Any, Any]] = [*zip(sample.alternate_views, turned[key].alternate_views, strict=True)]
+        assert not all(np.array_equal(a, b) for a, b in views)
 
 
 @pytest.mark.parametrize(

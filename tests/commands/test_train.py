@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from pics_cli.core.training.data import find_data, training_data
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.objective import NoiseSampler
 
-SYNTH = {"source__size": 64, "shards__size": 4}
+SYNTH: dict[str, Any] = {"source__size": 64, "shards__size": 4}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,9 @@ def test_plan_says_what_would_be_done_and_writes_nothing(here: Path) -> None:
     everything_, trained = map(float, re.findall(r"([\d.]+) million", row(done.stdout, "parameters")))
     assert 0 < trained <= everything_ < 1
     assert re.fullmatch(r"\d+\.\d\d GB of tensors; .*", row(done.stdout, "peak"))
-    recipe = yaml.safe_load(done.stdout[: re.search(r"^ *data\b(?!:).*$", done.stdout, re.MULTILINE).start()])
+    end = re.search(r"^ *data\b(?!:).*$", done.stdout, re.MULTILINE)
+    assert end
+    recipe = yaml.safe_load(done.stdout[: end.start()])
     assert recipe["batch_size"] == 3
     assert recipe["optimizer"]["learning_rate"] == 0.25
     assert recipe["validation"]["every"] == 7

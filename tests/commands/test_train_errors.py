@@ -7,6 +7,7 @@ import os
 import re
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -249,7 +250,7 @@ def test_out_of_memory_says_what_to_lower(here: Path, monkeypatch: pytest.Monkey
     calls = []
     step = DiffusionLoss.__call__
 
-    def failing(self: DiffusionLoss, *arguments: object):
+    def failing(self: DiffusionLoss, *arguments: Any):
         calls.append(1)
         if len(calls) == 4:
             raise error

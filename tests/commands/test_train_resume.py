@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -124,7 +125,7 @@ def test_a_signal_in_a_step_that_validates(place: Path, straight: Path, monkeypa
     """It is saved after that step, and nothing of it is left out in the end."""
     step, folder = Trainer.step, place / "interrupted"
 
-    def signalled(trainer: Trainer, batches: object) -> None:
+    def signalled(trainer: Trainer, batches: Any) -> None:
         if trainer.state.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
         step(trainer, batches)

@@ -45,7 +45,7 @@ def look(report: Path, work: Path) -> dict[str, Any]:
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={work / 'profile'}",
                "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]  # fmt: skip
     dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    found = re.search(r'<script type="application/json" id="seen">(.*?)</script>', dom, re.DOTALL)
-    assert found, dom[-2000:]
-    seen: dict[str, Any] = json.loads(html.unescape(found.group(1)))
+    written = re.search(r'<script type="application/json" id="seen">(.*?)</script>', dom, re.DOTALL)
+    assert written, dom[-2000:]
+    seen: dict[str, Any] = json.loads(html.unescape(written.group(1)))
     return seen

@@ -60,7 +60,7 @@ def rect(x0: float, y0: float, x1: float, y1: float) -> Shape:
 
 
 def draw_shapes(rng: np.random.Generator, kind: str, width: int, height: int) -> list[Shape]:
-    unit = np.array([width, height])
+    unit: Any = np.array([width, height])  # Any: bounds of `Generator.integers` may be floats, its stub knows none
     if kind.startswith("inside"):
         # A large box, a small one within it whose centre lies to one side, and one that merely overlaps the large one.
         low = rng.integers(2, 0.1 * unit)
@@ -83,9 +83,9 @@ def draw_shapes(rng: np.random.Generator, kind: str, width: int, height: int) ->
     if kind in ("apart", "equal areas", "touching", "one"):
         low, extent = rng.integers(1, 0.05 * unit + 2), (0.25 * unit).astype(int)
         gap = 0 if kind == "touching" else 3
-        steps = [np.array([i * (extent[0] + gap), 0]) for i in range(1 if kind == "one" else 3)]
-        grow = [0 if kind == "equal areas" else i for i in range(len(steps))]
-        return [rect(*(low + s), *(low + s + extent + [0, g])) for s, g in zip(steps, grow, strict=True)]
+        offsets = [np.array([i * (extent[0] + gap), 0]) for i in range(1 if kind == "one" else 3)]
+        grow = [0 if kind == "equal areas" else i for i in range(len(offsets))]
+        return [rect(*(low + s), *(low + s + extent + [0, g])) for s, g in zip(offsets, grow, strict=True)]
     if kind == "nothing":
         return []
     found: list[Shape] = []
@@ -134,7 +134,8 @@ def annotate(scene: Scene, shape: Shape) -> dict[str, Any]:
 
 
 def lvis(root: Path) -> Path:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for scene in scenes(1):
         image_id, folder = 900 - 7 * scene.number, ("train2017", "val2017")[scene.number % 3 == 2]
         name, (height, width) = f"{image_id:012d}.jpg", scene.size
@@ -174,7 +175,10 @@ def bdd100k(root: Path) -> Path:
         for k, shape in enumerate(scene.shapes):
             mask = fill(shape, *scene.size)
             if mask.any():
-                flags = {"crowd": scene.number % 4 == 1 and k == 0, "ignored": scene.number % 4 == 2 and k == 0}
+                flags: dict[str, Any] = {
+                    "crowd": scene.number % 4 == 1 and k == 0,
+                    "ignored": scene.number % 4 == 2 and k == 0,
+                }
                 labels.append(bdd_label(f"{scene.number}-{k}", mask, category=("car", "person")[k % 2], **flags))
                 if scene.kind in ("blobs", "duplicate"):  # a box of its own, with fractions
                     moved = {key: value + scene.rng.uniform(-2, 2) for key, value in labels[-1]["box2d"].items()}
@@ -196,7 +200,8 @@ def cityscapes(root: Path) -> Path:
             more = {"deleted": 1} if scene.rng.random() < 0.15 else {}
             objects.append(thing(str(scene.rng.choice(names)), points, **more))
             if scene.rng.random() < 0.2:
-                objects.append(thing("pole", rect(*points[0], points[0][0] + 3, points[0][1] + 20)[0].tolist()))
+                x, y = points[0]
+                objects.append(thing("pole", rect(x, y, x + 3, y + 20)[0].tolist()))
         pictures[f"aachen_{scene.number:06d}_000019"] = (scene.rgb, objects)
     return write_cityscapes(root, pictures)
 

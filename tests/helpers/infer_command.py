@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from pics_cli.cli import app
 
 
-def infer(*words: str | Path) -> Result:
+def infer(*words: object) -> Result:
     """`pics infer` in this process."""
     return typed("infer", *words)
 
 
-def typed(command: str, *words: str | Path) -> Result:
+def typed(command: str, *words: object) -> Result:
     """A command in this process: starting another costs six seconds."""
     torch.set_num_threads(1)
     before = signal.getsignal(signal.SIGTERM)

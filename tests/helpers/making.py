@@ -53,7 +53,7 @@ def smooth(height: int, width: int, seed: int = 0) -> RGB:
     """A picture without hard edges, so that JPEG keeps it nearly."""
     rng = np.random.default_rng([seed, height, width])
     cells = rng.integers(20, 236, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
-    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def encoded(image: RGB | Image.Image, kind: str = "JPEG", **options: Any) -> bytes:

@@ -139,7 +139,7 @@ def iou_of_pixels(a: Sequence[int], b: Sequence[int], size: int) -> float:
     return both / either if either else 0.0
 
 
-def inside(inner: FloatBox, outer: FloatBox) -> bool:
+def inside(inner: Sequence[float], outer: Sequence[float]) -> bool:
     """No side of the inner box stands out by more than 2 px."""
     if inner[0] < outer[0] - 2:
         return False
@@ -150,7 +150,7 @@ def inside(inner: FloatBox, outer: FloatBox) -> bool:
     return not inner[3] > outer[3] + 2
 
 
-def relation(a: FloatBox, b: FloatBox) -> str:
+def relation(a: Sequence[float], b: Sequence[float]) -> str:
     if inside(a, b) or inside(b, a):
         return "containing"
     gap_x = max(a[0], b[0]) - min(a[2], b[2])
@@ -229,7 +229,7 @@ def choose(things: Sequence[Thing], width: int, height: int, rule: Rule) -> tupl
             best, best_iou = (i, j), value
     if best is None:
         return "only_contained" if overlap else "no_overlap"
-    group = best
+    group: tuple[int, ...] = best
     while len(group) < rule.objects:
         found, found_iou = None, 0.0
         for i in large:

@@ -121,7 +121,7 @@ def _bdd_thing(label: Mapping[str, Any], height: int, width: int) -> Thing | Non
     if box is not None:
         corners = (box["x1"], box["y1"], box["x2"] + 1, box["y2"] + 1)
     elif mask is not None and mask.any():
-        corners = tuple(map(float, oracle.tight_box(mask)))
+        corners = oracle.tight_box(mask)
     else:
         return None
     area = (corners[2] - corners[0]) * (corners[3] - corners[1]) if mask is None else int(mask.sum())
@@ -159,8 +159,9 @@ def thing(
     annotation_id: int | None = None,
 ) -> Thing:
     """An object known by its pixels alone."""
-    box = tuple(map(float, oracle.tight_box(mask)))
-    return Thing(box, int(mask.sum()), category, category_id, annotation_id, False, runs(mask), source)
+    return Thing(
+        oracle.tight_box(mask), int(mask.sum()), category, category_id, annotation_id, False, runs(mask), source
+    )
 
 
 def filled(polygon: Sequence[Sequence[float]], height: int, width: int) -> Bools:

@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from helpers.training_shards import write_shard
 from pics_cli.cli import app
 from pics_cli.core.training import trainer
+from pics_cli.core.training.data import training_batches
 
 SHAPE: dict[str, Any] = {
     "block_out_channels": [8], "attention_levels": [True], "norm_groups": 4, "head_width": 8,
@@ -148,7 +149,7 @@ def _main(at: Path, words: list[str], texts: Path, keys: Path | None, environmen
 
 def _record(path: Path) -> None:
     """Have the keys of every batch written down."""
-    batches = trainer.training_batches
+    batches = training_batches
 
     @contextlib.contextmanager
     def recorded(*arguments: Any) -> Iterator[Iterator[dict[str, Any]]]:
@@ -160,7 +161,7 @@ def _record(path: Path) -> None:
             print(json.dumps(batch["keys"]), file=file, flush=True)
             yield batch
 
-    trainer.training_batches = recorded  # type: ignore[assignment]
+    trainer.training_batches = recorded  # type: ignore[assignment, attr-defined]
 
 
 def lines(root: Path, kind: str = "train") -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,14 @@ def plain_loader() -> ModuleType:
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 601), (1280, 720), (90, 64)])
 def test_same_target_hint_and_boxes(width: int, height: int) -> None:
     sample = members(width, width=width, height=height)
-    options = {"set_name": "s", "key": "k", "rng_keys": (0, 0), "seed": 0, "size": 512, "reference_size": 224}
+    options: dict[str, Any] = {
+        "set_name": "s",
+        "key": "k",
+        "rng_keys": (0, 0),
+        "seed": 0,
+        "size": 512,
+        "reference_size": 224,
+    }
     ours = prepare_training_sample(sample, augment=STILL, hint="background", **options)
     decoded = {name: Image.open(io.BytesIO(data)) for name, data in sample.items()}
     plain = plain_loader().construct(decoded, ratio=1.2, growth=1.0)

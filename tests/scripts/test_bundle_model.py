@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def _no_model(model: Path) -> None:
         (_no_model, "not a model folder of pics (no pics.json in it)"),
     ],
 )
-def test_what_may_not_go_into_the_package(exported: Path, spoil, text: str) -> None:
+def test_what_may_not_go_into_the_package(exported: Path, spoil: Callable[[Path], None], text: str) -> None:
     spoil(exported)
     done = bundle(exported)
     assert done.returncode == 2

@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers.in_process import run_script
 from make_samples import SCENES, SIZE
-from pics_cli.core.conditioning.network_inputs import cut_out
+from pics_cli.core.images.cutouts import cut_out
 from pics_cli.core.images.geometry import order_by_lower_edge
 from pics_cli.core.inference.inputs import decode, find_folders, list_sample, read_parts
 from pics_cli.core.inference.sample import CompositeSample

@@ -13,6 +13,7 @@ from pics_cli.core.conditioning.network_inputs import layer_painters, prepare_ne
 from pics_cli.core.conditioning.placement import fit_paste_boxes
 from pics_cli.core.images.cutouts import cut_out, is_blank, paste_object
 from pics_cli.core.images.geometry import Box, check_boxes, clip_box, scale_box
+from pics_cli.core.model.config import HintKind
 
 BOXES: list[Box] = [(4, 6, 30, 40), (20, 10, 44, 36)]
 
@@ -27,7 +28,7 @@ def noisy(height: int, width: int, seed: int = 0) -> np.ndarray:
     return rgba
 
 
-def hint_of(kind: str, references: list[np.ndarray], **options: Any) -> np.ndarray:
+def hint_of(kind: HintKind, references: list[np.ndarray], **options: Any) -> np.ndarray:
     background = noisy(48, 48, 9)[..., :3]
     return prepare_network_inputs(
         background, BOXES, references, size=32, reference_size=28, hint=kind, **options
@@ -53,7 +54,7 @@ def test_a_known_order_leaves_no_choice() -> None:
 
 
 @pytest.mark.parametrize("kind", ["overlay", "collage", "layers"])
-def test_nothing_is_pasted_of_white(kind: str) -> None:
+def test_nothing_is_pasted_of_white(kind: HintKind) -> None:
     """White all over is no object; one dark pixel makes it one."""
     white, other = flat(9, 9, 252, 255, 250), noisy(16, 20, 2)
     empty = hint_of(kind, [white, other])

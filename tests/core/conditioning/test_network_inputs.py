@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from pics_cli.core.conditioning.network_inputs import HintKind, prepare_network_inputs, prepare_reference
+from pics_cli.core.conditioning.network_inputs import prepare_network_inputs, prepare_reference
 from pics_cli.core.images.cutouts import cut_out
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.inpainting import GREY, fill_hole
+from pics_cli.core.model.config import HintKind
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -252,7 +254,8 @@ def test_fill_keeps_what_is_known_and_stays_in_its_range(width: int, height: int
 @pytest.mark.parametrize("known", ["first column", "last row", "one pixel", "corner"])
 def test_fill_reaches_far(known: str) -> None:
     hole = np.ones((301, 517), np.bool_)
-    hole[{"first column": np.s_[:, 0], "last row": -1, "one pixel": (150, 300), "corner": (0, 0)}[known]] = False
+    parts: dict[str, Any] = {"first column": np.s_[:, 0], "last row": -1, "one pixel": (150, 300), "corner": (0, 0)}
+    hole[parts[known]] = False
     assert (fill_hole(flat(301, 517, (10, 200, 90)), hole) == (10, 200, 90)).all()
 
 

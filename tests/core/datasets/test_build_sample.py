@@ -8,7 +8,7 @@ import resource
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def lvis_shards(lvis_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return build_folder("lvis", lvis_raw, tmp_path_factory.mktemp("shards") / "out", shards__size=10)[1]
 
 
-RULES = {
+RULES: dict[str, tuple[dict[str, Any], oracle.Rule]] = {
     "three objects": ({"pairs__objects": 3, "pairs__min_area_ratio": 0.03}, oracle.Rule(3, ratio=0.03)),
     "four largest, contained kept": (
         {"pairs__objects": 4, "pairs__rule": "largest", "pairs__contained": "keep", "pairs__min_area_ratio": 0.05},
@@ -408,7 +408,8 @@ def test_choice_from_a_file(tmp_path: Path) -> None:
 def test_object_that_cannot_be_drawn_does_not_spoil_its_picture(tmp_path: Path) -> None:
     # It would not have been chosen; that its area has to be told from its mask must not make a difference.
     annotations = []
-    for image_id, area in enumerate(({"area": 25.0}, {"area": 0}, {"area": None}, {})):
+    areas: list[dict[str, Any]] = [{"area": 25.0}, {"area": 0}, {"area": None}, {}]
+    for image_id, area in enumerate(areas):
         undrawable = annotation(image_id, (0, 0, 5, 5), [[1, 1, 2, 2]])
         del undrawable["area"]
         annotations += [undrawable | area, *pair(image_id)]
@@ -472,9 +473,9 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
         kinds[f"turned {value}.jpg"] = (data, None if value == 1 else turn(oracle.read_rgb(data)))
     images = [image(i, name) for i, name in enumerate(kinds)]
     files = {name: contents for name, (contents, _) in kinds.items()}
-    recipe, data = write_coco(tmp_path, files, images, [entry for i in range(len(images)) for entry in pair(i)])
+    recipe, labels = write_coco(tmp_path, files, images, [entry for i in range(len(images)) for entry in pair(i)])
     _, out = build_folder(recipe, tmp_path, tmp_path / "out", shards__size=5)
-    pictures = oracle.coco_pictures(data, lambda entry: tmp_path / "pictures" / entry["file_name"])
+    pictures = oracle.coco_pictures(labels, lambda entry: tmp_path / "pictures" / entry["file_name"])
     for picture, (_, rgb) in zip(pictures, kinds.values(), strict=True):
         picture.rgb = rgb
     assert oracle.Expected("Mine", "train").compare(pictures, out) == {"kept": len(kinds)}
@@ -578,7 +579,7 @@ def label(box: Sequence[float], segmentation: Any = None, **more: Any) -> dict[s
     return entry
 
 
-def write_labels(root: Path, files: dict[str, tuple[bytes | None, Any]]) -> None:
+def write_labels(root: Path, files: Mapping[str, tuple[bytes | None, Any]]) -> None:
     """Label files `labels/train/NAME.json` (as bytes or data) and pictures `images/train/NAME.jpg`."""
     for name, (picture, contents) in files.items():
         for kind, suffix, data in (
@@ -678,10 +679,7 @@ def test_turned_picture_beside_a_label_file(tmp_path: Path) -> None:
     data = encoded(smooth(100, 70), exif=with_orientation(8), subsampling=0)
     write_labels(tmp_path, {"patch0/x": (data, {"annotations": [label(LEFT), label(RIGHT)]})})
     _, out = build_folder("objects365", tmp_path, tmp_path / "out")
-    things = [
-        oracle.Thing(tuple(map(float, box)), 2000, segmentation=[rectangle(*box)], source="sam")
-        for box in (LEFT, RIGHT)
-    ]
+    things = [oracle.Thing(box, 2000, segmentation=[rectangle(*box)], source="sam") for box in (LEFT, RIGHT)]
     path = tmp_path / "images/train/patch0/x.jpg"
     picture = oracle.Picture("patch0/x", "patch0/x", 100, 70, things, path, UPRIGHT[8](oracle.read_rgb(data)))
     assert oracle.Expected("Objects365", "train").compare([picture], out) == {"kept": 1}

@@ -20,7 +20,7 @@ def canvas(side: int) -> RGB:
 
 
 def resized(image: RGB) -> RGB:
-    return cv2.resize(image, (224, 224), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, (224, 224), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 # --- D7: the last row and column are cut off --------------------------------------------------------------------------

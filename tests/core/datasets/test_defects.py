@@ -106,7 +106,8 @@ def test_d4_groups_and_deleted_objects_are_none(tmp_path: Path, other: dict[str,
 @pytest.mark.parametrize("flag", ["crowd", "ignored"])
 def test_d4_bdd_crowds_are_no_objects(tmp_path: Path, flag: str) -> None:
     """D4: BDD100K's crowd and ignored labels were not filtered."""
-    labels = [bdd_label("1", region(*FIRST)), bdd_label("2", region(*SECOND), **{flag: True})]
+    flags: dict[str, Any] = {flag: True}
+    labels = [bdd_label("1", region(*FIRST)), bdd_label("2", region(*SECOND), **flags)]
     assert samples("bdd100k", write_bdd(tmp_path, [{"name": "a.jpg", "labels": labels}], {"a": smooth(*SIZE)})) == []
 
 
@@ -181,7 +182,7 @@ def test_d9_regions_are_not_grown_and_every_padding_occurs(tmp_path: Path) -> No
 def test_d10_padding_is_a_function_of_seed_and_key(tmp_path: Path) -> None:
     """D10: padding was drawn from numpy's unseeded global generator."""
     raw, fewer = lvis(tmp_path, dict.fromkeys("abcdefgh", PAIR)), lvis(tmp_path / "fewer", dict.fromkeys("abc", PAIR))
-    drawn = []
+    drawn: list[Any] = []
     for place, seed in ((raw, 0), (raw, 0), (fewer, 0), (raw, 1)):
         np.random.seed(len(drawn))
         drawn.append([[entry["patch"]["padding"] for entry in objects(m)] for m in samples("lvis", place, seed=seed)])

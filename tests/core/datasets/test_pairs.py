@@ -36,7 +36,7 @@ def scene(
     for i, box in enumerate(boxes):
         x0, y0, x1, y1 = map(float, box)
         area = areas[i] if areas is not None else (x1 - x0) * (y1 - y0)
-        given = {
+        given: dict[str, Any] = {
             "box": (x0, y0, x1, y1), "area": area, "category": "cup", "category_id": 1, "annotation_id": i,
             "ignored": False, "mask": no_mask, "mask_source": "polygon",
         } | (changes or {}).get(i, {})  # fmt: skip
@@ -44,7 +44,7 @@ def scene(
     return Scene("key", 1, (), size[0], size[1], tuple(instances))
 
 
-def chosen(boxes: Sequence[Sequence[float]], **rule: Any) -> tuple[int, ...] | str:
+def chosen(boxes: Any, **rule: Any) -> tuple[int, ...] | str:
     """Indices of the group, or the reason of the skip."""
     return outcome(scene(boxes), **rule)
 
@@ -244,18 +244,19 @@ def test_choice_equals_the_oracle(objects: list[Any], rule: dict[str, Any], clas
     assert outcome(picture, classes=ClassFilter(include=include, exclude=exclude), **rule) == expected
 
 
-def spread(seed: int, count: int) -> list[list[float]]:
+def spread(seed: int, count: int) -> list[oracle.FloatBox]:
     """Boxes without ties, as real ones have none."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 60, (count, 2))
-    return np.concatenate([corners, corners + rng.uniform(15, 45, (count, 2))], axis=1).tolist()
+    boxes = np.concatenate([corners, corners + rng.uniform(15, 45, (count, 2))], axis=1)
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 12), RULE)
 def test_choice_equals_the_oracle_for_boxes_like_real_ones(seed: int, count: int, rule: dict[str, Any]) -> None:
     boxes = spread(seed, count)
-    things = [oracle.Thing(tuple(box), (box[2] - box[0]) * (box[3] - box[1]), segmentation=0) for box in boxes]
+    things = [oracle.Thing(box, (box[2] - box[0]) * (box[3] - box[1]), segmentation=0) for box in boxes]
     plain = oracle.Rule(rule["objects"], rule["rule"], rule["min_area_ratio"], rule["contained"])
     assert chosen(boxes, **rule) == oracle.choose(things, 100, 100, plain)
 

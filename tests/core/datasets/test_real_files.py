@@ -18,7 +18,7 @@ from pics_cli.core.images.masks import decode_segmentation
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-LVIS_V05 = {"source__splits__val__annotations": ["lvis_v0.5/lvis_val_100.json"]}
+LVIS_V05: dict[str, Any] = {"source__splits__val__annotations": ["lvis_v0.5/lvis_val_100.json"]}
 MMDET = {"source__splits__train__annotations": ["unsorted_obj365_sample.json"]}
 
 TINY_YAML = """
@@ -117,7 +117,7 @@ def test_objects365_without_masks_names_annotate(shared_data: Path, tmp_path: Pa
 def test_mmdet_fixture(shared_data: Path, tmp_path: Path, objects: int, expected: dict[str, int]) -> None:
     # Crowd without segmentation, `ignore`, a box without width, an unknown category, pictures that do not exist.
     root = shared_data / "objects365/mmdet_fixture"
-    values = {"pairs__objects": objects, "pairs__min_area_ratio": 1e-5, **MMDET}
+    values: dict[str, Any] = {"pairs__objects": objects, "pairs__min_area_ratio": 1e-5, **MMDET}
     manifest, out = build_folder("objects365", root, tmp_path / "out", **values)
     data = json.loads((root / "unsorted_obj365_sample.json").read_text())
     pictures = oracle.coco_pictures(data, lambda image: root / "nowhere" / image["file_name"])

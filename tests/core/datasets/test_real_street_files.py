@@ -15,7 +15,8 @@ from helpers import oracle, street_oracle
 from helpers.making import build_folder, encoded, smooth
 from helpers.street import VEHICLES, put, thing, write_cityscapes, write_vistas
 from helpers.street_oracle import CITY_RULE
-from pics_cli.core.datasets.readers import Reader, open_reader
+from pics_cli.core.datasets.readers import open_reader
+from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import Scene
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.core.recipes.base import Override, find_recipe
@@ -49,11 +50,11 @@ def placed(tmp_path: Path, source: Path, frames: list[dict[str, Any]] | None = N
 
 def reader_of(recipe: str, raw: Path, split: str = "train", **values: Any) -> Reader:
     overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]
-    return open_reader(load_dataset(find_recipe(recipe), overrides), split, raw)
+    return open_reader(DatasetSplit(load_dataset(find_recipe(recipe), overrides), split, raw))
 
 
 def scenes_of(reader: Reader) -> list[Scene]:
-    return [reader.scene(item) for item in reader.items(0, len(reader))]
+    return [reader.scene(item) for item in reader.item_ids(0, len(reader))]
 
 
 # --- BDD100K ----------------------------------------------------------------------------------------------------------
@@ -203,7 +204,11 @@ def test_synthetic_layout(
     shared_data: Path, tmp_path: Path, version: str, split: str, objects: int, rule: str, expected: dict[str, int]
 ) -> None:
     raw, names = shared_data / "mapillary/datumaro_synthetic_layout", ("animal--bird", "object--vehicle--bicycle")
-    values = {"pairs__classes__include": [*names], "pairs__objects": objects, "pairs__min_area_ratio": 0.1}
+    values: dict[str, Any] = {
+        "pairs__classes__include": [*names],
+        "pairs__objects": objects,
+        "pairs__min_area_ratio": 0.1,
+    }
     values |= {"pairs__rule": rule, "source__versions": [version]}
     _, out = build_folder("mapillary_vistas", raw, tmp_path / "out", split, **values)
     folder = raw / split
@@ -214,8 +219,8 @@ def test_synthetic_layout(
 
 def test_both_versions_are_there_and_the_newer_is_taken(shared_data: Path) -> None:
     raw = shared_data / "mapillary/datumaro_synthetic_layout"
-    assert reader_of("mapillary_vistas", raw).place == raw / "train/v2.0/instances"
-    assert reader_of("mapillary_vistas", raw, source__versions=["v1.2"]).place == raw / "train/v1.2/instances"
+    assert reader_of("mapillary_vistas", raw).annotations == raw / "train/v2.0/instances"
+    assert reader_of("mapillary_vistas", raw, source__versions=["v1.2"]).annotations == raw / "train/v1.2/instances"
 
 
 # --- Cityscapes, which has no free sample: as data/README.md describes it ---------------------------------------------

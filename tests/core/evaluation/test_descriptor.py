@@ -9,13 +9,16 @@ import pytest
 
 from pics_cli.core.evaluation.descriptor import describe, describe_references
 from pics_cli.core.evaluation.examples import mask_box
+from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 SCENES = 50
-RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0))
+RELATIONS: tuple[tuple[SceneRelation, float], ...] = (
+    ("apart", 1.0), ("touching", 1.0), ("occluding", 3.0), ("supporting", 2.0), ("containing", 2.0),
+)  # fmt: skip
 
 
 @cache

@@ -38,6 +38,8 @@ def test_drawn_samples_say_everything(drawn: Path) -> None:
             assert example.front_to_back == tuple(meta["order"])
             assert example.relation in {pair["relation"] for pair in meta["pairs"]}
             assert example.true_background
+            assert example.visible_masks
+            assert example.full_masks
             np.testing.assert_array_equal(example.background, decode_image(parts["clean.jpg"]).rgb)
             for k in range(2):
                 assert not (example.visible_masks[k] & ~example.full_masks[k]).any()

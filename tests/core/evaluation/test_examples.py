@@ -40,6 +40,7 @@ def sides(box: Box) -> tuple[int, int]:
 def test_regions_hold_the_places(examples: list[Example]) -> None:
     for example in examples:
         assert set(example.order) == {0, 1}
+        assert example.full_masks
         for place, region, full in zip(example.paste_boxes, example.regions, example.full_masks, strict=True):
             x0, y0, x1, y1 = place
             assert full[y0:y1, x0:x1].sum() == full.sum() > 0
@@ -89,9 +90,9 @@ def test_swapped_references_are_seen(examples: list[Example], gallery: Reference
 
 
 def test_order_only_where_objects_overlap(examples: list[Example]) -> None:
-    wrong = {example.relation: set() for example in examples}
+    wrong: dict[str, set[int]] = {str(example.relation): set() for example in examples}
     for example in examples:
-        wrong[example.relation].add(len(example.wrong_orders))
+        wrong[str(example.relation)].add(len(example.wrong_orders))
     assert wrong["containing"] == {2}
     assert wrong["occluding"] == {1}
     assert wrong["apart"] <= {0, 1}

@@ -18,7 +18,7 @@ from pics_cli.core.evaluation.methods import (
     composite_by_baseline,
     composite_by_model,
 )
-from pics_cli.core.inference.sample import CompositeOptions
+from pics_cli.core.inference.sample import CompositeOptions, Mode
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
@@ -40,7 +40,7 @@ def examples() -> list[Example]:
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_as_infer_makes_it(folder: Path, examples: list[Example], mode: str, tmp_path: Path) -> None:
+def test_as_infer_makes_it(folder: Path, examples: list[Example], mode: Mode, tmp_path: Path) -> None:
     for example in examples:
         sample = tmp_path / "in" / example.key
         sample.mkdir(parents=True)

@@ -59,8 +59,10 @@ def test_published_weights_that_cannot_be_used(tmp_path: Path) -> None:
     state = torch.load(published_files() / "alexnet.pth", weights_only=True)
     del state["features.3.bias"]
     torch.save(state, tmp_path / "part.pth")
+    weights = find_published(str(tmp_path / "part.pth"))
+    assert weights
     with pytest.raises(PicsError, match=r"part\.pth: not the weights of lpips: Missing key"):
-        Lpips(find_published(str(tmp_path / "part.pth")), CPU)
+        Lpips(weights, CPU)
 
 
 def test_encoders_that_cannot_be_used(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pics_cli.core.evaluation import pixel_metrics
 from pics_cli.core.evaluation.baselines import paste_references
 from pics_cli.core.evaluation.examples import Example, draw_example, region_counts
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.masks import Mask
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 SIZE = 48
@@ -109,7 +110,7 @@ def test_shadow_where_there_is_none() -> None:
 def test_sharpness() -> None:
     truth = texture()
     assert pixel_metrics.sharpness(truth, truth, inside()) == 1
-    soft = cv2.GaussianBlur(truth, (0, 0), 1.0)
+    soft = cv2.GaussianBlur(truth, (0, 0), 1.0).astype(np.uint8)
     assert pixel_metrics.sharpness(soft, truth, inside()) < 0.4
     flat = np.full_like(truth, 100)
     assert pixel_metrics.sharpness(flat, truth, inside()) == 0
@@ -123,9 +124,14 @@ def example(relation: str, number: int) -> Example:
     return draw_example(SceneSettings(192, 2, ((relation, 1.0),), 5.0, 0.4), 3, number, 0.8)  # type: ignore[arg-type]
 
 
+def shared(one: Example) -> Mask:
+    """Where both objects reach, visible or not."""
+    assert one.full_masks
+    return one.full_masks[0] & one.full_masks[1]
+
+
 def order(one: Example, result: RGB) -> bool | None:
-    both = one.full_masks[0] & one.full_masks[1]
-    return pixel_metrics.is_order_right(result, one.truth, one.wrong_orders, both)
+    return pixel_metrics.is_order_right(result, one.truth, one.wrong_orders, shared(one))
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting", "containing"])
@@ -143,8 +149,7 @@ def test_order_of_scenes_drawn_either_way(relation: str) -> None:
 
 def differs(one: Example, wrong: RGB) -> bool:
     """Whether it can be told from the truth."""
-    both = one.full_masks[0] & one.full_masks[1]
-    return pixel_metrics.is_order_right(wrong, one.truth, [wrong], both) is not None
+    return pixel_metrics.is_order_right(wrong, one.truth, [wrong], shared(one)) is not None
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting"])
@@ -152,6 +157,7 @@ def test_order_of_references_pasted_either_way(relation: str) -> None:
     found = []
     for number in range(10):
         one = example(relation, number)
+        assert one.front_to_back
         for swapped in (False, True):
             front = one.front_to_back[::-1] if swapped else one.front_to_back
             judged = order(one, paste_references(one.background, one.paste_boxes, one.references, front[::-1]))
@@ -167,6 +173,7 @@ def test_pasting_never_gets_a_vessel_right() -> None:
         one = example("containing", number)
         if not all(differs(one, wrong) for wrong in one.wrong_orders):
             continue
+        assert one.front_to_back
         for front in (one.front_to_back, one.front_to_back[::-1]):
             found.append(order(one, paste_references(one.background, one.paste_boxes, one.references, front)))
     assert len(found) >= 6
@@ -183,7 +190,9 @@ def test_ssim_by_its_formula() -> None:
     """Of one window, in float64."""
     rng = np.random.default_rng(3)
     one, other = rng.integers(0, 256, (2, 31, 31, 3)).astype(np.uint8)
-    _, parts = pixel_metrics.ssim(other, one)
+    found_ssim = pixel_metrics.ssim(other, one)
+    assert found_ssim
+    _, parts = found_ssim
     at = np.arange(-5, 6)
     kernel = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * 1.5**2))
     kernel /= kernel.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,13 +43,17 @@ def test_upright_rgb_jpeg_keeps_its_bytes(name: str) -> None:
     assert picture.rgb.dtype == np.uint8
     assert np.array_equal(picture.rgb, read_rgb(data))
     # What the research code reads.
-    assert np.array_equal(picture.rgb, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+    by_opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert by_opencv is not None
+    assert np.array_equal(picture.rgb, by_opencv)
 
 
 def palette(transparent: int | None) -> tuple[bytes, RGB]:
     """A PNG of 16 colours, one of them transparent, and its pixels over white."""
     image = Image.fromarray(BASE).quantize(16)
-    colours = np.array(image.getpalette()[:48], np.uint8).reshape(-1, 3)
+    stored = image.getpalette()
+    assert stored
+    colours = np.array(stored[:48], np.uint8).reshape(-1, 3)
     if transparent is not None:
         colours[transparent] = 255
         return encoded(image, "PNG", transparency=transparent), colours[np.asarray(image)]
@@ -139,7 +144,7 @@ def test_orientations_are_what_their_names_say(value: int) -> None:
         2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"), 5: ("left", "top"),
         6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
     }[value]  # fmt: skip
-    edges = {"top": np.s_[0, :], "bottom": np.s_[-1, :], "left": np.s_[:, 0], "right": np.s_[:, -1]}
+    edges: dict[str, Any] = {"top": np.s_[0, :], "bottom": np.s_[-1, :], "left": np.s_[:, 0], "right": np.s_[:, -1]}
     stored = np.zeros((3, 5, 3), np.uint8)
     stored[0, :, 0] = 200
     stored[:, 0, 1] = 200

@@ -16,7 +16,7 @@ from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
 from pics_cli.core.inference.paste import blend_layers
 from pics_cli.core.inference.prepare import window_inputs, window_painters
-from pics_cli.core.inference.sample import CompositeOptions, CompositeSample
+from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample
 
@@ -39,7 +39,7 @@ def tiny(tiny_model: Path) -> PicsModel:
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_samples_of_any_kind_in_their_order(tiny: PicsModel, mode: str) -> None:
+def test_samples_of_any_kind_in_their_order(tiny: PicsModel, mode: Mode) -> None:
     """Batches of what is alike give what each sample alone gives; backgrounds stay as they are."""
     options = replace(ONE_STEP, mode=mode)
     samples = [
@@ -91,7 +91,7 @@ def test_noise_is_of_seed_and_name_or_as_given(tiny: PicsModel) -> None:
 
 
 def test_explanations(tiny: PicsModel) -> None:
-    def results(mode: str, boxes: tuple = BOXES) -> list[CompositeResult]:
+    def results(mode: Mode, boxes: tuple = BOXES) -> list[CompositeResult]:
         samples = [sample("a", boxes, candidates=(0, 1))]
         return list(composite(tiny, samples, replace(ONE_STEP, mode=mode), explain=True))
 
@@ -149,16 +149,16 @@ def test_errors_of_the_samples_iterator_are_raised(tiny: PicsModel) -> None:
 def test_an_opaque_reference_is_one_on_white(tiny: PicsModel) -> None:
     on_white = np.asarray(thing(0, alpha=False))
     opaque = np.dstack([on_white, np.full(on_white.shape[:2], 255, np.uint8)])
-    images = [
+    first, second = (
         next(composite(tiny, [CompositeSample("a", np.asarray(scene()), BOXES[:1], (one,))], ONE_STEP)).image
         for one in (on_white, opaque)
-    ]
-    np.testing.assert_array_equal(*images)
+    )
+    np.testing.assert_array_equal(first, second)
 
 
 def test_at_the_networks_size_it_is_the_networks_picture() -> None:
     pipeline = small(**{**LAYERS, "steps": 1, "guidance": 1.0, "scheduler": "ddim"})
-    background = cv2.GaussianBlur(noise(64, 64), (0, 0), 2)
+    background = cv2.GaussianBlur(noise(64, 64), (0, 0), 2).astype(np.uint8)
     references = [noise(20, 30, 1, 4) | np.uint8(128), noise(30, 20, 2, 4) | np.uint8(128)]
     boxes = [(5, 8, 40, 50), (25, 20, 60, 60)]
     blends: list = []

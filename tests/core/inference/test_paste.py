@@ -192,7 +192,7 @@ def test_layers_at_the_windows_size_by_loops(width: int, height: int) -> None:
 def test_enlarged_is_a_plane_where_the_square_is(width: int, height: int, size: int) -> None:
     """Of values that rise evenly, a pixel of the picture has the one of its middle; without a rim from the padding."""
     side = max(width, height)
-    across = ((np.arange(size, dtype=np.float32) + 0.5) * side / size)[None].repeat(size, 0)
+    across = ((np.arange(size, dtype=np.float32) + 0.5) * side / size).astype(np.float32)[None].repeat(size, 0)
     found = Letterbox(width, height, size).inverse_map(across)
     assert found.shape == (height, width)
     left = (side - width) // 2

@@ -61,7 +61,7 @@ def test_as_infer_makes_it(samples: Path, tiny_model: Path, tmp_path: Path, hint
         arrays = [np.asarray(image) for image in opened]
         sets = [np.asarray(Image.open(path)) for path in masks]
         from_arrays = pipe(np.asarray(Image.open(folder / "image.png")), arrays, masks=sets, name=name, **options)
-        np.testing.assert_array_equal(np.stack(from_arrays.images), from_paths.images)
+        np.testing.assert_array_equal(np.stack([np.asarray(image) for image in from_arrays.images]), from_paths.images)
 
 
 def test_what_a_call_returns(pipe: PicsPipeline) -> None:
@@ -197,8 +197,9 @@ def test_arguments_that_do_not_fit(pipe: PicsPipeline, change: dict[str, Any], m
 
 def test_unknown_options(pipe: PicsPipeline, tmp_path: Path) -> None:
     for name in ("scheduler", "mode", "crop"):
+        options: dict[str, Any] = {name: "none"}
         with pytest.raises(PicsError, match=f"{name}: got none, expected one of"):
-            pipe(scene(), OBJECTS[:2], BOXES, **{name: "none"})
+            pipe(scene(), OBJECTS[:2], BOXES, **options)
     with pytest.raises(PicsError, match="not a model folder of pics"):
         PicsPipeline.from_pretrained(tmp_path)
     with pytest.raises(PicsError, match="model nowhere: no such folder"):

@@ -10,7 +10,7 @@ import pytest
 from helpers.composites import BOXES, scene, thing
 from pics_cli.core.inference.prepare import prepare
 from pics_cli.core.inference.sample import ORDER_BIAS, CompositeOptions, CompositeSample
-from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.config import HintKind, ModelConfig
 
 CONFIG = ModelConfig(image_size=64, reference_size=28)
 OPTIONS = CompositeOptions()
@@ -18,7 +18,7 @@ SAMPLE = CompositeSample("a", np.asarray(scene()), BOXES, tuple(np.asarray(thing
 
 
 @pytest.mark.parametrize("hint", ["background", "collage", "overlay"])
-def test_the_order_of_pasting_matters_where_references_are_pasted(hint: str) -> None:
+def test_the_order_of_pasting_matters_where_references_are_pasted(hint: HintKind) -> None:
     config = replace(CONFIG, hint=hint)
     first = prepare(replace(SAMPLE, order=(0, 1)), OPTIONS, config)
     second = prepare(replace(SAMPLE, order=(1, 0)), OPTIONS, config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pics_cli.core.inference.sample import ORDER_BIAS, CompositeOptions, back_to_front, gate_bias, parse_order
@@ -47,5 +49,6 @@ def test_what_is_left_open_is_the_models() -> None:
     ],
 )
 def test_options_of_unknown_values(name: str, words: str) -> None:
+    options: dict[str, Any] = {name: "none"}
     with pytest.raises(PicsError, match=words):
-        CompositeOptions(**{name: "none"}).resolve(ModelConfig())
+        CompositeOptions(**options).resolve(ModelConfig())

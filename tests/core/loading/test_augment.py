@@ -82,7 +82,7 @@ def test_one_colour_on_white_shows_no_other(
     ours = render_view(rgba, view, 64, detail=100)
     away = 255 - ours.patch.astype(np.float64)
     full = 255 - np.array(colour, np.float64)
-    share = away @ full / max(full @ full, 1)
+    share = away @ full / max(float(full @ full), 1)
     # Rounded to 8 bits in each of five steps; a halo would be tens of levels.
     assert np.abs(away - share[..., None] * full).max() <= 3
     assert share.max() <= 1.01

@@ -46,7 +46,9 @@ def batches_of(data: TrainingDataset, number: int, batch: int, workers: int = 0,
         return list(itertools.islice(loader, number))
 
 
-def same(one: Batch, other: Batch) -> bool:
+def same(one: Batch | WorkerError, other: Batch | WorkerError) -> bool:
+    assert not isinstance(one, WorkerError)
+    assert not isinstance(other, WorkerError)
     return one.keys() == other.keys() and all(
         torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
         for name, value in one.items()

@@ -18,6 +18,7 @@ from pics_cli.core.images.geometry import Letterbox, scale_box
 from pics_cli.core.images.image_io import decode_image, encode_png
 from pics_cli.core.images.masks import box_mask, decode_mask_png
 from pics_cli.core.loading.training_sample import TrainingSample, prepare_training_sample, without_augmentation
+from pics_cli.core.model.config import HintKind
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample
@@ -29,6 +30,11 @@ def made(sample: Members, augment: AugmentSettings = STILL, **options: Any) -> T
     given = {"set_name": "S", "key": "k", "rng_keys": (0, 0), "seed": 0, "size": 64, "reference_size": 56,
              "hint": "background"}  # fmt: skip
     return prepare_training_sample(sample, augment=augment, **{**given, **options})
+
+
+def members_of(arrays: TrainingSample) -> dict[str, Any]:
+    """The arrays under names that are not known beforehand."""
+    return {**arrays}
 
 
 def cut_outs(sample: Members, width: int = 96, height: int = 64) -> list[Any]:
@@ -59,7 +65,7 @@ def test_a_photograph_would_show_the_answer() -> None:
 
 @pytest.mark.parametrize(("hint", "empty"), [("background", 0), ("background", 1), ("collage", 0), ("overlay", 1)])
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96), (64, 64), (201, 130)])
-def test_without_variation_as_inference_composes(hint: str, empty: bool, width: int, height: int) -> None:
+def test_without_variation_as_inference_composes(hint: HintKind, empty: bool, width: int, height: int) -> None:
     """Control image, references and boxes are those of `prepare_network_inputs` for true boxes and cut-outs.
 
     The hint is made of the picture without the objects where the sample has it; references never are.
@@ -81,7 +87,7 @@ def test_without_variation_as_inference_composes(hint: str, empty: bool, width: 
     to_window = np.zeros((64, 64), bool)
     to_window[y0:y1, x0:x1] = True
     assert np.array_equal(to_window, expected.control_mask >= 0)
-    kinds = {name: (value.dtype, value.shape) for name, value in arrays.items()}
+    kinds = {name: (value.dtype, value.shape) for name, value in members_of(arrays).items()}
     assert kinds == {
         "control_image": (np.uint8, (64, 64, 3)), "target": (np.uint8, (64, 64, 3)), "boxes": (np.int16, (2, 4)),
         "content": (np.int16, (4,)), "references": (np.uint8, (2, 56, 56, 3)),
@@ -90,7 +96,7 @@ def test_without_variation_as_inference_composes(hint: str, empty: bool, width: 
 
 @pytest.mark.parametrize("hint", ["collage", "layers"])
 @pytest.mark.parametrize("window_size", [None, 8])
-def test_the_window_is_the_one_of_inference(hint: str, window_size: int | None) -> None:
+def test_the_window_is_the_one_of_inference(hint: HintKind, window_size: int | None) -> None:
     """Hint and target are those of the window that `pics infer` takes, and places are moved along."""
     width, height = 320, 200
     sample = with_empty(members(1, width=width, height=height), hint == "layers")
@@ -142,9 +148,9 @@ def test_both_layouts_and_no_stored_patch_is_read() -> None:
         meta["objects"][k] |= {"mask": {"rle": mask.rle()}, "patch": {"crop": list(mask.box), "padding": 1.2}}
     compact["json"] = json.dumps(meta).encode()
     damaged = {**sample, "obj0.png": b"never looked at"}
-    for name, value in made(sample, VARIED).items():
-        assert np.array_equal(value, made(compact, VARIED)[name])
-        assert np.array_equal(value, made(damaged, VARIED)[name])
+    for name, value in members_of(made(sample, VARIED)).items():
+        assert np.array_equal(value, members_of(made(compact, VARIED))[name])
+        assert np.array_equal(value, members_of(made(damaged, VARIED))[name])
 
 
 def test_white_objects_keep_their_white() -> None:
@@ -162,7 +168,9 @@ def test_white_objects_keep_their_white() -> None:
 def test_draws_follow_from_seed_set_key_and_time() -> None:
     sample = members(5)
     same = made(sample, VARIED)
-    assert all(np.array_equal(value, made(sample, VARIED)[name]) for name, value in same.items())
+    assert all(
+        np.array_equal(value, members_of(made(sample, VARIED))[name]) for name, value in members_of(same).items()
+    )
     for other in ({"seed": 1}, {"set_name": "T"}, {"key": "l"}, {"rng_keys": (1, 0)}, {"rng_keys": (0, 1)}):
         assert not np.array_equal(same["references"], made(sample, VARIED, **other)["references"])
     assert np.array_equal(same["target"], made(sample, VARIED, seed=1)["target"])
@@ -278,10 +286,10 @@ def test_swapped_references(objects: int) -> None:
     assert np.array_equal(swapped["references"], np.roll(own["references"], 1, axis=0))
     assert all(np.array_equal(own[name], swapped[name]) for name in ("control_image", "target", "boxes", "content"))
     if objects > 1:
-        hints = [
+        own_hint, swapped_hint = (
             made(members(9, objects), swap_references=swap, hint="collage")["control_image"] for swap in (False, True)
-        ]
-        assert not np.array_equal(*hints)
+        )
+        assert not np.array_equal(own_hint, swapped_hint)
 
 
 def test_still() -> None:

@@ -147,7 +147,7 @@ def test_blend_takes_a_finished_picture_apart(hint: str) -> None:
         ({"hint": "overlay", "latent_channels": 192, "downsampling": 8}, 4, 0, 192),
     ],
 )
-def test_channels(given: dict[str, object], hint: int, logits: int, output: int) -> None:
+def test_channels(given: dict[str, Any], hint: int, logits: int, output: int) -> None:
     config = ModelConfig(prediction_type="sample", correct_hint=True, **given)
     assert (config.hint_channels, config.logit_channels, config.output_channels) == (hint, logits, output)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,7 +304,7 @@ def test_gradients_are_those_of_the_plain_path() -> None:
     cover[1, : N // 2] = False
     weights = torch.randn(2, N, C)
 
-    def gradients(plain: bool) -> dict[str, Tensor]:
+    def gradients(plain: bool) -> dict[str, Any]:
         block = make_block(sharpen=6.0).requires_grad_()
         inputs = {"hidden": hidden.clone().requires_grad_(), "contexts": contexts.clone().requires_grad_()}
         (ours(block, inputs["hidden"], inputs["contexts"], cover, plain=plain) * weights).sum().backward()

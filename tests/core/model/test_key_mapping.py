@@ -28,8 +28,8 @@ from pics_cli.core.model.weight_files import Checkpoint
 
 def shapes_of(maker: research.Maker) -> CheckpointPart:
     return CheckpointPart(
-        Checkpoint(Path("any.ckpt"), {k: tuple(v.shape) for k, v in maker.state.items()}, maker.state.get)
-    )  # type: ignore[arg-type]
+        Checkpoint(Path("any.ckpt"), {k: tuple(v.shape) for k, v in maker.state.items()}, maker.state.__getitem__)
+    )
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ class StockBlock(InteractionBlock):
 
     place_: tuple[ObjectContexts, Regions]
 
-    def forward(self, hidden_states: Tensor, **others: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, **others: Any) -> Tensor:  # type: ignore[override]
         assert set(others) >= {"encoder_hidden_states", "timestep"}
         objects, regions = self.place_
         side = int(hidden_states.shape[1] ** 0.5)
@@ -165,7 +165,7 @@ class StockBlock(InteractionBlock):
 
 def stock(kind: Any, network: nn.Module, objects: ObjectContexts, regions: Regions, **options: Any) -> Any:
     """diffusers' own network with the interaction blocks, and the same weights."""
-    known = network.config
+    known: Any = network.config
     shape = ("block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups")
     twin = kind(**diffusers_options(**{name: known[name] for name in shape}), **options).eval()
     for ours, transformer in zip(blocks(network), transformer_layers(twin), strict=True):

@@ -15,7 +15,7 @@ from pics_cli.core.evaluation.descriptor import describe
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.methods import composite_by_model
 from pics_cli.core.images.cutouts import cut_out, paste_object
-from pics_cli.core.inference.sample import CompositeOptions
+from pics_cli.core.inference.sample import CompositeOptions, Mode
 from pics_cli.core.model.bundled import FILES_FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
@@ -39,7 +39,7 @@ def scenes(model: PicsModel) -> list[Example]:
 
 
 def composite(
-    model: PicsModel, example: Example, references: Sequence[np.ndarray], mode: str = "parallel"
+    model: PicsModel, example: Example, references: Sequence[np.ndarray], mode: Mode = "parallel"
 ) -> np.ndarray:
     return composite_by_model(model, CompositeOptions(mode=mode), replace(example, references=tuple(references)))
 
@@ -77,7 +77,7 @@ def test_swapped_references_give_swapped_objects(model: PicsModel, scenes: list[
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
-def test_an_empty_reference_gives_no_object(model: PicsModel, scenes: list[Example], mode: str) -> None:
+def test_an_empty_reference_gives_no_object(model: PicsModel, scenes: list[Example], mode: Mode) -> None:
     """Where the other object's region does not reach, the background stays; with both empty, everywhere."""
     for scene in scenes:
         x0, y0, x1, y1 = scene.regions[0]

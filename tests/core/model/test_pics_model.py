@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def tensors(part: nn.Module) -> list[torch.Tensor]:
     return [*part.parameters(), *part.buffers()]
 
 
-def watched(**overrides: object) -> tuple[PicsModel, Standin]:
+def watched(**overrides: Any) -> tuple[PicsModel, Standin]:
     pipeline = tiny_model(memory="sequential", **overrides)
     standin = Standin(pipeline.parts, pipeline.device, "sequential")
     standin.watch()
@@ -224,7 +225,7 @@ def watched(**overrides: object) -> tuple[PicsModel, Standin]:
 
 @pytest.mark.parametrize("corrects", [False, True])
 def test_sequential_memory_holds_only_what_a_phase_needs(corrects: bool) -> None:
-    options: dict[str, object] = {"prediction_type": "sample", "correct_hint": True} if corrects else {}
+    options: dict[str, Any] = {"prediction_type": "sample", "correct_hint": True} if corrects else {}
     pipeline, standin = watched(**options)
     addresses = {name: [t.data_ptr() for t in tensors(part)] for name, part in pipeline.parts.items()}
     expected = picture(tiny_model(**options))
@@ -286,7 +287,7 @@ def test_compiled_equals_eager(tiny: PicsModel, monkeypatch: pytest.MonkeyPatch)
     unet, controlnet = InteractionUNet(**shape), BackgroundControlNet(hint_widths=(8, 8, 8, 8), **shape)
     for zero in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
         nn.init.normal_(zero.weight, std=0.2)
-    others = {name: part for name, part in tiny.parts.items() if name not in ("unet", "controlnet")}
+    others: dict[str, Any] = {name: part for name, part in tiny.parts.items() if name not in ("unet", "controlnet")}
     small = PicsModel(tiny.config, unet, controlnet, **others, scheduler=tiny.scheduler)
     samples, start = [sample(PARTIAL), sample(NESTED)], noise(small, "a", "b")
     expected = small(samples, start, steps=2)
@@ -306,6 +307,14 @@ def edit(**values: object) -> Change:
 
 def truncate(name: str) -> Change:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1000])
+
+
+def remove_folder(name: str) -> Change:
+    return lambda folder: shutil.rmtree(folder / name)
+
+
+def remove_file(name: str) -> Change:
+    return lambda folder: (folder / name).unlink()
 
 
 def reweigh(name: str, key: str, value: torch.Tensor | None) -> Change:
@@ -328,19 +337,19 @@ WEIGHTS = {
     "vae": ("vae/diffusion_pytorch_model.safetensors", "quant_conv.weight"),
 }
 FAULTS: list[tuple[str, Change, list[str]]] = [
-    ("no pics.json", lambda folder: (folder / "pics.json").unlink(), ["not a model folder of pics", "no pics.json"]),
+    ("no pics.json", remove_file("pics.json"), ["not a model folder of pics", "no pics.json"]),
     ("newer", edit(version=99), ["pics.json", "version 99", "newer"]),
     (
         "unknown keys",
         edit(stepz=3, tau=-1.0),
         ["stepz: unknown key, nearest: steps", "tau: got -1.0, expected 0 < value"],
     ),
-    ("missing scheduler", lambda folder: shutil.rmtree(folder / "scheduler"), ["{folder}/scheduler"]),
+    ("missing scheduler", remove_folder("scheduler"), ["{folder}/scheduler"]),
 ]
 for part, (file, weight) in WEIGHTS.items():
     FAULTS += [
-        (f"missing {part}", lambda folder, part=part: shutil.rmtree(folder / part), ["{folder}/" + part, "missing"]),
-        (f"no weights of {part}", lambda folder, file=file: (folder / file).unlink(), ["{folder}/" + part]),
+        (f"missing {part}", remove_folder(part), ["{folder}/" + part, "missing"]),
+        (f"no weights of {part}", remove_file(file), ["{folder}/" + part]),
         (f"truncated {part}", truncate(file), ["{folder}/" + part]),
         (f"weight missing from {part}", reweigh(file, weight, None), ["{folder}/" + part, weight]),
         (f"weight of another shape in {part}", reweigh(file, weight, torch.zeros(3, 5)), ["{folder}/" + part, weight]),

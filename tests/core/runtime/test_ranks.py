@@ -47,7 +47,12 @@ def test_an_error_of_one_is_raised_by_all(failing: int) -> None:
 
 def test_an_error_of_its_own_ends_a_process_without_the_others() -> None:
     gathered: list[Any] = []
-    ranks = Ranks(1, 2, lambda item: gathered.append(item) or [])
+
+    def gather(item: Any) -> list[Any]:
+        gathered.append(item)
+        return []
+
+    ranks = Ranks(1, 2, gather)
     with pytest.raises(PicsError) as raised, leave_together(ranks), mark_local_error(ranks):
         raise PicsError("disk full")
     assert raised.value.local

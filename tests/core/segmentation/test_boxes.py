@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_boxes_to_labels_to_shards(shared_data: Path, tmp_path: Path) -> None:
     given = json.loads((raw / "zhiyuan_objv2_train.json").read_text())
     found = [picture for path in sorted(labels.glob("*.jsonl.gz")) for picture in read_block(path)]
     assert [picture.image_id for picture in found] == sorted(image["id"] for image in given["images"])
-    ids = [each.id for picture in found for each in picture.objects]
+    ids: list[Any] = [each.id for picture in found for each in picture.objects]
     assert sorted(ids) == sorted(annotation["id"] for annotation in given["annotations"])
     crowds = {annotation["id"] for annotation in given["annotations"] if annotation["iscrowd"]}
     assert crowds == {each.id for picture in found for each in picture.objects if "crowd" in each.flags}

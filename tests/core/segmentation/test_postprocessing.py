@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from segment_anything.utils.amg import remove_small_regions
 
 from pics_cli.core.datasets.labels import LabelledImage, read_block, write_block
+from pics_cli.core.datasets.scene import FloatBox
 from pics_cli.core.images.masks import box_mask, decode_segmentation
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, clip_boxes
@@ -144,7 +145,7 @@ def test_a_block_there_and_back(tmp_path: Path) -> None:
         ((3, 3, 3.4, 3.4), (3, 3, 3.4, 3.4)),
     ],
 )
-def test_inside(box: tuple[float, ...], kept: object) -> None:
+def test_inside(box: FloatBox, kept: str | FloatBox) -> None:
     boxes, corners, reasons = clip_boxes([AnnotatedBox(1, None, None, box, False)], WIDTH, HEIGHT)
     if isinstance(kept, str):
         assert (boxes, reasons) == ([], [kept])

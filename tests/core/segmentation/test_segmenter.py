@@ -14,7 +14,7 @@ from helpers.detection import tiny_sam
 from helpers.making import smooth
 from pics_cli.core.segmentation.preprocessing import resize_for_sam
 from pics_cli.core.segmentation.sam import TINY
-from pics_cli.core.segmentation.segmenter import Segmenter
+from pics_cli.core.segmentation.segmenter import ImageMasks, Segmenter
 from pics_cli.errors import BadSample, PicsError
 
 SIZES = ((96, 128), (120, 80), (64, 64), (50, 200))
@@ -47,6 +47,7 @@ def test_as_the_predictor(multimask: bool, images: int, boxes: int) -> None:
     segmenter = Segmenter(sam, batch_images=images, batch_boxes=boxes, multimask=multimask)
     seen = set()
     for rgb, each, found in zip(pictures, corners, segmenter(ready), strict=True):
+        assert isinstance(found, ImageMasks)
         assert found.masks.shape == (5, *rgb.shape[:2])
         for k, box in enumerate(each):
             logits, score = predicted(sam, rgb, box, multimask)
@@ -78,6 +79,7 @@ def test_no_boxes() -> None:
     ready = resize_for_sam(smooth(64, 64), np.zeros((0, 4)), TINY.side)
     segmenter = Segmenter(tiny_sam(), batch_images=2, batch_boxes=2, multimask=True)
     (found,) = segmenter([ready])
+    assert isinstance(found, ImageMasks)
     assert found.masks.shape == (0, 64, 64)
     assert len(found.scores) == len(found.stability) == 0
 
@@ -121,6 +123,8 @@ def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture, part: 
     assert caplog.messages
     assert all(line.startswith("out of memory: ") and f"on with {flag} " in line for line in caplog.messages)
     for ours, theirs in zip(found, expected, strict=True):
+        assert isinstance(ours, ImageMasks)
+        assert isinstance(theirs, ImageMasks)
         assert np.mean(ours.masks != theirs.masks) < 1e-3
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
     none = Segmenter(
@@ -130,7 +134,7 @@ def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture, part: 
         with pytest.raises(PicsError, match=f"out of memory with {flag} 1"):
             list(none(ready))
     else:  # the picture is at fault, not the run
-        assert {each.reason for each in none(ready)} == {"too_large"}
+        assert {isinstance(each, BadSample) and each.reason for each in none(ready)} == {"too_large"}
 
 
 def test_a_large_picture_slows_no_other_down(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,7 +151,7 @@ def test_a_large_picture_slows_no_other_down(caplog: pytest.LogCaptureFixture) -
     short = Parts(sam, mask_decoder=Counting(sam.mask_decoder, 2, "sparse_prompt_embeddings"))
     ready = [resize_for_sam(smooth(*size), box_source_of(*size, 5), TINY.side) for size in SIZES[:2]]
     found = list(Segmenter(short, batch_images=2, batch_boxes=8, multimask=True)(ready))
-    assert [len(each.masks) for each in found] == [5, 5]
+    assert [isinstance(each, ImageMasks) and len(each.masks) for each in found] == [5, 5]
     assert calls == [5, 2, 2, 1, 5]
     assert len(caplog.messages) == 1
 

@@ -33,7 +33,7 @@ def assert_equal(a: Sample, b: Sample) -> None:
             entry.pop("full", None)
     assert metas[0] == metas[1]
     assert (a.clean_background is None) == (b.clean_background is None)
-    pairs = [(a.image, b.image), *zip(a.references, b.references, strict=True)]
+    pairs: list[tuple[Any, Any]] = [(a.image, b.image), *zip(a.references, b.references, strict=True)]
     pairs += [*zip(a.masks, b.masks, strict=True), *zip(a.amodal_masks, b.amodal_masks, strict=True)]
     pairs += [(a.clean_background, b.clean_background), *zip(a.alternate_views, b.alternate_views, strict=True)]
     for left, right in pairs:

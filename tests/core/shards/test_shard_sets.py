@@ -107,7 +107,7 @@ def test_validation_shards_where_there_are_some(root: Path) -> None:
 def test_missing_sets_are_reported_together(root: Path, caplog: Any) -> None:
     """Where each was looked for, how to build and to fetch it."""
     (root / "train/Empty").mkdir()
-    sets = {
+    sets: dict[str, Any] = {
         "LVIS": {"shards": "{split}/LVIS", "recipe": "lvis", "fetch": "https://example.org/lvis"},
         "Mine": "{split}/Empty",
         "Synth": "{split}/Synth",

@@ -7,6 +7,7 @@ import os
 import tarfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from helpers.training_shards import write_shard
 from pics_cli.core.shards import tar_index
-from pics_cli.core.shards.shard_files import ShardWriter, read_shard
+from pics_cli.core.shards.shard_files import ShardWriter, open_tar, read_shard
 from pics_cli.core.shards.tar_index import index_shard, is_indexed, read_sample
 from pics_cli.errors import BadSample, PicsError
 
@@ -80,7 +81,6 @@ def test_the_index_is_kept_for_this_very_file(tmp_path: Path, monkeypatch: pytes
     assert not is_indexed(path)
     index = index_shard(path).tolist()
     assert is_indexed(path)
-    open_tar = tar_index.open_tar
     monkeypatch.setattr(tar_index, "open_tar", lambda _: pytest.fail("scanned again"))
     assert index_shard(path).tolist() == index
     write_shard(path, range(4))
@@ -140,8 +140,13 @@ def test_one_read_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path = write_shard(tmp_path / "a.tar", range(5))
     index = index_shard(path).tolist()
     reads = []
-    whole = tar_index.read_bytes
-    monkeypatch.setattr(tar_index, "read_bytes", lambda *span: reads.append(span) or whole(*span))
+    read_bytes = tar_index.read_bytes
+
+    def recorded(*span: Any) -> Any:
+        reads.append(span)
+        return read_bytes(*span)
+
+    monkeypatch.setattr(tar_index, "read_bytes", recorded)
     assert read_sample(path, *index[2:4])[0] == "0002"
     assert reads == [(path, *index[2:4])]
 

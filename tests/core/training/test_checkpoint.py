@@ -78,7 +78,7 @@ def rewrite(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     return damage
 
 
-DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
+DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     (WEIGHTS, cut, "weights.safetensors: damaged"),
     (OPTIMIZER, cut, "optimizer.safetensors: damaged"),
     (WEIGHTS, flip, "weights.safetensors: damaged"),

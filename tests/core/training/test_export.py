@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
 
 
 def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:
-    shape = {**asdict(run.recipe)["model"]["shape"], "encoder_layers": 2}
-    other = replace(run.recipe, model=replace(run.recipe.model, shape=type(run.recipe.model.shape)(**shape)))
+    assert run.recipe.model.shape
+    shape = replace(run.recipe.model.shape, encoder_layers=2)
+    other = replace(run.recipe, model=replace(run.recipe.model, shape=shape))
     with pytest.raises(PicsError, match="was trained from another base model"):
         export(other, run.found, tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -139,7 +139,8 @@ def test_copies_in_checkpoints_and_in_the_hubs_cache(folder: Path, tmp_path: Pat
     shutil.copy(folder / "dinov2" / "config.json", kept / "snapshots" / "0123")
     found, origin = blank(None, "somebody/vision", **GIVEN)
     assert origin.startswith("unet, controlnet, vae of checkpoints/stable-diffusion-2-1-base; image_encoder of ")
-    assert found.parts["image_encoder"].config.hidden_size == bases.ENCODER_WIDTH
+    encoder: Any = found.parts["image_encoder"]
+    assert encoder.config.hidden_size == bases.ENCODER_WIDTH
 
 
 FAULTS = [

@@ -103,7 +103,8 @@ def call(name: str, device: str) -> Tensor:
         "group_norm": ((1, 4, 8, 8),),
         "scaled_dot_product_attention": ((1, 2, 8, 16),) * 3,
     }[name]
-    others = {"layer_norm": [(8,)], "group_norm": [2]}.get(name, [])
+    arguments: dict[str, list[Any]] = {"layer_norm": [(8,)], "group_norm": [2]}
+    others = arguments.get(name, [])
     found: Tensor = getattr(F, name)(*(torch.empty(shape, device=device) for shape in made), *others)
     return found
 

@@ -163,7 +163,13 @@ def test_gradients_are_of_pixels(kind: str, meaning: dict[str, Any]) -> None:
 
 
 def test_a_base_model_has_no_inputs_for_layers() -> None:
-    model = {"hint": "layers", "prediction_type": "sample", "correct_hint": True, "shape": None, "base": "nowhere/none"}
+    model: dict[str, Any] = {
+        "hint": "layers",
+        "prediction_type": "sample",
+        "correct_hint": True,
+        "shape": None,
+        "base": "nowhere/none",
+    }
     recipe = recipe_of()
     from dataclasses import replace
 

@@ -78,7 +78,9 @@ def by_hint(_latent: Tensor, _t: Tensor, hint: Tensor, *_: Any) -> Tensor:
 def figures(
     loss: DiffusionLoss, samples: list[ValidationSample], draws: NoiseSampler, *, batch: int = 8, seed: int = 0
 ) -> list[SampleLosses]:
-    return validation_losses(loss, samples, draws, seed, bins=3, batch_size=batch, device=CPU)
+    losses = validation_losses(loss, samples, draws, seed, bins=3, batch_size=batch, device=CPU)
+    assert losses is not None
+    return losses
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +135,8 @@ def test_fixed_whatever_the_batch(model: PicsModel, draws: NoiseSampler, batch: 
         assert one.regions == pytest.approx(other.regions, rel=1e-5)
     assert [sorted(one.regions) for one in expected] == [["own", "swapped"], ["own"], ["own", "swapped"]]
     assert len({value for one in expected for value in one.bins}) == 9
-    other = figures(step, samples, draws, seed=1)
-    assert all(one.bins != several.bins for one, several in zip(other, expected, strict=True))
+    of_another_seed = figures(step, samples, draws, seed=1)
+    assert all(one.bins != other.bins for one, other in zip(of_another_seed, expected, strict=True))
     # A share of the samples, as another process has, is looked at alike.
     (last,) = figures(step, samples[2:], draws)
     assert last.bins == pytest.approx(expected[2].bins, rel=1e-5)

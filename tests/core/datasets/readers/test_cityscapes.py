@@ -45,7 +45,8 @@ def street(seed: int, height: int, width: int) -> list[dict[str, Any]]:
         angle = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(1, 12))))
         points = centre + reach * np.stack([np.cos(angle), np.sin(angle)], 1)
         points = points.round(2) if rng.random() < 0.3 else points.round().astype(int)
-        deleted = {0: {"deleted": 1}, 1: {"deleted": 0}, 2: {"deleted": False}}.get(int(rng.integers(16)), {})
+        flags: dict[int, dict[str, Any]] = {0: {"deleted": 1}, 1: {"deleted": 0}, 2: {"deleted": False}}
+        deleted = flags.get(int(rng.integers(16)), {})
         objects.append(thing(str(rng.choice(LABELS)), points.tolist(), **deleted))
     return objects
 
@@ -84,7 +85,12 @@ def test_build_equals_the_oracle(tmp_path: Path, layout: str, rule: oracle.Rule,
         f"{('aachen', 'ulm')[i % 2]}_{i:06d}": (smooth(*sizes[i % 3], i), street(i, *sizes[i % 3])) for i in range(40)
     }
     raw = write_cityscapes(tmp_path, pictures, layout)
-    values = {"objects": rule.objects, "rule": rule.rule, "min_area_ratio": rule.ratio, "contained": rule.contained}
+    values: dict[str, Any] = {
+        "objects": rule.objects,
+        "rule": rule.rule,
+        "min_area_ratio": rule.ratio,
+        "contained": rule.contained,
+    }
     values = {f"pairs__{key}": value for key, value in values.items()} | {"pairs__classes__include": [*rule.include]}
     _, out = build_folder("cityscapes", raw, tmp_path / "out", **values)
     found = street_oracle.cityscapes(jsons(raw, layout), image_of(raw, layout))

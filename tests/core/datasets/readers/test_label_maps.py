@@ -23,7 +23,7 @@ from pics_cli.core.images.masks import box_mask, decode_segmentation
     st.booleans(),
 )
 def test_areas_and_boxes_equal_counting(
-    shape: tuple[int, int], seed: int, dtype: type[np.generic], kinds: int, smooth: bool
+    shape: tuple[int, int], seed: int, dtype: type[np.unsignedinteger], kinds: int, smooth: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(0, np.iinfo(dtype).max, kinds, endpoint=True)

@@ -61,7 +61,12 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_build_equals_the_oracle(raw: Path, tmp_path: Path, rule: oracle.Rule, kept: int) -> None:
-    values = {"objects": rule.objects, "rule": rule.rule, "min_area_ratio": rule.ratio, "contained": rule.contained}
+    values: dict[str, Any] = {
+        "objects": rule.objects,
+        "rule": rule.rule,
+        "min_area_ratio": rule.ratio,
+        "contained": rule.contained,
+    }
     values = {f"pairs__{key}": value for key, value in values.items()} | {"pairs__classes__exclude": [*rule.exclude]}
     _, out = build_folder("viton_hd", raw, tmp_path / "out", **values)
     outcome = oracle.Expected("VITONHD", "train", rule).compare(street_oracle.viton(raw / "train"), out)

@@ -57,7 +57,7 @@ def street(seed: int) -> list[Label]:
         mask = ((rows - y) / ry) ** 2 + ((columns - x) / rx) ** 2 < 1
         if not mask.any():
             continue
-        flags = {name: bool(rng.random() < 0.1) for name in ("crowd", "ignored", "occluded")}
+        flags: dict[str, Any] = {name: bool(rng.random() < 0.1) for name in ("crowd", "ignored", "occluded")}
         label = bdd_label(f"{seed}-{k}", mask, category=str(rng.choice(["car", "bus", "person"])), **flags)
         if rng.random() < 0.4:
             angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
@@ -102,7 +102,12 @@ def check(raw: Path, out: Path, rule: oracle.Rule = BDD_RULE, split: str = "trai
 )
 def test_build_equals_the_oracle(tmp_path: Path, rule: oracle.Rule, kept: int) -> None:
     raw = write(tmp_path, {f"{i:08x}-{i:08x}": street(i) for i in reversed(range(50))})
-    values = {"objects": rule.objects, "rule": rule.rule, "min_area_ratio": rule.ratio, "contained": rule.contained}
+    values: dict[str, Any] = {
+        "objects": rule.objects,
+        "rule": rule.rule,
+        "min_area_ratio": rule.ratio,
+        "contained": rule.contained,
+    }
     classes = {"include": [*rule.include], "exclude": [*rule.exclude]}
     values = {f"pairs__{key}": value for key, value in {**values, "classes": classes}.items()}
     _, out = build_folder("bdd100k", raw, tmp_path / "out", **values)
@@ -180,7 +185,8 @@ def test_parts_without_area_and_missing_letters(tmp_path: Path) -> None:
     whole = [polygon(corners(10, 10, 30, 40)), polygon(corners(25, 10, 40, 40))]
     assert np.array_equal(drawn(tmp_path / "a", *whole), region(10, 10, 40, 40))
     assert np.array_equal(drawn(tmp_path / "b", *whole, polygon([(1, 1)]), polygon([(1, 1), (9, 9)])), region(*FIRST))
-    for i, change in enumerate(({"types": None}, {"closed": None}, {"types": "LLLL", "closed": True})):
+    changes: list[dict[str, Any]] = [{"types": None}, {"closed": None}, {"types": "LLLL", "closed": True}]
+    for i, change in enumerate(changes):
         assert np.array_equal(drawn(tmp_path / f"c{i}", polygon(corners(*FIRST)) | change), region(*FIRST))
 
 

@@ -47,7 +47,8 @@ def street(seed: int, height: int, width: int, ids: Sequence[int]) -> Values:
 
 def write(root: Path, maps: dict[str, Values], version: str = "v2.0", split: str = "training") -> Path:
     pictures = {
-        name: (smooth(*values.shape, i), values // 256, values % 256) for i, (name, values) in enumerate(maps.items())
+        name: (smooth(values.shape[0], values.shape[1], i), values // 256, values % 256)
+        for i, (name, values) in enumerate(maps.items())
     }
     return write_vistas(root, pictures, version, split)
 
@@ -79,7 +80,12 @@ def pair_of(tmp_path: Path, values: Values, **more: Any) -> list[npt.NDArray[np.
 def test_build_equals_the_oracle(tmp_path: Path, version: str, rule: oracle.Rule, kept: int) -> None:
     sizes, ids = [(64, 96), (60, 60), (96, 64)], list(VEHICLES[version].values())
     raw = write(tmp_path, {f"{i:03d}": street(i, *sizes[i % 3], ids) for i in range(40)}, version)
-    values = {"objects": rule.objects, "rule": rule.rule, "min_area_ratio": rule.ratio, "contained": rule.contained}
+    values: dict[str, Any] = {
+        "objects": rule.objects,
+        "rule": rule.rule,
+        "min_area_ratio": rule.ratio,
+        "contained": rule.contained,
+    }
     values = {f"pairs__{key}": value for key, value in values.items()} | {"pairs__classes__include": [*rule.include]}
     _, out = build_folder("mapillary_vistas", raw, tmp_path / "out", **values)
     outcome = oracle.Expected("MapillaryVistas", "train", rule).compare(pictures_of(raw, version), out)
@@ -185,7 +191,8 @@ def test_both_versions(tmp_path: Path) -> None:
     write(tmp_path, {"x": OLD_PAIR}, "v1.2")
     raw = write(tmp_path, {"x": PAIR})
     expected = oracle.Expected("MapillaryVistas", "train", VISTAS_RULE)
-    for version, values in {"v2.0": {}, "v1.2": {"source__versions": ["v1.2"]}}.items():
+    versions: dict[str, dict[str, Any]] = {"v2.0": {}, "v1.2": {"source__versions": ["v1.2"]}}
+    for version, values in versions.items():
         _, out = build_folder("mapillary_vistas", raw, tmp_path / version, **values)
         assert expected.compare(pictures_of(raw, version), out) == {"kept": 1}
 

@@ -11,6 +11,7 @@ import pytest
 
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.masks import box_mask
+from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
@@ -18,7 +19,7 @@ from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 ONE_OBJECT = SceneSettings(256, 1, (("apart", 1.0),), 25.0, 0.6)
 
 
-def detailed(index: int, relation: str, detail: float = 1.0, size: int = 128) -> RenderedScene:
+def detailed(index: int, relation: SceneRelation, detail: float = 1.0, size: int = 128) -> RenderedScene:
     return render_scene(plan_scene(SceneSettings(size, 2, ((relation, 1.0),), 5.0, 0.3, detail), "held_out", 11, index))
 
 
@@ -79,8 +80,8 @@ def test_turn_and_light_each_change_the_view() -> None:
     for index in range(4):
         same, _ = without_change(index)
         still = over_white(render_scene(same).alternates[0])
-        for change in ({"turn": 60.0}, {"light": 1.0}):
-            moved = over_white(render_scene(replace(same, settings=replace(same.settings, **change))).alternates[0])
+        for settings in (replace(same.settings, turn=60.0), replace(same.settings, light=1.0)):
+            moved = over_white(render_scene(replace(same, settings=settings)).alternates[0])
             assert np.abs(moved - still).mean() > 1.0
 
 

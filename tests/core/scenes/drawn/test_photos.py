@@ -6,13 +6,19 @@ import importlib.util
 
 import pytest
 
+from pics_cli.core.images.image_io import RGB
 from pics_cli.core.scenes.drawn import colors, patterns, photos
 from pics_cli.errors import PicsError
 
 
 def test_pools_open_only_their_own_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, opened = photos.load_photo, set()
-    monkeypatch.setattr(photos, "load_photo", lambda name: (opened.add(name), real(name))[1])
+    load_photo, opened = photos.load_photo, set()
+
+    def recorded(name: str) -> RGB:
+        opened.add(name)
+        return load_photo(name)
+
+    monkeypatch.setattr(photos, "load_photo", recorded)
     for pool in ("train", "held_out"):
         opened.clear()
         for seed in range(12):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -20,13 +20,19 @@ ONE_OBJECT = SceneSettings(256, 1, (("apart", 1.0),), 25.0, 0.6)
 
 
 @pytest.mark.parametrize("bad", [{"size": 32}, {"num_objects": 5}, {"relations": (("apart", 0.0),)}])
-def test_settings_out_of_range_are_refused(bad: dict[str, object]) -> None:
+def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
         replace(ONE_OBJECT, **bad)
 
 
 def test_relations_occur_as_often_as_their_weights_say() -> None:
-    weights = {"apart": 1.0, "touching": 1.0, "occluding": 4.0, "supporting": 2.0, "containing": 2.0}
+    weights: dict[SceneRelation, float] = {
+        "apart": 1.0,
+        "touching": 1.0,
+        "occluding": 4.0,
+        "supporting": 2.0,
+        "containing": 2.0,
+    }
     wanted = SceneSettings(64, 2, tuple((name, weights[name]) for name in RELATIONS), 25, 0.5)
     # The draw is the first thing that is made, and it is kept: see `plan_scene`.
     drawn = Counter(sample_roles(wanted, generator(1, "weights", index))[1].relation for index in range(2000))

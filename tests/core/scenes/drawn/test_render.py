@@ -232,7 +232,7 @@ def check_contained(plan: ScenePlan, drawn: RenderedScene, vessel: int, content:
 
 
 def test_derived_pairs_follow_the_full_masks() -> None:
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for index in range(14):
         plan, drawn = scene(settings(128, 4), "train", index)
         planned = {pair.objects for pair in plan.placed_pairs}
