@@ -181,15 +181,15 @@ def _check(report: AnnotationReport) -> None:
 
 
 def _rows(report: AnnotationReport) -> list[tuple[str, str]]:
-    manifest, made = report.manifest, report.made
+    manifest, segmented = report.manifest, report.segmented
     rows = [
         ("pictures", f"{manifest['pictures']:,} of {manifest['of_pictures']:,}"),
         ("blocks", f"{manifest['blocks_done']:,} of {manifest['of_blocks']:,}" + (", complete" * manifest["complete"])),
         ("boxes", f"{manifest['boxes']:,}"),
     ]
-    if made["pictures"]:
-        speed = [f"{made[what] / max(report.seconds, 1e-9):,.1f} {what}/s" for what in ("pictures", "boxes")]
-        rows.append(("made now", f"{made['pictures']:,} pictures in {report.seconds:,.1f} s: {', '.join(speed)}"))
+    if segmented["pictures"]:
+        speed = [f"{segmented[what] / max(report.seconds, 1e-9):,.1f} {what}/s" for what in ("pictures", "boxes")]
+        rows.append(("made now", f"{segmented['pictures']:,} pictures in {report.seconds:,.1f} s: {', '.join(speed)}"))
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in manifest["dropped"].items()]
     rows += [(f"flagged: {flag}", f"{count:,}") for flag, count in manifest["flags"].items()]
     rows += [(f"bad: {reason}", f"{count:,}") for reason, count in manifest["bad_pictures"].items()]

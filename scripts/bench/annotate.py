@@ -3,9 +3,8 @@
     python scripts/bench/annotate.py [FIGURE ...] [--rounds R] [--pictures N] [--tiny]
 
 Both sides have the same random weights and take turns. `cpu`: vit_b; `gpu`: vit_h in bf16, needs a CUDA device;
-`around`: all work but the model's; `many`: time a picture in a small and in a large dataset; `process`: the
-command. docs/benchmarks.md says
-what each figure means; `--tiny` tries the script itself in seconds.
+`around`: all work but the model's; `many`: time a picture in a small and in a large dataset; `process`: the command.
+docs/benchmarks.md says what each figure means; `--tiny` tries the script itself in seconds.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from pics_cli.core.segmentation.segmenter import ImageMasks, Segmenter
 from processes import command, in_fresh_process
 
 HEIGHT, WIDTH, BOXES = 480, 640, 15
-_LOOKED_AT = """
+_MANIFEST_CHECK = """
 manifest = json.loads((Path(sys.argv[-1]) / "manifest.json").read_text())
 assert manifest["pictures"] == 1, manifest
 """
 
 
 class Run(NamedTuple):
-    """What was asked for."""
+    """The command line's options."""
 
     rounds: int
     pictures: int | None
@@ -85,7 +84,7 @@ def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
 
 
 def ours(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
-    """Pictures by ours. Returns pixels."""
+    """Pictures by `Segmenter`. Returns pixels."""
     ready = [resize_for_sam(decode_image(data).rgb, boxes, side) for data, boxes in pictures]
     return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, ImageMasks))
 
@@ -182,15 +181,15 @@ def _discs(ready: ResizedImage, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
 
 
 def many(run: Run) -> Iterator[Row]:
-    """Time to find a picture's boxes and open an index that is there, with 100 pictures and with a million."""
+    """Time to find a picture's boxes and to open an existing index, with 100 pictures and with a million."""
     spent = []
     counts = (100, 2_000) if run.tiny else (100, 1_000_000)
     for count in counts:
         path = make_boxes(run.work / f"{count}.json", count, 15 * min(count, 140_000))
-        place = SplitFiles(run.work, path, "train", "", ("{file_name}",))
-        CocoBoxSource(place)
+        files = SplitFiles(run.work, path, "train", "", ("{file_name}",))
+        CocoBoxSource(files)  # builds the index
         began = time.perf_counter()
-        boxes = CocoBoxSource(place)
+        boxes = CocoBoxSource(files)
         opened = time.perf_counter() - began
         rows = np.random.default_rng(0).integers(0, count, 2000).tolist()
         for row in rows[:200]:
@@ -223,11 +222,11 @@ def process(run: Run) -> Iterator[Row]:
     for turn in range(run.rounds + 1):
         if turn == 0:
             shutil.rmtree(os.environ["PICS_CACHE"], ignore_errors=True)
-        spent.append(command(["annotate", *words, str(run.work / f"out{turn}")], raw, _LOOKED_AT))
+        spent.append(command(["annotate", *words, str(run.work / f"out{turn}")], raw, _MANIFEST_CHECK))
     bare = in_fresh_process("", "import torch, segment_anything", raw)
     cold, warm = spent[0], spent[1:]
     again, peak = median(one["wall"] for one in warm), max(one["peak"] for one in spent)
-    yield Row(f"one picture of {boxes:,} boxes, first", f"{cold['wall']:.1f} s with the index made")
+    yield Row(f"one picture of {boxes:,} boxes, first", f"{cold['wall']:.1f} s, the index built")
     shown = f"{again:.1f} s, {bare['wall']:.1f} s of which are importing torch"
     yield Row("  again", shown, "< 2 s more", again - bare["wall"] < 2)
     yield Row("  peak memory, tiny model", f"{peak:.0f} MB, torch alone {bare['peak']:.0f} MB", "< 1.5 GB", peak < 1500)

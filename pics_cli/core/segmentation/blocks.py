@@ -1,7 +1,7 @@
-"""Which blocks of images an annotation run makes, and a block in the making.
+"""An annotation run's job, the blocks of images it is divided into, and the state of a block that is being segmented.
 
-A block is a fixed number of consecutive images of the dataset (`source.sam.block` of the recipe); it is made by one
-process, under a lock, into one label file, and is finished when its stats file exists.
+A block is a fixed number of consecutive images of the dataset (`source.sam.block` of the recipe). One process at a time
+works on it, under a lock, and writes its label file; it is finished when its stats file exists.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ class AnnotationJob:
     """Boxes of one split to be turned into masks in one folder.
 
     Attributes:
-        source: the dataset whose boxes they are.
+        source: the dataset and split with the boxes.
         folder: for the labels.
         rows: half-open range of images, the end None for all; a block belongs to the run that has its first image.
         sam, checkpoint: the model, see `sam.find_checkpoint`.
-        batch_images, batch_boxes: at a time in encoder and decoder; None: see `encoder_batch_size`.
+        batch_images: images that the encoder takes at a time; None: see `encoder_batch_size`.
+        batch_boxes: boxes that the decoder takes at a time.
         multimask: predict three masks for each box and keep the best.
-        device, dtype: as asked for.
-        workers: processes that read and write beside the one that computes.
-        max_bad: unreadable images to put up with, see `stop_at_max_bad`.
-        overwrite: make this run's blocks again where they exist.
+        device, dtype: as given on the command line.
+        workers: processes that read images and encode masks beside the one that runs the model.
+        max_bad: unreadable images that are tolerated, see `stop_at_max_bad`.
+        overwrite: make blocks of this run again that are finished.
         layout: of the label files.
-        retry: try images again that failed before, and nothing else.
+        retry: only try images again that could not be read before.
     """
 
     source: DatasetSplit
@@ -74,15 +75,26 @@ class AnnotationJob:
 
     @property
     def options(self) -> SamSettings:
-        """How the recipe wants masks made."""
+        """The recipe's settings of masks, `source.sam`."""
         source = self.source.recipe.source
         assert isinstance(source, (CocoSource, ScalabelSource))
         return source.sam
 
+    @property
+    def range_text(self) -> str:
+        """The range of images as given on the command line, `LOW:HIGH`."""
+        low, high = self.rows
+        return f"{low}:{'' if high is None else high}"
+
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """The blocks of a dataset, and which images of them a job still has to make."""
+    """The blocks of a dataset, and which images of them a job still has to segment.
+
+    Attributes:
+        job: whose blocks.
+        images: of the whole dataset.
+    """
 
     job: AnnotationJob
     images: int
@@ -110,15 +122,14 @@ class BlockPlan:
         low, high = self._range()
         blocks = list(range(-(-low // self.size), -(-high // self.size)))
         if not blocks:
-            shown = f"{low}:{'' if self.job.rows[1] is None else self.job.rows[1]}"
             raise PicsError(
-                f"--range {shown}: no block begins there; a block has {self.size} pictures",
+                f"--range {self.job.range_text}: no block begins there; a block has {self.size} pictures",
                 f"take multiples of {self.size} (source.sam.block of the recipe)",
             )
         return blocks
 
     def rounded_range(self, blocks: Sequence[int]) -> tuple[int, int] | None:
-        """The images that these blocks have, where they are not those of the job's range."""
+        """Range of images of consecutive blocks; None where it is the job's range."""
         whole = blocks[0] * self.size, min((blocks[-1] + 1) * self.size, self.images)
         return None if whole == self._range() else whole
 
@@ -126,59 +137,64 @@ class BlockPlan:
         low, high = self.job.rows
         return low, self.images if high is None else min(high, self.images)
 
-    def is_due(self, block: int) -> bool:
-        """Whether a block is missing, or has images that could not be read."""
-        stats = read_stats(self.job.state, block)
-        return bool(stats and stats["bad"]) or (stats is None and not self.job.retry)
+    def due_blocks(self, blocks: Sequence[int]) -> list[int]:
+        """Those of some blocks that have images to segment."""
+        return [block for block in blocks if self.due_rows(block)]
 
     def due_rows(self, block: int) -> list[int]:
-        """Images of a block that are to be made: all of a missing block, else those that failed."""
-        stats = None if self.job.overwrite else read_stats(self.job.state, block)
-        return self.rows(block) if stats is None else [int(entry["item"]) for entry in stats["bad"]]
+        """Images of a block to segment: all to overwrite or of a missing block, else those that could not be read."""
+        if self.job.overwrite:
+            return self.rows(block)
+        stats = read_stats(self.job.state, block)
+        if stats is None:
+            return [] if self.job.retry else self.rows(block)
+        return [int(entry["item"]) for entry in stats["bad"]]
 
     def claim(self, number: int) -> Block | None:
-        """Take a block under its lock; None where another run has finished it meanwhile.
+        """Lock a block to work on it; None where another run has finished it meanwhile.
 
         Raises:
-            InUse: another run is at it.
+            InUse: another run holds the lock.
         """
-        state, stack = self.job.state, contextlib.ExitStack()
-        stack.enter_context(single_writer(state, f".{number:05d}.lock"))
+        state, lock = self.job.state, contextlib.ExitStack()
+        lock.enter_context(single_writer(state, f".{number:05d}.lock"))
+        due_rows = self.due_rows(number)
+        if not due_rows:
+            lock.close()
+            return None
         if self.job.overwrite:
             stats_path(state, number).unlink(missing_ok=True)
-        elif not self.is_due(number):
-            stack.close()
-            return None
         stats = read_stats(state, number)
         if stats is None:
-            return Block(number, self.rows(number), stack)
-        failed = self.due_rows(number)
-        finished = [row for row in self.rows(number) if row not in failed]
+            return Block(number, due_rows, lock)
+        finished = [row for row in self.rows(number) if row not in due_rows]
         labels: list[LabelledImage] = []
         if self.job.layout == "blocks":
             with contextlib.suppress(BadSample):
                 labels = read_block(block_path(self.job.folder, number))
         if len(labels) != len(finished):  # a damaged file, or labels in files of their own: the whole block again
-            return Block(number, self.rows(number), stack)
-        return Block(number, failed, stack, dict(zip(finished, labels, strict=True)), dropped=Counter(stats["dropped"]))
+            return Block(number, self.rows(number), lock)
+        return Block(
+            number, due_rows, lock, dict(zip(finished, labels, strict=True)), dropped=Counter(stats["dropped"])
+        )
 
 
 @dataclass
 class Block:
-    """A block in the making.
+    """A block that is being segmented.
 
     Attributes:
         number: of the block in the dataset.
-        rows: of its images that are to be made.
-        stack: holds its lock.
+        rows: its images that are to be segmented, by their number in the dataset.
+        lock: closed when the block is done.
         finished: labels of an earlier run, by row.
-        pending: by row, an image with its labels as they come, or what is wrong with it.
+        pending: by row, an image with the future of its labels, or why it could not be read.
         dropped: boxes that were left out, by reason.
     """
 
     number: int
     rows: list[int]
-    stack: contextlib.ExitStack
+    lock: contextlib.ExitStack
     finished: dict[int, LabelledImage] = field(default_factory=dict)
     pending: dict[int, tuple[PreparedImage, Future[list[MaskAnnotation]]] | BadSample] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -190,7 +206,7 @@ class Block:
         )
 
     def result(self) -> tuple[list[LabelledImage], list[dict[str, Any]]]:
-        """Labels of all images in order, those of earlier runs among them, and what could not be read."""
+        """Labels of all readable images in order, with those of earlier runs; and the errors of the others."""
         labels, bad = dict(self.finished), []
         for row, result in self.pending.items():
             if isinstance(result, BadSample):

@@ -1,4 +1,4 @@
-"""Annotated boxes of a detection dataset, one image at a time: what `pics annotate` segments."""
+"""Annotated boxes of a detection dataset, one image at a time: the input of `pics annotate`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSou
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import PicsError
 
-# Pixels: a box narrower than this, once it is clipped to the image, covers no pixel.
-MIN_SIDE = 1.0
+# Pixels: a box that is narrower than this after it is clipped to the image covers no pixel.
+_MIN_SIDE = 1.0
 
 
 class AnnotatedBox(NamedTuple):
@@ -58,17 +58,17 @@ class AnnotatedImage:
 
 
 class BoxSource(Protocol):
-    """Pictures and boxes of one split. Opening one is cheap, so that every worker opens its own.
+    """Images and boxes of one split. Opening one is cheap, so that every worker opens its own.
 
     Attributes:
-        place: the annotation file.
-        source: what identifies this input, for the manifest.
+        annotations: the annotation file.
+        source: identity of that file, for the manifest.
         bad_records: records left out while indexing.
         categories: every category name, in the data's order; empty where the data names none.
     """
 
     @property
-    def place(self) -> Path: ...
+    def annotations(self) -> Path: ...
 
     @property
     def categories(self) -> Sequence[str]: ...
@@ -82,25 +82,29 @@ class BoxSource(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, row: int) -> AnnotatedImage:
-        """The picture of that number, from 0. Raises BadSample."""
+        """Image number `row`, from 0.
+
+        Raises:
+            BadSample: its record cannot be read.
+        """
         ...
 
 
 class CocoBoxSource:
     """Boxes of a COCO json: images in the order of their ids; see `BoxSource`."""
 
-    def __init__(self, place: SplitFiles) -> None:
-        self.place = place.annotations
-        self._index = open_coco_index(place.annotations)
-        self._files = place
-        self.source = {"format": "coco", "file": place.annotations.name, **self._index.source}
+    def __init__(self, files: SplitFiles) -> None:
+        self.annotations = files.annotations
+        self._index = open_coco_index(files.annotations)
+        self._files = files
+        self.source = {"format": "coco", "file": files.annotations.name, **self._index.source}
         self.bad_records, self.categories = self._index.bad_records, list(self._index.categories.values())
 
     def __len__(self) -> int:
         return len(self._index)
 
     def picture(self, row: int) -> AnnotatedImage:
-        """The picture of a row of the index."""
+        """The image of a row of the index."""
         index = self._index
         rows = slice(int(index.first[row]), int(index.first[row + 1]))
         columns = [index.columns[name][rows].tolist() for name in ("id", "category_id", "x", "y", "w", "h", "flags")]
@@ -123,18 +127,18 @@ class CocoBoxSource:
 class ScalabelBoxSource:
     """Boxes (`box2d`) of a Scalabel json: images in the order of its frames; see `BoxSource`."""
 
-    def __init__(self, place: SplitFiles) -> None:
-        self.place = place.annotations
-        self._index = open_scalabel_index(place.annotations)
-        self._files = place
-        self.source = {"format": "scalabel", "file": place.annotations.name, **self._index.source}
+    def __init__(self, files: SplitFiles) -> None:
+        self.annotations = files.annotations
+        self._index = open_scalabel_index(files.annotations)
+        self._files = files
+        self.source = {"format": "scalabel", "file": files.annotations.name, **self._index.source}
         self.bad_records, self.categories = self._index.bad_records, self._index.categories
 
     def __len__(self) -> int:
         return len(self._index)
 
     def picture(self, row: int) -> AnnotatedImage:
-        """The picture of a frame; labels without a box are left out."""
+        """The image of a frame; labels without a box are left out."""
         frame = self._index.frame(row)
         name, boxes = frame.file_name, []
         for label in frame.labels or ():
@@ -153,40 +157,35 @@ def open_boxes(recipe: DatasetRecipe, split: str, raw: Path | None) -> BoxSource
     Raises:
         PicsError: the recipe's format has no boxes; the folder or its annotations are missing or unreadable.
     """
-    source = _source_with_boxes(recipe)
-    place = _annotation_place(recipe, source, split, raw)
-    return CocoBoxSource(place) if isinstance(source, CocoSource) else ScalabelBoxSource(place)
+    source, files = _find_annotations(recipe, split, raw)
+    return CocoBoxSource(files) if isinstance(source, CocoSource) else ScalabelBoxSource(files)
 
 
 def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
-    """Where build-shards looks for a split's labels first.
+    """The folder in which build-shards looks for a split's labels first.
 
     Raises:
-        PicsError: the recipe names no such place; as `open_boxes`.
+        PicsError: the recipe names no such folder; as `open_boxes`.
     """
-    source = _source_with_boxes(recipe)
-    place = _annotation_place(recipe, source, split, raw)
+    source, files = _find_annotations(recipe, split, raw)
     if not source.splits[split].labels:
         raise PicsError(
             f"{recipe.name} {split}: its recipe names no folder for labels",
             f"name one with --out DIR, or --set source.splits.{split}.labels=[labels/{split}]",
         )
-    return place.root / source.splits[split].labels[0].format(split=split, version="")
+    return files.root / source.splits[split].labels[0].format(split=split, version="")
 
 
-def _source_with_boxes(recipe: DatasetRecipe) -> CocoSource | ScalabelSource:
-    if not isinstance(recipe.source, (CocoSource, ScalabelSource)):
+def _find_annotations(
+    recipe: DatasetRecipe, split: str, raw: Path | None
+) -> tuple[CocoSource | ScalabelSource, SplitFiles]:
+    """The recipe's source and the files of a split, whose annotations are those with boxes, not the labels."""
+    source = recipe.source
+    if not isinstance(source, (CocoSource, ScalabelSource)):
         raise PicsError(
-            f"{recipe.name}: its format, {recipe.source.format}, has masks already, or no boxes",
+            f"{recipe.name}: its format, {source.format}, has masks already, or no boxes",
             "annotate takes datasets of format coco or scalabel",
         )
-    return recipe.source
-
-
-def _annotation_place(
-    recipe: DatasetRecipe, source: CocoSource | ScalabelSource, split: str, raw: Path | None
-) -> SplitFiles:
-    """The annotation file, not the labels."""
     splits = dict(source.splits)
     if split in splits:
         if not splits[split].annotations:
@@ -195,7 +194,7 @@ def _annotation_place(
                 f"name it with --set source.splits.{split}.annotations=[FILE.json]",
             )
         splits[split] = replace(splits[split], labels=())
-    return find_split_files(replace(source, splits=splits), split, raw, recipe.name)
+    return source, find_split_files(replace(source, splits=splits), split, raw, recipe.name)
 
 
 def clip_boxes(
@@ -214,7 +213,7 @@ def clip_boxes(
             reasons.append("no_size")
             continue
         clipped = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-        if clipped[2] - clipped[0] < min(MIN_SIDE, x1 - x0) or clipped[3] - clipped[1] < min(MIN_SIDE, y1 - y0):
+        if clipped[2] - clipped[0] < min(_MIN_SIDE, x1 - x0) or clipped[3] - clipped[1] < min(_MIN_SIDE, y1 - y0):
             reasons.append("outside")
             continue
         kept.append(annotated)

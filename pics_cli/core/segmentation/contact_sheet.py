@@ -1,4 +1,4 @@
-"""Contact sheet of labels: boxes, masks and scores of the worst and of usual images, to judge a threshold by."""
+"""Contact sheet of labels: boxes, masks and scores of the worst and of typical images, for choosing `min_score`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.preprocessing import box_source_of
 from pics_cli.errors import BadSample
 
-# Images of a sheet: the worst of all, and beside them typical ones from the whole dataset.
+# Images of a sheet: those with the lowest scores, and typical ones from the whole dataset.
 WORST, USUAL = 16, 8
-# Opacity of a mask's colour: the object below is to be judged, too.
+# Opacity of a mask's colour, under which the object must stay visible.
 _TINT = 0.25
 
 
@@ -44,7 +44,7 @@ def write_sheet(job: AnnotationJob, path: Path) -> None:
 
 
 def choose_images(stats: list[dict[str, Any]]) -> list[ChosenImage]:
-    """The worst images, then usual ones spread over the blocks; each part sorted by lowest score."""
+    """The worst images, then typical ones spread over the blocks; both parts sorted by lowest score."""
     candidates = [
         ChosenImage(block["block"], worst["line"], worst["score"]) for block in stats for worst in block["worst"]
     ]

@@ -1,4 +1,4 @@
-"""The folder of labels: whose it is, what it was made with, and its manifest."""
+"""The label folder of an annotation run: its manifest, and whether a run may write into it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pics_cli.errors import PicsError
 
 # Bins of the histogram of scores, over [0, 1].
 SCORE_BINS = 20
-LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
+_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
 # Seconds to wait for another run that writes the manifest.
 _PATIENCE = 600.0
 _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
@@ -55,7 +55,7 @@ def label_identity(job: AnnotationJob, boxes: BoxSource, checkpoint: SamCheckpoi
         "dtype": dtype,
         "options": options,
         "input": dict(boxes.source),
-        "versions": {"pics": __version__, **{name: version(name) for name in LIBRARIES}, "cpu": platform.machine()},
+        "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
     }
 
 
@@ -63,7 +63,7 @@ def check_label_folder(job: AnnotationJob, identity: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but labels of this identity; nothing is written.
 
     Raises:
-        PicsError: labels made otherwise or in another layout, or files of somebody else's.
+        PicsError: it holds labels of other settings or in another layout, or files of another program.
     """
     if foreign := _find_other_layout(job):
         raise PicsError(
@@ -82,7 +82,7 @@ def claim_label_folder(job: AnnotationJob, identity: Mapping[str, Any], pictures
     """Begin the folder, or go on with one of the same identity.
 
     Raises:
-        PicsError: as `check_folder`; or it cannot be written to.
+        PicsError: as `check_label_folder`; or it cannot be written to.
     """
     make_folder(job.state, "name a folder that can be written to with --out")
     with _manifest_lock(job):
@@ -92,14 +92,14 @@ def claim_label_folder(job: AnnotationJob, identity: Mapping[str, Any], pictures
             _remove_labels(job)
             manifest = None
         if manifest is None:
-            _write(job, {"complete": False, "of_pictures": pictures, **identity})
+            _save(job, {"complete": False, "of_pictures": pictures, **identity})
 
 
 def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSource) -> dict[str, Any]:
-    """Write what the folder holds now, and return it; of several runs the last one to finish has seen all blocks.
+    """Write the manifest of all blocks that are finished now, and return it; the last of several runs sees them all.
 
     Raises:
-        PicsError: somebody has begun other labels in this folder meanwhile.
+        PicsError: another run has begun labels of other settings in this folder meanwhile.
     """
     with _manifest_lock(job):
         if identity_differences(read_manifest(job.state) or {}, identity):
@@ -116,7 +116,7 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
                 }
                 for stats in finished
             ]
-        _write(job, manifest)
+        _save(job, manifest)
         for path in job.state.glob(".*.lock"):  # of processes that were killed once their block was done
             if (number := _LOCK.fullmatch(path.name)) and stats_path(job.state, int(number.group(1))).exists():
                 with contextlib.suppress(InUse), single_writer(job.state, path.name):
@@ -125,7 +125,7 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
 
 
 def _find_other_layout(job: AnnotationJob) -> str | None:
-    """A file of the other layout, of ours or of the research script, if the folder holds one."""
+    """A manifest or label file of the other layout, by this program or the research script; None if there is none."""
     if job.layout == "blocks":
         hidden = job.folder / HIDDEN_FOLDER / MANIFEST
         return str(hidden.relative_to(job.folder)) if hidden.exists() else _find_published_label(job.folder)
@@ -135,7 +135,7 @@ def _find_other_layout(job: AnnotationJob) -> str | None:
 
 
 def _find_published_label(folder: Path) -> str | None:
-    """A label file of a single image, patchN/X.json, if there is one."""
+    """A label file of a single image, `patchN/X.json`; None if there is none."""
     if not folder.is_dir():
         return None
     subfolders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -147,7 +147,7 @@ def _remove_labels(job: AnnotationJob) -> None:
     """Remove all labels of another identity, so that no two kinds are mixed.
 
     Raises:
-        PicsError: this run is for a part of the pictures only, or another one is at work.
+        PicsError: this run has only part of the images, or another one is working in the folder.
     """
     if job.rows != (0, None):
         raise PicsError(
@@ -157,14 +157,14 @@ def _remove_labels(job: AnnotationJob) -> None:
     with contextlib.ExitStack() as stack:
         for path in job.state.glob(".*.lock"):
             if _LOCK.fullmatch(path.name):
-                stack.enter_context(single_writer(job.state, path.name))  # raises where somebody is at it
+                stack.enter_context(single_writer(job.state, path.name))  # raises where another run works
         for path in job.state.iterdir():
             if LABEL_FILE_NAMES.fullmatch(path.name):
                 path.unlink()
 
 
-def _write(job: AnnotationJob, manifest: Mapping[str, Any]) -> None:
-    """The manifest; its lock is held."""
+def _save(job: AnnotationJob, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest, whose lock the caller holds."""
     write_json(job.state / MANIFEST, manifest, (job.state / MANIFEST).with_suffix(".tmp"))
 
 

@@ -1,4 +1,4 @@
-"""From the model's masks to labels, in worker processes: remove specks, encode, compare with the box, flag."""
+"""From the model's masks to labels, in worker processes: remove specks, encode, compare with the box, set flags."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentat
 from pics_cli.core.recipes.dataset import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox
 
+# Decimals of scores: more would be noise.
+_DIGITS = 4
+
 
 @dataclass(frozen=True)
 class PackedMasks:
     """Masks of one image as bits, to be sent from one process to another.
 
     Attributes:
-        bits: `np.packbits` of each, uint8 [n, ceil(H W / 8)].
+        bits: `np.packbits` of the masks, uint8 [n, ceil(H W / 8)].
         size: (H, W).
     """
 
@@ -31,37 +34,33 @@ class PackedMasks:
     size: tuple[int, int]
 
     def __iter__(self) -> Iterator[Mask]:
-        """Each mask, bool [H, W]."""
+        """The masks one by one, bool [H, W]."""
         height, width = self.size
         for row in self.bits:
             yield np.unpackbits(row, count=height * width).reshape(height, width).view(np.bool_)
 
     def masks(self) -> Mask:
-        """All of them, bool [n, H, W]."""
+        """All masks, bool [n, H, W]."""
         return np.stack(list(self)) if len(self.bits) else np.zeros((0, *self.size), np.bool_)
 
 
 def pack_masks(masks: Mask) -> PackedMasks:
     """Pack masks, bool [n, H, W]."""
-    label_statistics, height, width = masks.shape
-    return PackedMasks(np.packbits(masks.reshape(label_statistics, height * width), axis=1), (height, width))
+    count, height, width = masks.shape
+    return PackedMasks(np.packbits(masks.reshape(count, height * width), axis=1), (height, width))
 
 
 def concatenate(parts: Sequence[PackedMasks], size: tuple[int, int]) -> PackedMasks:
-    """Masks of one image of size (H, W), one part after the other."""
+    """Join parts of the masks of one image of size (H, W)."""
     empty = np.zeros((0, -(-size[0] * size[1] // 8)), np.uint8)
     return PackedMasks(np.concatenate([empty, *(part.bits for part in parts)]), size)
-
-
-# Decimals of scores: more would be noise.
-_DIGITS = 4
 
 
 def clean_mask(mask: BoxMask, holes: int, islands: int) -> BoxMask:
     """Fill holes and remove parts of a mask that have fewer pixels than these; its largest part always stays.
 
-    Pixels are neighbours across corners, too, as in segment-anything's `remove_small_regions`, which looks at the whole
-    picture each time; here all of it happens inside the mask's box.
+    Pixels are neighbours across corners, too, as in segment-anything's `remove_small_regions`, which works on the whole
+    image; this works inside the mask's box.
     """
     if not (mask.area and (holes or islands)):
         return mask
@@ -134,9 +133,9 @@ def _label(
 
 
 def label_as_polygons(label: MaskAnnotation, height: int, width: int) -> dict[str, Any] | None:
-    """A label in the form of the research script's files; None where the mask has no outline of three points.
+    """A label in the format of the research script's files; None where the mask has no outline of three points.
 
-    Has the outlines of all parts (the script kept the largest alone); this form cannot hold holes.
+    It has the outlines of all parts (the script kept only the largest one); the format has no holes.
     """
     mask = decode_segmentation({"size": [height, width], "counts": label.counts}, height, width).full()
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

@@ -1,4 +1,4 @@
-"""An image on its way to the model: read, decoded, resized, its boxes clipped; workers do this ahead of the model."""
+"""From an image file to the model's input, in worker processes: read, decode and resize it, clip its boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ResizedImage(NamedTuple):
     """An image at the size of the model's input.
 
     Attributes:
-        rgb: uint8 [h, w, 3], its longer side that of the model's square.
+        rgb: uint8 [h, w, 3], whose longer side is that of the model's square.
         size: (H, W) of the original.
         boxes: float64 [n, 4], `x0, y0, x1, y1` in pixels of the original.
     """
@@ -34,7 +34,7 @@ class ResizedImage(NamedTuple):
 def resize_for_sam(rgb: RGB, boxes: npt.NDArray[np.float64], side: int) -> ResizedImage:
     """Resize an image, uint8 [H, W, 3], for a model whose input is a square of this side.
 
-    As segment-anything's `ResizeLongestSide.apply_image`: bilinear by Pillow, sides rounded to the nearest pixel.
+    The same as segment-anything's `ResizeLongestSide.apply_image`: bilinear by Pillow, sides rounded to whole pixels.
 
     Raises:
         BadSample: `too_thin`: less than a pixel wide at that size.
@@ -53,8 +53,8 @@ class PreparedImage(NamedTuple):
 
     Attributes:
         size: (width, height).
-        boxes: those that cover something of the image.
-        corners: of each, clipped to the image, float64 [n, 4].
+        boxes: those that cover a part of the image.
+        corners: of these boxes, clipped to the image, float64 [n, 4].
         dropped: for each other box the reason, see `clip_boxes`.
         resized: input of the model; None where there are no boxes.
     """
@@ -68,7 +68,7 @@ class PreparedImage(NamedTuple):
 
 
 def prepare(source: DatasetSplit, row: int, side: int) -> PreparedImage | BadSample:
-    """Image number `row` of a dataset for a model with an input of this side; or what is wrong with it."""
+    """Prepare image number `row` of a dataset for a model with an input of this side; a `BadSample` is returned."""
     cv2.setNumThreads(1)
     try:
         annotated = box_source_of(source).picture(row)
@@ -91,8 +91,8 @@ def box_source_of(source: DatasetSplit) -> BoxSource:
     """The boxes of a dataset, opened once in this process and kept until another dataset is asked for."""
     global _opened  # noqa: PLW0603  (a cache of one)
     raw = source.raw
-    place = None if raw is None else str(raw.absolute())
-    key = digest({**dataset_identity(source.recipe), "split": source.split, "raw": place})
+    path = None if raw is None else str(raw.absolute())
+    key = digest({**dataset_identity(source.recipe), "split": source.split, "raw": path})
     if _opened is None or _opened[0] != key:
         _opened = key, open_boxes(source.recipe, source.split, raw)
     return _opened[1]

@@ -1,4 +1,4 @@
-"""Labels as the research project's script writes them: one json of polygons a picture."""
+"""Layout `published`, that of the research project's script: a json file of polygons for each image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pics_cli.errors import BadSample
 
 
 def write_published(folder: Path, pictures: Sequence[LabelledImage], temporary: Path) -> dict[str, Any]:
-    """Write `patchN/X.json` for each picture `…/patchN/X.jpg`; `temporary`: as that of `AtomicFile`.
+    """Write `patchN/X.json` for each image `…/patchN/X.jpg`; `temporary`: see `AtomicFile`.
 
     Returns:
         Bytes of all files, and a sha256 of their contents in order.
@@ -36,10 +36,10 @@ def write_published(folder: Path, pictures: Sequence[LabelledImage], temporary: 
 
 
 def label_name(file_name: str) -> str:
-    """`patchN/X.json` of a picture's file name.
+    """`patchN/X.json` for the file name of an image.
 
     Raises:
-        BadSample: `bad_name`: it has none that can leave neither the folder nor hide in it.
+        BadSample: `bad_name`: the path would be hidden or leave the label folder.
     """
     parts = PurePosixPath(file_name).parts[-2:]
     if not parts or any(part.startswith((".", "/")) or "\0" in part for part in parts):

@@ -1,4 +1,4 @@
-"""`pics annotate`: this process's blocks, images through workers and model, a label file for each block."""
+"""`pics annotate`: masks for the boxes of a dataset, block by block: each process runs the model on its own blocks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _WORST = 4
 
 @dataclass
 class AnnotationProgress(Progress):
-    """Images of this process; boxes and unreadable images of this run beside them."""
+    """Images of this process; of this run also the boxes and the unreadable images."""
 
     boxes: int = 0
     bad: int = 0
@@ -60,14 +60,14 @@ class AnnotationReport:
     """What a run did, and what its folder holds now.
 
     Attributes:
-        made: `pictures` and `boxes` that this run segmented, of all processes.
+        segmented: `pictures` and `boxes` that all processes of this run segmented.
         seconds: of the slowest process, without reading the model.
-        in_use: a line for each block that another run is at.
+        in_use: a line for each block that another run is working on.
         stale_locks: of processes on other machines that may be gone.
         manifest: of the folder.
     """
 
-    made: Counter[str] = field(default_factory=Counter)
+    segmented: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     in_use: list[str] = field(default_factory=list)
     stale_locks: list[str] = field(default_factory=list)
@@ -75,11 +75,11 @@ class AnnotationReport:
 
 
 def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> AnnotationReport:
-    """Make the label files that are missing.
+    """Write the label files that are missing.
 
     Args:
-        job: what to do.
-        ranks: the processes that share it; each calls this.
+        job: dataset, model, and label folder.
+        ranks: the processes that share the job; all of them call this function.
         progress: updated as the work goes on.
 
     Raises:
@@ -101,11 +101,11 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
     if rounded := plan.rounded_range(all_blocks):
         logger.info("blocks of %d pictures belong to whoever has their first: this run has %d:%d", plan.size, *rounded)
     own_blocks = all_blocks[ranks.rank :: ranks.size]
-    due_blocks = [block for block in own_blocks if job.overwrite or plan.is_due(block)]
+    due_blocks = plan.due_blocks(own_blocks)
     progress.activity = "reading the model"
     model = ranks.run_local(lambda: load_sam(checkpoint, device, dtype) if due_blocks else None)
     progress.activity = ""
-    # Only now that the model is known to be one: what cannot be begun leaves no folder.
+    # Only after the model has been read: a job that cannot begin leaves no folder.
     ranks.run_on_all(lambda: claim_label_folder(job, identity, len(boxes)) if first else None)
     due_images = sum(len(plan.due_rows(block)) for block in due_blocks)
     progress.total = sum(len(plan.rows(block)) for block in own_blocks)
@@ -132,7 +132,7 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
     ranks.run_on_all(make_blocks)
     reports = ranks.all_gather(report)
     return AnnotationReport(
-        made=sum((part.made for part in reports), Counter[str]()),
+        segmented=sum((part.segmented for part in reports), Counter[str]()),
         seconds=max(part.seconds for part in reports),
         in_use=[line for part in reports for line in part.in_use],
         stale_locks=[path for part in reports for path in part.stale_locks],
@@ -145,17 +145,16 @@ def _open_boxes(job: AnnotationJob) -> BoxSource:
     boxes = open_boxes(source.recipe, source.split, source.raw)
     low, high = job.rows
     if low >= len(boxes) or (high is not None and high <= low):
-        shown = f"{low}:{'' if high is None else high}"
         raise PicsError(
-            f"--range {shown}: the dataset has pictures 0 to {len(boxes) - 1:,}" if len(boxes) else
-            f"{boxes.place}: lists no picture",
+            f"--range {job.range_text}: the dataset has pictures 0 to {len(boxes) - 1:,}" if len(boxes) else
+            f"{boxes.annotations}: lists no picture",
             "expected LOW:HIGH with LOW below HIGH; HIGH itself is not included",
         )  # fmt: skip
     return boxes
 
 
 class _BlockRunner:
-    """Makes the blocks of one process: workers prepare images ahead, the model segments, workers clean up masks."""
+    """Segments the blocks of one process: workers read images ahead, the model runs here, workers clean up masks."""
 
     def __init__(
         self, plan: BlockPlan, boxes: BoxSource, segmenter: Segmenter, side: int, executor: Executor,
@@ -169,11 +168,11 @@ class _BlockRunner:
         self.batch_size = segmenter.batch_images
 
     def run(self, blocks: Sequence[int]) -> None:
-        """Make the blocks; those that another run is at are left to it."""
+        """Segment the blocks, but for those that another run is working on."""
         ahead = 2 * self.batch_size + self.job.workers
         running: deque[Block] = deque()
         try:
-            # Blocks are claimed when their images are begun ahead, and taken in the same order.
+            # Blocks are claimed when workers begin to read their images, and segmented in the same order.
             images = map_in_order(self.executor, ahead, prepare, self._arguments(blocks))
             for first_image in images:
                 block = self.claimed.popleft()
@@ -185,7 +184,7 @@ class _BlockRunner:
                 self._write(running.popleft())
         finally:
             for block in (*running, *self.claimed):
-                block.stack.close()
+                block.lock.close()
 
     def _arguments(self, blocks: Sequence[int]) -> Iterator[tuple[Any, int, int]]:
         for number in blocks:
@@ -204,7 +203,7 @@ class _BlockRunner:
     def _segment_block(
         self, block: Block, first_image: PreparedImage | BadSample, following: Iterator[PreparedImage | BadSample]
     ) -> None:
-        """Batches never cross the border of a block, so that what is computed does not depend on where a run began."""
+        """Segment a block in batches that never cross its border: results do not depend on where a run began."""
         batch: list[tuple[int, PreparedImage]] = []
         for at, row in enumerate(block.rows):
             image = self._check_name(first_image if at == 0 else next(following))
@@ -219,7 +218,7 @@ class _BlockRunner:
             process_pending_signals()
 
     def _check_name(self, image: PreparedImage | BadSample) -> PreparedImage | BadSample:
-        """Published label files are called after their images, which must have a name that stays in the folder."""
+        """The image; in layout `published`, whose label files take its name, an error where no file can have it."""
         if self.job.layout == "published" and not isinstance(image, BadSample):
             try:
                 label_name(image.annotated.file_name)
@@ -245,7 +244,7 @@ class _BlockRunner:
             block.pending[row] = image._replace(resized=None), future
             self.progress.done += 1
             self.progress.boxes += len(image.boxes)
-            self.report.made.update(pictures=1, boxes=len(image.boxes))
+            self.report.segmented.update(pictures=1, boxes=len(image.boxes))
 
     def _fail(self, block: Block, row: int, error: BadSample) -> None:
         block.pending[row] = error
@@ -274,4 +273,4 @@ class _BlockRunner:
             "usual": None if usual is None else {"line": usual[1], "score": usual[0]}, "bad": bad,
         }  # fmt: skip
         write_json(stats_path(self.job.state, block.number), stats, temporary)
-        block.stack.close()
+        block.lock.close()

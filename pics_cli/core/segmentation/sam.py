@@ -1,4 +1,4 @@
-"""Segment Anything models: their shapes, where their weights lie, and reading those without running any code."""
+"""Segment Anything models: their hyperparameters, finding their weights, and reading them without executing pickles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER = "checkpoints"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _OFFICIAL_NAME = re.compile(r"sam_vit_[hlb]_([0-9a-f]{6})\.pth")
 _DOWNLOAD = "https://dl.fbaipublicfiles.com/segment_anything/{}"
-# Of the images that SAM was trained on, in grey levels by channel.
+# Mean and deviation of SAM's training images by channel, in grey levels.
 _MEAN, _DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -58,7 +58,7 @@ SHAPES = {
     "vit_b": SamShape(width=768, depth=12, heads=12, globals=(2, 5, 8, 11)),
 }
 
-# For tests: runs in seconds.
+# For tests and benchmarks: runs in seconds.
 TINY = SamShape(
     width=32, depth=2, heads=2, globals=(1,), side=128, patch=16, window=4, prompt_width=32, decoder_heads=2,
     decoder_mlp=64,
@@ -116,7 +116,7 @@ def save_sam(sam: Any, shape: SamShape, folder: Path) -> None:
 
 
 def find_checkpoint(name: str, checkpoint: Path | None) -> SamCheckpoint:
-    """Find a model's weights and check that they are what their name says.
+    """Find a model's weights, and check those of an official file name by their sha256.
 
     Args:
         name: of an official model, or a folder with config.json and model.safetensors.
@@ -169,7 +169,9 @@ def load_sam(checkpoint: SamCheckpoint, device: torch.device, dtype: torch.dtype
             for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
             if names
         ]
-        matching = [name for name, shape in SHAPES.items() if _encoder_width(state) == shape.width]
+        patches = state.get("image_encoder.patch_embed.proj.weight")
+        width = 0 if patches is None else patches.shape[0]
+        matching = [name for name, shape in SHAPES.items() if width == shape.width]
         hint = f"these look like the weights of --sam {matching[0]}" if matching else "is this a checkpoint of SAM 1?"
         raise PicsError(f"{checkpoint.path}: not the weights of {checkpoint.name}: {'; '.join(differences)}", hint)
     sam.load_state_dict(state, assign=True)
@@ -178,11 +180,6 @@ def load_sam(checkpoint: SamCheckpoint, device: torch.device, dtype: torch.dtype
     sam = sam.float().to(device).requires_grad_(False)
     sam.image_encoder.to(dtype)
     return sam
-
-
-def _encoder_width(state: dict[str, torch.Tensor]) -> int:
-    weight = state.get("image_encoder.patch_embed.proj.weight")
-    return 0 if weight is None else weight.shape[0]
 
 
 def _read_shape(name: str) -> SamShape:

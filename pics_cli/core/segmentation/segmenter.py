@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How far the threshold on logits is moved up and down to measure stability, as in segment-anything.
-STABILITY_OFFSET = 1.0
-# Logits that a chunk of boxes may have at the image's size: 1 GB in float32.
+# By how much the threshold on logits is raised and lowered to measure stability, as in segment-anything.
+_STABILITY_OFFSET = 1.0
+# The most logits of a chunk of boxes at the image's size: 1 GB in float32.
 _MAX_LOGITS = 1 << 28
 
 
@@ -40,8 +40,8 @@ class ImageMasks(NamedTuple):
 
     Attributes:
         packed: a mask for each box.
-        scores: float32 [n], the IoU that the model expects of each.
-        stability: float32 [n], IoU of the masks at a higher and a lower threshold; 0 where there is none.
+        scores: float32 [n], the IoU that the model predicts for each mask.
+        stability: float32 [n], IoU of the masks at a higher and a lower threshold; 0 where both are empty.
     """
 
     packed: PackedMasks
@@ -55,7 +55,7 @@ class ImageMasks(NamedTuple):
 
 
 class Segmenter:
-    """Masks for boxes.
+    """Predicts a mask for each box of an image.
 
     Args:
         sam: segment-anything's `Sam`, on its device; the image encoder may be in half precision.
@@ -72,14 +72,14 @@ class Segmenter:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[ResizedImage]) -> Iterator[ImageMasks | BadSample]:
-        """Masks of each image, in order; or, for one too large for the memory with one box at a time, its error.
+        """Masks of each image, in order; for an image that is too large for the memory, its error.
 
         Raises:
             PicsError: out of memory with one image at a time; a model whose scores are not finite.
         """
-        at = 0
-        while at < len(pictures):
-            batch = pictures[at : at + self.batch_images]
+        start = 0
+        while start < len(pictures):
+            batch = pictures[start : start + self.batch_images]
             features = self._none_if_out_of_memory(partial(self._encode, batch))
             if features is None:
                 if len(batch) == 1:
@@ -93,10 +93,10 @@ class Segmenter:
                     yield self._decode(feature, picture)
                 except BadSample as error:
                     yield error
-            at += len(batch)
+            start += len(batch)
 
     def _none_if_out_of_memory(self, work: Callable[[], T]) -> T | None:
-        """The work's result; None where memory ran out, so that the caller tries less at a time."""
+        """The result of a call; None where it runs out of memory, so that the caller tries a smaller batch."""
         try:
             return work()
         except Exception as error:
@@ -117,9 +117,9 @@ class Segmenter:
         boxes = torch.from_numpy(self._resize.apply_boxes(picture.boxes, picture.size)).float().to(feature.device)
         parts: list[tuple[PackedMasks, Tensor, Tensor]] = []
         height, width = picture.size
-        chunk, at = max(1, min(self.batch_boxes, _MAX_LOGITS // (height * width))), 0
-        while at < len(boxes):
-            chunk_boxes = boxes[at : at + chunk]
+        chunk, start = max(1, min(self.batch_boxes, _MAX_LOGITS // (height * width))), 0
+        while start < len(boxes):
+            chunk_boxes = boxes[start : start + chunk]
             part = self._none_if_out_of_memory(partial(self._masks, feature, chunk_boxes, picture))
             if part is None:
                 if len(chunk_boxes) == 1:
@@ -128,21 +128,20 @@ class Segmenter:
                 logger.warning("out of memory: %dx%d goes on with --batch-boxes %d", width, height, chunk)
                 continue
             parts.append(part)
-            at += len(chunk_boxes)
-        masks = concatenate([masks for masks, _, _ in parts], picture.size)
+            start += len(chunk_boxes)
         empty = torch.zeros(0)
         scores = torch.cat([empty, *(scores for _, scores, _ in parts)]).numpy()
         stability = torch.cat([empty, *(stability for _, _, stability in parts)]).numpy()
         if not np.isfinite(scores).all():
             advice = "try --dtype fp32; python scripts/check_sam.py says whether the weights work"
             raise PicsError("the model's scores are no numbers", advice, FAILED)
-        return ImageMasks(masks, scores, stability)
+        return ImageMasks(concatenate([masks for masks, _, _ in parts], picture.size), scores, stability)
 
     def _masks(self, feature: Tensor, boxes: Tensor, picture: ResizedImage) -> tuple[PackedMasks, Tensor, Tensor]:
         """Masks, scores and stability (float32 [n], on the CPU) of boxes [n, 4] in the model's square."""
         logits, scores = self.logits(feature, boxes, picture)
         masks = logits > self.sam.mask_threshold
-        stability = calculate_stability_score(logits, self.sam.mask_threshold, STABILITY_OFFSET).nan_to_num(0)
+        stability = calculate_stability_score(logits, self.sam.mask_threshold, _STABILITY_OFFSET).nan_to_num(0)
         return pack_masks(masks.cpu().numpy()), scores.float().cpu(), stability.float().cpu()
 
     def logits(self, feature: Tensor, boxes: Tensor, picture: ResizedImage) -> tuple[Tensor, Tensor]:

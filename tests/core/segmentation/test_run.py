@@ -55,7 +55,7 @@ def test_every_box_has_its_mask(tmp_path: Path, sam: Path) -> None:
     recipe = make_dataset(tmp_path, 5)
     report = run(job_of(recipe, tmp_path / "labels", sam))
     assert report.manifest["complete"]
-    assert report.made == {"pictures": 5, "boxes": 15}
+    assert report.segmented == {"pictures": 5, "boxes": 15}
     found = lines(tmp_path / "labels")
     assert [each.image_id for each in found] == [10, 11, 12, 13, 14]
     given = json.loads((tmp_path / "raw/boxes.json").read_text())["annotations"]
@@ -112,7 +112,7 @@ def test_ranges_give_what_one_run_gives(tmp_path: Path, sam: Path, workers: int)
         assert part.manifest["complete"] is (rows == (6, None))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     again = run(job_of(recipe, tmp_path / "parts", sam))
-    assert not again.made
+    assert not again.segmented
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
@@ -123,7 +123,7 @@ def test_a_missing_block_is_made_again(tmp_path: Path, sam: Path) -> None:
     stats_path(tmp_path / "labels", 1).unlink()
     block_path(tmp_path / "labels", 2).write_bytes(b"cut off")  # of a block whose marker is there: not looked at
     report = run(job_of(recipe, tmp_path / "labels", sam))
-    assert report.made["pictures"] == 2
+    assert report.segmented["pictures"] == 2
     after = contents(tmp_path / "labels")
     assert after.pop("00002.jsonl.gz") == b"cut off"
     assert after == {name: data for name, data in before.items() if name != "00002.jsonl.gz"}
@@ -142,7 +142,7 @@ def test_bad_pictures_are_listed_and_can_be_tried_again(tmp_path: Path, sam: Pat
     first.write_bytes(kept)
     (tmp_path / "elsewhere.jpg").rename(second)
     again = run(job_of(recipe, tmp_path / "labels", sam, retry=True))
-    assert again.made == {"pictures": 2, "boxes": 6}
+    assert again.segmented == {"pictures": 2, "boxes": 6}
     assert [each.image_id for each in lines(tmp_path / "labels")] == [10, 11, 12, 13, 14, 15]
     whole = run(job_of(recipe, tmp_path / "whole", sam))
     assert whole.manifest["bad_pictures"] == again.manifest["bad_pictures"] == {}
@@ -186,7 +186,7 @@ def test_overwriting_a_range_leaves_the_rest(tmp_path: Path, sam: Path) -> None:
     block_path(tmp_path / "labels", 0).write_bytes(b"damaged")
     block_path(tmp_path / "labels", 2).write_bytes(b"damaged, too")
     report = run(job_of(recipe, tmp_path / "labels", sam, rows=(0, 4), overwrite=True))
-    assert report.made["pictures"] == 4
+    assert report.segmented["pictures"] == 4
     after = contents(tmp_path / "labels")
     assert after.pop("00002.jsonl.gz") == b"damaged, too"
     assert after == {name: data for name, data in before.items() if name != "00002.jsonl.gz"}
@@ -332,7 +332,7 @@ def test_two_ranks_share_the_blocks(tmp_path: Path, sam: Path) -> None:
     run(job_of(recipe, whole, sam))
     first, second = in_threads(lambda ranks: run(job_of(recipe, tmp_path / "both", sam), ranks=ranks))
     assert contents(tmp_path / "both") == contents(whole)
-    assert first.made == second.made == {"pictures": 7, "boxes": 21}
+    assert first.segmented == second.segmented == {"pictures": 7, "boxes": 21}
 
 
 def test_a_block_of_another_run_is_left_to_it(tmp_path: Path, sam: Path) -> None:
@@ -341,10 +341,10 @@ def test_a_block_of_another_run_is_left_to_it(tmp_path: Path, sam: Path) -> None
     folder.mkdir()
     with single_writer(folder, ".00001.lock"):
         report = run(job_of(recipe, folder, sam))
-    assert report.made["pictures"] == 4
+    assert report.segmented["pictures"] == 4
     assert len(report.in_use) == 1
     assert not report.manifest["complete"]
-    assert run(job_of(recipe, folder, sam)).made["pictures"] == 2
+    assert run(job_of(recipe, folder, sam)).segmented["pictures"] == 2
 
 
 @pytest.mark.parametrize(
