@@ -48,7 +48,7 @@ READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, Safetenso
 
 
 class BaseModelFiles(NamedTuple):
-    """A base model's files: where they are, what the user would call them, and their sha256."""
+    """A base model's files: the name by which their hashes are recorded, their path, and their sha256."""
 
     name: str
     path: Path
@@ -115,7 +115,7 @@ def find_local_base_model(name: str, flag: str, patterns: Sequence[str], file: s
 
 
 def checkpoint_copies(name: str) -> list[Path]:
-    """Where in `checkpoints/` a repository's copy would lie."""
+    """Paths in `checkpoints/` at which a copy of a repository may lie."""
     repository = name.partition("@")[0]
     copies = [CHECKPOINTS / repository.rpartition("/")[2]]
     if repository in ORIGINALS:
@@ -124,7 +124,7 @@ def checkpoint_copies(name: str) -> list[Path]:
 
 
 def _checked_files(name: str, path: Path, patterns: Sequence[str]) -> BaseModelFiles:
-    """The file itself, or those in the folder that match the patterns, compared with their first use."""
+    """The file, or the matching files of the folder; their hashes are compared with the recorded ones."""
     files = {str(file.relative_to(path)): file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
     if path.is_file():
         files = {path.name: path}
@@ -133,7 +133,7 @@ def _checked_files(name: str, path: Path, patterns: Sequence[str]) -> BaseModelF
 
 
 def load_base_module(kind: Any, folder: Path, weights: bool = True) -> Any:
-    """A module of a base model in float32, every weight of it found; see `model_folder.load_module`.
+    """A module of a base model in float32; see `model_folder.load_module`.
 
     Raises:
         PicsError: it is missing, damaged or incomplete.
@@ -163,7 +163,7 @@ def read_scheduler_config(folder: Path) -> dict[str, Any]:
 
 
 def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
-    """DINOv2 with its position table resampled, once and as the research code does it, for references of `size` pixels.
+    """DINOv2 with its position table resampled for references of `size` pixels, as the research code does it.
 
     Args:
         path: folder in transformers' layout, or the original file.

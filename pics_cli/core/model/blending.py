@@ -16,13 +16,13 @@ from pics_cli.core.model.config import ModelConfig
 
 # Logit of the first layer's blend weight when training begins; the others have 0.
 INITIAL_LOGIT = 2.0
-# What an output of 1 means: an optimiser moves all outputs alike, but a layer is to be taken or left altogether, while
-# light changes by little and what has to be painted anew by less.
+# Factors on the outputs: an optimiser moves all outputs alike, but blend weights have to reach 0 or 1, while light
+# changes by little and the residual by less.
 LOGIT_SCALE, GAIN_SCALE, RESIDUAL_SCALE = 2.0, 0.5, 0.1
 
 
 class LayerBlend(NamedTuple):
-    """What a composite takes of its control image's layers and how it changes them, at the network's size.
+    """How a composite is made of its control image's layers, at the network's size.
 
     x₀ = exp(gain) · Σ_l softmax_l(logits) layer_l + residual, black being 0.
 
@@ -89,7 +89,7 @@ class ResidualPrediction:
         return F.interpolate(fine, size, mode="bilinear", align_corners=False)
 
     def layer_blend(self, latent: Tensor, vae: Any, candidates: int) -> LayerBlend:
-        """What a finished latent [B · n, c, h, w] is made of.
+        """The layer blend of a finished latent [B · n, c, h, w].
 
         Args:
             latent: denoised with this prediction.

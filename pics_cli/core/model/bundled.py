@@ -15,7 +15,7 @@ VERSION = 1
 MAX_BYTES = 25_000_000
 PACKAGE = Path(__file__).parents[2]
 MODELS = PACKAGE / "models"
-# What a model folder is read from; anything else in it, such as a note, changes nothing.
+# Suffixes of the files that a model folder is read from; others, such as a note, are ignored.
 KINDS = (".json", ".safetensors")
 MODEL_SOURCES = """\
 larger models: --model takes a folder, or a repository on the Hugging Face hub (owner/name). Ways to get one:
@@ -26,7 +26,7 @@ larger models: --model takes a folder, or a repository on the Hugging Face hub (
 
 
 def is_bundled(name: str) -> bool:
-    """Whether a model's name means the bundled one; an existing folder of that name goes first."""
+    """Whether a model's name means the bundled one; an existing folder of that name has precedence."""
     return name == BUNDLED_NAME and not Path(name).exists()
 
 
@@ -37,7 +37,7 @@ def bundled_model(folder: Path | None = None) -> Path:
         folder: of the model; None: the one in the package.
 
     Raises:
-        PicsError: files are missing, damaged, or of another model; says how to get them back.
+        PicsError: files are missing, damaged, or of another model; the hint says how to get them back.
     """
     folder = folder or MODELS / BUNDLED_NAME
     expected, actual = _read_file_list(folder), list_model_files(folder)["files"]
@@ -61,7 +61,7 @@ def describe_bundled(image_size: int) -> str:
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """What a model folder is read from, but for the list of it: by name inside, sorted."""
+    """Files that a model folder is read from, without `files.json`: paths by name in the folder, sorted."""
     actual = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name: path
@@ -84,14 +84,14 @@ def list_model_files(folder: Path, **origin: Any) -> dict[str, Any]:
 
 
 def _read_file_list(folder: Path) -> dict[str, dict[str, Any]]:
-    """`files` of `files.json`."""
+    """Entry `files` of `files.json`."""
     path = folder / FILES_FILE
     try:
         data = json.loads(path.read_bytes())
         files: dict[str, dict[str, Any]] = data["files"]
         valid = files and all(entry.keys() == {"bytes", "sha256"} for entry in files.values())
         if data["version"] != VERSION or not valid:
-            raise ValueError("not what was packed")
+            raise ValueError("unexpected contents")
     except FileNotFoundError:
         problem = f"{FILES_FILE} is missing" if folder.is_dir() else "there is no such folder"
         raise PicsError(f"{folder}: the bundled model is missing: {problem}", _restore_advice(folder)) from None

@@ -101,7 +101,7 @@ class ModelConfig:
     recipe_hash: str | None = None
     """Of the recipe it was trained with."""
     trained_on: list[str] = field(default_factory=list)
-    """Sets of shards it was trained on, its base model's among them: `Shards.contents_sha256` of each, sorted."""
+    """Sets of shards it was trained on, its base model's among them: `ShardSet.contents_sha256`, sorted."""
     links: dict[PartName, Link] = field(default_factory=dict)
     """Frozen parts that lie elsewhere, by name."""
 
@@ -121,7 +121,7 @@ class ModelConfig:
 
     @property
     def full_size(self) -> bool:
-        """Whether the networks are as large as Stable Diffusion's: what precision `auto` on a CPU is decided by."""
+        """Whether the networks are as large as Stable Diffusion's; on a CPU, precision `auto` depends on it."""
         return self.context_width >= FULL_SIZE_CONTEXT_WIDTH
 
     @property
@@ -151,8 +151,8 @@ class ModelConfig:
 
     @property
     def window_size(self) -> int:
-        """Length that sizes of windows are relative to, in pixels: S, since what the network paints is blurred where it
-        is enlarged; less where a residual is applied at the picture's own resolution, which blurs nothing."""
+        """Length in pixels that window sizes are relative to: S, since what the network paints is blurred when it is
+        enlarged; a quarter where a residual is applied at the picture's own resolution, which blurs nothing."""
         return self.image_size // 4 if self.correct_hint and self.on_pixels else self.image_size
 
     @property
@@ -201,7 +201,7 @@ class ModelConfig:
         """Validate the contents of a `pics.json`.
 
         Raises:
-            PicsError: with every fault.
+            PicsError: with every error.
         """
         try:
             return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
@@ -215,10 +215,10 @@ def checked_config(values: Mapping[str, Any], base: ModelConfig | None = None) -
 
     Args:
         values: of `ModelConfig`.
-        base: has the others; None: they are as published.
+        base: has the other values; None: they are as published.
 
     Raises:
-        PicsError: with every fault of them.
+        PicsError: with every error.
     """
     try:
         return replace(base or ModelConfig(), **values)

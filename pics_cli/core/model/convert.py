@@ -64,13 +64,13 @@ class ConversionReport:
     """How every tensor of a checkpoint was used."""
 
     mapped: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """Part → research name → our names."""
+    """Part → research name → names in the model folder."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Research name → why it is not needed."""
 
     @property
     def reasons(self) -> Counter[str]:
-        """How many tensors were dropped for which reason."""
+        """Number of dropped tensors by reason."""
         return Counter(self.dropped.values())
 
 
@@ -93,22 +93,22 @@ def convert_checkpoint(
 ) -> ConversionReport:
     """Convert a checkpoint of the research code.
 
-    Its tensors stay in the file and are read one by one; one part after the other is built, written and let go. Memory
-    holds at most twice the largest part (transformers copies fused weights when it saves): DINOv2, as published 1.1
+    Its tensors are read one by one, and one part after the other is built, written and freed. Memory holds at most
+    twice the largest part (transformers copies fused weights when it saves): DINOv2, as published 1.1
     billion numbers.
 
     Args:
         checkpoint: safetensors or torch file; of a Lightning checkpoint its `state_dict` is taken.
         out: the model folder; must not exist.
-        dinov2: original DINOv2 file, where the checkpoint does not hold it; goes before the checkpoint's own.
+        dinov2: original DINOv2 file, used instead of one in the checkpoint.
         dtype: of the weights written.
-        head_width, encoder_head_width: of the networks' and DINOv2's attention heads, which weights do not tell.
-        image_size: S, which weights do not tell either.
+        head_width, encoder_head_width: of the networks' and DINOv2's attention heads; not in the weights.
+        image_size: S; not in the weights either.
         reference_size: side of the reference pictures, to which DINOv2's position table is resampled.
 
     Raises:
         PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
-            one that is not known. Nothing is left of `out` then.
+            an unknown one. Nothing is left of `out` then.
     """
     check_not_existing(out)
     source = open_checkpoint(checkpoint)
@@ -137,7 +137,7 @@ def convert_checkpoint(
 
 
 def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionReport) -> dict[str, CheckpointPart]:
-    """The parts in the checkpoint; tensors of none must be known as not needed."""
+    """The parts in the checkpoint; a tensor outside all parts must be a known one that is not needed."""
     parts = {name: CheckpointPart(source, prefix) for name, prefix in PREFIXES.items()}
     unknown = []
     for key in source.shapes:
@@ -176,7 +176,7 @@ def _map_parts(
     image_size: int,
     scale: float,
 ) -> dict[str, _MappedPart]:
-    """Each part's module on the meta device, and the source of every tensor of it."""
+    """For each part its module on the meta device, and the sources of the module's tensors."""
     unet, controlnet, vae, encoder, projector = (parts[name] for name in PREFIXES)
     of_vae = {**vae_options(vae), "scaling_factor": scale, "sample_size": image_size}
     of_encoder = dinov2_options(encoder, encoder_head_width, reference_size)

@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs."""
+"""Device and precision of a model, its peak memory, and errors of running out of memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def choose_device(name: str = "auto", rank_device: str | None = None) -> torch.d
 
     Args:
         name: `auto`, or a device of torch.
-        rank_device: of this process, where each of several has its GPU: `auto` and its kind, such as `cuda`, mean it.
+        rank_device: GPU of this process where several share a job; `auto` and its kind, such as `cuda`, mean this one.
 
     Raises:
         PicsError: there is no such device on this machine.
@@ -91,7 +91,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def explain_out_of_memory(device: torch.device, advice: Callable[[], str]) -> Iterator[None]:
-    """Turn running out of memory into an error that says what to do.
+    """Turn running out of memory into an error with advice.
 
     Raises:
         PicsError: out of memory, of the device or of the machine.
@@ -106,13 +106,13 @@ def explain_out_of_memory(device: torch.device, advice: Callable[[], str]) -> It
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far: on CUDA; the peak of a process cannot be reset."""
+    """Reset the peak on CUDA; that of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:
-    """Bytes at the peak, and of what: `cuda`: allocated on the device; `process`: resident, since it began."""
+    """Peak in bytes, and what it counts: `cuda`: allocated on the device; `process`: resident since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "cuda"
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""Which object the gate of the interaction blocks favoured, for `pics infer --explain`."""
+"""Mean gate weights of the interaction blocks, which `pics infer --explain` draws."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
 
 
 def cached_snapshot(name: str, file: str) -> Path | None:
-    """The folder of a hub repository (`owner/name` or `owner/name@revision`) in the hub's cache, which is not asked
-    anew; None where it does not hold `file`."""
+    """The folder of a hub repository (`owner/name` or `owner/name@revision`) in the hub's cache, without a connection;
+    None where it does not hold `file`."""
     repository, _, revision = name.partition("@")
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
@@ -105,7 +105,7 @@ def cached_sha256(path: Path) -> str:
 
 
 def _unreachable(repository: str, revision: str | None) -> Exception | None:
-    """Why the hub does not answer, None where it does. Downloading asks it the same, but waits without end."""
+    """Why the hub does not answer, None where it does; a download would wait for the same answer without a limit."""
     try:
         HfApi().repo_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
     except (RepositoryNotFoundError, RevisionNotFoundError):
@@ -119,14 +119,14 @@ def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str
     """Compare the hashes of a base model's files with those recorded at its first use, if there was one.
 
     Args:
-        name: what the user called it: a repository, or a path.
+        name: repository or path.
         files: by their names inside it.
 
     Returns:
         sha256 by the same names.
 
     Raises:
-        PicsError: a file has changed, gone or come since.
+        PicsError: a file was changed, removed or added since.
     """
     cache = _load_hashes()
     key = _cache_key(name)
@@ -152,10 +152,10 @@ def _cache_key(name: str) -> str:
 
 
 def check_hashes(folder: Path, expected: Mapping[str, str]) -> None:
-    """Compare files of a folder with hashes that were recorded elsewhere, such as in a model that refers to them.
+    """Compare files of a folder with hashes recorded in a model that links to them.
 
     Raises:
-        PicsError: a file is missing or another one.
+        PicsError: a file is missing or has another hash.
     """
     cache = _load_hashes()
     current = {name: _hash_file(folder / name, cache) for name in expected if (folder / name).is_file()}

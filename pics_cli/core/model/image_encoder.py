@@ -15,7 +15,7 @@ def encode_references(encoder: Any, projector: nn.Linear, references: Tensor) ->
     """Tokens of reference pictures.
 
     Args:
-        encoder: transformers' Dinov2Model. Gradients reach it where one of its parameters wants them.
+        encoder: transformers' Dinov2Model; gradients reach it where its parameters require them.
         projector: from its width to D.
         references: [B, 3, R, R] in [0, 1], on white.
 
@@ -30,5 +30,5 @@ def encode_references(encoder: Any, projector: nn.Linear, references: Tensor) ->
 
 
 def encode_null_reference(encoder: Any, projector: nn.Linear, size: int, device: torch.device) -> Tensor:
-    """The unconditional context [M, D]: tokens of an all-zero picture, black before normalisation (DESIGN §5)."""
+    """The unconditional context [M, D]: tokens of an all-zero picture, black before normalisation."""
     return encode_references(encoder, projector, torch.zeros(1, 3, size, size, device=device))[0]

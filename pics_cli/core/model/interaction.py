@@ -58,7 +58,7 @@ class ContextCache(NamedTuple):
 
 @dataclass(frozen=True)
 class ObjectContexts:
-    """Contexts of the objects, and how the blocks are to use them.
+    """Contexts of the objects, and how the blocks use them.
 
     Attributes:
         contexts: [G, K, M, D], object tokens after the projector.
@@ -75,7 +75,7 @@ class ObjectContexts:
 
 
 class InteractionBlock(nn.Module):
-    """Transformer block with the interaction experts; stands where Stable Diffusion has its BasicTransformerBlock.
+    """Transformer block with the interaction experts, in place of Stable Diffusion's BasicTransformerBlock.
 
     Args:
         width: C.
@@ -88,7 +88,7 @@ class InteractionBlock(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int, context_width: int, tau: float = 0.5) -> None:
         super().__init__()
         self.tau = tau
-        self.layer_index = 0  # of this block among those of its network: where its cache lies
+        self.layer_index = 0  # of this block in its network; index of its cache
         self.norm1 = nn.LayerNorm(width)
         self.attn1 = Attention(width, heads=heads, dim_head=head_width)
         self.norm2 = nn.LayerNorm(width)
@@ -126,7 +126,7 @@ class InteractionBlock(nn.Module):
         return hidden + self.ff(self.norm3(hidden))
 
     def make_cache(self, objects: ObjectContexts, table: RegionTable) -> ContextCache:
-        """What of this block depends on the objects alone. Folded in float32, also for a bf16 model."""
+        """What this block derives from the objects alone; computed in float32, also for a bf16 model."""
         contexts = objects.contexts
         rows, count, length, _ = contexts.shape
         heads = self.attn2.heads
@@ -171,7 +171,7 @@ class InteractionBlock(nn.Module):
 
 
 class _OverlapExpert:
-    """The expert of overlap tokens: what all N positions of the O rows with overlaps share is computed once."""
+    """The expert of overlap tokens; computes once what the groups of the O rows with overlaps share."""
 
     def __init__(
         self, block: InteractionBlock, hidden: Tensor, cache: ContextCache, objects: ObjectContexts, table: RegionTable

@@ -32,7 +32,7 @@ _VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "
 
 
 class TensorSource(NamedTuple):
-    """Where a tensor of ours comes from: part `part` of `parts` equal row blocks of a research tensor."""
+    """Source of a tensor of a module: part `part` of `parts` equal row blocks of a research tensor."""
 
     key: str
     part: int = 0
@@ -41,7 +41,7 @@ class TensorSource(NamedTuple):
     """Above 0: a position table, to be resampled to this many patches a side."""
 
     def shape(self, shapes: Shapes, wanted: Shape) -> Shape:
-        """The shape that `read` will give."""
+        """The shape of what `read` returns."""
         shape = shapes[self.key]
         if self.grid:
             return (1, 1 + self.grid**2, *shape[2:])
@@ -49,7 +49,7 @@ class TensorSource(NamedTuple):
         return rows[:2] if _is_linear(rows, wanted) else rows
 
     def read(self, tensor: Tensor, wanted: Shape) -> Tensor:
-        """Our tensor, of shape `wanted`; a 1×1 convolution may stand where we have a linear layer."""
+        """The module's tensor, of shape `wanted`; a linear layer may be a 1×1 convolution in the checkpoint."""
         if self.grid:
             return resample_positions(tensor, self.grid)
         rows = tensor.chunk(self.parts)[self.part] if self.parts > 1 else tensor
@@ -58,14 +58,14 @@ class TensorSource(NamedTuple):
 
 @dataclass
 class KeyMapping:
-    """Where the tensors of one part come from."""
+    """Sources of the tensors of one part."""
 
     sources: dict[str, TensorSource] = field(default_factory=dict)
-    """Our name → where it comes from."""
+    """Name in the module → source."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Research name → why it is not needed."""
     unknown: list[str] = field(default_factory=list)
-    """Research names that nothing is known of."""
+    """Research names that have no mapping."""
 
 
 def _map_keys(
@@ -75,8 +75,8 @@ def _map_keys(
 
     Args:
         shapes: of the tensors.
-        names: research tensor, or module that has the same names inside as ours → our name; several: of equal row
-            blocks of a fused tensor.
+        names: research tensor, or module with the same names inside → name here; several: of equal row blocks of a
+            fused tensor.
         dropped: pattern of research names → why they are not needed.
     """
     mapping = KeyMapping()
@@ -136,7 +136,7 @@ def map_unet_keys(shapes: Shapes) -> KeyMapping:
 
 
 def _prefixed(theirs: str, ours: str, inside: Mapping[str, str]) -> dict[str, str]:
-    """Names inside a block → names inside ours, with the names of the blocks."""
+    """Full research names → full names here, of a block with these names inside."""
     return {f"{theirs}.{name}": f"{ours}.{target}" for name, target in inside.items()}
 
 
@@ -224,7 +224,7 @@ def resample_positions(table: Tensor, grid: int) -> Tensor:
 
 
 def count_modules(shapes: Shapes, name: str) -> int:
-    """How many numbered modules lie under a name."""
+    """Number of numbered modules under a name."""
     pattern = re.compile(re.escape(name) + r"\.(\d+)\.")
     return max((int(match[1]) + 1 for key in shapes if (match := pattern.match(key))), default=0)
 

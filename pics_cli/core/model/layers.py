@@ -1,7 +1,7 @@
-"""The walk through the layers of diffusers' UNet, with interaction blocks in place of its transformer blocks.
+"""Runs the layers of diffusers' UNet and ControlNet, with interaction blocks in place of their transformer blocks.
 
-diffusers' own forward methods would do all of this but two things: let both guidance branches share what precedes the
-first cross-attention, and hand regions and objects to the blocks.
+diffusers' own forward methods lack two things: both guidance branches share what precedes the first cross-attention,
+and the blocks need regions and objects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from pics_cli.core.model.interaction import ContextCache, InteractionBlock, ObjectContexts
 from pics_cli.core.model.regions import Regions
 
-# A group's rough mean is taken from every so many pixels, across and down.
+# Step in pixels, across and down, at which a group's rough mean is sampled.
 _STRIDE = 8
 
 
@@ -48,7 +48,7 @@ def diffusers_options(
     context_width: int,
     norm_groups: int,
 ) -> dict[str, Any]:
-    """Arguments that make diffusers' UNet and ControlNet of this shape."""
+    """Arguments of diffusers' UNet and ControlNet for this shape."""
     if len(attention_levels) != len(block_out_channels):
         raise ValueError(f"{len(attention_levels)} attention_levels for {len(block_out_channels)} block_out_channels")
     return {
@@ -134,7 +134,7 @@ class LayerRunner:
         self.time: Tensor = network.time_embedding(network.time_proj(timestep).to(dtype))
 
     def down_blocks(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The encoder: its output, and the skips in the order in which they arise."""
+        """The encoder: its output, and the skips in the order of its layers."""
         skips = [hidden]
         for block in self.network.down_blocks:
             for resnet, transformer in _resnets(block):

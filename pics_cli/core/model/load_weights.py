@@ -1,4 +1,4 @@
-"""Modules from the tensors of a research checkpoint: options from its shapes, weights by a key mapping."""
+"""Modules from a research checkpoint: their options from the shapes of its tensors, their weights by a key mapping."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def dinov2_options(part: CheckpointPart, head_width: int, reference_size: int) -
 
 
 def build_on_meta(build: Callable[[], nn.Module], where: str) -> nn.Module:
-    """A module without memory.
+    """A module on the meta device.
 
     Raises:
-        PicsError: its library refuses the shape.
+        PicsError: its library rejects the shape.
     """
     try:
         with torch.device("meta"):
@@ -160,7 +160,7 @@ def check_image_size(size: int, downsampling: int, levels: int) -> None:
     """Refuse a picture size that the networks' levels do not divide.
 
     Raises:
-        PicsError: with the step between the sizes that they do.
+        PicsError: with the step between allowed sizes.
     """
     step = downsampling * 2 ** (levels - 1)
     if size < step or size % step:

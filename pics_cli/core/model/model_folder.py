@@ -31,7 +31,7 @@ from pics_cli.errors import PicsError, write_error
 
 
 def check_not_existing(out: Path) -> None:
-    """Refuse to overwrite.
+    """Refuse to overwrite a file or folder.
 
     Raises:
         PicsError: it exists.
@@ -75,7 +75,7 @@ PARTS: dict[str, Any] = {
 AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
 _PROJECTOR = "model.safetensors"
 _AGAIN = "copy or convert the model again"
-# The command shows its own progress, and says itself what is wrong.
+# The command shows its own progress and errors.
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
@@ -109,7 +109,7 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
                     loaded[name] = load_module(
                         autoencoder_class(place) if name == "vae" else PARTS[name], place, dtype, weights
                     )
-        except Exception as error:  # whatever the libraries make of files that are not theirs
+        except Exception as error:  # the libraries raise anything on damaged files
             # Errors of memory are handled by the caller.
             if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
                 raise
@@ -128,13 +128,13 @@ def config_of_parts(
     noise: Mapping[str, Any] | None = None,
     keep: Collection[str] = (),
 ) -> ModelConfig:
-    """A configuration with what follows from the parts.
+    """A configuration with the values that follow from the parts.
 
     Args:
-        config: has the rest.
+        config: has the other values.
         unet, encoder, vae: the parts.
         noise: configuration of the base model's scheduler.
-        keep: values of `config` that stand: prediction_type, latent_scale.
+        keep: names of values of `config` that are not replaced: prediction_type, latent_scale.
     """
     own = {
         "latent_scale": vae.config.scaling_factor,
@@ -219,7 +219,7 @@ def vae_downsampling(vae: Any) -> int:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the loggers of diffusers and transformers: what matters of their advice becomes an error."""
+    """Silence the loggers of diffusers and transformers; what matters in their messages becomes an error."""
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     before = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:

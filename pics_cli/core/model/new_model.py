@@ -1,6 +1,6 @@
-"""A new model, to be trained: Stable Diffusion, DINOv2, and new layers that start at zero effect.
+"""A new model for training: Stable Diffusion, DINOv2, and new layers that have no effect at first.
 
-What starts how:
+Initial weights:
 
 * The UNet's residual blocks, self- and cross-attentions and feed-forwards are Stable Diffusion's. The interaction
   experts are new; `attn_bg`'s output projection is zero, so that they add nothing at first.
@@ -72,24 +72,24 @@ def new_model(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> PicsModel:
-    """Start a model.
+    """A new model, ready for training.
 
-    Names that are no path are looked for in `checkpoints/` of the working directory before the hub is asked.
+    Names that are not paths are searched in `checkpoints/` of the working directory before the hub is asked.
 
     Args:
         base: Stable Diffusion in diffusers' layout: folder, or repository as `owner/name` or `owner/name@revision`.
         dinov2: folder or repository in transformers' layout, or the original DINOv2 file.
         config: what does not follow from the base model (picture size, hint, reference size, …).
-        keep: values of `config` that stand although the base has its own: prediction_type, latent_scale.
+        keep: names of values of `config` that the base's do not replace: prediction_type, latent_scale.
         seed: of the new layers.
         dtype: of all parts.
 
     Returns:
-        The model; its `config.links` names the base's autoencoder, so that it need not be saved again, and its
-        `config` is otherwise that of the base's shapes.
+        The model; its `config` has the base's shapes, and `config.links` the base's autoencoder, which need not be
+        saved again.
 
     Raises:
-        PicsError: a base model is not found, not what is expected, or has changed since its first use.
+        PicsError: a base model is not found, of another kind, or has changed since its first use.
     """
     config = config or ModelConfig()
     logger.info("checking that %s and %s are the files of their first use", base, dinov2)
@@ -123,7 +123,7 @@ def new_model(
 
 
 def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[PicsModel, str]:
-    """The model that `new_model` would start, on the meta device: from configuration files alone, without the hub.
+    """The model that `new_model` would give, on the meta device: from configuration files alone, without the hub.
 
     Args:
         base, dinov2: as `new_model` takes them. What is not on this machine gets the published shape.
@@ -133,7 +133,7 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
         The model, and a line on where its shapes come from.
 
     Raises:
-        PicsError: a path that does not exist, something else there, or values that do not fit each other.
+        PicsError: a path that does not exist or holds something else, or values that do not fit each other.
     """
     config, noise = checked_config(overrides), dict[str, Any]()
     base_files = find_local_base_model(base, "--base", BASE_FILES, "unet/config.json")
@@ -202,7 +202,7 @@ def hint_widths(downsampling: int) -> tuple[int, ...]:
 
 
 def blank_controlnet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
-    """The ControlNet of a UNet's shape, without memory; `widths`: of the hint's convolutions."""
+    """The ControlNet of a UNet's shape, on the meta device; `widths`: of the hint's convolutions."""
     shape = {key: value for key, value in unet.config.items() if key in _SHARED}
     return build_on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
 
@@ -216,10 +216,16 @@ def controlnet_from_unet(unet: Any, widths: Sequence[int], hint_channels: int = 
 
 
 def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[str], where: str) -> nn.Module:
-    """Fill a module on the meta device: what its state names, and the new layers from the random generator.
+    """Give a module on the meta device its weights: those of the state, and random ones for the new layers.
+
+    Args:
+        module: on the meta device; changed in place.
+        state: tensors by name.
+        new: pattern of names that may be missing from the state.
+        where: start of error messages.
 
     Raises:
-        PicsError: the state does not fit.
+        PicsError: the state does not fit the module.
     """
     expected = module.state_dict()
     differences = {
@@ -246,7 +252,7 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
 
 
 def new_projector(encoder: Any, width: int) -> nn.Linear:
-    """Contexts of unit variance from the encoder's tokens."""
+    """A projector of random weights that gives contexts of unit variance for the encoder's tokens."""
     norm = encoder.layernorm
     mean_square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())
     projector = nn.Linear(encoder.config.hidden_size, width)

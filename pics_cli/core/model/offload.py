@@ -13,7 +13,7 @@ from pics_cli.errors import PicsError
 
 Memory = Literal["resident", "sequential", "offload"]
 MEMORY_MODES = ("auto", "resident", "sequential", "offload")
-# Activations, static cache and the CUDA libraries' own share at 512×512 in 16 bit, computed (reference: 0.2 + 0.18 GB
+# Activations, context caches and the CUDA libraries' own share at 512×512 in 16 bit, computed (reference: 0.2 + 0.18 GB
 # while denoising, 0.6 to 1.0 GB while decoding).
 WORKING_BYTES = 1_500_000_000
 

@@ -1,4 +1,4 @@
-"""The whole model: load, save, and composite pictures."""
+"""The whole model, `PicsModel`: loading, saving, and compositing pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_GRAPHS = 64
 
 
 class NetworkInput(Protocol):
-    """What the networks see of one composite; see `pics_cli.core.conditioning.network_inputs`."""
+    """Inputs of the networks for one composite; see `pics_cli.core.conditioning.network_inputs`."""
 
     @property
     def control_image(self) -> npt.NDArray[np.uint8]:
@@ -51,7 +51,7 @@ class NetworkInput(Protocol):
 
 
 class PicsModel:
-    """All parts of a model, in diffusers' manner: `from_pretrained`, `save_pretrained`, and a call that composites.
+    """All parts of a model, with diffusers' methods `from_pretrained` and `save_pretrained`; calling it composites.
 
     Args:
         config: shape and meaning of the model.
@@ -85,7 +85,7 @@ class PicsModel:
         self._pixels = torch.float32 if config.on_pixels else self.dtype
         for part in self.parts.values():
             part.eval().requires_grad_(False)
-        # The autoencoder's group norms are torch's own, which lose digits in this layout on a CPU; see `norm`.
+        # The autoencoder has torch's group norms, which lose digits in this layout on a CPU; see `ExactGroupNorm`.
         for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
             part.to(memory_format=torch.channels_last)
         self.memory = choose_memory(memory, self.device, self.parts)
@@ -115,7 +115,7 @@ class PicsModel:
             name: model folder, or repository on the hub (`owner/name`, `owner/name@revision`).
             dtype: of all parts.
             device, memory: see the class.
-            flag: what the name was given with, for messages.
+            flag: command-line flag of the name, for messages.
             weights: False: on the meta device, from configuration files alone.
 
         Raises:
@@ -197,7 +197,7 @@ class PicsModel:
             samples: B composites with the same number of objects.
             noise: float32 [B, n, c, h, w]: n candidates of each.
             steps, guidance, scheduler: None: what the model's own configuration says.
-            order_bias: [B, K], added to the gate's logits; see `Objects`.
+            order_bias: [B, K], added to the gate's logits; see `ObjectContexts`.
             callback_on_step_end: called after each denoising step; see `denoise`.
             trace: filled with what `--explain` draws.
             layer_blends: the layer blend of a model with `correct_hint` that works on pixels is appended.

@@ -1,4 +1,4 @@
-"""Which objects cover which spatial token, at every resolution: index tables that attention is routed by.
+"""Which objects cover which spatial token, at every resolution: the index tables by which attention is routed.
 
 Shapes: G rows of conditioning (guidance branches × composites), n candidates a row, K objects, N = h·w tokens.
 """
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pics_cli.errors import PicsError
 
-# Shares of all tokens that a group's index lists may be padded to where shapes must not change from picture to picture:
-# a compiled graph is made for each of them.
+# Where shapes must not depend on the picture, a group's index lists are padded to one of these shares of all tokens; a
+# graph is compiled for each of them.
 PADDED_SHARES = (0.0, 0.25, 0.5, 1.0)
-# Objects in one picture: a bit each in a cover code; padded tables have a group for every set of them.
+# Most objects in one picture: a cover code has a bit for each; padded tables have a group for every set of objects.
 _MOST_OBJECTS, _MOST_PADDED = 62, 5
 
 
@@ -30,7 +30,7 @@ class TokenGroup:
         members: the same, int64 [|S|]; None: all K.
         rows: the rows among G that have such tokens, int64 [R]; None: all.
         tokens: int64 [R · n · L], which of the G · n · N tokens to gather; rows with fewer than L have others, too.
-        kept: int64 [T], which of the gathered are the group's own; None: all, or the others have a target of no effect.
+        kept: int64 [T], which of the gathered are the group's own; None: all, or the others' targets have no effect.
         targets: int64 [T], where the results belong among the G · n · N tokens; no index occurs twice but G · n · N
             itself, which means nowhere.
         among_overlaps: the rows' positions among the rows that have any overlap, int64 [R]; None: those are the same.
@@ -51,7 +51,7 @@ class RegionTable:
     Args:
         cover: bool [B, N, K], whether object k's region covers token p of composite b.
         branches: how often the composites are repeated for guidance; G = branches · B, branch by branch.
-        candidates: n, how many pictures are made of each composite at once; they share its regions.
+        candidates: n, pictures of each composite; they share its regions.
         padded_share: None: groups are as long as they have to be. A number: shapes depend on it, K, N, G and n alone:
             there is a group for every set of objects, single objects are gathered at all tokens, sets at this share of
             them.

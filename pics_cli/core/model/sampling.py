@@ -1,4 +1,4 @@
-"""Guided denoising: both branches in one batch, everything that does not change over the steps computed once."""
+"""Guided denoising: both branches in one batch; what is constant over the steps is computed once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Denoiser:
         masks: bool [B, K, S, S].
         size: (h, w) of the latent.
         guidance: w.
-        candidates: n, pictures made of each composite at once.
+        candidates: n, pictures of each composite.
         order_bias: [B, K], see `ObjectContexts`.
-        cache: keep what is constant over the steps; False: compute it in every step (weights that are not in memory).
-        static_shapes: shapes do not change from picture to picture, for a compiled graph; see `RegionTable`.
+        cache: keep what is constant over the steps; False: compute it in every step, where weights are offloaded.
+        static_shapes: shapes do not depend on the picture, for a compiled graph; see `RegionTable`.
         trace: filled with the gate's weights of the conditional branch.
     """
 
@@ -103,7 +103,7 @@ def denoise(
         noise: float32 [B · n, c, h, w], unit normal.
         dtype: of the network's input; the scheduler itself steps in float32.
         scaling: of the noisy input: "none", or "signal": times √ᾱ_t.
-        to_clean_latent: from the output to what the scheduler takes for it; None: the output itself.
+        to_clean_latent: applied to the output before the scheduler's step; None: the output itself.
         callback_on_step_end: called after each step with its number, from 1, the number of steps, the timestep, and
             the latent [B · n, c, h, w].
 

@@ -1,6 +1,6 @@
-"""Schedulers by name; all deterministic, so that a picture is a function of its noise.
+"""Schedulers by name; all are deterministic, so that a picture is a function of its noise.
 
-Nothing heavy is loaded before a scheduler is made: the command line takes its choices from here.
+The command line takes its choices from here, so diffusers is imported only when a scheduler is made.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ def published_scheduler(**noise: Any) -> Any:
 
 
 def pixel_scheduler() -> Any:
-    """The published noise for a new network that works on pixels: sampling starts at the noisiest timestep however few
-    the steps, and ends without any noise, which on pixels would be seen."""
+    """The published noise schedule for a new network on pixels.
+
+    Sampling starts at the noisiest timestep with any number of steps, and ends without noise, which would be visible.
+    """
     return published_scheduler(timestep_spacing="trailing", set_alpha_to_one=True)
 
 

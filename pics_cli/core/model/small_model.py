@@ -1,9 +1,9 @@
 """Small models: new networks of any shape that work on pixels (`model.shape` of a recipe).
 
-What starts how: the UNet's output convolution has weights of zero, so that the first prediction is 0, and a network
-that corrects its hint paints the hint, or of several pictures mostly the first; `attn_bg`'s output projection is zero,
-as `initial` says; the ControlNet's zero convolutions and its embedding of the hint are not zero and keep the hint's
-variance; all other layers start as torch has them. The encoder of the references is a DINOv2 with random weights.
+Initial weights: the UNet's output convolution is zero, so that the first prediction is 0, and a network that predicts
+a residual gives the control image, or of several layers mostly the first. `attn_bg`'s output projection is zero, as in
+`new_model`. The ControlNet's zero convolutions and its embedding of the hint are not zero and keep the hint's variance.
+All other layers have torch's own initial weights. The encoder of the references is a DINOv2 with random weights.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def small_config(shape: ModelShape, overrides: Mapping[str, Any]) -> ModelConfig
             factor on the latent: pixels need none.
 
     Raises:
-        PicsError: with every fault of the shape, or of the values; they name keys of a training recipe.
+        PicsError: with every error in the shape, or in the values, by keys of a training recipe.
     """
     published = ModelConfig()
     size = overrides.get("image_size", published.image_size)
     reference_size = overrides.get("reference_size", published.reference_size)
     if errors := list(_shape_errors(shape, size, reference_size)):
-        raise PicsError("\n".join(errors), "change the recipe, or say another value with --set KEY=VALUE")
+        raise PicsError("\n".join(errors), "change the recipe, or give another value with --set KEY=VALUE")
     derived = {
         "object_tokens": 1 + (reference_size // shape.encoder_patch) ** 2,
         "context_width": shape.context_width,

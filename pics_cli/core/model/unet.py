@@ -29,7 +29,7 @@ class InteractionUNet(ModelMixin, ConfigMixin):
         tau: temperature of the gate.
 
     Attributes:
-        gradient_checkpointing: compute layers again for the gradient, see `layers.LayerRunner`.
+        gradient_checkpointing: recompute layers in the backward pass, see `layers.LayerRunner`.
     """
 
     @register_to_config

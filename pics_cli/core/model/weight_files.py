@@ -1,4 +1,4 @@
-"""Checkpoint files: named tensors that stay in the file until they are read; safetensors or files of `torch.save`."""
+"""Checkpoint files, safetensors or of `torch.save`: named tensors that stay in the file until they are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pics_cli.errors import PicsError, read_error
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open checkpoint: its tensors lie in the file until they are read."""
+    """An open checkpoint; `read` loads a tensor by name."""
 
     path: Path
     shapes: Mapping[str, Shape]
@@ -35,7 +35,7 @@ def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
 
     Args:
         path: of the file.
-        hint: what to do where it is readable, but holds something else.
+        hint: advice where it is readable, but holds something else.
 
     Raises:
         PicsError: it cannot be read, or holds anything but tensors by name.
