@@ -29,11 +29,12 @@ from on_gpu import MISSING, device_for, empty, name_of, peak, wall
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe, load_training
 from pics_cli.core.recipes.training_sections import Precision, TrainedParts
+from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.initial_model import blank_initial_model, load_initial_model
 from pics_cli.core.training.memory_estimate import Memory, estimate_memory, standard_batch
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
-from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.optimizer import make_optimizer
 
 
 class Setting(NamedTuple):

@@ -15,10 +15,9 @@ from pics_cli.core.datasets.build_sample import build_sample
 from pics_cli.core.datasets.pairs import is_candidate
 from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import ItemId, Scene, Skip
-from pics_cli.core.images.image_io import decode_image, encode_png
+from pics_cli.core.images.image_io import decode_image, write_png
 from pics_cli.core.images.sheets import COLOURS, Tile, draw_box, draw_sheet, fit_height, on_white, patch_column, tint
 from pics_cli.core.recipes.dataset import PairSettings
-from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.errors import BadSample
@@ -105,6 +104,4 @@ def tiles_of_skipped(
 
 def write_sheet(path: Path, title: str, tiles: Sequence[Tile]) -> None:
     """Draw the sheet into a PNG file."""
-    make_folder(path.parent)
-    with AtomicFile(path) as file:
-        file.write(encode_png(draw_sheet(title, tiles)))
+    write_png(path, draw_sheet(title, tiles))

@@ -1,7 +1,7 @@
 """Metrics of what objects look like, by descriptors (see `descriptor`): is each object like its own reference?
 
 K: objects, d: width of a descriptor. Similarities are dot products of descriptors: row i is what a picture shows of
-object i, column j the reference of object j. A metric is None where the example has nothing to judge it by.
+object i, column j the reference of object j. A metric is None where it is undefined for the example.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ReferenceGallery(NamedTuple):
     seed: int
 
 
-def build_gallery(distractors: Sequence[Example], seed: int) -> ReferenceGallery:
-    """The references of some examples, to be drawn from."""
+def build_reference_gallery(distractors: Sequence[Example], seed: int) -> ReferenceGallery:
+    """The gallery of some examples' references."""
     if not distractors:
         return ReferenceGallery(np.zeros((0, 1), np.float32), np.zeros(0, np.str_), seed)
     descriptors = np.concatenate([describe_references(example.references) for example in distractors])

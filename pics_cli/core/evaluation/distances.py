@@ -107,16 +107,16 @@ def distances_to_truth(
                 "pictures": len(rows),
                 "enough": len(rows) >= ENOUGH_PICTURES,
                 "frechet": _six_digits(frechet_distance(rows, truth)),
-                "kernel": _kernel_record(estimate_kernel_distance(rows, truth, seed)),
+                "kernel": {
+                    name: _six_digits(value)
+                    for name, value in estimate_kernel_distance(rows, truth, seed)._asdict().items()
+                    if name != "size"
+                },
             }
             for method, rows in sets.items()
             if method and min(len(rows), len(truth)) >= MIN_PICTURES
         }
     return distances
-
-
-def _kernel_record(estimate: Estimate) -> dict[str, float | None]:
-    return {name: _six_digits(getattr(estimate, name)) for name in ("mean", "low", "high")}
 
 
 def _six_digits(value: float) -> float | None:

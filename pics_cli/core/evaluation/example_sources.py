@@ -38,7 +38,7 @@ class ExampleSource(Protocol):
 
     Attributes:
         provenance: plain data that tells this source from another.
-        warnings: what a reader of the results should know of it.
+        warnings: for readers of the results.
     """
 
     @property

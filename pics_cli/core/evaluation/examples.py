@@ -1,4 +1,4 @@
-"""One picture of K objects to be composited again, with everything that is known of it.
+"""An example: a true picture of K objects, which methods composite again, with all that is known of it.
 
 H, W: height and width of the picture; h, w: those of an object's reference.
 """
@@ -191,7 +191,7 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
 
 
 def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
-    """What a drawn sample's json says of two of its objects."""
+    """The relation of two objects in a drawn sample's json; None where it has none."""
     for entry in parts.metadata.get("pairs") or ():
         if sorted(entry.get("objects", ())) == [a, b]:
             return str(entry.get("relation"))

@@ -1,4 +1,4 @@
-"""One example by all methods: its pictures are made, and every metric of them computed."""
+"""One example by all methods: the pictures and their metrics."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What results say of a model; keys as in `results.json`."""
+    """A model's entry in `results.json`, with its keys."""
 
     label: str
     name: str
@@ -101,7 +101,7 @@ def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[Mode
 
 
 def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> ModelRecord:
-    """What results say of a model; device and dtype as `open_methods` takes them."""
+    """A model's entry in the results; device and dtype as `open_methods` takes them."""
     config = model.config
     return ModelRecord(
         label=model.label,
@@ -170,7 +170,7 @@ def composite_by_model(model: PicsModel, options: CompositeOptions, example: Exa
         BadSample: the sample cannot be composited; see `composite`.
     """
     height, width = example.background.shape[:2]
-    # Regions with the room that this model leaves around its objects, so that these are as large as by others.
+    # Regions with the room that this model leaves around objects, so that all methods make them equally large.
     factor = 1 / model.config.fill
     regions = tuple(clip_box(scale_box(box, factor), width, height) for box in example.paste_boxes)
     sample = CompositeSample(example.key, example.background, regions, example.references)

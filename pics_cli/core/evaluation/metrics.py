@@ -34,13 +34,13 @@ from pics_cli.errors import PicsError
 
 Floats = npt.NDArray[np.float32]
 
-# Weights of each kind that most people take.
+# Commonly used weights of each kind.
 _USUAL_WEIGHTS = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
 
 
 @dataclass(frozen=True)
 class ExampleContext:
-    """An example, and what of it is the same for all of its composites, computed once.
+    """An example, and values that all of its composites share, computed once.
 
     Attributes:
         example: the truth.
@@ -59,7 +59,7 @@ class ExampleContext:
 
     @cached_property
     def truth_similarity(self) -> Floats:
-        """Of what the truth shows of objects to references, float32 [K, K]."""
+        """Similarity of the objects in the truth to the references, float32 [K, K]."""
         objects = appearance.describe_objects(self.example.truth, self.example)
         return appearance.similarity_matrix(objects, self.references)
 
@@ -72,12 +72,12 @@ class ExampleContext:
 
 @dataclass(frozen=True)
 class Composite:
-    """A picture made of an example, and what several metrics need of it, computed once.
+    """A picture made of an example, and values that several metrics share, computed once.
 
     Attributes:
         picture: uint8 [H, W, 3], of the truth's size.
         context: of the example.
-        composite_reversed: makes the same picture with the objects listed the other way round; None: not to be asked.
+        composite_reversed: makes the same picture with the objects listed the other way round; None: there is no model.
 
     Raises:
         PicsError: the picture has another size than the truth.
@@ -107,12 +107,12 @@ class Composite:
 
     @cached_property
     def objects(self) -> Floats:
-        """Descriptors of what it shows of each object, float32 [K, d]."""
+        """Descriptors of each object in the picture, float32 [K, d]."""
         return appearance.describe_objects(self.picture, self.example)
 
     @cached_property
     def similarity(self) -> Floats:
-        """Of what it shows of object i to reference j, float32 [K, K]."""
+        """Similarity of object i in the picture to reference j, float32 [K, K]."""
         if not self.example.references:
             return np.zeros((0, 0), np.float32)
         return appearance.similarity_matrix(self.objects, self.context.references)
@@ -190,10 +190,10 @@ class Metric:
         title: heading.
         unit: of its values; `share`: of 1.
         better: which of two values is better.
-        description: what it says, for readers of the report.
-        compute: its value of a composite; None where the example has nothing to judge it by.
+        description: its meaning, for readers of the report.
+        compute: its value of a composite; None where it is undefined for the example.
         needs: kind of the network that it takes; empty: none.
-        needs_objects: False: it can be computed of a picture of which nothing but the truth is known.
+        needs_objects: False: a picture and its truth suffice.
     """
 
     title: str
@@ -258,7 +258,7 @@ METRICS: dict[str, Metric] = {
 
 
 def compute_metrics(composite: Composite, names: Sequence[str]) -> dict[str, float | None]:
-    """Metrics of a composite in the order of `METRICS`; None where the example has nothing to judge one by.
+    """Metrics of a composite in the order of `METRICS`; None where one is undefined for the example.
 
     Raises:
         PicsError: a value that is not finite.

@@ -1,4 +1,4 @@
-"""Weights of the networks of learnt metrics: where `--features` finds them, and of which kind they are.
+"""Weights of the networks of learnt metrics: where `--features` finds them, and their kinds.
 
 Inception-v3 (FID, KID) and AlexNet (LPIPS) come as one published file, DINOv2 and CLIP as a folder or repository of
 transformers.
@@ -123,7 +123,7 @@ def find_published(name: str) -> NetworkWeights | None:
         None where the name can mean neither.
 
     Raises:
-        PicsError: they do not exist, cannot be downloaded, or are other weights than their name says.
+        PicsError: they do not exist, cannot be downloaded, or are not the weights of their name.
     """
     path = Path(name)
     if not path.is_file():
@@ -162,11 +162,11 @@ def _cached_file(name: str) -> Path:
         except (URLError, HTTPException, OSError, RuntimeError) as error:
             reason = first_line(error)
     raise PicsError(
-        f"--features {name}: {path} is not there, and cannot be fetched: {reason}",
+        f"--features {name}: {path} does not exist, and cannot be fetched: {reason}",
         f"get {url} where there is a connection, and put it there or name it: --features FILE",
     )
 
 
 def first_line(error: Exception) -> str:
-    """What a library says in the first line of an error, at most 160 characters."""
+    """The first line of an error's text, at most 160 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

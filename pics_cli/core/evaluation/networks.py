@@ -19,15 +19,15 @@ from torch import Tensor
 
 from pics_cli.core.evaluation.examples import Reference
 from pics_cli.core.evaluation.network_weights import ENCODER_HINT, PUBLISHED_HINT, NetworkWeights, first_line
-from pics_cli.core.images.cutouts import WHITE, over_white, premultiply
-from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.images.cutouts import over_white, pad_to_square, premultiply
+from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.weight_files import read_weights
 from pics_cli.errors import PicsError, abbreviate
 
 Features = npt.NDArray[np.float32]
 
-# Normalisation where preprocessor_config.json does not say it: ImageNet's.
+# Normalisation where preprocessor_config.json has none: ImageNet's.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BATCH_SIZE = 16
 # Below that AlexNet's last maps have but a few pixels.
@@ -215,9 +215,3 @@ def crop_objects(picture: RGB, paste_boxes: Sequence[Box]) -> list[RGB]:
 def pad_references(references: Sequence[Reference]) -> list[RGB]:
     """References on white, padded to a square."""
     return [pad_to_square(rgb if rgb.shape[2] == 3 else over_white(premultiply(rgb))) for rgb in references]
-
-
-def pad_to_square(rgb: RGB) -> RGB:
-    """A picture in the middle of a white square."""
-    height, width = rgb.shape[:2]
-    return Letterbox(width, height, max(height, width)).pad(rgb, WHITE)

@@ -1,7 +1,7 @@
 """Metrics of pixels: pure functions of pictures, uint8 [H, W, 3], and masks, bool [H, W].
 
 X: the composite, T: the truth, C: the background without objects, D = X - T. Y: luminance, 0.299 R + 0.587 G + 0.114 B.
-U: union of the regions. A metric is None where the example has nothing to judge it by.
+U: union of the regions. A metric is None where it is undefined for the example.
 """
 
 from __future__ import annotations

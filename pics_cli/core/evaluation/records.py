@@ -1,4 +1,4 @@
-"""What was measured of each example, and its files: a JSON record and features by example, a table of all of them."""
+"""Metrics of each example, and their files: JSON record and features of each example, a table of all examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXAMPLE_COLUMNS = ("number", "key", "stratum", "relation", "iou", "objects")
 
 @dataclass
 class Failure:
-    """Why an example, or a method's picture of it, could not be used: a word for counting, and what was met."""
+    """Why an example, or a method's picture of it, could not be used: a word for counting, and a sentence."""
 
     reason: str
     detail: str
@@ -43,11 +43,11 @@ class ExampleRecord:
     Attributes:
         number, key: of the example.
         relation, stratum, iou, objects: its relation, its subset, the highest IoU of its boxes, and K.
-        values: by method and metric, of each seed; None where the example has nothing to judge it by.
+        values: by method and metric, of each seed; None where the metric is undefined for the example.
         similarity: by method, mean over seeds, of region i to reference j.
         failed: why a method has no picture of it.
         peers: sha256 of the files of external results, by method.
-        bad: why the example could not be read; then there is nothing but its number.
+        bad: why the example could not be read; then only the number is known.
     """
 
     number: int
@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def metric_column(records: Sequence[ExampleRecord], method: str, metric: str) -> npt.NDArray[np.float64]:
-    """A metric of every example by a method, the mean of its seeds, float64 [N]; nan where there is none."""
+    """A method's metric of every example, mean over seeds, float64 [N]; nan where there is no value."""
     means = []
     for record in records:
         values = [v for v in record.values.get(method, {}).get(metric, ()) if v is not None]

@@ -1,4 +1,4 @@
-"""`report.html`: one file with tables, plots and a gallery of pictures, that loads nothing from elsewhere."""
+"""`report.html`: one self-contained file with tables, plots and a gallery of pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pics_cli.errors import BadSample
 REPORT = "report.html"
 # Of the gallery: how many examples it shows of the best, the median and the worst, and the metric that ranks them.
 _PER_RANK, _RANKED_BY = 3, "psnr_region"
-# Metrics whose distributions are plotted, those of them that there are.
+# Metrics whose distributions are plotted, where they were computed.
 _PLOTTED = ("psnr_region", "ssim_region", "seam", "shadow", "sharpness", "ceiling")
 _INK, _GOOD, _BAD, _UNCLEAR = "#333333", "#3a9d5d", "#c2385a", "#999999"
 _COLOURS = ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
@@ -38,7 +38,7 @@ _COLOURS = ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A method's picture as a data URL, None where there is none; and the text below it."""
+    """A method's picture as a data URL, None where the method has none; and the text below it."""
 
     name: str
     url: str | None
@@ -47,7 +47,7 @@ class GalleryPicture:
 
 @dataclass(frozen=True)
 class GalleryEntry:
-    """An example in the gallery: why it was chosen, and its pictures as data URLs."""
+    """An example in the gallery: why it was chosen (such as `best`), and its pictures as data URLs."""
 
     why: str
     key: str
@@ -119,7 +119,7 @@ def build_gallery(
     methods: Mapping[str, Method],
     metrics: Sequence[str],
 ) -> list[GalleryEntry]:
-    """Chosen examples with the pictures of all methods, which are made again."""
+    """Chosen examples with the pictures of all methods, which are composited again."""
     entries = []
     for why, record in chosen:
         example = source[record.number]
@@ -141,7 +141,7 @@ def build_gallery(
 
 
 def _draw_regions(example: Example) -> RGB:
-    """The background with the regions' frames; the truth where there are none."""
+    """The background with the regions framed; the truth where there are no regions."""
     canvas: RGB = (example.background if example.regions else example.truth).copy()
     for k, region in enumerate(example.regions):
         draw_box(canvas, region, (1.0, 1.0), object_colour(k), 1)
@@ -170,7 +170,7 @@ def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecor
     axes = figure.add_subplot()
     width = 0.8 / len(methods)
     for m, method in enumerate(methods):
-        columns = [metric_column(some, method, metric) for some in subsets.values()]
+        columns = [metric_column(members, method, metric) for members in subsets.values()]
         known = [values[np.isfinite(values)] for values in columns]
         boxes = {s + (m - (len(methods) - 1) / 2) * width: values for s, values in enumerate(known) if len(values)}
         if not boxes:
@@ -190,7 +190,7 @@ def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecor
 
 
 def plot_differences(results: Mapping[str, Any], metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Forest plots of the first method's differences to each other one, each row scale_box to itself: title and SVG."""
+    """Forest plots of the first method's differences to each other one, each row scaled by itself: title and SVG."""
     plots = []
     for title, subsets in results["differences"].items():
         if not title.startswith(f"{results['methods'][0]} minus "):

@@ -33,7 +33,7 @@ def summarize(
         records: of all examples, in their order.
         requested: the methods, in their order.
         metrics: by name.
-        provenance: what they were made from.
+        provenance: recipe, data, models and versions; stands in the results.
 
     Raises:
         PicsError: no example could be measured, or no method has a picture of any.
@@ -50,11 +50,11 @@ def summarize(
         raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {keys}, …")
     missed = {name: Counter(r.failed[name].reason for r in good if name in r.failed) for name in requested}
     by_subset = {name: [r for r in good if r.stratum == name] for name in SUBSETS}
-    subsets = {ALL: good} | {name: some for name, some in by_subset.items() if some}
+    subsets = {ALL: good} | {name: members for name, members in by_subset.items() if members}
     seed = int(provenance["recipe"]["seed"])
     columns = {
-        (subset, method, metric): metric_column(some, method, metric)
-        for subset, some in subsets.items()
+        (subset, method, metric): metric_column(members, method, metric)
+        for subset, members in subsets.items()
         for method in methods
         for metric in metrics
     }
@@ -65,7 +65,7 @@ def summarize(
         "measured": len(good),
         "bad": dict(sorted(bad.items())),
         "missed": {name: dict(sorted(reasons.items())) for name, reasons in missed.items() if reasons},
-        "strata": {name: len(some) for name, some in subsets.items()},
+        "strata": {name: len(members) for name, members in subsets.items()},
         "methods": methods,
         "figures": {
             s: {m: {f: _to_json(bootstrap_mean(columns[s, m, f], seed)) for f in metrics} for m in methods}
@@ -132,7 +132,7 @@ def format_table(results: Mapping[str, Any], metrics: Sequence[str] = (), subset
 
     Args:
         results: as `results.json` has them.
-        metrics: by name; empty: all that there are.
+        metrics: by name; empty: all that have values.
         subsets: of examples; empty: all.
     """
     known = known_metrics(results)

@@ -1,4 +1,4 @@
-"""The run: examples one by one through all methods, a record of each, results from the records at the end."""
+"""`pics eval`: all methods' pictures of each example are measured and recorded; results come from the records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import cv2
 import torch
 
 from pics_cli import __version__
-from pics_cli.core.evaluation.appearance_metrics import build_gallery as build_reference_gallery
+from pics_cli.core.evaluation.appearance_metrics import build_reference_gallery
 from pics_cli.core.evaluation.distances import distances_to_truth
 from pics_cli.core.evaluation.example_sources import ExampleSource, open_examples
 from pics_cli.core.evaluation.external_results import ExternalResults
@@ -49,7 +49,7 @@ SCHEMA = 1
 RECORDS, IDENTITY = "cases", "begun.json"
 OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
-# Of the recipe: more examples may be measured in a folder that was begun with fewer, wherever it lies.
+# Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
 _NOT_IN_IDENTITY = ("out", "limit", "name", "features")
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
 
@@ -88,7 +88,7 @@ class EvaluationProgress(Progress):
 
 
 def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, Any]:
-    """Measure what is not measured yet, and put all of it together.
+    """Measure examples that are not measured yet, and put all results together.
 
     Args:
         job: what to do.
@@ -105,7 +105,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     recipe = job.recipe
     check_names(recipe.metrics)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
-    metrics, unavailable = select_metrics(recipe.metrics, {found.kind for found in weights})
+    metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
     models = ranks.run_local(lambda: find_models(recipe, job.models))
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
@@ -124,7 +124,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
 
 @dataclass
 class _Evaluation:
-    """What a run is about, between its steps.
+    """The state of a run between its steps.
 
     Attributes:
         device: of the models and the networks of learnt metrics.
@@ -158,7 +158,7 @@ class _Evaluation:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must share with the first; only `names` may differ: a model may lie elsewhere."""
+        """What a resumed run must share with the first; only `names` may differ, for a model may have moved."""
         job = self.job
         recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _NOT_IN_IDENTITY}
         if recipe["scenes"]:
@@ -200,7 +200,7 @@ class _Evaluation:
         foreign = f"{contents[0]}, which pics eval did not begin" if contents else None
         compared = {key: value for key, value in self.identity.items() if key != "names"}
         if not folder.resumes(recorded, compared, foreign, self.job.overwrite):
-            for name in OUTPUT_FILES:  # first: they are of the records that go now
+            for name in OUTPUT_FILES:  # first: they are of the records that are removed now
                 (output / name).unlink(missing_ok=True)
             for old in (output / RECORDS).iterdir():
                 if _RECORD_NAME.fullmatch(old.name):
@@ -212,7 +212,7 @@ class _Evaluation:
         return self.job.output / RECORDS / f"{number:06d}.json"
 
     def is_measured(self, number: int) -> bool:
-        """Whether there is a record of an example, with the external results that exist now."""
+        """Whether an example has a record, made with the external results that exist now."""
         path = self.record_path(number)
         if not (self.job.external and path.exists()):
             return path.exists()
@@ -253,7 +253,7 @@ class _Evaluation:
         write_per_sample(output, records, metrics)
         chosen = choose_examples(good, results["methods"][0], metrics)
         write_report(output, results, good, build_gallery(self.source, chosen, methods, metrics))
-        write_results(output, results)  # last: it says that the rest is complete
+        write_results(output, results)  # last: where they exist, the rest is complete
         progress.activity = ""
         return results
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.runtime.rng import generator
@@ -75,6 +75,12 @@ WHITE = 255
 NEARLY_WHITE = 250
 # Alpha from which on a pixel is rather the object's than what is behind it.
 OPAQUE_ALPHA = 128
+
+
+def pad_to_square(rgb: RGB) -> RGB:
+    """A picture, uint8 [h, w, 3], in the middle of a white square."""
+    height, width = rgb.shape[:2]
+    return Letterbox(width, height, max(height, width)).pad(rgb, WHITE)
 
 
 def is_blank(reference: Bytes) -> bool:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, reason_of
 
 RGB = npt.NDArray[np.uint8]
@@ -127,6 +128,17 @@ def encode_png(rgb: RGB) -> bytes:
     """PNG from uint8 RGB [H, W, 3] or RGBA [H, W, 4]."""
     order = cv2.COLOR_RGB2BGR if rgb.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
+
+
+def write_png(path: Path, rgb: RGB) -> None:
+    """Write a PNG file, whole or not at all; its folder is created where it is missing.
+
+    Raises:
+        PicsError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with AtomicFile(path) as file:
+        file.write(encode_png(rgb))
 
 
 def _open_first_existing(files: Sequence[Path]) -> tuple[Path, BinaryIO]:

@@ -44,7 +44,7 @@ class DenoisingStep:
         number: of the step, from 1.
         count: of the steps that the scheduler takes, which may be more than were asked for.
         timestep: of the noise schedule.
-        latents: after the step, [B · n, c, h, w]; to be looked at.
+        latents: after the step, [B · n, c, h, w]; not to be written to.
     """
 
     samples: tuple[str, ...]
@@ -246,7 +246,7 @@ class _NetworkOutput(NamedTuple):
 
 
 class _BatchCompositor(NamedTuple):
-    """Takes batches through the network and pastes its pictures back; arguments as those of `composite`."""
+    """Runs batches through the network and pastes its pictures back; fields as the arguments of `composite`."""
 
     model: PicsModel
     options: CompositeOptions
@@ -255,7 +255,7 @@ class _BatchCompositor(NamedTuple):
     callback_on_step_end: Callable[[DenoisingStep], None] | None
 
     def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[tuple[int, int, RGB]]:
-        """All objects of a sample in prepared pass: its index in the batch, the candidate, the picture."""
+        """All objects of a sample in one pass; yields the sample's index in the batch, the candidate, the picture."""
         bias = None if batch[0].gate_bias is None else torch.tensor([prepared.gate_bias for prepared in batch])
         names = [prepared.sample.name for prepared in batch]
         output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
@@ -270,7 +270,7 @@ class _BatchCompositor(NamedTuple):
                 yield b, candidate, paste_back(sample.background, picture, prepared.window, painted, prepared.feather)
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
-        """The objects of a sample one after the other, from back to front, each into the picture with those before."""
+        """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
         windows = [[prepared.window_image for _ in prepared.sample.candidates] for prepared in batch]
         entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
         for step in range(len(batch[0].boxes)):
@@ -303,8 +303,9 @@ class _BatchCompositor(NamedTuple):
 
     def _painted_boxes(self, boxes: Sequence[Box], references: Sequence[Bytes]) -> list[Box]:
         """The regions that change: not those of empty references, where the control image shows the background."""
-        every = self.model.config.hint in ("background", "collage")  # which blank or fill every region
-        return [box for box, reference in zip(boxes, references, strict=True) if every or not is_blank(reference)]
+        if self.model.config.hint in ("background", "collage"):  # these control images blank or fill every region
+            return list(boxes)
+        return [box for box, reference in zip(boxes, references, strict=True) if not is_blank(reference)]
 
     def _painters(
         self,
@@ -314,7 +315,7 @@ class _BatchCompositor(NamedTuple):
         references: Sequence[Bytes],
         order: Sequence[int] | None,
     ) -> Painters:
-        """What paints the layers at a window's size; nothing where none are blended."""
+        """What paints the layers of the control image at a window's size; empty where the model blends none."""
         if output.blend is None:
             return ()
         return window_painters(window_image, boxes, references, self.model.config, order)
@@ -357,7 +358,7 @@ class _BatchCompositor(NamedTuple):
 
 
 def _at_window_size(output: _NetworkOutput, b: int, n: int, window_image: RGB, paint: Painters) -> RGB:
-    """Candidate n of sample b, uint8 [h, w, 3]."""
+    """Candidate n of sample b at its window's size, uint8 [h, w, 3]; layers are blended there."""
     height, width = window_image.shape[:2]
     if output.blend is None:
         return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])

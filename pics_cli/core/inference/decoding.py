@@ -17,7 +17,7 @@ from pics_cli.core.images.image_io import decode_image, upright_size
 from pics_cli.core.inference.sample import Bytes, drop_opaque_alpha
 from pics_cli.errors import BadSample
 
-# Of a mask's type, the value above which a pixel is set.
+# The value above which a mask's pixel is set, by the mask's type.
 _HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 
 
@@ -77,9 +77,9 @@ def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> N
 
 
 def mask_values(image: Image.Image) -> npt.NDArray[Any]:
-    """One number a pixel, upright [H, W]: bool, uint8, or 16-bit numbers as uint16 or int32.
+    """One number for each pixel, upright [H, W]: bool, uint8, or 16-bit numbers as uint16 or int32.
 
-    Of colours it is the brightest channel. Alpha that varies is the mask, whatever the colours.
+    Of colours the brightest channel counts. Alpha that varies is the mask, whatever the colours are.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -1,4 +1,4 @@
-"""Files to samples: sample folders, single pictures and masks, with every error named by its file."""
+"""From files to samples: sample folders, single pictures and masks; every error names its file."""
 
 from __future__ import annotations
 
@@ -54,12 +54,8 @@ class SampleFiles:
         return parts
 
 
-def choose_input(root: Path, samples: Path | None = None) -> Path:
-    """The folder that `--input` means: `sample` is the bundled samples where no such folder exists.
-
-    Args:
-        root: as given.
-        samples: the bundled ones; None: where the package has them.
+def choose_input(root: Path) -> Path:
+    """The folder that `--input` means: `sample` stands for the bundled samples where no such folder exists.
 
     Raises:
         PicsError: the bundled samples are meant and missing.
@@ -69,7 +65,7 @@ def choose_input(root: Path, samples: Path | None = None) -> Path:
     if root.exists() or root.is_symlink():
         logger.info("--input %s: the folder %s, not the samples bundled with pics", root, root.absolute())
         return root
-    samples = samples or BUNDLED_SAMPLES
+    samples = BUNDLED_SAMPLES
     if not samples.is_dir():
         raise PicsError(
             f"--input {root}: no folder of that name here, and the bundled samples are missing: {samples}",
@@ -123,7 +119,9 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
-    background = _only(folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)")
+    background = _single_file(
+        folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)"
+    )
     numbered: dict[int, tuple[list[str], list[str]]] = {}  # pictures and masks by the object's number
     for name in names:
         if match := _OBJECT.fullmatch(name):
@@ -140,8 +138,8 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
             )
     for k in sorted(numbered)[:objects]:
         pictures, masks = numbered[k]
-        reference = _only(folder, pictures, f"object_{k}.png", *masks)
-        pairs.append(ObjectFiles(reference, _only(folder, masks, f"object_{k}_mask.png", *pictures)))
+        reference = _single_file(folder, pictures, f"object_{k}.png", *masks)
+        pairs.append(ObjectFiles(reference, _single_file(folder, masks, f"object_{k}_mask.png", *pictures)))
     return SampleFiles(folder.name, background, tuple(pairs))
 
 
@@ -255,7 +253,7 @@ def _is_sample(folder: Path) -> bool:
     return any(_BACKGROUND.fullmatch(path.name) or _OBJECT.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _only(folder: Path, names: Sequence[str], expected: str, *partners: str) -> Path:
+def _single_file(folder: Path, names: Sequence[str], expected: str, *partners: str) -> Path:
     if not names:
         kind = "image" if expected.startswith("image") else "mask" if "_mask" in expected else "object"
         partner = f", though {partners[0]} is there" if partners else ""

@@ -1,4 +1,4 @@
-"""From the network's picture of a window back into the background: blending of layers, feathered pasting."""
+"""The network's picture of a window back into the background: blending of layers, feathered pasting."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BLOCK = 1 << 20
 def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config: ModelConfig) -> int:
     """Width of the blend at the border of the boxes, in pixels of the background.
 
-    As asked for; else one cell of the latent, and at least the room that the model leaves around objects for their
+    Where it is not given: one cell of the latent, and at least the room that the model leaves around objects for their
     shadows, which then fade out in it.
 
     Args:
-        feather: as asked for, or None.
+        feather: the width where it is given, else None.
         window: what the network sees of the background.
         boxes: in the window's or the background's pixels.
         config: of the model.

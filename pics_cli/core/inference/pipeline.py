@@ -41,9 +41,9 @@ class PicsPipelineOutput:
     Attributes:
         images: the pictures, each of the input's size: a list of PIL images, or uint8 [n, H, W, 3].
         changed_outside: number of pixels outside the boxes that changed, over all pictures: 0.
-        metadata: plain data, as the records of `pics infer` say it: `name`, `seed` (None with a generator), `settings`,
-            `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front), `unguided`
-            (objects too small for their references to reach).
+        metadata: plain data, with keys of the records of `pics infer`: `name`, `seed` (None with a generator),
+            `settings`, `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front),
+            `unguided` (objects too small for their references to reach).
     """
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
@@ -120,7 +120,7 @@ class PicsPipeline:
         self._place(torch.device(device), "sequential")
 
     def enable_sequential_cpu_offload(self, device: str | torch.device = "cuda") -> None:
-        """Bring each layer to the device for its own moment: least memory, slowest.
+        """Keep each layer on the device only while it computes: least memory, slowest.
 
         It is what `pics infer` calls `--memory offload`.
         """
@@ -165,10 +165,10 @@ class PicsPipeline:
             image: the background: a PIL image, uint8 [H, W, 3] or [H, W], or the path of a file.
             objects: K pictures, each of one object on white or with alpha, likewise; arrays also uint8 [h, w, 4].
             boxes: where each object goes, (x0, y0, x1, y1) in pixels of the background, half-open.
-            masks: instead of boxes: K masks of the background's size, of whose set pixels the boxes are taken;
-                likewise, arrays also bool [H, W].
-            order: object numbers from back to front, or `auto`: the lower box is nearer; overlaps then lean to the
-                nearer object.
+            masks: instead of boxes: K masks of the background's size, whose set pixels the boxes enclose; likewise,
+                arrays also bool [H, W].
+            order: object numbers from back to front, or `auto`: the lower box is nearer. Where regions overlap, the
+                nearer object then weighs more. None: the network decides.
             num_images: pictures to make, each from noise of its own.
             steps, guidance, scheduler: of the denoising (`ddim`, `dpm++`, `unipc`, `euler`, `heun`); None: the model's.
             mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
@@ -238,10 +238,7 @@ class PicsPipeline:
         return lambda *_: torch.randn(shape, generator=generator, device=generator.device).cpu()
 
     def _on_step(self, callback: StepCallback) -> Callable[[DenoisingStep], None]:
-        def on_step(step: DenoisingStep) -> None:
-            callback(self, step.number - 1, step.timestep, {"latents": step.latents})
-
-        return on_step
+        return lambda step: callback(self, step.number - 1, step.timestep, {"latents": step.latents})
 
 
 def _read_rgb(value: ImageInput, name: str) -> RGB:

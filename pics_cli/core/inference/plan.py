@@ -1,4 +1,4 @@
-"""Before any work: what is asked for, which pictures are missing, and what stands in the way."""
+"""What is asked for, which pictures are missing, and what stands in the way; settled before any work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample
 from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, input_record, read_record
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import BadSample, PicsError
 
-_SHOWN = 5
-# Bytes of a picture's name: file systems end at 255, and a temporary name is longer.
-_LONGEST = 235
+# Bytes of a picture's name: file systems allow 255, and a temporary name is longer.
+_MAX_NAME_BYTES = 235
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class InferenceJob:
     explain: bool = False
     sheet: Path | None = None
 
+    @property
+    def folder(self) -> ResumableFolder:
+        """The output folder, which later runs complete."""
+        return ResumableFolder(self.output, "--output", "made", "redo its pictures with --overwrite")
+
 
 class FailedSample(NamedTuple):
     """A sample that could not be composited: its id, one word for counting, what is wrong with it."""
@@ -78,12 +83,12 @@ class Task(NamedTuple):
 
 @dataclass
 class InferencePlan:
-    """What inputs and output folder say before any work.
+    """What is left to do, and what the inputs and the output folder hold already.
 
     Attributes:
         finished: pictures of earlier runs that would be the same now.
         clashes: pictures that exist and would not, one line each.
-        damaged: files that stand in a picture's place and are none; they are replaced.
+        damaged: files named as pictures that are no whole PNGs, one line each; they are replaced.
         unexplained: finished samples without the pictures that `--explain` asks for.
     """
 
@@ -105,7 +110,7 @@ class InferencePlan:
 
 
 def make_plan(job: InferenceJob, common: Mapping[str, Any], ranks: Ranks) -> InferencePlan:
-    """Look at all samples, every process at its share, and give every process the whole plan.
+    """Check all samples, in every process its share, and give every process the whole plan.
 
     Args:
         job: what is asked for.
@@ -119,19 +124,14 @@ def make_plan(job: InferenceJob, common: Mapping[str, Any], ranks: Ranks) -> Inf
     plan = InferencePlan()
     for share in ranks.run_on_all(lambda: _plan_share(job, common, job.samples[ranks.rank :: ranks.size])):
         plan.add(share)
-    if plan.clashes:
-        more = f"\n  and {len(plan.clashes) - _SHOWN} more" if len(plan.clashes) > _SHOWN else ""
-        raise PicsError(
-            "made otherwise before, and not replaced:\n  " + "\n  ".join(plan.clashes[:_SHOWN]) + more,
-            "redo them with --overwrite, or choose another --output",
-        )
+    job.folder.refuse(plan.clashes)
     plan.tasks.sort(key=lambda task: (len(task.files.objects), len(task.candidates), task.files.id))
     plan.failures.sort()
     return plan
 
 
 def sample_id(sample: Path | SampleFiles) -> str:
-    """What a sample is called."""
+    """Name of a sample."""
     return sample.id if isinstance(sample, SampleFiles) else sample.name
 
 
@@ -152,12 +152,14 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
     plan = InferencePlan()
     for sample in samples:
         try:
-            if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _LONGEST:
-                raise BadSample("long_name", f"its pictures' names would be longer than {_LONGEST} bytes; rename it")
+            if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _MAX_NAME_BYTES:
+                raise BadSample(
+                    "long_name", f"its pictures' names would be longer than {_MAX_NAME_BYTES} bytes; rename it"
+                )
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
             existing = {} if job.overwrite else _existing_records(job, files.id, plan)
             check_files(files)
-            # Only a finished picture asks what it was made from: other inputs are read when it is their turn.
+            # Inputs are read now only to compare them with those of finished pictures; others when it is their turn.
             hashes = part_hashes(read_parts(files)) if existing else None
         except BadSample as error:
             plan.failures.append(FailedSample(sample_id(sample), error.reason, error.detail))
@@ -176,7 +178,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
 
 
 def _existing_records(job: InferenceJob, sample: str, plan: InferencePlan) -> dict[int, dict[str, Any]]:
-    """Records of the finished candidates of a sample, by number; whatever else lies there is noted in the plan."""
+    """Records of a sample's finished candidates, by number; other files of their names are noted in the plan."""
     records = {}
     for candidate in range(job.num):
         path = composed_path(job.output, sample, candidate)
@@ -201,10 +203,10 @@ def grid_path(output: Path, sample: str) -> Path:
 
 
 def explain_paths(output: Path, sample: str) -> list[Path]:
-    """Paths of all pictures of `explain_path` of a sample."""
+    """Paths of all sheets that explain a sample's results."""
     return [explain_path(output, sample, what) for what in ("regions", "alpha", "routing")]
 
 
 def explain_path(output: Path, sample: str, what: str) -> Path:
-    """Path of a picture of what happened inside: `regions`, `alpha` or `routing`."""
+    """Path of a sheet that explains a result: `regions`, `alpha` or `routing`."""
     return output / "explain" / f"{sample}_{what}.png"

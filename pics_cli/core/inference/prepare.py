@@ -1,4 +1,4 @@
-"""A sample to what the network needs of it, and what the way back needs.
+"""From a sample to the network's inputs, and to what pasting the network's picture back needs.
 
 K: objects, S: model size, h, w: sides of a window.
 """
@@ -29,13 +29,13 @@ Painters = Sequence[Callable[[RGB], None]]
 
 
 class PreparedSample(NamedTuple):
-    """A sample with all that the network and the way back from it need.
+    """A sample with the network's inputs and what pasting the network's picture back needs.
 
     Attributes:
         window: what the network sees of the background.
         boxes: in the window's pixels.
         order: of the objects, back to front.
-        known_order: the same where it was given object by object, else None.
+        known_order: the same where the sample lists the objects in order, else None.
         gate_bias: added to each object's logit in the interaction gate; None: nothing is.
         feather: in pixels of the background.
         inputs: of the network, with all objects.
@@ -69,21 +69,21 @@ def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelCon
     known_order = None if sample.order in (None, "auto") else order
     references = tuple(map(_without_opaque_alpha, range(len(sample.references)), sample.references))
     height, width = sample.background.shape[:2]
-    part = choose_window(sample.boxes, width, height, options.crop, config.window_size)
-    boxes = to_window(sample.boxes, part)
-    _check_visible(boxes, part, config.image_size)
+    window = choose_window(sample.boxes, width, height, options.crop, config.window_size)
+    boxes = to_window(sample.boxes, window)
+    _check_visible(boxes, window, config.image_size)
     inputs = window_inputs(
-        sample.background[part[1] : part[3], part[0] : part[2]], boxes, references, config, known_order
+        sample.background[window[1] : window[3], window[0] : window[2]], boxes, references, config, known_order
     )
     cells = inputs.masks[:, :: config.downsampling, :: config.downsampling]
     return PreparedSample(
         sample=replace(sample, references=references),
-        window=part,
+        window=window,
         boxes=boxes,
         order=order,
         known_order=known_order,
         gate_bias=gate_bias(sample.order, sample.boxes),
-        feather=feather_width(options.feather, part, boxes, config),
+        feather=feather_width(options.feather, window, boxes, config),
         inputs=inputs,
         unguided=[k for k in range(len(boxes)) if not cells[k].any()],
     )
@@ -130,9 +130,9 @@ def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:
         raise BadSample(error.reason, f"reference {k}: {error.detail}") from None
 
 
-def _check_visible(boxes: Sequence[Box], part: Box, size: int) -> None:
-    """A region that falls between the network's pixels would be painted with what it knows nothing of."""
-    letterbox = Letterbox(part[2] - part[0], part[3] - part[1], size)
+def _check_visible(boxes: Sequence[Box], window: Box, size: int) -> None:
+    """Refuse a region that falls between the network's pixels, for the network would not see it."""
+    letterbox = Letterbox(window[2] - window[0], window[3] - window[1], size)
     for k, box in enumerate(boxes):
         x0, y0, x1, y1 = letterbox.forward_box(box)
         if x1 <= x0 or y1 <= y0:

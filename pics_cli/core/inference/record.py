@@ -1,4 +1,4 @@
-"""What a composite was made from: a record that its PNG carries, and the manifest that gathers the records."""
+"""What a composite was made from: a record inside its PNG, and the manifest that gathers the records."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile
-from pics_cli.core.runtime.manifest import differences
+from pics_cli.core.runtime.resumable import identity_differences
 from pics_cli.errors import read_error
 
 MANIFEST = "manifest.jsonl"
-# What of a record decides its pixels, besides the model.
+# Keys that decide the pixels, besides the model and the inputs.
 _IDENTITY = ("id", "candidate", "seed", "settings")
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # signature, and a header chunk of fixed length, which must come first
 _KEYWORD = b"pics\0"
-# Of a file's bytes, spread evenly from its head to its tail.
+# Parts of a file that a fingerprint reads, spread evenly from its head to its tail, and bytes of each.
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
@@ -46,7 +46,7 @@ def composed_name(sample: str, candidate: int) -> str:
 
 
 def settings_record(options: CompositeOptions, order: Order | None, dtype: torch.dtype) -> dict[str, Any]:
-    """What the records of pictures and the results of evaluations say of resolved options, as plain data."""
+    """Resolved options as plain data, for the records of pictures and the results of evaluations."""
     settings = asdict(options)
     del settings["seed"]
     precision = next(name for name, kind in DTYPES.items() if kind == dtype)
@@ -54,14 +54,14 @@ def settings_record(options: CompositeOptions, order: Order | None, dtype: torch
 
 
 def input_record(files: SampleFiles, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What a record says of a sample: its id, `inputs` (sha256 of files, boxes as text) and `files` (their paths)."""
+    """A sample's part of a record: its id, `inputs` (sha256 of files, boxes as numbers) and `files` (their paths)."""
     boxes = {f"box_{k}": list(entry.box) for k, entry in enumerate(files.objects) if entry.box is not None}
     paths = {part: str(path) for part, path in files.parts().items()}
     return {"id": files.id, "inputs": {**hashes, **boxes}, "files": paths}
 
 
 def model_fingerprint(folder: Path) -> str:
-    """16 hex digits over names, sizes and samples of a model folder's files; reading them whole would take too long."""
+    """16 hex digits over names, sizes and parts of a model folder's files; reading them whole would take too long."""
     digest = hashlib.sha256()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
@@ -80,7 +80,7 @@ def write_composite(path: Path, picture: RGB, record: Mapping[str, Any]) -> None
     """Write a PNG that carries its record, whole or not at all.
 
     Args:
-        path: of the PNG; that it exists says that it is finished.
+        path: of the PNG; it exists only once it is finished.
         picture: uint8 [H, W, 3].
         record: plain data; stands as JSON in a text chunk `pics` before the pixels.
     """
@@ -125,8 +125,8 @@ def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
 
 
 def changes(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """In what two records differ that decides pixels, one line each."""
-    lines = differences({key: existing.get(key) for key in _IDENTITY}, {key: wanted.get(key) for key in _IDENTITY})
+    """One line for each difference of two records that decides pixels."""
+    lines = identity_differences(existing, {key: wanted[key] for key in _IDENTITY})
     old_parts, new_parts = existing.get("inputs") or {}, wanted["inputs"]
     for part in [*old_parts, *(part for part in new_parts if part not in old_parts)]:
         if old_parts.get(part) != new_parts.get(part):

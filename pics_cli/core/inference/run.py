@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import re
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import FAILED, PicsError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +59,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         "model": {"name": job.model, "fingerprint": model_fingerprint(model.folder)},
         "settings": settings_record(options, job.order, model.dtype),
     }
-    output = ResumableFolder(job.output, "--output", "made").hold("composed", temporaries=_TEMPORARY)
+    output = job.folder.hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
         ranks.run_local(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
         plan = make_plan(job, common, ranks)
@@ -85,7 +83,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
 
 @dataclass(frozen=True)
 class _ChosenModel:
-    """Where the model lies, and how it is to be loaded."""
+    """A model's folder and configuration, and how it is to be loaded."""
 
     folder: Path
     config: ModelConfig
@@ -103,10 +101,10 @@ def _choose_model(job: InferenceJob, ranks: Ranks) -> _ChosenModel:
 
 
 def check_memory_mode(memory: str, folder: Path, name: str) -> None:
-    """Refuse to keep weights off a GPU of a model that has next to none.
+    """Refuse to keep the weights of a very small model off the GPU.
 
-    Such modes trade speed for memory part by part. Of a model that works on pixels with a few million parameters
-    nearly all memory is what it computes with, and that stays.
+    Such modes trade speed for memory of weights. A model of pixels with a few million parameters takes nearly all of
+    its memory for activations, which no mode moves.
 
     Args:
         memory: value of `--memory`.
@@ -114,14 +112,14 @@ def check_memory_mode(memory: str, folder: Path, name: str) -> None:
         name: what the user calls it.
 
     Raises:
-        PicsError: the mode has no use here.
+        PicsError: the mode is of no use for this model.
     """
     if memory not in ("sequential", "offload"):
         return
     try:
         kind = json.loads((folder / "vae/config.json").read_text()).get("_class_name")
     except (OSError, ValueError, AttributeError):
-        return  # loading the model says what is wrong with it
+        return  # loading the model reports what is wrong with it
     size = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
     if kind == "PixelAutoencoder" and size < _SMALL_MODEL:
         raise PicsError(
@@ -146,10 +144,10 @@ def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
     """A process's share of the tasks."""
     job = worker.job
     if any(task.candidates for task in worker.tasks):
-        # Where all pictures are finished, seconds of importing diffusers and transformers are spared.
+        # Imported here: where all pictures are finished, it saves seconds of importing diffusers and transformers.
         from pics_cli.core.model.pics_model import PicsModel
 
-        with advise_on_memory(job, chosen.device):
+        with explain_out_of_memory(chosen.device, lambda: cheaper_flags(job, chosen.device)):
             model = PicsModel.from_pretrained(
                 chosen.folder, dtype=chosen.dtype, device=chosen.device, memory=job.memory
             )
@@ -160,13 +158,8 @@ def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
     return worker.report
 
 
-def advise_on_memory(job: InferenceJob, device: torch.device) -> AbstractContextManager[None]:
-    """Turn running out of memory into an error that names the cheaper flags; see `explain_out_of_memory`."""
-    return explain_out_of_memory(device, lambda: cheaper_flags(job, device))
-
-
 def cheaper_flags(job: InferenceJob, device: torch.device) -> str:
-    """Which flags make this job need less memory."""
+    """Advice on flags with which this job needs less memory."""
     flags = []
     if job.batch_size > 1:
         flags.append("--batch-size 1")

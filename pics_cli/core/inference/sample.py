@@ -1,4 +1,4 @@
-"""What `composite` takes: samples as arrays, options, and the order of the objects. K: objects of a sample."""
+"""The inputs of `composite`: samples as arrays, options, and the order of the objects. K: objects of a sample."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Bytes = npt.NDArray[np.uint8]
 Mode = Literal["parallel", "sequential"]
 Order = Literal["auto"] | tuple[int, ...]
 
-# Added to the gate's logits (s_k / τ) for each place towards the viewer: of two objects that the network thinks equal,
-# the nearer then gets e² : 1, 88 % of the weight; one that it is sure of keeps the upper hand.
+# Added to an object's logit in the gate (s_k / τ) for each object behind it: of two that the network finds equal the
+# nearer then gets e² : 1, 88 % of the weight; one that the network is sure of still gets more.
 ORDER_BIAS = 2.0
 
 
@@ -34,8 +34,8 @@ class CompositeSample:
         background: uint8 RGB [H, W, 3].
         boxes: K regions of the background in which pixels may change, half-open, in pixels.
         references: K pictures of the objects, uint8 [h, w, 3] on white, or [h, w, 4] with alpha.
-        order: object numbers from back to front; `auto`: by the lower edges of the boxes. Overlaps then lean to the
-            nearer object. None: by the lower edges as well, but only as a guess that the network may overrule.
+        order: object numbers from back to front; `auto`: by the lower edges of the boxes. Where regions overlap, the
+            nearer object then weighs more. None: by the lower edges as well, but as a guess that weighs nothing.
         candidates: numbers of the pictures to make, each from noise of its own.
     """
 
@@ -96,7 +96,7 @@ def parse_order(text: str) -> Order:
         order = ()
     if sorted(order) != list(range(len(order))) or not order:
         raise PicsError(
-            f"--order {text}: expected auto, or every object once by its place, back to front, such as 1,0",
+            f"--order {text}: expected auto, or every object once by its number, back to front, such as 1,0",
             "objects count from 0, in the order of their file numbers or --object flags",
         )
     return order

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.images.cutouts import pad_to_square
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.images.image_io import RGB, decode_image, encode_png
+from pics_cli.core.images.image_io import RGB, decode_image, write_png
 from pics_cli.core.images.sheets import (
     COLOUR_NAMES,
     TILE_GAP,
@@ -29,14 +29,13 @@ from pics_cli.core.inference.composite import Explanation
 from pics_cli.core.inference.inputs import SampleFiles, decode, list_sample, read_parts
 from pics_cli.core.inference.plan import InferenceJob, composed_path, explain_path, grid_path, sample_id
 from pics_cli.core.inference.sample import CompositeSample
-from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
 
 HEIGHT = 384  # a multiple of every resolution the networks work at
-ROW = 240  # of the sheet of many samples
-# Its rows: more than a page full is not looked at, and a picture of thousands is not opened.
+ROW = 240  # height of a row on the sheet of many samples
+# Rows of that sheet: nobody reads more than a page, and no viewer opens a picture of thousands.
 MAX_ROWS = 40
 _MAX_WIDTH = 1900
 _TINT = 0.35
@@ -44,43 +43,21 @@ _UNCOVERED = (232, 230, 224)
 _DIM = 0.35
 
 
-def draw_grid(
-    name: str,
-    background: RGB,
-    boxes: Sequence[Box],
-    references: Sequence[npt.NDArray[np.uint8]],
-    results: Sequence[tuple[str, RGB]],
-) -> RGB:
-    """Background with boxes, the references, and the results with their captions, side by side: uint8 RGB."""
-    small, scale = fit_height(background, HEIGHT)
-    for k, box in enumerate(boxes):
-        draw_box(small, box, scale, object_colour(k), 2)
+def draw_grid(sample: CompositeSample, results: Sequence[tuple[str, RGB]]) -> RGB:
+    """Background with regions, the references, and the results with their captions, side by side: uint8 RGB."""
     tiles = [
-        Tile(small, ("background and regions", f"{background.shape[1]}x{background.shape[0]}")),
-        Tile(_references(references, HEIGHT), ("references",)),
+        Tile(_regions(sample, HEIGHT), ("background and regions", _size(sample.background))),
+        Tile(_references(sample.references, HEIGHT), ("references",)),
         *(Tile(fit_height(picture, HEIGHT)[0], ("result", caption)) for caption, picture in results),
     ]
-    return _sheet(name, tiles)
+    return _sheet(sample.name, tiles)
 
 
-class Row(NamedTuple):
-    """A sample of the sheet of many: name, uint8 RGB background, its regions, references, and one result."""
-
-    name: str
-    background: RGB
-    boxes: Sequence[Box]
-    references: Sequence[npt.NDArray[np.uint8]]
-    result: RGB
-
-
-def row_tile(row: Row) -> Tile:
-    """Background with regions, references and result side by side, small."""
-    small, scale = fit_height(row.background, ROW)
-    for k, box in enumerate(row.boxes):
-        draw_box(small, box, scale, object_colour(k), 2)
+def row_tile(sample: CompositeSample, result: RGB) -> Tile:
+    """Background with regions, references and one result, uint8 [H, W, 3], side by side, small."""
     gap = np.full((ROW, TILE_GAP, 3), 255, np.uint8)
-    pictures = [small, gap, _references(row.references, ROW), gap, fit_height(row.result, ROW)[0]]
-    return Tile(np.hstack(pictures), (f"{row.name}  {row.background.shape[1]}x{row.background.shape[0]}",))
+    pictures = [_regions(sample, ROW), gap, _references(sample.references, ROW), gap, fit_height(result, ROW)[0]]
+    return Tile(np.hstack(pictures), (f"{sample.name}  {_size(sample.background)}",))
 
 
 def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
@@ -96,7 +73,7 @@ def draw_overview(title: str, tiles: Sequence[Tile]) -> RGB:
 
 
 def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[int]) -> RGB:
-    """What the network sees of the picture, with each object's region tinted, nearer ones over those behind.
+    """Draw the window with each object's region tinted, nearer ones over those behind.
 
     Args:
         name: of the sample.
@@ -113,14 +90,13 @@ def draw_regions(name: str, window: RGB, boxes: Sequence[Box], order: Sequence[i
         tint(tinted, inside, object_colour(k), _TINT)
         draw_box(tinted, boxes[k], scale, object_colour(k), 2)
     caption = ", ".join(f"{k} ({x1 - x0}x{y1 - y0})" for k, (x0, y0, x1, y1) in enumerate(boxes))
-    size = f"{window.shape[1]}x{window.shape[0]}"
-    return _sheet(
-        f"{name}: regions", [Tile(plain, ("window", size)), Tile(tinted, (f"objects {caption}", _colours(len(boxes))))]
-    )
+    colours = ", ".join(f"{k} {COLOUR_NAMES[k % len(COLOUR_NAMES)]}" for k in range(len(boxes)))
+    tiles = [Tile(plain, ("window", _size(window))), Tile(tinted, (f"objects {caption}", colours))]
+    return _sheet(f"{name}: regions", tiles)
 
 
 def draw_alpha(name: str, window: RGB, alpha: npt.NDArray[np.float32]) -> RGB:
-    """How much each object's context weighs where regions overlap: dark none, its colour all of it.
+    """Draw each object's weight in the gate where regions overlap: dark for 0, its colour for 1.
 
     Args:
         name: of the sample.
@@ -142,7 +118,7 @@ def draw_alpha(name: str, window: RGB, alpha: npt.NDArray[np.float32]) -> RGB:
 
 
 def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray[np.integer]]]) -> RGB:
-    """Which objects cover which token at each resolution: the colour of an object, mixed for several.
+    """Draw which objects cover each token at each resolution: an object's colour, mixed for several.
 
     Args:
         name: of the sample.
@@ -163,48 +139,43 @@ def draw_routing(name: str, window: RGB, levels: Sequence[tuple[str, npt.NDArray
     return _sheet(f"{name}: routing of tokens", [Tile(small, ("window",)), *tiles])
 
 
-def write_sheet(path: Path, sheet: RGB) -> None:
-    """Write a sheet as PNG, whole or not at all."""
-    make_folder(path.parent)
-    with AtomicFile(path) as file:
-        file.write(encode_png(sheet))
-
-
 def _sheet(title: str, tiles: Sequence[Tile]) -> RGB:
     width = sum(tile.rgb.shape[1] + TILE_GAP for tile in tiles) + TILE_GAP
     widest = max(tile.rgb.shape[1] for tile in tiles) + 2 * TILE_GAP
     return draw_sheet(title, tiles, HEIGHT, max(min(width, _MAX_WIDTH), widest, 480))
 
 
+def _regions(sample: CompositeSample, height: int) -> RGB:
+    """The background at a row's height with the regions framed."""
+    small, scale = fit_height(sample.background, height)
+    for k, box in enumerate(sample.boxes):
+        draw_box(small, box, scale, object_colour(k), 2)
+    return small
+
+
+def _size(rgb: RGB) -> str:
+    return f"{rgb.shape[1]}x{rgb.shape[0]}"
+
+
 def _references(references: Sequence[npt.NDArray[np.uint8]], height: int) -> RGB:
-    """Below each other, on white."""
+    """A column of references on white."""
     on_paper = [on_white(reference) if reference.shape[2] == 4 else reference for reference in references]
-    return patch_column([_square(reference) for reference in on_paper], height)
-
-
-def _square(rgb: RGB) -> RGB:
-    """Padded with white to a centred square."""
-    height, width = rgb.shape[:2]
-    return Letterbox(width, height, max(width, height)).pad(rgb, 255)
+    return patch_column([pad_to_square(reference) for reference in on_paper], height)
 
 
 def _content(square: npt.NDArray[np.uint8], letterbox: Letterbox, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The window's part of a picture of the network's square, nearest, at this (width, height)."""
+    """The window's part of a picture of the network's square, resized (nearest) to a (width, height)."""
     x0, y0, x1, y1 = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
     return cv2.resize(square[y0:y1, x0:x1], size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
 
 def _pad(square: RGB) -> RGB:
-    """In the middle of the row's height, on white: levels that do not divide it are drawn with whole pixels."""
+    """Centre a square in the row's height, on white: levels that do not divide it are drawn with whole pixels."""
     short = HEIGHT - square.shape[0]
     if short <= 0:
         return square[:HEIGHT]
     top = short // 2
     return cv2.copyMakeBorder(square, top, short - top, 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3).astype(np.uint8)
-
-
-def _colours(count: int) -> str:
-    return ", ".join(f"{k} {COLOUR_NAMES[k % len(COLOUR_NAMES)]}" for k in range(count))
 
 
 def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
@@ -213,18 +184,17 @@ def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
     for candidate in range(num):
         path = composed_path(output, sample.name, candidate)
         results.append((path.name, decode_image(path.read_bytes()).rgb))
-    sheet = draw_grid(sample.name, sample.background, sample.boxes, sample.references, results)
-    write_sheet(grid_path(output, sample.name), sheet)
+    write_png(grid_path(output, sample.name), draw_grid(sample, results))
 
 
 def write_explanation(output: Path, name: str, explanation: Explanation) -> None:
     """Regions of a sample and, in parallel mode, gate weights and routing."""
     window = explanation.window
-    write_sheet(explain_path(output, name, "regions"), draw_regions(name, window, explanation.boxes, explanation.order))
+    write_png(explain_path(output, name, "regions"), draw_regions(name, window, explanation.boxes, explanation.order))
     if explanation.alpha is not None:
         levels = [(f"{len(codes)}x{len(codes)} tokens", codes) for codes in explanation.cover_codes]
-        write_sheet(explain_path(output, name, "alpha"), draw_alpha(name, window, explanation.alpha))
-        write_sheet(explain_path(output, name, "routing"), draw_routing(name, window, levels))
+        write_png(explain_path(output, name, "alpha"), draw_alpha(name, window, explanation.alpha))
+        write_png(explain_path(output, name, "routing"), draw_routing(name, window, levels))
 
 
 def check_overview(job: InferenceJob) -> None:
@@ -264,9 +234,9 @@ def write_overview(job: InferenceJob) -> None:
             sample, result = decode(files, read_parts(files)), decode_image(path.read_bytes()).rgb
         except BadSample:
             continue  # likewise
-        tiles.append(row_tile(Row(files.id, sample.background, sample.boxes, sample.references, result)))
+        tiles.append(row_tile(sample, result))
     if not tiles:
         logger.warning("--sheet %s: not written, there is no result to show", job.sheet)
         return
     title = "background with regions, references, result"
-    write_sheet(job.sheet, draw_overview(f"{title}  (and {left_out:,} more)" if left_out else title, tiles))
+    write_png(job.sheet, draw_overview(f"{title}  (and {left_out:,} more)" if left_out else title, tiles))

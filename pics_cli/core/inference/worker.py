@@ -24,10 +24,12 @@ from pics_cli.errors import BadSample
 if TYPE_CHECKING:
     from pics_cli.core.model.pics_model import PicsModel
 
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+
 
 @dataclass
 class InferenceProgress(Progress):
-    """How far a process is with its share, in denoising steps: those of a batch count for each of its samples.
+    """A process's progress in denoising steps: those of a batch count for each of its samples.
 
     Attributes:
         pictures, total_pictures: written so far, and how many there will be.
@@ -45,7 +47,7 @@ class InferenceProgress(Progress):
 
     @property
     def detail(self) -> str:
-        """Samples at work, their step, pictures written, and seconds a picture."""
+        """Current samples, their step, pictures written, and seconds a picture."""
         words = []
         if self.sample:
             words.append(f"sample {self.sample}")
@@ -98,7 +100,7 @@ class InferenceReport:
 
 
 class Worker:
-    """Makes and writes what tasks lack; samples that cannot be composited are failures in its report.
+    """Makes and writes the pictures that tasks lack; samples that cannot be composited are failures in its report.
 
     Args:
         job: what is asked for.
@@ -155,7 +157,11 @@ class Worker:
                 "batch_size": self.job.batch_size,
                 "compiled": self.job.compile,
             },
-            "versions": _versions(),
+            "versions": {
+                "pics": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in _LIBRARIES},
+            },
         }
         for result in results:
             start = time.monotonic()
@@ -216,7 +222,7 @@ class Worker:
             "peak_memory": {"bytes": memory[0], "of": memory[1]},
             **environment,
         }
-        # Sheets of a picture that was there before would outlive it where this run makes none, or is stopped.
+        # Sheets of a replaced picture would outlive it where this run makes none, or is stopped.
         for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
             sheet.unlink(missing_ok=True)
         write_composite(path, result.image, record)
@@ -231,8 +237,3 @@ class Worker:
         report.changed += changed
         report.peak = max(report.peak, memory)
         self.progress.pictures += 1
-
-
-def _versions() -> dict[str, str]:
-    libraries = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
-    return {"pics": __version__, "python": platform.python_version(), **{name: version(name) for name in libraries}}

@@ -88,6 +88,8 @@ class ResumableFolder:
         """
         if lines:
             shown = "\n".join(f"  {line}" for line in lines[:_SHOWN_DIFFERENCES])
+            if len(lines) > _SHOWN_DIFFERENCES:
+                shown += f"\n  and {len(lines) - _SHOWN_DIFFERENCES} more"
             raise PicsError(
                 f"{self.path}: was {self.verb} otherwise:\n{shown}",
                 hint or f"choose another {self.flag}, or {self.replace}",

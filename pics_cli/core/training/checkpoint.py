@@ -1,4 +1,4 @@
-"""CheckpointSettings on disk: everything a run needs to be resumed, in folders that are complete or do not exist."""
+"""Checkpoints on disk: everything a run needs to be resumed, in folders that are complete or do not exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OTHER_VERSION = "it was saved by another version of pics"
 
 
 class DamagedCheckpoint(PicsError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose files are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """OptimizerSettings steps it includes."""
+        """Optimizer steps it includes."""
         return int(self.state["step"])
 
     @property
@@ -117,7 +117,7 @@ def read(folder: Path) -> Checkpoint:
     """Open a checkpoint, comparing every file with its hash.
 
     Raises:
-        DamagedCheckpoint: no checkpoint, or a damaged one; says which file.
+        DamagedCheckpoint: no checkpoint, or a damaged one; the message names the file.
         PicsError: it cannot be read.
     """
     path = folder / STATE
@@ -181,7 +181,7 @@ def list_folders(root: Path) -> Iterator[tuple[int, Path]]:
 
 
 def remove_old(root: Path, options: CheckpointSettings) -> None:
-    """Delete checkpoints that are not to be kept. Only for whoever holds the folder's lock."""
+    """Delete checkpoints that are not to be kept; only for the folder's one writer."""
     for step, folder in list(list_folders(root))[: -options.keep]:
         if options.keep_every is None or step % options.keep_every:
             temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # never half a checkpoint by its name
@@ -190,7 +190,7 @@ def remove_old(root: Path, options: CheckpointSettings) -> None:
 
 
 def remove_temporaries(root: Path) -> None:
-    """Delete what an interrupted writer left behind. Only for whoever holds the folder's lock."""
+    """Delete what an interrupted writer left behind; only for the folder's one writer."""
     for path in (root / FOLDER).glob("step_*.tmp"):
         if _TEMPORARY_NAME.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The samples of a run: shards of every set, which samples are held out for validation, and the order of the others."""
+"""The samples of a run: shards of every set, samples held out for validation, and the order of the others."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DataSplit(NamedTuple):
 
     @property
     def contents(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
+        """The identity of the data: must be the same when a run is resumed."""
         return {
             shards.name: {"samples": shards.samples, "contents": shards.contents_sha256,
                           "validation": "held out" if validation is shards else validation.contents_sha256}
@@ -62,7 +62,7 @@ class DataSplit(NamedTuple):
         }  # fmt: skip
 
     def summary(self) -> list[tuple[str, str]]:
-        """Names of the sets, and in words how much each has and contributes."""
+        """Names of the sets, and in words the size of each and its share of an epoch."""
         rows = []
         for shards, share in zip(self.sets, self.order.shares, strict=True):
             validation = "held out" if shards.name in self.held_out_sets else "shards of its own"

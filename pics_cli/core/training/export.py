@@ -1,4 +1,4 @@
-"""A checkpoint as a model folder that `pics infer` takes."""
+"""Export of a checkpoint to a model folder, which `pics infer` takes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None
     """Write the model of a run's newest checkpoint.
 
     Args:
-        recipe: whose base model, inference defaults and data type are used; all else is as the checkpoint says.
+        recipe: whose base model, inference defaults and data type are used; all else is the checkpoint's.
         root: folder of the run.
         out: the model folder, which must be new.
         named: folder of the checkpoint to take instead of the newest.

@@ -1,4 +1,4 @@
-"""The model that training starts from: a base model, a model of pics, or a new small network."""
+"""The model that training starts from: one made from a base model, a model of pics, or a new small network."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
         The model, and a line on where its shapes come from.
 
     Raises:
-        PicsError: a path that does not exist, something else there, or values that do not fit each other.
+        PicsError: a path that does not exist or holds something else, or values that do not fit each other.
     """
     overrides = config_overrides(section)
     if section.shape is not None:

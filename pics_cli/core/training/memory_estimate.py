@@ -23,9 +23,9 @@ from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.networks import TrainingNetworks, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
 
-# The standard case for figures (DESIGN §5): two boxes of 30 % of a 512×512 picture, which overlap.
+# The standard case: two boxes of 30 % of a 512×512 picture, which overlap.
 _BOXES, _BOXES_SIDE = ((147, 75, 364, 292), (147, 219, 364, 436)), 512
-# What CUDA's autocast computes in 16 bit, and what in float32, of the functions that the networks call.
+# Of the functions that the networks call, those that CUDA's autocast computes in 16 bit, and those in float32.
 _HALF, _EXACT = ("linear", "conv2d"), ("layer_norm", "group_norm")
 _ATTENTION = "scaled_dot_product_attention"
 
@@ -78,7 +78,8 @@ class MemoryCounter(TorchDispatchMode):
 def as_on_gpu(dtype: torch.dtype) -> Iterator[None]:
     """Let functions of `torch.nn.functional` take the memory on the meta device that they take on a GPU.
 
-    Attention is fused, without Q Kᵀ, and what CUDA's autocast computes in `dtype` is; float32: there is no autocast.
+    Attention is fused, without Q Kᵀ; functions compute in the dtype that CUDA's autocast to `dtype` takes for them.
+    float32: there is no autocast.
     """
     # A mode for torch's functions would be off while a backward pass computes layers again.
     originals = {name: getattr(F, name) for name in (_ATTENTION, *_HALF, *_EXACT)}
@@ -129,7 +130,7 @@ class Memory(NamedTuple):
 
     @property
     def peak(self) -> int:
-        """All of it."""
+        """Bytes in all."""
         return self.weights + self.optimizer + self.average + self.step
 
 

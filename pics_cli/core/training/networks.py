@@ -74,7 +74,7 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
     """
     part, _, inner_name = name.partition(".")
     if part == "image_encoder":
-        # Unused where whole pictures are encoded: DINOv2's token for hidden patches.
+        # DINOv2's token for hidden patches is unused where whole pictures are encoded.
         return train_encoder and not inner_name.endswith("mask_token")
     if part == "controlnet" or trained == "full":
         return True

@@ -23,7 +23,7 @@ from pics_cli.core.model.regions import Regions, cover_at
 from pics_cli.core.recipes.training_sections import ObjectiveSettings
 from pics_cli.errors import PicsError
 
-# Published: this share of the samples gets a timestep of the whole schedule, the others one of its first half.
+# As published: this share of the samples gets a timestep of the whole schedule, the others one of its first half.
 _WHOLE_SCHEDULE, _FIRST_HALF = 0.3, 0.5
 # Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
 _ENCODER_BATCH = 4
@@ -51,7 +51,7 @@ class NoiseSampler(NamedTuple):
         """What is drawn for the samples that a model is trained on."""
         config = model.config
         latent_shape = (config.latent_channels, config.latent_size, config.latent_size)
-        # An autoencoder gives a distribution of latents, pixels are what they are.
+        # An autoencoder gives a distribution of latents; pixels are certain.
         posterior = not isinstance(model.vae, PixelAutoencoder)
         return cls(objective, latent_shape, len(model.scheduler.alphas_cumprod), posterior)
 
@@ -184,7 +184,7 @@ class DiffusionLoss:
         noise = batch["noise"].to(device)
         posterior = batch["posterior"].to(device) if "posterior" in batch else None
         clean = self._encode(_to_float(batch["target"].to(device)), posterior)
-        correction = self._correction(hint[:, :-1]) if self.config.correct_hint else None
+        residual = self._residual_prediction(hint[:, :-1]) if self.config.correct_hint else None
         signal = self.alphas_cumprod[batch["timestep"]].to(device)[:, None, None, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         if self.config.input_scaling == "signal":
@@ -194,16 +194,16 @@ class DiffusionLoss:
         references = references * conditioned[:, None, None, None, None]
         regions = Regions(masks, device=device)
         prediction = self.network(noisy, batch["timestep"].to(device), hint, regions, references).float()
-        if correction is not None:
-            prediction = correction(prediction)
+        if residual is not None:
+            prediction = residual(prediction)
         target = prediction_target(self.config.prediction_type, clean, noise, signal)
         losses = self._prediction_losses(prediction, target, signal, masks)
         if self.objective.gradient:
             gradient = self._gradient_loss(prediction - target, masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.gradient * gradient)
         if self.objective.share_weight:
-            assert correction is not None
-            entropy = self._layer_loss(correction.logits, batch["layer_labels"].to(device), masks)
+            assert residual is not None
+            entropy = self._layer_loss(residual.logits, batch["layer_labels"].to(device), masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * entropy)
         return losses
 
@@ -212,7 +212,7 @@ class DiffusionLoss:
         mask = control_mask(masks, content).to(device)[:, None].float()
         return torch.cat([_to_float(rgb.to(device)), mask], 1).contiguous(memory_format=torch.channels_last)
 
-    def _correction(self, layers: Tensor) -> ResidualPrediction:
+    def _residual_prediction(self, layers: Tensor) -> ResidualPrediction:
         """Of the control image's layers, [B, 3 L, S, S] in [-1, 1]."""
         latents = self._encode(layers.unflatten(1, (-1, 3)).flatten(0, 1))
         return ResidualPrediction(latents.unflatten(0, (len(layers), -1)), self.config)
@@ -251,10 +251,14 @@ class DiffusionLoss:
         return inside, weight * (1 + (self.objective.overlap_weight - 1) * overlap)
 
     def _layer_loss(self, logits: Tensor | None, layer_labels: Tensor, masks: Tensor) -> Tensor:
-        """Cross-entropy of blend weights, given as logits [B, L, h, w], against the layers that show what the target
-        shows, bits of uint8 [B, S, S], weighted: [B].
+        """Weighted cross-entropy of blend weights against the layers that show what the target shows: [B].
 
-        -log of the sum of these layers' weights; 0 where there is none: the object is seen where no layer shows it.
+        It is -log of the sum of these layers' weights; 0 where no layer shows what the target does.
+
+        Args:
+            logits: of the weights, [B, L, h, w].
+            layer_labels: uint8 [B, S, S], bit l set where layer l shows what the target shows.
+            masks: bool [B, K, S, S].
         """
         assert logits is not None
         bits = torch.arange(logits.shape[1], device=layer_labels.device)[:, None, None]

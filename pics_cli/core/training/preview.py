@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 
 from pics_cli.core.images.cutouts import paste_object
-from pics_cli.core.images.image_io import RGB, decode_image, encode_png
+from pics_cli.core.images.image_io import RGB, decode_image, write_png
 from pics_cli.core.images.sheets import TILE_GAP, Tile, draw_sheet, object_colour
 from pics_cli.core.loading.augment import Reference
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.training_sample import draw_reference, without_augmentation
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import AugmentSettings
-from pics_cli.core.runtime.files import AtomicFile, make_folder
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.training.data import find_data, training_data
@@ -44,7 +43,7 @@ class AugmentedReference(NamedTuple):
 
 
 def write_preview(job: TrainingJob, path: Path) -> None:
-    """Draw references of the first samples of the training order, as they are and as the first epochs vary them.
+    """Draw references of the training order's first samples, as they are and as the first epochs augment them.
 
     Raises:
         PicsError: the data is not what it should be, or the file cannot be written.
@@ -63,9 +62,7 @@ def write_preview(job: TrainingJob, path: Path) -> None:
             logger.warning("left out: %s: %s", error.reason, error.detail)
     if not rows:
         raise PicsError("no sample could be read", "look at the sets with `pics build-shards --check DIR`")
-    make_folder(path.absolute().parent)
-    with AtomicFile(path) as file:
-        file.write(encode_png(draw_augmented(rows[:_OBJECTS])))
+    write_png(path.absolute(), draw_augmented(rows[:_OBJECTS]))
     logger.info("wrote %s", path)
 
 

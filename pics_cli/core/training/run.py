@@ -13,18 +13,18 @@ from accelerate.utils import DistributedType
 
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.recipes.training import TrainingRecipe, training_identity
-from pics_cli.core.runtime.manifest import differences
 from pics_cli.core.runtime.ranks import Ranks, mark_local_error, report_lost_peer
-from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
 from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.data import find_data
+from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.export import export
 from pics_cli.core.training.initial_model import InitialModel, load_initial_model
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
-from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.optimizer import make_optimizer
 from pics_cli.core.training.progress import TrainingProgress, TrainingReport
 from pics_cli.core.training.state import TrainingState
 from pics_cli.core.training.tracking import tracker_names
@@ -98,7 +98,7 @@ def train(job: TrainingJob, ranks: Ranks, progress: TrainingProgress) -> Trainin
 
 
 def memory_advice(recipe: TrainingRecipe) -> str:
-    """What to change in a recipe that takes too much memory."""
+    """Advice on options with which a recipe takes less memory."""
     options = []
     if recipe.batch_size > 1:
         half = recipe.batch_size // 2
@@ -225,21 +225,21 @@ def _find_checkpoint(job: TrainingJob, trainer: Trainer) -> Checkpoint | None:
                 f"--resume {job.resume}: {job.root} holds later checkpoints ({later[-1]}, …)",
                 "choose another --root-dir for what comes now, or remove them",
             )
-        for line in _identity_differences(saved, trainer):
+        for line in _differences(saved, trainer):
             logger.warning("resuming with other values: %s", line)
         return saved
     newest = checkpoint.newest(job.root.resolve())
     if newest is not None:
         newest.check_state()
         hint = f"give the same values, or choose another --root-dir; to go on with others: --resume {newest.folder}"
-        ResumableFolder(job.root, "--root-dir").refuse(_identity_differences(newest, trainer), hint)
+        ResumableFolder(job.root, "--root-dir").refuse(_differences(newest, trainer), hint)
     return newest
 
 
-def _identity_differences(saved: Checkpoint, trainer: Trainer) -> list[str]:
+def _differences(saved: Checkpoint, trainer: Trainer) -> list[str]:
     """One line for each value in which the run of a checkpoint differed from this one."""
-    recipe = training_identity(saved.state["recipe"])
-    lines = differences({**saved.state["identity"], "recipe": recipe}, trainer.identity)
+    recorded = {**saved.state["identity"], "recipe": training_identity(saved.state["recipe"])}
+    lines = identity_differences(recorded, trainer.identity)
     if saved.state["base"] != trainer.state.base_sha256:
         lines.append("the base model: other files")
     return lines

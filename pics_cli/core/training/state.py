@@ -16,8 +16,8 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, WEIGHTS, Checkpoint
+from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.networks import is_new, named_parameters
-from pics_cli.core.training.optimizer import ModelEma
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class TrainingState:
     """Model, optimizer, moving average and counters of a run.
 
     Attributes:
-        model: where it is trained.
+        model: on the device where it is trained.
         new_network: no base model holds any of its weights, so that checkpoints hold them all.
         base_sha256: of what the model was made from; see `InitialModel`.
         trained: its trained parameters by name.
@@ -36,7 +36,7 @@ class TrainingState:
         ema: of these; None: there is none.
         accelerator: whose gradient scaler, if any, belongs to the state.
         step: optimizer steps done.
-        position: samples of the endless stream used.
+        position: samples of the endless stream that were used.
     """
 
     model: PicsModel
@@ -75,7 +75,7 @@ class TrainingState:
         """
         if saved.state["trained"] != self._trained_digest():
             raise PicsError(
-                f"{saved.folder}: other parameters were trained there",
+                f"{saved.folder}: is of a run that trained other parameters",
                 "take the same train: and train_encoder: as that run, or start anew: --resume none, another --root-dir",
             )
         load_weights(self.model, self.new_network, saved)
@@ -112,7 +112,7 @@ def load_weights(model: PicsModel, new_network: bool, saved: Checkpoint) -> None
         raise _other_architecture(saved, f"this model has no {unknown[0]}")
     for name, value in tensors.items():
         if parameters[name].shape != value.shape:
-            shapes = f"{list(value.shape)} there, {list(parameters[name].shape)} here"
+            shapes = f"{list(value.shape)} in it, {list(parameters[name].shape)} in this model"
             raise _other_architecture(saved, f"{name} is {shapes}")
     if missing := [name for name in parameters if is_new(name, new_network) and name not in tensors]:
         raise _other_architecture(saved, f"it holds no {missing[0]}")
@@ -140,7 +140,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: 
         index = indices[name]
         restored = value
         if value.shape == parameters[index].shape and value.ndim:
-            # In the parameter's own layout (channels last): fused kernels want that.
+            # In the parameter's own layout (channels last), which fused kernels need.
             restored = torch.empty_like(parameters[index], requires_grad=False).copy_(value)
         state.setdefault(index, {})[kind] = restored
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -11,8 +11,8 @@ from typing import IO, Any
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
-from pics_cli.core.images.image_io import RGB, encode_png
-from pics_cli.core.runtime.files import AtomicFile, make_folder
+from pics_cli.core.images.image_io import RGB, write_png
+from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import PicsError, write_error
 
 LOG, TENSORBOARD, SHEETS = "log.jsonl", "tensorboard", "samples"
@@ -74,9 +74,7 @@ class MetricLogger:
     def log_sheet(self, step: int, sheet: RGB) -> Path:
         """Record a sheet of samples, uint8 [H, W, 3]; returns its path."""
         path = self.root / SHEETS / f"step_{step:08d}.png"
-        make_folder(path.parent)
-        with AtomicFile(path) as file:
-            file.write(encode_png(sheet))
+        write_png(path, sheet)
         for tracker in self._trackers:
             if tracker.name == "tensorboard":
                 tracker.log_images({"samples": sheet[None]}, step=step, dataformats="NHWC")
@@ -85,7 +83,7 @@ class MetricLogger:
         return path
 
     def close(self) -> None:
-        """Finish all records; an error while writing was raised before."""
+        """Finish all records; errors are left out, for those of writing were raised before."""
         with contextlib.suppress(OSError):
             self._file.close()
         for tracker in self._trackers:

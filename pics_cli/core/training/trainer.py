@@ -44,7 +44,7 @@ from pics_cli.errors import FAILED, abbreviate
 
 logger = logging.getLogger(__name__)
 BAD_SAMPLES = "bad.json"
-# Steps in a row that the gradient scaler of fp16 may leave out: it halves its factor each time, from 65536.
+# Steps in a row that the gradient scaler of fp16 may leave out; it halves its factor each time, from 65536.
 _MAX_OVERFLOWS = 40
 
 
@@ -95,7 +95,7 @@ class Trainer:
 
     @property
     def world(self) -> dict[str, int]:
-        """What makes up the samples of a step."""
+        """Factors of the number of samples of a step."""
         recipe = self.recipe
         return {"processes": self.ranks.size, "batch_size": recipe.batch_size, "accumulation": recipe.accumulation}
 
@@ -135,7 +135,7 @@ class Trainer:
             last_logged_step = first_step if self.resumed else -1
             self._metrics = MetricLogger(self.root, self.accelerator, self.recipe.name, last_logged_step)
         try:
-            # The untrained model, or what a signal left undone.
+            # Of the untrained model, or one that a signal interrupted.
             if self._validation_is_due() and self.last_validated_step != first_step:
                 self.validate()
             with training_batches(self.recipe, self.data, self.model, self.state.position, self.ranks) as batches:
@@ -311,7 +311,7 @@ class Trainer:
         )
 
     def _count_overflows(self, norm: float) -> None:
-        """Half-precision gradients overflow now and then, and the scaler leaves such a step out; not for ever."""
+        """Stop after too many half-precision gradients in a row that overflowed; the scaler leaves their steps out."""
         self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
         if self._overflows > _MAX_OVERFLOWS:
             raise SharedError(
@@ -334,7 +334,7 @@ class Trainer:
         )
 
     def _save_and_stop(self) -> None:
-        """A signal came to one of the processes."""
+        """Save, and stop every process, after a signal to one of them."""
         if self.last_saved_step != self.state.step:
             self.save()
         self.ranks.all_gather(None)
@@ -342,7 +342,7 @@ class Trainer:
         raise KeyboardInterrupt
 
     def _validation_is_due(self) -> bool:
-        """Whether this step is one after which to validate; 0 is."""
+        """Whether to validate after this step; before the first, too."""
         return self.state.step % self.recipe.validation.every == 0 or self.state.step == self.recipe.steps
 
     def _evaluated_numbers(self) -> range:

@@ -1,4 +1,4 @@
-"""Validation while a model trains: loss by timestep, and whether the model listens to the references.
+"""Validation while a model trains: loss by timestep, and whether the model heeds the references.
 
 Losses are of fixed samples, timesteps and noise, so that they can be compared from one time to the next.
 """
@@ -21,7 +21,7 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler, box_masks, control_mask
 
-# The model listens to the references if swapping them raises the loss by more than so many standard errors …
+# The model heeds the references if swapping them raises the loss by more than so many standard errors …
 MIN_Z = 2.0
 # … and by more than this share: far below, it is rounding.
 MIN_RISE = 0.001
@@ -29,12 +29,12 @@ _SHEET_HEIGHT = 256
 
 
 class ValidationSample(NamedTuple):
-    """A sample that is never trained on, composed in several ways.
+    """A sample that is never trained on, in up to three variants.
 
     Attributes:
         key: of the sample.
         variants: arrays as `training_sample.prepare` makes them. `own`: as they are; `swapped`: with the references
-            exchanged among the objects; `encoder`: exchanged for the encoder alone, where the hint shows them, too.
+            exchanged among the objects; `encoder`: exchanged for the encoder alone, where the control image shows them.
     """
 
     key: str
@@ -87,12 +87,12 @@ def validation_losses(
     Args:
         loss: forward pass and losses.
         samples: what to evaluate.
-        sampler: of the training; timesteps are fixed here, conditions kept.
+        sampler: as in training, but timesteps are fixed and conditions kept.
         seed: of noise and timesteps.
         bins: parts of the noise schedule, each with one timestep.
         batch_size: forward passes at a time.
         device: of the networks.
-        should_stop: asked between batches whether to give up.
+        should_stop: whether to give up; called before each batch.
 
     Returns:
         None where it gave up.
@@ -136,8 +136,9 @@ def summarise(losses: Sequence[SampleLosses]) -> dict[str, float]:
 
     The probe is the loss inside the regions with the references as they are (`probe_own`) and exchanged among the
     objects (`probe_swapped`), how much more the latter is (`probe_rise`, a share), and that rise in its own standard
-    errors over the samples (`probe_z`). Where the hint shows the references, `probe_encoder`, `…_rise` and `…_z` are
-    the same with the hint as it is: of what the encoder sees alone. Without two samples of two objects there is none.
+    errors over the samples (`probe_z`). Where the control image shows the references,
+    `probe_encoder`, `…_rise` and `…_z` are the same with the control image as it is: the encoder's part alone. Without
+    two samples of two objects there is no probe.
     """
     bins = np.array([sample.bins for sample in losses])
     metrics = {"loss": float(bins.mean())}
@@ -182,7 +183,11 @@ def network_inputs(arrays: Mapping[str, Any], size: int) -> NetworkInputs:
 
 
 def composite_samples(model: PicsModel, samples: Sequence[ValidationSample], seed: int, steps: int | None) -> list[RGB]:
-    """What the model makes of each sample, uint8 [S, S, 3]; its noise is a function of seed and key."""
+    """What the model makes of each sample, uint8 [S, S, 3]; its noise is a function of seed and key.
+
+    The samples' arrays are the network's inputs already, drawn from the true masks: `inference.composite` would draw
+    others from a background and cut-outs, and paste the picture back.
+    """
     return [
         model(
             [network_inputs(sample.own, model.config.image_size)],
@@ -194,7 +199,7 @@ def composite_samples(model: PicsModel, samples: Sequence[ValidationSample], see
 
 
 def draw_validation_sheet(title: str, samples: Sequence[ValidationSample], results: Sequence[RGB]) -> RGB:
-    """A row for each sample: hint with regions, references, target, result; uint8 [H, W, 3]."""
+    """A row for each sample: control image with regions, references, target, result; uint8 [H, W, 3]."""
     tiles: list[Tile] = []
     for sample, result in zip(samples, results, strict=True):
         picture, scale = fit_height(np.ascontiguousarray(sample.own["control_image"][..., :3]), _SHEET_HEIGHT)

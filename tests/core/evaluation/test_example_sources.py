@@ -11,7 +11,7 @@ import pytest
 from helpers.making import build_folder
 from helpers.measured import metric_values
 from helpers.training_shards import members, write_shard
-from pics_cli.core.evaluation.appearance_metrics import build_gallery
+from pics_cli.core.evaluation.appearance_metrics import build_reference_gallery
 from pics_cli.core.evaluation.example_sources import ShardExamples
 from pics_cli.core.evaluation.examples import Example, example_from_sample
 from pics_cli.core.images.image_io import decode_image
@@ -56,7 +56,7 @@ def test_the_order_can_be_told(drawn: Path) -> None:
     """By references pasted over the truth: the truth is right, that paste is wrong."""
     source = ShardExamples(ShardSamples(root="/", shards=str(drawn)), 0.75)
     examples = [source[number] for number in range(len(source))]
-    gallery, told = build_gallery(examples, 0), 0
+    gallery, told = build_reference_gallery(examples, 0), 0
     for example in examples:
         right = metric_values(example.truth, example, gallery)["order"]
         for wrong in example.wrong_orders:
@@ -89,7 +89,7 @@ def test_a_photograph(tmp_path: Path) -> None:
         assert rgba.shape == (y1 - y0, x1 - x0, 4)
         solid = rgba[..., 3] == 255
         np.testing.assert_array_equal(rgba[solid][:, :3], truth[y0:y1, x0:x1][solid])
-    found = metric_values(example.truth, example, build_gallery([example], 0))
+    found = metric_values(example.truth, example, build_reference_gallery([example], 0))
     assert found["missing"] == 0
     assert np.isnan(found["order"])
     with pytest.raises(BadSample):

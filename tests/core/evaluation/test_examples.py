@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.measured import OF_A_PICTURE, distractors, metric_values
-from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_gallery
+from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_reference_gallery
 from pics_cli.core.evaluation.examples import Example, draw_example, reverse_objects
 from pics_cli.core.evaluation.pixel_metrics import MAX_PSNR
 from pics_cli.core.images.geometry import Box
@@ -21,7 +21,7 @@ SETTINGS = SceneSettings(128, 2, (("apart", 1.0), ("occluding", 1.0), ("containi
 
 @pytest.fixture(scope="module")
 def gallery() -> ReferenceGallery:
-    return build_gallery(distractors(SETTINGS, 9, 0.8), 9)
+    return build_reference_gallery(distractors(SETTINGS, 9, 0.8), 9)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from helpers.measured import distractors, metric_values
-from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery, build_gallery
+from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery, build_reference_gallery
 from pics_cli.core.evaluation.baselines import paste_references
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.metrics import check_names
@@ -22,7 +22,7 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def gallery() -> ReferenceGallery:
-    return build_gallery(distractors(SETTINGS, SEED, 0.8), SEED)
+    return build_reference_gallery(distractors(SETTINGS, SEED, 0.8), SEED)
 
 
 @pytest.fixture(scope="module")

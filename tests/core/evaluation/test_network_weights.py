@@ -22,7 +22,7 @@ def test_known_names_lie_in_torchs_cache(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     kept = tmp_path / "hub/checkpoints/alexnet-owt-7be5be79.pth"
-    with pytest.raises(PicsError, match="is not there, and cannot be fetched: HF_HUB_OFFLINE is set") as error:
+    with pytest.raises(PicsError, match="does not exist, and cannot be fetched: HF_HUB_OFFLINE is set") as error:
         find_published("alexnet")
     assert str(kept) in error.value.message
     assert "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth" in str(error.value.hint)
@@ -36,7 +36,7 @@ def test_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    with pytest.raises(PicsError, match=r"inception-2015-12-05-6726825d\.pth is not there, and cannot be fetched"):
+    with pytest.raises(PicsError, match=r"inception-2015-12-05-6726825d\.pth does not exist, and cannot be fetched"):
         find_published("inception")
     assert not list((tmp_path / "hub/checkpoints").iterdir())
 

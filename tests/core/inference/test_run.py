@@ -16,7 +16,7 @@ from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.inference.paste import paste_back
 from pics_cli.core.inference.plan import FailedSample, InferenceJob
-from pics_cli.core.inference.run import advise_on_memory, cheaper_flags
+from pics_cli.core.inference.run import cheaper_flags
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.errors import PicsError
@@ -298,18 +298,6 @@ def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:
 def test_out_of_memory_names_cheaper_flags(options: dict, device: str, flags: str) -> None:
     job = InferenceJob((), Path(), **{"model": "m", **options})
     assert flags in cheaper_flags(job, torch.device(device))
-
-
-def test_out_of_memory_is_told_and_other_errors_are_not() -> None:
-    job = InferenceJob((), Path(), "m")
-    with pytest.raises(PicsError, match=r"out of memory on cpu .*allocate"), advise_on_memory(job, CPU):
-        torch.empty(1 << 60)
-    with pytest.raises(PicsError, match="out of memory on cpu"), advise_on_memory(job, CPU):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    with pytest.raises(PicsError, match="out of memory on cpu"), advise_on_memory(job, CPU):
-        np.empty(1 << 60, np.uint8)
-    with pytest.raises(RuntimeError, match="shapes"), advise_on_memory(job, CPU):
-        raise RuntimeError("shapes do not fit")
 
 
 def test_what_changed_since_the_run_began_is_not_recorded_as_what_it_was(

@@ -8,6 +8,7 @@ import pytest
 from helpers.composites import scene, thing
 from pics_cli.core.images.sheets import object_colour
 from pics_cli.core.inference import sheets
+from pics_cli.core.inference.sample import CompositeSample
 
 SHAPES = [(120, 96), (600, 60), (50, 300), (1, 1)]
 
@@ -19,11 +20,12 @@ def test_grids_show_every_object_and_result(size: tuple[int, int], objects: int)
     references = [np.asarray(thing(k, (30 + 40 * k, 50), alpha=k % 2 == 0)) for k in range(objects)]
     results = [("one", background), ("another", background)]
     boxes = [(0, 0, size[0], size[1])] * objects
-    sheet = sheets.draw_grid("name", background, boxes, references, results)
+    sample = CompositeSample("name", background, tuple(boxes), tuple(references))
+    sheet = sheets.draw_grid(sample, results)
     assert sheet.dtype == np.uint8
     for k in range(min(objects, 4)):
         assert (sheet == np.array(object_colour(k))).all(2).any()
-    with_one = sheets.draw_grid("name", background, boxes, references, results[:1])
+    with_one = sheets.draw_grid(sample, results[:1])
     assert not np.array_equal(sheet, with_one)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pics_cli.core.model.devices import choose_device, choose_dtype, cpu_has_bf16
+from pics_cli.core.model.devices import choose_device, choose_dtype, cpu_has_bf16, explain_out_of_memory
 from pics_cli.core.model.offload import WORKING_BYTES, choose_memory, weight_bytes
 from pics_cli.errors import PicsError
 
@@ -141,3 +144,18 @@ def test_unknown_memory_mode() -> None:
 )
 def test_each_process_has_its_own(asked: str, own: str | None, expected: str) -> None:
     assert str(choose_device(asked, own)) == expected
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 60), lambda: np.empty(1 << 60, np.uint8)])
+def test_out_of_memory_is_explained(allocate: Callable[[], object]) -> None:
+    with pytest.raises(PicsError, match=r"out of memory on cpu .*allocate") as error, explain_out_of_memory(CPU, str):
+        allocate()
+    assert error.value.hint == ""
+
+
+def test_out_of_memory_of_a_gpu_is_explained_and_other_errors_are_not() -> None:
+    with pytest.raises(PicsError, match="out of memory on cpu") as error, explain_out_of_memory(CPU, lambda: "less"):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert error.value.hint == "less"
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(CPU, lambda: "less"):
+        raise RuntimeError("shapes do not fit")

@@ -23,10 +23,11 @@ from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
 from pics_cli.core.recipes.training_sections import EmaSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint
+from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.export import export
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.networks import named_parameters, prepare_for_training
-from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.optimizer import make_optimizer
 from pics_cli.core.training.state import TrainingState
 from pics_cli.errors import PicsError
 

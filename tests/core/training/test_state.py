@@ -17,8 +17,9 @@ from pics_cli.core.model.small_model import new_small_model
 from pics_cli.core.recipes.training_sections import EmaSettings, ModelShape, OptimizerSettings, TrainedParts
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, WEIGHTS
+from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.networks import is_new, named_parameters, prepare_for_training
-from pics_cli.core.training.optimizer import ModelEma, make_optimizer
+from pics_cli.core.training.optimizer import make_optimizer
 from pics_cli.core.training.state import TrainingState, checkpoint_weights
 from pics_cli.errors import PicsError
 
@@ -189,7 +190,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     some = "unet.conv_in.weight"
     for change, words in (
         ({**pieces, "unet.extra": torch.zeros(1)}, "this model has no unet.extra"),
-        ({**pieces, some: torch.zeros(2, 2)}, f"{some} is [2, 2] there, [16, 192, 3, 3] here"),
+        ({**pieces, some: torch.zeros(2, 2)}, f"{some} is [2, 2] in it, [16, 192, 3, 3] in this model"),
         ({name: value for name, value in pieces.items() if name != some}, f"it holds no {some}"),
     ):
         folder = tmp_path / str(abs(hash(words)))
@@ -213,7 +214,9 @@ def test_other_widths_are_another_architecture(tmp_path: Path) -> None:
     other = TrainingState(
         pipeline, True, "b", trained, make_optimizer(trained, OptimizerSettings()), None, Accelerator(cpu=True)
     )
-    with pytest.raises(PicsError, match=r"a checkpoint of another architecture: .* is \[.*\] there, \[.*\] here"):
+    with pytest.raises(
+        PicsError, match=r"checkpoint of another architecture: .* is \[.*\] in it, \[.*\] in this model"
+    ):
         other.load(checkpoint.read(tmp_path / "a"))
 
 
@@ -223,7 +226,7 @@ def test_other_trained_parameters_are_refused(tmp_path: Path, first: TrainedPart
     state = state_of(first)
     train(state, 1)
     state.save(tmp_path / "a", FACTS)
-    with pytest.raises(PicsError, match="parameters were trained there"):
+    with pytest.raises(PicsError, match="of a run that trained other parameters"):
         state_of(then, seed=1).load(checkpoint.read(tmp_path / "a"))
 
 
