@@ -21,7 +21,6 @@ from pics_cli.core.evaluation.networks import (
     Lpips,
     cosine_similarity,
     pad_references,
-    pad_to_square,
 )
 
 CPU = torch.device("cpu")
