@@ -22,6 +22,7 @@ from pics_cli.core.evaluation.networks import (
     cosine_similarity,
     pad_references,
 )
+from pics_cli.core.images.cutouts import pad_to_square
 
 CPU = torch.device("cpu")
 
