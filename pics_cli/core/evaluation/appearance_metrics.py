@@ -65,11 +65,12 @@ def similarity_matrix(objects: Floats, references: Floats) -> Floats:
 def identity(objects: Floats, references: Floats, example: Example, gallery: ReferenceGallery) -> float | None:
     """Share of the visible objects that look most like their own reference among 16.
 
-    The other 15 are those of the example's other objects, and drawn ones; None where there are too few to draw from.
+    The other 15 are those of the example's other objects, and some drawn from the gallery; None where that has too few,
+    or the example has more than 16 objects.
     """
     others = gallery.descriptors[gallery.owners != example.key]
     count = CHOICES - len(references)
-    if len(others) < count:
+    if not 0 <= count <= len(others):
         return None
     right = []
     for k, mask in enumerate(example.visible_masks):

@@ -179,7 +179,7 @@ def _pad(square: RGB) -> RGB:
 
 
 def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
-    """Inputs and results side by side; the results are read back, since earlier runs may have made some."""
+    """Write the sheet of inputs and results; results are read back, since earlier runs may have made some."""
     results = []
     for candidate in range(num):
         path = composed_path(output, sample.name, candidate)
@@ -188,7 +188,7 @@ def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
 
 
 def write_explanation(output: Path, name: str, explanation: Explanation) -> None:
-    """Regions of a sample and, in parallel mode, gate weights and routing."""
+    """Write sheets of a sample's regions and, in parallel mode, of its gate weights and routing."""
     window = explanation.window
     write_png(explain_path(output, name, "regions"), draw_regions(name, window, explanation.boxes, explanation.order))
     if explanation.alpha is not None:
@@ -214,7 +214,7 @@ def check_overview(job: InferenceJob) -> None:
 
 
 def write_overview(job: InferenceJob) -> None:
-    """One sheet of the job's samples in their order, a row for each that has its first result, at most `MAX_ROWS`.
+    """Write one sheet of the job's samples in their order: a row for each first result, `MAX_ROWS` at most.
 
     Raises:
         PicsError: it cannot be written.
@@ -225,7 +225,7 @@ def write_overview(job: InferenceJob) -> None:
     for entry in job.samples:
         path = composed_path(job.output, sample_id(entry), 0)
         if not path.exists():
-            continue  # it failed, which is reported elsewhere
+            continue  # the sample failed, which is reported elsewhere
         if len(tiles) == MAX_ROWS:
             left_out += 1
             continue

@@ -213,7 +213,7 @@ class DiffusionLoss:
         return torch.cat([_to_float(rgb.to(device)), mask], 1).contiguous(memory_format=torch.channels_last)
 
     def _residual_prediction(self, layers: Tensor) -> ResidualPrediction:
-        """Of the control image's layers, [B, 3 L, S, S] in [-1, 1]."""
+        """Residual to the control image's layers, [B, 3 L, S, S] in [-1, 1]."""
         latents = self._encode(layers.unflatten(1, (-1, 3)).flatten(0, 1))
         return ResidualPrediction(latents.unflatten(0, (len(layers), -1)), self.config)
 

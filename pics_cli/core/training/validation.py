@@ -136,9 +136,9 @@ def summarise(losses: Sequence[SampleLosses]) -> dict[str, float]:
 
     The probe is the loss inside the regions with the references as they are (`probe_own`) and exchanged among the
     objects (`probe_swapped`), how much more the latter is (`probe_rise`, a share), and that rise in its own standard
-    errors over the samples (`probe_z`). Where the control image shows the references,
-    `probe_encoder`, `…_rise` and `…_z` are the same with the control image as it is: the encoder's part alone. Without
-    two samples of two objects there is no probe.
+    errors over the samples (`probe_z`). Where the control image shows the references, `probe_encoder`, `…_rise` and
+    `…_z` are the same with the control image as it is: the encoder's part alone. Without two samples of two objects
+    there is no probe.
     """
     bins = np.array([sample.bins for sample in losses])
     metrics = {"loss": float(bins.mean())}

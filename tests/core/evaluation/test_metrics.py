@@ -9,7 +9,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from helpers.measured import distractors, metric_values
-from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery, build_reference_gallery
+from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_reference_gallery, identity
 from pics_cli.core.evaluation.baselines import paste_references
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.metrics import check_names
@@ -44,6 +44,15 @@ def test_swapped_objects_leak(examples: list[Example], gallery: ReferenceGallery
         assert np.nanmean([one[name] for one in right]) >= low
         assert np.nanmean([one[name] for one in wrong]) <= high
     assert np.nanmean([one["leak"] for one in wrong]) > np.nanmean([one["leak"] for one in right]) + 0.2
+
+
+def test_identity_is_undefined_for_more_objects_than_choices(gallery: ReferenceGallery) -> None:
+    rgb, mask = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.bool_)
+    features = np.eye(CHOICES + 1, gallery.descriptors.shape[1], dtype=np.float32)
+    for count, known in ((CHOICES, True), (CHOICES + 1, False)):
+        example = Example(key="many", background=rgb, truth=rgb, relation="apart", visible_masks=(mask,) * count)
+        value = identity(features[:count], features[:count], example, gallery)
+        assert value == (1 if known else None)
 
 
 def test_a_missing_object(examples: list[Example], gallery: ReferenceGallery) -> None:

@@ -33,6 +33,13 @@ def test_another_identity_is_refused_with_the_differences_named(tmp_path: Path) 
     assert not folder.resumes(recorded, IDENTITY, overwrite=True)
 
 
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    folder = ResumableFolder(tmp_path, "--out")
+    folder.refuse([])
+    with pytest.raises(PicsError, match=r"line 7\n  and 3 more$"):
+        folder.refuse([f"line {number}" for number in range(11)])
+
+
 def test_foreign_contents_are_never_replaced(tmp_path: Path) -> None:
     folder = ResumableFolder(tmp_path, "--out")
     with pytest.raises(PicsError, match="holds 3 tar files of somebody"):
