@@ -11,7 +11,7 @@ from pics_cli import __version__
 from pics_cli.commands.annotate import annotate
 from pics_cli.commands.build_shards import build_shards
 from pics_cli.commands.eval import evaluate
-from pics_cli.commands.infer import InOrder, infer
+from pics_cli.commands.infer import OrderedCommand, infer
 from pics_cli.commands.runner import handle_errors
 from pics_cli.commands.train import train
 
@@ -33,7 +33,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in _EXAMPLES.items():
     app.command(
         "eval" if command is evaluate else None,
-        cls=InOrder if command is infer else None,
+        cls=OrderedCommand if command is infer else None,
         no_args_is_help=command is not infer,
         epilog=f"Example: {example}",
     )(handle_errors(command))

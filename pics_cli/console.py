@@ -89,14 +89,7 @@ def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = (),
 @contextlib.contextmanager
 def _terminal_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
     from rich.text import Text
 
@@ -124,20 +117,13 @@ def _log_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]]:
     def update(now: Progress) -> None:
         elapsed = time.monotonic() - start
         done = round(now.done)
-        if now.total or done:  # published shards do not say how many samples they hold
-            fast = done - now.done_before > elapsed
-            rate_unit = f" {unit}" if fast else unit.removesuffix("s")  # 3 units/s, or 3 s/unit
-            note(
-                tqdm.format_meter(
-                    done,
-                    now.total,
-                    elapsed,
-                    prefix=label,
-                    unit=rate_unit,
-                    ncols=0,
-                    postfix=now.detail,
-                    initial=now.done_before,
-                )
-            )
+        if not (now.total or done):  # published shards do not say how many samples they hold
+            return
+        rate_unit = f" {unit}" if done - now.done_before > elapsed else unit.removesuffix("s")  # 3 units/s, 3 s/unit
+        initial = now.done_before
+        line = tqdm.format_meter(
+            done, now.total, elapsed, ncols=0, prefix=label, unit=rate_unit, postfix=now.detail, initial=initial
+        )
+        note(line)
 
     yield update

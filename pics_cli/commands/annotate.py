@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pics_cli import console
-from pics_cli.commands.choices import Dtype, LabelLayout, Multimask
+from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png
 from pics_cli.commands.runner import run_job
 from pics_cli.errors import FAILED, PicsError
 
@@ -80,29 +80,27 @@ def annotate(
     Run again to resume: only blocks that are missing are made. Several GPUs: `accelerate launch -m pics_cli annotate
     …`; or several runs with --range on one folder. Weights: see docs/data.md.
     """
-    if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
-        raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
+    check_png("--contact-sheet", contact_sheet)
     if contact_sheet is not None and layout == "published":
         raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     row_range = _parse_range(rows)
-    from pics_cli.core.datasets.readers.reader import DatasetSplit
-    from pics_cli.core.recipes.base import Override, find_recipe, parse_override
+    from pics_cli.core.datasets.readers.base import DatasetSplit
+    from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
     from pics_cli.core.runtime.ranks import local_process_count
     from pics_cli.core.segmentation.blocks import AnnotationJob
+    from pics_cli.core.segmentation.boxes import default_label_folder
 
-    overrides = [parse_override(text) for text in settings or []]
-    overrides += [Override("raw", raw, "--raw")] if raw is not None else []
-    recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
+    recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, {"raw": ("--raw", raw)}))
     source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     job = AnnotationJob(
-        source=source, folder=out or _labels_folder(source), rows=row_range, sam=sam, checkpoint=checkpoint,
-        batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask == "best", device=device,
-        dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()), max_bad=max_bad,
-        overwrite=overwrite, layout=layout, retry=retry_failed,
+        source=source, folder=out or default_label_folder(recipe, split, source.raw), rows=row_range, sam=sam,
+        checkpoint=checkpoint, batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask == "best",
+        device=device, dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()),
+        max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
     _run(job, contact_sheet)
 
@@ -116,13 +114,6 @@ def _parse_range(text: str | None) -> tuple[int, int | None]:
     if not colon or limits[0] < 0:
         raise PicsError(f"--range {text}: expected LOW:HIGH, such as 0:10000 or 10000:")
     return limits
-
-
-def _labels_folder(source: Any) -> Path:
-    """Where build-shards looks for a split's labels first."""
-    from pics_cli.core.segmentation.boxes import default_label_folder
-
-    return default_label_folder(source.recipe, source.split, source.raw)
 
 
 def _run(job: AnnotationJob, sheet: Path | None) -> None:
@@ -154,7 +145,7 @@ def _run(job: AnnotationJob, sheet: Path | None) -> None:
 
 
 def _check(report: AnnotationReport) -> None:
-    """Say what is not finished, after the table.
+    """Tell what is not finished.
 
     Raises:
         PicsError: no image could be read, or blocks cannot be made.

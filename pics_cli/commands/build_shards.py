@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli import console
+from pics_cli.commands.choices import check_png
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from pics_cli.core.datasets.build import BuildProgress
-    from pics_cli.core.datasets.readers.reader import Reader
+    from pics_cli.core.datasets.build import BuildJob, BuildProgress
+    from pics_cli.core.datasets.readers.base import Reader
 
 
 def build_shards(
@@ -81,9 +82,13 @@ def build_shards(
         return
     if dataset is None:
         raise PicsError("no dataset named", "pics build-shards NAME, for example: pics build-shards lvis")
-    if contact_sheet is not None and (contact_sheet.suffix.lower() != ".png" or contact_sheet.is_dir()):
-        raise PicsError(f"--contact-sheet {contact_sheet}: expected the name of a .png file")
-    flags = {
+    check_png("--contact-sheet", contact_sheet)
+    from pics_cli.core.datasets.build import BuildJob
+    from pics_cli.core.datasets.readers.base import DatasetSplit
+    from pics_cli.core.recipes.base import find_recipe, parse_overrides
+    from pics_cli.core.recipes.dataset import load_dataset
+
+    flags: dict[str, tuple[str, Any]] = {
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),
@@ -93,39 +98,25 @@ def build_shards(
         "raw": ("--raw", raw),
         "out": ("--out", out),
     }
-    options = (limit, max_bad, overwrite)
-    _build(dataset, split or "train", flags, settings or [], processes, options, dry_run, contact_sheet)
+    recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, flags))
+    if recipe.source.format == "synth" and recipe.raw is not None:
+        raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
+    source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else Path(recipe.raw))
+    folder = Path(recipe.out.replace("{split}", source.split))
+    _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, contact_sheet)
 
 
-def _build(
-    dataset: str,
-    split: str,
-    flags: Mapping[str, tuple[str, Any]],
-    settings: Sequence[str],
-    workers: int,
-    job_options: tuple[int | None, int | None, bool],
-    dry: bool,
-    sheet: Path | None,
-) -> None:
+def _build(job: BuildJob, workers: int, dry: bool, sheet: Path | None) -> None:
     from pics_cli.core.datasets import contact_sheet
-    from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build, dry_run
+    from pics_cli.core.datasets.build import BuildProgress, Engine, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
-    from pics_cli.core.datasets.readers.reader import DatasetSplit
-    from pics_cli.core.recipes.base import Override, find_recipe, parse_override
-    from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import local_executor
     from pics_cli.core.runtime.files import make_folder
 
-    overrides = [parse_override(text) for text in settings]
-    overrides += [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
-    recipe = load_dataset(find_recipe(dataset, "dataset"), overrides)
-    if recipe.source.format == "synth" and recipe.raw is not None:
-        raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
-    source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
+    source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
     reader = open_reader(source)
     origin = f"annotations from {reader.annotations}" if reader.annotations else f"drawn from seed {recipe.seed}"
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
-    job = BuildJob(source, Path(recipe.out.replace("{split}", split)), *job_options)
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     progress = BuildProgress()

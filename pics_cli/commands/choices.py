@@ -1,8 +1,11 @@
-"""Values that options choose from; apart from core, so that `--help` loads nothing heavy."""
+"""Values of options, and their check; apart from core, so that `--help` loads nothing heavy."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
+
+from pics_cli.errors import PicsError
 
 # What the network sees of a picture.
 Crop = Literal["auto", "full"]
@@ -16,3 +19,13 @@ Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 Multimask = Literal["best", "off"]
 # How labels are written; see `core.segmentation.blocks`.
 LabelLayout = Literal["blocks", "published"]
+
+
+def check_png(flag: str, path: Path | None) -> None:
+    """Refuse a file to draw into that is not called .png.
+
+    Raises:
+        PicsError: it has another ending, or is a folder.
+    """
+    if path is not None and (path.suffix.lower() != ".png" or path.is_dir()):
+        raise PicsError(f"{flag} {path}: expected the name of a .png file")

@@ -1,4 +1,4 @@
-"""`pics eval`: composites measured against the truth, by standard figures and by those of interaction."""
+"""`pics eval`: measure composites against the truth, by the field's metrics and by those of interaction."""
 
 from __future__ import annotations
 
@@ -92,9 +92,26 @@ def evaluate(
         raise PicsError(
             "--reference: pictures alone say nothing that could be composited", "leave out --model, --methods"
         )
-    given = {"shards": shards, "reference": reference, "methods": methods, "metrics": metrics, "limit": limit,
-             "seeds": seeds, "steps": steps, "settings": settings, "features": features}  # fmt: skip
-    loaded = _recipe(recipe, given)
+    from pics_cli.core.recipes.base import parse_overrides
+    from pics_cli.core.recipes.evaluation import evaluation_from_options, load_evaluation
+
+    flags: dict[str, tuple[str, Any]] = {
+        "limit": ("--limit", limit),
+        "seeds": ("--seeds", seeds),
+        "steps": ("--steps", steps),
+        "methods": ("--methods", _split(methods)),
+        "metrics": ("--metrics", _split(metrics)),
+        "features": ("--features", features or None),
+    }
+    if reference is not None:
+        flags |= {"pictures": ("--reference", str(reference)), "methods": ("--reference", [])}
+    if shards is not None:
+        flags |= {"samples.shards": ("--shards", shards), "samples.root": ("--shards", ".")}
+    overrides = parse_overrides(settings, flags)
+    if recipe is not None:
+        loaded = load_evaluation(recipe, overrides)
+    else:
+        loaded = evaluation_from_options("shards" if shards is not None else "pictures", overrides)
     from pics_cli.core.evaluation.run import EvaluationJob
 
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
@@ -105,29 +122,8 @@ def evaluate(
     _run(job)
 
 
-def _recipe(name: str | None, given: dict[str, Any]) -> EvaluationRecipe:
-    from pics_cli.core.recipes.base import Override, parse_override
-    from pics_cli.core.recipes.evaluation import evaluation_from_options, load_evaluation
-
-    overrides = [parse_override(text) for text in given["settings"] or []]
-    for key in ("limit", "seeds", "steps"):
-        if given[key] is not None:
-            overrides.append(Override(key, given[key], f"--{key}"))
-    for key in ("methods", "metrics"):
-        if given[key] is not None:
-            overrides.append(Override(key, given[key].split(","), f"--{key}"))
-    if given["features"]:
-        overrides.append(Override("features", given["features"], "--features"))
-    if given["reference"] is not None:
-        overrides.append(Override("pictures", str(given["reference"]), "--reference"))
-        overrides.append(Override("methods", [], "--reference"))
-        return evaluation_from_options("pictures", overrides)
-    if given["shards"] is not None:
-        overrides.append(Override("samples.shards", given["shards"], "--shards"))
-        overrides.append(Override("samples.root", ".", "--shards"))
-        return evaluation_from_options("shards", overrides)
-    assert name is not None
-    return load_evaluation(name, overrides)
+def _split(text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
 
 
 def _models(names: list[str]) -> dict[str, str]:

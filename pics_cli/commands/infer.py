@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _ORDER = "pics.order"
 
 
-class InOrder(TyperCommand):
-    """Remembers in which order options were given: repeated ones are gathered in a list each."""
+class OrderedCommand(TyperCommand):
+    """Remembers the order of the options among each other, which typer loses where one is repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse once more, for the order alone."""
@@ -134,12 +134,12 @@ def infer(
     VAE), the others in main memory; offload brings each layer to the GPU for its own moment; auto takes the fastest
     that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB.
     """
-    words = _in_order(context, {"object": object, "box": box, "mask": mask})
+    objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.sample import CompositeOptions, parse_order
 
     parsed_order = None if order is None else parse_order(order)
-    samples, name = _samples(input, background, words, obj_thr)
+    samples, name = _samples(input, background, objects, obj_thr)
     job = InferenceJob(
         samples=tuple(samples),
         output=output or Path("results") / name,
@@ -169,20 +169,27 @@ def infer(
     _run(job)
 
 
-def _in_order(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:
+def _ordered_options(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:
     """Repeated options in the order of the command line."""
     values = {name: iter(given or []) for name, given in lists.items()}
     return [(name, next(values[name])) for name in context.meta[_ORDER] if name in values]
 
 
 def _samples(
-    root: Path | None, background: Path | None, words: Sequence[tuple[str, str]], objects: int | None
+    root: Path | None, background: Path | None, objects: Sequence[tuple[str, str]], max_objects: int | None
 ) -> tuple[Sequence[Path | SampleFiles], str]:
-    """The samples, and what the results are named after."""
+    """The samples, and the name of their results' folder.
+
+    Args:
+        root: --input.
+        background: --background.
+        objects: option (object, box or mask) and value, in the order of the command line.
+        max_objects: --obj-thr.
+    """
     from pics_cli.core.inference.inputs import choose_input, find_folders, single_sample
 
-    if root is not None and (background is not None or words):
-        other = "--background" if background is not None else f"--{words[0][0]}"
+    if root is not None and (background is not None or objects):
+        other = "--background" if background is not None else f"--{objects[0][0]}"
         raise PicsError(
             f"--input and {other} exclude each other",
             "folders: --input PATH; one picture: --background IMG --object A.png --box X,Y,W,H",
@@ -193,13 +200,13 @@ def _samples(
         return find_folders(choose_input(root)), root.name
     if background is None:
         raise PicsError(
-            f"--{words[0][0]} without --background" if words else "nothing to composite",
+            f"--{objects[0][0]} without --background" if objects else "nothing to composite",
             "folders: --input PATH (bundled ones: --input sample); one picture: --background IMG --object A.png --box "
             "X,Y,W,H",
         )
-    if objects is not None:
+    if max_objects is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
-    return [single_sample(background, words)], background.stem
+    return [single_sample(background, objects)], background.stem
 
 
 def _run(job: InferenceJob) -> None:
@@ -244,8 +251,10 @@ def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:
             ("changed outside the regions", f"{report.changed:,} pixels"),
         ]
     rows.append(("pictures", str(job.output / "composed")))
-    rows += [("grids", str(job.output / "grids"))] * job.grid + [
-        ("explained", str(job.output / "explain"))
-    ] * job.explain
-    rows += [] if job.sheet is None else [("sheet", str(job.sheet))]
+    if job.grid:
+        rows.append(("grids", str(job.output / "grids")))
+    if job.explain:
+        rows.append(("explained", str(job.output / "explain")))
+    if job.sheet is not None:
+        rows.append(("sheet", str(job.sheet)))
     return [*rows, ("records", str(job.output / "manifest.jsonl"))]

@@ -33,12 +33,12 @@ def check(folder: Path, workers: int) -> None:
     if published := sum(report.without_json for report in reports):
         rows.append(("without json", f"{published:,} (as the research project publishes them)"))
     for reason, count in Counter(error.reason for error in errors).most_common():
-        rows.append((f"fault: {reason}", f"{count:,}"))
+        rows.append((f"error: {reason}", f"{count:,}"))
     console.table(f"check of {folder}", rows)
     if errors:
         lines = [f"  {error.shard} {error.key}: {error.reason}: {error.detail}" for error in errors]
         shown = "\n".join(lines[:20]) + (f"\n  and {len(lines) - 20:,} more" if len(lines) > 20 else "")
-        raise PicsError(f"{folder}: {len(errors):,} faults:\n{shown}", "build or download these shards again")
+        raise PicsError(f"{folder}: {len(errors):,} errors:\n{shown}", "build or download these shards again")
 
 
 def convert(

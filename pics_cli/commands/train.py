@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli import console
+from pics_cli.commands.choices import check_png
 from pics_cli.commands.runner import run_job
 from pics_cli.errors import PicsError
 
@@ -84,7 +85,7 @@ def train(
     was trained. Several GPUs: --gpus N, or `accelerate launch -m pics_cli train …`, or torchrun.
     """
     _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
-    from pics_cli.core.recipes.base import Override, parse_override
+    from pics_cli.core.recipes.base import parse_overrides
     from pics_cli.core.recipes.training import load_training
 
     flags: dict[str, tuple[str, Any]] = {
@@ -98,8 +99,7 @@ def train(
         "data.epoch_share": ("--limit-train-batches", limit_train_batches),
         "validation.every": ("--logger-freq", logger_freq),
     }
-    given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
-    loaded = load_training(recipe, [*given, *map(parse_override, settings or [])])
+    loaded = load_training(recipe, parse_overrides(settings, flags))
     if gpus is not None and not (plan or preview or export):
         from pics_cli.core.runtime.launch import launch
 
@@ -108,11 +108,20 @@ def train(
 
     job = TrainingJob(loaded, Path(loaded.out), resume, allow_missing, allow_pipe, max_bad, device)
     if plan:
-        _plan(job)
+        from pics_cli.core.training.plan import plan_training
+
+        planned = plan_training(job)
+        print(planned.recipe)
+        for title, rows in planned.tables:
+            console.table(title, rows)
     elif preview is not None:
-        _preview(job, preview)
+        from pics_cli.core.training.preview import write_preview
+
+        write_preview(job, preview)
     elif export is not None:
-        _export(job, export)
+        from pics_cli.core.training.export import export_run
+
+        export_run(loaded, job.root, export, None if resume in ("auto", "none") else Path(resume))
     else:
         _train(job)
 
@@ -121,8 +130,7 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
     chosen = [flag for flag, value in alone if value]
     if len(chosen) > 1:
         raise PicsError(f"{' and '.join(chosen)} exclude each other", "give one of them")
-    if preview is not None and (preview.suffix.lower() != ".png" or preview.is_dir()):
-        raise PicsError(f"--preview {preview}: expected the name of a .png file")
+    check_png("--preview", preview)
     if gpus is not None and "RANK" in os.environ:
         raise PicsError("--gpus within a launcher that has started its processes already", "leave out --gpus")
     if resume not in ("auto", "none") and not Path(resume).is_dir():
@@ -158,24 +166,3 @@ def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:
     if report.bad_samples:
         rows.append(("unreadable samples", f"{len(report.bad_samples):,}, listed in {job.root / 'bad.json'}"))
     return [*rows, ("log", str(job.root / "log.jsonl")), ("model", str(report.model))]
-
-
-def _plan(job: TrainingJob) -> None:
-    from pics_cli.core.training.plan import plan_training
-
-    plan = plan_training(job)
-    print(plan.recipe)
-    for title, rows in plan.tables:
-        console.table(title, rows)
-
-
-def _preview(job: TrainingJob, path: Path) -> None:
-    from pics_cli.core.training.preview import write_preview
-
-    write_preview(job, path)
-
-
-def _export(job: TrainingJob, path: Path) -> None:
-    from pics_cli.core.training.export import export_run
-
-    export_run(job.recipe, job.root, path, None if job.resume in ("auto", "none") else Path(job.resume))

@@ -22,9 +22,9 @@ from statistics import median
 import cv2
 
 from common import Bench, Row, cpu_time, demo, make_objects365, spread
-from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.build_blocks import build_block, choose_block
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.datasets.scene import ItemId
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset

@@ -30,9 +30,9 @@ peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak * 1024 / 1e6}))
 """
 BUILD_IMPORTS = """
-from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.build_blocks import build_block, choose_block
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 """

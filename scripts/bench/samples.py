@@ -11,9 +11,9 @@ from PIL import Image
 
 from common import Bench, Row, cpu_time, demo, spread
 from demo_drawing import photo
-from pics_cli.core.datasets.blocks import build_block, choose_block
+from pics_cli.core.datasets.build_blocks import build_block, choose_block
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import SceneRelation, load_dataset
 from pics_cli.core.scenes.drawn.plan import plan_scene

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.engines import local_executor

@@ -57,7 +57,7 @@ def compute_layer_labels(
 
 
 def _paint_channel(reference: Bytes, channel: int) -> Bytes:
-    """The reference with one channel white and the others black; all black where the channel is none of the three."""
+    """The reference with one channel 255 and the others 0; all of them 0 where `channel` is none of the three."""
     if is_blank(reference):
         return reference
     flat: Bytes = cut_out(reference).copy()
@@ -68,7 +68,10 @@ def _paint_channel(reference: Bytes, channel: int) -> Bytes:
 
 
 def _top_object(cover: Bytes) -> npt.NDArray[np.intp]:
-    """Covers [..., K], 255 being whole, to the object that covers most, from 1 on; 0: more of it is free."""
+    """The object that covers most of each pixel, from 1 on; 0 where more of the pixel is free.
+
+    `cover`: uint8 [..., K], 255 for a whole pixel.
+    """
     covers = cover.astype(np.int32)
     free = 255 - covers.sum(-1, keepdims=True)
     top: npt.NDArray[np.intp] = np.concatenate([free, covers], -1).argmax(-1)

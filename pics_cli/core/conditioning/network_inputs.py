@@ -1,4 +1,4 @@
-"""Network inputs of a sample: the one place that makes them, for training, inference and evaluation.
+"""Network inputs of a sample, the same for training, inference and evaluation.
 
 K: objects, L: layers of the control image, S: model size, R: reference size.
 """
@@ -6,6 +6,7 @@ K: objects, L: layers of the control image, S: model size, R: reference size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -71,16 +72,16 @@ def prepare_network_inputs(
         size: S.
         reference_size: R.
         hint: kind of control image.
-        order: indices of the objects, back to front, for control images that show them: known, so that `layers` shows
-            no other. None: by their lower edges, as a guess.
+        order: indices of the objects, back to front, where it is known: `layers` then shows no other order. None:
+            guessed from their lower edges.
         paste_boxes: where in its box each object is pasted; None: all over it.
         patches: K pictures, uint8 [R, R, 3] on white, for the encoder as they are; the references are then for the
             control image alone. None: each reference, as `prepare_reference` frames it.
 
     Raises:
-        ValueError: no boxes; a box or paste box that is empty or reaches outside; numbers of boxes and of references,
-            paste boxes or patches that differ; a reference that is no such picture, or wholly transparent; a patch that
-            is none; an order that does not name each object once; an unknown kind.
+        ValueError: no boxes; a box or paste box that is empty or reaches outside; another number of references, paste
+            boxes or patches than of boxes; a reference or patch of another shape or dtype; a wholly transparent
+            reference; an order that does not name each object once; an unknown kind.
     """
     control_image = prepare_control_image(
         background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes
@@ -164,9 +165,6 @@ def layer_painters(
             if cutout is not None:
                 paste_object(canvas, paste_boxes[k], cutout)
 
-    def paste_reversed(canvas: RGB) -> None:
-        paste(canvas, back_to_front[::-1])
-
     def fill_and_paste(canvas: RGB) -> None:
         _fill_boxes(canvas, boxes)
         paste(canvas)
@@ -179,7 +177,8 @@ def layer_painters(
     if hint == "overlay":
         return [paste]
     if hint == "layers":
-        return [paste, paste_reversed if order is None else paste, keep]
+        second = partial(paste, order=back_to_front[::-1]) if order is None else paste
+        return [paste, second, keep]
     raise ValueError(f"hint {hint!r} is none of {', '.join(get_args(HintKind))}")
 
 

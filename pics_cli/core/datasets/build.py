@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pics_cli.core.datasets.blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
+from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
 from pics_cli.core.datasets.compat import check_compat
-from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.shard_folder import folder_identity, is_complete, manifest_shards, resume_manifest
 from pics_cli.core.recipes.dataset import CityscapesSource, dataset_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad

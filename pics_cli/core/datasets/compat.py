@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.datasets.pairs import Group, choose_among, is_large
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
-from pics_cli.core.images.geometry import CONTAINED_SLACK, Box
+from pics_cli.core.images.geometry import Box, is_nested
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, SynthSource
 from pics_cli.errors import PicsError
@@ -24,7 +24,11 @@ _MIN_CROP_PIXELS = 10
 
 
 def check_compat(recipe: DatasetRecipe) -> None:
-    """Refuse recipes that the research code knows nothing of."""
+    """Refuse recipes that the research code has no counterpart of.
+
+    Raises:
+        PicsError: drawn scenes, or another number of objects than two.
+    """
     if isinstance(recipe.source, SynthSource):
         raise PicsError(
             f"{recipe.name} is drawn: compat reproduces what the research code does with photographs",
@@ -77,9 +81,4 @@ def _nested(boxes_N4: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     It is given corners and reads them as `x, y, width, height`, so it compares x0 + x1 and y0 + y1: whether the left
     and upper side lie inside and the centre is not further right or down. Most nested pairs pass for not nested.
     """
-    start, ends = boxes_N4[:, :2], boxes_N4[:, :2] + boxes_N4[:, 2:]
-    inside: npt.NDArray[np.bool_] = np.all(start[:, None] >= start[None] - CONTAINED_SLACK, axis=2) & np.all(
-        ends[:, None] <= ends[None] + CONTAINED_SLACK, axis=2
-    )
-    either: npt.NDArray[np.bool_] = inside | inside.T
-    return either
+    return is_nested(np.concatenate([boxes_N4[:, :2], boxes_N4[:, :2] + boxes_N4[:, 2:]], axis=1))

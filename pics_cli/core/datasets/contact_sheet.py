@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pics_cli.core.datasets.blocks import Candidate
+from pics_cli.core.datasets.build_blocks import Candidate
 from pics_cli.core.datasets.build_sample import build_sample
 from pics_cli.core.datasets.pairs import is_candidate
-from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import ItemId, Scene, Skip
 from pics_cli.core.images.image_io import decode_image, write_png
 from pics_cli.core.images.sheets import COLOURS, Tile, draw_box, draw_sheet, fit_height, on_white, patch_column, tint

@@ -43,6 +43,7 @@ from pics_cli.core.shards.layouts import (
 )
 from pics_cli.core.shards.samples import decode_patch
 from pics_cli.core.shards.shard_files import (
+    REBUILD_HINT,
     SHARD_NAME,
     ShardWriter,
     read_shard,
@@ -97,7 +98,7 @@ def convert(job: ConversionJob, executor: Executor, slots: int) -> tuple[dict[st
     if differing := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
         raise PicsError(
             f"{job.source}: {', '.join(differing[:3])}: not both in the folder and in its {MANIFEST}",
-            "look at it with pics build-shards --check, and build or download what is missing",
+            f"{_LOOK}, and build or download what is missing",
         )
     earlier = read_manifest(job.source)
     layout = job.layout or _other_layout(shards)
@@ -135,7 +136,7 @@ def convert_shard(
     """Convert one shard, then write its stats file. Returns the stats. A function of its arguments alone."""
     cv2.setNumThreads(1)
     if expected is not None and file_sha256(path) != expected["sha256"]:
-        raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", "build or download it again")
+        raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", REBUILD_HINT)
     bad: list[dict[str, Any]] = []
     try:
         with ShardWriter(shard_path(folder, block)) as writer:

@@ -101,6 +101,6 @@ def _choose_largest(instances: Sequence[Instance], rule: PairSettings) -> Group 
     if not group:
         return Skip("only_contained")
     for i in order:
-        if len(group) < rule.objects and not inside[i, group].any():  # a member is is_nested in itself
+        if len(group) < rule.objects and not inside[i, group].any():  # a member is nested in itself
             group.append(i)
     return tuple(group) if len(group) == rule.objects else Skip("group_too_small")

@@ -16,6 +16,7 @@ from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import SCHEMA_VERSION
 from pics_cli.core.shards.shard_files import ShardWriter, read_stats, shard_folder_files, shard_path, stats_path
+from pics_cli.core.shards.shard_paths import manifest_entries
 from pics_cli.errors import PicsError
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simplejpeg")
@@ -87,11 +88,8 @@ def list_shards(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
     """
     if not folder.is_dir():
         raise PicsError(f"{folder}: no such folder", "name a folder of .tar shards")
-    manifest = read_manifest(folder)
-    if manifest is not None and not manifest["complete"]:
-        raise PicsError(f"{folder}: its build was not finished", "run the same `pics build-shards` again: it resumes")
+    expected = manifest_entries(folder)
     shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
-    expected = {shard["file"]: shard for shard in manifest["shards"]} if manifest else {}
     if not shards and not expected:
         raise PicsError(f"{folder}: no .tar shard in it", "name a folder of shards")
     return shards, expected

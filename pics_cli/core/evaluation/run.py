@@ -37,8 +37,8 @@ from pics_cli.core.evaluation.records import (
 from pics_cli.core.evaluation.report import REPORT, build_gallery, choose_examples, write_report
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
 from pics_cli.core.model.devices import choose_device
-from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.evaluation import EvaluationRecipe, plain_evaluation
+from pics_cli.core.recipes.base import digest, plain_recipe
+from pics_cli.core.recipes.evaluation import EvaluationRecipe
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
@@ -160,7 +160,7 @@ class _Evaluation:
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share with the first; only `names` may differ, for a model may have moved."""
         job = self.job
-        recipe = {key: value for key, value in plain_evaluation(job.recipe).items() if key not in _NOT_IN_IDENTITY}
+        recipe = {key: value for key, value in plain_recipe(job.recipe).items() if key not in _NOT_IN_IDENTITY}
         if recipe["scenes"]:
             recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
         recipe["pictures"] = bool(recipe["pictures"])
@@ -263,7 +263,7 @@ class _Evaluation:
         return {
             "name": self.job.recipe.name,
             "recipe_hash": digest(identity["recipe"]),
-            "recipe": plain_evaluation(self.job.recipe),
+            "recipe": plain_recipe(self.job.recipe),
             "data": identity["data"],
             "cases": self.count,
             "models": [{**model, "name": name} for model, name in zip(models, names, strict=True)],

@@ -55,14 +55,9 @@ class BoxMask:
             return self.pixels
         left, top, right, bottom = box
         window = np.zeros((bottom - top, right - left), np.bool_)
-        x0, y0, x1, y1 = (
-            max(self.box[0], left),
-            max(self.box[1], top),
-            min(self.box[2], right),
-            min(self.box[3], bottom),
-        )
+        own_left, own_top, own_right, own_bottom = self.box
+        x0, y0, x1, y1 = max(own_left, left), max(own_top, top), min(own_right, right), min(own_bottom, bottom)
         if x1 > x0 and y1 > y0:
-            own_left, own_top = self.box[:2]
             pixels = self.pixels[y0 - own_top : y1 - own_top, x0 - own_left : x1 - own_left]
             window[y0 - top : y1 - top, x0 - left : x1 - left] = pixels
         return window

@@ -77,10 +77,8 @@ def draw_sheet(title: str, tiles: Sequence[Tile], height: int = TILE_HEIGHT, wid
     """Lay tiles of this height out in rows under a title: uint8 RGB, `width` wide."""
     rows: list[list[Tile]] = [[]]
     for tile in tiles:
-        if (
-            rows[-1]
-            and sum(other.rgb.shape[1] + TILE_GAP for other in rows[-1]) + tile.rgb.shape[1] > width - 2 * TILE_GAP
-        ):
+        row_width = sum(placed.rgb.shape[1] + TILE_GAP for placed in rows[-1])
+        if rows[-1] and row_width + tile.rgb.shape[1] > width - 2 * TILE_GAP:
             rows.append([])
         rows[-1].append(tile)
     sheet = Image.new("RGB", (width, 44 + len(rows) * (height + CAPTION_HEIGHT + TILE_GAP) + TILE_GAP), _PAPER)

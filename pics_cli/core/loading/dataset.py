@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,14 +71,16 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         self.sets, self.order, self.seed, self.noise_sampler = list(sets), order, seed, noise_sampler
         augments = [shard_set.augment or augment for shard_set in sets]
         self._augments = augments if augmented else [without_augmentation(settings) for settings in augments]
-        self._options: dict[str, Any] = {
-            "size": size,
-            "reference_size": reference_size,
-            "hint": hint,
-            "object_scale": object_scale,
-            "window_size": window_size,
-            "swap_references": swap_references,
-        }
+        self._prepare_sample = partial(
+            prepare_training_sample,
+            seed=seed,
+            size=size,
+            reference_size=reference_size,
+            hint=hint,
+            object_scale=object_scale,
+            window_size=window_size,
+            swap_references=swap_references,
+        )
         self._cache_gb = cache_gb
         self._indexes: dict[tuple[int, int], SampleIndex] = {}
 
@@ -105,7 +108,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         )
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | WorkerError:
-        """Several samples, or what is wrong with one of them."""
+        """Several samples, or the error of one of them."""
         try:
             return [self[position] for position in positions]
         except PicsError as error:
@@ -135,14 +138,8 @@ class TrainingDataset(Dataset[dict[str, Any]]):
     def _prepare(self, ref: SampleRef, key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
         name = self.sets[ref.set].name
         rng_keys = (ref.epoch, ref.repetition)
-        sample = prepare_training_sample(
-            members,
-            set_name=name,
-            key=key,
-            augment=self._augments[ref.set],
-            rng_keys=rng_keys,
-            seed=self.seed,
-            **self._options,
+        sample = self._prepare_sample(
+            members, set_name=name, key=key, augment=self._augments[ref.set], rng_keys=rng_keys
         )
         noise = self.noise_sampler(generator(self.seed, "draw", name, key, *rng_keys)) if self.noise_sampler else {}
         return {**sample, **noise}

@@ -23,7 +23,7 @@ class SampleRef(NamedTuple):
     Attributes:
         set, shard, sample: which sample of which shard of which set.
         epoch: counted from 0.
-        repetition: number of earlier occurrences in this epoch, at most.
+        repetition: at most how often the sample occurred before in this epoch.
     """
 
     set: int
@@ -62,9 +62,9 @@ class Mixture:
         repeats: of each set, above 0.
         seed: of the order.
         share: part of each epoch that is used, its first.
-        held_out: sample numbers of each set, counted over its shards, that never come; empty: all come.
-        windows: of each set: None for any order; n where shards are taken n at a time, for those that must be fetched
-            first: the set's own order then shuffles shards, and the samples within every n of them.
+        held_out: sample numbers of each set, counted over its shards, that are left out; empty: none.
+        windows: of each set: None for any order; n where shards must be fetched first and are taken n at a time: the
+            set's own order then shuffles its shards, and the samples within every n of them.
 
     Raises:
         ValueError: no sample is left.
@@ -164,8 +164,8 @@ class Mixture:
     def _free_range(self, i: int, shard: int) -> tuple[int, int]:
         """Numbers of the free samples of a shard: from, to."""
         first, last = (int(self._ends[i][shard - 1]) if shard else 0), int(self._ends[i][shard])
-        choose_validation_samples = self._gaps[i] + np.arange(len(self._gaps[i]))
-        low, high = np.searchsorted(choose_validation_samples, (first, last))
+        held_out = self._gaps[i] + np.arange(len(self._gaps[i]))
+        low, high = np.searchsorted(held_out, (first, last))
         return first - int(low), last - int(high)
 
 

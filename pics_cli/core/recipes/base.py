@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -78,6 +79,20 @@ def parse_override(text: str) -> Override:
         raise PicsError(f"--set {key}: {value!r} is not YAML", "quote it, or write lists as [a, b]") from None
 
 
+def parse_overrides(settings: Sequence[str] | None, flags: Mapping[str, tuple[str, Any]]) -> list[Override]:
+    """Overrides of a command: those of its --set options, then those of the flags that are given.
+
+    Args:
+        settings: texts of --set.
+        flags: flag and value by the key that the flag overrides; a value of None: not given.
+
+    Raises:
+        PicsError: as `parse_override`.
+    """
+    given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
+    return [*map(parse_override, settings or ()), *given]
+
+
 def load_recipe(
     path: Path, tree: type[Recipe], overrides: Sequence[Override] = (), data: dict[str, Any] | None = None
 ) -> Recipe:
@@ -92,10 +107,10 @@ def load_recipe(
     Raises:
         PicsError: with one line for every error.
     """
-    given = [override.key for override in overrides]
-    if twice_given := next((key for key in given if given.count(key) > 1), None):
-        flags = ", ".join(override.origin for override in overrides if override.key == twice_given)
-        raise PicsError(f"{twice_given} is given twice on the command line ({flags})", "give it once")
+    keys = [override.key for override in overrides]
+    if repeated := next((key for key in keys if keys.count(key) > 1), None):
+        flags = ", ".join(override.origin for override in overrides if override.key == repeated)
+        raise PicsError(f"{repeated} is given twice on the command line ({flags})", "give it once")
     data, errors = _read_yaml(path) if data is None else (data, [])
     data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
     for override in overrides:
@@ -122,6 +137,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def recipe_kind(path: Path) -> object:
     """What a recipe says that it is: `dataset`, `training`, …; not validated."""
     return read_recipe(path).get("kind")
+
+
+def plain_recipe(recipe: Any) -> dict[str, Any]:
+    """A recipe (a dataclass) as plain data, as JSON holds it."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
 
 
 def digest(plain: Mapping[str, Any]) -> str:

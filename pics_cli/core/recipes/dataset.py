@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from pics_cli.core.recipes.base import Override, load_recipe
+from pics_cli.core.recipes.base import Override, load_recipe, plain_recipe
 from pics_cli.core.recipes.validation import (
     CONFIG,
     NOT_EMPTY,
@@ -280,5 +279,4 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
 
 def dataset_identity(recipe: DatasetRecipe) -> dict[str, Any]:
     """The recipe as plain data, without the folders: what decides the bytes of a shard."""
-    plain = json.loads(json.dumps(asdict(recipe)))
-    return {key: value for key, value in plain.items() if key not in ("raw", "out")}
+    return {key: value for key, value in plain_recipe(recipe).items() if key not in ("raw", "out")}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
@@ -101,16 +100,10 @@ def load_evaluation(name: str, overrides: Sequence[Override] = ()) -> Evaluation
 
 
 def evaluation_from_options(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:
-    """An evaluation without a recipe's file, of the command line's options alone.
+    """An evaluation recipe made of the command line's options alone, without a file.
 
     Raises:
         PicsError: with one line for every error.
     """
     data = {"kind": "evaluation", "name": name, "out": f"results/{name}"}
     return load_recipe(Path("pics eval"), EvaluationRecipe, overrides, data)
-
-
-def plain_evaluation(recipe: EvaluationRecipe) -> dict[str, Any]:
-    """A recipe as plain data, as JSON holds it."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain

@@ -1,11 +1,10 @@
-"""Training recipes: what is trained on which data, how, and what is kept of it."""
+"""Training recipes: what is trained on which data, how, and which checkpoints, logs and models it leaves."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +30,7 @@ from pics_cli.core.recipes.training_sections import (
 )
 from pics_cli.core.recipes.validation import CONFIG, Text
 
-JOINT_RECIPE = "joint"
-# Of a model: what pics infer does with it by default, which nothing that is trained follows from.
+# Model settings that are defaults of `pics infer` alone: training does not depend on them.
 INFERENCE_DEFAULTS = ("share_sharpness", "scheduler", "steps", "guidance")
 
 
@@ -95,42 +93,36 @@ def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingReci
     path = find_recipe(name)
     if recipe_kind(path) != "dataset":
         return load_recipe(path, TrainingRecipe, overrides)
-    dataset, joint = load_dataset(path), find_recipe(JOINT_RECIPE)
+    dataset, joint = load_dataset(path), find_recipe("joint")
     data = read_recipe(joint)
-    given = {str(key): entry for key, entry in data["data"]["sets"].items()}
-    found = {key: entry for key, entry in given.items() if entry.get("recipe") == path.stem}
-    if found:
-        sets = {key: {**entry, "repeat": 1} for key, entry in found.items()}
-    else:
+    sets = {
+        str(name): {**entry, "repeat": 1}
+        for name, entry in data["data"]["sets"].items()
+        if entry.get("recipe") == path.stem
+    }
+    if not sets:
         root = data["data"].get("root", "data")
-        where = dataset.out if Path(dataset.out).is_absolute() else os.path.relpath(dataset.out, root)
-        sets = {dataset.name: {"shards": where, "recipe": path.stem}}
+        shards = dataset.out if Path(dataset.out).is_absolute() else os.path.relpath(dataset.out, root)
+        sets = {dataset.name: {"shards": shards, "recipe": path.stem}}
     data["data"]["sets"] = sets
     data["name"], data["out"] = path.stem, f"LOGS/{path.stem}"
     return load_recipe(joint, TrainingRecipe, overrides, data)
 
 
-def plain_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
-    """A recipe as plain data, as JSON holds it."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
-
-
 def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
-    """What of a plain recipe must be the same when a run is resumed: what the trained numbers follow from.
+    """The part of a plain recipe that must be the same when a run is resumed: what decides the trained weights.
 
-    How long it trains, on how many samples at a time, how often it looks and saves, what `pics infer` does with the
-    model by default, and where its files lie may change.
+    How long it trains, on how many samples at a time, how often it validates and saves, the defaults of `pics infer`,
+    and where files lie may change.
     """
     free = {"out", "name", "steps", "batch_size", "accumulation", "validation", "checkpoints", "log", "export",
             "gradient_checkpointing", "precision"}  # fmt: skip
     kept = {key: value for key, value in plain.items() if key not in free}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("root", "workers", "cache_gb")}
     # What the shards hold and what the base models are is compared by hash, wherever they lie.
-    places = ("shards", "recipe", "fetch")
     kept["data"]["sets"] = {
-        name: {key: value for key, value in given.items() if key not in places}
-        for name, given in kept["data"]["sets"].items()
+        name: {key: value for key, value in entry.items() if key not in ("shards", "recipe", "fetch")}
+        for name, entry in kept["data"]["sets"].items()
     }
     kept["model"] = {
         key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERENCE_DEFAULTS)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
-from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Name, Text, between
+from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Name, Text, between, require
 
 Fraction = Annotated[float, between(0, 1, True)]
 PositiveInt = Annotated[int, between(1, math.inf, True)]
@@ -19,28 +17,11 @@ NonNegativeFloat = Annotated[float, between(0, math.inf, True)]
 TrainedParts = Literal["published", "experts", "full"]
 Timesteps = Literal["published", "uniform", "high_noise"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-
-def _ratio_range(pair: tuple[float, float]) -> tuple[float, float]:
-    if not 1 <= pair[0] <= pair[1] <= 4:
-        raise PydanticCustomError("range", "[low, high] with 1 <= low <= high <= 4")
-    return pair
-
-
-def _above_zero(share: float) -> float:
-    if not 0 < share <= 1:
-        raise PydanticCustomError("range", "0 < value <= 1: a share of every epoch")
-    return share
-
-
-def _below_one(value: float) -> float:
-    if not 0 <= value < 1:
-        raise PydanticCustomError("range", "0 <= value < 1")
-    return value
-
-
-BelowOne = Annotated[float, AfterValidator(_below_one)]
-Ratios = Annotated[tuple[float, float], AfterValidator(_ratio_range)]
+BelowOne = Annotated[float, require(lambda value: 0 <= value < 1, "0 <= value < 1")]
+EpochShare = Annotated[float, require(lambda share: 0 < share <= 1, "0 < value <= 1: a share of every epoch")]
+Ratios = Annotated[
+    tuple[float, float], require(lambda pair: 1 <= pair[0] <= pair[1] <= 4, "[low, high] with 1 <= low <= high <= 4")
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -96,7 +77,7 @@ class DataSettings:
     """Folder that the shards are looked for in."""
     sets: Annotated[dict[Name, TrainingSet], NOT_EMPTY]
     """The sets of shards, by name."""
-    epoch_share: Annotated[float, AfterValidator(_above_zero)] = 1.0
+    epoch_share: EpochShare = 1.0
     """Share of every epoch's samples that is used."""
     workers: Annotated[int, between(0, 256, True)] = 4
     """Processes that read samples, for each GPU; 0: the training process itself."""

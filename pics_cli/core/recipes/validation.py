@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -21,29 +21,22 @@ PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_n
 FOLDER_FIELDS = ("split", "version")
 
 
-def between(low: float, high: float, closed: bool) -> AfterValidator:
-    """Numbers in [low, high], or in (low, high) where not `closed`."""
-    sign = "<=" if closed else "<"
-    bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")
+def require(is_valid: Callable[[Any], object], expected: str) -> AfterValidator:
+    """Values for which `is_valid` is true; `expected` names them in error messages."""
 
-    def check(value: float) -> float:
-        if low < value < high or (closed and value in (low, high)):
+    def check(value: Any) -> Any:
+        if is_valid(value):
             return value
-        raise PydanticCustomError("range", "{bounds}", {"bounds": bounds})
+        raise PydanticCustomError("value", "{expected}", {"expected": expected})
 
     return AfterValidator(check)
 
 
-def _not_empty(values: Collection[Any]) -> Collection[Any]:
-    if not values:
-        raise PydanticCustomError("empty", "at least one value")
-    return values
-
-
-def _some_weight(weights: Mapping[str, float]) -> Mapping[str, float]:
-    if not any(weights.values()):
-        raise PydanticCustomError("weights", "a weight above 0")
-    return weights
+def between(low: float, high: float, closed: bool) -> AfterValidator:
+    """Numbers in [low, high], or in (low, high) where not `closed`."""
+    sign = "<=" if closed else "<"
+    bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")
+    return require(lambda value: low < value < high or (closed and value in (low, high)), bounds)
 
 
 def _relative_pattern(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> str:
@@ -61,19 +54,11 @@ def _relative_pattern(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> st
     return pattern
 
 
-NOT_EMPTY = AfterValidator(_not_empty)
-SOME_WEIGHT = AfterValidator(_some_weight)
-
-
-def _file_name(name: str) -> str:
-    if "/" in name or name in (".", ".."):
-        raise PydanticCustomError("name", "a name without folders")
-    return name
-
-
-Name = Annotated[str, StringConstraints(min_length=1), AfterValidator(_file_name)]
+NOT_EMPTY = require(bool, "at least one value")
+SOME_WEIGHT = require(lambda weights: any(weights.values()), "a weight above 0")
 Text = Annotated[str, StringConstraints(min_length=1)]
-ImagePattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_relative_pattern)]
+Name = Annotated[Text, require(lambda name: "/" not in name and name not in (".", ".."), "a name without folders")]
+ImagePattern = Annotated[Text, AfterValidator(_relative_pattern)]
 RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 Folder = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, FOLDER_FIELDS))]
@@ -100,9 +85,9 @@ def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
         loc.append(detail["ctx"]["discriminator"].strip("'"))
     key = ".".join(loc)
     where = f"{path}: {key}" if key else str(path)
-    for given, origin in origins.items():
-        if key == given or key.startswith(given + "."):
-            where = origin + (f": {key[len(given) + 1 :]}" if key != given else "")
+    for overridden, origin in origins.items():
+        if key == overridden or key.startswith(overridden + "."):
+            where = origin + (f": {key[len(overridden) + 1 :]}" if key != overridden else "")
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = list(hint.__dataclass_fields__)
         near = get_close_matches(loc[-1], allowed, n=1)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pics_cli.errors import PicsError
 
-_MAX_SHARE, _MAX_AT_LEAST = 0.01, 100
+# What --max-bad allows by default: this share of the total, and at least so many.
+_DEFAULT_SHARE, _DEFAULT_MINIMUM = 0.01, 100
 _MAX_LINES = 1000
 
 
@@ -48,16 +49,16 @@ def stop_at_max_bad(
 
     Args:
         max_bad: how many are allowed; None: 1 % of the total, and at least 100.
-        total: how many pictures or samples the job looks at.
-        bad: the bad ones: `item`, `reason`, `detail`.
-        records: bad records besides, left out while indexing.
-        what, kept: words for what was bad, and for what is not lost.
+        total: number of pictures or samples of the job.
+        bad: the unreadable ones: `item`, `reason`, `detail`.
+        records: bad records that were left out while indexing.
+        what, kept: what was bad and what is not lost, for the message.
 
     Raises:
-        PicsError: there are more; names the first.
+        PicsError: there are more; names the first five.
     """
     count = len(bad) + (sum(records.counts.values()) if records else 0)
-    allowed = max(_MAX_AT_LEAST, int(_MAX_SHARE * total)) if max_bad is None else max_bad
+    allowed = max(_DEFAULT_MINIMUM, int(_DEFAULT_SHARE * total)) if max_bad is None else max_bad
     if count > allowed:
         lines = [f"  {entry['item']}: {entry['reason']}: {entry['detail']}" for entry in bad[:5]]
         lines += [f"  {line}" for line in records.lines[:5]] if records else []

@@ -15,6 +15,7 @@ from typing import IO, Any
 from pics_cli.errors import PicsError, read_error, write_error
 
 _SAMPLE_BYTES = 1 << 16
+INDEX_CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 
 
 def cache_folder() -> Path:
@@ -71,9 +72,9 @@ class AtomicFile:
     `bytes` and `sha256` describe what was written.
 
     Args:
-        path: its name.
-        temporary: until then, on the same file system, where only one process at a time writes this file: what one
-            that was killed leaves behind is then overwritten by the next. None: `path` with the process's number.
+        path: name of the complete file.
+        temporary: name until then, on the same file system, for a file that only one process at a time writes: it
+            overwrites what a killed one left. None: `path` with the process id, so that several may write it.
     """
 
     def __init__(self, path: Path, temporary: Path | None = None) -> None:
@@ -124,13 +125,13 @@ class AtomicFile:
 
 
 def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:
-    """Write data as indented JSON, whole or not at all; `temporary`: as that of `AtomicFile`."""
+    """Write data as indented JSON, whole or not at all; `temporary` as in `AtomicFile`."""
     with AtomicFile(path, temporary) as file:
         file.write((json.dumps(data, indent=1) + "\n").encode())
 
 
 def apply_umask(path: Path) -> None:
-    """Give a file the mode that new files have here: safetensors makes files that only their owner can read."""
+    """Give a file the mode that the umask leaves new files: safetensors makes files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
@@ -149,8 +150,8 @@ class InUse(PicsError):
     """Another process holds a lock file.
 
     Attributes:
-        path: of the lock file.
-        alive: whether its process is known to be at work; False: it was on another machine and may be gone.
+        path: the lock file.
+        alive: whether its process is known to be running; False: it was on another machine and may have ended.
     """
 
     path: Path
@@ -161,9 +162,9 @@ class InUse(PicsError):
 def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the folder's lock file, which names host and pid, while the block runs.
 
-    The lock is an advisory file lock, so that it goes with its process, however that ends; a lock file left behind on
-    this host is taken over, and by the same job of a batch scheduler that was started again elsewhere; one left by
-    another host is not, since its process cannot be asked.
+    The lock is an advisory file lock and ends with its process. A lock file left behind on this host is taken over;
+    one of another host only by the same job of a batch scheduler, started again here, since whether its process still
+    runs cannot be known.
 
     Args:
         folder: what is written to.
@@ -242,9 +243,9 @@ def _owner(text: bytes) -> dict[str, Any]:
 
 def _in_use(path: Path, alive: bool) -> InUse:
     owner = _owner(path.read_bytes()) if path.exists() else {}
-    who = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
+    process = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
     error = InUse(
-        f"{path.parent}: another writer is at work here ({who})",
+        f"{path.parent}: another writer is at work here ({process})",
         f"wait for it or choose another folder; if that process is gone, remove {path}",
     )
     error.path, error.alive = path, alive

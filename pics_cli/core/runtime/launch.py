@@ -38,11 +38,11 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
             f"{_FLAG} {processes}: this machine has {available} CUDA devices",
             "name fewer, or take --device cpu to start so many processes on the CPU",
         )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process says itself what is wrong
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process reports its own error
     flags = ["--num_processes", str(processes), "--num_machines", "1", "--machine_rank", "0", "--gpu_ids", "all",
              "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
     kind = ["--multi_gpu"] if processes > 1 else ["--cpu"] if device == "cpu" else []
-    command = [*flags, *kind, "--quiet", "--module", "pics_cli", *without_gpus(arguments)]
+    command = [*flags, *kind, "--quiet", "--module", "pics_cli", *_without_gpus(arguments)]
     try:
         launch_command(launch_command_parser().parse_args(command))
     except ChildFailedError as error:
@@ -57,11 +57,11 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def without_gpus(arguments: Sequence[str]) -> Iterator[str]:
+def _without_gpus(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments that each process gets."""
-    given = iter(arguments)
-    for argument in given:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument == _FLAG:
-            next(given, None)
+            next(remaining, None)
         elif not argument.startswith(f"{_FLAG}="):
             yield argument

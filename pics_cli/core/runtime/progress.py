@@ -1,4 +1,4 @@
-"""How far a job is: written by the job, read by whoever shows it."""
+"""How far a job is: written by the job, read by the console."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 class Progress:
     """Counts of a job's unit of work.
 
-    A job with more to tell has a subclass of its own, which says it in `detail`.
+    Jobs with more to show subclass it and override `detail`.
 
     Attributes:
         done: units that are done, those of earlier runs among them; 0 to `total`.
-        total: units of the whole job; 0 where nobody knows yet.
+        total: units of the whole job; 0 as long as it is unknown.
         done_before: units that earlier runs did.
-        activity: what goes on beside the work itself, such as reading the model; empty: nothing.
+        activity: what the job does besides counted work, such as reading the model; empty: nothing.
     """
 
     done: float = 0
@@ -25,5 +25,5 @@ class Progress:
 
     @property
     def detail(self) -> str:
-        """What a line of progress says behind the counts."""
+        """Text behind the counts in a line of progress."""
         return self.activity

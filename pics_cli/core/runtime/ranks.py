@@ -34,8 +34,8 @@ class Ranks:
     """This process among those of the run.
 
     Attributes:
-        rank: its number; 0 speaks and writes what belongs to all.
-        size: how many there are.
+        rank: its number; 0 logs, and writes what belongs to all.
+        size: number of processes.
         all_gather: gives the objects of all processes, in rank order, to each of them; all must call it.
         device: the one that belongs to this process, None where it runs alone.
     """

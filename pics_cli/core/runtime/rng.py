@@ -1,4 +1,4 @@
-"""Random generators that depend on what is drawn for, never on who draws or in which order."""
+"""Random generators that are functions of seed and keys, never of the process that draws or of the order."""
 
 from __future__ import annotations
 

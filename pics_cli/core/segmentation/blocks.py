@@ -23,7 +23,7 @@ from pics_cli.core.datasets.labels import (
     read_stats,
     stats_path,
 )
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.dataset import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.segmentation.preprocessing import PreparedImage

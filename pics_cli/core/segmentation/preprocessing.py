@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.images.image_io import RGB, decode_image, first_image_size, read_first_existing
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.dataset import dataset_identity

@@ -106,7 +106,7 @@ def list_remote_shards(url: str) -> list[ListedShard]:
 
 
 def _cache_path(source: str, sha256: str | None) -> Path:
-    """By what it must hold, too: a shard that was built anew is another."""
+    """Where a shard is cached, by source and expected sha256: one that was built anew is fetched again."""
     name = hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:32]
     return cache_folder() / "shards" / f"{name}.tar"
 

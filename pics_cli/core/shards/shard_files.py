@@ -19,6 +19,7 @@ from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample, PicsError, read_error
 
+REBUILD_HINT = "build or download it again"
 SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
 _FOLDER_FILE = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
 
@@ -111,7 +112,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     except OSError as error:
         raise read_error(path, error) from None
     except tarfile.TarError as error:
-        raise PicsError(f"{path}: truncated or no tar file: {error}", "build or download it again") from None
+        raise PicsError(f"{path}: truncated or no tar file: {error}", REBUILD_HINT) from None
 
 
 def group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
@@ -155,9 +156,7 @@ def _check_end(path: Path, offset: int) -> None:
         file.seek(offset)
         rest = file.read()
     if len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
-        raise PicsError(
-            f"{path}: truncated or damaged: no archive header at byte {offset:,}", "build or download it again"
-        )
+        raise PicsError(f"{path}: truncated or damaged: no archive header at byte {offset:,}", REBUILD_HINT)
 
 
 def split_member_name(name: str) -> tuple[str, str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.shards.shard_files import REBUILD_HINT
 from pics_cli.errors import PicsError
 
 PIPE = "pipe:"
 _RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 _MAX_SHARDS = 1_000_000
-_HINT = "build or download it again"
 
 
 class ListedShard(NamedTuple):
@@ -103,29 +103,33 @@ def list_local_shards(name: str) -> list[ListedShard]:
             raise MissingShardsError(f"{name}: no such file" + (f"s ({len(paths):,} named)" if len(paths) > 1 else ""))
         if missing:
             count = f"{len(missing):,} of {len(paths):,} named shards are missing"
-            raise PicsError(f"{missing[0]}: no such file; {count}", _HINT)
-    manifests = {folder: _read_manifest(folder) for folder in {path.parent for path in paths}}
+            raise PicsError(f"{missing[0]}: no such file; {count}", REBUILD_HINT)
+    manifests = {folder: manifest_entries(folder) for folder in {path.parent for path in paths}}
     return [_listed(path, manifests[path.parent].get(path.name)) for path in paths]
 
 
 def _list_folder(folder: Path) -> list[ListedShard]:
     if not folder.is_dir():
         raise MissingShardsError(f"{folder}: " + ("no folder" if folder.exists() else "no such folder"))
-    manifest = _read_manifest(folder)
+    manifest = manifest_entries(folder)
     paths = {path.name: path for path in sorted(folder.glob("*.tar")) if path.is_file()}
     if not paths and not manifest:
         raise MissingShardsError(f"{folder}: no .tar shard in it")
     if manifest:
         if missing := [name for name in manifest if name not in paths]:
             count = f"{len(missing):,} of {len(manifest):,} shards in {MANIFEST} are missing"
-            raise PicsError(f"{folder / missing[0]}: no such file; {count}", _HINT)
+            raise PicsError(f"{folder / missing[0]}: no such file; {count}", REBUILD_HINT)
         if unlisted := [name for name in paths if name not in manifest]:
             raise PicsError(f"{paths[unlisted[0]]}: not in {MANIFEST}", "move it to a folder of its own")
     return [_listed(path, manifest.get(name)) for name, path in paths.items()]
 
 
-def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """The entries of the folder's manifest by file name; {} without one."""
+def manifest_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """The shards of the folder's manifest by file name; {} without one.
+
+    Raises:
+        PicsError: a build that was not finished.
+    """
     manifest = read_manifest(folder)
     if manifest is None:
         return {}
@@ -138,5 +142,5 @@ def _listed(path: Path, entry: dict[str, Any] | None) -> ListedShard:
     if entry is None:
         return ListedShard(path)
     if (size := path.stat().st_size) != entry["bytes"]:
-        raise PicsError(f"{path}: {size:,} bytes, {MANIFEST} says {entry['bytes']:,}", _HINT)
+        raise PicsError(f"{path}: {size:,} bytes, {MANIFEST} says {entry['bytes']:,}", REBUILD_HINT)
     return ListedShard(path, entry["samples"], entry["sha256"])

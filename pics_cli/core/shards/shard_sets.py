@@ -16,6 +16,7 @@ from pics_cli.core.runtime.engines import available_cores, local_executor
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.shards.remote import count_samples, fetch_shard, list_remote_shards
+from pics_cli.core.shards.shard_files import REBUILD_HINT
 from pics_cli.core.shards.shard_paths import (
     ListedShard,
     MissingShardsError,
@@ -38,7 +39,6 @@ _MIN_PARALLEL = 8
 SHARD_WINDOW = 8
 # The first samples of a set that are tried; one of them must be readable.
 _CHECKED_SAMPLES = 8
-_HINT = "build or download it again"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ShardSet:
         index = index_shard(path)
         if len(index) - 1 != self.counts[shard]:
             expected = f"expected {self.counts[shard]:,}"
-            raise PicsError(f"{self.sources[shard]}: holds {len(index) - 1:,} samples, {expected}", _HINT)
+            raise PicsError(f"{self.sources[shard]}: holds {len(index) - 1:,} samples, {expected}", REBUILD_HINT)
         return index
 
 
@@ -216,7 +216,7 @@ def _check_layout(shards: ShardSet, cache_gb: float) -> None:
     """Raise PicsError where none of a set's first samples can be read."""
     first = next((shard for shard, samples in enumerate(shards.counts) if samples), None)
     if first is None:
-        raise PicsError(f"{shards.name}: its shards hold no sample", _HINT)
+        raise PicsError(f"{shards.name}: its shards hold no sample", REBUILD_HINT)
     path = shards.local_path(first, cache_gb)
     reason = ""
     for start, stop in pairwise(shards.load_index(first, path)[: _CHECKED_SAMPLES + 1].tolist()):

@@ -13,16 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder
-from pics_cli.core.shards.shard_files import group_members, open_tar, read_members
+from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, make_folder
+from pics_cli.core.shards.shard_files import REBUILD_HINT, group_members, open_tar, read_members
 from pics_cli.errors import PicsError, read_error
 
 SampleIndex = npt.NDArray[np.int64]
 """int64 [n + 1], ascending: sample i is the bytes from offset i to offset i + 1."""
 
 _VERSION = 1
-_HINT = "build or download it again"
-_CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 
 
 def index_shard(path: Path) -> SampleIndex:
@@ -43,7 +41,7 @@ def index_shard(path: Path) -> SampleIndex:
     with open_tar(path) as tar:
         starts = [infos[0].offset for _, infos in group_members(tar)]
         index = np.array([*starts, tar.offset], np.int64)
-    make_folder(cached.parent, _CACHE_HINT)
+    make_folder(cached.parent, INDEX_CACHE_HINT)
     buffer = io.BytesIO()
     np.save(buffer, index)
     with AtomicFile(cached) as file:
@@ -73,7 +71,7 @@ def read_sample(path: Path, start: int, stop: int) -> tuple[str, Mapping[str, by
                 return key, read_members(tar, key, infos)
     except tarfile.TarError:
         pass
-    raise PicsError(f"{path}: changed while it is read: no sample at byte {start:,}", _HINT)
+    raise PicsError(f"{path}: changed while it is read: no sample at byte {start:,}", REBUILD_HINT)
 
 
 def read_bytes(path: Path, start: int, stop: int) -> bytes:
@@ -91,7 +89,7 @@ def read_bytes(path: Path, start: int, stop: int) -> bytes:
     except OSError as error:
         raise read_error(path, error) from None
     if len(data) < stop - start:
-        raise PicsError(f"{path}: ends at byte {start + len(data):,}, a sample reached to {stop:,}", _HINT)
+        raise PicsError(f"{path}: ends at byte {start + len(data):,}, a sample reached to {stop:,}", REBUILD_HINT)
     return data
 
 

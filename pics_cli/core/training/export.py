@@ -12,8 +12,8 @@ from torch import nn
 from pics_cli.core.model.config import CONFIG_FILE
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
-from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.training import INFERENCE_DEFAULTS, TrainingRecipe, plain_recipe
+from pics_cli.core.recipes.base import digest, plain_recipe
+from pics_cli.core.recipes.training import INFERENCE_DEFAULTS, TrainingRecipe
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, Checkpoint
 from pics_cli.core.training.initial_model import load_initial_model

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from pics_cli.core.model.devices import choose_device, choose_dtype
-from pics_cli.core.recipes.training import plain_recipe
+from pics_cli.core.recipes.base import plain_recipe
 from pics_cli.core.training.data import find_data
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.core.training.memory_estimate import Memory, estimate_memory

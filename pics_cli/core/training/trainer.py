@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from pics_cli import __version__
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.devices import peak_memory, reset_peak_memory
-from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe, training_identity
+from pics_cli.core.recipes.base import plain_recipe
+from pics_cli.core.recipes.training import TrainingRecipe, training_identity
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.ranks import Ranks, SharedError

@@ -16,7 +16,7 @@ from helpers.making import build_folder, encoded, smooth
 from helpers.street import VEHICLES, put, thing, write_cityscapes, write_vistas
 from helpers.street_oracle import CITY_RULE
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import Scene
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.core.recipes.base import Override, find_recipe

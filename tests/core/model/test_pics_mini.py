@@ -19,8 +19,8 @@ from pics_cli.core.inference.sample import CompositeOptions, Mode
 from pics_cli.core.model.bundled import FILES_FILE, bundled_model
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.training import load_training, plain_recipe
+from pics_cli.core.recipes.base import digest, plain_recipe
+from pics_cli.core.recipes.training import load_training
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 WHITE = np.full((64, 64, 3), 255, np.uint8)

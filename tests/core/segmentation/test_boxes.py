@@ -12,7 +12,7 @@ import pytest
 from helpers.detection import save_tiny
 from helpers.making import build_folder
 from pics_cli.core.datasets.labels import read_block
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.ranks import Ranks

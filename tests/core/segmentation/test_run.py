@@ -15,7 +15,7 @@ from helpers.detection import make_dataset, save_tiny, tiny_sam
 from helpers.making import build_folder
 from helpers.two_ranks import in_threads
 from pics_cli.core.datasets.labels import LabelledImage, block_path, read_block, stats_path
-from pics_cli.core.datasets.readers.reader import DatasetSplit
+from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from helpers.trainees import recipe_of
-from pics_cli.core.recipes.training import plain_recipe
+from pics_cli.core.recipes.base import plain_recipe
 from pics_cli.core.recipes.training_sections import CheckpointSettings, OptimizerSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, STATE, WEIGHTS

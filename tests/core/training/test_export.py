@@ -18,8 +18,8 @@ from torch import Tensor
 
 from helpers.trainees import CORRECTING, recipe_of, small
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.training import TrainingRecipe, plain_recipe
+from pics_cli.core.recipes.base import digest, plain_recipe
+from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import EmaSettings
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import Checkpoint

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pics_cli.core.datasets.labels import has_label_blocks
+from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
 from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.compat import open_compat_reader
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
-from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelFileReader
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
 from pics_cli.core.datasets.readers.split_files import find_split_files
 from pics_cli.core.datasets.readers.vistas import VistasReader
-from pics_cli.core.recipes.dataset import (
-    CityscapesSource,
-    ParseMapSource,
-    ScalabelSource,
-    SynthSource,
-    VistasSource,
-)
+from pics_cli.core.recipes.dataset import CityscapesSource, ParseMapSource, ScalabelSource, SynthSource, VistasSource
 
 
 def open_reader(dataset: DatasetSplit) -> Reader:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS
+from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, check_map_size, region_mask, tabulate
-from pics_cli.core.datasets.readers.reader import FolderReader
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.recipes.dataset import CityscapesSource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.coco_index import NONE, POLYGON, open_coco_index
-from pics_cli.core.datasets.readers.reader import Reader
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.masks import BoxMask, decode_segmentation, segmentation_area

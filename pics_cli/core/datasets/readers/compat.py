@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 from pics_cli.core.datasets.labels import has_label_blocks
+from pics_cli.core.datasets.readers.base import FolderReader, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader, Polygons, paint
 from pics_cli.core.datasets.readers.label_maps import LabelMap, Region
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
-from pics_cli.core.datasets.readers.reader import FolderReader, Reader
 from pics_cli.core.datasets.readers.sam_labels import LabelFileReader
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
 from pics_cli.core.datasets.readers.scalabel_index import Box2d
@@ -64,7 +64,8 @@ class _BoxedByLastPixel(_NamedByImage):
 
     def scene(self, item_id: ItemId) -> Scene:
         scene = super().scene(item_id)  # type: ignore[safe-super]
-        instances = (replace(instance, box=_last_pixel_box(instance.box)) for instance in scene.instances)
+        boxes = [(x0, y0, x1 - 1, y1 - 1) for x0, y0, x1, y1 in (instance.box for instance in scene.instances)]
+        instances = [replace(instance, box=box) for instance, box in zip(scene.instances, boxes, strict=True)]
         return replace(scene, instances=tuple(instances))
 
 
@@ -88,9 +89,8 @@ class CompatCityscapesReader(_BoxedByLastPixel, CityscapesReader):
         for entry in polygons.objects:
             label = entry.label.removesuffix(_GROUP)
             if label in self.categories and (mask := box_mask(paint(polygons, [entry]) > 0)).area:
-                instances.append(
-                    Instance(mask.box, mask.area, label, mask=partial(_decoded, mask), mask_source="polygon")
-                )
+                decode = partial(_decoded, mask)
+                instances.append(Instance(mask.box, mask.area, label, mask=decode, mask_source="polygon"))
         return instances
 
 
@@ -111,8 +111,3 @@ class CompatScalabelReader(ScalabelReader):
 
 def _decoded(mask: BoxMask) -> BoxMask:
     return mask
-
-
-def _last_pixel_box(box: FloatBox) -> FloatBox:
-    x0, y0, x1, y1 = box
-    return x0, y0, x1 - 1, y1 - 1

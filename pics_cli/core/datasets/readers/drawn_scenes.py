@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property, partial
 from importlib.metadata import version
 
-from pics_cli.core.datasets.readers.reader import Reader
+from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.split_files import check_split
 from pics_cli.core.datasets.scene import DrawnImage, Instance, ItemId, PairRelation, Scene
 from pics_cli.core.images.image_io import encode_jpeg

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pics_cli.core.runtime.files import cache_folder, fingerprint, locked, make_folder
+from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, fingerprint, locked, make_folder
 from pics_cli.errors import read_error, write_error
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 INDEX_METADATA = "meta.json"
-_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 
 
 def open_cached_index(
@@ -49,8 +48,8 @@ def open_cached_index(
     key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
     folder = cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not (folder / INDEX_METADATA).exists():
-        make_folder(folder.parent, _HINT)
-        with locked(folder.parent / f"{folder.name}.lock", _HINT):  # one of several processes scans the file
+        make_folder(folder.parent, INDEX_CACHE_HINT)
+        with locked(folder.parent / f"{folder.name}.lock", INDEX_CACHE_HINT):  # one of several processes scans the file
             if not (folder / INDEX_METADATA).exists():
                 logger.info("indexing %s (once)", path)
                 _build_atomically(folder, lambda work: build(work, source))
@@ -64,7 +63,7 @@ def open_cached_index(
 
 def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
     """Build in a temporary folder that gets its name when it is complete."""
-    make_folder(folder.parent, _HINT)
+    make_folder(folder.parent, INDEX_CACHE_HINT)
     _remove_abandoned(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".building-{socket.gethostname()}-{os.getpid()}-", dir=folder.parent))
     collecting = gc.isenabled()
@@ -77,7 +76,7 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
         work.rename(folder)
     except OSError as error:
         if not (folder / INDEX_METADATA).exists():  # else another process was faster with the same result
-            raise write_error(folder, error, _HINT) from None
+            raise write_error(folder, error, INDEX_CACHE_HINT) from None
     finally:
         if collecting:
             gc.enable()

@@ -19,7 +19,7 @@ from pics_cli.core.datasets.labels import (
     finished_stats,
     read_block,
 )
-from pics_cli.core.datasets.readers.reader import FolderReader, Reader
+from pics_cli.core.datasets.readers.base import FolderReader, Reader
 from pics_cli.core.datasets.readers.scalabel_index import Coordinate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.datasets.readers.reader import Reader
+from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.scalabel_index import Box2d, Frame, Label, Poly2d, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS
+from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, Region, check_map_size, region_mask, tabulate
-from pics_cli.core.datasets.readers.reader import FolderReader
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.image_io import upright_size

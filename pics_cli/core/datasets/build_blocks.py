@@ -19,7 +19,7 @@ from pics_cli.core.datasets.build_sample import build_sample
 from pics_cli.core.datasets.compat import choose_compat_group
 from pics_cli.core.datasets.pairs import Group, choose_group
 from pics_cli.core.datasets.readers import open_reader
-from pics_cli.core.datasets.readers.reader import DatasetSplit, Reader
+from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import ItemId, Skip
 from pics_cli.core.datasets.shard_folder import finish_shard
 from pics_cli.core.recipes.base import digest
