@@ -37,8 +37,10 @@ class BuildJob:
     """One split of a raw dataset to be built into one folder.
 
     Attributes:
-        limit: look at the first so many images only.
-        max_bad: unreadable images and records that are put up with; None: 1 % of the images, at least 100.
+        dataset: the raw images.
+        folder: of the shards.
+        limit: number of images that are looked at, the first ones; None: all.
+        max_bad: unreadable images and records that are tolerated; None: 1 % of the images, at least 100.
         overwrite: remove the shards that an earlier build left in the folder.
     """
 

@@ -65,7 +65,7 @@ class ConversionJob:
         folder: of the converted ones.
         layout: `published` or `compact`; None: the one that the source does not have.
         split: of the samples; written into the json of those that have none.
-        max_bad: samples that are put up with though they cannot be converted; None: 1 %, at least 100.
+        max_bad: samples that may fail to be converted; None: 1 %, at least 100.
         overwrite: replace an earlier build in `folder`.
     """
 

@@ -29,7 +29,7 @@ class Instance:
         area: annotated area in pixels.
         category: its name; None where the data does not know it.
         ignored: a crowd or ignored region: never an object.
-        mask: decodes the mask; raises BadSample. None where the annotation holds no mask.
+        mask: decodes the mask, or raises `BadSample`; None where the annotation holds no mask.
         mask_source: `polygon`, `rle`, `parse`, `sam` or `drawn`.
         score: what the mask's model expects of it; None where it has none.
     """
@@ -98,7 +98,11 @@ class Scene:
     draw: Callable[[], DrawnImage] | None = None
 
     def read_image(self) -> bytes:
-        """The image's bytes. Raises BadSample."""
+        """The image's bytes, read or drawn.
+
+        Raises:
+            BadSample: `missing_image` or `unreadable_image`.
+        """
         return self.draw().image if self.draw else read_first_existing(self.image_paths)
 
 

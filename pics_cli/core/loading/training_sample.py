@@ -202,9 +202,12 @@ def alternate_view(parts: SampleParts, k: int) -> RGBA | None:
 
 
 def _background(parts: SampleParts, rgb: RGB, hint: HintKind) -> RGB:
-    """The picture under the objects: without them where the sample has such a one, as a user's background is.
+    """The background, uint8 [H, W, 3]: the clean one where the sample has it, as a user's background is.
 
-    Else the picture itself, which shows of the objects what lies outside their boxes, such as shadows.
+    Else the picture itself, which also shows what of the objects lies outside their boxes, such as shadows.
+
+    Raises:
+        BadSample: `no_clean` where the control image would show the objects; `bad_clean`.
     """
     if "clean.jpg" not in parts.extra_members and hint in ("overlay", "layers"):
         why = f"hint {hint} needs clean.jpg, the background without the objects: the picture shows the answer"
@@ -214,7 +217,11 @@ def _background(parts: SampleParts, rgb: RGB, hint: HintKind) -> RGB:
 
 
 def _check_region_sizes(boxes: Sequence[Box], square_boxes: npt.NDArray[np.int16], letterbox: Letterbox) -> None:
-    """As inference does: an object without a pixel of its own would be learnt from what it does not show."""
+    """Refuse regions without a pixel in the square, as inference does: nothing could be learnt from them.
+
+    Raises:
+        BadSample: `tiny_region`.
+    """
     for k in np.flatnonzero((square_boxes[:, 2:] <= square_boxes[:, :2]).any(axis=1)).tolist():
         x0, y0, x1, y1 = boxes[k]
         region = f"the region of object {k} is {x1 - x0}x{y1 - y0} pixels"

@@ -132,7 +132,7 @@ def _key_and_holder(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:
 
 
 def _without_none(hint: Any) -> Any:
-    """X of `X | None`."""
+    """X where the type is `X | None`, else the type itself."""
     kinds = [kind for kind in get_args(hint) if kind is not NoneType] if get_origin(hint) in (Union, UnionType) else []
     return kinds[0] if len(kinds) == 1 else hint
 

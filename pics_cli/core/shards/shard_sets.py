@@ -213,7 +213,11 @@ def _count(listed_sets: Sequence[_ListedSet], cache_gb: float) -> list[ShardSet]
 
 
 def _check_layout(shards: ShardSet, cache_gb: float) -> None:
-    """Raise PicsError where none of a set's first samples can be read."""
+    """Refuse a set of which none of the first samples can be read.
+
+    Raises:
+        PicsError: that, or a set without samples.
+    """
     first = next((shard for shard, samples in enumerate(shards.counts) if samples), None)
     if first is None:
         raise PicsError(f"{shards.name}: its shards hold no sample", REBUILD_HINT)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.recipes.base import Override, digest, find_recipe, parse_override, recipe_kind, recipe_names
+from pics_cli.core.recipes.base import (
+    Override,
+    digest,
+    find_recipe,
+    parse_override,
+    parse_overrides,
+    recipe_kind,
+    recipe_names,
+)
 from pics_cli.core.recipes.dataset import dataset_identity, load_dataset
 from pics_cli.errors import PicsError
 
@@ -155,3 +163,10 @@ def test_folders_are_no_part_of_the_identity(tmp_path: Path) -> None:
     assert digest(dataset_identity(base)) != digest(
         dataset_identity(load(tmp_path, GOOD, Override("seed", 1, "--seed")))
     )
+
+
+def test_flags_apply_after_settings() -> None:
+    flags = {"pairs.objects": ("--objects", 3), "seed": ("--seed", None)}
+    overrides = parse_overrides(["pairs={objects: 2}"], flags)
+    assert overrides == [Override("pairs", {"objects": 2}, "--set pairs"), Override("pairs.objects", 3, "--objects")]
+    assert parse_overrides(None, {}) == []

@@ -52,7 +52,11 @@ class Reader(ABC):
 
     @abstractmethod
     def scene(self, item_id: ItemId) -> Scene:
-        """The image of that id, masks not decoded yet. Raises BadSample."""
+        """The image of that id, masks not decoded yet.
+
+        Raises:
+            BadSample: its annotation cannot be used.
+        """
 
 
 class FolderReader(Reader):
