@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import torch
 from typer.testing import CliRunner, Result
 
 from pics_cli.cli import app
@@ -18,12 +17,11 @@ def infer(*words: object) -> Result:
     return typed("infer", *words)
 
 
-def typed(command: str, *words: object) -> Result:
-    """A command in this process: starting another costs six seconds."""
-    torch.set_num_threads(1)
+def typed(*words: object) -> Result:
+    """A command in this process: starting another costs up to six seconds of imports."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        return CliRunner().invoke(app, [command, *map(str, words)])
+        return CliRunner().invoke(app, [*map(str, words)])
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -149,7 +149,8 @@ _cached_reader: tuple[str, int, Reader] | None = None
 def _open_cached(dataset: DatasetSplit) -> Reader:
     """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
     global _cached_reader  # noqa: PLW0603  (a cache of one)
-    key = digest({**dataset_identity(dataset.recipe), "split": dataset.split, "raw": str(dataset.raw)})
+    raw = None if dataset.raw is None else str(dataset.raw.absolute())
+    key = digest({**dataset_identity(dataset.recipe), "split": dataset.split, "raw": raw})
     if _cached_reader is None or _cached_reader[0] != key or _cached_reader[1] != _modified(_cached_reader[2]):
         reader = open_reader(dataset)
         _cached_reader = key, _modified(reader), reader
