@@ -23,7 +23,7 @@ SCENES, SIZE, SEED, LEAST = 20, 512, 2026, 0.8
 
 
 class Result(NamedTuple):
-    """A scene: its picture, true and found masks, and their IoU."""
+    """A scene: its picture, true and predicted masks, and their IoU."""
 
     picture: np.ndarray
     truth: list[np.ndarray]
@@ -37,7 +37,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return np.count_nonzero(a & b) / either if either else 1.0
 
 
-def look(segmenter: Any, side: int) -> list[Result]:
+def segment_scenes(segmenter: Any, side: int) -> list[Result]:
     """All scenes with the model's masks."""
     from pics_cli.core.images.masks import box_mask
     from pics_cli.core.scenes.drawn.plan import plan_scene
@@ -45,21 +45,23 @@ def look(segmenter: Any, side: int) -> list[Result]:
     from pics_cli.core.scenes.drawn.spec import SceneSettings
     from pics_cli.core.segmentation.preprocessing import resize_for_sam
 
-    style = SceneSettings(
+    settings = SceneSettings(
         SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0
     )
-    found = []
+    results = []
     for index in range(SCENES):
-        scene = render_scene(plan_scene(style, "held_out", SEED, index))
+        scene = render_scene(plan_scene(settings, "held_out", SEED, index))
         truth = [mask for mask in scene.masks if mask.any()]
         boxes = np.array([box_mask(mask).box for mask in truth], np.float64)
-        (made,) = segmenter([resize_for_sam(scene.image, boxes, side)])
-        if isinstance(made, BadSample):
-            raise PicsError(f"scene {index}: {made.detail}", "take a device with more memory", FAILED)
-        found.append(
-            Result(scene.image, truth, made.masks, [iou(*pair) for pair in zip(truth, made.masks, strict=True)])
+        (predicted,) = segmenter([resize_for_sam(scene.image, boxes, side)])
+        if isinstance(predicted, BadSample):
+            raise PicsError(f"scene {index}: {predicted.detail}", "take a device with more memory", FAILED)
+        results.append(
+            Result(
+                scene.image, truth, predicted.masks, [iou(*pair) for pair in zip(truth, predicted.masks, strict=True)]
+            )
         )
-    return found
+    return results
 
 
 def draw(results: list[Result], path: Path) -> None:
@@ -70,13 +72,13 @@ def draw(results: list[Result], path: Path) -> None:
     from pics_cli.core.images.sheets import Tile, fit_height, object_colour, tint
 
     tiles = []
-    for one in results:
-        rgb = one.picture.copy()
-        for k, (mask, true) in enumerate(zip(one.masks, one.truth, strict=True)):
+    for result in results:
+        rgb = result.picture.copy()
+        for k, (mask, true) in enumerate(zip(result.masks, result.truth, strict=True)):
             tint(rgb, mask, object_colour(k), 0.5)
             outline = cv2.findContours(true.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
             cv2.drawContours(rgb, outline, -1, (255, 255, 255), 2)
-        words = "IoU " + ", ".join(f"{value:.2f}" for value in one.iou)
+        words = "IoU " + ", ".join(f"{value:.2f}" for value in result.iou)
         tiles.append(Tile(fit_height(rgb)[0], (words, "tinted: the model's; white: true")))
     write_sheet(path, "masks of Segment Anything from boxes of drawn scenes", tiles)
 
@@ -102,10 +104,10 @@ def main() -> int:
     device = choose_device(options.device)
     model = sam.load_sam(weights, device, choose_dtype(options.dtype, device))
     segmenter = Segmenter(model, batch_images=1, batch_boxes=16, multimask=True)
-    results = look(segmenter, weights.shape.side)
-    for number, one in enumerate(results):
-        print(f"scene {number:2}: IoU {', '.join(f'{value:.3f}' for value in one.iou)}")
-    mean = float(np.mean([value for one in results for value in one.iou]))
+    results = segment_scenes(segmenter, weights.shape.side)
+    for number, result in enumerate(results):
+        print(f"scene {number:2}: IoU {', '.join(f'{value:.3f}' for value in result.iou)}")
+    mean = float(np.mean([value for result in results for value in result.iou]))
     good = mean >= options.least
     print(
         f"mean IoU {mean:.3f}: {'these weights work' if good else f'below {options.least}: these weights do not work'}"

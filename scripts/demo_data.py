@@ -56,10 +56,10 @@ def make_lvis(out: Path, count: int, seed: int = 0) -> Path:
         url = f"http://images.cocodataset.org/{folder}/{name}"
         images.append({"id": image_id, "coco_url": url, "width": width, "height": height, "license": 1})
         for shape in shapes:
-            found = _annotation(rng, shape, height, width)
-            if found["area"] > 0:
+            annotation = _annotation(rng, shape, height, width)
+            if annotation["area"] > 0:
                 base = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(rng.integers(1, 1204))}
-                annotations.append(base | found)
+                annotations.append(base | annotation)
     categories = [{"id": i, "name": f"thing_{i}", "synset": f"thing.n.{i}", "frequency": "f"} for i in range(1, 1204)]
     data = {"info": {}, "images": images, "annotations": annotations, "categories": categories, "licenses": []}
     for split in ("train", "val"):
@@ -102,7 +102,7 @@ def make_objects365(out: Path, count: int, seed: int = 0, pictures: int | None =
         shapes = outlines(rng, height, width, int(rng.integers(6, 22)), big=0.32)
         pixels = paint(rng, photo(rng, height, width), shapes)
         cv2.imwrite(str(folder / f"{name}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])
-        annotations = [found for shape in shapes if (found := _sam_label(shape, height, width))]
+        annotations = [label for shape in shapes if (label := _sam_label(shape, height, width))]
         (labels / f"{name}.json").write_text(json.dumps({"image_id": i, "annotations": annotations}))
     return root
 

@@ -37,23 +37,23 @@ def outlines(
     rng: np.random.Generator, height: int, width: int, count: int, big: float, contained: float = 0.25
 ) -> list[np.ndarray]:
     """Outlines of up to `count` objects, clustered so that boxes overlap; a share lies inside an earlier one."""
-    found: list[np.ndarray] = []
+    shapes: list[np.ndarray] = []
     for _ in range(count):
         size = min(height, width) * float(np.clip(rng.lognormal(math.log(0.16), 0.55), 0.03, big))
         centre = np.array([rng.uniform(0.1 * width, 0.9 * width), rng.uniform(0.1 * height, 0.9 * height)])
-        if found and rng.random() < contained:
-            other = found[rng.integers(len(found))]
+        if shapes and rng.random() < contained:
+            other = shapes[rng.integers(len(shapes))]
             low, high = other.min(0), other.max(0)
             centre = rng.uniform(low * 0.75 + high * 0.25, high * 0.75 + low * 0.25)
             size = max(4.0, min(size, 0.2 * float((high - low).min())))
-        elif found and rng.random() < 0.5:
-            other = found[rng.integers(len(found))]
+        elif shapes and rng.random() < 0.5:
+            other = shapes[rng.integers(len(shapes))]
             centre = other.mean(0) + rng.normal(0, 0.6, 2) * np.ptp(other, axis=0)
         outline = blob(rng, centre[0], centre[1], size * rng.uniform(0.7, 1.6), size * rng.uniform(0.7, 1.6))
         outline = np.clip(outline, 0, [width - 1, height - 1])
         if np.ptp(outline, axis=0).min() >= 4:
-            found.append(np.round(outline, 2))
-    return found
+            shapes.append(np.round(outline, 2))
+    return shapes
 
 
 def paint(

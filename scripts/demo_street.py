@@ -1,4 +1,4 @@
-"""Made raw data of clothes and streets: VITON-HD, Cityscapes, Mapillary Vistas, BDD100K. Used through demo_data.py."""
+"""Raw data of clothes and streets: VITON-HD, Cityscapes, Mapillary Vistas, BDD100K. Used through demo_data.py."""
 
 from __future__ import annotations
 
@@ -144,13 +144,15 @@ def make_bdd(out: Path, count: int, seed: int = 0) -> Path:
         name = f"{i:08x}-{i:08x}.jpg"
         save_jpeg(images / name, paint(rng, photo(rng, height, width, noise=BDD_NOISE), shapes, noise=BDD_NOISE), 80)
         hidden = np.zeros((height, width), np.uint8)
-        found: list[dict[str, Any]] = []
+        labelled: list[dict[str, Any]] = []
         for shape in reversed(shapes):  # the one in front first
             mask = fill(np.zeros_like(hidden), shape, 1) & (1 - hidden)
             hidden |= mask
             if mask.any():
-                found.append({"id": f"{i}-{len(found)}", "category": str(rng.choice(BDD_OBJECTS))} | _run_lengths(mask))
-        frames.append({"name": name, "labels": found})
+                labelled.append(
+                    {"id": f"{i}-{len(labelled)}", "category": str(rng.choice(BDD_OBJECTS))} | _run_lengths(mask)
+                )
+        frames.append({"name": name, "labels": labelled})
     (labels / "ins_seg_train.json").write_text(json.dumps({"frames": frames, "config": None}))
     return root
 
@@ -166,10 +168,10 @@ def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
 def folders(root: Path, *names: str) -> list[Path]:
     """Folders below `root`, made where they do not exist."""
-    found = [root / name for name in names]
-    for folder in found:
+    paths = [root / name for name in names]
+    for folder in paths:
         folder.mkdir(parents=True, exist_ok=True)
-    return found
+    return paths
 
 
 def fill(canvas: np.ndarray, shape: np.ndarray, value: int) -> np.ndarray:

@@ -86,19 +86,19 @@ class Golden:
 
     def matching(self, prefix: str) -> list[str]:
         """The tensors whose names begin so, in order."""
-        found = sorted(name for name in self.checkpoint.shapes if name.startswith(prefix))
-        if not found:
+        names = sorted(name for name in self.checkpoint.shapes if name.startswith(prefix))
+        if not names:
             raise PicsError(f"{self.path}: there are no tensors {prefix}*", _HINT)
-        return found
+        return names
 
     def part(self, prefix: str) -> CheckpointPart:
         return CheckpointPart(self.checkpoint, prefix)
 
-    def fill(self, module: nn.Module, plan: KeyMapping, part: CheckpointPart) -> Any:
+    def fill(self, module: nn.Module, mapping: KeyMapping, part: CheckpointPart) -> Any:
         """The module with the golden weights, on the device."""
-        if problems := mapping_errors(type(module).__name__, module, plan, part):
+        if problems := mapping_errors(type(module).__name__, module, mapping, part):
             raise PicsError("\n".join(problems), _HINT)
-        load_mapped_weights(module, plan, part, torch.float32)
+        load_mapped_weights(module, mapping, part, torch.float32)
         return module.to(self.device).eval()
 
 
@@ -269,7 +269,7 @@ def check_compose(golden: Golden) -> Iterator[Figure]:
 
         count = len(golden.matching(f"{case}.in.box"))
         boxes = [tuple(read(f"in.box{k}").tolist()) for k in range(count)]
-        made = prepare_network_inputs(
+        inputs = prepare_network_inputs(
             read("in.background"),
             boxes,
             [read(f"in.reference{k}") for k in range(count)],
@@ -277,15 +277,15 @@ def check_compose(golden: Golden) -> Iterator[Figure]:
             reference_size=len(read("out.reference0")),
         )
         yield Figure(
-            f"preprocessing {case}, hint, grey levels", None, _levels(made.control_image, read("out.hint_rgb")), 1
+            f"preprocessing {case}, hint, grey levels", None, _levels(inputs.control_image, read("out.hint_rgb")), 1
         )
         for k in range(count):
-            levels = _levels(made.references[k], read(f"out.reference{k}"))
+            levels = _levels(inputs.references[k], read(f"out.reference{k}"))
             yield Figure(f"preprocessing {case}, reference {k}, grey levels", None, levels, GREY_LEVELS)
-        wrong = float((made.control_mask != read("out.hint_mask")).sum())
+        wrong = float((inputs.control_mask != read("out.hint_mask")).sum())
         yield Figure(f"preprocessing {case}, hint's mask, pixels", None, wrong, 0)
         for k in range(count):
-            wrong = float((made.masks[k] != (read(f"out.mask{k}") > 0.5)).sum())
+            wrong = float((inputs.masks[k] != (read(f"out.mask{k}") > 0.5)).sum())
             yield Figure(f"preprocessing {case}, mask {k}, pixels", None, wrong, 0)
 
 

@@ -168,7 +168,7 @@ def labels(bench: Bench) -> Iterator[Row]:
     real = min(bench.pictures or 200, FEW)
     items = [f"patch{i % 5}/objects365_v1_{i:08d}.json" for i in range(real)]
     raws = [
-        bench.made(f"labels-{files}-{real}", partial(make_objects365, count=files, pictures=real)) / "object365"
+        bench.cached_input(f"labels-{files}-{real}", partial(make_objects365, count=files, pictures=real)) / "object365"
         for files in (FEW, MANY)
     ]
     sources = [dataset("objects365", raw, 0.02) for raw in raws]

@@ -1,4 +1,4 @@
-"""The bundled model on the bundled samples: start-up, seconds a picture, memory; objects in one pass and one by one.
+"""The bundled model on the bundled samples: start-up, seconds a picture, memory; objects in one pass and one by entry.
 
     python scripts/bench/bundled.py [--rounds 3]
 
@@ -29,7 +29,7 @@ class Run(NamedTuple):
     """Seconds of a run, of its pictures, their number, and its largest memory."""
 
     wall: float
-    made: float
+    compositing: float
     pictures: int
     peak: int
 
@@ -41,17 +41,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder)
         runs = [{mode: run(empty, mode) for mode in MODES} for _ in range(rounds)]
-    together = [one["parallel"] for one in runs]
+    together = [entry["parallel"] for entry in runs]
     print(f"{together[0].pictures} pictures, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rounds} rounds")
-    for what, found, goal, unit in (
-        ("start-up", [one.wall - one.made for one in together], MOST_START, "s"),
-        ("a picture", [one.made / one.pictures for one in together], LONGEST, "s"),
-        ("all", [one.wall for one in together], MOST_ALL, "s"),
-        ("memory", [one.peak / 1e9 for one in together], MOST_BYTES / 1e9, "GB"),
+    for what, values, goal, unit in (
+        ("start-up", [entry.wall - entry.compositing for entry in together], MOST_START, "s"),
+        ("a picture", [entry.compositing / entry.pictures for entry in together], LONGEST, "s"),
+        ("all", [entry.wall for entry in together], MOST_ALL, "s"),
+        ("memory", [entry.peak / 1e9 for entry in together], MOST_BYTES / 1e9, "GB"),
     ):
-        met = "met" if median(found) <= goal else "NOT MET"
-        print(f"{what:12} {median(found):6.2f} {unit} ({min(found):.2f} to {max(found):.2f}), at most {goal:g}: {met}")
-    ratios = [one["sequential"].made / one["parallel"].made for one in runs]
+        met = "met" if median(values) <= goal else "NOT MET"
+        print(
+            f"{what:12} {median(values):6.2f} {unit} ({min(values):.2f} to {max(values):.2f}), at most {goal:g}: {met}"
+        )
+    ratios = [entry["sequential"].compositing / entry["parallel"].compositing for entry in runs]
     print(f"one by one against one pass: {median(ratios):.2f} times the time ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
@@ -60,9 +62,9 @@ def run(folder: Path, mode: str) -> Run:
     output = folder / "out"
     shutil.rmtree(output, ignore_errors=True)
     command = [str(PICS), "infer", "--input", "sample", "--mode", mode, "--output", "out", "--device", "cpu"]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - start
     records = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
     peak = max(record["peak_memory"]["bytes"] for record in records)
     return Run(wall, sum(record["seconds"] for record in records), len(records), peak)

@@ -34,8 +34,8 @@ class Bench(NamedTuple):
     pictures: int | None
     repeats: int
 
-    def made(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The input of that name, made now unless it is there in full."""
+    def cached_input(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The input of that name, made unless it exists already."""
         path, part = self.data / name, self.data / f"{name}.part"
         if not path.exists():
             shutil.rmtree(part, ignore_errors=True)
@@ -56,5 +56,5 @@ def spread(ratios: Sequence[float]) -> str:
 
 
 def demo(bench: Bench, name: str, count: int) -> Path:
-    """The raw folder of a made dataset: the only one that its maker leaves."""
-    return next(bench.made(f"{name}-{count}", lambda path: MAKERS[name](path, count)).iterdir())
+    """The raw folder of a synthetic dataset: the only folder that its maker leaves."""
+    return next(bench.cached_input(f"{name}-{count}", lambda path: MAKERS[name](path, count)).iterdir())

@@ -38,13 +38,13 @@ networks = cache(Networks)
 
 def work(run: Run) -> Iterator[Row]:
     """TFLOP of a step (convolutions, matrix products, attention), and that both sides predict the same."""
-    made = networks(run.tiny)
+    nets = networks(run.tiny)
     for case, goal in TFLOP_GOALS.items():
-        made.layout(fast=True)
-        once, step = tflop(made.ours, case)
-        ours, found = tflop(made.predictions, step)
-        made.layout(fast=False)
-        theirs, expected = tflop(made.predictions, made.baseline(case))
+        nets.layout(fast=True)
+        once, step = tflop(nets.fast_step, case)
+        ours, found = tflop(nets.predictions, step)
+        nets.layout(fast=False)
+        theirs, expected = tflop(nets.predictions, nets.baseline_step(case))
         shown = f"{ours:.4g}, baseline {theirs:.4g}: {theirs / ours:.2f}x less"
         yield Row(f"work, TFLOP a step, {case}", shown, f"<= {goal}", ours <= goal)
         yield Row("  once a composite", f"{once:.2g} TFLOP: hint embedded, keys, values and gate folded")
@@ -55,15 +55,15 @@ def work(run: Run) -> Iterator[Row]:
 
 def seconds(run: Run) -> Iterator[Row]:
     """CPU seconds of a step on one thread (threads that wait for each other would count), the sides taking turns."""
-    made, threads = networks(run.tiny), torch.get_num_threads()
+    nets, threads = networks(run.tiny), torch.get_num_threads()
     torch.set_num_threads(1)
     for case in CASES:
-        sides = made.ours(case), made.baseline(case)
+        sides = nets.fast_step(case), nets.baseline_step(case)
         spent: list[list[float]] = []
         for turn in range(run.rounds):
             taken = [0.0, 0.0]
             for side in (0, 1) if turn % 2 else (1, 0):
-                made.layout(fast=side == 0)
+                nets.layout(fast=side == 0)
                 taken[side], _ = cpu_time(sides[side])
             spent.append(taken)
         ratios = [theirs / ours for ours, theirs in spent]
@@ -75,13 +75,13 @@ def seconds(run: Run) -> Iterator[Row]:
 
 def activations(run: Run) -> Iterator[Row]:
     """Peak of what a step allocates, by torch's profiler; weights, and what is kept between steps, lie there before."""
-    made = networks(run.tiny)
+    nets = networks(run.tiny)
     for case in CASES:
-        made.layout(fast=True)
-        _, kept, step = allocated(made.ours, case)
+        nets.layout(fast=True)
+        _, kept, step = allocated(nets.fast_step, case)
         ours, _, _ = allocated(step)
-        made.layout(fast=False)
-        theirs, _, _ = allocated(made.baseline(case))
+        nets.layout(fast=False)
+        theirs, _, _ = allocated(nets.baseline_step(case))
         shown = f"{ours / 1e9:.3g} GB, baseline {theirs / 1e9:.3g} GB: {ours / theirs:.2f} of it"
         yield Row(f"activations, peak of a step, {case}", shown, "<= 0.5", ours / theirs <= 0.5)
         yield Row("  kept between steps", f"{kept / 1e9:.3g} GB; with it {(ours + kept) / theirs:.2f} of the baseline")
@@ -89,11 +89,11 @@ def activations(run: Run) -> Iterator[Row]:
 
 def candidates(run: Run) -> Iterator[Row]:
     """TFLOP a step and candidate when one composite gets several: the ControlNet is paid for once."""
-    made = networks(run.tiny)
+    nets = networks(run.tiny)
     for case in CASES:
         found = []
         for count in CANDIDATES:
-            step = made.ours(case, count)
+            step = nets.fast_step(case, count)
             with FakeTensorMode(allow_non_fake_inputs=True):
                 found.append(tflop(step)[0] / count)
         shown = ", ".join(f"{count}: {work:.4g}" for count, work in zip(CANDIDATES, found, strict=True))

@@ -87,7 +87,7 @@ def makers(folder: Path) -> list[Side]:
     plain = iter(samples(folder / "published.tar", ENDLESS))
 
     def ours(layout: str, augment: AugmentSettings) -> Callable[[], object]:
-        data, at = our_data([folder / f"{layout}.tar"], augment), itertools.count()
+        data, at = training_dataset([folder / f"{layout}.tar"], augment), itertools.count()
         return lambda: data[next(at)]
 
     return [
@@ -102,13 +102,13 @@ def makers(folder: Path) -> list[Side]:
 def worker(bench: Bench) -> Iterator[Row]:
     """One worker process of a loader: its CPU time, wall time until the last batch is here, bytes that come over."""
     for width, height, most, goal in SIZES:
-        folder, rounds = shards(bench, width, height), list[tuple[Passed, ...]]()
+        folder, rounds = shards(bench, width, height), list[tuple[LoaderCost, ...]]()
         count = 2 * BATCH * -(-min(most, pictures(bench)) // BATCH)
         for turn in range(bench.repeats):
             found = {}
             for side in rotated(2, turn):
                 loader = our_loader if side else plain_loader
-                found[side] = passed(loader(folder / "published.tar", count))
+                found[side] = measure_loader(loader(folder / "published.tar", count))
             rounds.append((found[0], found[1]))
         for name, index, wanted in (("CPU time of the worker", 0, goal), ("  wall time", 1, None)):
             ratios = [plain[index] / ours[index] for plain, ours in rounds]
@@ -116,11 +116,11 @@ def worker(bench: Bench) -> Iterator[Row]:
             shown = f"{spread(ratios)}; {ours:.1f} against {plain:.1f} samples/s"
             met = (f">= {wanted:g}x", median(ratios) >= wanted) if wanted else ()
             yield Row(f"worker, {width}x{height}, {name}" if wanted else name, shown, *met)
-        theirs, sent = (each.bytes / count / 1e6 for each in rounds[0])
+        theirs, sent = (side.bytes / count / 1e6 for side in rounds[0])
         yield Row("  MB a sample to the trainer", f"{sent:.2f} against {theirs:.2f}", "<= 2.7", sent <= 2.7)
 
 
-class Passed(NamedTuple):
+class LoaderCost(NamedTuple):
     """What a loader took for a sample: CPU seconds of its worker, wall seconds; bytes of all tensors that came."""
 
     cpu: float
@@ -128,14 +128,14 @@ class Passed(NamedTuple):
     bytes: int
 
 
-def passed(loader: Iterable[Any]) -> Passed:
+def measure_loader(loader: Iterable[Any]) -> LoaderCost:
     """Take all batches from a loader with one worker; the time before the first does not count."""
     used, came, size = list[float](), list[float](), 0
     for batch in loader:
         came.append(time.perf_counter())
         used += batch["cpu"].tolist()
         size += sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
-    return Passed((used[-1] - used[0]) / (len(used) - 1), (came[-1] - came[0]) / (len(used) - BATCH), size)
+    return LoaderCost((used[-1] - used[0]) / (len(used) - 1), (came[-1] - came[0]) / (len(used) - BATCH), size)
 
 
 def stamped(sample: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def drawn(rng: np.random.Generator) -> dict[str, Any]:
 def memory(bench: Bench) -> Iterator[Row]:
     """Memory of all worker processes while they read samples of all sizes, batches that wait included."""
     folders = [shards(bench, width, height) for width, height, *_ in SIZES]
-    data = our_data([folder / "published.tar" for folder in folders], AugmentSettings())
+    data = training_dataset([folder / "published.tar" for folder in folders], AugmentSettings())
     taken = WORKERS * bench.repeats * 2
     loader = build_dataloader(data, itertools.islice(batch_positions(0, 0, 1, PUBLISHED_BATCH), taken), WORKERS)
     held = []
@@ -159,7 +159,7 @@ def memory(bench: Bench) -> Iterator[Row]:
         for at, batch in enumerate(iterator):
             del batch
             if at % WORKERS == WORKERS - 1 and at < taken - 2 * WORKERS:
-                held.append([of_workers(name) for name in ("Pss", "Rss")])
+                held.append([worker_memory(name) for name in ("Pss", "Rss")])
     peak, start = max(pss for pss, _ in held), held[0][0]
     shown = f"{peak / 1e9:.2f} GB: {WORKERS} workers, batches of {PUBLISHED_BATCH}, two of each waiting"
     yield Row("memory, all workers", shown, "<= 2.5 GB", peak <= 2.5e9)
@@ -170,7 +170,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield Row("  published shuffle buffers, computed", f"{shuffled / 1e9:.1f} GB of encoded 640x480 samples")
 
 
-def of_workers(name: str) -> int:
+def worker_memory(name: str) -> int:
     """Bytes of all worker processes: `Pss` counts a page that n processes share as 1 / n, `Rss` as 1."""
     total = 0
     for process in multiprocessing.active_children():
@@ -188,15 +188,15 @@ def pictures(bench: Bench) -> int:
 def shards(bench: Bench, width: int, height: int) -> Path:
     """The folder of shards of one size."""
     count = pictures(bench)
-    return bench.made(f"{width}x{height}-{count}", lambda path: make_shards(path, width, height, count))
+    return bench.cached_input(f"{width}x{height}-{count}", lambda path: make_shards(path, width, height, count))
 
 
-def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingDataset:
+def training_dataset(paths: Sequence[Path], augment: AugmentSettings) -> TrainingDataset:
     """Our samples of a mixture of one set for each shard, with all that is drawn for a training step."""
     sets = [
         ShardSet(path.parent.name, 1.0, None, [path], [len(index_shard(path)) - 1], False, [None]) for path in paths
     ]
-    order = Mixture([each.counts for each in sets], [1.0] * len(sets), 0)
+    order = Mixture([shard_set.counts for shard_set in sets], [1.0] * len(sets), 0)
     options: dict[str, Any] = {"size": CONFIG.image_size, "reference_size": CONFIG.reference_size, "hint": CONFIG.hint}
     return TrainingDataset(sets, order, augment=augment, seed=0, noise_sampler=drawn, **options)
 
@@ -204,7 +204,7 @@ def our_data(paths: Sequence[Path], augment: AugmentSettings) -> TrainingDataset
 def our_loader(shard: Path, count: int) -> Iterable[Any]:
     """Batches of our first samples from one worker."""
     chosen = itertools.islice(batch_positions(0, 0, 1, BATCH), count // BATCH)
-    return build_dataloader(our_data([shard], without_augmentation(AugmentSettings())), chosen, 1)
+    return build_dataloader(training_dataset([shard], without_augmentation(AugmentSettings())), chosen, 1)
 
 
 def plain_loader(shard: Path, count: int) -> Iterable[Any]:

@@ -67,13 +67,13 @@ class Networks:
         for network in (self.unet, self.controlnet):
             network.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
 
-    def ours(self, case: str, candidates: int = 1) -> Step:
-        """Our guided step; what is constant over the steps is made here."""
+    def fast_step(self, case: str, candidates: int = 1) -> Step:
+        """A guided step of `Denoiser`; what is constant over the steps is computed here."""
         denoiser = self._denoiser(case, Denoiser, candidates=candidates)
         latents = self.latents[:candidates]
         return lambda: denoiser(latents, self.timestep)
 
-    def baseline(self, case: str) -> Step:
+    def baseline_step(self, case: str) -> Step:
         """The same step as the research code computes it: a pass for each branch, the hint embedded in each."""
 
         return lambda: self._denoiser(case, ReferenceDenoiser)(self.latents[:1], self.timestep)
@@ -99,11 +99,11 @@ class Networks:
 
 def masks(case: str, config: ModelConfig) -> Tensor:
     """bool [2, S, S]: the boxes of a case."""
-    found = torch.zeros(2, config.image_size, config.image_size, dtype=torch.bool)
-    for mask, box in zip(found, CASES[case], strict=True):
+    cover = torch.zeros(2, config.image_size, config.image_size, dtype=torch.bool)
+    for mask, box in zip(cover, CASES[case], strict=True):
         x0, y0, x1, y1 = (value * config.image_size // 512 for value in box)
         mask[y0:y1, x0:x1] = True
-    return found
+    return cover
 
 
 def composite(case: str, config: ModelConfig) -> NetworkInputs:

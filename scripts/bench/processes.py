@@ -88,7 +88,7 @@ def workers(bench: Bench) -> Iterator[Row]:
 
 def index(bench: Bench) -> Iterator[Row]:
     """Building the index of a large detection json against loading it, each in a fresh process."""
-    path = bench.made("boxes.json", lambda path: make_boxes(path, BOX_PICTURES, BOXES))
+    path = bench.cached_input("boxes.json", lambda path: make_boxes(path, BOX_PICTURES, BOXES))
     rounds = []
     for turn in range(bench.repeats):
         shutil.rmtree(os.environ["PICS_CACHE"], ignore_errors=True)

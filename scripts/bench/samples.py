@@ -43,7 +43,7 @@ def compact(bench: Bench) -> Iterator[Row]:
         chosen, _ = choose_block(source, open_reader(source).item_ids(0, count))
         stats = build_block(source, out, 0, chosen)
         sizes.append(stats["bytes"] / stats["samples"])
-        members.append([dict(found) for _, found in read_shard(out / "00000.tar")])
+        members.append([dict(sample) for _, sample in read_shard(out / "00000.tar")])
     rounds = []
     for turn in range(bench.repeats + 1):
         spent = [0.0, 0.0]
@@ -62,13 +62,13 @@ def compact(bench: Bench) -> Iterator[Row]:
 def synth(bench: Bench) -> Iterator[Row]:
     """Scenes a second in one thread, planning and every member included; beside it what decoding a JPEG takes here."""
     count = bench.pictures or 100
-    style = SceneSettings(256, 2, RELATIONS, 25.0, 0.5)
+    small = SceneSettings(256, 2, RELATIONS, 25.0, 0.5)
     file = io.BytesIO()
     Image.fromarray(photo(np.random.default_rng(0), 480, 640)).save(file, "JPEG", quality=95)
     data = file.getvalue()
     rates, ratios = [], []
     for turn in range(bench.repeats + 1):
-        drawn = cpu_time(lambda turn=turn: [render_scene(plan_scene(style, "train", turn, i)) for i in range(count)])[0]
+        drawn = cpu_time(lambda turn=turn: [render_scene(plan_scene(small, "train", turn, i)) for i in range(count)])[0]
         read = cpu_time(lambda: [Image.open(io.BytesIO(data)).convert("RGB") for _ in range(count)])[0]
         rates.append(count / drawn)
         ratios.append(drawn / read)

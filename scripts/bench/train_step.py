@@ -148,7 +148,7 @@ def cpu(run: Run) -> Iterator[Row]:
     }
     trainers = {}
     for recompute, recipe in recipes.items():
-        memory = told(recipe)
+        memory = small_estimate(recipe)
         accelerator = accelerator_for(torch.device("cpu"), torch.float32)
         trainer = trainers[recompute] = Trainer(recipe, load_initial_model(recipe).model, torch.float32, accelerator)
         trainer.step()  # the optimiser makes its moments
@@ -171,7 +171,7 @@ def cpu(run: Run) -> Iterator[Row]:
     )
 
 
-def told(recipe: TrainingRecipe) -> Memory:
+def small_estimate(recipe: TrainingRecipe) -> Memory:
     """What is predicted for a small network in float32."""
     return estimate_memory(recipe, blank_initial_model(recipe.model)[0], torch.float32)
 
@@ -193,7 +193,7 @@ def gpu(run: Run) -> Iterator[Row]:
         gc.collect()
         empty(device)
         try:
-            seconds, held, reserved = trained_on(device, run, recipe, setting)
+            seconds, held, reserved = measure_training(device, run, recipe, setting)
         except torch.OutOfMemoryError:
             yield Row(f"gpu, {setting.words}", "out of memory")
             continue
@@ -204,7 +204,9 @@ def gpu(run: Run) -> Iterator[Row]:
         yield Row("  speed", f"{setting.batch / seconds:.2f} samples/s, {seconds:.3f} s a step")
 
 
-def trained_on(device: torch.device, run: Run, recipe: TrainingRecipe, setting: Setting) -> tuple[float, float, float]:
+def measure_training(
+    device: torch.device, run: Run, recipe: TrainingRecipe, setting: Setting
+) -> tuple[float, float, float]:
     """Seconds a step, GB allocated and reserved at most; nothing of it stays."""
     accelerator = accelerator_for(device, setting.dtype)
     pipeline = on_device(full_pipeline(run.tiny, device, "resident"), device)

@@ -35,7 +35,6 @@ BASE_FILES = (
     *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", *_WEIGHTS)),
 )
 DINOV2_FILES = ("config.json", "model.safetensors", "model-*.safetensors", "*.index.json")
-DINOV2_HEAD_WIDTH = 64
 # Shapes of Stable Diffusion 2.1's autoencoder and of DINOv2 ViT-g/14.
 PUBLISHED_VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 512,
@@ -175,13 +174,13 @@ def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
     """
     if path.is_file():
         part = CheckpointPart(open_checkpoint(path))
-        options = dinov2_options(part, DINOV2_HEAD_WIDTH, size)
+        options = dinov2_options(part, 64, size)  # its head width is not in the weights
         module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
-        plan = map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"])
-        if errors := mapping_errors("DINOv2", module, plan, part):
+        mapping = map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"])
+        if errors := mapping_errors("DINOv2", module, mapping, part):
             raise PicsError("\n".join(errors), "name the original dinov2_vitg14_pretrain.pth")
         if weights:
-            load_mapped_weights(module, plan, part, torch.float32)
+            load_mapped_weights(module, mapping, part, torch.float32)
         return module.eval()
     stock = load_base_module(Dinov2Model, path, weights)
     if size % stock.config.patch_size:

@@ -127,8 +127,8 @@ def convert_checkpoint(
     _check_schedule(source)
     for name, (part, mapping, _) in entries.items():
         report.mapped[name] = {}
-        for ours, tensor_source in mapping.sources.items():
-            report.mapped[name].setdefault(part.prefix + tensor_source.key, []).append(ours)
+        for key, tensor_source in mapping.sources.items():
+            report.mapped[name].setdefault(part.prefix + tensor_source.key, []).append(key)
         report.dropped.update({part.prefix + key: why for key, why in mapping.dropped.items()})
     files = {"checkpoint": checkpoint, "dinov2": dinov2}
     fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in files.items() if path is not None}

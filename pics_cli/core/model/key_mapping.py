@@ -135,9 +135,9 @@ def map_unet_keys(shapes: Shapes) -> KeyMapping:
     return _map_keys(shapes, names, dropped)
 
 
-def _prefixed(theirs: str, ours: str, inside: Mapping[str, str]) -> dict[str, str]:
+def _prefixed(source: str, target: str, inside: Mapping[str, str]) -> dict[str, str]:
     """Full research names → full names here, of a block with these names inside."""
-    return {f"{theirs}.{name}": f"{ours}.{target}" for name, target in inside.items()}
+    return {f"{source}.{name}": f"{target}.{inner_target}" for name, inner_target in inside.items()}
 
 
 def hint_convolutions(shapes: Shapes) -> list[str]:
@@ -157,24 +157,24 @@ def map_vae_keys(shapes: Shapes) -> KeyMapping:
             names |= _prefixed(f"{side}.mid.block_{i + 1}", f"{side}.mid_block.resnets.{i}", _VAE_RESNET)
         levels = count_modules(shapes, f"{side}.{way}")
         for level in range(levels):
-            theirs = f"{side}.{way}.{level}"
-            ours = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
-            names[f"{theirs}.{way}sample"] = f"{ours}.{way}samplers.0"
-            for i in range(count_modules(shapes, f"{theirs}.block")):
-                names |= _prefixed(f"{theirs}.block.{i}", f"{ours}.resnets.{i}", _VAE_RESNET)
+            source = f"{side}.{way}.{level}"
+            target = f"{side}.{way}_blocks.{level if way == 'down' else levels - 1 - level}"
+            names[f"{source}.{way}sample"] = f"{target}.{way}samplers.0"
+            for i in range(count_modules(shapes, f"{source}.block")):
+                names |= _prefixed(f"{source}.block.{i}", f"{target}.resnets.{i}", _VAE_RESNET)
     return _map_keys(shapes, names, {r"^loss\.": "the autoencoder's training loss"})
 
 
-def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapping:
+def map_dinov2_keys(shapes: Shapes, module_names: Collection[str], grid: int) -> KeyMapping:
     """The original DINOv2.
 
     Args:
         shapes: of the original file's tensors.
-        ours: names in the Dinov2Model at hand: transformers has renamed them between its versions.
+        module_names: names in the Dinov2Model, which differ between versions of transformers.
         grid: patches a side of the pictures that the model will see, to which the position table is resampled.
     """
-    fused = any(".mlp.weights_in." in name for name in ours)
-    separate = any(".attention.q_proj." in name for name in ours)
+    fused = any(".mlp.weights_in." in name for name in module_names)
+    separate = any(".attention.q_proj." in name for name in module_names)
     inside = {
         **{name: name for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
         "ls1.gamma": "layer_scale1.lambda1",
@@ -196,8 +196,8 @@ def map_dinov2_keys(shapes: Shapes, ours: Collection[str], grid: int) -> KeyMapp
         names |= _prefixed(block, layer, inside)
         names[f"{block}.attn.qkv"] = [f"{layer}.attention.{name}" for name in qkv]
         names[f"{block}.mlp.w12"] = [f"{layer}.mlp.{name}" for name in gate]
-    unused = {} if names["mask_token"] in ours else {"^mask_token$": "mask token, used in DINOv2's pretraining only"}
-    mapping = _map_keys(shapes, names, unused)
+    unused = {"^mask_token$": "mask token, used in DINOv2's pretraining only"}
+    mapping = _map_keys(shapes, names, {} if names["mask_token"] in module_names else unused)
     if "pos_embed" in shapes:
         mapping.sources[names["pos_embed"]] = TensorSource("pos_embed", grid=grid)
     return mapping

@@ -95,26 +95,26 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
     loaded: dict[str, Any] = {}
     links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
     for name in (*PARTS, "scheduler"):
-        place = _linked(name, links[name], weights) if name in links else folder / name
-        if not place.is_dir():
-            raise PicsError(f"{place}: missing, the model folder is not complete", _AGAIN)
+        part_folder = _linked(name, links[name], weights) if name in links else folder / name
+        if not part_folder.is_dir():
+            raise PicsError(f"{part_folder}: missing, the model folder is not complete", _AGAIN)
         try:
             with quiet_libraries():
                 if name == "scheduler":
-                    loaded[name] = _load_scheduler(place)
+                    loaded[name] = _load_scheduler(part_folder)
                 elif name == "projector":
                     width = loaded["image_encoder"].config.hidden_size
-                    loaded[name] = _load_projector(place, width, config.context_width, weights).to(dtype)
+                    loaded[name] = _load_projector(part_folder, width, config.context_width, weights).to(dtype)
                 else:
                     loaded[name] = load_module(
-                        autoencoder_class(place) if name == "vae" else PARTS[name], place, dtype, weights
+                        autoencoder_class(part_folder) if name == "vae" else PARTS[name], part_folder, dtype, weights
                     )
         except Exception as error:  # the libraries raise anything on damaged files
             # Errors of memory are handled by the caller.
             if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
                 raise
             why = " ".join(str(error).split()) or type(error).__name__
-            raise PicsError(f"{place}: cannot be loaded: {why}", _AGAIN) from None
+            raise PicsError(f"{part_folder}: cannot be loaded: {why}", _AGAIN) from None
     if mismatches := find_mismatches(config, **{name: loaded[name] for name in PARTS}):
         raise PicsError("\n".join(f"{folder}: {mismatch}" for mismatch in mismatches), _AGAIN)
     return loaded
@@ -198,13 +198,13 @@ def find_mismatches(
     return lines
 
 
-def autoencoder_class(place: Path) -> Any:
+def autoencoder_class(part_folder: Path) -> Any:
     """The class that the configuration of an autoencoder names.
 
     Raises:
         OSError, ValueError: it cannot be read, or names another.
     """
-    name = json.loads((place / "config.json").read_text()).get("_class_name", PARTS["vae"].__name__)
+    name = json.loads((part_folder / "config.json").read_text()).get("_class_name", PARTS["vae"].__name__)
     if name not in AUTOENCODERS:
         raise ValueError(f"config.json names the class {name}, expected one of {', '.join(AUTOENCODERS)}")
     return AUTOENCODERS[name]
@@ -233,18 +233,18 @@ def quiet_libraries() -> Iterator[None]:
 
 def _linked(name: str, link: Link, weights: bool) -> Path:
     patterns = str(Path(link.folder) / ("*" if weights else "config.json"))
-    place = snapshot(link.source, f"pics.json: links.{name}", [patterns]) / link.folder
+    part_folder = snapshot(link.source, f"pics.json: links.{name}", [patterns]) / link.folder
     if weights:
-        check_hashes(place, link.sha256)
-    return place
+        check_hashes(part_folder, link.sha256)
+    return part_folder
 
 
-def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True) -> nn.Module:
+def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool = True) -> nn.Module:
     """A module of this package, diffusers or transformers.
 
     Args:
         kind: its class.
-        place: folder of its configuration and weights.
+        part_folder: folder of its configuration and weights.
         dtype: of the weights.
         weights: all of them are read; False: float32 on the meta device, from the configuration alone.
 
@@ -252,21 +252,23 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True
         ValueError: weights and configuration differ; or whatever the library raises where files are damaged.
     """
     if kind is PixelAutoencoder:
-        return PixelAutoencoder.from_pretrained(place)
+        return PixelAutoencoder.from_pretrained(part_folder)
     if not weights:
         if kind is transformers.Dinov2Model:
             return build_on_meta(
-                lambda: kind(transformers.Dinov2Config.from_json_file(place / "config.json")), str(place)
+                lambda: kind(transformers.Dinov2Config.from_json_file(part_folder / "config.json")), str(part_folder)
             )
-        return build_on_meta(lambda: kind.from_config(kind.load_config(place, local_files_only=True)), str(place))
-    if "quantization_config" in json.loads((place / "config.json").read_text()):
+        return build_on_meta(
+            lambda: kind.from_config(kind.load_config(part_folder, local_files_only=True)), str(part_folder)
+        )
+    if "quantization_config" in json.loads((part_folder / "config.json").read_text()):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
     if kind is transformers.Dinov2Model:
         # Given explicitly, because a configuration may name kernels that would be fetched from the hub.
         options = {"dtype": dtype, "attn_implementation": "sdpa"}
     module, report = kind.from_pretrained(
-        place,
+        part_folder,
         output_loading_info=True,
         use_safetensors=True,
         local_files_only=True,
@@ -283,21 +285,21 @@ def load_module(kind: Any, place: Path, dtype: torch.dtype, weights: bool = True
     return module
 
 
-def _load_projector(place: Path, width: int, context_width: int, weights: bool) -> nn.Linear:
+def _load_projector(part_folder: Path, width: int, context_width: int, weights: bool) -> nn.Linear:
     if not weights:
         return nn.Linear(width, context_width, device="meta")
-    state = load_file(place / _PROJECTOR)
+    state = load_file(part_folder / _PROJECTOR)
     out, inside = state["weight"].shape
     projector = nn.Linear(inside, out)
     projector.load_state_dict(state)
     return projector
 
 
-def _load_scheduler(place: Path) -> Any:
-    name = diffusers.DDIMScheduler.load_config(place)["_class_name"]
+def _load_scheduler(part_folder: Path) -> Any:
+    name = diffusers.DDIMScheduler.load_config(part_folder)["_class_name"]
     if name not in {kind for kind, _ in SCHEDULERS.values()}:
         raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
-    return getattr(diffusers, name).from_pretrained(place)
+    return getattr(diffusers, name).from_pretrained(part_folder)
 
 
 def save_part(name: str, part: nn.Module, folder: Path) -> None:

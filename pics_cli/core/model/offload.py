@@ -74,9 +74,9 @@ class ModelOffloader:
         if self.mode != "sequential":
             yield
             return
-        for name in names:
-            self._to_device(self.parts[name])
         try:
+            for name in names:
+                self._to_device(self.parts[name])
             yield
         finally:
             for name in names:
@@ -90,4 +90,4 @@ class ModelOffloader:
 
     def _to_host(self, part: nn.Module) -> None:
         for tensor in (*part.parameters(), *part.buffers()):
-            tensor.data = self._host_tensors.pop(id(tensor))
+            tensor.data = self._host_tensors.pop(id(tensor), tensor.data)  # out of memory: some were not moved

@@ -239,6 +239,20 @@ def test_sequential_memory_holds_only_what_a_phase_needs(corrects: bool) -> None
     assert addresses == {name: [t.data_ptr() for t in tensors(part)] for name, part in pipeline.parts.items()}
 
 
+def test_sequential_memory_is_given_back_when_the_device_is_full() -> None:
+    class SmallDevice(ModelOffloader):
+        def _to_device(self, part: nn.Module) -> None:
+            if part is self.parts["unet"]:
+                raise torch.OutOfMemoryError
+            super()._to_device(part)
+
+    parts = {"controlnet": nn.Linear(2, 2), "unet": nn.Linear(2, 2)}
+    offloader = SmallDevice(parts, torch.device("cpu"), "sequential")
+    with pytest.raises(torch.OutOfMemoryError), offloader.use("controlnet", "unet"):
+        pass
+    assert not offloader._host_tensors  # the next use takes the tensors of main memory again
+
+
 def test_sequential_memory_is_given_back_when_something_fails() -> None:
     def stop(*_progress: object) -> None:
         raise KeyboardInterrupt
