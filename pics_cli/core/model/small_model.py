@@ -102,12 +102,11 @@ def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int =
 
 
 def _init_hint_layers(controlnet: Any) -> None:
-    """Initialise the layers that lead the hint in so that its deviation is kept.
+    """Initialise the ControlNet's hint embedding and zero convolutions so that the hint's deviation is kept.
 
     Layers that start at zero keep a trained network as it is; in a new one they would only hide the hint. So would
-    torch's own start: each convolution takes two thirds of the deviation away and no norm gives it back, a thousandth
-    was left in the end. SiLU halves small values, so weights before it have twice the deviation of those that keep a
-    sum's.
+    torch's initial weights: each convolution reduces the deviation to a third and no norm restores it, so that a
+    thousandth was left in the end. SiLU halves small values, so weights before it have twice the deviation.
     """
     embedding = controlnet.controlnet_cond_embedding
     first_layers = [(layer, 2.0) for layer in (embedding.conv_in, *embedding.blocks)]

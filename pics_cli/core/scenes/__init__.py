@@ -1,4 +1,4 @@
-"""Makers of scenes whose truth is known: who hides, carries or holds whom, and what the background looks like alone.
+"""Generators of scenes with known truth: which object occludes, supports or contains which, and the clean background.
 
 `drawn` draws them from a seed, without any raw files (the data source `synth`).
 """

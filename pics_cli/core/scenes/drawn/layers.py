@@ -52,7 +52,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Hits:
-    """What rays hit first.
+    """First hits of rays.
 
     Attributes:
         x, y: pixel coordinates that the rays go through, float32 [N].
@@ -188,8 +188,8 @@ class _RayCaster:
     """A camera's rays in an object's own frame.
 
     Attributes:
-        obj, camera: which.
-        origin: the camera's position.
+        obj, camera: the object and the camera.
+        origin: the camera's position in the object's frame.
         ahead, right, down: the ray through pixel coordinates x, y goes along ahead + x right + y down.
         row_descents: see `Rays`; of the rows of a window.
     """

@@ -40,7 +40,7 @@ _CROWDING = (1.12, 1.0, 0.88, 0.8)
 
 
 class PlacementError(Exception):
-    """The draw does not fit; the next one may."""
+    """An object has no room in this draw; another draw may fit."""
 
 
 def _count(mask: npt.NDArray[np.generic]) -> int:
@@ -231,7 +231,7 @@ class Layout:
         """Visible part of each object on the raster, for an order from front to back.
 
         Raises:
-            PlacementError: one of them is too small or too much hidden.
+            PlacementError: an object is too small or hidden too much.
         """
         visible = [outline.copy() for outline in self.silhouettes]
         free = np.ones((RASTER, RASTER), np.uint8)

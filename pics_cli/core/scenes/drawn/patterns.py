@@ -49,7 +49,7 @@ def _coordinates(size: int) -> Array:
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a texture is generated from.
+    """Inputs of a texture: coordinates, noise and random numbers.
 
     Attributes:
         pool: whose noise and photographs it may use.

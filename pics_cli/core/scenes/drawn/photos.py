@@ -1,6 +1,6 @@
 """Photographs that textures are cut from: those of the scikit-image wheel that are in the public domain or CC0.
 
-docs/credits.md says whose they are. A file serves one pool only.
+docs/credits.md names their authors. Every file belongs to one pool only.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def render_scene(plan: ScenePlan, order: Sequence[int] | None = None) -> Rendere
 
     Args:
         plan: from `plan_scene`.
-        order: front to back; where the full masks of several objects meet, the first of them is shown, whatever stands
-            in front in truth. Default: the true order, with a container's content between its walls.
+        order: front to back; where the full masks of several objects overlap, the first of them is shown, also against
+            the true order. None: the true order, with a container's content between its walls.
 
     Raises:
         ValueError: `order` does not name every object once.
@@ -145,7 +145,7 @@ def _masks(
 def _pair_relation(
     plan: ScenePlan, pair: tuple[int, int], full_masks: tuple[Mask, ...], order: tuple[int, ...]
 ) -> PairRelation:
-    """As it was placed, or else by the masks."""
+    """The relation of a pair: the one it was placed in, else one derived from the masks."""
     for placed in plan.placed_pairs:
         if placed.objects == pair:
             return placed

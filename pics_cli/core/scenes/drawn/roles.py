@@ -1,4 +1,4 @@
-"""Who takes part in a scene: the relations of its objects, and the category, shape and material of each."""
+"""Relations of a scene's objects, and the category, shape family and material of each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FURNITURE = ("wood", "plain", "marble", "brushed", "fade", "waves")
 
 @dataclass(frozen=True)
 class Role:
-    """What an object is in the tree of relations.
+    """An object's place in the tree of relations.
 
     Attributes:
         parent: the earlier object that it is placed in relation to; None for the first.

@@ -1,4 +1,4 @@
-"""What objects keep from points: soft shadows of the lamp, and ambient occlusion where surfaces are close.
+"""Light that objects block: soft shadows of the lamp, and ambient occlusion where surfaces are close.
 
 N: number of points. An object's own frame has its longest side 1; `q` are points in it.
 """
@@ -15,15 +15,15 @@ from pics_cli.core.scenes.drawn.spec import Light, SceneObject
 
 # Half width of the sharpest shadow edge, in lengths of the object that casts it.
 _MIN_PENUMBRA = 0.012
-# How far a nearby surface keeps off ambient light, likewise.
+# Distance over which a nearby surface blocks ambient light, likewise.
 _OCCLUSION_RADIUS = 0.16
 
 
 def shadow(obj: SceneObject, points: Vec, light: Light) -> Array:
-    """How much of the lamp's light an object keeps from world points: float32 [N] in [0, 1].
+    """Share of the lamp's light that an object blocks at world points: float32 [N] in [0, 1].
 
-    A cross-section z = const of the object meets the line from the point to the lamp in one point; how far that is
-    inside it, against the width of the lamp as seen from there, is how much it hides. Points in a cavity are lit
+    The line from a point to the lamp meets a cross-section z = const of the object in one point. The share is how far
+    that point is inside the cross-section, against the width of the lamp as seen from there. Points in a cavity are lit
     through its opening.
     """
     q = obj.to_local(points)
@@ -46,7 +46,7 @@ def shadow(obj: SceneObject, points: Vec, light: Light) -> Array:
 
 
 def rim_shadow(q: Vec, rim: tuple[float, float], to_lamp: Vec, lamp_radius: float) -> Array:
-    """How much of the lamp's light a vessel's rim, its height and radius given, keeps from points in the cavity."""
+    """Share of the lamp's light that a vessel's rim (height and radius) blocks at points in the cavity, float32 [N]."""
     t = (rim[0] - q[2]) / to_lamp[2]
     return _penumbra(rim[1] - _length(q[0] + t * to_lamp[0], q[1] + t * to_lamp[1]), t, -lamp_radius)
 
@@ -128,7 +128,7 @@ def _through_polyhedron(proxy: ShadowProxy, q: Vec, to_lamp: Vec, lamp_radius: f
 
 
 def ambient_occlusion(obj: SceneObject, points: Vec) -> Array:
-    """How much of the ambient light an object keeps from world points outside it: float32 [N] in [0, 0.6]."""
+    """Share of the ambient light that an object blocks at world points outside it: float32 [N] in [0, 0.6]."""
     q = obj.to_local(points)
     nearest = np.full(np.shape(q[0]), 1e6, np.float32)
     hollow = obj.shape.cavity is not None

@@ -1,4 +1,4 @@
-"""Silhouettes of objects from the convex hulls of their parts: what planning goes by.
+"""Silhouettes of objects from the convex hulls of their parts, on which scenes are planned.
 
 R: side of the raster on which scenes are planned.
 """
@@ -48,7 +48,7 @@ def projected_box(obj: SceneObject, camera: Camera) -> FloatBox:
 
 
 def longest_side(box: FloatBox) -> float:
-    """Of width and height."""
+    """The larger of width and height."""
     return max(box[2] - box[0], box[3] - box[1])
 
 

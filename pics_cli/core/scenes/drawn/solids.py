@@ -1,4 +1,4 @@
-"""What rays are cast at: the interface of a solid, convex polyhedra, and the shape that is made of solids.
+"""Geometry of objects: the interface of a solid that rays hit, convex polyhedra, and shapes composed of solids.
 
 The other solids are in `revolution` and `spheres`. N: number of rays or points; everything is in the shape's own
 frame, in which the longest side is 1.

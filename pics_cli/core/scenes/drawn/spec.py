@@ -1,4 +1,4 @@
-"""What is decided about a scene before it is drawn: settings, objects, light, background. Cheap to pickle.
+"""The plan of a scene, which is drawn afterwards: settings, objects, light, background. Cheap to pickle.
 
 Lengths: the frame's side at the distance of the point that the camera looks at is 1.
 """
@@ -23,7 +23,7 @@ MAX_OBJECTS = 4
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What kind of scenes a recipe asks for.
+    """Settings of the scenes of a recipe.
 
     Attributes:
         size: side of the square picture in pixels, 64 to 1024.
@@ -202,7 +202,7 @@ class ScenePlan:
     """Everything that `render_scene` needs.
 
     Attributes:
-        settings, pool, seed, index: what the plan is a function of.
+        settings, pool, seed, index: arguments of `plan_scene`, of which the plan is a function.
         objects: the K objects.
         order: their indices, front to back; a container counts as in front of what it contains.
         placed_pairs: the pairs that were placed in relation to each other, sorted; the other pairs' relations follow

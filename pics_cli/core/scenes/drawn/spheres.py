@@ -42,7 +42,7 @@ class Tube:
         centre = self.centres.mean(axis=0)
         bound = float(np.sqrt(((self.centres - centre) ** 2).sum(axis=1).max())) + self.radius
         _, discriminant = _sphere_equation(rays, dot(rays.directions, rays.directions), centre.tolist(), bound)
-        active = (discriminant > 0).nonzero()[0]  # most rays pass a handle by
+        active = (discriminant > 0).nonzero()[0]  # most rays miss a handle
         if not len(active):
             return nearest, face
         d = take(rays.directions, active)
@@ -88,7 +88,7 @@ class Metaballs:
     def intersect(self, rays: Rays) -> tuple[Array, Faces]:
         """See `Solid`; there is one face."""
         nearest = np.full(rays.directions[0].shape, FAR, np.float32)
-        # Melting swells the spheres by no more than this; rays that pass all of them by then pass the body by.
+        # Melting swells the spheres by no more than this; rays that miss all spheres of that size miss the body.
         swell = self.smoothness * math.log(len(self.spheres))
         a = dot(rays.directions, rays.directions)
         start = np.full(a.shape, FAR, np.float32)
