@@ -39,8 +39,8 @@ def distort(mask: Mask, rng: np.random.Generator, most: float) -> Mask:
     field = cv2.GaussianBlur(rng.normal(0, 1, mask.shape).astype(np.float32), (0, 0), 9)
     inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5)
-    found: Mask = inside - outside + field / field.std() * 24 * most > 0
-    return found if found.any() else mask
+    distorted: Mask = inside - outside + field / field.std() * 24 * most > 0
+    return distorted if distorted.any() else mask
 
 
 def tile(index: int, rng: np.random.Generator) -> tuple[float, Tile]:

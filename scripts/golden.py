@@ -118,11 +118,11 @@ def check_all(folder: Path, device: str = "cpu") -> Iterator[Figure]:
             yield from check(files[name])
 
 
-def distance(ours: Tensor, theirs: Tensor) -> float:
+def distance(actual: Tensor, reference: Tensor) -> float:
     """Relative L2 distance of the worst sample."""
-    if ours.shape != theirs.shape:
-        raise PicsError(f"an output has shape {tuple(ours.shape)}, the golden one {tuple(theirs.shape)}", _HINT)
-    apart, size = ((values.double().flatten(1)).norm(dim=1) for values in (ours - theirs, theirs))
+    if actual.shape != reference.shape:
+        raise PicsError(f"an output has shape {tuple(actual.shape)}, the golden one {tuple(reference.shape)}", _HINT)
+    apart, size = ((values.double().flatten(1)).norm(dim=1) for values in (actual - reference, reference))
     return float((apart / size.where(size > 0, 1)).max())  # max keeps not-a-number
 
 
@@ -136,8 +136,8 @@ def compare(
         for plain in (True, False):
             parts = [run(some, plain) for some in rows]
             paths.append([torch.cat(outputs) for outputs in zip(*parts, strict=True)])
-        for label, plain_output, fast_output, theirs in zip(labels, *paths, expected, strict=True):
-            yield Figure(f"{name}{label}, {way}", distance(plain_output, theirs), distance(fast_output, theirs))
+        for label, plain_output, fast_output, reference in zip(labels, *paths, expected, strict=True):
+            yield Figure(f"{name}{label}, {way}", distance(plain_output, reference), distance(fast_output, reference))
 
 
 def check_block(golden: Golden) -> Iterator[Figure]:
@@ -289,10 +289,10 @@ def check_compose(golden: Golden) -> Iterator[Figure]:
             yield Figure(f"preprocessing {case}, mask {k}, pixels", None, wrong, 0)
 
 
-def _levels(ours: Any, theirs: Any) -> float:
-    if ours.shape != theirs.shape:
-        raise PicsError(f"a picture has shape {ours.shape}, the golden one {theirs.shape}", _HINT)
-    return float(np.abs(ours.astype(int) - theirs.astype(int)).max())
+def _levels(actual: Any, reference: Any) -> float:
+    if actual.shape != reference.shape:
+        raise PicsError(f"a picture has shape {actual.shape}, the golden one {reference.shape}", _HINT)
+    return float(np.abs(actual.astype(int) - reference.astype(int)).max())
 
 
 def _objects(context: Tensor) -> Tensor:

@@ -83,10 +83,10 @@ def plain(sam: Any, data: bytes, boxes: np.ndarray) -> int:
     return pixels
 
 
-def ours(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
+def batched(segmenter: Segmenter, pictures: list[tuple[bytes, np.ndarray]], side: int) -> int:
     """Pictures by `Segmenter`. Returns pixels."""
     ready = [resize_for_sam(decode_image(data).rgb, boxes, side) for data, boxes in pictures]
-    return sum(int(found.masks.sum()) for found in segmenter(ready) if isinstance(found, ImageMasks))
+    return sum(int(result.masks.sum()) for result in segmenter(ready) if isinstance(result, ImageMasks))
 
 
 def race(
@@ -103,7 +103,7 @@ def race(
     pictures = [(picture(number), corners(number)) for number in range(count)]
     sides: tuple[Callable[[], Any], ...] = (
         lambda: [plain(exact, *each) for each in pictures],
-        lambda: ours(segmenter, pictures, shape.side),
+        lambda: batched(segmenter, pictures, shape.side),
     )
     spent: list[list[float]] = [[], []]
     for turn in range(run.rounds + 1):
@@ -159,9 +159,9 @@ def around(run: Run) -> Iterator[Row]:
             scores = [0.9] * len(given)
             taken, packed = cpu_time(pack_masks, masks)
             spent += taken
-            taken, found = cpu_time(make_labels, packed, scores, scores, given, boxes, options)
+            taken, labels = cpu_time(make_labels, packed, scores, scores, given, boxes, options)
             spent += taken
-            lines.append(LabelledImage(number, f"{number}.jpg", "", WIDTH, HEIGHT, found))
+            lines.append(LabelledImage(number, f"{number}.jpg", "", WIDTH, HEIGHT, labels))
         taken, _ = cpu_time(write_block, run.work / "00000.jsonl.gz", lines)
         rates.append(count / (spent + taken))
     low, high = min(rates), max(rates)

@@ -42,13 +42,13 @@ def work(run: Run) -> Iterator[Row]:
     for case, goal in TFLOP_GOALS.items():
         nets.layout(fast=True)
         once, step = tflop(nets.fast_step, case)
-        ours, found = tflop(nets.predictions, step)
+        fast, results = tflop(nets.predictions, step)
         nets.layout(fast=False)
-        theirs, expected = tflop(nets.predictions, nets.baseline_step(case))
-        shown = f"{ours:.4g}, baseline {theirs:.4g}: {theirs / ours:.2f}x less"
-        yield Row(f"work, TFLOP a step, {case}", shown, f"<= {goal}", ours <= goal)
+        plain, expected = tflop(nets.predictions, nets.baseline_step(case))
+        shown = f"{fast:.4g}, baseline {plain:.4g}: {plain / fast:.2f}x less"
+        yield Row(f"work, TFLOP a step, {case}", shown, f"<= {goal}", fast <= goal)
         yield Row("  once a composite", f"{once:.2g} TFLOP: hint embedded, keys, values and gate folded")
-        both, guided = (float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
+        both, guided = (float((a - b).norm() / b.norm()) for a, b in zip(results, expected, strict=True))
         shown = f"{both:.1e}; {guided:.1e} after guidance, where rounding counts up to {AMPLIFIED:.1f} times"
         yield Row("  relative L2 of the branches' predictions", shown, "<= 1e-5", both <= 1e-5)
 
@@ -66,10 +66,10 @@ def seconds(run: Run) -> Iterator[Row]:
                 nets.layout(fast=side == 0)
                 taken[side], _ = cpu_time(sides[side])
             spent.append(taken)
-        ratios = [theirs / ours for ours, theirs in spent]
+        ratios = [plain / fast for fast, plain in spent]
         yield Row(f"seconds, CPU time of a step, {case}", f"{spread(ratios)} less", ">= 2.5x", median(ratios) >= 2.5)
-        ours, theirs = (median(values) for values in zip(*spent, strict=True))
-        yield Row("  CPU s", f"{ours:.3g} against {theirs:.3g}, {run.rounds} rounds, one thread")
+        fast, plain = (median(values) for values in zip(*spent, strict=True))
+        yield Row("  CPU s", f"{fast:.3g} against {plain:.3g}, {run.rounds} rounds, one thread")
     torch.set_num_threads(threads)
 
 
@@ -79,24 +79,24 @@ def activations(run: Run) -> Iterator[Row]:
     for case in CASES:
         nets.layout(fast=True)
         _, kept, step = allocated(nets.fast_step, case)
-        ours, _, _ = allocated(step)
+        fast, _, _ = allocated(step)
         nets.layout(fast=False)
-        theirs, _, _ = allocated(nets.baseline_step(case))
-        shown = f"{ours / 1e9:.3g} GB, baseline {theirs / 1e9:.3g} GB: {ours / theirs:.2f} of it"
-        yield Row(f"activations, peak of a step, {case}", shown, "<= 0.5", ours / theirs <= 0.5)
-        yield Row("  kept between steps", f"{kept / 1e9:.3g} GB; with it {(ours + kept) / theirs:.2f} of the baseline")
+        plain, _, _ = allocated(nets.baseline_step(case))
+        shown = f"{fast / 1e9:.3g} GB, baseline {plain / 1e9:.3g} GB: {fast / plain:.2f} of it"
+        yield Row(f"activations, peak of a step, {case}", shown, "<= 0.5", fast / plain <= 0.5)
+        yield Row("  kept between steps", f"{kept / 1e9:.3g} GB; with it {(fast + kept) / plain:.2f} of the baseline")
 
 
 def candidates(run: Run) -> Iterator[Row]:
     """TFLOP a step and candidate when one composite gets several: the ControlNet is paid for once."""
     nets = networks(run.tiny)
     for case in CASES:
-        found = []
+        results = []
         for count in CANDIDATES:
             step = nets.fast_step(case, count)
             with FakeTensorMode(allow_non_fake_inputs=True):
-                found.append(tflop(step)[0] / count)
-        shown = ", ".join(f"{count}: {work:.4g}" for count, work in zip(CANDIDATES, found, strict=True))
+                results.append(tflop(step)[0] / count)
+        shown = ", ".join(f"{count}: {work:.4g}" for count, work in zip(CANDIDATES, results, strict=True))
         yield Row(f"candidates, TFLOP a step and candidate, {case}", shown)
 
 
