@@ -37,7 +37,7 @@ class ExampleSource(Protocol):
     """Examples by number, the same in every process.
 
     Attributes:
-        provenance: plain data that tells this source from another.
+        provenance: plain data that identify this source.
         warnings: for readers of the results.
     """
 

@@ -53,7 +53,7 @@ class NetworkWeights(NamedTuple):
 
 
 class _Published(NamedTuple):
-    """Published weights: their kind and address, and a tensor that tells them from others."""
+    """Published weights: their kind and address, and a tensor that identifies them."""
 
     kind: Literal["inception", "lpips"]
     url: str

@@ -48,7 +48,7 @@ def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
     Args:
         data: the file.
         name: what it is called, for messages.
-        size: the (width, height) that it must have, looked at before anything is decoded.
+        size: the (width, height) that it must have, checked before anything is decoded.
 
     Raises:
         BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.

@@ -96,7 +96,7 @@ def parse_order(text: str) -> Order:
         order = ()
     if sorted(order) != list(range(len(order))) or not order:
         raise PicsError(
-            f"--order {text}: expected auto, or every object once by its number, back to front, such as 1,0",
+            f"--order {text}: expected auto, or every object once by its place, back to front, such as 1,0",
             "objects count from 0, in the order of their file numbers or --object flags",
         )
     return order
