@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
+
+import pics_cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,3 +40,34 @@ def test_own_dataset_as_the_readme_shows_it(tmp_path: Path, pics) -> None:
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "data/train/kitchen/manifest.json").read_text())
     assert manifest["samples"] == 1  # cup and bowl, though cup and spoon overlap more
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_compositing_in_python_as_the_readme_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pics_cli").symlink_to(Path(pics_cli.__file__).parent)
+    monkeypatch.chdir(tmp_path)
+    (block,) = (text for text in python_blocks() if "PicsPipeline" in text)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    background = Image.open("pics_cli/samples/egg_in_cup/image.jpg")
+    with Image.open("out.png") as written:
+        assert written.size == background.size
+        assert np.array_equal(written, names["result"].images[0])
+        assert not np.array_equal(written, background)
+    assert names["result"].changed_outside == 0
+
+
+def test_reading_shards_in_python_as_the_readme_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pics: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pics("build-shards", "synth", "--out", "data/demo/shards", "--limit", 3, "--set", "source.size=96", "--workers", 1)
+    (block,) = (text for text in python_blocks() if "open_shards" in text)
+    capsys.readouterr()
+    exec(block, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("(96, 96, 3) 2" in line for line in lines)
