@@ -239,10 +239,10 @@ def test_two_processes_make_what_one_makes(here: Path, tiny_model: Path) -> None
         make_sample(here / f"in/{k}", BOXES[: 1 + k % 2], seed=k)
     (here / "in/0/image.png").unlink()
     words = ["--input", "in", "--model", tiny_model, "--steps", "1", "--device", "cpu"]
-    assert infer(*words, "--output", "one").exit_code == 2
+    assert infer(*words, "--output", "one", "--sheet", "one.png").exit_code == 2
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    two = [*launcher, "-m", *command(*words, "--output", "two")[2:]]
+    two = [*launcher, "-m", *command(*words, "--output", "two", "--sheet", "two.png")[2:]]
     done = subprocess.run(two, capture_output=True, text=True, check=False, env=one_thread())
     assert done.returncode != 0
     assert done.stderr.count("failed: 0: in/0/image.jpg (or .png, .webp): no such file (missing_image)") == 1
@@ -254,6 +254,9 @@ def test_two_processes_make_what_one_makes(here: Path, tiny_model: Path) -> None
     for name, picture in ours.items():
         assert np.abs(picture.astype(int) - theirs[name]).max() <= 1
     assert [one["id"] for one in records(here / "two")] == [one["id"] for one in records(here / "one")]
+    one_sheet, two_sheet = (np.asarray(Image.open(here / name)).astype(int) for name in ("one.png", "two.png"))
+    assert one_sheet.shape == two_sheet.shape
+    assert np.abs(one_sheet - two_sheet).max() <= 1
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -113,21 +110,3 @@ def test_no_sheet_where_nothing_was_made(here: Path, tiny_model: Path) -> None:
     assert done.exit_code == 2
     assert "--sheet x.png: not written, there is no result to show" in done.stderr
     assert not (here / "x.png").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_draw_one_sheet(here: Path, tiny_model: Path) -> None:
-    for k in range(3):
-        make_sample(here / f"in/{k}", seed=k)
-    words = ["infer", "--model", str(tiny_model), "--steps", "1", "--input", "in", "--device", "cpu", "--sheet"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command = [*launcher, "-m", "pics_cli", *words, "two.png", "--output", "two"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert infer(tiny_model, *words[5:], "one.png", "--output", "one").exit_code == 0
-    one, two = (np.asarray(Image.open(here / name)).astype(int) for name in ("one.png", "two.png"))
-    assert one.shape == two.shape
-    assert np.abs(one - two).max() <= 1

@@ -209,7 +209,7 @@ def test_a_checkpoint_of_another_architecture(place: Path, straight: Path) -> No
     done = go(place / "other", "--resume", named, "--set", "model.shape.context_width=32")
     assert done.exit_code == 2
     assert "a checkpoint of another architecture: " in done.stderr
-    assert "here" in done.stderr
+    assert "in this model" in done.stderr
     assert not (place / "other/run").exists()
     done = go(place / "other", "--resume", named, "--set", "train=published", "--set", "train_encoder=false")
     assert done.exit_code == 2

@@ -22,17 +22,13 @@ def table(*arguments: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def test_cpu_figures() -> None:
-    rows = table("work", "seconds", "activations")
+@pytest.mark.slow
+def test_figures() -> None:
+    rows = table("work", "seconds", "activations", "candidates", "gpu_memory")
     for figure in ("work, TFLOP a step", "seconds, CPU time of a step", "activations, peak of a step"):
         assert {f"{figure}, 30%", f"{figure}, 80%"} <= rows.keys()
     assert float(rows["relative L2 of the branches' predictions"][0].split(";")[0]) <= 1e-5
     # Small shapes say nothing about the goals.
     assert all(goal == met == "" for _, goal, met in rows.values())
-
-
-@pytest.mark.slow
-def test_other_figures() -> None:
-    rows = table("candidates", "gpu_memory")
     assert "candidates, TFLOP a step and candidate, 80%" in rows
     assert {f"gpu memory, {mode}" for mode in ("resident", "sequential", "offload")} <= rows.keys()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +9,24 @@ import pytest
 from PIL import Image
 
 from helpers.detection import save_tiny
+from helpers.in_process import Done, run_script
 
 SCRIPT = Path(__file__).parents[2] / "scripts/check_sam.py"
 
 
-def checked(at: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *words]
-    return subprocess.run(command, check=False, cwd=at, text=True, capture_output=True, timeout=240)
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def checked(*words: str) -> Done:
+    return run_script(SCRIPT, *words)
 
 
 @pytest.mark.slow
 def test_random_weights_do_not_work(tmp_path: Path) -> None:
     save_tiny(tmp_path / "sam")
-    done = checked(tmp_path, "--sam", "sam", "--device", "cpu", "--sheet", "sheet.png")
+    done = checked("--sam", "sam", "--device", "cpu", "--sheet", "sheet.png")
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:20]] == [f"scene {number:2}" for number in range(20)]
@@ -32,7 +35,7 @@ def test_random_weights_do_not_work(tmp_path: Path) -> None:
     assert lines[20] == f"mean IoU {np.mean(each):.3f}: below 0.8: these weights do not work"
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
-    assert checked(tmp_path, "--sam", "sam", "--device", "cpu", "--least", "0").returncode == 0
+    assert checked("--sam", "sam", "--device", "cpu", "--least", "0").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -44,8 +47,8 @@ def test_random_weights_do_not_work(tmp_path: Path) -> None:
         (("--sheet", "sheet.jpg"), "--sheet sheet.jpg: expected the name of a .png file"),
     ],
 )
-def test_refused(tmp_path: Path, words: tuple[str, ...], text: str) -> None:
-    done = checked(tmp_path, *words)
+def test_refused(words: tuple[str, ...], text: str) -> None:
+    done = checked(*words)
     assert done.returncode == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr
