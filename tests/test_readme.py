@@ -55,8 +55,8 @@ def test_compositing_in_python_as_the_readme_shows_it(tmp_path: Path, monkeypatc
     background = Image.open("pics_cli/samples/egg_in_cup/image.jpg")
     with Image.open("out.png") as written:
         assert written.size == background.size
-        assert np.array_equal(written, names["result"].images[0])
-        assert not np.array_equal(written, background)
+        assert np.array_equal(np.asarray(written), np.asarray(names["result"].images[0]))
+        assert not np.array_equal(np.asarray(written), np.asarray(background))
     assert names["result"].changed_outside == 0
 
 
