@@ -88,7 +88,12 @@ def infer(
         Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
     ] = "auto",
     feather: Annotated[
-        int | None, typer.Option(min=0, metavar="PX", help="Seam inside the regions.  [default: a latent cell]")
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PX",
+            help="Blend inside the regions.  [default: a latent cell, or the model's room for shadows]",
+        ),
     ] = None,
     mode: Annotated[
         Mode, typer.Option(help="All objects in one pass, or one by one with the same model, back to front.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def open_network(weights: NetworkWeights, device: torch.device) -> ImageEncoder 
     return Inception(weights, device) if weights.kind == "inception" else ImageEncoder(weights, device)
 
 
-class _SquareEncoder:
+class _SquareEncoder(ABC):
     """Features of pictures that are squeezed to a square with antialiasing (bicubic, Pillow).
 
     Attributes:
@@ -71,9 +72,9 @@ class _SquareEncoder:
             batches.append(self._forward(torch.from_numpy(squares).permute(0, 3, 1, 2)).float().cpu().numpy())
         return np.concatenate(batches)
 
+    @abstractmethod
     def _forward(self, squares: Tensor) -> Tensor:
         """uint8 [n, 3, side, side] on the CPU to features [n, d]."""
-        raise NotImplementedError
 
 
 class ImageEncoder(_SquareEncoder):

@@ -172,7 +172,7 @@ class PicsPipeline:
             num_images: pictures to make, each from noise of its own.
             steps, guidance, scheduler: of the denoising (`ddim`, `dpm++`, `unipc`, `euler`, `heun`); None: the model's.
             mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
-            feather: width of the blend at the border of the boxes, in pixels; None: a cell of the latent.
+            feather: width of the blend at the border of the boxes, in pixels; None: see `paste.feather_width`.
             crop: `auto`: the network sees a square around the objects; `full`: the whole picture.
             seed: of the noise; None: 0.
             generator: draws the noise, in place of seed and name.
