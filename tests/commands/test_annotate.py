@@ -255,7 +255,7 @@ def test_killed_at_any_moment(here: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--out", "whole"], check=True, capture_output=True, env=environment)
     draw = random.Random(3)
-    for _ in range(2):
+    for _ in range(4):
         running = subprocess.Popen(
             [*command, "--out", "killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
         )
@@ -273,7 +273,7 @@ def test_killed_at_any_moment(here: Path) -> None:
             [*command, "--out", "killed", "--range", rows], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
             env=environment,
         )
-        for rows in ("0:12", "12:")
+        for rows in ("0:8", "8:15", "15:")
     ]  # fmt: skip
     for each in ranges:
         _, error = each.communicate(timeout=180)
