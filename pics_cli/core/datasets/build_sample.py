@@ -69,6 +69,7 @@ def _add_ground_truth(parts: SampleParts, drawn: DrawnImage, group: Group) -> No
         f"alt{k}.png": encode_png(drawn.alternate_views[instance]) for instance, k in number.items()
     }
     parts.metadata["order"] = [number[instance] for instance in drawn.order if instance in number]
+    parts.metadata["light"] = drawn.lighting.to_json()
     for pair in parts.metadata["pairs"]:
         low, high = sorted(group[k] for k in pair["objects"])
         pair["relation"], subject = drawn.relations[low, high]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.image_io import read_first_existing
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.images.masks import BoxMask
 
 ItemId = int | str
@@ -67,6 +68,7 @@ class DrawnImage(NamedTuple):
         alternate_views: of the instances, uint8 RGBA [224, 224, 4].
         order: instances from front to back.
         relations: of instances i < j, by (i, j).
+        lighting: its lamp, and the camera's angle.
     """
 
     image: bytes
@@ -75,6 +77,7 @@ class DrawnImage(NamedTuple):
     alternate_views: tuple[npt.NDArray[np.uint8], ...]
     order: tuple[int, ...]
     relations: dict[tuple[int, int], PairRelation]
+    lighting: Lighting
 
 
 @dataclass(frozen=True, slots=True)

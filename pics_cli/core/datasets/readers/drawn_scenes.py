@@ -78,4 +78,4 @@ class _Canvas:
         image, clean = encode_jpeg(scene.image), encode_jpeg(scene.clean)
         pairs = {pair.objects: PairRelation(pair.relation, pair.subject) for pair in scene.pairs}
         full = tuple(box_mask(mask) for mask in scene.full_masks)
-        return DrawnImage(image, clean, full, scene.alternates, scene.order, pairs)
+        return DrawnImage(image, clean, full, scene.alternates, scene.order, pairs, self._plan.lighting)

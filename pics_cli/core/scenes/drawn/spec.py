@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.recipes.dataset import Pool, SceneRelation
 from pics_cli.core.scenes.drawn.camera import Camera, FloatBox, Point, Vec, rotate_z
 from pics_cli.core.scenes.drawn.colors import Palette
@@ -220,6 +221,19 @@ class ScenePlan:
     camera: Camera
     light: Light
     background: Background
+
+    @property
+    def lighting(self) -> Lighting:
+        """The lamp as seen by the camera."""
+        x, y, z = self.light.direction
+        lamp, sky = (sum(color) for color in (self.light.key, self.light.sky))
+        return Lighting(
+            azimuth=math.degrees(math.atan2(x, -y)),
+            elevation=math.degrees(math.asin(min(z, 1.0))),
+            radius=math.degrees(self.light.angular_radius),
+            strength=lamp * z / (lamp * z + sky),
+            pitch=math.degrees(self.camera.pitch),
+        )
 
     def containers(self) -> dict[int, int]:
         """Container of each object that is in one."""
