@@ -63,6 +63,12 @@ def to_window(boxes: Sequence[Box], window: Box) -> list[Box]:
     return [(x0 - left, y0 - top, x1 - left, y1 - top) for x0, y0, x1, y1 in boxes]
 
 
+def from_window(boxes: Sequence[Box], window: Box) -> list[Box]:
+    """Boxes of a window as boxes of its picture."""
+    left, top = window[:2]
+    return [(x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in boxes]
+
+
 def fit_paste_boxes(
     regions: Sequence[Box], references: Sequence[Bytes], object_scale: float, width: int, height: int
 ) -> list[Box]:

@@ -186,16 +186,43 @@ class Letterbox(NamedTuple):
         """
         return self._inverse(square, cv2.INTER_CUBIC)
 
-    def inverse_map(self, square: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def inverse_map(self, square: npt.NDArray[np.float32], part: Box | None = None) -> npt.NDArray[np.float32]:
         """As `inverse` for smooth values, such as blend weights: enlarges bilinearly.
 
         Args:
             square: float32 [S, S] or [S, S, n].
+            part: of the picture, inside it; None: all of it. A pixel has the same value in any part, to the bit, which
+                OpenCV's enlarging does not give.
 
         Returns:
-            float32 [height, width] or [height, width, n].
+            float32 of the part's size: [height, width] or [height, width, n].
         """
-        return self._inverse(square, cv2.INTER_LINEAR)
+        x0, y0, x1, y1 = part or (0, 0, self.width, self.height)
+        if self.side < self.size:
+            return np.ascontiguousarray(self._inverse(square, cv2.INTER_LINEAR)[y0:y1, x0:x1])
+        rows = self._unpadded(self.top, self.height), y0 + self.top, y1 + self.top
+        columns = self._unpadded(self.left, self.width), x0 + self.left, x1 + self.left
+        upper, lower, down = self._neighbours(*rows, square.ndim)
+        left, right, across = self._neighbours(*columns, square.ndim)
+        first, last = int(upper.min()), int(lower.max()) + 1  # a block of rows needs few of the square's
+        across = across.swapaxes(0, 1)
+        wide = square[first:last, left] * (1 - across) + square[first:last, right] * across
+        values: npt.NDArray[np.float32] = wide[upper - first] * (1 - down) + wide[lower - first] * down
+        return values
+
+    def _neighbours(
+        self, unpadded: npt.NDArray[np.intp], first: int, last: int, dimensions: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        """For rows first to last of the padded picture the two of the square around each, and the second one's weight.
+
+        The weights are float32 [n, 1, …], of so many dimensions.
+        """
+        middles = (np.arange(first, last) + 0.5) * (self.size / self.side) - 0.5
+        before = np.floor(middles)
+        weights = (middles - before).astype(np.float32).reshape(-1, *(1,) * (dimensions - 1))
+        index = before.astype(np.intp)
+        near, far = (np.clip(each, 0, self.size - 1) for each in (index, index + 1))
+        return unpadded[near], unpadded[far], weights
 
     def _inverse(self, square: npt.NDArray[Any], enlarge: int) -> npt.NDArray[Any]:
         rows, columns = self._unpadded(self.top, self.height), self._unpadded(self.left, self.width)

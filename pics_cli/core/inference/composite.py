@@ -16,11 +16,13 @@ import numpy.typing as npt
 import torch
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
+from pics_cli.core.conditioning.placement import from_window
 from pics_cli.core.images.cutouts import is_blank
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.inference.paste import blend_layers, changed_outside, paste_back
-from pics_cli.core.inference.prepare import Painters, PreparedSample, prepare, window_inputs, window_painters
+from pics_cli.core.inference.blend import blend_layers
+from pics_cli.core.inference.paste import changed_outside, paste_back
+from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, prepare, window_inputs, window_paste
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.blending import LayerBlend
 from pics_cli.core.model.config import ModelConfig
@@ -261,13 +263,12 @@ class _BatchCompositor(NamedTuple):
         output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
         for b, prepared in enumerate(batch):
             sample = prepared.sample
-            paint = self._painters(
-                output, prepared.window_image, prepared.boxes, sample.references, prepared.known_order
-            )
+            paste = self._paste(output, prepared.window_image, prepared.boxes, sample.references, prepared.known_order)
             painted = self._painted_boxes(sample.boxes, sample.references)
             for n, candidate in enumerate(sample.candidates):
-                picture = _at_window_size(output, b, n, prepared.window_image, paint)
-                yield b, candidate, paste_back(sample.background, picture, prepared.window, painted, prepared.feather)
+                picture, part = _at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
+                (shown,) = from_window([part], prepared.window)
+                yield b, candidate, paste_back(sample.background, picture, shown, painted, prepared.feather)
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
         """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
@@ -289,11 +290,10 @@ class _BatchCompositor(NamedTuple):
                 output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
                 for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
-                    paint = self._painters(output, before, boxes, references, None)
-                    picture = _at_window_size(output, index, 0, before, paint)
-                    whole = (0, 0, before.shape[1], before.shape[0])
+                    paste = self._paste(output, before, boxes, references, None)
+                    picture, shown = _at_window_size(output, index, 0, before, boxes, paste)
                     painted = self._painted_boxes(boxes, references)
-                    windows[b][n] = paste_back(before, picture, whole, painted, batch[b].feather)
+                    windows[b][n] = paste_back(before, picture, shown, painted, batch[b].feather)
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
             for n, candidate in enumerate(prepared.sample.candidates):
@@ -307,18 +307,18 @@ class _BatchCompositor(NamedTuple):
             return list(boxes)
         return [box for box, reference in zip(boxes, references, strict=True) if not is_blank(reference)]
 
-    def _painters(
+    def _paste(
         self,
         output: _NetworkOutput,
         window_image: RGB,
         boxes: Sequence[Box],
         references: Sequence[Bytes],
         order: Sequence[int] | None,
-    ) -> Painters:
-        """What paints the layers of the control image at a window's size; empty where the model blends none."""
+    ) -> WindowPaste | None:
+        """What paints the layers of the control image at a window's size; None where the model blends none."""
         if output.blend is None:
-            return ()
-        return window_painters(window_image, boxes, references, self.model.config, order)
+            return None
+        return window_paste(window_image, boxes, references, self.model.config, order)
 
     def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
@@ -357,9 +357,12 @@ class _BatchCompositor(NamedTuple):
         return _NetworkOutput(pictures, blends[0] if blends else None)
 
 
-def _at_window_size(output: _NetworkOutput, b: int, n: int, window_image: RGB, paint: Painters) -> RGB:
-    """Candidate n of sample b at its window's size, uint8 [h, w, 3]; layers are blended there."""
+def _at_window_size(
+    output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste | None
+) -> tuple[RGB, Box]:
+    """Candidate n of sample b at its window's size, uint8 [h, w, 3], and the part of the window that it shows."""
     height, width = window_image.shape[:2]
-    if output.blend is None:
-        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])
-    return blend_layers(window_image, paint, *(values[b, n].numpy() for values in output.blend))
+    if output.blend is None or paste is None:
+        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n]), (0, 0, width, height)
+    logits, gain, residual = (each[b, n].numpy() for each in output.blend)
+    return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes), paste.part

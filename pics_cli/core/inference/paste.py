@@ -1,20 +1,18 @@
-"""The network's picture of a window back into the background: blending of layers, feathered pasting."""
+"""The network's picture of a window, or of a part of it, back into the background: feathered pasting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.conditioning.placement import to_window
-from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box
+from pics_cli.core.images.geometry import Box, check_boxes, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.config import ModelConfig
-
-Floats = npt.NDArray[np.float32]
 
 # Pixels that are worked on at a time.
 _BLOCK = 1 << 20
@@ -48,7 +46,7 @@ def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box],
     Args:
         background: uint8 [H, W, 3].
         picture: uint8 [h, w, 3], of the window and in its pixels.
-        window: what the network saw of the background.
+        window: what the picture shows of the background.
         boxes: inside the window, in the background's pixels; none: nothing changes.
         feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
             box, so that it keeps a middle. 0: a hard edge.
@@ -129,37 +127,3 @@ def _weights(
             distance = cv2.distanceTransform(union.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / halo, 0, 1))).astype(np.float32)
         yield first, last, weight[first - y0 : last - y0, left - x0 : right - x0]
-
-
-def blend_layers(
-    window_image: RGB, painters: Sequence[Callable[[RGB], None]], logits: Floats, gain: Floats, residual: Floats
-) -> RGB:
-    """A window's layers blended at its own size: exp(gain) · Σ_l softmax_l(logits) layer_l + residual.
-
-    Args:
-        window_image: uint8 [h, w, 3], the background's part that the network saw.
-        painters: what paints each of the control image's L layers over it, in place; see `layer_painters`.
-        logits, gain, residual: float32 [L or 3, S, S], of one picture of a `LayerBlend`.
-
-    Returns:
-        uint8 [h, w, 3].
-    """
-    height, width = window_image.shape[:2]
-    letterbox = Letterbox(width, height, logits.shape[-1])
-    blend_weights = _enlarge(letterbox, logits)
-    np.exp(blend_weights - blend_weights.max(axis=2, keepdims=True), out=blend_weights)
-    blend_weights /= blend_weights.sum(axis=2, keepdims=True)
-    total = np.zeros((height, width, 3), np.float32)
-    for paint, weights in zip(painters, np.moveaxis(blend_weights, 2, 0), strict=True):
-        layer: RGB = window_image.copy()
-        paint(layer)
-        total += layer * weights[..., None]
-    total *= np.exp(_enlarge(letterbox, gain))
-    total += _enlarge(letterbox, residual)
-    return np.rint(np.clip(total, 0, 255, out=total), out=total).astype(np.uint8)
-
-
-def _enlarge(letterbox: Letterbox, values: Floats) -> Floats:
-    """[n, S, S] to [h, w, n]."""
-    enlarged = letterbox.inverse_map(np.ascontiguousarray(values.transpose(1, 2, 0)))
-    return enlarged if enlarged.ndim == 3 else enlarged[..., None]

@@ -5,14 +5,15 @@ K: objects, S: model size, h, w: sides of a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
-from pics_cli.core.images.geometry import Box, Letterbox
+from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.inference.blend import Painters
 from pics_cli.core.inference.paste import feather_width
 from pics_cli.core.inference.sample import (
     Bytes,
@@ -24,8 +25,6 @@ from pics_cli.core.inference.sample import (
 )
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.errors import BadSample
-
-Painters = Sequence[Callable[[RGB], None]]
 
 
 class PreparedSample(NamedTuple):
@@ -109,16 +108,39 @@ def window_inputs(
     )
 
 
-def window_painters(
+class WindowPaste(NamedTuple):
+    """What paints the layers of the control image of `window_inputs` at the window's own size, where it matters.
+
+    Attributes:
+        part: of the window, in its pixels: that of the regions and of what is pasted.
+        painters: of the L layers; each paints over the part, in place.
+    """
+
+    part: Box
+    painters: Painters
+
+
+def window_paste(
     window_image: RGB,
     boxes: Sequence[Box],
     references: Sequence[Bytes],
     config: ModelConfig,
     order: Sequence[int] | None = None,
-) -> Painters:
-    """What paints the layers of the control image of `window_inputs` at the window's own size, in place."""
-    paste_boxes = fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0])
-    return layer_painters(window_image, boxes, references, hint=config.hint, order=order, paste_boxes=paste_boxes)
+) -> WindowPaste:
+    """The layers of a window, uint8 [h, w, 3], with these objects; arguments as those of `window_inputs`."""
+    height, width = window_image.shape[:2]
+    paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height)
+    # What fills the regions of a collage is made from all that surrounds them.
+    part = (0, 0, width, height) if config.hint == "collage" else enclosing_box([*boxes, *paste_boxes])
+    painters = layer_painters(
+        window_image[part[1] : part[3], part[0] : part[2]],
+        to_window(boxes, part),
+        references,
+        hint=config.hint,
+        order=order,
+        paste_boxes=to_window(paste_boxes, part),
+    )
+    return WindowPaste(part, painters)
 
 
 def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:

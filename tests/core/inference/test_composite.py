@@ -13,9 +13,9 @@ import torch
 from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
 from helpers.trainees import LAYERS, small
 from pics_cli.core.images.geometry import Letterbox
+from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
-from pics_cli.core.inference.paste import blend_layers
-from pics_cli.core.inference.prepare import window_inputs, window_painters
+from pics_cli.core.inference.prepare import window_inputs, window_paste
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample
@@ -164,10 +164,11 @@ def test_at_the_networks_size_it_is_the_networks_picture() -> None:
     blends: list = []
     inputs = window_inputs(background, boxes, references, pipeline.config)
     made = pipeline([inputs], pipeline.noise(0, "a")[None, None], layer_blends=blends)[0, 0]
-    paint = window_painters(background, boxes, references, pipeline.config)
-    again = blend_layers(background, paint, *(each[0, 0].numpy() for each in blends[0]))
-    assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)).max() <= 1
-    assert (again != background).any()
+    part, painters = window_paste(background, boxes, references, pipeline.config)
+    assert part == (5, 8, 60, 60)
+    again = blend_layers(background, part, painters, *(each[0, 0].numpy() for each in blends[0]))
+    assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)[8:60, 5:60]).max() <= 1
+    assert (again != background[8:60, 5:60]).any()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tracemalloc
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.network_inputs import layer_painters
 from pics_cli.core.conditioning.placement import choose_window
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.inference.paste import blend_layers, changed_outside, feather_width, paste_back
+from pics_cli.core.inference.paste import changed_outside, feather_width, paste_back
 from pics_cli.core.model.config import ModelConfig
 
 
@@ -161,57 +159,6 @@ def test_memory_of_a_large_picture() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 230e6
-
-
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 40), (30, 64), (20, 20), (200, 130)])
-def test_layers_at_the_windows_size_by_loops(width: int, height: int) -> None:
-    """Logits enlarged bilinearly, then shares, one a pixel for all colours; the pictures were never resized."""
-    seen, size = noise(height, width), 64
-    logits = np.random.default_rng(1).normal(0, 3, (2, size, size)).astype(np.float32)
-    residual = np.random.default_rng(2).normal(0, 20, (3, size, size)).astype(np.float32)
-    gain = np.random.default_rng(3).normal(0, 0.3, (3, size, size)).astype(np.float32)
-    inverted = np.full_like(seen, 255) - seen
-
-    def invert(canvas: np.ndarray) -> None:
-        canvas[:] = inverted
-
-    found = blend_layers(seen, [lambda _: None, invert], logits, gain, residual)
-    letterbox = Letterbox(width, height, size)
-    for y in range(0, height, 7):
-        for x in range(0, width, 5):
-            powers = [math.exp(float(letterbox.inverse_map(one)[y, x])) for one in logits]
-            added, light = (
-                np.array([float(letterbox.inverse_map(one)[y, x]) for one in each]) for each in (residual, gain)
-            )
-            mixed = (powers[0] * seen[y, x] + powers[1] * inverted[y, x]) / sum(powers)
-            expected = mixed * np.exp(light) + added
-            assert np.abs(found[y, x] - np.clip(expected, 0, 255)).max() <= 0.51
-
-
-@pytest.mark.parametrize(("width", "height", "size"), [(64, 40, 64), (130, 64, 65), (40, 40, 64)])
-def test_enlarged_is_a_plane_where_the_square_is(width: int, height: int, size: int) -> None:
-    """Of values that rise evenly, a pixel of the picture has the one of its middle; without a rim from the padding."""
-    side = max(width, height)
-    across = ((np.arange(size, dtype=np.float32) + 0.5) * side / size).astype(np.float32)[None].repeat(size, 0)
-    found = Letterbox(width, height, size).inverse_map(across)
-    assert found.shape == (height, width)
-    left = (side - width) // 2
-    expected = np.arange(width) + 0.5 + left
-    inner = slice(2, -2)
-    np.testing.assert_allclose(found[height // 2, inner], expected[inner], atol=1e-3 if side >= size else 0.1)
-
-
-def test_layers_are_untouched_where_nothing_is_added() -> None:
-    """All of the background in its own light gives its very pixels, at any size: nothing is blurred."""
-    seen = noise(150, 210)
-    logits, nothing = np.zeros((3, 64, 64), np.float32), np.zeros((3, 64, 64), np.float32)
-    logits[2] = 40
-    boxes, references = [(10, 10, 100, 100), (60, 40, 200, 140)], [noise(40, 50, 1, 4), noise(30, 30, 2, 4)]
-    paint = layer_painters(seen, boxes, references, hint="layers")
-    assert np.array_equal(blend_layers(seen, paint, logits, nothing, nothing), seen)
-    first = seen.copy()
-    paint[0](first)
-    assert np.array_equal(blend_layers(seen, paint, logits[::-1], nothing, nothing), first)
 
 
 def test_the_feather_is_a_latent_cell_unless_asked_for() -> None:

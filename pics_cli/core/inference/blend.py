@@ -1,0 +1,78 @@
+"""A window's layers blended at its own resolution, where its regions are.
+
+L: layers, S: model size, h, w: sides of a part of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
+from pics_cli.core.images.image_io import RGB
+
+Floats = npt.NDArray[np.float32]
+Painters = Sequence[Callable[[RGB], None]]
+
+# Pixels that are worked on at a time: their numbers then stay in a processor's cache.
+_BLOCK = 1 << 16
+
+
+def blend_layers(
+    window_image: RGB,
+    part: Box,
+    painters: Painters,
+    logits: Floats,
+    gain: Floats,
+    residual: Floats,
+    boxes: Sequence[Box] | None = None,
+) -> RGB:
+    """A part of a window, its layers blended at its own size: exp(gain) · Σ_l softmax_l(logits) layer_l + residual.
+
+    Time and memory are those of the part, not of the window; a pixel comes out the same in any part.
+
+    Args:
+        window_image: uint8, the background's part that the network saw.
+        part: of the window, in its pixels.
+        painters: what paints each of the control image's L layers over the part, in place; see `window_painters`.
+        logits, gain, residual: float32 [L or 3, S, S], of one picture of a `LayerBlend`, of the whole window.
+        boxes: in the window's pixels; what lies between them may be left as it is. None: all of the part is blended.
+
+    Returns:
+        uint8 [h, w, 3], of the part.
+    """
+    left, top, right, bottom = part
+    letterbox = Letterbox(window_image.shape[1], window_image.shape[0], logits.shape[-1])
+    out: RGB = window_image[top:bottom, left:right].copy()
+    layers = [out.copy() for _ in painters]
+    for layer, paint in zip(layers, painters, strict=True):
+        paint(layer)
+    for block in _blocks([part] if boxes is None else boxes, part):
+        x0, y0, x1, y1 = block
+        rows, columns = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        weights = np.stack([letterbox.inverse_map(plane, block) for plane in logits])
+        np.exp(weights - weights.max(axis=0), out=weights)
+        weights /= weights.sum(axis=0)
+        for channel in range(3):
+            total = np.zeros(weights.shape[1:], np.float32)
+            for layer, weight in zip(layers, weights, strict=True):
+                total += layer[rows, columns, channel] * weight
+            total *= np.exp(letterbox.inverse_map(gain[channel], block))
+            total += letterbox.inverse_map(residual[channel], block)
+            out[rows, columns, channel] = np.rint(np.clip(total, 0, 255, out=total), out=total)
+    return out
+
+
+def _blocks(boxes: Sequence[Box], part: Box) -> Iterator[Box]:
+    """Blocks of rows in which all boxes lie: of each the columns around those boxes that meet it."""
+    left, top, right, bottom = part
+    first, last = (int(edge) for edge in enclosing_box(boxes)[1::2])
+    step = max(_BLOCK // max(right - left, 1), 1)
+    for y0 in range(max(first, top), min(last, bottom), step):
+        y1 = min(y0 + step, last, bottom)
+        meeting = [box for box in boxes if box[1] < y1 and box[3] > y0]
+        if meeting:
+            x0, _, x1, _ = enclosing_box(meeting)
+            yield max(x0, left), y0, min(x1, right), y1
