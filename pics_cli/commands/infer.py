@@ -92,7 +92,8 @@ def infer(
         typer.Option(
             min=0,
             metavar="PX",
-            help="Blend inside the regions.  [default: a latent cell, or the model's room for shadows]",
+            help="Blend at the border of the regions, of the ground alone: pasted objects do not fade.  "
+            "[default: the model's room for shadows, or else a latent cell]",
         ),
     ] = None,
     mode: Annotated[

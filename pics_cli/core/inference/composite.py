@@ -263,12 +263,15 @@ class _BatchCompositor(NamedTuple):
         output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
         for b, prepared in enumerate(batch):
             sample = prepared.sample
-            paste = self._paste(output, prepared.window_image, prepared.boxes, sample.references, prepared.known_order)
+            paste = window_paste(
+                prepared.window_image, prepared.boxes, sample.references, self.model.config, prepared.known_order
+            )
+            (shown,) = from_window([paste.part], prepared.window)
             painted = self._painted_boxes(sample.boxes, sample.references)
             for n, candidate in enumerate(sample.candidates):
-                picture, part = _at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
-                (shown,) = from_window([part], prepared.window)
-                yield b, candidate, paste_back(sample.background, picture, shown, painted, prepared.feather)
+                picture = _at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
+                image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
+                yield b, candidate, image
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
         """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
@@ -290,10 +293,10 @@ class _BatchCompositor(NamedTuple):
                 output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
                 for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
-                    paste = self._paste(output, before, boxes, references, None)
-                    picture, shown = _at_window_size(output, index, 0, before, boxes, paste)
+                    paste = window_paste(before, boxes, references, self.model.config)
+                    picture = _at_window_size(output, index, 0, before, boxes, paste)
                     painted = self._painted_boxes(boxes, references)
-                    windows[b][n] = paste_back(before, picture, shown, painted, batch[b].feather)
+                    windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
             for n, candidate in enumerate(prepared.sample.candidates):
@@ -306,19 +309,6 @@ class _BatchCompositor(NamedTuple):
         if self.model.config.hint in ("background", "collage"):  # these control images blank or fill every region
             return list(boxes)
         return [box for box, reference in zip(boxes, references, strict=True) if not is_blank(reference)]
-
-    def _paste(
-        self,
-        output: _NetworkOutput,
-        window_image: RGB,
-        boxes: Sequence[Box],
-        references: Sequence[Bytes],
-        order: Sequence[int] | None,
-    ) -> WindowPaste | None:
-        """What paints the layers of the control image at a window's size; None where the model blends none."""
-        if output.blend is None:
-            return None
-        return window_paste(window_image, boxes, references, self.model.config, order)
 
     def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
@@ -358,11 +348,12 @@ class _BatchCompositor(NamedTuple):
 
 
 def _at_window_size(
-    output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste | None
-) -> tuple[RGB, Box]:
-    """Candidate n of sample b at its window's size, uint8 [h, w, 3], and the part of the window that it shows."""
-    height, width = window_image.shape[:2]
-    if output.blend is None or paste is None:
-        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n]), (0, 0, width, height)
+    output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste
+) -> RGB:
+    """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part."""
+    if output.blend is None:
+        height, width = window_image.shape[:2]
+        x0, y0, x1, y1 = paste.part
+        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
     logits, gain, residual = (each[b, n].numpy() for each in output.blend)
-    return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes), paste.part
+    return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes)

@@ -14,6 +14,8 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.config import ModelConfig
 
+Alpha = npt.NDArray[np.uint8]
+
 # Pixels that are worked on at a time.
 _BLOCK = 1 << 20
 
@@ -21,8 +23,8 @@ _BLOCK = 1 << 20
 def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config: ModelConfig) -> int:
     """Width of the blend at the border of the boxes, in pixels of the background.
 
-    Where it is not given: one cell of the latent, and at least the room that the model leaves around objects for their
-    shadows, which then fade out in it.
+    Where it is not given: the room that the model leaves around objects for their shadows, which then fade out in it;
+    one cell of the latent where it leaves none.
 
     Args:
         feather: the width where it is given, else None.
@@ -32,16 +34,20 @@ def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config
     """
     if feather is not None:
         return feather
+    if config.fill < 1:
+        return max(1, int((1 - config.fill) / 2 * min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)))
     side = max(window[2] - window[0], window[3] - window[1])
-    room = (1 - config.fill) / 2 * min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)
-    return max(1, round(config.downsampling * side / config.image_size), round(room))
+    return max(1, round(config.downsampling * side / config.image_size))
 
 
-def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int) -> RGB:
+def paste_back(
+    background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int, alpha: Alpha | None = None
+) -> RGB:
     """Put the network's picture of a window into the boxes.
 
     Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
-    border where the picture itself ends. Outside the union nothing changes by a bit.
+    border where the picture itself ends. It is never less than the alpha of what is pasted there, so that only ground
+    fades and no object. Outside the union nothing changes by a bit.
 
     Args:
         background: uint8 [H, W, 3].
@@ -50,6 +56,7 @@ def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box],
         boxes: inside the window, in the background's pixels; none: nothing changes.
         feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
             box, so that it keeps a middle. 0: a hard edge.
+        alpha: uint8 [h, w], of all objects that the picture shows; None: it is not known.
 
     Returns:
         A new uint8 [H, W, 3].
@@ -65,9 +72,11 @@ def paste_back(background: RGB, picture: RGB, window: Box, boxes: Sequence[Box],
     feather = min(feather, *(min(x1 - x0, y1 - y0) // 4 for x0, y0, x1, y1 in boxes))
     x0, _, x1, _ = enclosing_box(boxes)
     for y0, y1, weight in _weights(boxes, background.shape[1], background.shape[0], feather):
-        under = out[y0:y1, x0:x1]
-        over = picture[y0 - top : y1 - top, x0 - left : x1 - left]
+        rows, columns = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        under, over = out[y0:y1, x0:x1], picture[rows, columns]
         part = weight > 0
+        if alpha is not None:
+            np.maximum(weight, alpha[rows, columns] / np.float32(255), out=weight, where=part)
         mixed = part & (weight < 1)
         ratio = weight[mixed][:, None]
         values = np.rint(under[mixed] * (1 - ratio) + over[mixed] * ratio).astype(np.uint8)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from pics_cli.core.conditioning.alphas import pasted_alpha
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
+from pics_cli.core.images.cutouts import cut_out, is_blank
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.blend import Painters
@@ -109,15 +111,17 @@ def window_inputs(
 
 
 class WindowPaste(NamedTuple):
-    """What paints the layers of the control image of `window_inputs` at the window's own size, where it matters.
+    """What is pasted into a window at its own size, where it matters.
 
     Attributes:
         part: of the window, in its pixels: that of the regions and of what is pasted.
-        painters: of the L layers; each paints over the part, in place.
+        painters: of the L layers of the control image of `window_inputs`; each paints over the part, in place.
+        alpha: uint8 [h, w], of the part: of all objects pasted; None where the control image shows none.
     """
 
     part: Box
     painters: Painters
+    alpha: Bytes | None
 
 
 def window_paste(
@@ -127,20 +131,26 @@ def window_paste(
     config: ModelConfig,
     order: Sequence[int] | None = None,
 ) -> WindowPaste:
-    """The layers of a window, uint8 [h, w, 3], with these objects; arguments as those of `window_inputs`."""
+    """What is pasted of these objects into a window, uint8 [h, w, 3]; arguments as those of `window_inputs`."""
     height, width = window_image.shape[:2]
     paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height)
     # What fills the regions of a collage is made from all that surrounds them.
     part = (0, 0, width, height) if config.hint == "collage" else enclosing_box([*boxes, *paste_boxes])
+    part_image = window_image[part[1] : part[3], part[0] : part[2]]
+    paste_boxes = to_window(paste_boxes, part)
+    cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
     painters = layer_painters(
-        window_image[part[1] : part[3], part[0] : part[2]],
+        part_image,
         to_window(boxes, part),
-        references,
+        [reference if cutout is None else cutout for reference, cutout in zip(references, cutouts, strict=True)],
         hint=config.hint,
         order=order,
-        paste_boxes=to_window(paste_boxes, part),
+        paste_boxes=paste_boxes,
     )
-    return WindowPaste(part, painters)
+    alpha = None
+    if config.hint != "background":
+        alpha = pasted_alpha(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts)
+    return WindowPaste(part, painters, alpha)
 
 
 def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:

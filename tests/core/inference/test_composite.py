@@ -164,9 +164,9 @@ def test_at_the_networks_size_it_is_the_networks_picture() -> None:
     blends: list = []
     inputs = window_inputs(background, boxes, references, pipeline.config)
     made = pipeline([inputs], pipeline.noise(0, "a")[None, None], layer_blends=blends)[0, 0]
-    part, painters = window_paste(background, boxes, references, pipeline.config)
-    assert part == (5, 8, 60, 60)
-    again = blend_layers(background, part, painters, *(each[0, 0].numpy() for each in blends[0]))
+    paste = window_paste(background, boxes, references, pipeline.config)
+    assert paste.part == (5, 8, 60, 60)
+    again = blend_layers(background, paste.part, paste.painters, *(each[0, 0].numpy() for each in blends[0]))
     assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)[8:60, 5:60]).max() <= 1
     assert (again != background[8:60, 5:60]).any()
 

@@ -161,12 +161,35 @@ def test_memory_of_a_large_picture() -> None:
     assert peak < 230e6
 
 
-def test_the_feather_is_a_latent_cell_unless_asked_for() -> None:
+def test_the_feather_is_the_room_or_a_latent_cell_unless_asked_for() -> None:
     boxes, config = [(0, 0, 80, 80), (0, 0, 40, 120)], ModelConfig()
     assert feather_width(None, (0, 0, 512, 512), boxes, config) == 8
     assert feather_width(None, (10, 10, 2058, 1034), boxes, config) == 32
     assert feather_width(None, (0, 0, 20, 20), boxes, config) == 1
     assert feather_width(0, (0, 0, 512, 512), boxes, config) == 0
-    roomy = ModelConfig(fill=0.5)
-    assert feather_width(None, (0, 0, 512, 512), boxes, roomy) == 10  # a quarter of the shortest side
-    assert feather_width(3, (0, 0, 512, 512), boxes, roomy) == 3
+    for side in (512, 2048):  # never wider than the room, however large a latent cell is
+        assert feather_width(None, (0, 0, side, side), boxes, ModelConfig(fill=0.5)) == 10
+        assert feather_width(None, (0, 0, side, side), boxes, ModelConfig(fill=0.95)) == 1
+    assert feather_width(3, (0, 0, 512, 512), boxes, ModelConfig(fill=0.5)) == 3
+
+
+@given(scenes(40), st.integers(0, 12), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_the_ramp_gives_way_to_what_is_pasted(scene: tuple[int, int, list[Box]], feather: int, seed: int) -> None:
+    """The larger of the two weights, and none outside the boxes, whatever is pasted there."""
+    width, height, boxes = scene
+    black, white = np.zeros((height, width, 3), np.uint8), np.full((height, width, 3), 255, np.uint8)
+    alpha = noise(height, width, seed, 1)[..., 0] // 128 * noise(height, width, seed + 1, 1)[..., 0]
+    found = paste_back(black, white, (0, 0, width, height), boxes, feather, alpha)[..., 0] / 255
+    expected = np.maximum(plain_weights(boxes, width, height, feather), alpha / 255) * drawn(boxes, width, height)
+    np.testing.assert_allclose(found, expected, atol=0.003)
+
+
+def test_a_solid_object_does_not_fade() -> None:
+    """At the very border of its region it is the network's own, while the ground beside it fades."""
+    background, picture, alpha = noise(100, 100), noise(60, 60, 1), np.zeros((60, 60), np.uint8)
+    alpha[:30] = 255
+    out = paste_back(background, picture, (20, 20, 80, 80), [(20, 20, 80, 80)], 10, alpha)
+    np.testing.assert_array_equal(out[20:50, 20:80], picture[:30])
+    assert (out[79, 20:80] != picture[59]).any()
+    assert changed_outside(background, out, [(20, 20, 80, 80)]) == 0
