@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from typer.testing import CliRunner, Result
 from helpers.detection import make_dataset, save_tiny, tiny_sam
 from helpers.infer_command import typed
 from helpers.making import encoded, smooth
+from helpers.processes import start
 from pics_cli.cli import app
 from pics_cli.core.datasets.contact_sheet import SHEET_SAMPLES
 from pics_cli.core.segmentation.sam import CHECKPOINTS, TINY
@@ -246,38 +246,29 @@ def test_what_a_killed_run_leaves_is_gone(here: Path, layout: str) -> None:
     assert found == expected
 
 
+def finished_blocks(out: Path) -> int:
+    return len(list(out.glob("*.stats.json")))
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(here: Path) -> None:
     """A run killed with -9 again and again ends as one that was not, in whole and in ranges side by side."""
     make_dataset(here / "large", 24, boxes=2)
-    command = [sys.executable, "-m", "pics_cli", "annotate", "large/boxed.yaml", "--raw", "large/raw", "--sam", "sam",
-               "--device", "cpu", "--workers", "2"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--out", "whole"], check=True, capture_output=True, env=environment)
+    words = ["annotate", "large/boxed.yaml", "--raw", "large/raw", "--sam", "sam", "--device", "cpu", "--workers", "2"]
+    whole = start(here, *words, "--out", "whole")
+    assert whole.code() == 0, whole.stderr
     draw = random.Random(3)
     for _ in range(4):
-        running = subprocess.Popen(
-            [*command, "--out", "killed"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
-        )
-        until = time.monotonic() + 60
-        begun = len(list((here / "killed").glob("*.stats.json"))) if (here / "killed").exists() else 0
-        while running.poll() is None and time.monotonic() < until:
-            if (here / "killed").exists() and len(list((here / "killed").glob("*.stats.json"))) > begun:
-                time.sleep(draw.random() * 0.2)
-                break
+        begun = finished_blocks(here / "killed")
+        running = start(here, *words, "--out", "killed")
+        while running.runs() and finished_blocks(here / "killed") == begun:
             time.sleep(0.01)
-        running.kill()
-        running.wait()
-    ranges = [
-        subprocess.Popen(
-            [*command, "--out", "killed", "--range", rows], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            env=environment,
-        )
-        for rows in ("0:8", "8:15", "15:")
-    ]  # fmt: skip
+        time.sleep(draw.random() * 0.2)
+        running.process.kill()
+        assert running.code() in (0, -signal.SIGKILL)
+    ranges = [start(here, *words, "--out", "killed", "--range", rows) for rows in ("0:8", "8:15", "15:")]
     for each in ranges:
-        _, error = each.communicate(timeout=180)
-        assert each.returncode == 0, error.decode()
+        assert each.code() == 0, each.stderr
     assert contents(here / "killed") == contents(here / "whole")
 
 

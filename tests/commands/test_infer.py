@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +16,8 @@ from PIL import Image
 
 from helpers.composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
 from helpers.infer_command import infer, records
+from helpers.processes import start
+from helpers.two_ranks import in_processes
 from pics_cli.commands.choices import Dtype, Memory
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.offload import MEMORY_MODES
@@ -214,14 +215,9 @@ def test_stopped_by_a_signal_and_finished_later(here: Path, tiny_model: Path) ->
         make_sample(here / f"in/{k:02d}")
     words = ["--input", "in", "--model", tiny_model, "--steps", "2"]
     folder = here / "results/in/composed"
-    with subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, env=one_thread()) as run:
-        while len(list(folder.glob("*.png"))) < 2 and run.poll() is None:
-            time.sleep(0.005)
-        run.send_signal(signal.SIGTERM)
-        _, text = run.communicate(timeout=60)
-    assert run.returncode == 143
-    assert "stopped: what is finished is kept" in text
-    assert "Traceback" not in text
+    run = start(here, "infer", *words)
+    assert run.when(lambda: len(list(folder.glob("*.png"))) >= 2, signal.SIGTERM) == 143
+    assert "stopped: what is finished is kept" in run.stderr
     finished = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert 2 <= len(finished) < 13
     assert not [name for name in finished if not name.endswith(".png")]
@@ -235,19 +231,21 @@ def test_stopped_by_a_signal_and_finished_later(here: Path, tiny_model: Path) ->
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(here: Path, tiny_model: Path) -> None:
+    """As a launcher starts them; test_train_ranks starts the launchers themselves."""
     for k in range(4):
         make_sample(here / f"in/{k}", BOXES[: 1 + k % 2], seed=k)
     (here / "in/0/image.png").unlink()
     words = ["--input", "in", "--model", tiny_model, "--steps", "1", "--device", "cpu"]
     assert infer(*words, "--output", "one", "--sheet", "one.png").exit_code == 2
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    two = [*launcher, "-m", *command(*words, "--output", "two", "--sheet", "two.png")[2:]]
-    done = subprocess.run(two, capture_output=True, text=True, check=False, env=one_thread())
-    assert done.returncode != 0
-    assert done.stderr.count("failed: 0: in/0/image.jpg (or .png, .webp): no such file (missing_image)") == 1
-    assert done.stderr.count("error: 1 of 5 samples failed") == 1
-    assert done.stdout.count("pictures made") == 1
+    (first, out, error), (second, silent, other) = in_processes(
+        here, "infer", *words, "--output", "two", "--sheet", "two.png"
+    )
+    assert (first, second) == (2, 2)
+    assert error.count("failed: 0: in/0/image.jpg (or .png, .webp): no such file (missing_image)") == 1
+    assert error.count("error: 1 of 5 samples failed") == 1
+    assert out.count("pictures made") == 1
+    assert not silent
+    assert "failed" not in other
     ours, theirs = composed(here / "two"), composed(here / "one")
     assert ours.keys() == theirs.keys()
     assert len(ours) == 4

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import Started
 from helpers.training_runs import (
     FIRST,
     PER_SHARD,
-    Started,
     checkpoints,
     last_step,
     lines,

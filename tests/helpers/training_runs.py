@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import re
 import shutil
 import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,8 @@ import yaml
 from accelerate.state import AcceleratorState, PartialState
 from typer.testing import CliRunner, Result
 
+from helpers import processes
+from helpers.processes import Started
 from helpers.training_shards import write_shard
 from pics_cli.cli import app
 from pics_cli.core.training import trainer
@@ -92,59 +90,10 @@ def command(*words: str | Path) -> Result:
     return done
 
 
-class Started:
-    """`pics train` in a process of its own, in folder `at`; its texts go to a file there."""
-
-    def __init__(self, process: BaseProcess, texts: Path) -> None:
-        self.process, self.texts = process, texts
-
-    @property
-    def text(self) -> str:
-        return self.texts.read_text()
-
-    def when(self, ready: Callable[[], bool], number: int) -> int | None:
-        """Send a signal as soon as something is so, wait for the end and return the exit code."""
-        while not ready() and self.process.is_alive():
-            time.sleep(0.005)
-        assert self.process.is_alive(), self.text
-        os.kill(self.process.pid or 0, number)
-        return self.code()
-
-    def code(self) -> int | None:
-        """Wait for the end and return the exit code, negative for a signal."""
-        self.process.join(200)
-        assert self.process.exitcode is not None, self.text
-        assert "Traceback" not in self.text
-        return self.process.exitcode
-
-
 def start(at: Path, *words: str | Path, keys: Path | None = None, **environment: str) -> Started:
     """Start `pics train`; `keys`: a file that gets the keys of each batch, a line of JSON for each."""
-    context = multiprocessing.get_context("forkserver")  # which loads the libraries once for all that are started
-    context.set_forkserver_preload(["helpers.training_runs", "pics_cli.core.training.run"])
-    number = len(list(at.glob("texts*")))
-    texts = at / f"texts{number}"
-    texts.touch()
-    environment = {"PICS_CACHE": os.environ["PICS_CACHE"], **environment}
-    words = ("train", *words, "--device", "cpu")
-    process = context.Process(target=_main, args=(at, [*map(str, words)], texts, keys, environment))
-    process.start()
-    return Started(process, texts)
-
-
-def _main(at: Path, words: list[str], texts: Path, keys: Path | None, environment: Mapping[str, str]) -> None:
-    multiprocessing.set_start_method("fork", force=True)  # as on any Linux, for the processes that read samples
-    os.chdir(at)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with texts.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    if keys is not None:
-        _record(keys)
-    sys.argv = ["pics", *words]
-    app(words)
+    prepare = None if keys is None else partial(_record, keys)
+    return processes.start(at, "train", *words, "--device", "cpu", environment=environment, prepare=prepare)
 
 
 def _record(path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any, TypeVar
 
+from helpers.processes import start
 from pics_cli.core.runtime.ranks import Ranks
 
 T = TypeVar("T")
@@ -51,14 +49,7 @@ def environments() -> list[dict[str, str]]:
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
 
 
-def in_processes(at: Path, *words: str) -> list[tuple[int, str, str]]:
+def in_processes(at: Path, *words: object) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of `pics` in each of two processes."""
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pics_cli", *words], cwd=at, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
-        for environment in environments()
-    ]  # fmt: skip
-    texts = [rank.communicate(timeout=200) for rank in ranks]
-    return [(rank.returncode, *text) for rank, text in zip(ranks, texts, strict=True)]
+    ranks = [start(at, *words, environment=environment) for environment in environments()]
+    return [(rank.code(), rank.stdout, rank.stderr) for rank in ranks]

@@ -1,0 +1,111 @@
+"""`pics` in processes of its own, forked from a server that has the libraries: loading them takes seconds a process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from pics_cli.cli import main
+
+# What the commands load.
+LOADED = [
+    "pics_cli.core.evaluation.run", "pics_cli.core.inference.run", "pics_cli.core.segmentation.run",
+    "pics_cli.core.training.run",
+]  # fmt: skip
+_numbers = count()
+
+
+class Started:
+    """A process that runs `pics`; its texts go to files, so that it never waits for a reader."""
+
+    def __init__(self, process: BaseProcess, stdout: Path, stderr: Path) -> None:
+        self.process, self._stdout, self._stderr = process, stdout, stderr
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    @property
+    def text(self) -> str:
+        """Both."""
+        return self.stdout + self.stderr
+
+    def runs(self) -> bool:
+        return self.process.is_alive()
+
+    def send(self, number: int) -> None:
+        """A signal, to a process that runs."""
+        assert self.runs(), self.text
+        os.kill(self.process.pid or 0, number)
+
+    def when(self, ready: Callable[[], bool], number: int) -> int:
+        """Send a signal as soon as something is so, wait for the end and return the exit code."""
+        while not ready() and self.runs():
+            time.sleep(0.005)
+        self.send(number)
+        return self.code()
+
+    def code(self) -> int:
+        """Wait for the end and return the exit code, negative for a signal."""
+        self.process.join(200)
+        assert self.process.exitcode is not None, self.text
+        assert "Traceback" not in self.text, self.text
+        return self.process.exitcode
+
+
+def start(
+    at: Path, *words: object, environment: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+) -> Started:
+    """Start `pics` in a folder, where its texts go to files.
+
+    Args:
+        at: the folder.
+        words: of the command line.
+        environment: variables beside those of this process.
+        prepare: called in the process before; picklable.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    number = next(_numbers)
+    texts = at / f"stdout{number}", at / f"stderr{number}"
+    for text in texts:
+        text.touch()
+    arguments = (at, [*map(str, words)], texts, prepare, {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
+    process = context.Process(target=_main, args=arguments)
+    process.start()
+    return Started(process, *texts)
+
+
+def _main(
+    at: Path,
+    words: list[str],
+    texts: tuple[Path, Path],
+    prepare: Callable[[], None] | None,
+    environment: Mapping[str, str],
+) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # as on any Linux, for the processes that read samples
+    os.chdir(at)
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for descriptor, text in enumerate(texts, 1):
+        with text.open("w") as file:
+            os.dup2(file.fileno(), descriptor)
+    if prepare is not None:
+        prepare()
+    sys.argv = ["pics", *words]
+    main()
