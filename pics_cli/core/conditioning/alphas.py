@@ -5,7 +5,7 @@ K: objects, h, w: sides of the canvas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -17,21 +17,29 @@ from pics_cli.core.images.geometry import Box
 Bytes = npt.NDArray[np.uint8]
 
 
-def pasted_alpha(width: int, height: int, paste_boxes: Sequence[Box], cutouts: Sequence[Bytes | None]) -> Bytes:
-    """Alpha of all objects together that are pasted into a canvas, one over the other.
+def pasted_alphas(
+    width: int, height: int, paste_boxes: Sequence[Box], cutouts: Sequence[Bytes | None]
+) -> Iterator[Bytes]:
+    """Alpha of each object that is pasted into a canvas.
 
     Args:
         width, height: of the canvas.
         paste_boxes: K boxes inside the canvas.
         cutouts: uint8 [_, _, 4], not premultiplied; None where nothing is pasted.
 
-    Returns:
-        uint8 [h, w].
+    Yields:
+        K times uint8 [h, w].
     """
-    canvas = np.zeros((height, width, 3), np.uint8)
     for box, cutout in zip(paste_boxes, cutouts, strict=True):
+        canvas = np.zeros((height, width, 3), np.uint8)
         if cutout is not None:
             white = np.full_like(cutout, WHITE)
             white[..., 3] = cutout[..., 3]
             paste_object(canvas, box, white)
-    return cv2.extractChannel(canvas, 0).astype(np.uint8, copy=False)
+        yield cv2.extractChannel(canvas, 0).astype(np.uint8, copy=False)
+
+
+def joint_alpha(first: Bytes, second: Bytes) -> Bytes:
+    """Alpha of one object over another, whichever is before, uint8 [h, w] each."""
+    behind = cv2.multiply(cv2.bitwise_not(first), cv2.bitwise_not(second), scale=1 / WHITE)
+    return cv2.bitwise_not(behind).astype(np.uint8, copy=False)

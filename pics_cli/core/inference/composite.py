@@ -21,6 +21,7 @@ from pics_cli.core.images.cutouts import is_blank
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.blend import blend_layers
+from pics_cli.core.inference.overlaps import settle_layers
 from pics_cli.core.inference.paste import changed_outside, paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, prepare, window_inputs, window_paste
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
@@ -269,7 +270,7 @@ class _BatchCompositor(NamedTuple):
             (shown,) = from_window([paste.part], prepared.window)
             painted = self._painted_boxes(sample.boxes, sample.references)
             for n, candidate in enumerate(sample.candidates):
-                picture = _at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
+                picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
                 image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
                 yield b, candidate, image
 
@@ -294,7 +295,7 @@ class _BatchCompositor(NamedTuple):
                 for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
                     paste = window_paste(before, boxes, references, self.model.config)
-                    picture = _at_window_size(output, index, 0, before, boxes, paste)
+                    picture = self._at_window_size(output, index, 0, before, boxes, paste)
                     painted = self._painted_boxes(boxes, references)
                     windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
         for b, prepared in enumerate(batch):
@@ -346,14 +347,15 @@ class _BatchCompositor(NamedTuple):
         )
         return _NetworkOutput(pictures, blends[0] if blends else None)
 
-
-def _at_window_size(
-    output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste
-) -> RGB:
-    """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part."""
-    if output.blend is None:
-        height, width = window_image.shape[:2]
-        x0, y0, x1, y1 = paste.part
-        return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
-    logits, gain, residual = (each[b, n].numpy() for each in output.blend)
-    return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes)
+    def _at_window_size(
+        self, output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste
+    ) -> RGB:
+        """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part."""
+        if output.blend is None:
+            height, width = window_image.shape[:2]
+            x0, y0, x1, y1 = paste.part
+            return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
+        logits, gain, residual = (each[b, n].numpy() for each in output.blend)
+        if self.model.config.hint == "layers" and paste.network_alphas is not None:
+            logits = settle_layers(logits, paste.network_alphas, self.model.config.share_sharpness)
+        return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes)

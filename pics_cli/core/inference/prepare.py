@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from pics_cli.core.conditioning.alphas import pasted_alpha
+import numpy as np
+
+from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
 from pics_cli.core.images.cutouts import cut_out, is_blank
@@ -117,11 +119,13 @@ class WindowPaste(NamedTuple):
         part: of the window, in its pixels: that of the regions and of what is pasted.
         painters: of the L layers of the control image of `window_inputs`; each paints over the part, in place.
         alpha: uint8 [h, w], of the part: of all objects pasted; None where the control image shows none.
+        network_alphas: uint8 [K, S, S], of each object as the network sees it; None as well.
     """
 
     part: Box
     painters: Painters
     alpha: Bytes | None
+    network_alphas: Bytes | None
 
 
 def window_paste(
@@ -147,10 +151,17 @@ def window_paste(
         order=order,
         paste_boxes=paste_boxes,
     )
-    alpha = None
-    if config.hint != "background":
-        alpha = pasted_alpha(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts)
-    return WindowPaste(part, painters, alpha)
+    if config.hint == "background":
+        return WindowPaste(part, painters, None, None)
+    letterbox = Letterbox(width, height, config.image_size)
+    joint = np.zeros(part_image.shape[:2], np.uint8)
+    small = []
+    for alpha in pasted_alphas(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts):
+        joint = joint_alpha(joint, alpha)
+        square = np.zeros((letterbox.side, letterbox.side), np.uint8)
+        letterbox.content(square)[part[1] : part[3], part[0] : part[2]] = alpha
+        small.append(letterbox.resize(square, antialias=True))
+    return WindowPaste(part, painters, joint, np.stack(small))
 
 
 def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pics_cli.core.conditioning.alphas import pasted_alpha
+from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
 from pics_cli.core.conditioning.network_inputs import layer_painters
 from pics_cli.core.images.cutouts import cut_out
 from pics_cli.core.images.geometry import Box
@@ -29,7 +29,9 @@ def test_alpha_is_what_the_background_loses() -> None:
         paste(canvas)
         canvases.append(canvas.astype(int))
     left = canvases[1] - canvases[0]
-    found = pasted_alpha(80, 64, BOXES, [cut_out(picture) for picture in pictures]).astype(int)
+    first, second = pasted_alphas(80, 64, BOXES, [cut_out(picture) for picture in pictures])
+    found = joint_alpha(first, second).astype(int)
+    np.testing.assert_array_equal(found, joint_alpha(second, first))
     assert np.abs(left - (255 - found)[..., None]).max() <= 4  # each paste rounds
     assert (found[:5] == 0).all()
     assert found.max() > 200
@@ -37,6 +39,9 @@ def test_alpha_is_what_the_background_loses() -> None:
 
 def test_nothing_is_pasted_of_a_blank_reference() -> None:
     one = cut_out(references()[0])
-    alone, both = pasted_alpha(80, 64, BOXES[:1], [one]), pasted_alpha(80, 64, BOXES, [one, None])
-    np.testing.assert_array_equal(alone, both)
-    assert not pasted_alpha(80, 64, BOXES, [None, None]).any()
+    (alone,) = pasted_alphas(80, 64, BOXES[:1], [one])
+    first, second = pasted_alphas(80, 64, BOXES, [one, None])
+    np.testing.assert_array_equal(alone, first)
+    assert alone.any()
+    assert not second.any()
+    np.testing.assert_array_equal(joint_alpha(first, second), alone)
