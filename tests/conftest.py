@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,18 @@ from helpers.infer_command import typed
 # One worker a core already: threads that wait for each other would slow everything down several times. Set before torch
 # is loaded; processes that the tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the libraries hold out of garbage collections: one looks at a million objects, and there are many."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries complain at the end of what could not be freed."""
+    gc.unfreeze()
+
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +14,7 @@ from PIL import Image
 
 from helpers.composites import BOXES, composed, make_sample, mask_of, outside, scene, thing
 from helpers.infer_command import infer, records
-from helpers.processes import start
+from helpers.processes import note_peak_memory, start
 from helpers.two_ranks import in_processes
 from pics_cli.commands.choices import Dtype, Memory
 from pics_cli.core.model.devices import DTYPES
@@ -199,15 +197,6 @@ def test_real_pictures_both_ways(shared_data: Path, here: Path, tiny_model: Path
         assert not changed[outside(regions[background.stem], before.shape[1::-1])].any()
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "pics_cli", "infer", *map(str, words)]
-
-
-def one_thread() -> dict[str, str]:
-    """So small a network is not made faster by more, and tests run beside each other."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
 @pytest.mark.slow
 def test_stopped_by_a_signal_and_finished_later(here: Path, tiny_model: Path) -> None:
     """In a process of its own: what is finished stays and is listed, the rest is made by the second run."""
@@ -267,12 +256,10 @@ def test_a_large_photograph_in_little_memory(here: Path, tiny_model: Path) -> No
     (here / "large/image.png").unlink()
     for k, box in enumerate(boxes):
         mask_of(box, size, "RGB").save(here / f"large/object_{k}_mask.png")
-    words = command("--input", "large", "--model", tiny_model, "--steps", "1", "--save-grid", "--device", "cpu")
-    run = subprocess.Popen(words, env=one_thread())
-    _, status, used = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
-    assert run.returncode == 0
-    assert used.ru_maxrss * 1024 < 3e9
+    words = ["--input", "large", "--model", tiny_model, "--steps", "1", "--save-grid", "--device", "cpu"]
+    run = start(here, "infer", *words, prepare=partial(note_peak_memory, here / "peak"))
+    assert run.code() == 0, run.stderr
+    assert 5e8 < 1024 * int((here / "peak").read_text()) < 3e9
     (record,) = records(here / "results/large")
     assert record["size"] == list(size)
     assert record["changed_outside"] == 0

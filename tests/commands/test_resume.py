@@ -14,16 +14,24 @@ from typing import Any
 
 import pytest
 
+from helpers.infer_command import typed
+from helpers.processes import start
+
 ARGUMENTS = ["--area-ratio", "0.05", "--shard-size", "4", "--seed", "3"]
 
 
-def command(raw: Path, out: Path, workers: int, *more: str) -> list[str]:
-    base = [sys.executable, "-m", "pics_cli", "build-shards", "lvis", "--raw", str(raw), "--out", str(out)]
+def words(raw: Path, out: Path, workers: int, *more: str) -> list[str]:
+    base = ["build-shards", "lvis", "--raw", str(raw), "--out", str(out)]
     return [*base, "--workers", str(workers), *ARGUMENTS, *more]
 
 
+def command(raw: Path, out: Path, workers: int) -> list[str]:
+    return [sys.executable, "-m", "pics_cli", *words(raw, out, workers)]
+
+
 def build(raw: Path, out: Path, workers: int, *more: str) -> None:
-    subprocess.run(command(raw, out, workers, *more), check=True, capture_output=True)
+    done = typed(*words(raw, out, workers, *more))
+    assert done.exit_code == 0, done.stderr
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -56,7 +64,7 @@ def test_workers_do_not_change_the_bytes(lvis_raw: Path, tmp_path: Path, whole: 
     assert contents(tmp_path / "out") == whole
 
 
-def holds_lock(out: Path, pid: int) -> bool:
+def holds_lock(out: Path, pid: int | None) -> bool:
     lock = out / ".lock"
     return lock.exists() and f'"pid": {pid}' in lock.read_text()
 
@@ -71,19 +79,20 @@ def test_killed_at_random_moments(
     killed = between_shards = rounds = 0
     while killed < kills:
         out = tmp_path / f"out{rounds}"
-        with subprocess.Popen(command(lvis_raw, out, workers), stderr=subprocess.DEVNULL) as run:
-            # Somewhere between the first shard begun and the last one finished, however fast the machine is.
-            shards = rng.randrange(len(whole) // 2)
-            while len(list(out.glob("*.stats.json"))) < shards and run.poll() is None:
-                time.sleep(0.002)
-            while not holds_lock(out, run.pid) and run.poll() is None:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.05))
-            run.kill()
+        run = start(tmp_path, *words(lvis_raw, out, workers))
+        # Somewhere between the first shard begun and the last one finished, however fast the machine is.
+        shards = rng.randrange(len(whole) // 2)
+        while len(list(out.glob("*.stats.json"))) < shards and run.runs():
+            time.sleep(0.002)
+        while not holds_lock(out, run.process.pid) and run.runs():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.05))
+        run.process.kill()
+        code = run.code()
         if finished(out):
             rounds += 1
         else:
-            assert run.returncode == -signal.SIGKILL
+            assert code == -signal.SIGKILL
             killed += 1
             between_shards += bool(list(out.glob("*.stats.json")))
     assert between_shards >= 2, "too few kills fell between two shards for the test to show anything"
@@ -117,9 +126,8 @@ def test_stopped_by_a_signal(
     lvis_raw: Path, tmp_path: Path, whole: dict[str, bytes], workers: int, number: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "out"
-    words = command(lvis_raw, out, workers)
     how: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": heeding_interrupts}
-    with subprocess.Popen(words, **how) as run:
+    with subprocess.Popen(command(lvis_raw, out, workers), **how) as run:
         while not (out / "00000.stats.json").exists() and run.poll() is None:
             time.sleep(0.005)
         # A terminal's Ctrl-C reaches the workers as well, a batch system's SIGTERM the one process.
@@ -166,8 +174,8 @@ def test_a_limit_does_not_cut_an_unfinished_build_short(lvis_raw: Path, tmp_path
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
     before = (out / "00000.tar").stat().st_mtime_ns
-    done = subprocess.run(command(lvis_raw, out, 1, "--limit", "2"), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    done = typed(*words(lvis_raw, out, 1, "--limit", "2"))
+    assert done.exit_code == 2
     assert "holds an unfinished build of 48 pictures, more than --limit 2 asks for" in done.stderr
     assert (out / "00000.tar").stat().st_mtime_ns == before
     build(lvis_raw, out, 1)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from helpers import processes
 from helpers.processes import Started
 from helpers.training_runs import (
     FIRST,
@@ -99,12 +97,6 @@ def test_every_position_once_and_the_numbers_of_one(place: Path) -> None:
     assert "was 2 × 1 × 1, is 1 × 2 × 1: resuming at sample 40 of the same order, as step 21" in done.stderr
 
 
-def launched(at: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *map(str, words), "--device", "cpu"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=at, check=False, env=environment)
-
-
 @pytest.mark.slow
 def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None:
     """Two on the CPU; they train until a sample cannot be read, which --max-bad does not allow."""
@@ -120,9 +112,8 @@ def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None
                 parts["bg.jpg"] = parts["bg.jpg"][:300]
             writer.add(f"{other:04d}", parts)
     words = ["--recipe", "small.yaml", "--data-root", "bad", "--root-dir", "gpus", "--max-bad", "0", "--steps", "21"]
-    done = launched(place, "pics_cli", "train", *words, "--gpus", "2")
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+    done = start(place, *words, "--gpus", "2")
+    assert done.code() == 2, done.stderr
     assert done.stderr.count("more than --max-bad 0") == 1
     assert f"{name} {number}: " in done.stderr
     assert [one["step"] for one in lines(place / "gpus")] == list(range(1, late // 2 + 1))
@@ -132,10 +123,9 @@ def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None
 def test_a_launcher(place: Path) -> None:
     """torchrun; `accelerate launch` is what --gpus uses."""
     words = ["--recipe", "small.yaml", "--root-dir", "launched", "--steps", "2"]
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    done = launched(place, *launcher, "pics_cli", "train", *words)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    launcher = ["--standalone", "--nproc-per-node", "2", "-m", "pics_cli", "train"]
+    done = processes.start(place, *launcher, *words, "--device", "cpu", module="torch.distributed.run")
+    assert done.code() == 0, done.stderr
     assert "Warning" not in done.stderr
     assert done.stdout.count("loss of the last step") == 1
     (last,) = (one for one in lines(place / "launched") if one["step"] == 2)

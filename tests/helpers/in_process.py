@@ -27,6 +27,7 @@ def run_script(script: Path, *arguments: object) -> Done:
     try:
         with (
             mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
+            mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import torch
-
-from pics_cli.cli import main
 
 # What the commands load.
 LOADED = [
@@ -67,7 +68,11 @@ class Started:
 
 
 def start(
-    at: Path, *words: object, environment: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+    at: Path,
+    *words: object,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+    module: str = "pics_cli",
 ) -> Started:
     """Start `pics` in a folder, where its texts go to files.
 
@@ -76,6 +81,7 @@ def start(
         words: of the command line.
         environment: variables beside those of this process.
         prepare: called in the process before; picklable.
+        module: another one to run, a launcher for instance.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
@@ -84,12 +90,18 @@ def start(
     for text in texts:
         text.touch()
     arguments = (at, [*map(str, words)], texts, prepare, {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
-    process = context.Process(target=_main, args=arguments)
+    process = context.Process(target=_main, args=(module, *arguments))
     process.start()
     return Started(process, *texts)
 
 
+def note_peak_memory(path: Path) -> None:
+    """To `prepare` with: have this process write its peak resident memory, KiB, into a file at its end."""
+    Finalize(None, lambda: path.write_text(str(getrusage(RUSAGE_SELF).ru_maxrss)), exitpriority=1)
+
+
 def _main(
+    module: str,
     at: Path,
     words: list[str],
     texts: tuple[Path, Path],
@@ -108,4 +120,4 @@ def _main(
     if prepare is not None:
         prepare()
     sys.argv = ["pics", *words]
-    main()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from helpers.in_process import run_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "denoise.py"
 
 
 def table(*arguments: str) -> dict[str, list[str]]:
     """Result, goal and met of every row."""
-    command = [sys.executable, str(SCRIPT), *arguments, "--tiny", "--rounds", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_script(SCRIPT, *arguments, "--tiny", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
     head, rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines())
     assert head == ["figure", "result", "goal", "met"]
     assert set(rule) == {"---"}
@@ -23,7 +23,8 @@ def table(*arguments: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_figures() -> None:
+def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")  # the script would leave it set
     rows = table("work", "seconds", "activations", "candidates", "gpu_memory")
     for figure in ("work, TFLOP a step", "seconds, CPU time of a step", "activations, peak of a step"):
         assert {f"{figure}, 30%", f"{figure}, 80%"} <= rows.keys()

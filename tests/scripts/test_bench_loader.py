@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import subprocess
-import sys
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.in_process import run_script
 from helpers.training_shards import STILL, members
 from pics_cli.core.loading.training_sample import prepare_training_sample
 
@@ -63,10 +63,10 @@ def test_the_baseline_hands_over_what_the_research_code_does() -> None:
 
 
 @pytest.mark.slow
-def test_script(tmp_path: Path) -> None:
-    few = ("--pictures", "2", "--rounds", "2", "--data", str(tmp_path))
-    command = [sys.executable, str(BENCH / "loader.py"), "worker", *few]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICS_CACHE", os.environ["PICS_CACHE"])  # which the script changes
+    done = run_script(BENCH / "loader.py", "worker", "--pictures", 2, "--rounds", 2, "--data", tmp_path)
+    assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     sent = [row for row in rows if row[0] == "MB a sample to the trainer"]
     assert len(sent) == 3

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from helpers.in_process import run_script
 from pics_cli.core.model.bundled import bundled_model
 from pics_cli.core.model.config import ModelConfig
 
@@ -14,8 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_they_are_current() -> None:
-    command = [sys.executable, str(ROOT / "scripts/readme_results.py"), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = run_script(ROOT / "scripts/readme_results.py", "--check")
     assert done.returncode == 0, done.stderr
 
 
@@ -31,14 +29,12 @@ def test_they_are_of_the_bundled_model() -> None:
 
 def test_a_wrong_figure_is_noticed(tmp_path: Path) -> None:
     """The same script in a copy whose README says something else."""
-    for name in ("README.md", "docs/pics-mini.md", "docs/synth_bench.json", "scripts/readme_results.py",
-                 "scripts/run_script.py"):  # fmt: skip
+    for name in ("README.md", "docs/pics-mini.md", "docs/synth_bench.json", "scripts/readme_results.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     readme = tmp_path / "README.md"
     begin, rest = readme.read_text().split("<!-- results: begin -->")
     readme.write_text(begin + "<!-- results: begin -->" + rest.replace("| parallel | ", "| parallel | 9", 1))
-    command = [sys.executable, str(tmp_path / "scripts/readme_results.py"), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = run_script(tmp_path / "scripts/readme_results.py", "--check")
     assert done.returncode == 1
     assert "README.md" in done.stderr

