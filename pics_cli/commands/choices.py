@@ -11,6 +11,10 @@ from pics_cli.errors import PicsError
 Crop = Literal["auto", "full"]
 # All objects at once, or one by one.
 Mode = Literal["parallel", "sequential"]
+# How an object fits a region of another aspect; see `core.images.cutouts`.
+Fit = Literal["contain", "cover", "stretch"]
+# How references without alpha are cut out; see `core.inference.cutout`.
+Cutout = Literal["auto", "grabcut", "sam", "none"]
 # Where the parts of a model lie; see `core.model.offload`.
 Memory = Literal["auto", "resident", "sequential", "offload"]
 # What networks compute in; see `core.model.devices`.

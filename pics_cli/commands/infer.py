@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from pics_cli import console
-from pics_cli.commands.choices import Crop, Dtype, Memory, Mode
+from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Memory, Mode
 from pics_cli.commands.runner import run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pics_cli.core.inference.worker import InferenceReport
 
 _ORDER = "pics.order"
+# Notes on references that are shown, of many.
+_SHOWN_NOTES = 10
 
 
 class OrderedCommand(TyperCommand):
@@ -87,6 +89,13 @@ def infer(
     crop: Annotated[
         Crop, typer.Option(help="What the network sees: a square around the objects, or the full picture as published.")
     ] = "auto",
+    fit: Annotated[
+        Fit,
+        typer.Option(
+            help="An object in a region of another aspect: wholly inside, all over it and cut off, or distorted."
+        ),
+    ] = "contain",
+    cutout: Annotated[Cutout, typer.Option(help="How references without alpha are cut out; see above.")] = "auto",
     feather: Annotated[
         int | None,
         typer.Option(
@@ -136,6 +145,12 @@ def infer(
     IMG --object A.png --box X,Y,W,H --object B.png --mask B_mask.png. Outside the regions no pixel changes. Run again
     to resume; `accelerate launch -m pics_cli infer …` shares the samples among several GPUs.
 
+    A reference has alpha or is cut out: from a plain background of any colour, with the holes in it, softly. Any other
+    is a photograph: with --cutout auto Segment Anything cuts it out where its weights lie in checkpoints/ (see pics
+    annotate), else GrabCut; grabcut and sam do so with all references without alpha; none leaves them as they are.
+    Models that paste nothing (of kind background) see references without alpha as they are unless grabcut or sam is
+    asked for.
+
     --memory resident keeps all parts on the GPU; sequential one part at a time (encoder, then UNet and ControlNet, then
     VAE), the others in main memory; offload brings each layer to the GPU for its own moment; auto takes the fastest
     that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB.
@@ -158,9 +173,11 @@ def infer(
             crop=crop,
             feather=feather,
             mode=mode,
+            fit=fit,
         ),
         objects=obj_thr,
         order=parsed_order,
+        cutout=cutout,
         num=num,
         batch_size=batch_size,
         device=device,
@@ -240,6 +257,13 @@ def _show(job: InferenceJob, report: InferenceReport) -> None:
     for name, objects in report.unguided:
         shown = ", ".join(map(str, objects))
         console.note(f"{name}: the region of object {shown} is too small beside the others to take in its reference")
+    for name, shares in report.small:
+        shown = ", ".join(f"object {k} takes {share:.0%}" for k, share in shares.items())
+        console.note(f"{name}: {shown} of its region's place for it, as its aspect is another (see --fit)")
+    for name, note in report.notes[:_SHOWN_NOTES]:
+        console.note(f"{name}: {note}")
+    if len(report.notes) > _SHOWN_NOTES:
+        console.note(f"and {len(report.notes) - _SHOWN_NOTES:,} more references like that: `cutouts` in the records")
     for failure in report.failures:
         console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
 

@@ -22,7 +22,8 @@ from helpers.making import encoded, smooth
 from helpers.processes import start
 from pics_cli.cli import app
 from pics_cli.core.datasets.contact_sheet import SHEET_SAMPLES
-from pics_cli.core.segmentation.sam import CHECKPOINTS, TINY
+from pics_cli.core.segmentation.checkpoints import CHECKPOINTS
+from pics_cli.core.segmentation.sam import TINY
 
 
 @pytest.fixture(scope="module")

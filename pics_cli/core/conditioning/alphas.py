@@ -11,14 +11,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import WHITE, paste_object
+from pics_cli.core.images.cutouts import WHITE, Fit, paste_object
 from pics_cli.core.images.geometry import Box
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def pasted_alphas(
-    width: int, height: int, paste_boxes: Sequence[Box], cutouts: Sequence[Bytes | None]
+    width: int,
+    height: int,
+    paste_boxes: Sequence[Box],
+    cutouts: Sequence[Bytes | None],
+    fit: Fit = "contain",
+    regions: Sequence[Box] | None = None,
 ) -> Iterator[Bytes]:
     """Alpha of each object that is pasted into a canvas.
 
@@ -26,16 +31,18 @@ def pasted_alphas(
         width, height: of the canvas.
         paste_boxes: K boxes inside the canvas.
         cutouts: uint8 [_, _, 4], not premultiplied; None where nothing is pasted.
+        fit: how they fit their boxes; see `paste_object`.
+        regions: K boxes outside which nothing of each is painted; None: the paste boxes.
 
     Yields:
         K times uint8 [h, w].
     """
-    for box, cutout in zip(paste_boxes, cutouts, strict=True):
+    for box, cutout, region in zip(paste_boxes, cutouts, regions or paste_boxes, strict=True):
         canvas = np.zeros((height, width, 3), np.uint8)
         if cutout is not None:
             white = np.full_like(cutout, WHITE)
             white[..., 3] = cutout[..., 3]
-            paste_object(canvas, box, white)
+            paste_object(canvas, box, white, fit, region)
         yield cv2.extractChannel(canvas, 0).astype(np.uint8, copy=False)
 
 

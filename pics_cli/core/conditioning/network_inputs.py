@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import WHITE, cut_out, is_blank, over_white, paste_object, premultiply
+from pics_cli.core.images.cutouts import WHITE, Fit, cut_out, is_blank, over_white, paste_object, premultiply
 from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.inpainting import fill_hole
@@ -56,6 +56,7 @@ def prepare_network_inputs(
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
     patches: Sequence[RGB] | None = None,
+    fit: Fit = "contain",
 ) -> NetworkInputs:
     """Make the network's inputs from a picture, the boxes to paint in and a picture of each object.
 
@@ -77,6 +78,7 @@ def prepare_network_inputs(
         paste_boxes: where in its box each object is pasted; None: all over it.
         patches: K pictures, uint8 [R, R, 3] on white, for the encoder as they are; the references are then for the
             control image alone. None: each reference, as `prepare_reference` frames it.
+        fit: how an object fits a paste box of another aspect; see `paste_object`.
 
     Raises:
         ValueError: no boxes; a box or paste box that is empty or reaches outside; another number of references, paste
@@ -84,7 +86,7 @@ def prepare_network_inputs(
             reference; an order that does not name each object once; an unknown kind.
     """
     control_image = prepare_control_image(
-        background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes
+        background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes, fit=fit
     )
     if patches is None:
         patches = [prepare_reference(reference, reference_size) for reference in references]
@@ -116,11 +118,13 @@ def prepare_control_image(
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
+    fit: Fit = "contain",
 ) -> Bytes:
     """The control image alone, uint8 [S, S, 3 L]; arguments and errors as those of `prepare_network_inputs`."""
     letterbox = Letterbox(background.shape[1], background.shape[0], size)
     layers = []
-    for paint in layer_painters(background, boxes, references, hint=hint, order=order, paste_boxes=paste_boxes):
+    painters = layer_painters(background, boxes, references, hint=hint, order=order, paste_boxes=paste_boxes, fit=fit)
+    for paint in painters:
         square = letterbox.pad(background)
         paint(letterbox.content(square))
         layers.append(letterbox.resize(square, antialias=hint != "background"))
@@ -135,6 +139,7 @@ def layer_painters(
     hint: HintKind,
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
+    fit: Fit = "contain",
 ) -> list[Callable[[RGB], None]]:
     """Functions that turn the background, uint8 [H, W, 3], into each of the L layers of the control image, in place.
 
@@ -163,7 +168,7 @@ def layer_painters(
         for k in order:
             cutout = cutouts[k]
             if cutout is not None:
-                paste_object(canvas, paste_boxes[k], cutout)
+                paste_object(canvas, paste_boxes[k], cutout, fit, boxes[k])
 
     def fill_and_paste(canvas: RGB) -> None:
         _fill_boxes(canvas, boxes)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import crop_to_opaque, cut_out, is_blank
+from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, is_blank
 from pics_cli.core.images.geometry import Box, check_boxes, enclosing_box, scale_box
 
 Bytes = npt.NDArray[np.uint8]
@@ -70,25 +70,34 @@ def from_window(boxes: Sequence[Box], window: Box) -> list[Box]:
 
 
 def fit_paste_boxes(
-    regions: Sequence[Box], references: Sequence[Bytes], object_scale: float, width: int, height: int
+    regions: Sequence[Box],
+    references: Sequence[Bytes],
+    object_scale: float,
+    width: int,
+    height: int,
+    fit: Fit = "contain",
 ) -> list[Box]:
     """Where each object is pasted in its region, when the rest of the region is room for its shadow.
 
     A region is an object's box with room around it. Where it ends at the picture's border, some of that room may have
     been cut off, and its middle is not the object's: the other side and the object's own aspect then say how wide it
-    was. A region that is wide enough for its object as it is counts as whole.
+    was. A region that is wide enough for its object as it is counts as whole, and so does every region where objects
+    do not keep to their aspect within it.
 
     Args:
         regions: K boxes inside the picture.
         references: their pictures, uint8 [h, w, 3] on white or [h, w, 4].
         object_scale: sides of an object over those of its whole region.
         width, height: of the picture.
+        fit: how an object fits a box of another aspect; see `paste_object`.
 
     Returns:
         K boxes inside the picture, of the references' aspects where a region was cut.
     """
     if object_scale == 1:
         return list(regions)
+    if fit != "contain":
+        return [scale_box(region, object_scale) for region in regions]
     return [
         _fit_paste_box(region, reference, object_scale, width, height)
         for region, reference in zip(regions, references, strict=True)

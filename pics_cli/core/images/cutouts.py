@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -69,6 +70,8 @@ def cut_patch(rgb: RGB, mask: BoxMask, padding: float, crop: Box | None = None) 
 
 
 Bytes = npt.NDArray[np.uint8]
+# How an object fits a box of another aspect: wholly inside it, all over it and cut off outside, or distorted to it.
+Fit = Literal["contain", "cover", "stretch"]
 
 WHITE = 255
 # From this value on, in all three channels, a pixel is the white around an object: the published threshold.
@@ -125,20 +128,40 @@ def crop_to_opaque(rgba: Bytes) -> Bytes:
     return rgba[y : y + height, x : x + width] if width else rgba
 
 
-def paste_object(canvas: RGB, box: Box, rgba: Bytes) -> None:
-    """Paste a cutout, uint8 [h, w, 4], into the middle of a box of the canvas, in place.
+def fitted_size(box: Box, size: tuple[int, int], fit: Fit = "contain") -> tuple[int, int]:
+    """Width and height, each at least 1, that something of a (width, height) has once it fits a box."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if fit == "stretch":
+        return width, height
+    scale = (min if fit == "contain" else max)(width / size[0], height / size[1])
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
-    It is as large as its opaque part fits with its aspect kept.
+
+def paste_object(canvas: RGB, box: Box, rgba: Bytes, fit: Fit = "contain", region: Box | None = None) -> None:
+    """Paste a cutout into the middle of a box of the canvas, in place.
+
+    Args:
+        canvas: uint8 [H, W, 3].
+        box: inside the canvas.
+        rgba: uint8 [h, w, 4]; its opaque part is what fits the box.
+        fit: `contain`: as large as it fits with its aspect kept; `cover`: as small as it fills the box with its aspect
+            kept; `stretch`: distorted to the box.
+        region: box of the canvas outside which nothing is painted; None: `box`.
     """
     x0, y0, x1, y1 = box
     rgba = crop_to_opaque(rgba)
-    scale = min((x1 - x0) / rgba.shape[1], (y1 - y0) / rgba.shape[0])
-    width, height = max(round(rgba.shape[1] * scale), 1), max(round(rgba.shape[0] * scale), 1)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    width, height = fitted_size(box, (rgba.shape[1], rgba.shape[0]), fit)
+    shrunk = width * height < rgba.shape[0] * rgba.shape[1]
     # Premultiplied, so that colours hidden behind alpha 0 do not bleed into the rim.
-    fitted = cv2.resize(premultiply(rgba), (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
+    fitted = cv2.resize(
+        premultiply(rgba), (width, height), interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
+    ).astype(np.uint8, copy=False)
     left, top = x0 + (x1 - x0 - width) // 2, y0 + (y1 - y0 - height) // 2
-    under = canvas[top : top + height, left : left + width]
+    if fit == "cover":
+        x0, y0, x1, y1 = region or box
+        fitted = fitted[max(y0 - top, 0) : y1 - top, max(x0 - left, 0) : x1 - left]
+        left, top = max(left, x0), max(top, y0)
+    under = canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]]
     under[:] = _over(under, fitted)
 
 

@@ -90,6 +90,7 @@ class CompositeResult:
         feather: width of the blend at the border of the boxes, in pixels of the background.
         order: of the objects, back to front.
         unguided: objects whose region falls between the latent's cells, so that their references reach no token.
+        shares: what part of its box each object fills; see `prepare.object_shares`.
         seconds: spent on it: its share of its batch's denoising, and pasting.
         explanation: None where it was not asked for.
     """
@@ -101,6 +102,7 @@ class CompositeResult:
     feather: int
     order: list[int]
     unguided: list[int]
+    shares: list[float]
     seconds: float
     explanation: Explanation | None = None
 
@@ -220,6 +222,7 @@ def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], expla
             feather=prepared.feather,
             order=prepared.order,
             unguided=prepared.unguided,
+            shares=prepared.shares,
             seconds=shared + seconds,
             explanation=explanations[index],
         )
@@ -265,7 +268,12 @@ class _BatchCompositor(NamedTuple):
         for b, prepared in enumerate(batch):
             sample = prepared.sample
             paste = window_paste(
-                prepared.window_image, prepared.boxes, sample.references, self.model.config, prepared.known_order
+                prepared.window_image,
+                prepared.boxes,
+                sample.references,
+                self.model.config,
+                prepared.known_order,
+                self.options.fit,
             )
             (shown,) = from_window([paste.part], prepared.window)
             painted = self._painted_boxes(sample.boxes, sample.references)
@@ -288,13 +296,13 @@ class _BatchCompositor(NamedTuple):
                     objects.append(([batch[b].boxes[k]], [batch[b].sample.references[k]]))
                 names = [batch[b].sample.name for b, _ in part]
                 inputs = [
-                    window_inputs(windows[b][n], boxes, references, self.model.config)
+                    window_inputs(windows[b][n], boxes, references, self.model.config, fit=self.options.fit)
                     for (b, n), (boxes, references) in zip(part, objects, strict=True)
                 ]
                 output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
                 for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
-                    paste = window_paste(before, boxes, references, self.model.config)
+                    paste = window_paste(before, boxes, references, self.model.config, fit=self.options.fit)
                     picture = self._at_window_size(output, index, 0, before, boxes, paste)
                     painted = self._painted_boxes(boxes, references)
                     windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)

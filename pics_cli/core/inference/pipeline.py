@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from PIL import Image
 
 from pics_cli.core.conditioning.placement import CropKind
+from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, check_boxes
 from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
 from pics_cli.core.inference.composite import DenoisingStep, NoiseFunction, composite
+from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.inference.decoding import (
     alpha_picture,
     check_mask_size,
@@ -30,6 +33,8 @@ from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample, reason_of
 
+logger = logging.getLogger(__name__)
+
 ImageInput = Image.Image | npt.NDArray[Any] | str | Path
 StepCallback = Callable[["PicsPipeline", int, float, dict[str, Any]], Any]
 
@@ -43,7 +48,8 @@ class PicsPipelineOutput:
         changed_outside: number of pixels outside the boxes that changed, over all pictures: 0.
         metadata: plain data, with keys of the records of `pics infer`: `name`, `seed` (None with a generator),
             `settings`, `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front),
-            `unguided` (objects too small for their references to reach).
+            `unguided` (objects too small for their references to reach), `cutouts` (how each reference was cut out) and
+            `shares` (what part of its box each object takes; see `prepare.object_shares`).
     """
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
@@ -151,6 +157,8 @@ class PicsPipeline:
         mode: Mode = "parallel",
         feather: int | None = None,
         crop: CropKind = "auto",
+        fit: Fit = "contain",
+        cutout: Cutout = "auto",
         seed: int | None = None,
         generator: torch.Generator | None = None,
         name: str | None = None,
@@ -163,7 +171,8 @@ class PicsPipeline:
 
         Args:
             image: the background: a PIL image, uint8 [H, W, 3] or [H, W], or the path of a file.
-            objects: K pictures, each of one object on white or with alpha, likewise; arrays also uint8 [h, w, 4].
+            objects: K pictures, each of one object with alpha or on a plain background, likewise; arrays also uint8
+                [h, w, 4].
             boxes: where each object goes, (x0, y0, x1, y1) in pixels of the background, half-open.
             masks: instead of boxes: K masks of the background's size, whose set pixels the boxes enclose; likewise,
                 arrays also bool [H, W].
@@ -174,6 +183,12 @@ class PicsPipeline:
             mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
             feather: width of the blend at the border of the boxes, in pixels; None: see `paste.feather_width`.
             crop: `auto`: the network sees a square around the objects; `full`: the whole picture.
+            fit: how an object fits a box of another aspect: `contain`: wholly inside it; `cover`: all over it, cut off
+                outside; `stretch`: distorted to it.
+            cutout: how references without alpha are cut out. `auto`: from a plain background by its colour, from a
+                photograph by Segment Anything where its weights lie in `checkpoints/`, else by GrabCut; `grabcut`,
+                `sam`: all of them so; `none`: not at all. For models with hint `background`, which paste nothing,
+                `auto` is `none`.
             seed: of the noise; None: 0.
             generator: draws the noise, in place of seed and name.
             name: the noise is a function of the seed and this name. None: the name of the image's file without suffix,
@@ -185,8 +200,8 @@ class PicsPipeline:
             output_type: `pil` or `np`.
 
         Raises:
-            ValueError: arguments that do not fit together, or a picture that cannot be composited.
-            PicsError: an option of an unknown value.
+            ValueError: arguments that do not fit together, or a picture that cannot be composited or cut out.
+            PicsError: an option of an unknown value; `sam` without weights.
         """
         if output_type not in ("pil", "np"):
             raise ValueError(f"output_type: got {output_type!r}, expected 'pil' or 'np'")
@@ -198,9 +213,13 @@ class PicsPipeline:
             name = Path(image).stem if isinstance(image, str | Path) else ""
         try:
             background = _read_rgb(image, "image")
-            references = tuple(_read_reference(value, f"objects[{k}]") for k, value in enumerate(objects))
+            cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
+            cut = [
+                cutter(_read_reference(value, f"objects[{k}]"), _name_of(value, k)) for k, value in enumerate(objects)
+            ]
+            references = tuple(reference.picture for reference in cut)
             regions = _read_regions(boxes, masks, len(references), background)
-            options = CompositeOptions(seed or 0, steps, guidance, scheduler, crop, feather, mode).resolve(
+            options = CompositeOptions(seed or 0, steps, guidance, scheduler, crop, feather, mode, fit).resolve(
                 self.model.config
             )
             object_order = _check_order(order, len(references))
@@ -216,18 +235,23 @@ class PicsPipeline:
             )
         except BadSample as error:
             raise ValueError(error.detail) from None
+        for reference in cut:
+            if reference.note is not None:
+                logger.warning(reference.note)
         arrays = [result.image for result in results]
         first = results[0]
         metadata = {
             "name": name,
             "seed": None if generator is not None else options.seed,
-            "settings": settings_record(options, object_order, self.dtype),
+            "settings": {**settings_record(options, object_order, self.dtype), "cutout": cutter.description},
             "size": [background.shape[1], background.shape[0]],
             "boxes": [list(box) for box in regions],
             "window": list(first.window),
             "feather": first.feather,
             "order": first.order,
             "unguided": first.unguided,
+            "cutouts": [reference.method for reference in cut],
+            "shares": [round(share, 3) for share in first.shares],
         }
         images = np.stack(arrays) if output_type == "np" else [Image.fromarray(array) for array in arrays]
         return PicsPipelineOutput(images, sum(result.changed_outside for result in results), metadata)
@@ -239,6 +263,10 @@ class PicsPipeline:
 
     def _on_step(self, callback: StepCallback) -> Callable[[DenoisingStep], None]:
         return lambda step: callback(self, step.number - 1, step.timestep, {"latents": step.latents})
+
+
+def _name_of(value: ImageInput, k: int) -> str:
+    return str(value) if isinstance(value, str | Path) else f"objects[{k}]"
 
 
 def _read_rgb(value: ImageInput, name: str) -> RGB:

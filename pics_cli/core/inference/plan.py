@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pics_cli.core.inference.cutout import Cutout
 from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
 from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, input_record, read_record
 from pics_cli.core.inference.sample import CompositeOptions, Order
@@ -29,6 +30,7 @@ class InferenceJob:
         model: folder, hub repository, or name of the bundled model.
         objects: take the first so many objects of each folder; None: all.
         order: of the objects of every sample; see `CompositeSample`.
+        cutout: how references without alpha are cut out; see `ReferenceCutter`.
         num: candidates of each sample.
         overwrite: make pictures again that exist.
         grid, explain: write the sheets of these names beside the pictures.
@@ -41,6 +43,7 @@ class InferenceJob:
     options: CompositeOptions = field(default_factory=CompositeOptions)
     objects: int | None = None
     order: Order | None = None
+    cutout: Cutout = "auto"
     num: int = 1
     batch_size: int = 1
     device: str = "auto"

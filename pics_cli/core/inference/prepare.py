@@ -14,7 +14,7 @@ import numpy as np
 from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
-from pics_cli.core.images.cutouts import cut_out, is_blank
+from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, fitted_size, is_blank
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.blend import Painters
@@ -43,6 +43,7 @@ class PreparedSample(NamedTuple):
         feather: in pixels of the background.
         inputs: of the network, with all objects.
         unguided: objects whose region falls between the latent's cells.
+        shares: see `object_shares`.
     """
 
     sample: CompositeSample
@@ -54,6 +55,7 @@ class PreparedSample(NamedTuple):
     feather: int
     inputs: NetworkInputs
     unguided: list[int]
+    shares: list[float]
 
     @property
     def window_image(self) -> RGB:
@@ -75,9 +77,8 @@ def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelCon
     window = choose_window(sample.boxes, width, height, options.crop, config.window_size)
     boxes = to_window(sample.boxes, window)
     _check_visible(boxes, window, config.image_size)
-    inputs = window_inputs(
-        sample.background[window[1] : window[3], window[0] : window[2]], boxes, references, config, known_order
-    )
+    window_image = sample.background[window[1] : window[3], window[0] : window[2]]
+    inputs = window_inputs(window_image, boxes, references, config, known_order, options.fit)
     cells = inputs.masks[:, :: config.downsampling, :: config.downsampling]
     return PreparedSample(
         sample=replace(sample, references=references),
@@ -89,6 +90,7 @@ def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelCon
         feather=feather_width(options.feather, window, boxes, config),
         inputs=inputs,
         unguided=[k for k in range(len(boxes)) if not cells[k].any()],
+        shares=object_shares(boxes, references, config, window_image.shape[1], window_image.shape[0], options.fit),
     )
 
 
@@ -98,6 +100,7 @@ def window_inputs(
     references: Sequence[Bytes],
     config: ModelConfig,
     order: Sequence[int] | None = None,
+    fit: Fit = "contain",
 ) -> NetworkInputs:
     """What a model of this configuration sees of a window, uint8 [h, w, 3], with these objects."""
     return prepare_network_inputs(
@@ -108,7 +111,8 @@ def window_inputs(
         reference_size=config.reference_size,
         hint=config.hint,
         order=order,
-        paste_boxes=fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0]),
+        paste_boxes=fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0], fit),
+        fit=fit,
     )
 
 
@@ -134,34 +138,59 @@ def window_paste(
     references: Sequence[Bytes],
     config: ModelConfig,
     order: Sequence[int] | None = None,
+    fit: Fit = "contain",
 ) -> WindowPaste:
     """What is pasted of these objects into a window, uint8 [h, w, 3]; arguments as those of `window_inputs`."""
     height, width = window_image.shape[:2]
-    paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height)
+    paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height, fit)
     # What fills the regions of a collage is made from all that surrounds them.
     part = (0, 0, width, height) if config.hint == "collage" else enclosing_box([*boxes, *paste_boxes])
     part_image = window_image[part[1] : part[3], part[0] : part[2]]
-    paste_boxes = to_window(paste_boxes, part)
+    regions, paste_boxes = to_window(boxes, part), to_window(paste_boxes, part)
     cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
     painters = layer_painters(
         part_image,
-        to_window(boxes, part),
+        regions,
         [reference if cutout is None else cutout for reference, cutout in zip(references, cutouts, strict=True)],
         hint=config.hint,
         order=order,
         paste_boxes=paste_boxes,
+        fit=fit,
     )
     if config.hint == "background":
         return WindowPaste(part, painters, None, None)
     letterbox = Letterbox(width, height, config.image_size)
     joint = np.zeros(part_image.shape[:2], np.uint8)
     small = []
-    for alpha in pasted_alphas(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts):
+    for alpha in pasted_alphas(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts, fit, regions):
         joint = joint_alpha(joint, alpha)
         square = np.zeros((letterbox.side, letterbox.side), np.uint8)
         letterbox.content(square)[part[1] : part[3], part[0] : part[2]] = alpha
         small.append(letterbox.resize(square, antialias=True))
     return WindowPaste(part, painters, joint, np.stack(small))
+
+
+def object_shares(
+    boxes: Sequence[Box], references: Sequence[Bytes], config: ModelConfig, width: int, height: int, fit: Fit
+) -> list[float]:
+    """What part of the box that it was to fill each object fills, in 0..1; none where the model pastes no objects.
+
+    It is below 1 where the object's aspect is not its box's and is kept: their ratio.
+
+    Args:
+        boxes: K regions, in the window's pixels.
+        references: their pictures, uint8 [h, w, 3] on white or [h, w, 4].
+        width, height: of the window.
+    """
+    if config.hint == "background":
+        return []
+    shares = []
+    paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height, fit)
+    for (x0, y0, x1, y1), reference in zip(paste_boxes, references, strict=True):
+        rows, columns = (y1 - y0, x1 - x0) if is_blank(reference) else crop_to_opaque(cut_out(reference)).shape[:2]
+        across, down = fitted_size((x0, y0, x1, y1), (columns, rows), fit)
+        shares.append(min(across * down / ((x1 - x0) * (y1 - y0)), 1.0))
+    return shares
 
 
 def _without_opaque_alpha(k: int, reference: Bytes) -> Bytes:

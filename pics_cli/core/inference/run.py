@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from pics_cli.core.inference.cutout import ReferenceCutter
 from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
 from pics_cli.core.inference.record import model_fingerprint, settings_record, write_manifest
 from pics_cli.core.inference.sheets import check_overview, write_overview
@@ -54,10 +55,11 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         logger.warning(
             "--guidance %g: this model is meant to go without (1): twice the work, not better", options.guidance
         )
+    cutter = ranks.run_local(lambda: ReferenceCutter(job.cutout, model.config.hint, model.device))
     common = {
         "seed": options.seed,
         "model": {"name": job.model, "fingerprint": model_fingerprint(model.folder)},
-        "settings": settings_record(options, job.order, model.dtype),
+        "settings": {**settings_record(options, job.order, model.dtype), "cutout": cutter.description},
     }
     output = job.folder.hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
@@ -68,7 +70,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         if ranks.rank == 0:  # after the plan, which refuses folders made otherwise
             stack.callback(write_manifest, job.output, job.output / "composed")
         if plan.tasks:
-            worker = Worker(job, options, common, plan.tasks[ranks.rank :: ranks.size], progress)
+            worker = Worker(job, options, common, cutter, plan.tasks[ranks.rank :: ranks.size], progress)
             for share in ranks.run_on_all(lambda: _run_tasks(worker, model)):
                 report.add(share)
         # By one process, when all are done: pictures of every process and of earlier runs are in it.

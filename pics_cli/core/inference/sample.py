@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.conditioning.placement import CropKind
+from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.config import ModelConfig
@@ -57,6 +58,7 @@ class CompositeOptions:
         crop: the part of the background that the network sees; see `placement.window`.
         feather: width of the blend at the border of the boxes, in pixels; None: see `paste.feather_width`.
         mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
+        fit: how an object fits a region of another aspect; see `paste_object`. Only models that paste heed it.
     """
 
     seed: int = 0
@@ -66,18 +68,23 @@ class CompositeOptions:
     crop: CropKind = "auto"
     feather: int | None = None
     mode: Mode = "parallel"
+    fit: Fit = "contain"
 
     def resolve(self, config: ModelConfig) -> CompositeOptions:
         """The same with steps, guidance and scheduler filled in from the model's configuration.
 
         Raises:
-            PicsError: an unknown scheduler, crop or mode.
+            PicsError: an unknown scheduler, crop, mode or fit.
         """
         scheduler = self.scheduler or config.scheduler
-        choices = {"scheduler": tuple(SCHEDULERS), "crop": get_args(CropKind), "mode": get_args(Mode)}
-        for name, value in (("scheduler", scheduler), ("crop", self.crop), ("mode", self.mode)):
-            if value not in choices[name]:
-                raise PicsError(f"{name}: got {value}, expected one of {', '.join(choices[name])}")
+        for name, value, choices in (
+            ("scheduler", scheduler, tuple(SCHEDULERS)),
+            ("crop", self.crop, get_args(CropKind)),
+            ("mode", self.mode, get_args(Mode)),
+            ("fit", self.fit, get_args(Fit)),
+        ):
+            if value not in choices:
+                raise PicsError(f"{name}: got {value}, expected one of {', '.join(choices)}")
         guidance = config.guidance if self.guidance is None else self.guidance
         return replace(self, steps=self.steps or config.steps, guidance=guidance, scheduler=scheduler)
 

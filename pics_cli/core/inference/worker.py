@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pics_cli import __version__
 from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
+from pics_cli.core.inference.cutout import Method, ReferenceCutter
 from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
 from pics_cli.core.inference.plan import FailedSample, InferenceJob, Task, composed_path, explain_paths, grid_path
 from pics_cli.core.inference.record import input_record, write_composite
@@ -24,6 +25,8 @@ from pics_cli.errors import BadSample
 if TYPE_CHECKING:
     from pics_cli.core.model.pics_model import PicsModel
 
+# What part of its box an object takes where the box is half as wide, or as high, again: less is told.
+_SMALL_SHARE = 1 / 1.5
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
 
 
@@ -72,6 +75,9 @@ class InferenceReport:
         peak: bytes of memory, and whose: `cuda` or `process`.
         changed: pixels that differ outside the regions, over all pictures.
         unguided: samples with objects too small for their references to reach, and which objects.
+        small: samples with objects that take clearly less than their boxes, whose aspect is another: which objects, and
+            what part they take.
+        notes: samples with references that the user should look at, and why.
         failures: samples that could not be composited.
     """
 
@@ -82,6 +88,8 @@ class InferenceReport:
     peak: tuple[int, str] = (0, "process")
     changed: int = 0
     unguided: list[tuple[str, list[int]]] = field(default_factory=list)
+    small: list[tuple[str, dict[int, float]]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
     failures: list[FailedSample] = field(default_factory=list)
 
     def add(self, other: InferenceReport) -> None:
@@ -91,6 +99,8 @@ class InferenceReport:
         self.peak = max(self.peak, other.peak)
         self.changed += other.changed
         self.unguided += other.unguided
+        self.small += other.small
+        self.notes += other.notes
         self.failures += other.failures
 
     @property
@@ -106,6 +116,7 @@ class Worker:
         job: what is asked for.
         options: of the job, resolved.
         common: what every record holds: seed, model, settings.
+        cutter: of references without alpha.
         tasks: this process's share.
         progress: updated as the work goes on.
     """
@@ -115,14 +126,17 @@ class Worker:
         job: InferenceJob,
         options: CompositeOptions,
         common: dict[str, Any],
+        cutter: ReferenceCutter,
         tasks: Sequence[Task],
         progress: InferenceProgress,
     ) -> None:
         self.job, self.options, self.common, self.tasks, self.progress = job, options, common, tasks, progress
+        self.cutter = cutter
         self.report = InferenceReport()
         self._steps = options.steps or 0
         self._tasks = {task.files.id: task for task in tasks if task.candidates}
         self._hashes = dict[str, dict[str, str]]()
+        self._cutouts = dict[str, list[Method]]()
 
     def composite_all(self, model: PicsModel) -> None:
         """Make and write every missing picture, and the sheets of their samples."""
@@ -173,7 +187,7 @@ class Worker:
         for task in self.tasks:
             if not task.candidates:
                 try:
-                    write_grid(self.job.output, decode(task.files, read_parts(task.files)), self.job.num)
+                    write_grid(self.job.output, self._decode(task, read_parts(task.files)), self.job.num)
                 except BadSample as error:
                     self._fail(task, error)
 
@@ -189,11 +203,22 @@ class Worker:
                 for part, before in (task.hashes or {}).items():
                     if hashes[part] != before:
                         raise BadSample("changed_input", f"{task.files.parts()[part]}: changed since this run began")
-                sample = decode(task.files, contents, self.job.order, task.candidates)
+                sample = self._decode(task, contents)
             except BadSample as error:
                 self._fail(task, error)
             else:
                 yield sample
+
+    def _decode(self, task: Task, contents: Mapping[str, bytes]) -> CompositeSample:
+        """A sample with its references cut out."""
+        sample = decode(task.files, contents, self.job.order, task.candidates)
+        cut = [
+            self.cutter(reference, str(files.reference))
+            for reference, files in zip(sample.references, task.files.objects, strict=True)
+        ]
+        self._cutouts[sample.name] = [reference.method for reference in cut]
+        self.report.notes += [(sample.name, reference.note) for reference in cut if reference.note is not None]
+        return replace(sample, references=tuple(reference.picture for reference in cut))
 
     def _fail(self, task: Task, error: BadSample) -> None:
         self.report.failures.append(FailedSample(task.files.id, error.reason, error.detail))
@@ -217,6 +242,8 @@ class Worker:
             "feather": result.feather,
             "order": result.order,
             "unguided": result.unguided,
+            "cutouts": self._cutouts[sample.name],
+            "shares": [round(share, 3) for share in result.shares],
             "changed_outside": changed,
             "seconds": round(result.seconds, 3),
             "peak_memory": {"bytes": memory[0], "of": memory[1]},
@@ -229,6 +256,8 @@ class Worker:
         if result.candidate == sample.candidates[-1]:
             if result.unguided:
                 report.unguided.append((sample.name, result.unguided))
+            if small := {k: share for k, share in enumerate(result.shares) if share < _SMALL_SHARE}:
+                report.small.append((sample.name, small))
             if result.explanation is not None:
                 write_explanation(job.output, sample.name, result.explanation)
             if job.grid:

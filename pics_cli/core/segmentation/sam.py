@@ -14,16 +14,11 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from pics_cli.core.model.hub import cached_sha256
 from pics_cli.core.model.weight_files import read_weights
+from pics_cli.core.segmentation.checkpoints import CHECKPOINTS, DOWNLOAD, FOLDER
 from pics_cli.errors import PicsError, abbreviate
 
-# Official checkpoints by model: their names carry the first digits of their sha256.
-CHECKPOINTS = {
-    "vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_b": "sam_vit_b_01ec64.pth",
-}  # fmt: skip
-FOLDER = "checkpoints"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _OFFICIAL_NAME = re.compile(r"sam_vit_[hlb]_([0-9a-f]{6})\.pth")
-_DOWNLOAD = "https://dl.fbaipublicfiles.com/segment_anything/{}"
 # Mean and deviation of SAM's training images by channel, in grey levels.
 _MEAN, _DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -131,7 +126,7 @@ def find_checkpoint(name: str, checkpoint: Path | None) -> SamCheckpoint:
         if not path.is_file():
             raise PicsError(
                 f"{path}: no such checkpoint of Segment Anything ({name})",
-                f"get {_DOWNLOAD.format(CHECKPOINTS[name])}, put it into {FOLDER}/, or name it with --checkpoint FILE",
+                f"get {DOWNLOAD.format(CHECKPOINTS[name])}, put it into {FOLDER}/, or name it with --checkpoint FILE",
             )
         shape = SHAPES[name]
     else:
@@ -144,7 +139,7 @@ def find_checkpoint(name: str, checkpoint: Path | None) -> SamCheckpoint:
         raise PicsError(
             f"{path}: its sha256 begins with {digest[:6]}, not with the {official.group(1)} of its name: damaged, or "
             "another file",
-            f"fetch it again: {_DOWNLOAD.format(path.name)}",
+            f"fetch it again: {DOWNLOAD.format(path.name)}",
         )
     return SamCheckpoint(name, shape, path, digest)
 

@@ -85,8 +85,10 @@ def test_records_say_how_a_picture_was_made(reference: Path, samples: Path, tiny
     assert one["files"]["mask_1"] == str(samples / "-a/object_1_mask.png")
     assert one["settings"] == {
         "steps": 1, "guidance": 5.0, "scheduler": "dpm++", "crop": "auto", "feather": None, "mode": "parallel",
-        "order": None, "dtype": "fp32",
+        "fit": "contain", "cutout": "none", "order": None, "dtype": "fp32",
     }  # fmt: skip
+    assert one["cutouts"] == ["alpha", "alpha"]
+    assert one["shares"] == []
     assert one["model"]["name"] == str(tiny_model)
     assert one["peak_memory"]["bytes"] > 1e8
     assert 0 < one["seconds"] < 100
