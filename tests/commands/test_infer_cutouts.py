@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.images.test_grabcut import photograph
 from helpers.composites import BOXES, composed, make_sample, thing
 from helpers.infer_command import infer, records
+from helpers.photographs import photograph
 from helpers.trainees import LAYERS, small
 
 

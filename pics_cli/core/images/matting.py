@@ -75,8 +75,10 @@ def rim_width(distance: Bytes, mask: Mask) -> float:
     """
     widest = max(round(0.012 * max(mask.shape)), 8)
     depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    levels = [float(np.median(band)) if (band := distance[(depth > k) & (depth <= k + 1)]).size else 0.0
-              for k in range(widest)]  # fmt: skip
+    shallow = (depth > 0) & (depth <= widest)
+    order = np.argsort(steps := np.ceil(depth[shallow]).astype(np.int16), kind="stable")
+    bands = np.split(distance[shallow][order], np.searchsorted(steps[order], np.arange(2, widest + 1)))
+    levels = [float(np.median(band)) if band.size else 0.0 for band in bands]
     full = max(levels[-1], 1.0)
     risen = next(k for k, level in enumerate(levels) if level >= 0.85 * full) if max(levels) >= 0.85 * full else widest
     return float(np.clip(risen + 1.5, 2, widest))

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.images.holes import detail_radius, disc, find_holes
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.images.matting import rim_width
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
@@ -29,8 +28,6 @@ WHITE_SHARE, NEARLY_WHITE = 0.25, 250
 _TOLERANCE = (4.0, 20.0)
 # A shadow on it is at most so much darker, and changes by so many grey levels a pixel of a picture of some 700.
 _MAX_SHADOW, _MAX_SLOPE = 90, 2.0
-# Walls around a hole, in square roots of its area, at most: those on its open side, and those of a ring.
-_THIN_WALL, _THIN_RING = 0.7, 0.3
 # Traces of JPEG reach so many pixels from an edge: a block; twice as many where colours are subsampled.
 _RINGING = 8
 # Pixels that a colour is fitted to, at most.
@@ -73,7 +70,8 @@ class PlainBackground:
         for first, last in _blocks(height, width):
             y = np.linspace(-1, 1, height, dtype=np.float32)[first:last, None, None]
             field = along + c[4] * x * y + (c[2] * y + c[5] * y * y)
-            out[first:last] = np.rint(np.abs(rgb[first:last] - np.clip(field, 0, 255, out=field)).max(2))
+            red, green, blue = np.moveaxis(np.abs(rgb[first:last] - np.clip(field, 0, 255, out=field)), 2, 0)
+            out[first:last] = np.rint(np.maximum(np.maximum(red, green), blue))
         return out
 
 
@@ -112,10 +110,10 @@ def background_mask(rgb: RGB, background: PlainBackground) -> Mask:
 
     Nothing leaks into the object through gaps of its outline that are thinner than a few pixels. Near the object the
     tolerance is what JPEG needs there. A soft shadow on the background is background, see `_cast_shadow`, and an
-    enclosed area where it can only be a hole, see `_is_hole`.
+    enclosed area where it can only be a hole, see `find_holes`.
     """
     distance = background.distance(rgb)
-    radius = max(round(max(distance.shape) / 700), 1)
+    radius = detail_radius(distance.shape)
     tolerance = background.tolerance
     strong = distance > max(3 * tolerance, _TOLERANCE[1])
     away = cv2.distanceTransform((~strong).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
@@ -128,101 +126,7 @@ def background_mask(rgb: RGB, background: PlainBackground) -> Mask:
     shadow = _cast_shadow(rgb, background, clear, distance, radius)
     if shadow.any():
         clear = _without_specks(clear | shadow, distance, _MAX_SHADOW, radius + 2)
-    outside = clear & near
-    rows, columns = np.nonzero(outside if outside.any() else clear)
-    offsets = rgb[rows, columns] - background.colours(rows, columns)
-    surroundings = _Surroundings(
-        offset=offsets.mean(0) if rows.size else np.zeros(3),
-        spread=max(background.spread, float(offsets.std(0).max(initial=0))),
-        sharpness=_sharpness(clear, distance, radius),
-        softness=max(rim_width(distance, ~clear) - 2, 0),
-        reach=cv2.distanceTransform((~clear).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5).astype(np.float32),
-    )
-    minimum = max(0.0005 * np.count_nonzero(~clear), 8 * (2 * radius + 1))
-    pockets = candidate & ~clear
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(pockets.view(np.uint8), connectivity=4)
-    margin = 8 * radius + 2
-    for label in range(1, count):
-        x, y, w, h, area = (int(value) for value in stats[label])
-        part = np.s_[max(y - margin, 0) : y + h + margin, max(x - margin, 0) : x + w + margin]
-        pocket = labels[part] == label
-        if area >= minimum and _is_hole(pocket, rgb, distance, part, background, surroundings, radius):
-            clear[part] |= pocket
-    return clear
-
-
-class _Surroundings(NamedTuple):
-    """The background around an object, with which areas that the object encloses are compared.
-
-    Attributes:
-        offset, spread: mean [3] and standard deviation of its colour's difference from what is expected, near the
-            object, where JPEG leaves its traces.
-        sharpness: of the object's outline; see `_sharpness`.
-        softness: width of the object's rim, in pixels.
-        reach: distance of each pixel from the background, float32 [h, w].
-    """
-
-    offset: npt.NDArray[np.floating]
-    spread: float
-    sharpness: float
-    softness: float
-    reach: npt.NDArray[np.float32]
-
-
-def _is_hole(
-    pocket: Mask,
-    rgb: RGB,
-    distance: Bytes,
-    part: tuple[slice, slice],
-    background: PlainBackground,
-    around: _Surroundings,
-    radius: int,
-) -> bool:
-    """Whether an enclosed area of the background's colour, a mask of a part of the picture, is a hole of the object.
-
-    A label, an eye or a highlight may have that colour, too, and in doubt it is one. A hole has the background's very
-    colour and evenness, a sharp edge as the object has, nothing printed on it; and along one stretch of at least half
-    its outline it is closer to the background than it is wide, as in a handle, or all around very much closer.
-    """
-    core = cv2.erode(pocket.view(np.uint8), _disc(radius + 1), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
-    if np.count_nonzero(core) < 16:
-        return False
-    rows, columns = np.nonzero(core)
-    field = background.colours(rows + part[0].start, columns + part[1].start)
-    offsets = rgb[part][core] - field
-    if np.abs(offsets.mean(0) - around.offset).max() > max(0.75, 0.7 * around.spread):
-        return False
-    if offsets.std(0).max() > 1.3 * around.spread + 0.5:
-        return False
-    area = np.count_nonzero(pocket)
-    filled = np.zeros(pocket.shape, np.uint8)
-    contours, _ = cv2.findContours(pocket.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
-    if np.count_nonzero(filled) > 1.02 * area:
-        return False
-    if _sharpness(filled > 0, distance[part], radius) < 0.6 * around.sharpness:
-        return False
-    outline = max(contours, key=len).reshape(-1, 2)
-    walls = (around.reach[part][outline[:, 1], outline[:, 0]] - around.softness) / (np.sqrt(area) + around.softness)
-    return _longest_run(walls < _THIN_WALL) >= 0.5 and (walls.max() >= _THIN_WALL or float(walls.mean()) < _THIN_RING)
-
-
-def _sharpness(area: Mask, distance: Bytes, radius: int) -> float:
-    """How much of the step at an area's outline is done within its first pixels, 0..1."""
-    rim = (cv2.dilate(area.view(np.uint8), _disc(1)) > 0) & ~area
-    if not rim.any():
-        return 0.0
-    near, far = (cv2.dilate(distance, _disc(steps))[rim].astype(np.float32) for steps in (2 * radius, 8 * radius))
-    return float(np.median(near / np.maximum(far, 1)))
-
-
-def _longest_run(values: Mask) -> float:
-    """Part of a circle of values, bool [n], that is in its longest run of true ones."""
-    breaks = np.flatnonzero(~values)
-    if not breaks.size:
-        return 1.0
-    gaps = np.diff(np.append(breaks, breaks[0] + values.size)) - 1
-    return float(gaps.max() / values.size)
+    return clear | find_holes(candidate & ~clear, clear, near, rgb, distance, background.colours, background.spread)
 
 
 def _without_specks(clear: Mask, distance: Bytes, strong: float, radius: int) -> Mask:
@@ -230,7 +134,7 @@ def _without_specks(clear: Mask, distance: Bytes, strong: float, radius: int) ->
 
     Nothing is faint from the distance `strong` on, or thin that a disc of this radius fits into.
     """
-    thick = cv2.morphologyEx((~clear).view(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+    thick = cv2.morphologyEx((~clear).view(np.uint8), cv2.MORPH_OPEN, disc(radius)) > 0
     solid = thick | ((distance > strong) & ~clear)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(solid.view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
@@ -301,17 +205,12 @@ def _on_all_sides(
 
 def _connected(candidate: Mask, radius: int) -> Mask:
     """The candidates that the border reaches through passages wider than 2 radius, bool [h, w]."""
-    wide = cv2.erode(candidate.view(np.uint8), _disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    wide = cv2.erode(candidate.view(np.uint8), disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=1)
     framed = cv2.copyMakeBorder(wide, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, labels = cv2.connectedComponents(framed, connectivity=4)
     outside = (labels[1:-1, 1:-1] == labels[0, 0]).view(np.uint8)
-    grown = cv2.dilate(outside, _disc(radius + 1), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    grown = cv2.dilate(outside, disc(radius + 1), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return (grown > 0) & candidate
-
-
-def _disc(radius: int) -> Bytes:
-    disc: Bytes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2).astype(np.uint8)
-    return disc
 
 
 def _blocks(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from core.images.test_grabcut import photograph
 from helpers.composites import thing
+from helpers.photographs import photograph
 from pics_cli.core.inference import cutout
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.model.config import HintKind
