@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"errors"},
     "recipes": {"errors"},
     "images": {"errors", "runtime"},
-    "model": {"errors", "runtime", "recipes"},
+    "model": {"errors", "images", "runtime", "recipes"},
     "conditioning": {"images", "model"},
     "scenes": {"errors", "images", "recipes", "runtime"},
     "shards": {"errors", "images", "recipes", "runtime"},

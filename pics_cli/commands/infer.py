@@ -74,7 +74,10 @@ def infer(
         list[str] | None, typer.Option(metavar="IMG", help="Where it goes: the box of the mask's set pixels.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, together with the sample's name.")] = 0,
-    num: Annotated[int, typer.Option(min=1, help="Candidates of each sample.")] = 1,
+    num: Annotated[
+        int,
+        typer.Option(min=1, help="Candidates of each sample: they differ in noise, or in their lamp (see --light)."),
+    ] = 1,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
@@ -105,6 +108,21 @@ def infer(
             "[default: the model's room for shadows, or else a latent cell]",
         ),
     ] = None,
+    light: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|AZ[,EL[,SOFT]]",
+            help="Lamp that shadows are cast by, in degrees: 0 from behind the camera, 90 from the right, 180 from "
+            "behind the scene; height above the ground; softness. auto: what the model finds in the picture; none: "
+            "contact shadows only. Further candidates take other lamps.",
+        ),
+    ] = "auto",
+    shadow_room: Annotated[
+        float,
+        typer.Option(
+            min=0, max=2, metavar="SHARE", help="Regions are wider by this share of their sides, for shadows alone."
+        ),
+    ] = 0.0,
     mode: Annotated[
         Mode, typer.Option(help="All objects in one pass, or one by one with the same model, back to front.")
     ] = "parallel",
@@ -157,7 +175,7 @@ def infer(
     """
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob
-    from pics_cli.core.inference.sample import CompositeOptions, parse_order
+    from pics_cli.core.inference.sample import CompositeOptions, parse_light, parse_order
 
     parsed_order = None if order is None else parse_order(order)
     samples, name = _samples(input, background, objects, obj_thr)
@@ -172,6 +190,8 @@ def infer(
             scheduler=scheduler,
             crop=crop,
             feather=feather,
+            light=parse_light(light),
+            shadow_room=shadow_room,
             mode=mode,
             fit=fit,
         ),

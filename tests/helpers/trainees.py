@@ -32,6 +32,7 @@ SHAPE = asdict(
         encoder_width=24, encoder_layers=1, encoder_heads=2,
     )
 )  # fmt: skip
+SHADOWS: dict[str, Any] = {**LAYERS, "shadows": True, "noise_schedule": "zero_terminal_snr"}
 # In a square of 64: two that overlap at 8×8 and at 4×4 latent positions, two apart, and one that holds the other.
 LAYOUTS = (
     ((4, 8, 40, 40), (20, 12, 60, 60)),
@@ -87,8 +88,8 @@ def batch_of(
     count, size, latent = len(layouts), config.image_size, config.latent_size
     objects = max(len(boxes) for boxes in layouts)
 
-    def pictures(*shape: int, count: int = 1) -> Tensor:
-        return torch.from_numpy(random.integers(0, 256, (*shape, 3 * count), np.uint8))
+    def pictures(*shape: int, channels: int = 3) -> Tensor:
+        return torch.from_numpy(random.integers(0, 256, (*shape, channels), np.uint8))
 
     def normal() -> Tensor:
         return torch.from_numpy(random.standard_normal((count, config.latent_channels, latent, latent), np.float32))
@@ -97,8 +98,14 @@ def batch_of(
     for row, layout in zip(boxes, layouts, strict=True):
         row[: len(layout)] = torch.tensor(layout) * size // 64
     inside = torch.tensor(content or (0, 0, size, size), dtype=torch.int16)
+    lit: dict[str, Any] = {}
+    if config.shadows:
+        light = torch.rand(count, 6, generator=torch.Generator().manual_seed(seed))
+        lit = {"fade": torch.ones(count, size, size), "light": light}
+        light[:, 5] = 1
     return {
-        "control_image": pictures(count, size, size, count=config.hint_layers),
+        **lit,
+        "control_image": pictures(count, size, size, channels=config.hint_channels - 1),
         "target": pictures(count, size, size),
         "references": pictures(count, objects, config.reference_size, config.reference_size),
         "boxes": boxes,
@@ -127,11 +134,13 @@ class Recorded:
     def __init__(self, network: Any) -> None:
         self.network, self.given, self.answer = network, dict[str, Tensor](), torch.empty(0)
 
-    def __call__(self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
+    def __call__(
+        self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor
+    ) -> tuple[Tensor, Any]:
         self.given = {"latent": latent, "timestep": timestep, "hint": hint, "masks": regions.masks,
                       "references": references}  # fmt: skip
-        self.answer = self.network(latent, timestep, hint, regions, references)
-        return self.answer
+        self.answer, light = self.network(latent, timestep, hint, regions, references)
+        return self.answer, light
 
 
 def recipe_of(**changes: Any) -> TrainingRecipe:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, is_blank
-from pics_cli.core.images.geometry import Box, check_boxes, enclosing_box, scale_box
+from pics_cli.core.images.geometry import Box, check_boxes, clip_box, enclosing_box, scale_box
 
 Bytes = npt.NDArray[np.uint8]
 CropKind = Literal["auto", "full"]
@@ -67,6 +67,52 @@ def from_window(boxes: Sequence[Box], window: Box) -> list[Box]:
     """Boxes of a window as boxes of its picture."""
     left, top = window[:2]
     return [(x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in boxes]
+
+
+def grow_regions(boxes: Sequence[Box], room: float, width: int, height: int) -> list[Box]:
+    """Regions whose sides are longer by `room` (a share of them), half at either end, as far as the picture goes."""
+    return [
+        clip_box((round(x0 - dx), round(y0 - dy), round(x1 + dx), round(y1 + dy)), width, height)
+        for x0, y0, x1, y1 in boxes
+        for dx, dy in [((x1 - x0) * room / 2, (y1 - y0) * room / 2)]
+    ]
+
+
+def region_fade(boxes: Sequence[Box], content: Box, height: int, width: int, room: float) -> npt.NDArray[np.float32]:
+    """What keeps a region's border from being seen: 1 where objects are pasted, 0 outside the regions, smooth between.
+
+    It rises over the room that is left around the object; a border of the region where the picture ends is none.
+
+    Args:
+        boxes: regions, in pixels of the raster; empty ones are nowhere.
+        content: the picture's part of the raster.
+        height, width: H, W of the raster.
+        room: over which share of a region's side it rises, at either end.
+
+    Returns:
+        float32 [H, W], the largest of all regions.
+    """
+    fade = np.zeros((height, width), np.float32)
+    for x0, y0, x1, y1 in boxes:
+        if x1 > x0 and y1 > y0:
+            columns = _rise(x0, x1, content[0], content[2], room)
+            rows = _rise(y0, y1, content[1], content[3], room)
+            part = fade[y0:y1, x0:x1]
+            np.maximum(part, rows[:, None] * columns, out=part)
+    return fade
+
+
+def _rise(start: int, stop: int, first: int, last: int, room: float) -> npt.NDArray[np.float32]:
+    """Along one axis of a region: float32 [stop - start]."""
+    position = np.arange(stop - start, dtype=np.float32) + 0.5
+    length = max(room * (stop - start), 1e-3)
+    rise = np.ones(stop - start, np.float32)
+    if start > first:
+        rise = np.minimum(rise, position / length)
+    if stop < last:
+        rise = np.minimum(rise, (stop - start - position) / length)
+    smooth: npt.NDArray[np.float32] = rise * rise * (3 - 2 * rise)
+    return smooth
 
 
 def fit_paste_boxes(

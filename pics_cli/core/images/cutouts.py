@@ -148,6 +148,17 @@ def paste_object(canvas: RGB, box: Box, rgba: Bytes, fit: Fit = "contain", regio
             kept; `stretch`: distorted to the box.
         region: box of the canvas outside which nothing is painted; None: `box`.
     """
+    left, top, fitted = fit_object(box, rgba, fit, region)
+    under = canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]]
+    under[:] = _over(under, fitted)
+
+
+def fit_object(box: Box, rgba: Bytes, fit: Fit = "contain", region: Box | None = None) -> tuple[int, int, Bytes]:
+    """A cutout as large as `paste_object` pastes it; arguments as there.
+
+    Returns:
+        left and top of its pixels, and these: uint8 [h', w', 4], premultiplied.
+    """
     x0, y0, x1, y1 = box
     rgba = crop_to_opaque(rgba)
     width, height = fitted_size(box, (rgba.shape[1], rgba.shape[0]), fit)
@@ -161,8 +172,7 @@ def paste_object(canvas: RGB, box: Box, rgba: Bytes, fit: Fit = "contain", regio
         x0, y0, x1, y1 = region or box
         fitted = fitted[max(y0 - top, 0) : y1 - top, max(x0 - left, 0) : x1 - left]
         left, top = max(left, x0), max(top, y0)
-    under = canvas[top : top + fitted.shape[0], left : left + fitted.shape[1]]
-    under[:] = _over(under, fitted)
+    return left, top, fitted
 
 
 def premultiply(rgba: Bytes) -> Bytes:

@@ -118,9 +118,9 @@ def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def encode_jpeg(rgb: RGB) -> bytes:
-    """JPEG of quality 95 from uint8 [H, W, 3]."""
-    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=BACKGROUND_QUALITY)
+def encode_jpeg(rgb: RGB, quality: int = BACKGROUND_QUALITY) -> bytes:
+    """JPEG of a quality of 1 to 100 from uint8 [H, W, 3]."""
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=quality)
     return data
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pics_cli.errors import BadSample
 
 
@@ -55,3 +58,13 @@ def read_lighting(metadata: Mapping[str, Any]) -> Lighting | None:
         return Lighting(**{name: float(value) for name, value in values.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise BadSample("bad_json", f"light: {error}") from None
+
+
+def to_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """sRGB in 0..1 to linear light in 0..1 (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def from_linear(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Linear light in 0..1 to sRGB in 0..1."""
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)

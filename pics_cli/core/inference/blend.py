@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.inference.part_shadows import PartShadows
 
 Floats = npt.NDArray[np.float32]
 Painters = Sequence[Callable[[RGB], None]]
@@ -28,6 +29,8 @@ def blend_layers(
     gain: Floats,
     residual: Floats,
     boxes: Sequence[Box] | None = None,
+    strength: Floats | None = None,
+    shadows: PartShadows | None = None,
 ) -> RGB:
     """A part of a window, its layers blended at its own size: exp(gain) · Σ_l softmax_l(logits) layer_l + residual.
 
@@ -38,6 +41,8 @@ def blend_layers(
         part: of the window, in its pixels.
         painters: what paints each of the control image's L layers over the part, in place; see `window_painters`.
         logits, gain, residual: float32 [L or 3, S, S], of one picture of a `LayerBlend`, of the whole window.
+        strength: float32 [J, 3, S, S], with `shadows`: of a `LayerBlend` of a model that casts shadows.
+        shadows: of the part.
         boxes: in the window's pixels; what lies between them may be left as it is. None: all of the part is blended.
 
     Returns:
@@ -55,12 +60,19 @@ def blend_layers(
         weights = np.stack([letterbox.inverse_map(plane, block) for plane in logits])
         np.exp(weights - weights.max(axis=0), out=weights)
         weights /= weights.sum(axis=0)
+        darkness = () if shadows is None else shadows.blended((x0 - left, y0 - top, x1 - left, y1 - top), weights)
         for channel in range(3):
             total = np.zeros(weights.shape[1:], np.float32)
             for layer, weight in zip(layers, weights, strict=True):
                 total += layer[rows, columns, channel] * weight
-            total *= np.exp(letterbox.inverse_map(gain[channel], block))
-            total += letterbox.inverse_map(residual[channel], block)
+            light = letterbox.inverse_map(gain[channel], block)
+            if shadows is not None and strength is not None:
+                light *= shadows.fade[rows, columns]
+                for j, shadow in enumerate(darkness):
+                    light -= letterbox.inverse_map(strength[j, channel], block) * shadow
+            total *= np.exp(light)
+            added = letterbox.inverse_map(residual[channel], block)
+            total += added if shadows is None else added * shadows.fade[rows, columns]
             out[rows, columns, channel] = np.rint(np.clip(total, 0, 255, out=total), out=total)
     return out
 

@@ -16,17 +16,17 @@ import numpy.typing as npt
 import torch
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
-from pics_cli.core.conditioning.placement import from_window
+from pics_cli.core.conditioning.placement import choose_window, from_window, grow_regions
 from pics_cli.core.images.cutouts import is_blank
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.overlaps import settle_layers
 from pics_cli.core.inference.paste import changed_outside, paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, prepare, window_inputs, window_paste
-from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, candidate_lighting
 from pics_cli.core.model.blending import LayerBlend
-from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.regions import Regions
 from pics_cli.errors import BadSample
@@ -91,6 +91,8 @@ class CompositeResult:
         order: of the objects, back to front.
         unguided: objects whose region falls between the latent's cells, so that their references reach no token.
         shares: what part of its box each object fills; see `prepare.object_shares`.
+        lighting: by which its shadows were cast; None where the model casts none.
+        regions: in which pixels may have changed: the sample's boxes, or wider ones for shadows.
         seconds: spent on it: its share of its batch's denoising, and pasting.
         explanation: None where it was not asked for.
     """
@@ -103,13 +105,15 @@ class CompositeResult:
     order: list[int]
     unguided: list[int]
     shares: list[float]
+    lighting: Lighting | None
+    regions: list[Box]
     seconds: float
     explanation: Explanation | None = None
 
     @property
     def changed_outside(self) -> int:
-        """Number of pixels outside the boxes that differ from the background: 0, or something is broken."""
-        return changed_outside(self.sample.background, self.image, self.sample.boxes)
+        """Number of pixels outside the regions that differ from the background: 0, or something is broken."""
+        return changed_outside(self.sample.background, self.image, self.regions)
 
 
 def composite(
@@ -158,7 +162,7 @@ def composite(
         noise or (lambda name, candidate, step: model.noise(seed, name, candidate, step)),
         callback_on_step_end,
     )
-    prepared = _prepare_all(samples, options, model.config, handle_error)
+    prepared = _prepare_all(samples, options, model, handle_error)
     batches = _batches(prepared, batch_size)
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(next, batches, None)
@@ -172,16 +176,29 @@ def composite(
 def _prepare_all(
     samples: Iterable[CompositeSample],
     options: CompositeOptions,
-    config: ModelConfig,
+    model: PicsModel,
     handle_error: Callable[[CompositeSample, BadSample], None] | None,
 ) -> Iterator[PreparedSample]:
     for sample in samples:
         try:
-            yield prepare(sample, options, config)
+            if not model.config.shadows:
+                yield prepare(sample, options, model.config)
+                continue
+            estimated = _estimate_lighting(sample, options, model)
+            for candidate in sample.candidates:
+                lighting = candidate_lighting(options.light, estimated, candidate, options.seed, sample.name)
+                yield prepare(sample, options, model.config, (candidate,), lighting)
         except BadSample as error:
             if handle_error is None:
                 raise
             handle_error(sample, error)
+
+
+def _estimate_lighting(sample: CompositeSample, options: CompositeOptions, model: PicsModel) -> Lighting:
+    height, width = sample.background.shape[:2]
+    x0, y0, x1, y1 = choose_window(sample.boxes, width, height, options.crop, model.config.window_size)
+    letterbox = Letterbox(x1 - x0, y1 - y0, model.config.image_size)
+    return model.estimate_lighting(letterbox.forward(sample.background[y0:y1, x0:x1], antialias=True))
 
 
 def _batches(samples: Iterable[PreparedSample], size: int) -> Iterator[list[PreparedSample]]:
@@ -197,7 +214,7 @@ def _batches(samples: Iterable[PreparedSample], size: int) -> Iterator[list[Prep
 
 
 def _batch_key(prepared: PreparedSample) -> tuple[int, int, bool]:
-    return len(prepared.boxes), len(prepared.sample.candidates), prepared.gate_bias is None
+    return len(prepared.boxes), len(prepared.candidates), prepared.gate_bias is None
 
 
 def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], explain: bool) -> Iterator[CompositeResult]:
@@ -212,7 +229,7 @@ def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], expla
         seconds = time.monotonic() - start
         if explanations is None:  # the first comes when the network is done with all of them
             explanations = _explain(compositor.model, batch, trace) if explain else [None] * len(batch)
-            shared, seconds = seconds / sum(len(prepared.sample.candidates) for prepared in batch), 0.0
+            shared, seconds = seconds / sum(len(prepared.candidates) for prepared in batch), 0.0
         prepared = batch[index]
         yield CompositeResult(
             sample=prepared.sample,
@@ -223,6 +240,8 @@ def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], expla
             order=prepared.order,
             unguided=prepared.unguided,
             shares=prepared.shares,
+            lighting=prepared.lighting,
+            regions=compositor.regions(prepared),
             seconds=shared + seconds,
             explanation=explanations[index],
         )
@@ -273,18 +292,20 @@ class _BatchCompositor(NamedTuple):
                 sample.references,
                 self.model.config,
                 prepared.known_order,
-                self.options.fit,
+                fit=self.options.fit,
+                lighting=prepared.lighting,
+                shadow_room=self.options.shadow_room,
             )
             (shown,) = from_window([paste.part], prepared.window)
-            painted = self._painted_boxes(sample.boxes, sample.references)
-            for n, candidate in enumerate(sample.candidates):
+            painted = self._painted_boxes(self.regions(prepared), sample.references)
+            for n, candidate in enumerate(prepared.candidates):
                 picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
                 image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
                 yield b, candidate, image
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
         """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
-        windows = [[prepared.window_image for _ in prepared.sample.candidates] for prepared in batch]
+        windows = [[prepared.window_image for _ in prepared.candidates] for prepared in batch]
         entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
         for step in range(len(batch[0].boxes)):
             noise = self._noise(batch, step)
@@ -296,22 +317,45 @@ class _BatchCompositor(NamedTuple):
                     objects.append(([batch[b].boxes[k]], [batch[b].sample.references[k]]))
                 names = [batch[b].sample.name for b, _ in part]
                 inputs = [
-                    window_inputs(windows[b][n], boxes, references, self.model.config, fit=self.options.fit)
+                    window_inputs(
+                        windows[b][n],
+                        boxes,
+                        references,
+                        self.model.config,
+                        fit=self.options.fit,
+                        lighting=batch[b].lighting,
+                        shadow_room=self.options.shadow_room,
+                    )
                     for (b, n), (boxes, references) in zip(part, objects, strict=True)
                 ]
                 output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
                 for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
                     before = windows[b][n]
-                    paste = window_paste(before, boxes, references, self.model.config, fit=self.options.fit)
+                    room = self.options.shadow_room
+                    paste = window_paste(
+                        before,
+                        boxes,
+                        references,
+                        self.model.config,
+                        fit=self.options.fit,
+                        lighting=batch[b].lighting,
+                        shadow_room=room,
+                    )
                     picture = self._at_window_size(output, index, 0, before, boxes, paste)
-                    painted = self._painted_boxes(boxes, references)
+                    wider = grow_regions(boxes, room, before.shape[1], before.shape[0])
+                    painted = self._painted_boxes(wider, references)
                     windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
-            for n, candidate in enumerate(prepared.sample.candidates):
+            for n, candidate in enumerate(prepared.candidates):
                 image = prepared.sample.background.copy()
                 image[y0:y1, x0:x1] = windows[b][n]
                 yield b, candidate, image
+
+    def regions(self, prepared: PreparedSample) -> list[Box]:
+        """Where pixels may change, in the background's pixels."""
+        height, width = prepared.window_image.shape[:2]
+        return from_window(grow_regions(prepared.boxes, self.options.shadow_room, width, height), prepared.window)
 
     def _painted_boxes(self, boxes: Sequence[Box], references: Sequence[Bytes]) -> list[Box]:
         """The regions that change: not those of empty references, where the control image shows the background."""
@@ -322,8 +366,7 @@ class _BatchCompositor(NamedTuple):
     def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
         """float32 [B, n, c, h, w]."""
         noise = [
-            torch.stack([self.noise(prepared.sample.name, n, step) for n in prepared.sample.candidates])
-            for prepared in batch
+            torch.stack([self.noise(prepared.sample.name, n, step) for n in prepared.candidates]) for prepared in batch
         ]
         return torch.stack(noise)
 
@@ -363,7 +406,10 @@ class _BatchCompositor(NamedTuple):
             height, width = window_image.shape[:2]
             x0, y0, x1, y1 = paste.part
             return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
-        logits, gain, residual = (each[b, n].numpy() for each in output.blend)
+        logits, gain, residual, *strength = (each[b, n].numpy() for each in output.blend if each is not None)
         if self.model.config.hint == "layers" and paste.network_alphas is not None:
             logits = settle_layers(logits, paste.network_alphas, self.model.config.share_sharpness)
-        return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes)
+        if paste.shadows is not None:  # which may reach between the regions
+            boxes = [paste.part]
+        shadows = (strength[0], paste.shadows) if strength else ()
+        return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes, *shadows)

@@ -34,6 +34,8 @@ def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config
     """
     if feather is not None:
         return feather
+    if config.shadows:  # whatever it changes fades already
+        return 0
     if config.fill < 1:
         return max(1, int((1 - config.fill) / 2 * min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)))
     side = max(window[2] - window[0], window[3] - window[1])

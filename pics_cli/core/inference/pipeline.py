@@ -28,7 +28,7 @@ from pics_cli.core.inference.decoding import (
     mask_values,
 )
 from pics_cli.core.inference.record import settings_record
-from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Mode, Order
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, Mode, Order
 from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample, reason_of
@@ -159,6 +159,8 @@ class PicsPipeline:
         crop: CropKind = "auto",
         fit: Fit = "contain",
         cutout: Cutout = "auto",
+        light: Light = "auto",
+        shadow_room: float = 0.0,
         seed: int | None = None,
         generator: torch.Generator | None = None,
         name: str | None = None,
@@ -189,7 +191,11 @@ class PicsPipeline:
                 photograph by Segment Anything where its weights lie in `checkpoints/`, else by GrabCut; `grabcut`,
                 `sam`: all of them so; `none`: not at all. For models with hint `background`, which paste nothing,
                 `auto` is `none`.
-            seed: of the noise; None: 0.
+            light: of models with shadows: `auto`: the lamp that the model finds in the picture, where it is sure of
+                one; `none`: contact shadows only; or (azimuth, elevation, angular radius) in degrees: 0 from behind the
+                camera, 90 from the picture's right. Further images take lamps from other sides.
+            shadow_room: of such models: by which share of their sides boxes are wider for shadows alone.
+            seed: of the noise, and of further images' lamps; None: 0.
             generator: draws the noise, in place of seed and name.
             name: the noise is a function of the seed and this name. None: the name of the image's file without suffix,
                 as `pics infer --background` has it; empty where no path is given. `pics infer --input` takes the name
@@ -219,9 +225,18 @@ class PicsPipeline:
             ]
             references = tuple(reference.picture for reference in cut)
             regions = _read_regions(boxes, masks, len(references), background)
-            options = CompositeOptions(seed or 0, steps, guidance, scheduler, crop, feather, mode, fit).resolve(
-                self.model.config
-            )
+            options = CompositeOptions(
+                seed=seed or 0,
+                steps=steps,
+                guidance=guidance,
+                scheduler=scheduler,
+                crop=crop,
+                feather=feather,
+                light=light,
+                shadow_room=shadow_room,
+                mode=mode,
+                fit=fit,
+            ).resolve(self.model.config)
             object_order = _check_order(order, len(references))
             sample = CompositeSample(name, background, regions, references, object_order, tuple(range(num_images)))
             results = list(
@@ -249,6 +264,7 @@ class PicsPipeline:
             "window": list(first.window),
             "feather": first.feather,
             "order": first.order,
+            "light": None if first.lighting is None else first.lighting.to_json(),
             "unguided": first.unguided,
             "cutouts": [reference.method for reference in cut],
             "shares": [round(share, 3) for share in first.shares],

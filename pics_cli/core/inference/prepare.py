@@ -12,12 +12,19 @@ from typing import NamedTuple
 import numpy as np
 
 from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
-from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
-from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, to_window
+from pics_cli.core.conditioning.network_inputs import (
+    NetworkInputs,
+    ShadowInputs,
+    layer_painters,
+    prepare_network_inputs,
+)
+from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, grow_regions, to_window
 from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, fitted_size, is_blank
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.inference.blend import Painters
+from pics_cli.core.inference.part_shadows import PartShadows, part_shadows
 from pics_cli.core.inference.paste import feather_width
 from pics_cli.core.inference.sample import (
     Bytes,
@@ -42,6 +49,9 @@ class PreparedSample(NamedTuple):
         gate_bias: added to each object's logit in the interaction gate; None: nothing is.
         feather: in pixels of the background.
         inputs: of the network, with all objects.
+        candidates: numbers of the pictures that are made of these inputs: all of the sample's, or one, where each has a
+            light of its own.
+        lighting: by which shadows are cast; None where the model casts none.
         unguided: objects whose region falls between the latent's cells.
         shares: see `object_shares`.
     """
@@ -56,6 +66,8 @@ class PreparedSample(NamedTuple):
     inputs: NetworkInputs
     unguided: list[int]
     shares: list[float]
+    candidates: tuple[int, ...]
+    lighting: Lighting | None
 
     @property
     def window_image(self) -> RGB:
@@ -64,8 +76,19 @@ class PreparedSample(NamedTuple):
         return self.sample.background[y0:y1, x0:x1]
 
 
-def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelConfig) -> PreparedSample:
+def prepare(
+    sample: CompositeSample,
+    options: CompositeOptions,
+    config: ModelConfig,
+    candidates: tuple[int, ...] | None = None,
+    lighting: Lighting | None = None,
+) -> PreparedSample:
     """Choose the window and make the network's inputs.
+
+    Args:
+        sample, options, config: see `composite`.
+        candidates: numbers of the pictures to make of these inputs; None: all of the sample's.
+        lighting: by which a model with shadows casts them.
 
     Raises:
         BadSample, ValueError: see `composite`.
@@ -78,7 +101,16 @@ def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelCon
     boxes = to_window(sample.boxes, window)
     _check_visible(boxes, window, config.image_size)
     window_image = sample.background[window[1] : window[3], window[0] : window[2]]
-    inputs = window_inputs(window_image, boxes, references, config, known_order, options.fit)
+    inputs = window_inputs(
+        window_image,
+        boxes,
+        references,
+        config,
+        known_order,
+        fit=options.fit,
+        lighting=lighting,
+        shadow_room=options.shadow_room,
+    )
     cells = inputs.masks[:, :: config.downsampling, :: config.downsampling]
     return PreparedSample(
         sample=replace(sample, references=references),
@@ -91,6 +123,8 @@ def prepare(sample: CompositeSample, options: CompositeOptions, config: ModelCon
         inputs=inputs,
         unguided=[k for k in range(len(boxes)) if not cells[k].any()],
         shares=object_shares(boxes, references, config, window_image.shape[1], window_image.shape[0], options.fit),
+        candidates=sample.candidates if candidates is None else candidates,
+        lighting=lighting,
     )
 
 
@@ -100,7 +134,10 @@ def window_inputs(
     references: Sequence[Bytes],
     config: ModelConfig,
     order: Sequence[int] | None = None,
+    *,
     fit: Fit = "contain",
+    lighting: Lighting | None = None,
+    shadow_room: float = 0.0,
 ) -> NetworkInputs:
     """What a model of this configuration sees of a window, uint8 [h, w, 3], with these objects."""
     return prepare_network_inputs(
@@ -113,6 +150,7 @@ def window_inputs(
         order=order,
         paste_boxes=fit_paste_boxes(boxes, references, config.fill, window_image.shape[1], window_image.shape[0], fit),
         fit=fit,
+        shadows=ShadowInputs(lighting, config.fill, shadow_room) if config.shadows else None,
     )
 
 
@@ -124,12 +162,14 @@ class WindowPaste(NamedTuple):
         painters: of the L layers of the control image of `window_inputs`; each paints over the part, in place.
         alpha: uint8 [h, w], of the part: of all objects pasted; None where the control image shows none.
         network_alphas: uint8 [K, S, S], of each object as the network sees it; None as well.
+        shadows: of a model that casts them, else None.
     """
 
     part: Box
     painters: Painters
     alpha: Bytes | None
     network_alphas: Bytes | None
+    shadows: PartShadows | None = None
 
 
 def window_paste(
@@ -138,13 +178,17 @@ def window_paste(
     references: Sequence[Bytes],
     config: ModelConfig,
     order: Sequence[int] | None = None,
+    *,
     fit: Fit = "contain",
+    lighting: Lighting | None = None,
+    shadow_room: float = 0.0,
 ) -> WindowPaste:
     """What is pasted of these objects into a window, uint8 [h, w, 3]; arguments as those of `window_inputs`."""
     height, width = window_image.shape[:2]
     paste_boxes = fit_paste_boxes(boxes, references, config.fill, width, height, fit)
+    wider = grow_regions(boxes, shadow_room, width, height)
     # What fills the regions of a collage is made from all that surrounds them.
-    part = (0, 0, width, height) if config.hint == "collage" else enclosing_box([*boxes, *paste_boxes])
+    part = (0, 0, width, height) if config.hint == "collage" else enclosing_box([*wider, *paste_boxes])
     part_image = window_image[part[1] : part[3], part[0] : part[2]]
     regions, paste_boxes = to_window(boxes, part), to_window(paste_boxes, part)
     cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
@@ -167,7 +211,21 @@ def window_paste(
         square = np.zeros((letterbox.side, letterbox.side), np.uint8)
         letterbox.content(square)[part[1] : part[3], part[0] : part[2]] = alpha
         small.append(letterbox.resize(square, antialias=True))
-    return WindowPaste(part, painters, joint, np.stack(small))
+    shadows = None
+    if config.shadows:
+        shadows = part_shadows(
+            to_window(boxes, part),
+            to_window(wider, part),
+            paste_boxes,
+            references,
+            to_window([(0, 0, width, height)], part)[0],
+            size=(part[2] - part[0], part[3] - part[1]),
+            order=order,
+            fit=fit,
+            lighting=lighting,
+            room=(1 - config.fill) / 2,
+        )
+    return WindowPaste(part, painters, joint, np.stack(small), shadows)
 
 
 def object_shares(

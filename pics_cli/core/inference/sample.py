@@ -13,14 +13,20 @@ from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.schedulers import SCHEDULERS
+from pics_cli.core.runtime.rng import generator
 from pics_cli.errors import BadSample, PicsError
 
 Bytes = npt.NDArray[np.uint8]
 Mode = Literal["parallel", "sequential"]
 Order = Literal["auto"] | tuple[int, ...]
+Light = Literal["auto", "none"] | tuple[float, float, float]
+# Height and softness of a lamp of which only the azimuth is given, in degrees; the strength of one that is given.
+DEFAULT_ELEVATION, DEFAULT_RADIUS, DEFAULT_STRENGTH = 45.0, 5.0, 0.7
 
+GOLDEN_ANGLE = 137.507764
 # Added to an object's logit in the gate (s_k / τ) for each object behind it: of two that the network finds equal the
 # nearer then gets e² : 1, 88 % of the weight; one that the network is sure of still gets more.
 ORDER_BIAS = 2.0
@@ -57,6 +63,9 @@ class CompositeOptions:
         steps, guidance, scheduler: of the denoising; None: the model's own.
         crop: the part of the background that the network sees; see `placement.window`.
         feather: width of the blend at the border of the boxes, in pixels; None: see `paste.feather_width`.
+        light: of models with shadows: `auto`: the lamp that the model finds in the picture, where it is sure of one;
+            `none`: contact shadows only; or azimuth, elevation and angular radius in degrees, see `Lighting`.
+        shadow_room: of such models: by which share of their sides regions are wider for shadows alone.
         mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
         fit: how an object fits a region of another aspect; see `paste_object`. Only models that paste heed it.
     """
@@ -67,6 +76,8 @@ class CompositeOptions:
     scheduler: str | None = None
     crop: CropKind = "auto"
     feather: int | None = None
+    light: Light = "auto"
+    shadow_room: float = 0.0
     mode: Mode = "parallel"
     fit: Fit = "contain"
 
@@ -74,8 +85,13 @@ class CompositeOptions:
         """The same with steps, guidance and scheduler filled in from the model's configuration.
 
         Raises:
-            PicsError: an unknown scheduler, crop, mode or fit.
+            PicsError: an unknown scheduler, crop, mode or fit; a light that the model does not cast shadows by.
         """
+        if not config.shadows and (self.light != "auto" or self.shadow_room):
+            option = "shadow_room" if self.shadow_room else "light"
+            raise PicsError(
+                f"{option}: this model casts no shadows of a given light", f"leave out --{option.replace('_', '-')}"
+            )
         scheduler = self.scheduler or config.scheduler
         for name, value, choices in (
             ("scheduler", scheduler, tuple(SCHEDULERS)),
@@ -107,6 +123,54 @@ def parse_order(text: str) -> Order:
             "objects count from 0, in the order of their file numbers or --object flags",
         )
     return order
+
+
+def parse_light(text: str) -> Light:
+    """The value of `--light`: `auto`, `none`, or AZIMUTH[,ELEVATION[,SOFTNESS]] in degrees.
+
+    Raises:
+        PicsError: anything else, or a number out of range.
+    """
+    if text in ("auto", "none"):
+        return text  # type: ignore[return-value]
+    try:
+        numbers = [float(word) for word in text.split(",")]
+        if not 1 <= len(numbers) <= 3:
+            raise ValueError(f"{len(numbers)} numbers")
+        azimuth, elevation, radius = (*numbers, *(DEFAULT_ELEVATION, DEFAULT_RADIUS)[len(numbers) - 1 :])
+        Lighting(azimuth, elevation, radius, DEFAULT_STRENGTH, 0)
+    except ValueError as error:
+        raise PicsError(
+            f"--light {text}: {error}",
+            "expected auto, none or AZIMUTH[,ELEVATION[,SOFTNESS]] in degrees: 0 from behind the camera, 90 from the "
+            "right, -90 from the left, 180 from behind the scene; elevation above the ground, such as -60,40,5",
+        ) from None
+    return azimuth, elevation, radius
+
+
+def candidate_lighting(light: Light, estimated: Lighting, candidate: int, seed: int, name: str) -> Lighting:
+    """The lighting of a candidate: the first has the one asked for, each further one a lamp from another side.
+
+    Sides follow each other by the golden angle, from one that seed and name decide, so that any few of them are apart.
+
+    Args:
+        light: as in `CompositeOptions`.
+        estimated: what the model makes of the picture.
+        candidate: its number.
+        seed, name: of the sample.
+    """
+    if light == "none":
+        return replace(estimated, strength=0.0)
+    if light != "auto":
+        azimuth, elevation, radius = light
+        estimated = Lighting(azimuth, elevation, radius, DEFAULT_STRENGTH, estimated.pitch)
+    if candidate == 0:
+        return estimated
+    if not estimated.strength:
+        estimated = replace(estimated, elevation=DEFAULT_ELEVATION, radius=DEFAULT_RADIUS, strength=DEFAULT_STRENGTH)
+    first = generator(seed, "lamp", name).uniform(60, 300)
+    turned = estimated.azimuth + first + (candidate - 1) * GOLDEN_ANGLE
+    return replace(estimated, azimuth=(turned + 180) % 360 - 180)
 
 
 def back_to_front(order: Order | None, boxes: Sequence[Box]) -> list[int]:

@@ -134,6 +134,7 @@ class Worker:
         self.cutter = cutter
         self.report = InferenceReport()
         self._steps = options.steps or 0
+        self._passes_per_candidate = False
         self._tasks = {task.files.id: task for task in tasks if task.candidates}
         self._hashes = dict[str, dict[str, str]]()
         self._cutouts = dict[str, list[Method]]()
@@ -151,6 +152,8 @@ class Worker:
             # Some schedulers take more steps than were asked for.
             progress.done += len(step.samples) * self._steps / step.count
 
+        # Of a model with shadows each candidate has a light, and so a pass, of its own.
+        self._passes_per_candidate = model.config.shadows or self.options.mode == "sequential"
         progress.total = sum(map(self._step_count, self._tasks.values()))
         progress.total_pictures = sum(len(task.candidates) for task in self._tasks.values())
         progress.started = time.monotonic()
@@ -192,8 +195,8 @@ class Worker:
                     self._fail(task, error)
 
     def _step_count(self, task: Task) -> int:
-        passes = len(task.files.objects) * len(task.candidates) if self.options.mode == "sequential" else 1
-        return self._steps * passes
+        passes = len(task.files.objects) if self.options.mode == "sequential" else 1
+        return self._steps * passes * (len(task.candidates) if self._passes_per_candidate else 1)
 
     def _read_samples(self) -> Iterator[CompositeSample]:
         for name, task in self._tasks.items():
@@ -241,6 +244,7 @@ class Worker:
             "window": result.window,
             "feather": result.feather,
             "order": result.order,
+            **({} if result.lighting is None else {"light": result.lighting.to_json()}),
             "unguided": result.unguided,
             "cutouts": self._cutouts[sample.name],
             "shares": [round(share, 3) for share in result.shares],

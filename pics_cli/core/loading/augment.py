@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_reference
 from pics_cli.core.images.cutouts import WHITE, cut_out, over_white, premultiply
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.image_io import RGB, decode_image, encode_jpeg
+from pics_cli.core.images.lighting import from_linear, to_linear
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import BadSample
@@ -24,6 +25,12 @@ from pics_cli.errors import BadSample
 RGBA = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
+# Colour temperature of a picture's white, in kelvin.
+NEUTRAL = 5500.0
+# Most references nearly fit their scene's light: theirs differs by this share of what the recipe allows.
+_NEARLY = 0.12
+# Logarithm of the factor on linear red, green and blue for each mired; their product leaves brightness as it is.
+_WARMTH = np.array([0.0019, 0.0004, -0.0031])
 # Distance of the pinhole camera from the object, in longer sides of the object: it is seen under 28 degrees.
 _DISTANCE = 2.0
 # Pixels of the source to one of the result after it was shrunk by area. With 1, area and bilinear would blur twice.
@@ -54,6 +61,8 @@ class View(NamedTuple):
         scale: side of the patch over the longer side of the object in it.
         brightness: added to its values, as a share of white.
         contrast: its values are stretched by 1 + contrast around their mean.
+        exposure: stops by which its linear light is multiplied.
+        warmth: change of the light's colour temperature in mired (a million over kelvin); above 0 it is redder.
     """
 
     flip: bool = False
@@ -63,6 +72,8 @@ class View(NamedTuple):
     scale: float = REFERENCE_FRAME
     brightness: float = 0.0
     contrast: float = 0.0
+    exposure: float = 0.0
+    warmth: float = 0.0
 
 
 def cut_reference(rgb: RGB, mask: BoxMask) -> RGBA:
@@ -77,7 +88,10 @@ def augment_reference(
     rgba: RGBA, augment: AugmentSettings, rng: np.random.Generator, size: int, *, detail: int = 0
 ) -> Reference:
     """An object in a view drawn at random; arguments and errors as those of `draw_view` and `render_view`."""
-    return render_view(rgba, draw_view(augment, rng), size, detail=detail)
+    view = draw_view(augment, rng)
+    if rng.random() < augment.dirt:
+        rgba = add_dirt(rgba, 1.0, rng)
+    return render_view(rgba, view, size, detail=detail)
 
 
 def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
@@ -86,6 +100,9 @@ def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
     The object is rotated out of its plane by `perspective` degrees at most in all: yaw and pitch lie in a circle.
     """
     flip, roll, tilt, direction, scale, brightness, contrast = rng.random(7).tolist()
+    relit, exposure, temperature = rng.random(3).tolist()
+    reach = 1.0 if relit < augment.relit else _NEARLY
+    coldest, warmest = (1e6 / kelvin - 1e6 / NEUTRAL for kelvin in augment.temperature[::-1])
     tilt *= augment.perspective
     low, high = augment.scale
     return View(
@@ -96,6 +113,8 @@ def draw_view(augment: AugmentSettings, rng: np.random.Generator) -> View:
         scale=low + (high - low) * scale,
         brightness=augment.brightness * (2 * brightness - 1),
         contrast=augment.contrast * (2 * contrast - 1),
+        exposure=reach * augment.exposure * (2 * exposure - 1),
+        warmth=reach * (coldest + (warmest - coldest) * temperature),
     )
 
 
@@ -143,14 +162,40 @@ def grow_box(box: Box, augment: AugmentSettings, rng: np.random.Generator) -> Bo
 
 
 def _adjust_light(rgba: RGBA, view: View) -> RGBA:
-    """Brightness and contrast; one mean for all channels, so that grey stays grey."""
-    if not (view.brightness or view.contrast):
+    """Brightness and contrast, one mean for all channels, so that grey stays grey; then exposure and warmth."""
+    if not (view.brightness or view.contrast or view.exposure or view.warmth):
         return rgba
     mean = np.mean(cv2.mean(rgba, cv2.extractChannel(rgba, 3))[:3])
     values = (np.arange(256) - mean) * (1 + view.contrast) + mean + WHITE * view.brightness
-    table = np.rint(np.clip(values, 0, WHITE)).astype(np.uint8)
-    tables = np.stack([table, table, table, np.arange(256, dtype=np.uint8)], axis=1)
+    linear = to_linear(np.clip(values, 0, WHITE) / WHITE)
+    gains = 2**view.exposure * np.exp(view.warmth * _WARMTH)
+    table = np.rint(WHITE * from_linear(np.clip(linear[:, None] * gains, 0, 1)))
+    tables = np.concatenate([table, np.arange(256)[:, None]], axis=1).astype(np.uint8)
     return cv2.LUT(rgba, tables[:, None]).astype(np.uint8, copy=False)
+
+
+def add_dirt(rgba: RGBA, amount: float, rng: np.random.Generator) -> RGBA:
+    """What photographs bring along, each part drawn: blur, grain, JPEG's blocks, an outline cut a little wrong.
+
+    Args:
+        rgba: uint8 [h, w, 4], not premultiplied.
+        amount: 0 (nothing) to 1.
+        rng: of the draws.
+    """
+    blur, grain, quality, rim = (amount * rng.random(4)).tolist()
+    rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+    if blur > 0.5:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), 2 * blur - 0.7).astype(np.uint8, copy=False)
+    if grain > 0.3:
+        noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(8 * grain)
+        rgb = np.clip(rgb + noise, 0, WHITE).astype(np.uint8)
+    if quality > 0.3:
+        rgb = decode_image(encode_jpeg(rgb, quality=round(100 - 60 * quality))).rgb
+    if rim > 0.5:
+        kernel = np.ones((3, 3), np.uint8)
+        alpha = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(alpha, kernel).astype(np.uint8, copy=False)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), 0.5 + rim).astype(np.uint8, copy=False)
+    return np.dstack([rgb, alpha])
 
 
 def _rotate(rgba: RGBA, view: View, size: int, detail: int) -> RGBA:

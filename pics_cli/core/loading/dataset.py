@@ -45,7 +45,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         order: which of their samples is at a position.
         augment: how references and boxes are varied, of sets that do not say it themselves.
         seed: of the run: augmentation, `noise_sampler`, and which sample replaces a bad one.
-        size, reference_size, hint, object_scale, window_size, swap_references: see `prepare_training_sample`.
+        size, reference_size, hint, object_scale, shadows, window_size, swap_references: see `prepare_training_sample`.
         noise_sampler: what else is drawn for a sample; must be picklable.
         cache_gb: room for remote shards.
         augmented: False for validation.
@@ -62,6 +62,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         reference_size: int,
         hint: HintKind,
         object_scale: float = 1.0,
+        shadows: bool = False,
         window_size: int | None = None,
         noise_sampler: NoiseSampler | None = None,
         cache_gb: float = 50.0,
@@ -78,6 +79,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
             reference_size=reference_size,
             hint=hint,
             object_scale=object_scale,
+            shadows=shadows,
             window_size=window_size,
             swap_references=swap_references,
         )

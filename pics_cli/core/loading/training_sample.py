@@ -15,14 +15,22 @@ import numpy.typing as npt
 from typing_extensions import NotRequired
 
 from pics_cli.core.conditioning.layer_labels import compute_layer_labels
-from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_control_image
+from pics_cli.core.conditioning.network_inputs import (
+    REFERENCE_FRAME,
+    ShadowInputs,
+    prepare_control_image,
+    prepare_shadow_maps,
+    square_fade,
+)
 from pics_cli.core.conditioning.placement import choose_window, to_window
 from pics_cli.core.images.cutouts import WHITE, cut_out
 from pics_cli.core.images.geometry import Box, Letterbox, clip_box, order_by_lower_edge, scale_box
 from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.images.lighting import Lighting, read_lighting
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.loading.augment import RGBA, Reference, augment_reference, cut_reference, grow_box
+from pics_cli.core.loading.augment import NEUTRAL, RGBA, Reference, augment_reference, cut_reference, grow_box
 from pics_cli.core.model.config import HintKind
+from pics_cli.core.model.light_head import light_values
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import SampleParts, unpack_sample
@@ -36,13 +44,15 @@ class TrainingSample(TypedDict):
     """Arrays of a sample for a training step.
 
     Attributes:
-        control_image: uint8 [S, S, 3 L], see `prepare_control_image`.
+        control_image: uint8 [S, S, 3 L], see `prepare_control_image`, and the shadow maps of a model that has them.
         target: uint8 [S, S, 3], the picture in the square, black around it.
         boxes: int16 [K, 4], where each object is painted, in the square; none is empty.
         content: int16 [4], the picture's part of the square.
         references: uint8 [K, R, R, 3] on white.
         layer_labels: uint8 [S, S], for hint `layers` only: bit l set where layer l shows what the target shows, see
             `compute_layer_labels`.
+        fade: float32 [S, S], for a model with shadows only, as in `NetworkInputs`.
+        light: float32 [6], likewise: `light_values` of the picture's true light, then 1; zeros where it is not known.
     """
 
     control_image: Bytes
@@ -51,6 +61,8 @@ class TrainingSample(TypedDict):
     content: npt.NDArray[np.int16]
     references: Bytes
     layer_labels: NotRequired[Bytes]
+    fade: NotRequired[npt.NDArray[np.float32]]
+    light: NotRequired[npt.NDArray[np.float32]]
 
 
 def prepare_training_sample(
@@ -65,6 +77,7 @@ def prepare_training_sample(
     reference_size: int,
     hint: HintKind,
     object_scale: float = 1.0,
+    shadows: bool = False,
     window_size: int | None = None,
     swap_references: bool = False,
 ) -> TrainingSample:
@@ -85,6 +98,7 @@ def prepare_training_sample(
         reference_size: R.
         hint: kind of control image.
         object_scale: sides of a pasted object over those of its region.
+        shadows: whether the model has shadow maps; they are cast by the sample's own light, jittered, or by none.
         window_size: model size by which the window is chosen, see `ModelConfig`; None: S.
         swap_references: each object gets the reference of the one before it, the first that of the last.
 
@@ -141,7 +155,38 @@ def prepare_training_sample(
         sample["layer_labels"] = compute_layer_labels(
             cutouts, visible, lambda canvas, pictures: control_image(canvas, references=pictures), to_square
         )
+    if shadows:
+        lighting = read_lighting(parts.metadata)
+        rng = generator(seed, "light", set_name, key, *rng_keys)
+        inputs = draw_shadow_inputs(lighting, object_scale, augment, rng)
+        maps = prepare_shadow_maps(background, boxes, cutouts, inputs, size=size, order=order, paste_boxes=paste_boxes)
+        sample["control_image"] = np.concatenate([sample["control_image"], maps], axis=2)
+        sample["fade"] = square_fade(boxes, letterbox, (1 - object_scale) / 2)
+        values = [0.0] * 6 if lighting is None else [*light_values(lighting), 1.0]
+        sample["light"] = np.array(values, np.float32)
     return sample
+
+
+def draw_shadow_inputs(
+    lighting: Lighting | None, object_scale: float, augment: AugmentSettings, rng: np.random.Generator
+) -> ShadowInputs:
+    """The light that shadows are cast by in training: the true one, jittered as an estimate is, or none."""
+    dropped, room, *jitter = rng.random(2).tolist() + rng.uniform(-1, 1, 5).tolist()
+    room = max(2 * room - 1, 0) * augment.shadow_room
+    if lighting is None or dropped < augment.light_dropout:
+        return ShadowInputs(None, object_scale, room)
+    degrees = augment.light_jitter
+    return ShadowInputs(
+        Lighting(
+            azimuth=(lighting.azimuth + degrees * jitter[0] + 180) % 360 - 180,
+            elevation=min(max(lighting.elevation + degrees / 2 * jitter[1], 3), 90),
+            radius=min(lighting.radius * 2 ** (degrees / 20 * jitter[2]), 90),
+            strength=min(max(lighting.strength + degrees / 100 * jitter[3], 0), 1),
+            pitch=min(max(lighting.pitch + degrees / 2 * jitter[4], 0), 90),
+        ),
+        object_scale,
+        room,
+    )
 
 
 def draw_reference(
@@ -183,6 +228,12 @@ def without_augmentation(augment: AugmentSettings) -> AugmentSettings:
         contrast=0.0,
         alternate=float(augment.alternate >= 0.5),
         absent=0.0,
+        exposure=0.0,
+        temperature=(NEUTRAL, NEUTRAL),
+        dirt=0.0,
+        light_jitter=0.0,
+        light_dropout=0.0,
+        shadow_room=0.0,
         box_growth=(growth, growth),
     )
 

@@ -25,6 +25,7 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 InputScaling = Literal["none", "signal"]
 PartName = Literal["unet", "controlnet", "image_encoder", "projector", "vae"]
 HintKind = Literal["background", "collage", "overlay", "layers"]
+NoiseSchedule = Literal["published", "zero_terminal_snr"]
 # What of a repository on the hub is downloaded.
 DOWNLOAD_PATTERNS = (
     "*.json",
@@ -32,6 +33,8 @@ DOWNLOAD_PATTERNS = (
 )
 # The narrowest context of a Stable Diffusion (1.x); networks that are trained from nothing are far narrower.
 FULL_SIZE_CONTEXT_WIDTH = 768
+# Shadow maps of each object; see `conditioning.shadows`.
+SHADOW_MAPS = ("cast", "ambient", "contact")
 Positive = Annotated[int, between(1, float("inf"), True)]
 
 
@@ -77,6 +80,9 @@ class ModelConfig:
     """Whether its output is a residual that is added to the latent of the control image."""
     input_scaling: InputScaling = "none"
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
+    noise_schedule: NoiseSchedule = "published"
+    """`zero_terminal_snr`: the published one, rescaled so that nothing of the target is left at the last timestep (Lin
+    et al., WACV 2024); with `input_scaling` signal the network's input there is zero."""
     hint: HintKind = "background"
     """What the control image shows in the boxes: nothing; a smooth fill with references; the background with
     references; or three layers (background with references back to front, front to back, without), which the network
@@ -87,6 +93,9 @@ class ModelConfig:
     """Factor on the logits of the blend weights when pictures are made. Training by squared differences gives each
     layer the weight that is the chance of it being right, and such blends look half transparent: above 1, one is
     chosen."""
+    shadows: bool = False
+    """With hint `layers` on pixels: the control image also holds the shadow maps of the objects, and the network says
+    how strong and of what tint each is; and what it changes fades to nothing at the regions' borders."""
     fill: Annotated[float, between(0.5, 1, True)] = 1.0
     """Object scale: share of a region's sides that an object takes where the control image shows it; the rest is room
     for its shadow."""
@@ -115,6 +124,12 @@ class ModelConfig:
             raise PydanticCustomError(
                 "grid", "share_grid 1, or at most downsampling where hint is layers and the latent holds pixels"
             )
+        if self.shadows and not self.gain_channels:
+            raise PydanticCustomError(
+                "shadows", "shadows false where hint is not layers, or the latent holds no pixels"
+            )
+        if self.noise_schedule != "published" and self.prediction_type == "epsilon":
+            raise PydanticCustomError("noise", "noise_schedule published where prediction_type is epsilon")
         if self.image_size % self.downsampling:
             raise PydanticCustomError("size", "an image_size that downsampling divides")
         return self
@@ -145,6 +160,11 @@ class ModelConfig:
         return 3 * self.share_grid**2 if self.logit_channels and self.on_pixels else 0
 
     @property
+    def strength_channels(self) -> int:
+        """Channels that say how strong each shadow map is in each colour."""
+        return 3 * len(SHADOW_MAPS) * self.share_grid**2 if self.shadows else 0
+
+    @property
     def on_pixels(self) -> bool:
         """Whether the latent holds the pixels themselves."""
         return self.latent_channels == 3 * self.downsampling**2
@@ -158,12 +178,17 @@ class ModelConfig:
     @property
     def output_channels(self) -> int:
         """Channels of the network's output."""
-        return self.latent_channels + self.logit_channels + self.gain_channels
+        return self.latent_channels + self.logit_channels + self.gain_channels + self.strength_channels
 
     @property
     def hint_channels(self) -> int:
-        """Channels of the hint: the control image's layers, and the kind of each pixel."""
-        return 3 * self.hint_layers + 1
+        """Channels of the hint: the control image's layers and shadow maps, and the kind of each pixel."""
+        return 3 * self.hint_layers + self.shadow_channels + 1
+
+    @property
+    def shadow_channels(self) -> int:
+        """Channels of the control image that are shadow maps: of the objects back to front, then front to back."""
+        return 2 * len(SHADOW_MAPS) if self.shadows else 0
 
     def save(self, folder: Path) -> None:
         """Write `pics.json`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pics_cli.core.model import layers
 from pics_cli.core.model.interaction import ObjectContexts
+from pics_cli.core.model.light_head import LightHead
 from pics_cli.core.model.regions import Regions
 
 
@@ -23,6 +24,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
     Args:
         hint_channels: of the hint: colours of the control image, and the kind of each pixel.
         hint_widths: of the hint's convolutions; all but the first halve the resolution.
+        estimates_light: whether it has a `light_head`, for a model with `shadows`.
         others, and `gradient_checkpointing`: see `InteractionUNet`.
     """
 
@@ -38,6 +40,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
         context_width: int = 1024,
         norm_groups: int = 32,
         tau: float = 0.5,
+        estimates_light: bool = False,
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
@@ -48,6 +51,8 @@ class BackgroundControlNet(ModelMixin, ConfigMixin):
             conditioning_channels=hint_channels, conditioning_embedding_out_channels=tuple(hint_widths), **options
         )
         layers.adopt_layers(self, stock, tau, exclude=("conv_in",))
+        if estimates_light:
+            self.light_head = LightHead()
 
     def embed_hint(self, hint: Tensor) -> Tensor:
         """Hints [B, 3 L + 1, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""

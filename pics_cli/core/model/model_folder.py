@@ -115,7 +115,12 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
                 raise
             why = " ".join(str(error).split()) or type(error).__name__
             raise PicsError(f"{part_folder}: cannot be loaded: {why}", _AGAIN) from None
-    if mismatches := find_mismatches(config, **{name: loaded[name] for name in PARTS}):
+    mismatches = find_mismatches(config, **{name: loaded[name] for name in PARTS})
+    if (rescaled := bool(loaded["scheduler"].config.get("rescale_betas_zero_snr"))) != (
+        config.noise_schedule == "zero_terminal_snr"
+    ):
+        mismatches.append(f"noise_schedule is {config.noise_schedule}, rescale_betas_zero_snr {rescaled} in scheduler")
+    if mismatches:
         raise PicsError("\n".join(f"{folder}: {mismatch}" for mismatch in mismatches), _AGAIN)
     return loaded
 
@@ -188,6 +193,8 @@ def find_mismatches(
         )
         if actual != expected
     ]
+    if bool(controlnet.config.get("estimates_light")) != config.shadows:
+        lines.append(f"shadows is {config.shadows} in pics.json, estimates_light the opposite in controlnet")
     if encoder.hidden_size != projector.in_features:
         lines.append(f"projector takes width {projector.in_features}, image_encoder gives {encoder.hidden_size}")
     if config.latent_size % 2 ** (levels - 1):

@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 HINT_WIDTHS = (16, 32, 96, 256)
 
 EXPERT_LAYERS = re.compile(r"\.transformer_blocks\.0\.(norm2g|gate_q|norm_c|k_proj|v_proj|norm2b|attn_bg)\.")
-_CONTROL = re.compile(r"controlnet_")
+_CONTROL = re.compile(r"controlnet_|light_head")
 _STARTS_AT_ZERO = re.compile(r"\.attn_bg\.to_out\.0\.|controlnet_(down_blocks|mid_block|cond_embedding\.conv_out)\.")
 _SHARED = (
     "block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups", "tau",
@@ -201,15 +201,22 @@ def hint_widths(downsampling: int) -> tuple[int, ...]:
     return (*HINT_WIDTHS[: min(halvings, 3)], *HINT_WIDTHS[-1:] * max(halvings - 2, 1))
 
 
-def blank_controlnet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> nn.Module:
+def blank_controlnet(
+    unet: Any, widths: Sequence[int], hint_channels: int = 4, estimates_light: bool = False
+) -> nn.Module:
     """The ControlNet of a UNet's shape, on the meta device; `widths`: of the hint's convolutions."""
     shape = {key: value for key, value in unet.config.items() if key in _SHARED}
-    return build_on_meta(lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape), "controlnet")
+    return build_on_meta(
+        lambda: BackgroundControlNet(hint_channels, tuple(widths), **shape, estimates_light=estimates_light),
+        "controlnet",
+    )
 
 
-def controlnet_from_unet(unet: Any, widths: Sequence[int], hint_channels: int = 4) -> Any:
+def controlnet_from_unet(
+    unet: Any, widths: Sequence[int], hint_channels: int = 4, estimates_light: bool = False
+) -> Any:
     """A copy of the UNet's encoder with new zero convolutions and a new embedding of the hint."""
-    controlnet = blank_controlnet(unet, widths, hint_channels)
+    controlnet = blank_controlnet(unet, widths, hint_channels, estimates_light)
     expected = controlnet.state_dict().keys()
     copied = {key: value.clone() for key, value in unet.state_dict().items() if key in expected}
     return fill_module(controlnet, copied, _CONTROL, "controlnet")

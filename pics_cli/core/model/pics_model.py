@@ -12,12 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.model import image_encoder, model_folder
-from pics_cli.core.model.blending import LayerBlend, ResidualPrediction
+from pics_cli.core.model.blending import LayerBlend, ResidualPrediction, split_control_image
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.light_head import LightOutput, lighting_of
 from pics_cli.core.model.offload import ModelOffloader, choose_memory
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler
@@ -35,7 +37,7 @@ class NetworkInput(Protocol):
 
     @property
     def control_image(self) -> npt.NDArray[np.uint8]:
-        """uint8 [S, S, 3 L]."""
+        """uint8 [S, S, 3 L], and the shadow maps of a model that has them."""
 
     @property
     def control_mask(self) -> npt.NDArray[np.int8]:
@@ -48,6 +50,10 @@ class NetworkInput(Protocol):
     @property
     def references(self) -> npt.NDArray[np.uint8]:
         """uint8 [K, R, R, 3] on white."""
+
+    @property
+    def fade(self) -> npt.NDArray[np.float32] | None:
+        """float32 [S, S] in 0..1: factor on what the network changes; None where the model has no `shadows`."""
 
 
 class PicsModel:
@@ -178,6 +184,14 @@ class PicsModel:
         return torch.from_numpy(drawn)
 
     @torch.inference_mode()
+    def estimate_lighting(self, background: npt.NDArray[np.uint8]) -> Lighting:
+        """The light of a background, uint8 [S, S, 3], as a model with `shadows` sees it; see `lighting_of`."""
+        picture = torch.from_numpy(background).to(self.device).permute(2, 0, 1)[None].to(self.dtype) / 127.5 - 1
+        with self._offloader.use("controlnet"):
+            azimuth, values = self.controlnet.light_head(picture)
+        return lighting_of(LightOutput(azimuth.float().cpu(), values.float().cpu()))[0]
+
+    @torch.inference_mode()
     def __call__(
         self,
         samples: Sequence[NetworkInput],
@@ -218,10 +232,16 @@ class PicsModel:
         prediction = None
         if self.config.correct_hint:
             with self._offloader.use("vae"):
-                pictures = picture.unflatten(1, (-1, 3)).flatten(0, 1).contiguous()
+                layers, shadows = split_control_image(picture, self.config)
+                pictures = layers.flatten(0, 1).contiguous()
                 latents = self.vae.encode(pictures).latent_dist.mode() * self.config.latent_scale
                 latents = latents.unflatten(0, (count, -1)).float().repeat_interleave(candidates, 0)
-                prediction = ResidualPrediction(latents, self.config, self.config.share_sharpness)
+                fade = None
+                if shadows is not None:
+                    shadows = shadows.repeat_interleave(candidates, 0)
+                    fade = torch.from_numpy(np.stack([_fade(sample) for sample in samples]))[:, None].to(self.device)
+                    fade = fade.repeat_interleave(candidates, 0)
+                prediction = ResidualPrediction(latents, self.config, self.config.share_sharpness, shadows, fade)
         with self._offloader.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
@@ -281,6 +301,12 @@ class PicsModel:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
         decoded = self.vae.decode((latent / self.config.latent_scale).to(self._pixels).contiguous()).sample
         return ((_finite(decoded).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _fade(sample: NetworkInput) -> npt.NDArray[np.float32]:
+    if sample.fade is None:
+        raise ValueError("the model has shadows, but its inputs were made without")
+    return sample.fade
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The command line takes its choices from here, so diffusers is imported only when
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, get_args
 
 from pics_cli.errors import PicsError
@@ -19,6 +20,7 @@ SCHEDULERS: dict[SchedulerName, tuple[str, dict[str, Any]]] = {
     "heun": ("HeunDiscreteScheduler", {}),
 }
 NOISE_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+_ZERO_SNR = "rescale_betas_zero_snr"
 _PUBLISHED = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -36,12 +38,17 @@ def published_scheduler(**noise: Any) -> Any:
     return diffusers.DDIMScheduler(**{**_PUBLISHED, **SCHEDULERS["ddim"][1], **noise})
 
 
-def pixel_scheduler() -> Any:
+def pixel_scheduler(zero_terminal_snr: bool = False) -> Any:
     """The published noise schedule for a new network on pixels.
 
     Sampling starts at the noisiest timestep with any number of steps, and ends without noise, which would be visible.
+
+    Args:
+        zero_terminal_snr: rescale it so that the last timestep carries no signal.
     """
-    return published_scheduler(timestep_spacing="trailing", set_alpha_to_one=True)
+    return published_scheduler(
+        timestep_spacing="trailing", set_alpha_to_one=True, rescale_betas_zero_snr=zero_terminal_snr
+    )
 
 
 def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> Any:
@@ -55,8 +62,13 @@ def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> An
     if name not in get_args(SchedulerName):
         raise PicsError(f"--scheduler: got {name}, expected one of {', '.join(SCHEDULERS)}")
     class_name, options = SCHEDULERS[name]  # type: ignore[index]
-    kept = {key: value for key, value in base.config.items() if key in (*_PUBLISHED, "trained_betas")}
+    kept = {key: value for key, value in base.config.items() if key in (*_PUBLISHED, "trained_betas", _ZERO_SNR)}
     last = {key: base.config[key] for key in ("set_alpha_to_one",) if key in options and key in base.config}
+    if kept.get(_ZERO_SNR) and _ZERO_SNR not in inspect.signature(getattr(diffusers, class_name)).parameters:
+        raise PicsError(
+            f"--scheduler {name}: cannot start from a last timestep without signal, as this model does",
+            f"take {', '.join(other for other in SCHEDULERS if other != name)}",
+        )
     scheduler = getattr(diffusers, class_name)(**{**kept, **options, **last}, prediction_type=prediction_type)
     limit = scheduler.config.num_train_timesteps
     # Leading spacing with an offset would begin beyond the last step of the noise schedule.

@@ -70,7 +70,7 @@ def blank_small_parts(config: ModelConfig, shape: ModelShape) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "unet": unet,
-        "controlnet": blank_controlnet(unet, shape.hint_widths, config.hint_channels),
+        "controlnet": blank_controlnet(unet, shape.hint_widths, config.hint_channels, config.shadows),
         "image_encoder": build_on_meta(lambda: _encoder(config, shape), _WHERE),
         "projector": build_on_meta(lambda: nn.Linear(shape.encoder_width, shape.context_width), _WHERE),
         "vae": PixelAutoencoder(shape.patch),
@@ -94,11 +94,19 @@ def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int =
         unet: Any = fill_module(blank["unet"], {}, _ALL_LAYERS, _WHERE)
         nn.init.zeros_(unet.conv_out.weight)
         unet.conv_out.bias.data.copy_(initial_output_bias(config))
-        controlnet: Any = controlnet_from_unet(unet, shape.hint_widths, config.hint_channels)
+        controlnet: Any = controlnet_from_unet(unet, shape.hint_widths, config.hint_channels, config.shadows)
         _init_hint_layers(controlnet)
         encoder = _encoder(config, shape)
         projector = new_projector(encoder, shape.context_width)
-    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], pixel_scheduler())
+    return PicsModel(
+        config,
+        unet,
+        controlnet,
+        encoder,
+        projector,
+        blank["vae"],
+        pixel_scheduler(config.noise_schedule == "zero_terminal_snr"),
+    )
 
 
 def _init_hint_layers(controlnet: Any) -> None:

@@ -40,6 +40,27 @@ class AugmentSettings:
     """Most that is added to or taken from its values, as a share of white."""
     contrast: Annotated[float, between(0, 1, True)] = 0.1
     """Most by which its values are stretched or squeezed around their mean, as a share."""
+    exposure: Annotated[float, between(0, 4, True)] = 0.0
+    """Stops by which a reference is lighter or darker than it was, at most."""
+    temperature: Annotated[
+        tuple[float, float],
+        require(
+            lambda pair: 1500 <= pair[0] <= 5500 <= pair[1] <= 20000,
+            "[low, high] with 1500 <= low <= 5500 <= high <= 20000",
+        ),
+    ] = (5500.0, 5500.0)
+    """Colour temperatures of its light, in kelvin, lowest and highest; 5500 leaves it as it is."""
+    relit: Fraction = 0.4
+    """Share of the references whose exposure and temperature are anywhere in these ranges; the others nearly fit their
+    scene, as those that people choose do."""
+    dirt: Fraction = 0.0
+    """Share of the references with blur, grain, JPEG's blocks or an outline that is cut a little wrong."""
+    light_jitter: Annotated[float, between(0, 90, True)] = 10.0
+    """For a model with shadows: degrees by which the lamp's direction is off at most, its height by half of that."""
+    light_dropout: Fraction = 0.25
+    """Likewise: share of the samples whose lamp the model is not told."""
+    shadow_room: Annotated[float, between(0, 2, True)] = 0.5
+    """Likewise: by which share of their sides regions are wider for shadows alone, at most; half of them are not."""
     alternate: Fraction = 1.0
     """Share of the references taken from the object's alternative view, where the data has one."""
     absent: Fraction = 0.0
@@ -146,6 +167,10 @@ class ModelSettings:
     """Whether its output is a residual that is added to the latent of the control image (prediction_type sample)."""
     input_scaling: Literal["none", "signal"] | None = None
     """Scaling of the noisy input: `signal` multiplies by √ᾱ_t."""
+    noise_schedule: Literal["published", "zero_terminal_snr"] | None = None
+    """`zero_terminal_snr`: nothing of the target is left in the input at the last timestep; for new networks."""
+    shadows: bool | None = None
+    """With hint layers on pixels: shadow maps of the objects in the control image; changes fade at regions' borders."""
     latent_scale: PositiveFloat | None = None
     """Factor on the latent."""
     scheduler: Literal["ddim", "dpm++", "unipc", "euler", "heun"] | None = None
@@ -160,8 +185,11 @@ class ModelSettings:
 class ObjectiveSettings:
     """The loss that training minimises."""
 
-    loss: Literal["l2", "l1"] = "l2"
-    """Distance of the prediction from its target."""
+    loss: Literal["l2", "l1", "relative_l1"] = "l2"
+    """Distance of the prediction from its target; `relative_l1`: over the target's brightness around it, so that a
+    shadow on dark ground counts as much as on pale (prediction_type sample, on pixels)."""
+    light_weight: NonNegativeFloat = 0.0
+    """Weight of a further term: how well the model estimates the picture's light (model.shadows)."""
     timesteps: Timesteps = "published"
     """`published`: 30 % of [0, 1000), 70 % of [0, 500); `uniform`; `high_noise`: the noisiest with `noisiest`."""
     noisiest: Fraction = 0.7

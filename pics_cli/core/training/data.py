@@ -164,6 +164,7 @@ def _sample_options(recipe: TrainingRecipe, config: ModelConfig) -> dict[str, An
         "reference_size": config.reference_size,
         "hint": config.hint,
         "object_scale": config.fill,
+        "shadows": config.shadows,
         "window_size": config.window_size,
         "cache_gb": recipe.data.cache_gb,
     }

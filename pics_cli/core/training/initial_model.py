@@ -69,6 +69,11 @@ def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
         raise PicsError(
             "model.hint: got layers, which a network from a base model has no inputs and outputs for", _CHANGE_HINT
         )
+    if overrides.get("noise_schedule", "published") != "published":
+        raise PicsError(
+            f"model.noise_schedule: got {overrides['noise_schedule']}, but Stable Diffusion keeps its own",
+            "leave it out, or take a new network: model.shape",
+        )
     dinov2 = section.dinov2 or DEFAULT_DINOV2
     config = checked_config(overrides)
     model = new_model(base, dinov2, config=config, keep=overrides, seed=recipe.seed)
@@ -89,7 +94,12 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     if section.shape is not None:
         config = small_config(section.shape, overrides)
         blank_parts = blank_small_parts(config, section.shape)
-        blank = PicsModel(config, **blank_parts, scheduler=pixel_scheduler(), device="meta")
+        blank = PicsModel(
+            config,
+            **blank_parts,
+            scheduler=pixel_scheduler(config.noise_schedule == "zero_terminal_snr"),
+            device="meta",
+        )
         return blank, "a new network of model.shape"
     base = section.base or DEFAULT_BASE
     folder = find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
@@ -114,7 +124,7 @@ def _load_pics_model(name: str, folder: Path, overrides: dict[str, Any]) -> Init
     config = model.config
     levels = len(model.unet.config.block_out_channels)
     check_image_size(overrides.get("image_size", config.image_size), config.downsampling, levels)
-    for key in sorted({"reference_size", "latent_scale", "share_grid"} & overrides.keys()):
+    for key in sorted({"reference_size", "latent_scale", "share_grid", "shadows", "noise_schedule"} & overrides.keys()):
         if overrides[key] != (fixed := getattr(config, key)):
             raise PicsError(
                 f"model.{key}: got {overrides[key]}, but {name} was made with {fixed}", f"leave out model.{key}"

@@ -168,10 +168,12 @@ def standard_batch(recipe: TrainingRecipe, model: PicsModel) -> dict[str, Any]:
     repeated = {name: torch.from_numpy(value)[None].repeat(batch, *[1] * value.ndim) for name, value in drawn.items()}
     picture = torch.zeros(batch, size, size, 3, dtype=torch.uint8)
     layers = {"layer_labels": picture[..., 0]} if config.hint == "layers" else {}
+    if config.shadows:
+        layers |= {"fade": torch.ones(batch, size, size), "light": torch.ones(batch, 6)}
     return {
         **repeated,
         **layers,
-        "control_image": torch.zeros(batch, size, size, 3 * config.hint_layers, dtype=torch.uint8),
+        "control_image": torch.zeros(batch, size, size, config.hint_channels - 1, dtype=torch.uint8),
         "target": picture,
         "boxes": boxes[None].repeat(batch, 1, 1),
         "content": torch.tensor([[0, 0, size, size]]).repeat(batch, 1),

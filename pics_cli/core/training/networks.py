@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pics_cli.core.model.image_encoder import encode_references
 from pics_cli.core.model.interaction import ObjectContexts
+from pics_cli.core.model.light_head import LightOutput
 from pics_cli.core.model.new_model import EXPERT_LAYERS
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
@@ -35,26 +36,33 @@ class TrainingNetworks(nn.Module):
         super().__init__()
         self.unet, self.controlnet = model.unet, model.controlnet
         self.image_encoder, self.projector = model.image_encoder, model.projector
+        layers = 3 * model.config.hint_layers
+        self._background = slice(layers - 3, layers) if model.config.shadows else None
 
-    def forward(self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
+    def forward(
+        self, latent: Tensor, timestep: Tensor, hint: Tensor, regions: Regions, references: Tensor
+    ) -> tuple[Tensor, LightOutput | None]:
         """The prediction, without classifier-free guidance.
 
         Args:
             latent: [B, c, h, w], noisy and scaled.
             timestep: int64 [B].
-            hint: [B, 3 L + 1, S, S].
+            hint: [B, `hint_channels`, S, S].
             regions: of the B composites. Not their masks, which data-parallel training would bring to the GPU, while
                 routing tables are made on the CPU.
             references: [B, K, 3, R, R] in [0, 1]; black for a dropped condition.
 
         Returns:
-            [B, output channels, h, w].
+            [B, output channels, h, w]; of a model with shadows also what its light head says of the last layer of the
+            control image, the background.
         """
         tokens = encode_references(self.image_encoder, self.projector, references.flatten(0, 1))
         objects = ObjectContexts(tokens.unflatten(0, references.shape[:2]))
         residuals = self.controlnet(self.controlnet.embed_hint(hint), timestep, objects, regions)
         prediction: Tensor = self.unet(latent, timestep, objects, regions, residuals)
-        return prediction
+        if self._background is None:
+            return prediction, None
+        return prediction, self.controlnet.light_head(hint[:, self._background])
 
 
 def named_parameters(model: PicsModel) -> Iterator[tuple[str, nn.Parameter]]:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pics_cli.core.model.blending import ResidualPrediction
+from pics_cli.core.model.blending import ResidualPrediction, split_control_image
 from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.light_head import light_loss
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.regions import Regions, cover_at
@@ -27,6 +28,8 @@ from pics_cli.errors import PicsError
 _WHOLE_SCHEDULE, _FIRST_HALF = 0.3, 0.5
 # Pictures that the autoencoder takes at once: it needs more memory for one than the networks do.
 _ENCODER_BATCH = 4
+# Relative loss: brightness at which it is the plain one, and what keeps it finite in the dark, both in 0..1.
+_MEAN_BRIGHTNESS, _DARKEST = 0.5, 0.08
 # Stands for 0 in a logarithm.
 _EPSILON = 1e-6
 
@@ -163,6 +166,21 @@ class DiffusionLoss:
                 f"objective.share_weight: got {objective.share_weight}, which needs a model that mixes its hint",
                 "set it to 0, or take a model with hint layers and correct_hint",
             )
+        if objective.loss == "relative_l1" and not (self.config.on_pixels and self.config.prediction_type == "sample"):
+            raise PicsError(
+                "objective.loss: got relative_l1, which needs a model that predicts the picture's pixels",
+                "take l1 or l2, or a model.shape with prediction_type sample",
+            )
+        if objective.light_weight and not self.config.shadows:
+            raise PicsError(
+                f"objective.light_weight: got {objective.light_weight}, which needs a model that casts shadows",
+                "set it to 0, or model.shadows to true",
+            )
+        if objective.min_snr and self.config.noise_schedule != "published":
+            raise PicsError(
+                f"objective.min_snr: got {objective.min_snr}, which gives a last timestep without signal no weight",
+                "leave it out, or take model.noise_schedule published",
+            )
         if objective.gradient and not (self.config.on_pixels and self.config.prediction_type == "sample"):
             raise PicsError(
                 f"objective.gradient: got {objective.gradient}, which needs a model that predicts the picture's pixels",
@@ -173,10 +191,10 @@ class DiffusionLoss:
         """Losses of a batch.
 
         Args:
-            batch: on the CPU: control_image uint8 [B, S, S, 3 L]; target uint8 [B, S, S, 3]; boxes int [B, K, 4];
+            batch: on the CPU: control_image uint8 [B, S, S, n]; target uint8 [B, S, S, 3]; boxes int [B, K, 4];
                 content int [B, 4]; references uint8 [B, K, R, R, 3]; with hint layers layer_labels uint8 [B, S, S];
-                timestep int64 [B]; dropped bool [B]; noise and, for an autoencoder that draws its latents, posterior
-                float32 [B, c, h, w].
+                with shadows fade float32 [B, S, S] and light float32 [B, 6]; timestep int64 [B]; dropped bool [B];
+                noise and, for an autoencoder that draws its latents, posterior float32 [B, c, h, w].
             device: of the networks.
         """
         masks = box_masks(batch["boxes"], self.config.image_size)
@@ -184,7 +202,7 @@ class DiffusionLoss:
         noise = batch["noise"].to(device)
         posterior = batch["posterior"].to(device) if "posterior" in batch else None
         clean = self._encode(_to_float(batch["target"].to(device)), posterior)
-        residual = self._residual_prediction(hint[:, :-1]) if self.config.correct_hint else None
+        residual = self._residual_prediction(hint[:, :-1], batch) if self.config.correct_hint else None
         signal = self.alphas_cumprod[batch["timestep"]].to(device)[:, None, None, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         if self.config.input_scaling == "signal":
@@ -193,7 +211,8 @@ class DiffusionLoss:
         conditioned = ~batch["dropped"].to(device)
         references = references * conditioned[:, None, None, None, None]
         regions = Regions(masks, device=device)
-        prediction = self.network(noisy, batch["timestep"].to(device), hint, regions, references).float()
+        prediction, light = self.network(noisy, batch["timestep"].to(device), hint, regions, references)
+        prediction = prediction.float()
         if residual is not None:
             prediction = residual(prediction)
         target = prediction_target(self.config.prediction_type, clean, noise, signal)
@@ -205,17 +224,23 @@ class DiffusionLoss:
             assert residual is not None
             entropy = self._layer_loss(residual.logits, batch["layer_labels"].to(device), masks)
             losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * entropy)
+        if self.objective.light_weight:
+            values = batch["light"].to(device)
+            estimate = light_loss(light, values[:, :5], values[:, 5] > 0)
+            losses = losses._replace(weighted=losses.weighted + self.objective.light_weight * estimate)
         return losses
 
     def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
-        """float32 [B, 3 L + 1, S, S]."""
+        """float32 [B, `hint_channels`, S, S]."""
         mask = control_mask(masks, content).to(device)[:, None].float()
         return torch.cat([_to_float(rgb.to(device)), mask], 1).contiguous(memory_format=torch.channels_last)
 
-    def _residual_prediction(self, layers: Tensor) -> ResidualPrediction:
-        """Residual to the control image's layers, [B, 3 L, S, S] in [-1, 1]."""
-        latents = self._encode(layers.unflatten(1, (-1, 3)).flatten(0, 1))
-        return ResidualPrediction(latents.unflatten(0, (len(layers), -1)), self.config)
+    def _residual_prediction(self, control_image: Tensor, batch: Mapping[str, Any]) -> ResidualPrediction:
+        """Residual to the layers of a control image, [B, n, S, S] in [-1, 1]."""
+        layers, shadows = split_control_image(control_image, self.config)
+        latents = self._encode(layers.flatten(0, 1)).unflatten(0, layers.shape[:2])
+        fade = batch["fade"][:, None].to(latents.device) if self.config.shadows else None
+        return ResidualPrediction(latents, self.config, shadows=shadows, fade=fade)
 
     @torch.no_grad()
     def _encode(self, pictures: Tensor, posterior: Tensor | None = None) -> Tensor:
@@ -234,6 +259,9 @@ class DiffusionLoss:
         difference = prediction - target
         loss = difference.square() if self.objective.loss == "l2" else difference.abs()
         loss = loss.mean(1)  # [B, h, w]
+        if self.objective.loss == "relative_l1":  # sRGB levels of the latent's cell, which holds pixels in [-1, 1]
+            brightness = (target / self.config.latent_scale + 1).mean(1) / 2
+            loss = loss * _MEAN_BRIGHTNESS / (brightness.clamp(min=0) + _DARKEST)
         inside, weight = self._weight(masks, loss)
         weighted = _weighted_mean(loss, weight)
         if self.objective.min_snr is not None:

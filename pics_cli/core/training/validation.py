@@ -179,6 +179,7 @@ def network_inputs(arrays: Mapping[str, Any], size: int) -> NetworkInputs:
         control_mask=mask[0].numpy(),
         masks=masks[0].numpy(),
         references=arrays["references"],
+        fade=arrays.get("fade"),
     )
 
 

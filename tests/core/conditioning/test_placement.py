@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.placement import choose_window, to_window
+from pics_cli.core.conditioning.placement import choose_window, grow_regions, region_fade, to_window
 from pics_cli.core.images.geometry import Box
 
 
@@ -66,3 +67,34 @@ def test_window_refuses() -> None:
 
 def test_boxes_move_with_their_window() -> None:
     assert to_window([(10, 20, 30, 40), (5, 5, 6, 6)], (5, 4, 50, 60)) == [(5, 16, 25, 36), (0, 1, 1, 2)]
+
+
+def test_fade_is_one_where_objects_are_pasted_and_nothing_at_borders() -> None:
+    fade = region_fade([(20, 30, 60, 110)], (0, 0, 100, 120), 120, 100, 0.125)
+    assert (fade[40:100, 25:55] == 1).all()
+    outside = np.ones_like(fade, dtype=bool)
+    outside[30:110, 20:60] = False
+    assert not fade[outside].any()
+    assert 0 < fade[31:109, [20, 59]].max() < 0.04
+    rising = fade[70, 20:26]
+    assert (np.diff(rising) > 0).all()
+
+
+def test_fade_knows_no_border_where_the_picture_ends() -> None:
+    fade = region_fade([(0, 60, 40, 100)], (0, 0, 80, 100), 100, 80, 0.25)
+    assert fade[99, 0] == 1
+    assert fade[60, 20] < 0.05
+    assert fade[80, 39] < 0.05
+
+
+def test_fade_of_regions_that_overlap_is_the_larger() -> None:
+    boxes = [(10, 10, 50, 50), (30, 20, 90, 80)]
+    both = region_fade(boxes, (0, 0, 100, 100), 100, 100, 0.1)
+    one, other = (region_fade([box], (0, 0, 100, 100), 100, 100, 0.1) for box in boxes)
+    np.testing.assert_array_equal(both, np.maximum(one, other))
+    assert not region_fade([(5, 5, 5, 9)], (0, 0, 10, 10), 10, 10, 0.1).any()
+
+
+def test_regions_grow_inside_the_picture() -> None:
+    assert grow_regions([(10, 20, 30, 60), (0, 0, 40, 40)], 0.5, 100, 70) == [(5, 10, 35, 70), (0, 0, 50, 50)]
+    assert grow_regions([(10, 20, 30, 60)], 0, 100, 70) == [(10, 20, 30, 60)]

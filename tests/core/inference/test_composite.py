@@ -13,6 +13,7 @@ import torch
 from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
 from helpers.trainees import LAYERS, small
 from pics_cli.core.images.geometry import Letterbox
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
 from pics_cli.core.inference.prepare import window_inputs, window_paste
@@ -156,18 +157,24 @@ def test_an_opaque_reference_is_one_on_white(tiny: PicsModel) -> None:
     np.testing.assert_array_equal(first, second)
 
 
-def test_at_the_networks_size_it_is_the_networks_picture() -> None:
-    pipeline = small(**{**LAYERS, "steps": 1, "guidance": 1.0, "scheduler": "ddim"})
+@pytest.mark.parametrize("shadows", [False, True])
+def test_at_the_networks_size_it_is_the_networks_picture(shadows: bool) -> None:
+    pipeline = small(**{**LAYERS, "steps": 1, "guidance": 1.0, "scheduler": "ddim", "shadows": shadows, "fill": 0.75})
+    lighting = Lighting(azimuth=-70, elevation=40, radius=4, strength=0.8, pitch=25) if shadows else None
     background = cv2.GaussianBlur(noise(64, 64), (0, 0), 2).astype(np.uint8)
     references = [noise(20, 30, 1, 4) | np.uint8(128), noise(30, 20, 2, 4) | np.uint8(128)]
     boxes = [(5, 8, 40, 50), (25, 20, 60, 60)]
     blends: list = []
-    inputs = window_inputs(background, boxes, references, pipeline.config)
+    inputs = window_inputs(background, boxes, references, pipeline.config, lighting=lighting)
     made = pipeline([inputs], pipeline.noise(0, "a")[None, None], layer_blends=blends)[0, 0]
-    paste = window_paste(background, boxes, references, pipeline.config)
+    paste = window_paste(background, boxes, references, pipeline.config, lighting=lighting)
     assert paste.part == (5, 8, 60, 60)
-    again = blend_layers(background, paste.part, paste.painters, *(each[0, 0].numpy() for each in blends[0]))
-    assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)[8:60, 5:60]).max() <= 1
+    logits, gain, residual, *strength = (each[0, 0].numpy() for each in blends[0] if each is not None)
+    assert bool(strength) == shadows
+    density = (strength[0], paste.shadows) if strength else ()
+    again = blend_layers(background, paste.part, paste.painters, logits, gain, residual, [paste.part], *density)
+    tolerance = 3 if shadows else 1  # the network's shadow maps have 8 bits
+    assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)[8:60, 5:60]).max() <= tolerance
     assert (again != background[8:60, 5:60]).any()
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_network_inputs, prepare_reference
 from pics_cli.core.images.geometry import clip_box
+from pics_cli.core.images.lighting import to_linear
 from pics_cli.core.images.masks import box_mask
 from pics_cli.core.loading.augment import (
     View,
+    add_dirt,
     augment_reference,
     cut_reference,
     draw_view,
@@ -55,6 +57,8 @@ views = st.builds(
     scale=st.floats(1, 4),
     brightness=st.floats(-1, 1),
     contrast=st.floats(-1, 1),
+    exposure=st.floats(-2, 2),
+    warmth=st.floats(-70, 150),
 )
 
 
@@ -265,3 +269,49 @@ def test_patches_refused(patches: list[np.ndarray], text: str) -> None:
         prepare_network_inputs(
             noise(20, 30, 3), [(2, 2, 9, 9)], [noise(4, 4, 3)], size=16, reference_size=16, patches=patches
         )
+
+
+def test_exposure_multiplies_linear_light() -> None:
+    grey = np.dstack([np.full((8, 8, 3), 120, np.uint8), np.full((8, 8), 255, np.uint8)])
+    for stops in (-1.5, -0.5, 0.8):
+        lit = render_view(grey, View(exposure=stops), 28).rgba[4, 4, :3] / 255
+        assert to_linear(lit) / to_linear(np.float64(120 / 255)) == pytest.approx(2**stops, rel=0.03)
+
+
+def test_warm_light_is_redder_and_keeps_its_brightness() -> None:
+    grey = np.dstack([np.full((8, 8, 3), 120, np.uint8), np.full((8, 8), 255, np.uint8)])
+    red, green, blue = render_view(grey, View(warmth=120), 28).rgba[4, 4, :3].tolist()
+    assert red > green > blue
+    cold = render_view(grey, View(warmth=-60), 28).rgba[4, 4, :3].tolist()
+    assert cold[0] < cold[1] < cold[2]
+    for values in ((red, green, blue), cold):
+        assert np.dot([0.2126, 0.7152, 0.0722], to_linear(np.array(values) / 255)) == pytest.approx(
+            float(to_linear(np.float64(120 / 255))), rel=0.25
+        )
+
+
+def test_most_references_nearly_fit_their_scene() -> None:
+    lights = AugmentSettings(exposure=1.5, temperature=(3000, 9000), relit=0.4)
+    stops = np.array([draw_view(lights, generator(0, "view", i)).exposure for i in range(2000)])
+    warmth = np.array([draw_view(lights, generator(0, "view", i)).warmth for i in range(2000)])
+    assert 0.6 < np.mean(np.abs(stops) < 0.2) < 0.72
+    assert 1.3 < np.abs(stops).max() <= 1.5
+    assert 1e6 / 9000 - 1e6 / 5500 <= warmth.min() < -50
+    assert 120 < warmth.max() <= 1e6 / 3000 - 1e6 / 5500
+    still = draw_view(AugmentSettings(), generator(0, "view"))
+    assert (still.exposure, still.warmth) == (0, 0)
+
+
+def test_dirt_leaves_the_object_itself() -> None:
+    rgba = np.zeros((60, 60, 4), np.uint8)
+    rgba[..., :3] = cv2.GaussianBlur(noise(60, 60, 3), (0, 0), 6)
+    rgba[10:50, 10:50, 3] = 255
+    kinds = set()
+    for seed in range(12):
+        dirty = add_dirt(rgba, 1.0, np.random.default_rng(seed))
+        inside = (rgba[..., 3] > 0) & (dirty[..., 3] > 0)
+        change = np.abs(dirty[..., :3].astype(int) - rgba[..., :3])[inside].mean()
+        assert change < 12
+        kinds.add((change > 0.5, bool((dirty[..., 3] != rgba[..., 3]).any())))
+    assert len(kinds) >= 3
+    np.testing.assert_array_equal(add_dirt(rgba, 0.0, np.random.default_rng(0)), rgba)

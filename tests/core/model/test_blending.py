@@ -166,3 +166,40 @@ def test_refused(change: dict[str, object], text: str) -> None:
 
     with pytest.raises(PicsError, match=text):
         ModelConfig.parse(change, Path("pics.json"))
+
+
+def test_shadows_by_the_equation() -> None:
+    """exp(f gain − Σ strength map) on the blended layers, and f on the residual, in NumPy."""
+    meaning = config(12, 2, 1, shadows=True)
+    pictures, output = drawn(1, 3, 12, 6, 6), drawn(1, meaning.output_channels, 6, 6, seed=1)
+    shadows, fade = torch.rand(1, 2, 3, 12, 12), torch.rand(1, 1, 12, 12)
+    prediction = ResidualPrediction(pictures, meaning, 1.0, shadows, fade)
+    found = F.pixel_shuffle(prediction(output), 2)[0].numpy()
+    plain = config(12, 2, 1)
+    reference = ResidualPrediction(pictures, plain)
+    reference(output[:, : plain.output_channels])
+    assert reference.logits is not None
+    assert reference.gain is not None
+    assert prediction.strength is not None
+    weights = reference.logits.softmax(1)[0].numpy()
+    layers = F.pixel_shuffle(pictures[0], 2).numpy()
+    strength = prediction.strength[0].numpy()
+    assert (strength > 0).all()
+    both = shadows[0].numpy()
+    maps = weights[0] * both[0] + weights[1] * both[1] + weights[2] * np.maximum(both[0], both[1])
+    light = fade[0].numpy() * reference.gain[0].numpy() - (strength * maps[:, None]).sum(0)
+    residual = RESIDUAL_SCALE * F.pixel_shuffle(output[:, :12], 2)[0].numpy() * fade[0].numpy()
+    expected = ((layers * weights[:, None]).sum(0) + 1) * np.exp(light) - 1 + residual
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_where_regions_fade_and_no_shadow_falls_the_layers_are_kept() -> None:
+    meaning = config(12, 2, 1, shadows=True)
+    pictures = drawn(1, 1, 12, 6, 6).repeat(
+        1, 3, 1, 1, 1
+    )  # as outside the regions, where all layers are the background
+    nothing = torch.zeros(1, 2, 3, 12, 12), torch.zeros(1, 1, 12, 12)
+    found = ResidualPrediction(pictures, meaning, 1.0, *nothing)(drawn(1, meaning.output_channels, 6, 6, seed=1))
+    torch.testing.assert_close(found, pictures[:, 0], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="needs shadow maps"):
+        ResidualPrediction(pictures, meaning)

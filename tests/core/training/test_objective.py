@@ -10,10 +10,23 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from helpers.trainees import CORRECTING, CPU, LAYOUTS, Recorded, batch_of, loss_of, pipeline_of, recipe_of, small
+from helpers.trainees import (
+    CORRECTING,
+    CPU,
+    LAYERS,
+    LAYOUTS,
+    SHADOWS,
+    Recorded,
+    batch_of,
+    loss_of,
+    pipeline_of,
+    recipe_of,
+    small,
+)
 from pics_cli.core.recipes.training_sections import ObjectiveSettings
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.training.objective import Losses, NoiseSampler, box_masks, min_snr_weight, prediction_target
+from pics_cli.errors import PicsError
 
 MANY = 40_000
 # Of χ² with nine degrees of freedom, one in 10 000 is larger.
@@ -187,7 +200,7 @@ def test_against_the_equations(meaning: dict[str, Any]) -> None:
     batch = batch_of(pipeline)
     answer = torch.randn(batch["noise"].shape, generator=torch.Generator().manual_seed(1))
     for objective in OBJECTIVES:
-        network = Recorded(lambda *_: answer)
+        network = Recorded(lambda *_: (answer, None))
         losses = loss_of(pipeline, network, **objective)(batch, CPU)
         given, weighted, region = oracle(batch, answer.numpy().astype(np.float64), pipeline.config, **objective)
         np.testing.assert_allclose(network.given["latent"], given, atol=2e-6)
@@ -200,7 +213,7 @@ def test_against_the_equations(meaning: dict[str, Any]) -> None:
 def test_what_the_networks_are_given() -> None:
     pipeline = small()
     batch = batch_of(pipeline, content=(0, 6, 64, 58), dropped=(False, True, False))
-    network = Recorded(lambda latent, *_: latent)
+    network = Recorded(lambda latent, *_: (latent, None))
     loss_of(pipeline, network)(batch, CPU)
     hint, masks = network.given["hint"].numpy(), network.given["masks"].numpy()
     np.testing.assert_allclose(hint[:, :3].transpose(0, 2, 3, 1), batch["control_image"].numpy() / 127.5 - 1, atol=1e-6)
@@ -227,14 +240,14 @@ def test_a_perfect_network_has_no_loss(kind: str, correct: bool) -> None:
     pipeline = small(prediction_type=kind, correct_hint=correct)
     batch = batch_of(pipeline, timesteps=(300, 480, 700))
 
-    def perfect(latent: torch.Tensor, timestep: torch.Tensor, hint: torch.Tensor, *_: Any) -> torch.Tensor:
+    def perfect(latent: torch.Tensor, timestep: torch.Tensor, hint: torch.Tensor, *_: Any) -> Any:
         a = torch.from_numpy(SIGNAL)[timestep][:, None, None, None]
         noise = batch["noise"].double()
         clean = (latent.double() - (1 - a).sqrt() * noise) / a.sqrt()
         found = {"epsilon": (latent.double() - a.sqrt() * clean) / (1 - a).sqrt(), "sample": clean}
         found["v_prediction"] = (a.sqrt() * latent.double() - clean) / (1 - a).sqrt()
         shown = torch.nn.functional.pixel_unshuffle(hint[:, :3].double(), 8) if correct else 0
-        return (found[kind] - shown).float()
+        return (found[kind] - shown).float(), None
 
     losses = loss_of(pipeline, perfect, loss="l1", region_weight=3.0, min_snr=5.0)(batch, CPU)
     assert losses.weighted.max() < 2e-5
@@ -277,7 +290,7 @@ def test_the_autoencoders_latent_is_drawn_for_the_target_only() -> None:
     five = {
         name: torch.cat([value, value.flip(0)[:2]]) for name, value in batch.items()
     }  # more than are encoded at once
-    network = Recorded(lambda latent, *_: torch.zeros_like(latent))
+    network = Recorded(lambda latent, *_: (torch.zeros_like(latent), None))
     losses: Losses = loss_of(pipeline, network)(five, CPU)
     with torch.no_grad():
         dist = pipeline.vae.encode(five["target"].permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
@@ -294,3 +307,58 @@ def test_boxes_with_nothing_in_them() -> None:
     masks = box_masks(boxes, 8)
     assert masks.sum((2, 3)).tolist() == [[0, 0, 2]]
     assert masks[0, 2, 1, 2:4].all()
+
+
+@pytest.mark.parametrize("schedule", ["published", "zero_terminal_snr"])
+def test_the_last_timestep_tells_nothing_of_the_target(schedule: str) -> None:
+    """With a schedule that ends without signal, what the networks are given there does not depend on the target."""
+    model = small(**{**LAYERS, "noise_schedule": schedule})
+    batch = batch_of(model, timesteps=(999, 999, 999))
+    seen = []
+    for target in (batch["target"], 255 - batch["target"]):
+        network = Recorded(loss_of(model, loss="l1").network)
+        loss_of(model, network, loss="l1")({**batch, "target": target}, CPU)
+        seen.append(network.given)
+    leaks = not torch.equal(seen[0]["latent"], seen[1]["latent"])
+    assert leaks == (schedule == "published")
+    if not leaks:
+        assert not seen[0]["latent"].any(), "the model scales its input by the signal: it is zero"
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in ("hint", "references", "timestep"))
+
+
+def test_relative_loss_counts_dark_as_much_as_pale() -> None:
+    """An error of a tenth of the brightness costs as much on dark ground as on pale, down to what keeps it finite."""
+    model = small(**LAYERS)
+    latent = model.config.latent_size
+    costs = {"l1": list[float](), "relative_l1": list[float]()}
+    for loss, found in costs.items():
+        objective = loss_of(model, loss=loss)
+        for level in (0.2, 0.4, 0.8):
+            clean = torch.full((1, model.config.latent_channels, latent, latent), 2 * level - 1)
+            wrong = (clean + 1) * 0.9 - 1
+            masks = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+            found.append(float(objective._prediction_losses(wrong, clean, torch.zeros(1, 1, 1, 1), masks).weighted))
+    assert costs["l1"][2] == pytest.approx(4 * costs["l1"][0], rel=1e-3)
+    assert costs["relative_l1"][2] < 1.3 * costs["relative_l1"][0]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "objective", "words"),
+    [
+        ({}, {"loss": "relative_l1"}, "predicts the picture's pixels"),
+        (CORRECTING, {"light_weight": 0.1}, "casts shadows"),
+        (SHADOWS, {"min_snr": 5.0}, "a last timestep without signal no weight"),
+    ],
+)
+def test_terms_that_the_model_does_not_have(meaning: dict[str, Any], objective: dict[str, Any], words: str) -> None:
+    with pytest.raises(PicsError, match=words):
+        loss_of(small(**meaning), **objective)
+
+
+def test_the_light_head_learns_from_what_is_known() -> None:
+    model = small(**SHADOWS)
+    batch = batch_of(model)
+    plain, lit = (loss_of(model, light_weight=weight)(batch, CPU).weighted for weight in (0.0, 1.0))
+    assert (lit > plain).all()
+    unknown = {**batch, "light": torch.zeros_like(batch["light"])}
+    torch.testing.assert_close(loss_of(model, light_weight=1.0)(unknown, CPU).weighted, plain)

@@ -128,10 +128,10 @@ def test_a_network_can_choose_a_picture() -> None:
     answer = torch.zeros(3, 216, 8, 8)
     answer[:, 192 + 4 : 192 + 8, :, :3] = 40
     answer[:, 192 + 8 : 192 + 12, :, 3:] = 40
-    losses = loss_of(pipeline, lambda *_: answer, loss="l1", gradient=1.0)(batch, CPU)
+    losses = loss_of(pipeline, lambda *_: (answer, None), loss="l1", gradient=1.0)(batch, CPU)
     assert losses.weighted.max() < 1e-5
     batch["target"] = 255 - batch["target"]
-    assert loss_of(pipeline, lambda *_: answer, loss="l1")(batch, CPU).weighted.min() > 0.1
+    assert loss_of(pipeline, lambda *_: (answer, None), loss="l1")(batch, CPU).weighted.min() > 0.1
 
 
 def test_training_sees_what_inference_makes() -> None:
