@@ -147,7 +147,7 @@ def _as_it_is(_package: Path) -> None:
                 "scripts/convert_checkpoint.py CKPT OUT",
             ],
         ),
-        (_cut, "--input in --model pics-mini", ["is damaged: pics.json has 4", " bytes, expected 4", ", and sha256 "]),
+        (_cut, "--input in --model pics-mini", ["is damaged: pics.json has ", " bytes, expected 5", ", and sha256 "]),
         (_more, "--input in", ["is damaged: unet/model.safetensors does not belong to it"]),
         (_garbled, "--input in", ["the bundled model is damaged: files.json: "]),
         (_no_samples, "--input sample", ["no folder of that name here, and the bundled samples are missing: "]),

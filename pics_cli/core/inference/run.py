@@ -155,6 +155,10 @@ def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
             )
             if job.compile:
                 model.compile()
+            config = model.config
+            steps = worker.options.steps or config.steps
+            if job.num > 1 and steps == 1 and config.noise_schedule == "zero_terminal_snr" and not config.shadows:
+                logger.warning("--num %d: this model starts from no noise: a sample's candidates are alike", job.num)
             worker.composite_all(model)
     worker.write_missing_grids()
     return worker.report

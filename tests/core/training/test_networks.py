@@ -257,7 +257,7 @@ def test_predicts_what_inference_does(kind: str, meaning: dict[str, Any], monkey
     if pipeline.config.correct_hint:
         # Where the hint is the target, without a draw, what the correction adds is all that is wanted.
         same = {**batch, "target": batch["control_image"], "posterior": torch.zeros_like(batch["posterior"])}
-        nothing = Recorded(lambda latent, *_: torch.zeros_like(latent))
+        nothing = Recorded(lambda latent, *_: (torch.zeros_like(latent), None))
         assert loss_of(pipeline, nothing)(same, CPU).weighted.max() < 1e-10
         near(nothing.given["latent"], step_input(found["to_clean_latent"].blended, batch, pipeline))
 

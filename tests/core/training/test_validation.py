@@ -60,19 +60,19 @@ def sample(seed: int, hint: str = "background", objects: int = 2) -> ValidationS
 def by_references(weight: float) -> Any:
     """A network that fills each box with its reference's colour, as far as it listens."""
 
-    def paint(_latent: Tensor, _t: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> Tensor:
+    def paint(_latent: Tensor, _t: Tensor, hint: Tensor, regions: Regions, references: Tensor) -> tuple[Tensor, None]:
         picture, masks = hint[:, :3].clone(), regions.masks
         for b, k in np.ndindex(*masks.shape[:2]):
             colour = references[b, k].mean((1, 2)) * 2 - 1
             picture[b, :, masks[b, k]] = weight * colour[:, None] + (1 - weight) * 0.1
-        return torch.nn.functional.pixel_unshuffle(picture, 8)
+        return torch.nn.functional.pixel_unshuffle(picture, 8), None
 
     return paint
 
 
-def by_hint(_latent: Tensor, _t: Tensor, hint: Tensor, *_: Any) -> Tensor:
+def by_hint(_latent: Tensor, _t: Tensor, hint: Tensor, *_: Any) -> tuple[Tensor, None]:
     """One that looks at the hint alone."""
-    return torch.nn.functional.pixel_unshuffle(hint[:, :3], 8)
+    return torch.nn.functional.pixel_unshuffle(hint[:, :3], 8), None
 
 
 def figures(
@@ -145,11 +145,11 @@ def test_fixed_whatever_the_batch(model: PicsModel, draws: NoiseSampler, batch: 
 def test_no_gradient_and_no_dropped_condition(model: PicsModel, draws: NoiseSampler) -> None:
     seen: list[Tensor] = []
 
-    def network(latent: Tensor, timestep: Tensor, _hint: Tensor, _regions: Regions, references: Tensor) -> Tensor:
+    def network(latent: Tensor, timestep: Tensor, _hint: Tensor, _regions: Regions, references: Tensor) -> Any:
         assert not torch.is_grad_enabled()
         assert references.flatten(1).any(1).all()
         seen.append(timestep)
-        return torch.zeros_like(latent)
+        return torch.zeros_like(latent), None
 
     figures(loss_of(model, network), [sample(0), sample(1)], draws)
     timesteps = torch.cat(seen).view(2, 3, 2)  # sample, part, way
