@@ -15,6 +15,8 @@ Mode = Literal["parallel", "sequential"]
 Fit = Literal["contain", "cover", "stretch"]
 # How references without alpha are cut out; see `core.inference.cutout`.
 Cutout = Literal["auto", "grabcut", "sam", "none"]
+# Whether objects get the background's blur and grain.
+Match = Literal["auto", "none"]
 # Where the parts of a model lie; see `core.model.offload`.
 Memory = Literal["auto", "resident", "sequential", "offload"]
 # What networks compute in; see `core.model.devices`.

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from pics_cli import console
-from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Memory, Mode
+from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode
 from pics_cli.commands.runner import run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
@@ -133,6 +133,12 @@ def infer(
             help="Back to front; auto: the lower box is nearer. When given, overlaps lean to the nearer object.",
         ),
     ] = None,
+    match: Annotated[
+        Match,
+        typer.Option(
+            help="Give pasted objects the blur and grain of the background around them, where it clearly has more."
+        ),
+    ] = "auto",
     memory: Annotated[Memory, typer.Option(help="What lies on the GPU; see above.")] = "auto",
     dtype: Annotated[
         Dtype,
@@ -194,6 +200,7 @@ def infer(
             shadow_room=shadow_room,
             mode=mode,
             fit=fit,
+            match=match,
         ),
         objects=obj_thr,
         order=parsed_order,

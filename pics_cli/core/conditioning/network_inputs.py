@@ -217,10 +217,12 @@ def layer_painters(
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
     fit: Fit = "contain",
+    objects: Sequence[Callable[[RGB], None] | None] | None = None,
 ) -> list[Callable[[RGB], None]]:
     """Functions that turn the background, uint8 [H, W, 3], into each of the L layers of the control image, in place.
 
-    Arguments and errors are those of `prepare_network_inputs`.
+    Arguments and errors are those of `prepare_network_inputs`, besides `objects`: what pastes each of the K objects
+    instead of its reference; None: its reference.
     """
     height, width = background.shape[:2]
     boxes = _int_boxes(boxes)
@@ -243,8 +245,10 @@ def layer_painters(
 
     def paste(canvas: RGB, order: Sequence[int] = back_to_front) -> None:
         for k in order:
-            cutout = cutouts[k]
-            if cutout is not None:
+            cutout, replacement = cutouts[k], objects[k] if objects is not None else None
+            if replacement is not None:
+                replacement(canvas)
+            elif cutout is not None:
                 paste_object(canvas, paste_boxes[k], cutout, fit, boxes[k])
 
     def fill_and_paste(canvas: RGB) -> None:

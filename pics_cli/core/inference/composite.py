@@ -22,6 +22,7 @@ from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.inference.blend import blend_layers
+from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.overlaps import settle_layers
 from pics_cli.core.inference.paste import changed_outside, paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, prepare, window_inputs, window_paste
@@ -298,8 +299,10 @@ class _BatchCompositor(NamedTuple):
             )
             (shown,) = from_window([paste.part], prepared.window)
             painted = self._painted_boxes(self.regions(prepared), sample.references)
+            matched = self._matched(output, paste)
             for n, candidate in enumerate(prepared.candidates):
-                picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste)
+                objects = None if matched is None else matched.painters(self.options.seed, sample.name, candidate)
+                picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste, objects)
                 image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
                 yield b, candidate, image
 
@@ -341,7 +344,10 @@ class _BatchCompositor(NamedTuple):
                         lighting=batch[b].lighting,
                         shadow_room=room,
                     )
-                    picture = self._at_window_size(output, index, 0, before, boxes, paste)
+                    matched = self._matched(output, paste)
+                    keys = (batch[b].sample.name, batch[b].candidates[n], batch[b].order[step])
+                    painters = None if matched is None else matched.painters(self.options.seed, *keys)
+                    picture = self._at_window_size(output, index, 0, before, boxes, paste, painters)
                     wider = grow_regions(boxes, room, before.shape[1], before.shape[0])
                     painted = self._painted_boxes(wider, references)
                     windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
@@ -398,10 +404,23 @@ class _BatchCompositor(NamedTuple):
         )
         return _NetworkOutput(pictures, blends[0] if blends else None)
 
+    def _matched(self, output: _NetworkOutput, paste: WindowPaste) -> MatchedObjects | None:
+        return None if output.blend is None or self.options.match == "none" else paste.match()
+
     def _at_window_size(
-        self, output: _NetworkOutput, b: int, n: int, window_image: RGB, boxes: Sequence[Box], paste: WindowPaste
+        self,
+        output: _NetworkOutput,
+        b: int,
+        n: int,
+        window_image: RGB,
+        boxes: Sequence[Box],
+        paste: WindowPaste,
+        objects: Sequence[Callable[[RGB], None] | None] | None,
     ) -> RGB:
-        """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part."""
+        """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part.
+
+        `objects` is that of `layer_painters`.
+        """
         if output.blend is None:
             height, width = window_image.shape[:2]
             x0, y0, x1, y1 = paste.part
@@ -412,4 +431,5 @@ class _BatchCompositor(NamedTuple):
         if paste.shadows is not None:  # which may reach between the regions
             boxes = [paste.part]
         shadows = (strength[0], paste.shadows) if strength else ()
-        return blend_layers(window_image, paste.part, paste.painters, logits, gain, residual, boxes, *shadows)
+        painters = paste.paint(objects=objects)
+        return blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)

@@ -28,7 +28,7 @@ from pics_cli.core.inference.decoding import (
     mask_values,
 )
 from pics_cli.core.inference.record import settings_record
-from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, Mode, Order
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
 from pics_cli.core.model.bundled import bundled_model, is_bundled
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample, reason_of
@@ -161,6 +161,7 @@ class PicsPipeline:
         cutout: Cutout = "auto",
         light: Light = "auto",
         shadow_room: float = 0.0,
+        match: MatchKind = "auto",
         seed: int | None = None,
         generator: torch.Generator | None = None,
         name: str | None = None,
@@ -191,6 +192,7 @@ class PicsPipeline:
                 photograph by Segment Anything where its weights lie in `checkpoints/`, else by GrabCut; `grabcut`,
                 `sam`: all of them so; `none`: not at all. For models with hint `background`, which paste nothing,
                 `auto` is `none`.
+            match: `auto`: objects get the blur and grain of the background around them; `none`: they stay as they are.
             light: of models with shadows: `auto`: the lamp that the model finds in the picture, where it is sure of
                 one; `none`: contact shadows only; or (azimuth, elevation, angular radius) in degrees: 0 from behind the
                 camera, 90 from the picture's right. Further images take lamps from other sides.
@@ -236,6 +238,7 @@ class PicsPipeline:
                 shadow_room=shadow_room,
                 mode=mode,
                 fit=fit,
+                match=match,
             ).resolve(self.model.config)
             object_order = _check_order(order, len(references))
             sample = CompositeSample(name, background, regions, references, object_order, tuple(range(num_images)))

@@ -5,8 +5,9 @@ K: objects, S: model size, h, w: sides of a window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.inference.blend import Painters
+from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.part_shadows import PartShadows, part_shadows
 from pics_cli.core.inference.paste import feather_width
 from pics_cli.core.inference.sample import (
@@ -159,14 +161,17 @@ class WindowPaste(NamedTuple):
 
     Attributes:
         part: of the window, in its pixels: that of the regions and of what is pasted.
-        painters: of the L layers of the control image of `window_inputs`; each paints over the part, in place.
+        paint: gives what paints each of the L layers of the control image of `window_inputs` over the part, in place;
+            its argument `objects` is that of `layer_painters`.
+        match: gives the objects with the window's blur and grain.
         alpha: uint8 [h, w], of the part: of all objects pasted; None where the control image shows none.
         network_alphas: uint8 [K, S, S], of each object as the network sees it; None as well.
         shadows: of a model that casts them, else None.
     """
 
     part: Box
-    painters: Painters
+    paint: Callable[..., Painters]
+    match: Callable[[], MatchedObjects]
     alpha: Bytes | None
     network_alphas: Bytes | None
     shadows: PartShadows | None = None
@@ -192,7 +197,8 @@ def window_paste(
     part_image = window_image[part[1] : part[3], part[0] : part[2]]
     regions, paste_boxes = to_window(boxes, part), to_window(paste_boxes, part)
     cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
-    painters = layer_painters(
+    paint = partial(
+        layer_painters,
         part_image,
         regions,
         [reference if cutout is None else cutout for reference, cutout in zip(references, cutouts, strict=True)],
@@ -201,12 +207,14 @@ def window_paste(
         paste_boxes=paste_boxes,
         fit=fit,
     )
+    canvas = part_image.shape[1], part_image.shape[0]
+    match = partial(MatchedObjects, window_image, *canvas, paste_boxes, cutouts, fit, regions)
     if config.hint == "background":
-        return WindowPaste(part, painters, None, None)
+        return WindowPaste(part, paint, match, None, None)
     letterbox = Letterbox(width, height, config.image_size)
     joint = np.zeros(part_image.shape[:2], np.uint8)
     small = []
-    for alpha in pasted_alphas(part_image.shape[1], part_image.shape[0], paste_boxes, cutouts, fit, regions):
+    for alpha in pasted_alphas(*canvas, paste_boxes, cutouts, fit, regions):
         joint = joint_alpha(joint, alpha)
         square = np.zeros((letterbox.side, letterbox.side), np.uint8)
         letterbox.content(square)[part[1] : part[3], part[0] : part[2]] = alpha
@@ -225,7 +233,7 @@ def window_paste(
             lighting=lighting,
             room=(1 - config.fill) / 2,
         )
-    return WindowPaste(part, painters, joint, np.stack(small), shadows)
+    return WindowPaste(part, paint, match, joint, np.stack(small), shadows)
 
 
 def object_shares(

@@ -21,6 +21,7 @@ from pics_cli.errors import BadSample, PicsError
 
 Bytes = npt.NDArray[np.uint8]
 Mode = Literal["parallel", "sequential"]
+MatchKind = Literal["auto", "none"]
 Order = Literal["auto"] | tuple[int, ...]
 Light = Literal["auto", "none"] | tuple[float, float, float]
 # Height and softness of a lamp of which only the azimuth is given, in degrees; the strength of one that is given.
@@ -68,6 +69,8 @@ class CompositeOptions:
         shadow_room: of such models: by which share of their sides regions are wider for shadows alone.
         mode: `parallel`: all objects in one pass; `sequential`: one after the other, back to front.
         fit: how an object fits a region of another aspect; see `paste_object`. Only models that paste heed it.
+        match: `auto`: pasted objects get the blur and grain of the background around them; `none`: they stay as they
+            are. Of models that blend pasted pictures alone.
     """
 
     seed: int = 0
@@ -80,12 +83,13 @@ class CompositeOptions:
     shadow_room: float = 0.0
     mode: Mode = "parallel"
     fit: Fit = "contain"
+    match: MatchKind = "auto"
 
     def resolve(self, config: ModelConfig) -> CompositeOptions:
         """The same with steps, guidance and scheduler filled in from the model's configuration.
 
         Raises:
-            PicsError: an unknown scheduler, crop, mode or fit; a light that the model does not cast shadows by.
+            PicsError: an unknown scheduler, crop, mode, fit or match; a light that the model does not cast shadows by.
         """
         if not config.shadows and (self.light != "auto" or self.shadow_room):
             option = "shadow_room" if self.shadow_room else "light"
@@ -98,6 +102,7 @@ class CompositeOptions:
             ("crop", self.crop, get_args(CropKind)),
             ("mode", self.mode, get_args(Mode)),
             ("fit", self.fit, get_args(Fit)),
+            ("match", self.match, get_args(MatchKind)),
         ):
             if value not in choices:
                 raise PicsError(f"{name}: got {value}, expected one of {', '.join(choices)}")

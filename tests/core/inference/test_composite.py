@@ -172,7 +172,7 @@ def test_at_the_networks_size_it_is_the_networks_picture(shadows: bool) -> None:
     logits, gain, residual, *strength = (each[0, 0].numpy() for each in blends[0] if each is not None)
     assert bool(strength) == shadows
     density = (strength[0], paste.shadows) if strength else ()
-    again = blend_layers(background, paste.part, paste.painters, logits, gain, residual, [paste.part], *density)
+    again = blend_layers(background, paste.part, paste.paint(), logits, gain, residual, [paste.part], *density)
     tolerance = 3 if shadows else 1  # the network's shadow maps have 8 bits
     assert np.abs(again.astype(int) - Letterbox(64, 64, 64).inverse(made)[8:60, 5:60]).max() <= tolerance
     assert (again != background[8:60, 5:60]).any()
@@ -214,3 +214,26 @@ def test_order_is_the_users_where_given(layers_model: Path, tmp_path: Path) -> N
     assert (pictures[0, 1] != pictures[1, 0]).any()
     assert (pictures["auto"] != pictures[0, 1]).any()
     assert (pictures["auto"] != pictures[1, 0]).any()
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_grain_is_matched_unless_told_otherwise(layers_model: Path, tmp_path: Path, mode: Mode) -> None:
+    """A clean object on a grainy background: inside the regions alone, of the sample's own, and of each candidate."""
+    model = PicsModel.from_pretrained(layers_model)
+    flat = np.full((96, 120, 3), 120) + np.random.default_rng(0).normal(0, 8, (96, 120, 3))
+    picture = np.zeros((60, 60, 4), np.uint8)
+    cv2.circle(picture, (30, 30), 28, (150, 90, 60, 255), -1)
+    one = CompositeSample("a", flat.astype(np.uint8), ((2, 2, 92, 92),), (picture,), candidates=(0, 1))
+    options = replace(ONE_STEP, mode=mode)
+    nothing = model.noise(0, "a")
+    plain, _ = composite(model, [one], replace(options, match="none"), noise=lambda *_: nothing)
+    first, second = composite(model, [one], options, noise=lambda *_: nothing)
+    again = next(composite(model, [replace(one, candidates=(0,))], options, noise=lambda *_: nothing))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert (first.changed_outside, second.changed_outside) == (0, 0)
+    inside = np.s_[30:64, 30:64]
+    grain = (first.image[inside].astype(float) - plain.image[inside]).std()
+    assert grain > 1
+    assert (first.image[inside] != second.image[inside]).any()
+    other = next(composite(model, [replace(one, candidates=(0,))], replace(options, seed=1), noise=lambda *_: nothing))
+    assert (first.image[inside] != other.image[inside]).any()

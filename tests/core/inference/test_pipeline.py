@@ -80,7 +80,7 @@ def test_what_a_call_returns(pipe: PicsPipeline) -> None:
         "feather": 8, "order": [1, 0], "unguided": [], "cutouts": ["alpha", "alpha"], "shares": [],
         "settings": {
             "steps": 1, "guidance": 5.0, "scheduler": "dpm++", "crop": "auto", "feather": None, "mode": "parallel",
-            "fit": "contain", "cutout": "none", "order": [1, 0], "dtype": "fp32",
+            "light": "auto", "shadow_room": 0.0, "fit": "contain", "match": "auto", "cutout": "none", "order": [1, 0], "dtype": "fp32",
         },
     }  # fmt: skip
     auto = pipe(scene(), OBJECTS[:2], BOXES, steps=1, order="auto", scheduler="ddim", guidance=1.0, crop="full")
@@ -196,9 +196,9 @@ def test_arguments_that_do_not_fit(pipe: PicsPipeline, change: dict[str, Any], m
 
 
 def test_unknown_options(pipe: PicsPipeline, tmp_path: Path) -> None:
-    for name in ("scheduler", "mode", "crop"):
-        options: dict[str, Any] = {name: "none"}
-        with pytest.raises(PicsError, match=f"{name}: got none, expected one of"):
+    for name in ("scheduler", "mode", "crop", "match"):
+        options: dict[str, Any] = {name: "nothing"}
+        with pytest.raises(PicsError, match=f"{name}: got nothing, expected one of"):
             pipe(scene(), OBJECTS[:2], BOXES, **options)
     with pytest.raises(PicsError, match="not a model folder of pics"):
         PicsPipeline.from_pretrained(tmp_path)

@@ -43,12 +43,13 @@ def test_what_is_left_open_is_the_models() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("scheduler", "scheduler: got none, expected one of ddim, dpm"),
-        ("crop", "crop: got none, expected one of auto, full"),
-        ("mode", "mode: got none, expected one of parallel, sequential"),
+        ("scheduler", "scheduler: got nothing, expected one of ddim, dpm"),
+        ("crop", "crop: got nothing, expected one of auto, full"),
+        ("mode", "mode: got nothing, expected one of parallel, sequential"),
+        ("match", "match: got nothing, expected one of auto, none"),
     ],
 )
 def test_options_of_unknown_values(name: str, words: str) -> None:
-    options: dict[str, Any] = {name: "none"}
+    options: dict[str, Any] = {name: "nothing"}
     with pytest.raises(PicsError, match=words):
         CompositeOptions(**options).resolve(ModelConfig())
