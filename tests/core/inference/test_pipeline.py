@@ -77,10 +77,11 @@ def test_what_a_call_returns(pipe: PicsPipeline) -> None:
     assert result.changed_outside == 0
     assert result.metadata == {
         "name": "a", "seed": 0, "size": list(SIZE), "boxes": [list(box) for box in BOXES], "window": [0, 0, *SIZE],
-        "feather": 8, "order": [1, 0], "unguided": [], "cutouts": ["alpha", "alpha"], "shares": [],
+        "feather": 8, "order": [1, 0], "unguided": [], "cutouts": ["alpha", "alpha"], "shares": [], "light": None,
         "settings": {
             "steps": 1, "guidance": 5.0, "scheduler": "dpm++", "crop": "auto", "feather": None, "mode": "parallel",
-            "light": "auto", "shadow_room": 0.0, "fit": "contain", "match": "auto", "cutout": "none", "order": [1, 0], "dtype": "fp32",
+            "light": "auto", "shadow_room": 0.0, "fit": "contain", "match": "auto",
+            "cutout": "none", "order": [1, 0], "dtype": "fp32",
         },
     }  # fmt: skip
     auto = pipe(scene(), OBJECTS[:2], BOXES, steps=1, order="auto", scheduler="ddim", guidance=1.0, crop="full")

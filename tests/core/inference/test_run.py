@@ -85,7 +85,8 @@ def test_records_say_how_a_picture_was_made(reference: Path, samples: Path, tiny
     assert one["files"]["mask_1"] == str(samples / "-a/object_1_mask.png")
     assert one["settings"] == {
         "steps": 1, "guidance": 5.0, "scheduler": "dpm++", "crop": "auto", "feather": None, "mode": "parallel",
-        "light": "auto", "shadow_room": 0.0, "fit": "contain", "match": "auto", "cutout": "none", "order": None, "dtype": "fp32",
+        "light": "auto", "shadow_room": 0.0, "fit": "contain", "match": "auto",
+        "cutout": "none", "order": None, "dtype": "fp32",
     }  # fmt: skip
     assert one["cutouts"] == ["alpha", "alpha"]
     assert one["shares"] == []
