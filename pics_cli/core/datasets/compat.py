@@ -14,7 +14,7 @@ from pics_cli.core.datasets.pairs import Group, choose_among, is_large
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import Box, is_nested
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, SynthSource
+from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, RenderedSource, SynthSource
 from pics_cli.errors import PicsError
 
 # The padding ratios among which the research code draws.
@@ -29,7 +29,7 @@ def check_compat(recipe: DatasetRecipe) -> None:
     Raises:
         PicsError: drawn scenes, or another number of objects than two.
     """
-    if isinstance(recipe.source, SynthSource):
+    if isinstance(recipe.source, SynthSource | RenderedSource):
         raise PicsError(
             f"{recipe.name} is drawn: compat reproduces what the research code does with photographs",
             "build without --compat",

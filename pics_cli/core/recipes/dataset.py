@@ -26,6 +26,7 @@ from pics_cli.core.recipes.validation import (
 )
 
 Pool = Literal["train", "held_out"]
+RenderedPool = Literal["train", "val", "test"]
 SceneRelation = Literal["apart", "touching", "occluding", "supporting", "containing"]
 
 
@@ -195,8 +196,52 @@ class SynthSource:
     """How the alternative view of an object differs."""
 
 
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RenderedSplit:
+    """Scenes of one split."""
+
+    pool: RenderedPool
+    """Which of three parts of the raw material; no two have a model, HDRI or photograph in common."""
+    scenes: Annotated[int, between(1, math.inf, True)]
+    """How many."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RenderedView:
+    """How the alternative view of an object differs from the one in the picture."""
+
+    turn: Annotated[float, between(0, 180, True)] = 10.0
+    """Largest turn about its vertical axis, in degrees; elevation changes in proportion."""
+    light: Annotated[float, between(0, 1, True)] = 1.0
+    """0: the same light; 1: 60 % of the views in a light near the scene's, the others in any light and exposure."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RenderedSource:
+    """Scenes of 3D models, path traced: needs `pip install 'pics-cli[render]'`."""
+
+    format: Literal["rendered"]
+    """Which reader understands the files."""
+    models: Folder = "models"
+    """Folder of 3D models (OBJ, GLB, Sweet Home 3D .sh3f) inside the raw folder."""
+    hdris: Folder = "hdris"
+    """Folder of panoramas (EXR, HDR)."""
+    grounds: Folder = "grounds"
+    """Folder of photographs (JPEG, PNG) for grounds and walls."""
+    splits: Annotated[dict[Name, RenderedSplit], NOT_EMPTY]
+    """Splits by name: train, val or test."""
+    size: Annotated[int, between(64, 1024, True)] = 256
+    """Side of the pictures, in pixels."""
+    samples: Annotated[int, between(1, 4096, True)] = 6
+    """Light paths of a pixel; a denoiser follows."""
+    relations: Annotated[dict[SceneRelation, Annotated[float, between(0, math.inf, True)]], SOME_WEIGHT]
+    """Weights with which the relation of two objects is drawn."""
+    view: RenderedView = field(default_factory=RenderedView)
+    """How the alternative view of an object differs."""
+
+
 FileSource = CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
-Source = Annotated[FileSource | SynthSource, Field(discriminator="format")]
+Source = Annotated[FileSource | SynthSource | RenderedSource, Field(discriminator="format")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

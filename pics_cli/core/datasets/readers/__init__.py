@@ -12,7 +12,14 @@ from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelFil
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
 from pics_cli.core.datasets.readers.split_files import find_split_files
 from pics_cli.core.datasets.readers.vistas import VistasReader
-from pics_cli.core.recipes.dataset import CityscapesSource, ParseMapSource, ScalabelSource, SynthSource, VistasSource
+from pics_cli.core.recipes.dataset import (
+    CityscapesSource,
+    ParseMapSource,
+    RenderedSource,
+    ScalabelSource,
+    SynthSource,
+    VistasSource,
+)
 
 
 def open_reader(dataset: DatasetSplit) -> Reader:
@@ -26,6 +33,10 @@ def open_reader(dataset: DatasetSplit) -> Reader:
         from pics_cli.core.datasets.readers.drawn_scenes import DrawnSceneReader
 
         return DrawnSceneReader(dataset.recipe, dataset.split)
+    if isinstance(source, RenderedSource):
+        from pics_cli.core.datasets.readers.rendered_scenes import RenderedSceneReader
+
+        return RenderedSceneReader(dataset)
     files = find_split_files(source, dataset.split, dataset.raw, dataset.recipe.name)
     if dataset.recipe.compat and (reader := open_compat_reader(source, files)):
         return reader

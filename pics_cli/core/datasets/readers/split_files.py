@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.recipes.dataset import FileSource, SynthSource, VistasSource
+from pics_cli.core.recipes.dataset import FileSource, Source, VistasSource
 from pics_cli.errors import PicsError, abbreviate
 
 
@@ -56,7 +56,7 @@ class SplitFiles(NamedTuple):
         return tuple(paths)
 
 
-def check_split(source: FileSource | SynthSource, split: str, dataset: str) -> None:
+def check_split(source: Source, split: str, dataset: str) -> None:
     """Refuse a split that the recipe does not know."""
     if split not in source.splits:
         raise PicsError(f"{dataset} has no split {split!r}", f"its recipe knows: {', '.join(source.splits)}")

@@ -152,7 +152,7 @@ class Layout:
         depth = self.camera.depth(placed.position)
         side = 1 if self.rng.random() < 0.5 else -1
         for _ in range(2):  # moving it changes its perspective a little, so the second step corrects the first
-            shift = _sideways_shift(own, other, wanted, side)
+            shift = sideways_shift(own, other, wanted, side)
             x, y, _ = placed.position
             placed = self._on_ground(obj, x + shift * depth / self.camera.focal, y, length)
             own = silhouette(placed, self.camera)
@@ -253,7 +253,7 @@ def _half_depth(obj: SceneObject) -> float:
     return float(np.abs(obj.footprint()[:, 1] - obj.position[1]).max())
 
 
-def _sideways_shift(own: Silhouette, other: Silhouette, wanted: float, side: int) -> int:
+def sideways_shift(own: Silhouette, other: Silhouette, wanted: float, side: int) -> int:
     """By how many pixels to move a silhouette sideways so that it shares about `wanted` pixels with another one.
 
     Args:
@@ -262,11 +262,11 @@ def _sideways_shift(own: Silhouette, other: Silhouette, wanted: float, side: int
     x, _, other_width, _ = cv2.boundingRect(other)
     own_x, _, own_width, _ = cv2.boundingRect(own)
     adjacent = (x + other_width - own_x) if side > 0 else (x - own_x - own_width)
-    low, high = 0, max(other_width, own_width)
+    low, high, raster = 0, max(other_width, own_width), own.shape[1]
     while high - low > 1:
         step = (low + high) // 2
         shift = adjacent - side * step
-        a, b = max(shift, 0), min(RASTER + shift, RASTER)
+        a, b = max(shift, 0), min(raster + shift, raster)
         shared = _count(other[:, a:b] & own[:, a - shift : b - shift]) if b > a else 0
         if shared > wanted:
             high = step

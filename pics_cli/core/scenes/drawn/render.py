@@ -102,7 +102,10 @@ def render_scene(plan: ScenePlan, order: Sequence[int] | None = None) -> Rendere
         full_masks,
         tuple(_alternate_view(plan, k, textures[k]) for k in range(len(objects))),
         front_to_back,
-        tuple(_pair_relation(plan, pair, full_masks, front_to_back) for pair in combinations(range(len(objects)), 2)),
+        tuple(
+            pair_relation(plan.placed_pairs, pair, full_masks, front_to_back)
+            for pair in combinations(range(len(objects)), 2)
+        ),
     )
 
 
@@ -142,11 +145,14 @@ def _masks(
     return tuple(visible), tuple(full)
 
 
-def _pair_relation(
-    plan: ScenePlan, pair: tuple[int, int], full_masks: tuple[Mask, ...], order: tuple[int, ...]
+def pair_relation(
+    placed_pairs: Sequence[PairRelation],
+    pair: tuple[int, int],
+    full_masks: tuple[Mask, ...],
+    order: tuple[int, ...],
 ) -> PairRelation:
     """The relation of a pair: the one it was placed in, else one derived from the masks."""
-    for placed in plan.placed_pairs:
+    for placed in placed_pairs:
         if placed.objects == pair:
             return placed
     front, back = sorted(pair, key=order.index)

@@ -1,0 +1,131 @@
+"""Raw material of one pool: what of a folder's models can stand in a scene, examined once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, locked, make_folder, write_json
+from pics_cli.core.scenes.rendered.catalogue import ModelEntry, find_grounds, find_hdris, find_models, pool_of
+from pics_cli.core.scenes.rendered.lights import load_hdri
+from pics_cli.core.scenes.rendered.mitsuba_scene import load_photo
+from pics_cli.core.scenes.rendered.models import Cavity, UnusableModel, load_model
+from pics_cli.core.scenes.rendered.spec import Material, UsableModel, pack_points
+from pics_cli.errors import PicsError, read_error
+
+logger = logging.getLogger(__name__)
+
+# Of what is remembered: a new number where models are read or measured otherwise.
+_VERSION = 2
+
+
+def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, bad: BadRecords) -> Material:
+    """The models, panoramas and photographs of a pool.
+
+    Args:
+        models, hdris, grounds: folders.
+        pool: train, val or test.
+        bad: counts what is passed over.
+
+    Raises:
+        PicsError: a folder is missing, or holds nothing that can be used.
+    """
+    entries = find_models(models, bad)
+    facts, points = _examine(models, entries)
+    usable = []
+    for entry in entries:
+        fact = facts[entry.name]
+        if isinstance(fact, str):
+            bad.extend(fact, [entry.name])
+        else:
+            cavity = Cavity(**fact["cavity"]) if fact["cavity"] else None
+            width, depth, height = fact["size"]
+            size, packed = (width, depth, height), points[fact["points"]]
+            usable.append(UsableModel(entry, size, fact["length"], fact["support"], cavity, packed))
+    if not usable:
+        raise PicsError(
+            f"{models}: none of {len(entries)} models can be used: {_counts(bad)}",
+            "docs/data.md says what a model must be",
+        )
+    panoramas = [path for path in find_hdris(hdris) if _works(load_hdri, path, "bad_hdri", bad)]
+    photos = [path for path in find_grounds(grounds) if _works(load_photo, path, "bad_photo", bad)]
+    for folder, left, what in ((hdris, panoramas, "HDRI panoramas"), (grounds, photos, "photographs")):
+        if not left:
+            raise PicsError(
+                f"{folder}: no {what} that can be read: {bad.lines[-1].partition(': ')[2]}",
+                "docs/data.md says where there are some",
+            )
+    return Material(
+        tuple(pool_of([(model.entry.name, model) for model in usable], pool, "models")),
+        tuple(pool_of([(path.relative_to(hdris).as_posix(), path) for path in panoramas], pool, "HDRI panoramas")),
+        tuple(pool_of([(path.relative_to(grounds).as_posix(), path) for path in photos], pool, "photographs")),
+    )
+
+
+def _works(load: Any, path: Path, reason: str, bad: BadRecords) -> bool:
+    try:
+        load(path)
+    except ValueError as error:
+        bad.extend(reason, [f"{path} {error}"])
+        return False
+    return True
+
+
+def _counts(bad: BadRecords) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(bad.counts.items()))
+
+
+def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any], npt.NDArray[np.uint16]]:
+    """By name, what a model is good for, or in one word why it cannot be used; and the points of the usable ones.
+
+    Both are kept in the user's cache folder; processes share the points' memory.
+    """
+    paths = sorted({entry.path for entry in entries})
+    try:
+        states = [(path.relative_to(folder).as_posix(), path.stat()) for path in paths]
+    except OSError as error:
+        raise read_error(folder, error) from None
+    key = json.dumps([_VERSION, str(folder.resolve()), [(n, s.st_size, s.st_mtime_ns) for n, s in states]])
+    stem = cache_folder() / "models" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    facts_path, points_path = stem.with_suffix(".json"), stem.with_suffix(".npy")
+    make_folder(stem.parent, INDEX_CACHE_HINT)
+    with locked(stem.with_suffix(".lock"), INDEX_CACHE_HINT):
+        try:
+            facts: dict[str, Any] = json.loads(facts_path.read_text())
+            points = np.load(points_path, mmap_mode="r")
+            if all(entry.name in facts for entry in entries):
+                return facts, points
+        except (OSError, ValueError):  # not examined yet, or damaged
+            pass
+        logger.info("examining %d models of %s (once)", len(entries), folder)
+        facts, packed = {}, list[npt.NDArray[np.uint16]]()
+        for entry in entries:
+            try:
+                model = load_model(entry)
+            except UnusableModel as error:
+                facts[entry.name] = str(error)
+                continue
+            cavity = asdict(model.cavity) if model.cavity else None
+            facts[entry.name] = {
+                "size": model.size, "length": model.length, "support": model.support, "cavity": cavity,
+                "points": len(packed),
+            }  # fmt: skip
+            packed.append(pack_points(model.points))
+        array = np.stack(packed) if packed else np.zeros((0, 0, 3), np.uint16)
+        with AtomicFile(points_path) as file:
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            file.write(buffer.getvalue())
+        write_json(facts_path, facts)
+    return facts, array

@@ -1,0 +1,351 @@
+"""A 3D model as it is placed and rendered: parts with a material each, and points all over its surface."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import trimesh
+from skimage.morphology import reconstruction
+
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.runtime.rng import generator
+from pics_cli.core.scenes.rendered.catalogue import ModelEntry
+
+MAX_FACES = 120_000
+MAX_TEXTURE = 512
+NUM_POINTS = 20_000
+# Thinner than this in any direction, as a part of the longest side, is a sheet and not a thing.
+_FLAT = 0.05
+# Parts less opaque than this are left out, and models that lose so much of their surface by it.
+_OPAQUE, _MAX_LOST = 0.6, 0.3
+# Normals are smoothed across edges that bend less than this.
+_CREASE = np.cos(np.radians(40))
+_RASTER = 64
+
+Array = npt.NDArray[np.float32]
+
+
+class UnusableModel(Exception):
+    """A model that is passed over. Its argument: one word for counting."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Triangles of one material.
+
+    Attributes:
+        positions, normals: of each triangle's three corners, float32 [F * 3, 3].
+        uv: texture coordinates of the corners, float32 [F * 3, 2]; None where the part has one colour.
+        texture: uint8 [h, w, 3] sRGB; None where the part has one colour.
+        color: sRGB, 0 to 1; multiplies the texture.
+        roughness: of its surface, 0 (a mirror) to 1.
+        metal: whether it reflects in its own colour.
+    """
+
+    positions: Array
+    normals: Array
+    uv: Array | None
+    texture: RGB | None
+    color: tuple[float, float, float]
+    roughness: float
+    metal: bool
+
+
+@dataclass(frozen=True)
+class Cavity:
+    """A hollow that opens upwards.
+
+    Attributes:
+        rim: height of its rim.
+        depth: of the hollow below the rim.
+        radius: of the largest circle in it, seen from above.
+        x, y: where that circle's centre is.
+    """
+
+    rim: float
+    depth: float
+    radius: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that stands on z = 0, centred on the origin, its longest side 1. Axes: x right, y away, z up.
+
+    Attributes:
+        parts: by material.
+        points: spread over its surface, float32 [`NUM_POINTS`, 3].
+        size: width, depth and height.
+        length: longest side in centimetres.
+        support: height of a level surface that something can stand on; None where it has none.
+        cavity: a hollow that opens upwards; None where it has none.
+    """
+
+    parts: tuple[Part, ...]
+    points: Array
+    size: tuple[float, float, float]
+    length: float
+    support: float | None
+    cavity: Cavity | None
+
+
+@lru_cache(maxsize=48)
+def load_model(entry: ModelEntry) -> Model:
+    """Read a model.
+
+    Raises:
+        UnusableModel: it cannot be read, or is no thing that could stand in a scene.
+    """
+    parts = _read_parts(entry)
+    corners = np.concatenate([part.positions for part in parts]).astype(np.float64)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    extent = high - low
+    if not np.isfinite(extent).all() or extent.min() <= _FLAT * extent.max():
+        raise UnusableModel("flat")
+    centimetres = np.asarray(entry.size) if entry.size else extent * 100
+    length = float(centimetres.max())
+    if entry.size is None and not 1 <= length <= 2000:  # no unit that could be metres
+        length = 30.0
+        centimetres = extent / extent.max() * length
+    # A catalogue's sizes hold for each axis, as in Sweet Home 3D.
+    scale = centimetres / length / extent
+    offset = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
+    placed = []
+    for part in parts:
+        normals = part.normals / scale.astype(np.float32)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        positions = ((part.positions - offset) * scale).astype(np.float32)
+        placed.append(Part(positions, normals, part.uv, part.texture, part.color, part.roughness, part.metal))
+    points = _sample_points(np.concatenate([part.positions for part in placed]), entry.name)
+    width, depth, height = (centimetres / length).tolist()
+    support, cavity = _surfaces(points, (width, depth, height))
+    return Model(tuple(placed), points, (width, depth, height), length, support, cavity)
+
+
+def _read_parts(entry: ModelEntry) -> list[Part]:
+    try:
+        scene = _read_scene(entry)
+        geometries = [g for g in scene.dump() if isinstance(g, trimesh.Trimesh) and len(g.faces)]
+    except UnusableModel:
+        raise
+    except Exception as error:  # trimesh raises whatever its parsers meet
+        raise UnusableModel("unreadable_model") from error
+    faces = sum(len(g.faces) for g in geometries)
+    if not faces:
+        raise UnusableModel("no_faces")
+    if faces > MAX_FACES:
+        raise UnusableModel("too_many_faces")
+    turn = np.array(entry.turn, np.float64).reshape(3, 3) if entry.turn else np.eye(3)
+    upright = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) @ turn  # both formats have y up and z towards the viewer
+    parts, lost, total = [], 0.0, 0.0
+    for geometry in geometries:
+        area = float(geometry.area)
+        total += area
+        color, opacity, roughness, metal, texture = _material(geometry)
+        if opacity < _OPAQUE:
+            lost += area
+            continue
+        vertices = (np.asarray(geometry.vertices) @ upright.T).astype(np.float64)
+        corner_faces = np.asarray(geometry.faces)
+        positions, normals = vertices[corner_faces], _corner_normals(vertices, corner_faces)
+        keep = np.linalg.norm(np.cross(positions[:, 1] - positions[:, 0], positions[:, 2] - positions[:, 0]), axis=1)
+        kept = keep > 0
+        uv = getattr(geometry.visual, "uv", None)
+        if uv is None or len(uv) != len(vertices):
+            texture = None
+        corner_uv = None
+        if texture is not None:
+            corner_uv = np.asarray(uv, np.float32)[corner_faces[kept]].reshape(-1, 2)
+        part = Part(
+            positions[kept].reshape(-1, 3).astype(np.float32),
+            normals[kept].reshape(-1, 3).astype(np.float32),
+            corner_uv, texture, color, roughness, metal,
+        )  # fmt: skip
+        if len(part.positions):
+            parts.append(part)
+    if not parts or lost > _MAX_LOST * total:
+        raise UnusableModel("transparent")
+    return parts
+
+
+class _OwnFolder(trimesh.resolvers.FilePathResolver):
+    """Files beside a model and below; others are as good as missing."""
+
+    def get(self, name: str) -> bytes:
+        """Contents of a file that the model names."""
+        if not (Path(self.parent) / name.strip()).resolve().is_relative_to(Path(self.parent).resolve()):
+            raise FileNotFoundError(name)
+        data: bytes = super().get(name)
+        return data
+
+
+def _read_scene(entry: ModelEntry) -> Any:
+    load: Any = trimesh.load_scene  # its options are those of the format's own reader
+    options = {"process": False}
+    if (entry.member or entry.name).lower().endswith(".obj"):
+        options |= {"group_material": True, "split_object": False}
+    if not entry.member:
+        with entry.path.open("rb") as file:
+            kind = entry.path.suffix[1:].lower()
+            return load(file, file_type=kind, resolver=_OwnFolder(str(entry.path)), **options)
+    folder = str(PurePosixPath(entry.member).parent)
+    with zipfile.ZipFile(entry.path) as archive:
+        # Nothing but the model's own folder is offered to the parser.
+        names = [name for name in archive.namelist() if name.startswith(f"{folder}/") and not name.endswith("/")]
+        files = {name: io.BytesIO(archive.read(name)) for name in names}
+    if any(b"map_d" in data.getvalue() for name, data in files.items() if name.lower().endswith(".mtl")):
+        raise UnusableModel("cut_out_textures")
+    resolver = trimesh.resolvers.ZipResolver(files, namespace=folder)
+    model = io.BytesIO(files[entry.member].getvalue())
+    return load(model, file_type=entry.member.rpartition(".")[2].lower(), resolver=resolver, **options)
+
+
+def _material(geometry: Any) -> tuple[tuple[float, float, float], float, float, bool, RGB | None]:
+    """Colour, opacity, roughness, metal and texture of a mesh."""
+    material = getattr(geometry.visual, "material", None)
+    if material is None:
+        colors = getattr(geometry.visual, "vertex_colors", None)
+        mean = np.asarray(colors, np.float64)[:, :3].mean(axis=0) / 255 if colors is not None else np.full(3, 0.6)
+        return tuple(mean.tolist()), 1.0, 0.5, False, None
+    if hasattr(material, "baseColorFactor"):  # glTF
+        factor = material.baseColorFactor
+        rgba = np.ones(4) if factor is None else np.asarray(factor, np.float64) / 255
+        image = material.baseColorTexture
+        roughness = 0.6 if material.roughnessFactor is None else float(material.roughnessFactor)
+        metal = bool((material.metallicFactor or 0) > 0.6 and material.metallicRoughnessTexture is None)
+        opacity = rgba[3] if material.alphaMode not in (None, "OPAQUE") else 1.0
+    else:
+        rgba = np.asarray(material.diffuse, np.float64) / 255
+        image = material.image
+        opacity = _number(material.kwargs.get("d"), 1.0)
+        shininess = max(_number(material.glossiness, 1.0), 0.0)
+        specular = float(np.mean(np.asarray(material.specular, np.float64)[:3])) / 255
+        roughness = float(np.clip((2 / (shininess + 2)) ** 0.25, 0.15, 0.9)) if specular > 0.05 else 0.8
+        metal = False
+    texture = None
+    if image is not None:
+        if "A" in image.getbands():
+            alpha = np.asarray(image.getchannel("A"))
+            if float(alpha.mean()) < 0.9 * 255:
+                raise UnusableModel("cut_out_textures")
+        texture = np.asarray(image.convert("RGB"))
+        longest = max(texture.shape[:2])
+        if longest > MAX_TEXTURE:
+            size = [max(1, round(side * MAX_TEXTURE / longest)) for side in texture.shape[1::-1]]
+            texture = cv2.resize(texture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        rgba = np.ones(4) if rgba[:3].max() < 0.05 else rgba  # exporters write black under a texture
+    red, green, blue = np.clip(rgba[:3], 0.015, 0.95).tolist()
+    return (red, green, blue), float(opacity), roughness, metal, texture
+
+
+def _number(value: Any, default: float) -> float:
+    """A number of a material file, as the parser gives it: a number, a list of words or nothing."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    try:
+        return float(first)
+    except (TypeError, ValueError):
+        return default
+
+
+def _corner_normals(vertices: npt.NDArray[np.float64], faces: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Normals of each face's corners, [F, 3, 3]: smooth where the surface is, the face's own at creases."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    area_normals = np.cross(b - a, c - a)
+    face_normals = area_normals / np.maximum(np.linalg.norm(area_normals, axis=1, keepdims=True), 1e-30)
+    span = max(float(np.ptp(vertices, axis=0).max()), 1e-30)
+    _, merged = np.unique(np.round(vertices / span * 1e5).astype(np.int64), axis=0, return_inverse=True)
+    corner = merged.reshape(-1)[faces]
+    sums = np.zeros((int(corner.max()) + 1, 3))
+    for k in range(3):
+        for axis in range(3):
+            sums[:, axis] += np.bincount(corner[:, k], area_normals[:, axis], len(sums))
+    smooth = sums[corner]
+    smooth /= np.maximum(np.linalg.norm(smooth, axis=2, keepdims=True), 1e-30)
+    flat = np.broadcast_to(face_normals[:, None], smooth.shape)
+    bends_little = np.einsum("fkc,fkc->fk", smooth, flat) > _CREASE
+    return np.where(bends_little[..., None], smooth, flat)
+
+
+def _sample_points(corners: Array, name: str) -> Array:
+    """Points spread evenly over triangles, and some of their corners, so that thin ends are not missed."""
+    rng = generator(0, "rendered", "points", name)
+    triangles = corners.reshape(-1, 3, 3)
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1).astype(np.float64)
+    edges = np.cumsum(areas)
+    count = NUM_POINTS - NUM_POINTS // 5
+    index = np.searchsorted(edges, (np.arange(count) + 0.5) / count * edges[-1]).clip(0, len(areas) - 1)
+    u, v = rng.random((2, count, 1), np.float32)
+    flip = u + v > 1
+    u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
+    inner = a[index] + u * (b - a)[index] + v * (c - a)[index]
+    ends = np.concatenate([corners.argmin(axis=0), corners.argmax(axis=0)])
+    chosen = np.concatenate([ends, rng.integers(len(corners), size=NUM_POINTS - count - len(ends))])
+    return np.concatenate([inner, corners[chosen]]).astype(np.float32)
+
+
+def height_map(
+    points: npt.NDArray[Any], low: Sequence[float], cell: float, shape: tuple[int, int], upper: bool
+) -> npt.NDArray[np.float64]:
+    """Highest (or lowest) point over each cell of a horizontal grid, [rows by y, columns by x].
+
+    Args:
+        points: [N, 3]; those outside the grid are left out.
+        low: x and y of its corner.
+        cell: side of a cell.
+        shape: rows and columns.
+        upper: the highest points, where there are none -inf; else the lowest, and +inf.
+    """
+    column = ((points[:, 0] - low[0]) / cell).astype(np.int64)
+    row = ((points[:, 1] - low[1]) / cell).astype(np.int64)
+    inside = (points[:, 0] >= low[0]) & (points[:, 1] >= low[1]) & (column < shape[1]) & (row < shape[0])
+    flat = row[inside] * shape[1] + column[inside]
+    heights = np.full(shape[0] * shape[1], -np.inf if upper else np.inf)
+    (np.maximum if upper else np.minimum).at(heights, flat, points[inside, 2].astype(np.float64))
+    return heights.reshape(shape)
+
+
+def _surfaces(points: Array, size: tuple[float, float, float]) -> tuple[float | None, Cavity | None]:
+    """Level surface and hollow of a model, from its heights as seen from above."""
+    width, depth, height = size
+    cell = max(width, depth) / (_RASTER - 2)
+    rows, columns = int(depth / cell) + 3, int(width / cell) + 3
+    heights = height_map(points, (-width / 2 - cell, -depth / 2 - cell), cell, (rows, columns), upper=True)
+    covered = np.isfinite(heights)
+    ground = np.where(covered, heights, 0.0)
+    ground = cv2.morphologyEx(ground.astype(np.float32), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)).astype(np.float64)
+    area = int(np.count_nonzero(covered))
+
+    support = None
+    levels = ground[covered]
+    counts, edges = np.histogram(levels, bins=40, range=(0, height * 1.0001))
+    pairs = counts[:-1] + counts[1:]
+    best = int(np.argmax(pairs))
+    level = float(np.median(levels[(levels >= edges[best]) & (levels <= edges[best + 2])])) if pairs[best] else 0.0
+    if pairs[best] > 0.4 * area and level > 0.06 * height:
+        support = level
+
+    # Water poured from above stays up to the rim: morphological filling, the border of the grid being the drain.
+    seed = np.where(np.pad(np.zeros((rows - 2, columns - 2)), 1, constant_values=1) > 0, ground, ground.max())
+    filled = reconstruction(seed, ground, method="erosion")
+    depth_below = filled - ground
+    hollow = (depth_below > 0.3 * max(depth_below.max(), 1e-9)).astype(np.uint8)
+    cavity = None
+    if depth_below.max() > 0.25 * height and depth_below.max() > 0.12 * max(width, depth):
+        distance = cv2.distanceTransform(hollow, cv2.DIST_L2, 5)
+        radius = float(distance.max()) * cell
+        y, x = np.unravel_index(int(np.argmax(distance)), distance.shape)
+        centre_x, centre_y = (float(x) - 0.5) * cell - width / 2, (float(y) - 0.5) * cell - depth / 2
+        if radius > 0.22 * min(width, depth) and abs(centre_x) < 0.25 * width and abs(centre_y) < 0.25 * depth:
+            cavity = Cavity(float(filled[y, x]), float(depth_below[y, x]), radius, centre_x, centre_y)
+    return support, cavity
