@@ -163,7 +163,9 @@ def render_linear(
         seed: of the paths.
         hide_sky: the panorama lights the scene and is not seen; alpha is 0 there, and colour multiplied by alpha.
     """
-    integrator = {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": hide_sky}
+    # Blocks draw their random numbers on their own, so that in two pictures of one seed those are equal from which
+    # nothing is seen of what differs.
+    integrator = {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": hide_sky, "block_size": 8}
     scene = mi.load_dict({"type": "scene", **shapes, **light_shapes(lighting)})
     pixels = _render(scene, integrator, camera, len(guides.albedo), samples, seed)
     color = _without_fireflies(pixels[..., :3])
@@ -268,7 +270,7 @@ def surface_texture(surface: Surface) -> Array:
     x, y = round((width - side) * left), round((height - side) * top)
     crop = photo[y : y + side, x : x + side]
     if side > _TEXTURE_SIDE:
-        crop = cv2.resize(crop, (_TEXTURE_SIDE, _TEXTURE_SIDE), interpolation=cv2.INTER_AREA)
+        crop = np.asarray(cv2.resize(crop, (_TEXTURE_SIDE, _TEXTURE_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     linear = np.maximum((crop.astype(np.float32) / 255) ** 2.2, 1e-3)
     mean = linear.reshape(-1, 3).mean(axis=0)
     relative = (linear / mean) ** np.float32(surface.contrast)

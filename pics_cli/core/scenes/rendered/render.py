@@ -40,7 +40,7 @@ Array = npt.NDArray[np.float32]
 def render_scene(plan: RenderedPlan) -> RenderedScene:
     """Render a plan. The same plan gives the same bytes."""
     size, camera = plan.settings.size, plan.camera
-    seeds = generator(plan.seed, "rendered", "paths", plan.pool, plan.index).integers(1 << 31, size=4).tolist()
+    seeds = generator(plan.seed, "rendered", "paths", plan.pool, plan.index).integers(1 << 31, size=3).tolist()
     objects = [model_shapes(placed, f"object{k}") for k, placed in enumerate(plan.objects)]
     background = surface_shapes(plan.ground, plan.wall, plan.wall_distance)
     for k, placed in enumerate(plan.bystanders):
@@ -49,12 +49,12 @@ def render_scene(plan: RenderedPlan) -> RenderedScene:
     for shapes in objects:
         everything |= shapes
 
-    full_masks = tuple(render_coverage(shapes, camera, size, seeds[3]) >= 0.5 for shapes in objects)
-    masks = _visible(full_masks, everything, camera, seeds[2])
-    guides = render_guides(everything, camera, size, seeds[2])
+    full_masks = tuple(render_coverage(shapes, camera, size, seeds[2]) >= 0.5 for shapes in objects)
+    masks = _visible(full_masks, everything, camera, seeds[1])
+    guides = render_guides(everything, camera, size, seeds[1])
     full, _ = render_linear(everything, plan.lighting, camera, guides, plan.samples, seeds[0])
-    behind = _guides_behind(guides, masks, background, camera, seeds[2])
-    clean, _ = render_linear(background, plan.lighting, camera, behind, plan.samples, seeds[1])
+    behind = _guides_behind(guides, masks, background, camera, seeds[1])
+    clean, _ = render_linear(background, plan.lighting, camera, behind, plan.samples, seeds[0])
     grain = _film_grain(plan)
     pairs = combinations(range(len(objects)), 2)
     return RenderedScene(
