@@ -45,7 +45,7 @@ class ShardSamples:
     shards: Text
     """Folder of .tar files, or files with {00000..00010}, * or ? in their names; under `root` unless it is an absolute
     path. {split} stands for the split."""
-    split: Literal["train", "val"] = "val"
+    split: Literal["train", "val", "test"] = "val"
     """What {split} stands for."""
 
 
