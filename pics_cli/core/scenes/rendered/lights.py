@@ -112,6 +112,8 @@ def vary_lighting(lighting: SceneLight, hdris: list[Path], change: float, rng: n
         change: how much the light differs, 0 (not at all) to 1.
         rng: of this object.
     """
+    if change == 0:
+        return lighting
     if rng.random() < 0.4 * change:
         other = sample_lighting(hdris, rng)
         # Who photographs a thing to use it elsewhere has the lamp beside or behind the camera.

@@ -27,7 +27,7 @@ from pics_cli.errors import PicsError, read_error
 logger = logging.getLogger(__name__)
 
 # Of what is remembered: a new number where models are read or measured otherwise.
-_VERSION = 2
+_VERSION = 3
 
 
 def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, bad: BadRecords) -> Material:

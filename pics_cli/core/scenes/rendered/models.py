@@ -29,6 +29,7 @@ _FLAT = 0.05
 _OPAQUE, _MAX_LOST = 0.6, 0.3
 # Normals are smoothed across edges that bend less than this.
 _CREASE = np.cos(np.radians(40))
+_MAX_FAN = 48
 _RASTER = 64
 
 Array = npt.NDArray[np.float32]
@@ -157,6 +158,8 @@ def _read_parts(entry: ModelEntry) -> list[Part]:
             continue
         vertices = (np.asarray(geometry.vertices) @ upright.T).astype(np.float64)
         corner_faces = np.asarray(geometry.faces)
+        if not np.isfinite(vertices).all():
+            raise UnusableModel("unreadable_model")
         positions, normals = vertices[corner_faces], _corner_normals(vertices, corner_faces)
         keep = np.linalg.norm(np.cross(positions[:, 1] - positions[:, 0], positions[:, 2] - positions[:, 0]), axis=1)
         kept = keep > 0
@@ -258,22 +261,27 @@ def _number(value: Any, default: float) -> float:
 
 
 def _corner_normals(vertices: npt.NDArray[np.float64], faces: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Normals of each face's corners, [F, 3, 3]: smooth where the surface is, the face's own at creases."""
+    """Normals of each face's corners, [F, 3, 3]: means, weighted by area, of the faces there that bend little."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area_normals = np.cross(b - a, c - a)
     face_normals = area_normals / np.maximum(np.linalg.norm(area_normals, axis=1, keepdims=True), 1e-30)
     span = max(float(np.ptp(vertices, axis=0).max()), 1e-30)
     _, merged = np.unique(np.round(vertices / span * 1e5).astype(np.int64), axis=0, return_inverse=True)
-    corner = merged.reshape(-1)[faces]
-    sums = np.zeros((int(corner.max()) + 1, 3))
-    for k in range(3):
-        for axis in range(3):
-            sums[:, axis] += np.bincount(corner[:, k], area_normals[:, axis], len(sums))
-    smooth = sums[corner]
-    smooth /= np.maximum(np.linalg.norm(smooth, axis=2, keepdims=True), 1e-30)
-    flat = np.broadcast_to(face_normals[:, None], smooth.shape)
-    bends_little = np.einsum("fkc,fkc->fk", smooth, flat) > _CREASE
-    return np.where(bends_little[..., None], smooth, flat)
+    ids = merged.reshape(-1)[faces].reshape(-1)  # of the point that each corner lies at
+    order = np.argsort(ids, kind="stable")
+    counts = np.bincount(ids)
+    starts = np.cumsum(counts) - counts
+    # Every corner with every one at the same point; the centres of large fans are left with their faces' normals.
+    partners = np.where(counts > _MAX_FAN, 0, counts)[ids[order]]
+    first = np.repeat(np.arange(len(order)), partners)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
+    own, other = order[first], order[starts[ids[order[first]]] + within]
+    bends_little = np.einsum("nk,nk->n", face_normals[own // 3], face_normals[other // 3]) > _CREASE
+    own, other = own[bends_little], other[bends_little] // 3
+    sums = np.stack([np.bincount(own, area_normals[other, k], len(ids)) for k in range(3)], axis=1)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    flat = np.repeat(face_normals, 3, axis=0)
+    return np.where(lengths > 0, sums / np.maximum(lengths, 1e-30), flat).reshape(-1, 3, 3)
 
 
 def _sample_points(corners: Array, name: str) -> Array:
@@ -348,4 +356,6 @@ def _surfaces(points: Array, size: tuple[float, float, float]) -> tuple[float | 
         centre_x, centre_y = (float(x) - 0.5) * cell - width / 2, (float(y) - 0.5) * cell - depth / 2
         if radius > 0.22 * min(width, depth) and abs(centre_x) < 0.25 * width and abs(centre_y) < 0.25 * depth:
             cavity = Cavity(float(filled[y, x]), float(depth_below[y, x]), radius, centre_x, centre_y)
+    if cavity and support is not None and support < cavity.rim:  # the floor of the hollow
+        support = None
     return support, cavity
