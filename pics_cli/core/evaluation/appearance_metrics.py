@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.evaluation.descriptor import describe, describe_references
+from pics_cli.core.evaluation.descriptor import Floats, describe, describe_references
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.runtime.rng import generator
-
-Floats = npt.NDArray[np.float32]
 
 # References that an object is compared with: its own, those of its example, and others of the gallery.
 CHOICES = 16
@@ -54,12 +52,6 @@ def describe_objects(picture: RGB, example: Example) -> Floats:
     ]
     width = next((len(known) for known in descriptors if known is not None), 1)
     return np.stack([np.zeros(width, np.float32) if known is None else known for known in descriptors])
-
-
-def similarity_matrix(objects: Floats, references: Floats) -> Floats:
-    """Similarity of each object to each reference, float32 [K, K]."""
-    similarity: Floats = objects @ references.T
-    return similarity
 
 
 def identity(objects: Floats, references: Floats, example: Example, gallery: ReferenceGallery) -> float | None:

@@ -56,11 +56,11 @@ def blend_poisson(background: RGB, boxes: Sequence[Box], references: Sequence[Re
     out: RGB = background.copy()
     for k in order:
         if not is_blank(references[k]):
-            out = _blend_object(out, boxes[k], cut_out(references[k]))
+            _blend_object(out, boxes[k], cut_out(references[k]))
     return out
 
 
-def _blend_object(canvas: RGB, box: Box, rgba: Reference) -> RGB:
+def _blend_object(canvas: RGB, box: Box, rgba: Reference) -> None:
     pasted = canvas.copy()
     paste_object(pasted, box, rgba)
     shape = np.full_like(rgba, 255)
@@ -68,9 +68,7 @@ def _blend_object(canvas: RGB, box: Box, rgba: Reference) -> RGB:
     alpha = np.zeros_like(canvas)
     paste_object(alpha, box, shape)
     x0, y0, x1, y1 = box
-    out: RGB = canvas.copy()
-    out[y0:y1, x0:x1] = seamless_clone(pasted, canvas, alpha[..., 0] >= OPAQUE_ALPHA)[y0:y1, x0:x1]
-    return out
+    canvas[y0:y1, x0:x1] = seamless_clone(pasted, canvas, alpha[..., 0] >= OPAQUE_ALPHA)[y0:y1, x0:x1]
 
 
 def seamless_clone(source: RGB, target: RGB, mask: Mask) -> RGB:

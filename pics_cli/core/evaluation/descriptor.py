@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pics_cli.core.images.cutouts import OPAQUE_ALPHA, cut_out
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.images.masks import Mask
+from pics_cli.core.images.masks import Mask, box_mask
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,8 +56,7 @@ def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Floats:
     """
     if mask.shape != rgb.shape[:2]:
         raise ValueError(f"mask is {mask.shape}, expected the picture's {rgb.shape[:2]}")
-    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
-    x0, y0, x1, y1 = (x, y, x + w, y + h) if box is None else box
+    x0, y0, x1, y1 = box_mask(mask).box if box is None else box
     part = mask[y0:y1, x0:x1]
     if not part.any():
         raise ValueError("the mask is empty: there is no object to describe")

@@ -1,6 +1,6 @@
 """Where examples come from: scenes drawn on the spot, samples of shards, or folders of pictures.
 
-A new source is a class with the members of `ExampleSource`, and a line in `open_examples`.
+A new source is a subclass of `ExampleSource`, and a line in `open_examples`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _FIRST_DISTRACTOR, NUM_DISTRACTORS = 10_000_000, 24
 _CACHE_GB = 50.0
 
 
-class ExampleSource(Protocol):
+class ExampleSource(ABC):
     """Examples by number, the same in every process.
 
     Attributes:
@@ -41,21 +42,19 @@ class ExampleSource(Protocol):
         warnings: for readers of the results.
     """
 
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
+    provenance: Mapping[str, Any]
+    warnings: Sequence[str] = ()
 
-    @property
-    def warnings(self) -> Sequence[str]: ...
-
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __getitem__(self, number: int) -> Example:
         """Raises BadSample."""
-        ...
 
+    @abstractmethod
     def distractors(self) -> list[Example]:
         """Examples whose references `identity` draws from, however many examples are measured."""
-        ...
 
 
 def open_examples(
@@ -87,8 +86,8 @@ def open_examples(
     return ShardExamples(recipe.samples, object_scale)
 
 
-class DrawnExamples:
-    """Scenes of `synth`; see `ExampleSource`."""
+class DrawnExamples(ExampleSource):
+    """Scenes of `synth`."""
 
     def __init__(self, scenes: DrawnScenes, seed: int, object_scale: float) -> None:
         view = scenes.view
@@ -96,8 +95,8 @@ class DrawnExamples:
             scenes.size, 2, tuple(scenes.relations.items()), view.turn, view.light, view.detail
         )
         self.scenes, self.seed, self.object_scale = scenes, seed, object_scale
-        self.provenance = {"kind": "scenes", "seed": seed, "fill": object_scale, **dataclasses.asdict(scenes)}
-        del self.provenance["count"]
+        options = {name: value for name, value in dataclasses.asdict(scenes).items() if name != "count"}
+        self.provenance = {"kind": "scenes", "seed": seed, "fill": object_scale, **options}
         seen = "these scenes have training's shapes, colours and textures: models trained on drawn scenes know them"
         self.warnings = [seen] if scenes.pool == "train" else []
 
@@ -112,12 +111,11 @@ class DrawnExamples:
 
     def distractors(self) -> list[Example]:
         """Scenes that are not measured."""
-        numbers = range(_FIRST_DISTRACTOR, _FIRST_DISTRACTOR + NUM_DISTRACTORS)
-        return list(_readable(self, numbers))
+        return list(_readable(self, range(_FIRST_DISTRACTOR, _FIRST_DISTRACTOR + NUM_DISTRACTORS)))
 
 
-class ShardExamples:
-    """Samples of a set of shards, in their order; see `ExampleSource`."""
+class ShardExamples(ExampleSource):
+    """Samples of a set of shards, in their order."""
 
     def __init__(self, samples: ShardSamples, object_scale: float) -> None:
         name = samples.shards.replace("{split}", samples.split)
@@ -153,14 +151,12 @@ class ShardExamples:
         return list(islice(_readable(self, range(len(self))), NUM_DISTRACTORS))
 
 
-class PictureExamples:
-    """A folder of true pictures, of which nothing else is known; keys are their names. See `ExampleSource`.
+class PictureExamples(ExampleSource):
+    """A folder of true pictures, of which nothing else is known; keys are their names.
 
     Raises:
         PicsError: no such folder, or no picture in it.
     """
-
-    warnings: Sequence[str] = ()
 
     def __init__(self, folder: Path) -> None:
         self.files = find_pictures(folder, "--reference")

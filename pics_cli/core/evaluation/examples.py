@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +17,7 @@ from pics_cli.core.images.cutouts import paste_object
 from pics_cli.core.images.geometry import Box, box_iou, clip_box, order_by_lower_edge, scale_box
 from pics_cli.core.images.image_io import RGB, decode_image
 from pics_cli.core.images.inpainting import fill_hole
-from pics_cli.core.images.masks import Mask
+from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate_view
 from pics_cli.core.recipes.dataset import Pool
@@ -86,12 +85,6 @@ def region_counts(boxes: Sequence[Box], height: int, width: int) -> npt.NDArray[
     return counts
 
 
-def mask_box(mask: Mask) -> Box:
-    """Box of a mask's set pixels."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return x, y, x + width, y + height
-
-
 def reverse_objects(example: Example) -> Example:
     """The same example with its objects listed the other way round."""
     last = len(example.references) - 1
@@ -125,7 +118,7 @@ def draw_example(
     plan = plan_scene(settings, pool, seed, index)
     scene = render_scene(plan)
     (pair,) = scene.pairs
-    boxes = tuple(mask_box(mask) for mask in scene.full_masks)
+    boxes = tuple(box_mask(mask).box for mask in scene.full_masks)
     regions = tuple(clip_box(scale_box(box, 1 / object_scale), settings.size, settings.size) for box in boxes)
     orders = [scene.order[::-1]] + ([scene.order] if pair.relation == "containing" else [])
     overlapping = bool(np.any(scene.full_masks[0] & scene.full_masks[1]))
@@ -167,10 +160,9 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
     height, width = truth.shape[:2]
     count = len(parts.masks)
     whole_masks = [parts.amodal_masks.get(k, mask) for k, mask in enumerate(parts.masks)]
-    other_views = [alternate_view(parts, k) for k in range(count)]
     references = tuple(
-        cut_reference(truth, mask) if view is None else view
-        for mask, view in zip(parts.masks, other_views, strict=True)
+        cut_reference(truth, mask) if (view := alternate_view(parts, k)) is None else view
+        for k, mask in enumerate(parts.masks)
     )
     boxes = tuple(mask.box for mask in whole_masks)
     regions = tuple(clip_box(scale_box(box, 1 / object_scale), width, height) for box in boxes)

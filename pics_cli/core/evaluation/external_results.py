@@ -12,7 +12,6 @@ from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import BadSample, PicsError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_COMPOSED_PREFIX = "composed_"
 
 
 @dataclass(frozen=True)
@@ -59,4 +58,4 @@ def find_pictures(folder: Path, flag: str) -> dict[str, Path]:
     files = sorted(p for p in directory.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not files:
         raise PicsError(f"{flag} {folder}: no picture in it", f"expected files such as ID{_SUFFIXES[0]}")
-    return {path.stem.removeprefix(_COMPOSED_PREFIX): path for path in files}
+    return {path.stem.removeprefix("composed_"): path for path in files}

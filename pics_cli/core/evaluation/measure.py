@@ -35,7 +35,7 @@ def measure_example(
     try:
         example = source[number]
     except BadSample as error:
-        return ExampleRecord(number, bad=Failure.of(error)), {}
+        return ExampleRecord(number, bad=Failure(error.reason, error.detail)), {}
     encoders = [network for network in networks if not isinstance(network, Lpips)]
     features = {f"{encoder.kind}/": encoder([example.truth]) for encoder in encoders}
     context = ExampleContext(example, gallery, {network.kind: network for network in networks})
@@ -50,7 +50,7 @@ def measure_example(
         try:
             pictures = [method.composite(example, seed) for seed in range(method.seeds)]
         except BadSample as error:
-            record.failed[name] = Failure.of(error)
+            record.failed[name] = Failure(error.reason, error.detail)
             continue
         composites = [
             Composite(picture, context, partial(method.composite, reversed_example, seed) if method.by_model else None)

@@ -72,20 +72,6 @@ class ModelFolder:
         return ModelConfig.load(self.folder)
 
 
-@dataclass(frozen=True)
-class ModelRecord:
-    """A model's entry in `results.json`, with its keys."""
-
-    label: str
-    name: str
-    fingerprint: str
-    recipe_hash: str | None
-    trained_steps: int
-    image_size: int
-    device: str
-    dtype: str
-
-
 def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[ModelFolder]:
     """The models that the recipe's methods need, of those named (by label); none where no method needs one.
 
@@ -100,19 +86,19 @@ def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[Mode
     ]
 
 
-def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> ModelRecord:
-    """A model's entry in the results; device and dtype as `open_methods` takes them."""
+def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> dict[str, Any]:
+    """A model's entry in `results.json`; device and dtype as `open_methods` takes them."""
     config = model.config
-    return ModelRecord(
-        label=model.label,
-        name=model.name,
-        fingerprint=model_fingerprint(model.folder),
-        recipe_hash=config.recipe_hash,
-        trained_steps=config.trained_steps,
-        image_size=config.image_size,
-        device=device.type,
-        dtype=str(choose_dtype(dtype_name, device, config.full_size)).removeprefix("torch."),
-    )
+    return {
+        "label": model.label,
+        "name": model.name,
+        "fingerprint": model_fingerprint(model.folder),
+        "recipe_hash": config.recipe_hash,
+        "trained_steps": config.trained_steps,
+        "image_size": config.image_size,
+        "device": device.type,
+        "dtype": str(choose_dtype(dtype_name, device, config.full_size)).removeprefix("torch."),
+    }
 
 
 def open_methods(

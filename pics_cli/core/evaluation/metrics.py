@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pics_cli.core.evaluation import appearance_metrics as appearance
 from pics_cli.core.evaluation import pixel_metrics as pixels
 from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery
-from pics_cli.core.evaluation.descriptor import describe_references
+from pics_cli.core.evaluation.descriptor import Floats, describe_references
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.evaluation.networks import (
     Features,
@@ -31,8 +30,6 @@ from pics_cli.core.evaluation.networks import (
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 from pics_cli.errors import PicsError
-
-Floats = npt.NDArray[np.float32]
 
 # Commonly used weights of each kind.
 _USUAL_WEIGHTS = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
@@ -60,8 +57,8 @@ class ExampleContext:
     @cached_property
     def truth_similarity(self) -> Floats:
         """Similarity of the objects in the truth to the references, float32 [K, K]."""
-        objects = appearance.describe_objects(self.example.truth, self.example)
-        return appearance.similarity_matrix(objects, self.references)
+        similarity: Floats = appearance.describe_objects(self.example.truth, self.example) @ self.references.T
+        return similarity
 
     @cached_property
     def reference_features(self) -> dict[str, Features]:
@@ -101,10 +98,6 @@ class Composite:
     def truth(self) -> RGB:
         return self.example.truth
 
-    @property
-    def background(self) -> RGB:
-        return self.example.background
-
     @cached_property
     def objects(self) -> Floats:
         """Descriptors of each object in the picture, float32 [K, d]."""
@@ -115,7 +108,8 @@ class Composite:
         """Similarity of object i in the picture to reference j, float32 [K, K]."""
         if not self.example.references:
             return np.zeros((0, 0), np.float32)
-        return appearance.similarity_matrix(self.objects, self.context.references)
+        similarity: Floats = self.objects @ self.context.references.T
+        return similarity
 
     @cached_property
     def ssim(self) -> tuple[float, Floats] | None:
@@ -237,7 +231,8 @@ METRICS: dict[str, Metric] = {
     "ceiling": Metric("copy-paste", "", "less", "similarity to the own reference above what the truth reaches",
                       lambda c: appearance.ceiling(c.similarity, c.context.truth_similarity)),
     "missing": Metric("missing", "share", "less", "objects of which less than a quarter is there",
-                      lambda c: pixels.missing_share(c.picture, c.truth, c.background, c.example.visible_masks)),
+                      lambda c: pixels.missing_share(c.picture, c.truth, c.example.background,
+                                                     c.example.visible_masks)),
     "untouched": Metric("changed outside", "pixels", "less", "that differ from the background outside the regions",
                         _count_changed_outside),
     "sharpness": Metric("sharpness", "", "neither", "gradient energy in the regions over the truth's",

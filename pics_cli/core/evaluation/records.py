@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pics_cli.core.evaluation.networks import Features
 from pics_cli.core.runtime.files import AtomicFile, write_json
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import PicsError
 
 PER_SAMPLE = "per_sample.parquet"
 _EXAMPLE_COLUMNS = ("number", "key", "stratum", "relation", "iou", "objects")
@@ -30,10 +31,6 @@ class Failure:
 
     reason: str
     detail: str
-
-    @classmethod
-    def of(cls, error: BadSample) -> Failure:
-        return cls(error.reason, error.detail)
 
 
 @dataclass
@@ -75,15 +72,10 @@ class ExampleRecord:
         Raises:
             PicsError: it cannot be read.
         """
-        data = read_json(path)
-        for name, failure in data.get("failed", {}).items():
-            data["failed"][name] = Failure(**failure)
-        if "bad" in data:
-            data["bad"] = Failure(**data["bad"])
-        return cls(**data)
+        return msgspec.convert(read_json(path), cls)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, hint: str = "remove it and run the same command again") -> dict[str, Any]:
     """A JSON file of the output folder.
 
     Raises:
@@ -92,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "remove it and run the same command again") from None
+        raise PicsError(f"{path}: cannot be read: {error}", hint) from None
     return data
 
 

@@ -61,14 +61,7 @@ class GalleryEntry:
 def write_report(
     folder: Path, results: Mapping[str, Any], records: Sequence[ExampleRecord], gallery: Sequence[GalleryEntry]
 ) -> None:
-    """Write the report.
-
-    Args:
-        folder: of the results.
-        results: as `results.json` has them.
-        records: of the examples that were measured.
-        gallery: examples to show, from `build_gallery`.
-    """
+    """Write the report of results, as `results.json` has them, and records of the examples that were measured."""
     metrics = known_metrics(results)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pics_cli.core.evaluation.metrics import METRICS
-from pics_cli.core.evaluation.records import ExampleRecord, metric_column
+from pics_cli.core.evaluation.records import ExampleRecord, metric_column, read_json
 from pics_cli.core.evaluation.statistics import Estimate, bootstrap_difference, bootstrap_mean
 from pics_cli.core.evaluation.subsets import ALL, SUBSETS
 from pics_cli.core.runtime.files import AtomicFile, write_json
@@ -112,10 +111,7 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         PicsError: it cannot be read, or is something else.
     """
-    try:
-        results = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "name a results.json of `pics eval`") from None
+    results = read_json(path, "name a results.json of `pics eval`")
     if not isinstance(results, dict) or results.get("kind") != _KIND:
         raise PicsError(f"{path}: not the results of `pics eval`", "name a results.json")
     return results

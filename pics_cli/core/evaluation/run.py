@@ -7,7 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from pics_cli.core.evaluation.measure import measure_example
 from pics_cli.core.evaluation.methods import Method, ModelFolder, describe_model, find_models, open_methods
 from pics_cli.core.evaluation.metrics import check_names, select_metrics
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
-from pics_cli.core.evaluation.networks import ImageEncoder, Inception, Lpips, open_network
+from pics_cli.core.evaluation.networks import open_network
 from pics_cli.core.evaluation.records import (
     PER_SAMPLE,
     ExampleRecord,
@@ -90,11 +90,6 @@ class EvaluationProgress(Progress):
 def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, Any]:
     """Measure examples that are not measured yet, and put all results together.
 
-    Args:
-        job: what to do.
-        ranks: the processes that share it; each calls this.
-        progress: updated as the work goes on.
-
     Returns:
         The contents of `results.json`.
 
@@ -118,8 +113,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
         progress.total = len(own)
         progress.done = progress.done_before = len(own) - len(todo)
         ranks.run_on_all(lambda: run.measure(todo, progress))
-        results: dict[str, Any] = ranks.run_on_all(lambda: run.finish(progress) if ranks.rank == 0 else {})[0]
-    return results
+        return ranks.run_on_all(lambda: run.finish(progress) if ranks.rank == 0 else {})[0]
 
 
 @dataclass
@@ -152,11 +146,6 @@ class _Evaluation:
         return open_methods(job.recipe, self.models, job.external, self.device, job.dtype)
 
     @cached_property
-    def networks(self) -> list[ImageEncoder | Inception | Lpips]:
-        """Of learnt metrics; opened when first asked for."""
-        return [open_network(weights, self.device) for weights in self.weights]
-
-    @cached_property
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share with the first; only `names` may differ, for a model may have moved."""
         job = self.job
@@ -166,7 +155,7 @@ class _Evaluation:
         recipe["pictures"] = bool(recipe["pictures"])
         if recipe["samples"]:
             recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
-        models = [asdict(describe_model(model, self.device, job.dtype)) for model in self.models]
+        models = [describe_model(model, self.device, job.dtype) for model in self.models]
         names = [model.pop("name") for model in models]
         return {
             "schema": SCHEMA,
@@ -226,7 +215,8 @@ class _Evaluation:
         if not numbers:
             return
         progress.activity = "reading the model" if self.models else ""
-        (methods, _), networks = self._opened, self.networks
+        methods, _ = self._opened
+        networks = [open_network(weights, self.device) for weights in self.weights]
         progress.activity = "references to tell apart from"
         distractors = self.source.distractors() if "identity" in self.metrics else []
         gallery = build_reference_gallery(distractors, self.job.recipe.seed)

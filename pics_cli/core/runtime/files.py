@@ -182,8 +182,7 @@ def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     if handle is None:
         raise _in_use(path, True)
     try:
-        text = os.read(handle, 4096)
-        owner = _owner(text)
+        owner = _owner(os.read(handle, 4096))
         requeued = own["job"] is not None and owner.get("job") == own["job"]
         if owner.get("host", own["host"]) != own["host"] and not requeued:
             raise _in_use(path, False)

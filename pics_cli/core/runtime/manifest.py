@@ -66,7 +66,7 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
         PicsError: it is not JSON, or not a manifest.
     """
     try:
-        data = json.loads(text.decode("utf-8"))
+        data: dict[str, Any] = json.loads(text.decode("utf-8"))
     except ValueError as error:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
@@ -75,8 +75,7 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
         msgspec.convert(data, _Manifest)
     except msgspec.ValidationError as error:
         raise PicsError(f"{path}: is no manifest of pics: {error}", "choose another folder") from None
-    manifest: dict[str, Any] = data
-    return manifest
+    return data
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,17 +21,13 @@ _WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORL
 _TIMEOUT = timedelta(days=30)
 
 
-def _gather_alone(item: Any) -> list[Any]:
-    return [item]
-
-
 class SharedError(PicsError):
     """An error that all processes raise."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run.
+    """This process among those of the run: a job that they share is called by each of them.
 
     Attributes:
         rank: its number; 0 logs, and writes what belongs to all.
@@ -42,7 +38,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    all_gather: Callable[[Any], list[Any]] = _gather_alone
+    all_gather: Callable[[Any], list[Any]] = field(default=lambda item: [item])
     device: str | None = None
 
     def run_on_all(self, work: Callable[[], T]) -> list[T]:

@@ -137,10 +137,6 @@ class BlockPlan:
         low, high = self.job.rows
         return low, self.images if high is None else min(high, self.images)
 
-    def due_blocks(self, blocks: Sequence[int]) -> list[int]:
-        """Those of some blocks that have images to segment."""
-        return [block for block in blocks if self.due_rows(block)]
-
     def due_rows(self, block: int) -> list[int]:
         """Images of a block to segment: all to overwrite or of a missing block, else those that could not be read."""
         if self.job.overwrite:

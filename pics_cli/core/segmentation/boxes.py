@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.readers.coco_index import open_coco_index
-from pics_cli.core.datasets.readers.scalabel_index import open_scalabel_index
+from pics_cli.core.datasets.readers.coco_index import CocoIndex, open_coco_index
+from pics_cli.core.datasets.readers.scalabel_index import ScalabelIndex, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles, find_split_files
 from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
-from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import PicsError
 
 # Pixels: a box that is narrower than this after it is clipped to the image covers no pixel.
@@ -57,7 +57,7 @@ class AnnotatedImage:
     boxes: tuple[AnnotatedBox, ...]
 
 
-class BoxSource(Protocol):
+class BoxSource(ABC):
     """Images and boxes of one split. Opening one is cheap, so that every worker opens its own.
 
     Attributes:
@@ -67,41 +67,32 @@ class BoxSource(Protocol):
         categories: every category name, in the data's order; empty where the data names none.
     """
 
-    @property
-    def annotations(self) -> Path: ...
+    categories: Sequence[str]
 
-    @property
-    def categories(self) -> Sequence[str]: ...
+    def __init__(self, files: SplitFiles, format_name: str, index: CocoIndex | ScalabelIndex) -> None:
+        self._files, self.annotations, self._length = files, files.annotations, len(index)
+        self.source = {"format": format_name, "file": files.annotations.name, **index.source}
+        self.bad_records = index.bad_records
 
-    @property
-    def source(self) -> Mapping[str, Any]: ...
+    def __len__(self) -> int:
+        return self._length
 
-    @property
-    def bad_records(self) -> BadRecords: ...
-
-    def __len__(self) -> int: ...
-
+    @abstractmethod
     def picture(self, row: int) -> AnnotatedImage:
         """Image number `row`, from 0.
 
         Raises:
             BadSample: its record cannot be read.
         """
-        ...
 
 
-class CocoBoxSource:
-    """Boxes of a COCO json: images in the order of their ids; see `BoxSource`."""
+class CocoBoxSource(BoxSource):
+    """Boxes of a COCO json: images in the order of their ids."""
 
     def __init__(self, files: SplitFiles) -> None:
-        self.annotations = files.annotations
         self._index = open_coco_index(files.annotations)
-        self._files = files
-        self.source = {"format": "coco", "file": files.annotations.name, **self._index.source}
-        self.bad_records, self.categories = self._index.bad_records, list(self._index.categories.values())
-
-    def __len__(self) -> int:
-        return len(self._index)
+        self.categories = list(self._index.categories.values())
+        super().__init__(files, "coco", self._index)
 
     def picture(self, row: int) -> AnnotatedImage:
         """The image of a row of the index."""
@@ -124,18 +115,13 @@ class CocoBoxSource:
         return AnnotatedImage(int(index.image_id[row]), name, url, self._files.image_paths(name, url), size, boxes)
 
 
-class ScalabelBoxSource:
-    """Boxes (`box2d`) of a Scalabel json: images in the order of its frames; see `BoxSource`."""
+class ScalabelBoxSource(BoxSource):
+    """Boxes (`box2d`) of a Scalabel json: images in the order of its frames."""
 
     def __init__(self, files: SplitFiles) -> None:
-        self.annotations = files.annotations
         self._index = open_scalabel_index(files.annotations)
-        self._files = files
-        self.source = {"format": "scalabel", "file": files.annotations.name, **self._index.source}
-        self.bad_records, self.categories = self._index.bad_records, self._index.categories
-
-    def __len__(self) -> int:
-        return len(self._index)
+        self.categories = self._index.categories
+        super().__init__(files, "scalabel", self._index)
 
     def picture(self, row: int) -> AnnotatedImage:
         """The image of a frame; labels without a box are left out."""

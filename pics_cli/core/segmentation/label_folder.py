@@ -187,10 +187,7 @@ def sum_statistics(finished: Sequence[Mapping[str, Any]], of_pictures: int, bloc
 
 
 def _sum_counts(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
-    total = Counter[str]()
-    for part in counts:
-        total.update(part)
-    return dict(sorted(total.items()))
+    return dict(sorted(sum(map(Counter[str], counts), Counter[str]()).items()))
 
 
 @contextlib.contextmanager

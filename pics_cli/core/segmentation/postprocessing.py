@@ -39,10 +39,6 @@ class PackedMasks:
         for row in self.bits:
             yield np.unpackbits(row, count=height * width).reshape(height, width).view(np.bool_)
 
-    def masks(self) -> Mask:
-        """All masks, bool [n, H, W]."""
-        return np.stack(list(self)) if len(self.bits) else np.zeros((0, *self.size), np.bool_)
-
 
 def pack_masks(masks: Mask) -> PackedMasks:
     """Pack masks, bool [n, H, W]."""

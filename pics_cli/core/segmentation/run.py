@@ -77,11 +77,6 @@ class AnnotationReport:
 def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> AnnotationReport:
     """Write the label files that are missing.
 
-    Args:
-        job: dataset, model, and label folder.
-        ranks: the processes that share the job; all of them call this function.
-        progress: updated as the work goes on.
-
     Raises:
         PicsError: dataset, model or folder are not what they should be; too many unreadable images; out of memory.
     """
@@ -101,7 +96,7 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
     if rounded := plan.rounded_range(all_blocks):
         logger.info("blocks of %d pictures belong to whoever has their first: this run has %d:%d", plan.size, *rounded)
     own_blocks = all_blocks[ranks.rank :: ranks.size]
-    due_blocks = plan.due_blocks(own_blocks)
+    due_blocks = [block for block in own_blocks if plan.due_rows(block)]
     progress.activity = "reading the model"
     model = ranks.run_local(lambda: load_sam(checkpoint, device, dtype) if due_blocks else None)
     progress.activity = ""
@@ -122,7 +117,7 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
         start = time.monotonic()
         try:
             with local_executor(job.workers) as executor:
-                _BlockRunner(plan, boxes, segmenter, checkpoint.shape.side, executor, progress, report).run(due_blocks)
+                _BlockRunner(plan, segmenter, checkpoint.shape.side, executor, progress, report).run(due_blocks)
         except PicsError as error:
             if ranks.size > 1:  # the others go on for hours before they hear of it
                 logger.error("process %d stopped, the others finish their blocks: %s", ranks.rank, error.message)
@@ -157,10 +152,10 @@ class _BlockRunner:
     """Segments the blocks of one process: workers read images ahead, the model runs here, workers clean up masks."""
 
     def __init__(
-        self, plan: BlockPlan, boxes: BoxSource, segmenter: Segmenter, side: int, executor: Executor,
-        progress: AnnotationProgress, report: AnnotationReport,
+        self, plan: BlockPlan, segmenter: Segmenter, side: int, executor: Executor, progress: AnnotationProgress,
+        report: AnnotationReport,
     ) -> None:  # fmt: skip
-        self.plan, self.job, self.boxes, self.segmenter, self.side = plan, plan.job, boxes, segmenter, side
+        self.plan, self.job, self.segmenter, self.side = plan, plan.job, segmenter, side
         self.executor, self.progress, self.report = executor, progress, report
         self.due_images = progress.total - int(progress.done_before)
         self.bad: list[dict[str, Any]] = []

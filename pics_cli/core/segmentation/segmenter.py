@@ -51,7 +51,7 @@ class ImageMasks(NamedTuple):
     @property
     def masks(self) -> Mask:
         """bool [n, H, W]."""
-        return self.packed.masks()
+        return np.stack(list(self.packed)) if len(self.scores) else np.zeros((0, *self.packed.size), np.bool_)
 
 
 class Segmenter:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pics_cli.core.model.model_folder import atomic_folder
@@ -72,8 +71,7 @@ class Checkpoint:
 
     def tensors(self, file: str) -> dict[str, Tensor]:
         """The tensors of one of its files, by name, on the CPU."""
-        with safe_open(self.folder / file, "pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+        return load_file(self.folder / file)
 
     def check_state(self) -> None:
         """Check that `state.json` has all keys that resuming and exporting need.

@@ -94,13 +94,8 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     if section.shape is not None:
         config = small_config(section.shape, overrides)
         blank_parts = blank_small_parts(config, section.shape)
-        blank = PicsModel(
-            config,
-            **blank_parts,
-            scheduler=pixel_scheduler(config.noise_schedule == "zero_terminal_snr"),
-            device="meta",
-        )
-        return blank, "a new network of model.shape"
+        scheduler = pixel_scheduler(config.noise_schedule == "zero_terminal_snr")
+        return PicsModel(config, **blank_parts, scheduler=scheduler, device="meta"), "a new network of model.shape"
     base = section.base or DEFAULT_BASE
     folder = find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
     if folder is None or not (folder / CONFIG_FILE).is_file():
@@ -115,8 +110,8 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
 
 def config_overrides(section: ModelSettings) -> dict[str, Any]:
     """The values of a recipe's model section that replace those of the model's configuration."""
-    values = {key: value for key, value in asdict(section).items() if key not in ("base", "dinov2", "shape")}
-    return {key: value for key, value in values.items() if value is not None}
+    kept = ("base", "dinov2", "shape")
+    return {key: value for key, value in asdict(section).items() if value is not None and key not in kept}
 
 
 def _load_pics_model(name: str, folder: Path, overrides: dict[str, Any]) -> InitialModel:

@@ -216,19 +216,18 @@ class DiffusionLoss:
         if residual is not None:
             prediction = residual(prediction)
         target = prediction_target(self.config.prediction_type, clean, noise, signal)
-        losses = self._prediction_losses(prediction, target, signal, masks)
+        weighted, region = self._prediction_losses(prediction, target, signal, masks)
         if self.objective.gradient:
-            gradient = self._gradient_loss(prediction - target, masks)
-            losses = losses._replace(weighted=losses.weighted + self.objective.gradient * gradient)
+            weighted = weighted + self.objective.gradient * self._gradient_loss(prediction - target, masks)
         if self.objective.share_weight:
             assert residual is not None
             entropy = self._layer_loss(residual.logits, batch["layer_labels"].to(device), masks)
-            losses = losses._replace(weighted=losses.weighted + self.objective.share_weight * entropy)
+            weighted = weighted + self.objective.share_weight * entropy
         if self.objective.light_weight:
             values = batch["light"].to(device)
             estimate = light_loss(light, values[:, :5], values[:, 5] > 0)
-            losses = losses._replace(weighted=losses.weighted + self.objective.light_weight * estimate)
-        return losses
+            weighted = weighted + self.objective.light_weight * estimate
+        return Losses(weighted, region)
 
     def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
         """float32 [B, `hint_channels`, S, S]."""

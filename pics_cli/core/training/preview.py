@@ -68,15 +68,13 @@ def write_preview(job: TrainingJob, path: Path) -> None:
 
 def draw_augmented(rows: Sequence[AugmentedReference]) -> RGB:
     """One row for each object, uint8 [H, W, 3]: patch above cut-out, first as it is, then varied."""
-    pictures = []
+    tiles = []
     for row in rows:
         cells = [_cell(row.original, object_colour(0), 2)]
         cells += [_cell(variant, (_FRAME,) * 3, 1) for variant in row.variants]
-        pictures.append(np.concatenate(cells, axis=1))
-    width = max((picture.shape[1] for picture in pictures), default=0)
-    # All as wide as the sheet, so that no two share a row.
-    tiles = [Tile(_widen(picture, width), (row.caption,)) for picture, row in zip(pictures, rows, strict=True)]
-    return draw_sheet(TITLE, tiles, 2 * _SIDE + TILE_GAP, max(width + 2 * TILE_GAP, 480))
+        tiles.append(Tile(np.concatenate(cells, axis=1), (row.caption,)))
+    width = max(tile.rgb.shape[1] for tile in tiles)
+    return draw_sheet(TITLE, tiles, 2 * _SIDE + TILE_GAP, width + 2 * TILE_GAP)
 
 
 def _augmented_references(
@@ -115,8 +113,3 @@ def _cell(reference: Reference, colour: tuple[int, int, int], thickness: int) ->
     paste_object(ground, (_MARGIN, _MARGIN, _SIDE - _MARGIN, _SIDE - _MARGIN), reference.rgba)
     cell[_SIDE + TILE_GAP // 2 : 2 * _SIDE + TILE_GAP // 2, :_SIDE] = ground
     return cell
-
-
-def _widen(rgb: RGB, width: int) -> RGB:
-    border = width - rgb.shape[1]
-    return cv2.copyMakeBorder(rgb, 0, 0, 0, border, cv2.BORDER_CONSTANT, value=(250, 250, 248)).astype(np.uint8)

@@ -63,11 +63,6 @@ class TrainingJob:
 def train(job: TrainingJob, ranks: Ranks, progress: TrainingProgress) -> TrainingReport:
     """Train until the recipe's last step, from where an earlier run of the same folder stopped.
 
-    Args:
-        job: what to do.
-        ranks: the processes that share it; each calls this.
-        progress: updated as the work goes on.
-
     Raises:
         PicsError: data, model or folder are not what they should be; a loss that is nan or inf; out of memory; disk
             full. What was saved before stays.
@@ -114,13 +109,7 @@ def memory_advice(recipe: TrainingRecipe) -> str:
 
 
 def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress: TrainingProgress) -> Trainer:
-    """A trainer in the state that the run starts or resumes from.
-
-    Args:
-        job: what to do.
-        ranks: the processes that share it; each calls this.
-        stack: gets what must be undone at the end.
-        progress: updated as the work goes on.
+    """A trainer in the state that the run starts or resumes from; `stack` gets what must be undone at the end.
 
     Raises:
         PicsError: see `train`.

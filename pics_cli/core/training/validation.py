@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
-from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.sheets import TILE_GAP, Tile, draw_box, draw_sheet, fit_height, object_colour, patch_column
 from pics_cli.core.loading.loader import collate
@@ -204,9 +203,8 @@ def draw_validation_sheet(title: str, samples: Sequence[ValidationSample], resul
     tiles: list[Tile] = []
     for sample, result in zip(samples, results, strict=True):
         picture, scale = fit_height(np.ascontiguousarray(sample.own["control_image"][..., :3]), _SHEET_HEIGHT)
-        for k, (x0, y0, x1, y1) in enumerate(sample.own["boxes"].tolist()):
-            box: Box = (x0, y0, x1, y1)
-            draw_box(picture, box, scale, object_colour(k), 2)
+        for k, box in enumerate(sample.own["boxes"].tolist()):
+            draw_box(picture, tuple(box), scale, object_colour(k), 2)
         tiles += [
             Tile(picture, ("hint and regions", sample.key)),
             Tile(patch_column(list(sample.own["references"]), _SHEET_HEIGHT), ("references",)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pics_cli.core.evaluation.descriptor import describe, describe_references
-from pics_cli.core.evaluation.examples import mask_box
+from pics_cli.core.images.masks import box_mask
 from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.plan import plan_scene
@@ -50,7 +50,7 @@ def seen_in_pictures(masks_of: int = 0) -> np.ndarray:
     for number, scene in enumerate(scenes()):
         other = scenes()[(number + masks_of) % SCENES]
         for mask, full in zip(other.masks, other.full_masks, strict=True):
-            found.append(describe(scene.image, mask, mask_box(full)))
+            found.append(describe(scene.image, mask, box_mask(full).box))
     return np.stack(found)
 
 
