@@ -62,8 +62,9 @@ def describe(rgb: RGB, mask: Mask, box: Box | None = None) -> Floats:
         raise ValueError("the mask is empty: there is no object to describe")
     lab, cover = _resize_to_lab(rgb[y0:y1, x0:x1], part)
     inside = cover > min(0.5, float(cover.max()) / 2)
-    rows, columns = np.nonzero(inside)
-    position = (_cell_centres(rows, inside.shape[0]), _cell_centres(columns, inside.shape[1]))
+    # Middles of rows and columns, as shares of the whole.
+    cells = zip(np.nonzero(inside), inside.shape, strict=True)
+    position = [((cell + 0.5) / count).astype(np.float32) for cell, count in cells]
     colours = _normalise_lab(lab[inside])
     histograms = (
         _soft_histogram(colours, COLOUR_BINS),
@@ -94,11 +95,6 @@ def _resize_to_lab(rgb: RGB, mask: Mask) -> tuple[Floats, Floats]:
     return lab, cover
 
 
-def _cell_centres(cells: npt.NDArray[np.intp], count: int) -> Floats:
-    """Middles of rows or columns, as shares of the whole."""
-    return ((cells + 0.5) / count).astype(np.float32)
-
-
 def _normalise_lab(lab: Floats) -> tuple[Floats, Floats, Floats]:
     """Lightness, a and b of pixels, [N, 3], each to 0..1."""
     chroma = np.arcsinh(lab[:, 1:] / np.float32(_CHROMA_SCALE)) / np.float32(np.arcsinh(_CHROMA_MAX / _CHROMA_SCALE))
@@ -106,7 +102,7 @@ def _normalise_lab(lab: Floats) -> tuple[Floats, Floats, Floats]:
     return light, chroma[:, 0] / 2 + 0.5, chroma[:, 1] / 2 + 0.5
 
 
-def _edge_histogram(light: Floats, inside: Mask, position: tuple[Floats, Floats]) -> Floats:
+def _edge_histogram(light: Floats, inside: Mask, position: Sequence[Floats]) -> Floats:
     """Histogram of gradient directions over the grid of cells, weighted by the gradient's length."""
     across = cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125)
     down = cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125)

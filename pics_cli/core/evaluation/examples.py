@@ -104,13 +104,7 @@ def reverse_objects(example: Example) -> Example:
 def draw_example(
     settings: SceneSettings, seed: int, index: int, object_scale: float, pool: Pool = "held_out"
 ) -> Example:
-    """Draw a scene of two objects; a function of its arguments alone.
-
-    Args:
-        settings: of two objects.
-        seed, index: which scene.
-        object_scale: share of a region's sides that the object takes.
-        pool: of shapes, colours and textures.
+    """Draw a scene of two objects, number `index` of a seed; a function of its arguments alone.
 
     Raises:
         PicsError: no room for the objects.
@@ -141,16 +135,11 @@ def draw_example(
 
 
 def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: float) -> Example:
-    """A shard's sample as an example.
+    """A shard's sample, its members by extension and of either layout, as an example.
 
     References are the objects' other views where the sample has them, else cut from the picture itself. The background
     is the picture without objects where the sample has one, else the picture with its regions inpainted smoothly from
     what surrounds them.
-
-    Args:
-        key: of the sample.
-        members: by extension, of either layout.
-        object_scale: share of a region's sides that the object takes.
 
     Raises:
         BadSample: a member is missing or damaged.

@@ -110,14 +110,8 @@ def open_methods(
 ) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
     """Methods by name, those of models first, then baselines, then external results; and models' settings by label.
 
-    Methods of the first model are called `parallel` and `sequential`, those of others `LABEL:parallel`.
-
-    Args:
-        recipe: its methods, seeds and steps.
-        models: see `find_models`.
-        external: pictures of other methods.
-        device: of the models.
-        dtype_name: as on the command line.
+    Methods of the first model are called `parallel` and `sequential`, those of others `LABEL:parallel`. The models are
+    put on `device`; `dtype_name` is as on the command line.
     """
     methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
     for model in models:
@@ -146,11 +140,7 @@ def composite_by_baseline(name: str, example: Example, _seed: int = 0) -> RGB:
 def composite_by_model(model: PicsModel, options: CompositeOptions, example: Example, seed: int = 0) -> RGB:
     """The picture of a model: what `pics infer` makes with the same options, so that what users get is measured.
 
-    Args:
-        model: the network.
-        options: mode, steps and the first seed.
-        example: what is to be composited.
-        seed: of the noise, counted from the options' seed.
+    The noise has the options' seed plus `seed`.
 
     Raises:
         BadSample: the sample cannot be composited; see `composite`.

@@ -28,12 +28,7 @@ def subset_of(relation: str, iou: float) -> str:
 
 
 def estimate_relation(paste_boxes: Sequence[Box], visible_masks: Sequence[Mask]) -> str:
-    """How the two objects that overlap most stand to each other, by their boxes and by what is seen of them.
-
-    Args:
-        paste_boxes: of each object.
-        visible_masks: bool [H, W] of each.
-    """
+    """How the two objects that overlap most stand to each other, by boxes and by visible masks, bool [H, W], of all."""
     a, b, _ = most_overlapping_pair(paste_boxes)
     if a == b:
         return "apart"

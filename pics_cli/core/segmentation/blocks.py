@@ -89,12 +89,7 @@ class AnnotationJob:
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """The blocks of a dataset, and which images of them a job still has to segment.
-
-    Attributes:
-        job: whose blocks.
-        images: of the whole dataset.
-    """
+    """The blocks of a dataset, which has so many images, and which of them a job still has to segment."""
 
     job: AnnotationJob
     images: int

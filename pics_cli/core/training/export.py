@@ -25,13 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool = False) -> None:
-    """Write the model of a checkpoint: the moving average of its weights where there is one.
+    """Write the model of a run's checkpoint to a folder: the moving average of its weights where there is one.
 
-    Args:
-        recipe: of the run.
-        saved: the checkpoint.
-        out: the model folder.
-        overwrite: whether a model folder of that name, which the same run wrote, may be replaced; else it must be new.
+    With `overwrite`, a model folder of that name, which the same run wrote, may be replaced; else it must be new.
 
     Raises:
         PicsError: the base model is not the one trained from, or `out` exists or cannot be written.

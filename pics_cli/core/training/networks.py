@@ -26,11 +26,7 @@ _UNET_DECODER = re.compile(r"(up_blocks|conv_norm_out|conv_out)\.")
 
 
 class TrainingNetworks(nn.Module):
-    """Image encoder, ControlNet and UNet as one module, which data-parallel training needs.
-
-    Args:
-        model: whose parts these are.
-    """
+    """Image encoder, ControlNet and UNet of a model as one module, which data-parallel training needs."""
 
     def __init__(self, model: PicsModel) -> None:
         super().__init__()
@@ -88,8 +84,7 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
         return True
     if part == "projector":
         return trained == "experts"
-    is_expert = EXPERT_LAYERS.search(f".{inner_name}") is not None
-    return bool(_UNET_DECODER.match(inner_name)) or (trained == "experts" and is_expert)
+    return bool(_UNET_DECODER.match(inner_name)) or (trained == "experts" and EXPERT_LAYERS.search(name) is not None)
 
 
 def is_new(name: str, new_network: bool) -> bool:

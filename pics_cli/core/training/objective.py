@@ -198,7 +198,9 @@ class DiffusionLoss:
             device: of the networks.
         """
         masks = box_masks(batch["boxes"], self.config.image_size)
-        hint = self._hint(batch["control_image"], batch["content"], masks, device)
+        mask = control_mask(masks, batch["content"]).to(device)[:, None].float()
+        hint = torch.cat([_to_float(batch["control_image"].to(device)), mask], 1)  # [B, `hint_channels`, S, S]
+        hint = hint.contiguous(memory_format=torch.channels_last)
         noise = batch["noise"].to(device)
         posterior = batch["posterior"].to(device) if "posterior" in batch else None
         clean = self._encode(_to_float(batch["target"].to(device)), posterior)
@@ -228,11 +230,6 @@ class DiffusionLoss:
             estimate = light_loss(light, values[:, :5], values[:, 5] > 0)
             weighted = weighted + self.objective.light_weight * estimate
         return Losses(weighted, region)
-
-    def _hint(self, rgb: Tensor, content: Tensor, masks: Tensor, device: torch.device) -> Tensor:
-        """float32 [B, `hint_channels`, S, S]."""
-        mask = control_mask(masks, content).to(device)[:, None].float()
-        return torch.cat([_to_float(rgb.to(device)), mask], 1).contiguous(memory_format=torch.channels_last)
 
     def _residual_prediction(self, control_image: Tensor, batch: Mapping[str, Any]) -> ResidualPrediction:
         """Residual to the layers of a control image, [B, n, S, S] in [-1, 1]."""

@@ -54,14 +54,9 @@ class Trainer:
     """Trains a model from the state it is in to the recipe's last step.
 
     Attributes:
-        recipe: what is trained and how.
         root: folder of the run.
         ranks: the processes that share the run; each has a trainer.
         accelerator: mixed precision, data-parallel gradients, trackers.
-        state: what changes.
-        loss: forward pass and loss.
-        data: samples to train on and to validate with.
-        progress: updated as the run goes on.
         max_bad: unreadable samples that are allowed; None: 1 % of all, at least 100.
         validation_samples: by number, those that this process evaluates or draws.
         resumed: whether the run was resumed from a checkpoint.

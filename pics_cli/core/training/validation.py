@@ -84,13 +84,10 @@ def validation_losses(
     """Losses of each sample.
 
     Args:
-        loss: forward pass and losses.
-        samples: what to evaluate.
         sampler: as in training, but timesteps are fixed and conditions kept.
         seed: of noise and timesteps.
         bins: parts of the noise schedule, each with one timestep.
         batch_size: forward passes at a time.
-        device: of the networks.
         should_stop: whether to give up; called before each batch.
 
     Returns:
