@@ -37,13 +37,7 @@ _USUAL_WEIGHTS = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large
 
 @dataclass(frozen=True)
 class ExampleContext:
-    """An example, and values that all of its composites share, computed once.
-
-    Attributes:
-        example: the truth.
-        gallery: references of other examples.
-        networks: learnt features, by kind.
-    """
+    """An example, networks of learnt metrics by kind, and values that all of its composites share, computed once."""
 
     example: Example
     gallery: ReferenceGallery

@@ -106,7 +106,6 @@ class AtomicFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
-        failure = None
         try:
             if kind is None:
                 self._file.flush()
@@ -114,14 +113,12 @@ class AtomicFile:
                 self._file.close()
                 self.temporary.replace(self.path)
                 sync_folder(self.path.parent)
-                return
         except OSError as error:
-            failure = error
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self.temporary.unlink(missing_ok=True)
-        if failure is not None:
-            raise write_error(self.path, failure) from None
+            raise write_error(self.path, error) from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self.temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:

@@ -42,7 +42,6 @@ class Checkpoint:
     """A complete checkpoint, whose files had the hashes that were written.
 
     Attributes:
-        folder: where it lies.
         state: contents of `state.json`: `step`, `position`, the recipe, and what else belongs to no tensor.
     """
 
@@ -144,7 +143,6 @@ def newest(root: Path, set_aside: bool = True) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, None where the run has none at all.
 
     Args:
-        root: of the run.
         set_aside: rename damaged ones, so that their steps can be saved again; only for the folder's one writer.
 
     Raises:

@@ -72,7 +72,6 @@ def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None
 
     Args:
         recipe: whose base model, inference defaults and data type are used; all else is the checkpoint's.
-        root: folder of the run.
         out: the model folder, which must be new.
         named: folder of the checkpoint to take instead of the newest.
 

@@ -35,9 +35,7 @@ class MetricLogger:
     """Writes log.jsonl, TensorBoard's files and sheets of samples; of several processes only the first has one.
 
     Args:
-        root: folder of the run.
         accelerator: with `tracker_names` as its `log_with`.
-        name: of the run.
         last_step: the step that the run is resumed from, -1 where it begins: later events are dropped from the log,
             for they will come again.
     """
@@ -71,16 +69,14 @@ class MetricLogger:
         except OSError as error:
             raise write_error(self.root / LOG, error) from None
 
-    def log_sheet(self, step: int, sheet: RGB) -> Path:
-        """Record a sheet of samples, uint8 [H, W, 3]; returns its path."""
-        path = self.root / SHEETS / f"step_{step:08d}.png"
-        write_png(path, sheet)
+    def log_sheet(self, step: int, sheet: RGB) -> None:
+        """Record a sheet of samples, uint8 [H, W, 3]."""
+        write_png(self.root / SHEETS / f"step_{step:08d}.png", sheet)
         for tracker in self._trackers:
             if tracker.name == "tensorboard":
                 tracker.log_images({"samples": sheet[None]}, step=step, dataformats="NHWC")
             else:
                 tracker.log_images({"samples": [sheet]}, step=step)
-        return path
 
     def close(self) -> None:
         """Finish all records; errors are left out, for those of writing were raised before."""
