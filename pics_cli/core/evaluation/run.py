@@ -250,6 +250,13 @@ class _Evaluation:
     def _provenance(self, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         identity = self.identity
         models, names = identity["models"].values(), identity["names"]
+        contents = self.source.provenance.get("contents")
+        leaks = [  # of models that were trained on the very samples they are measured by
+            f"LEAK: {model.name} was trained on shards of these names and numbers of samples, and of the same "
+            "contents where manifests say them (trained_on in its pics.json): of what it has seen, metrics say nothing"
+            for model in self.models
+            if contents in model.config.trained_on
+        ]
         return {
             "name": self.job.recipe.name,
             "recipe_hash": digest(identity["recipe"]),
@@ -265,15 +272,5 @@ class _Evaluation:
             "peers": identity["peers"],
             "versions": identity["versions"],
             "sight": "descriptor of colour and edges (pics_cli/core/evaluation/descriptor.py), no weights",
-            "warnings": [*self.source.warnings, *self._leak_warnings()],
+            "warnings": [*self.source.warnings, *leaks],
         }
-
-    def _leak_warnings(self) -> list[str]:
-        """Warnings of models that were trained on the very samples they are measured by."""
-        contents = self.source.provenance.get("contents")
-        return [
-            f"LEAK: {model.name} was trained on shards of these names and numbers of samples, and of the same "
-            "contents where manifests say them (trained_on in its pics.json): of what it has seen, metrics say nothing"
-            for model in self.models
-            if contents in model.config.trained_on
-        ]

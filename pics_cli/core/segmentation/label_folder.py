@@ -171,7 +171,6 @@ def _save(job: AnnotationJob, manifest: Mapping[str, Any]) -> None:
 def sum_statistics(finished: Sequence[Mapping[str, Any]], of_pictures: int, blocks: int) -> dict[str, Any]:
     """The manifest's counts: the stats of all finished blocks added up."""
     scores = [sum(counts) for counts in zip(*(stats["scores"] for stats in finished), strict=True)] or [0] * SCORE_BINS
-    bad = Counter(entry["reason"] for stats in finished for entry in stats["bad"])
     return {
         "complete": len(finished) == blocks,
         "blocks_done": len(finished),
@@ -182,7 +181,7 @@ def sum_statistics(finished: Sequence[Mapping[str, Any]], of_pictures: int, bloc
         "dropped": _sum_counts(stats["dropped"] for stats in finished),
         "flags": _sum_counts(stats["flags"] for stats in finished),
         "scores": scores,
-        "bad_pictures": dict(sorted(bad.items())),
+        "bad_pictures": _sum_counts(Counter(entry["reason"] for entry in stats["bad"]) for stats in finished),
     }
 
 

@@ -55,10 +55,14 @@ class TrainingState:
         Raises:
             PicsError: it cannot be written.
         """
+        # Nothing of training draws from torch's generators, but a library might.
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
         tensors: dict[str, Mapping[str, Tensor]] = {
             WEIGHTS: checkpoint_weights(self.model, self.new_network, self.trained),
             OPTIMIZER: optimizer_tensors(self.optimizer, list(self.trained)),
-            RANDOM: _random_state(),
+            RANDOM: random,
         }
         state = {"step": self.step, "position": self.position, "trained": self._trained_digest(), **metadata}
         if self.ema is not None:
@@ -88,7 +92,10 @@ class TrainingState:
                 logger.warning("%s: holds no moving average: it begins with the weights as they are", saved.folder)
         if self.accelerator.scaler is not None and "scaler" in saved.state:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
-        _restore_random_state(saved.tensors(RANDOM))
+        random = saved.tensors(RANDOM)
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random["cuda"])
         self.step, self.position = saved.step, int(saved.state["position"])
 
     def _trained_digest(self) -> str:
@@ -151,17 +158,3 @@ def _other_architecture(saved: Checkpoint, difference: str) -> PicsError:
         f"{saved.folder}: a checkpoint of another architecture: {difference}",
         "take the recipe and --base of that run, or start anew: --resume none and another --root-dir",
     )
-
-
-def _random_state() -> dict[str, Tensor]:
-    """torch's generators: nothing of training draws from them, but a library might."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(tensors: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["cpu"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])
