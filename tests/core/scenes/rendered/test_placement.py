@@ -90,7 +90,7 @@ def plan(material: Material, index: int, objects: int = 3) -> RenderedPlan:
     return plan_scene(SceneSettings(96, objects, RELATIONS, 10, 1), material, "train", 2, 5, index)
 
 
-def surface(placed: PlacedModel, count: int = 6000) -> tuple[trimesh.Trimesh, npt.NDArray[np.float64]]:
+def surface(placed: PlacedModel, count: int = 4000) -> tuple[trimesh.Trimesh, npt.NDArray[np.float64]]:
     """A placed model as one mesh of the world, and points on it."""
     corners = np.concatenate([part.positions for part in load_model(placed.entry).parts])
     mesh = trimesh.Trimesh(placed.to_world(corners), np.arange(len(corners)).reshape(-1, 3), process=True)
@@ -119,8 +119,8 @@ def depth_inside(mesh: trimesh.Trimesh, points: npt.NDArray[np.float64]) -> floa
 def test_nothing_floats_and_nothing_cuts_through(material: Material) -> None:
     """Measured on other points than those that it was placed by."""
     hosted = 0
-    for index in range(6):
-        scene = plan(material, index)
+    for index in range(4):
+        scene = plan(material, index, objects=2 + index % 2)
         things = [surface(placed) for placed in (*scene.objects, *scene.bystanders)]
         for k, (mesh, points) in enumerate(things):
             others = [j for j in range(len(things)) if j != k]
@@ -132,7 +132,7 @@ def test_nothing_floats_and_nothing_cuts_through(material: Material) -> None:
             assert -1e-5 <= gap < 0.03 * size, (index, k)
             for j in others:
                 assert depth_inside(mesh, things[j][1]) < 0.035 * size, (index, k, j)
-    assert hosted >= 3
+    assert hosted >= 2
 
 
 def test_contents_lie_below_the_rim_and_guests_above_their_host(material: Material) -> None:
