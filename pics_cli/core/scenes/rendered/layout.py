@@ -36,7 +36,7 @@ _HOST_LENGTHS = (0.38, 0.62)
 _LENGTHS = ((0.36, 0.62), (0.3, 0.56), (0.24, 0.44), (0.2, 0.38))
 _SHORTEST = 0.18
 # Of its box: what a thing must fill, or it is a lattice.
-_MIN_FILLED = 0.22
+_MIN_FILLED = 0.3
 _TRIES = 6
 
 
