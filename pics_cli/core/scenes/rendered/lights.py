@@ -161,6 +161,7 @@ def load_hdri(path: Path) -> Array:
     """
     import mitsuba  # reads EXR with any codec, where OpenCV refuses it unless asked by the environment
 
+    mitsuba.set_variant("scalar_rgb")
     try:
         bitmap = mitsuba.Bitmap(str(path)).convert(mitsuba.Bitmap.PixelFormat.RGB, mitsuba.Struct.Type.Float32, False)
     except RuntimeError as error:

@@ -18,10 +18,11 @@ from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, locked, make_folder, write_json
 from pics_cli.core.scenes.rendered.catalogue import ModelEntry, find_grounds, find_hdris, find_models, pool_of
+from pics_cli.core.scenes.rendered.heights import Cavity
 from pics_cli.core.scenes.rendered.lights import load_hdri
-from pics_cli.core.scenes.rendered.mitsuba_scene import load_photo
-from pics_cli.core.scenes.rendered.models import Cavity, UnusableModel, load_model
+from pics_cli.core.scenes.rendered.models import UnusableModel, load_model
 from pics_cli.core.scenes.rendered.spec import Material, UsableModel, pack_points
+from pics_cli.core.scenes.rendered.textures import load_photo
 from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pics_cli.core.scenes.drawn.camera import Camera, Point
 from pics_cli.core.scenes.rendered.catalogue import ModelEntry
-from pics_cli.core.scenes.rendered.models import height_map
+from pics_cli.core.scenes.rendered.heights import height_map
 
 RASTER = 128
 # Cells of the grid of heights along the longer side of what falls.

@@ -12,8 +12,8 @@ from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.spec import PairRelation, SceneSettings
 from pics_cli.core.scenes.rendered.catalogue import ModelEntry
+from pics_cli.core.scenes.rendered.heights import Cavity
 from pics_cli.core.scenes.rendered.lights import SceneLight
-from pics_cli.core.scenes.rendered.models import Cavity
 from pics_cli.core.scenes.rendered.placement import PlacedModel
 
 
