@@ -239,7 +239,7 @@ class Layout:
         return masks
 
     def order(self) -> tuple[int, ...]:
-        """Indices of the objects front to back; a container is in front of its content, what stands on something too.
+        """Indices of the objects front to back; a container is in front of its content.
 
         Raises:
             PlacementError: two objects hide each other in about equal parts, or there is a circle.
@@ -261,13 +261,18 @@ class Layout:
         return tuple(order)
 
     def _front_of(self, a: int, b: int) -> int:
+        shared = np.isfinite(self._depths[a]) & np.isfinite(self._depths[b])
+        part = float(np.mean((self._depths[a] < self._depths[b])[shared])) if np.any(shared) else None
         for own, host in ((a, b), (b, a)):
             role = self.roles[own]
             if role.hosted and role.parent == host:
-                return host if role.relation == "containing" else own
-        shared = np.isfinite(self._depths[a]) & np.isfinite(self._depths[b])
-        if np.any(shared):
-            part = float(np.mean((self._depths[a] < self._depths[b])[shared]))
+                if role.relation == "containing":
+                    return host
+                if part is None:
+                    return own
+                # The back of a chair may hide more of what stands on it than that hides of the chair.
+                return a if part > 0.5 else b
+        if part is not None:
             if 0.2 < part < 0.8:
                 raise PlacementError
             return a if part > 0.5 else b
