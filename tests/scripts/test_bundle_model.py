@@ -94,7 +94,7 @@ def _no_model(model: Path) -> None:
     [
         (_untrained, "not trained: pics.json says trained_steps 0, recipe_hash 0123abcd"),
         (_linked, "parts lie elsewhere: vae"),
-        (_large, "a bundled model has at most 25 MB\n\nhint: export it in 16 bit"),
+        (_large, "a bundled model has at most 50 MB\n\nhint: export it in 16 bit"),
         (_incomplete, "projector: missing, the model folder is not complete"),
         (_no_model, "not a model folder of pics (no pics.json in it)"),
     ],

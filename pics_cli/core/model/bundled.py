@@ -12,7 +12,7 @@ from pics_cli.errors import PicsError, abbreviate
 BUNDLED_NAME = "pics-mini"
 FILES_FILE = "files.json"
 VERSION = 1
-MAX_BYTES = 25_000_000
+MAX_BYTES = 50_000_000
 PACKAGE = Path(__file__).parents[2]
 MODELS = PACKAGE / "models"
 # Suffixes of the files that a model folder is read from; others, such as a note, are ignored.
