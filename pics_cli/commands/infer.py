@@ -57,7 +57,7 @@ def infer(
             metavar="PATH|REPO",
             show_default=False,
             help="Model folder, or repository on the Hugging Face hub.  [default: the bundled pics-mini, small, "
-            "trained on drawn scenes]",
+            "trained on drawn and rendered scenes]",
         ),
     ] = "pics-mini",
     background: Annotated[

@@ -73,7 +73,9 @@ def test_a_model_is_there_where_none_is_named(here: Path, tiny_model: Path) -> N
     done = infer("--input", "in")
     assert done.exit_code == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("model: "))
-    assert line.startswith("model: pics-mini, bundled: small, sees 64x64, trained on drawn scenes; full-size ones: ")
+    assert line.startswith(
+        "model: pics-mini, bundled: small, sees 64x64, trained on drawn and rendered scenes; full-size ones: "
+    )
     (record,) = records(here / "results/in")
     assert record["model"]["name"] == "pics-mini"
     assert (record["settings"]["steps"], record["settings"]["guidance"]) == (1, 1.0)
