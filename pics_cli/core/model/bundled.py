@@ -55,8 +55,8 @@ def bundled_model(folder: Path | None = None) -> Path:
 def describe_bundled(image_size: int) -> str:
     """One line on what the bundled model is, and where larger ones come from."""
     return (
-        f"model: {BUNDLED_NAME}, bundled: small, sees {image_size}x{image_size}, trained on drawn and rendered scenes; full-size "
-        "ones: --model FOLDER (scripts/convert_checkpoint.py, pics train) or --model owner/name"
+        f"model: {BUNDLED_NAME}, bundled: small, sees {image_size}x{image_size}, trained on drawn and rendered "
+        "scenes; full-size ones: --model FOLDER (scripts/convert_checkpoint.py, pics train) or --model owner/name"
     )
 
 

@@ -109,7 +109,7 @@ def test_a_sure_split_stays_and_is_an_edge() -> None:
     assert (found[0, 12:22, 12:36] > 0.99).all()
     assert (found[1, 26:36, 12:36] > 0.99).all()
     logits[:2, 20:24] = logits[:2, 24:28]
-    logits[:2] /= 5
+    logits[:2] /= 10
     found = softmax(settle_layers(logits, crossed()))
     assert (found[1, 12:36, 12:36] > 0.99).all(), "in doubt: as the larger part"
 
