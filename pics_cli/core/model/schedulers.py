@@ -62,13 +62,15 @@ def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> An
     if name not in get_args(SchedulerName):
         raise PicsError(f"--scheduler: got {name}, expected one of {', '.join(SCHEDULERS)}")
     class_name, options = SCHEDULERS[name]  # type: ignore[index]
-    kept = {key: value for key, value in base.config.items() if key in (*_PUBLISHED, "trained_betas", _ZERO_SNR)}
+    kept = {key: value for key, value in base.config.items() if key in (*_PUBLISHED, "trained_betas")}
     last = {key: base.config[key] for key in ("set_alpha_to_one",) if key in options and key in base.config}
-    if kept.get(_ZERO_SNR) and _ZERO_SNR not in inspect.signature(getattr(diffusers, class_name)).parameters:
-        raise PicsError(
-            f"--scheduler {name}: cannot start from a last timestep without signal, as this model does",
-            f"take {', '.join(other for other in SCHEDULERS if other != name)}",
-        )
+    if base.config.get(_ZERO_SNR):
+        if _ZERO_SNR not in inspect.signature(getattr(diffusers, class_name)).parameters:
+            raise PicsError(
+                f"--scheduler {name}: cannot start from a last timestep without signal, as this model does",
+                f"take {', '.join(other for other in SCHEDULERS if other != name)}",
+            )
+        kept[_ZERO_SNR] = True
     scheduler = getattr(diffusers, class_name)(**{**kept, **options, **last}, prediction_type=prediction_type)
     limit = scheduler.config.num_train_timesteps
     # Leading spacing with an offset would begin beyond the last step of the noise schedule.

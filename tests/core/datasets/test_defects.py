@@ -311,4 +311,4 @@ def test_d25_no_absolute_paths_and_one_area_ratio(path: Path) -> None:
     recipe = load_dataset(find_recipe(path.stem), [])
     folders = [recipe.out, *([recipe.raw] if recipe.raw else [])]
     assert not any(Path(folder).is_absolute() for folder in folders)
-    assert recipe.pairs.min_area_ratio == 0.02 or recipe.source.format == "synth"
+    assert recipe.pairs.min_area_ratio == 0.02 or recipe.source.format in ("synth", "rendered")

@@ -82,7 +82,7 @@ def test_one_colour_on_white_shows_no_other(
     """Every pixel lies between the object's colour and white; what alpha 0 hides comes out nowhere."""
     rgba = thing(*shape, seed=seed, soft=soft)
     rgba[rgba[..., 3] > 0, :3] = colour
-    view = view._replace(brightness=0, contrast=0)
+    view = view._replace(brightness=0, contrast=0, exposure=0, warmth=0)
     ours = render_view(rgba, view, 64, detail=100)
     away = 255 - ours.patch.astype(np.float64)
     full = 255 - np.array(colour, np.float64)
