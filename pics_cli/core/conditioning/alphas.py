@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.images.cutouts import WHITE, Fit, paste_object
+from pics_cli.core.conditioning.shadow_inputs import place_alphas
+from pics_cli.core.images.cutouts import WHITE, Fit
 from pics_cli.core.images.geometry import Box
 
 Bytes = npt.NDArray[np.uint8]
@@ -37,13 +38,10 @@ def pasted_alphas(
     Yields:
         K times uint8 [h, w].
     """
-    for box, cutout, region in zip(paste_boxes, cutouts, regions or paste_boxes, strict=True):
-        canvas = np.zeros((height, width, 3), np.uint8)
-        if cutout is not None:
-            white = np.full_like(cutout, WHITE)
-            white[..., 3] = cutout[..., 3]
-            paste_object(canvas, box, white, fit, region)
-        yield cv2.extractChannel(canvas, 0).astype(np.uint8, copy=False)
+    for left, top, alpha in place_alphas(paste_boxes, cutouts, fit, regions):
+        canvas = np.zeros((height, width), np.uint8)
+        canvas[int(top) : int(top) + len(alpha), int(left) : int(left) + alpha.shape[1]] = alpha
+        yield canvas
 
 
 def joint_alpha(first: Bytes, second: Bytes) -> Bytes:

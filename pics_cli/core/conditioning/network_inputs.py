@@ -12,13 +12,11 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.conditioning.placement import grow_regions, region_fade
-from pics_cli.core.conditioning.shadows import PlacedAlpha, shadows_of_orders
+from pics_cli.core.conditioning.shadow_inputs import ShadowInputs, prepare_shadow_maps, square_fade
 from pics_cli.core.images.cutouts import (
     WHITE,
     Fit,
     cut_out,
-    fit_object,
     is_blank,
     over_white,
     paste_object,
@@ -27,7 +25,6 @@ from pics_cli.core.images.cutouts import (
 from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.inpainting import fill_hole
-from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.config import HintKind
 
@@ -57,20 +54,6 @@ class NetworkInputs(NamedTuple):
     masks: Mask
     references: Bytes
     fade: npt.NDArray[np.float32] | None = None
-
-
-class ShadowInputs(NamedTuple):
-    """What the control image of a model with shadows needs besides the picture.
-
-    Attributes:
-        lighting: the lamp and the camera's angle; None: no lamp is known, and nothing casts a shadow.
-        object_scale: sides of an object over those of its region: the rest is the room over which changes fade.
-        room: by which share of their sides regions are wider for shadows than for all else.
-    """
-
-    lighting: Lighting | None
-    object_scale: float
-    room: float = 0.0
 
 
 def prepare_network_inputs(
@@ -131,9 +114,7 @@ def prepare_network_inputs(
     letterbox = Letterbox(width, height, size)
     fade = None
     if shadows is not None:
-        maps = prepare_shadow_maps(
-            background, boxes, references, shadows, size=size, order=order, paste_boxes=paste_boxes, fit=fit
-        )
+        maps = prepare_shadow_maps(letterbox, boxes, references, shadows, order=order, paste_boxes=paste_boxes, fit=fit)
         control_image = np.concatenate([control_image, maps], axis=2)
         fade = square_fade(boxes, letterbox, (1 - shadows.object_scale) / 2)
     control_mask = np.full((size, size), -1, np.int8)
@@ -167,45 +148,6 @@ def prepare_control_image(
         paint(letterbox.content(square))
         layers.append(letterbox.resize(square, antialias=hint != "background"))
     return layers[0] if len(layers) == 1 else np.concatenate(layers, axis=2)
-
-
-def prepare_shadow_maps(
-    background: RGB,
-    boxes: Sequence[Box],
-    references: Sequence[Bytes],
-    shadows: ShadowInputs,
-    *,
-    size: int,
-    order: Sequence[int] | None = None,
-    paste_boxes: Sequence[Box] | None = None,
-    fit: Fit = "contain",
-) -> Bytes:
-    """The shadow maps of a control image, uint8 [S, S, 2 J]; other arguments as those of `prepare_network_inputs`."""
-    height, width = background.shape[:2]
-    letterbox = Letterbox(width, height, size)
-    scale = size / letterbox.side
-    placed = []
-    for region, box, reference in zip(boxes, boxes if paste_boxes is None else paste_boxes, references, strict=True):
-        if not is_blank(reference):
-            left, top, rgba = fit_object(box, cut_out(reference), fit, region)
-            alpha = np.ascontiguousarray(rgba[..., 3])
-            placed.append(PlacedAlpha(left, top, alpha).scaled(letterbox, scale))
-        else:
-            placed.append(PlacedAlpha(0, 0, np.zeros((1, 1), np.uint8)))
-    wider = grow_regions(boxes, shadows.room, width, height)
-    fade = square_fade(wider, letterbox, (1 - shadows.object_scale) / 2)
-    back_to_front = order_by_lower_edge(boxes) if order is None else list(order)
-    orders = (back_to_front, back_to_front[::-1] if order is None else back_to_front)
-    maps = shadows_of_orders(placed, shadows.lighting, orders, size, size) * fade
-    quantized: Bytes = np.rint(maps * 255).astype(np.uint8).reshape(-1, size, size).transpose(1, 2, 0)
-    return quantized
-
-
-def square_fade(boxes: Sequence[Box], letterbox: Letterbox, room: float) -> npt.NDArray[np.float32]:
-    """`region_fade` in the network's square, float32 [S, S]."""
-    squares = [letterbox.forward_box(box) for box in boxes]
-    content = letterbox.forward_box((0, 0, letterbox.width, letterbox.height))
-    return region_fade(squares, content, letterbox.size, letterbox.size, room)
 
 
 def layer_painters(

@@ -52,8 +52,9 @@ class PlacedAlpha(NamedTuple):
     top: float
     alpha: npt.NDArray[np.uint8]
 
-    def scaled(self, letterbox: Letterbox, scale: float) -> PlacedAlpha:
-        """The same on the raster of a letterbox of its picture; `scale`: raster pixels over the picture's."""
+    def scaled(self, letterbox: Letterbox) -> PlacedAlpha:
+        """The same on the raster of a letterbox of its picture."""
+        scale = letterbox.size / letterbox.side
         width, height = (max(round(side * scale), 1) for side in self.alpha.shape[::-1])
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         alpha = cv2.resize(self.alpha, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)

@@ -9,53 +9,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pics_cli.core.conditioning.network_inputs import NetworkInputs
-from pics_cli.core.conditioning.placement import choose_window, from_window, grow_regions
-from pics_cli.core.images.cutouts import is_blank
+from pics_cli.core.conditioning.placement import choose_window
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
-from pics_cli.core.inference.blend import blend_layers
-from pics_cli.core.inference.match import MatchedObjects
-from pics_cli.core.inference.overlaps import settle_layers
-from pics_cli.core.inference.paste import changed_outside, paste_back
-from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, prepare, window_inputs, window_paste
-from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, candidate_lighting
-from pics_cli.core.model.blending import LayerBlend
+from pics_cli.core.inference.batch_compositor import BatchCompositor, DenoisingStep, NoiseFunction
+from pics_cli.core.inference.paste import changed_outside
+from pics_cli.core.inference.prepare import PreparedSample, prepare
+from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, candidate_lighting
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.regions import Regions
 from pics_cli.errors import BadSample
 
 if TYPE_CHECKING:  # it loads diffusers and transformers, which a run that finds all pictures finished does without
     from pics_cli.core.model.pics_model import PicsModel
-
-NoiseFunction = Callable[[str, int, int], torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class DenoisingStep:
-    """A denoising step that is done.
-
-    Attributes:
-        samples: names of the samples in the network's batch; a sample's name stands once for each of its candidates in
-            sequential mode.
-        number: of the step, from 1.
-        count: of the steps that the scheduler takes, which may be more than were asked for.
-        timestep: of the noise schedule.
-        latents: after the step, [B · n, c, h, w]; not to be written to.
-    """
-
-    samples: tuple[str, ...]
-    number: int
-    count: int
-    timestep: float
-    latents: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +129,7 @@ def composite(
     """
     options = options.resolve(model.config)
     seed = options.seed
-    batch_compositor = _BatchCompositor(
+    batch_compositor = BatchCompositor(
         model,
         options,
         batch_size,
@@ -218,7 +191,7 @@ def _batch_key(prepared: PreparedSample) -> tuple[int, int, bool]:
     return len(prepared.boxes), len(prepared.candidates), prepared.gate_bias is None
 
 
-def _finish(compositor: _BatchCompositor, batch: Sequence[PreparedSample], explain: bool) -> Iterator[CompositeResult]:
+def _finish(compositor: BatchCompositor, batch: Sequence[PreparedSample], explain: bool) -> Iterator[CompositeResult]:
     """The results of a batch, with the time that each took."""
     joint = compositor.options.mode == "parallel"
     trace = GateTrace() if explain and joint else None
@@ -262,174 +235,3 @@ def _explain(model: PicsModel, batch: Sequence[PreparedSample], trace: GateTrace
             codes = [regions.table(side, side).codes[0].view(side, side).numpy() for side in sides]
         explanations.append(Explanation(prepared.window_image, prepared.boxes, prepared.order, alpha, codes))
     return explanations
-
-
-class _NetworkOutput(NamedTuple):
-    """Pictures uint8 [B, n, S, S, 3], and how the layers of the control image were blended, where that is known."""
-
-    pictures: npt.NDArray[np.uint8]
-    blend: LayerBlend | None
-
-
-class _BatchCompositor(NamedTuple):
-    """Runs batches through the network and pastes its pictures back; fields as the arguments of `composite`."""
-
-    model: PicsModel
-    options: CompositeOptions
-    batch_size: int
-    noise: NoiseFunction
-    callback_on_step_end: Callable[[DenoisingStep], None] | None
-
-    def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[tuple[int, int, RGB]]:
-        """All objects of a sample in one pass; yields the sample's index in the batch, the candidate, the picture."""
-        bias = None if batch[0].gate_bias is None else torch.tensor([prepared.gate_bias for prepared in batch])
-        names = [prepared.sample.name for prepared in batch]
-        output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
-        for b, prepared in enumerate(batch):
-            sample = prepared.sample
-            paste = window_paste(
-                prepared.window_image,
-                prepared.boxes,
-                sample.references,
-                self.model.config,
-                prepared.known_order,
-                fit=self.options.fit,
-                lighting=prepared.lighting,
-                shadow_room=self.options.shadow_room,
-            )
-            (shown,) = from_window([paste.part], prepared.window)
-            painted = self._painted_boxes(self.regions(prepared), sample.references)
-            matched = self._matched(output, paste)
-            for n, candidate in enumerate(prepared.candidates):
-                objects = None if matched is None else matched.painters(self.options.seed, sample.name, candidate)
-                picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste, objects)
-                image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
-                yield b, candidate, image
-
-    def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
-        """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
-        windows = [[prepared.window_image for _ in prepared.candidates] for prepared in batch]
-        entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
-        for step in range(len(batch[0].boxes)):
-            noise = self._noise(batch, step)
-            for start in range(0, len(entries), self.batch_size):
-                part = entries[start : start + self.batch_size]
-                objects = []
-                for b, _ in part:
-                    k = batch[b].order[step]
-                    objects.append(([batch[b].boxes[k]], [batch[b].sample.references[k]]))
-                names = [batch[b].sample.name for b, _ in part]
-                inputs = [
-                    window_inputs(
-                        windows[b][n],
-                        boxes,
-                        references,
-                        self.model.config,
-                        fit=self.options.fit,
-                        lighting=batch[b].lighting,
-                        shadow_room=self.options.shadow_room,
-                    )
-                    for (b, n), (boxes, references) in zip(part, objects, strict=True)
-                ]
-                output = self._denoise(names, inputs, torch.stack([noise[b, n] for b, n in part])[:, None])
-                for index, ((b, n), (boxes, references)) in enumerate(zip(part, objects, strict=True)):
-                    before = windows[b][n]
-                    room = self.options.shadow_room
-                    paste = window_paste(
-                        before,
-                        boxes,
-                        references,
-                        self.model.config,
-                        fit=self.options.fit,
-                        lighting=batch[b].lighting,
-                        shadow_room=room,
-                    )
-                    matched = self._matched(output, paste)
-                    keys = (batch[b].sample.name, batch[b].candidates[n], batch[b].order[step])
-                    painters = None if matched is None else matched.painters(self.options.seed, *keys)
-                    picture = self._at_window_size(output, index, 0, before, boxes, paste, painters)
-                    wider = grow_regions(boxes, room, before.shape[1], before.shape[0])
-                    painted = self._painted_boxes(wider, references)
-                    windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
-        for b, prepared in enumerate(batch):
-            x0, y0, x1, y1 = prepared.window
-            for n, candidate in enumerate(prepared.candidates):
-                image = prepared.sample.background.copy()
-                image[y0:y1, x0:x1] = windows[b][n]
-                yield b, candidate, image
-
-    def regions(self, prepared: PreparedSample) -> list[Box]:
-        """Where pixels may change, in the background's pixels."""
-        height, width = prepared.window_image.shape[:2]
-        return from_window(grow_regions(prepared.boxes, self.options.shadow_room, width, height), prepared.window)
-
-    def _painted_boxes(self, boxes: Sequence[Box], references: Sequence[Bytes]) -> list[Box]:
-        """The regions that change: not those of empty references, where the control image shows the background."""
-        if self.model.config.hint in ("background", "collage"):  # these control images blank or fill every region
-            return list(boxes)
-        return [box for box, reference in zip(boxes, references, strict=True) if not is_blank(reference)]
-
-    def _noise(self, batch: Sequence[PreparedSample], step: int) -> torch.Tensor:
-        """float32 [B, n, c, h, w]."""
-        noise = [
-            torch.stack([self.noise(prepared.sample.name, n, step) for n in prepared.candidates]) for prepared in batch
-        ]
-        return torch.stack(noise)
-
-    def _denoise(
-        self,
-        names: Sequence[str],
-        inputs: Sequence[NetworkInputs],
-        noise: torch.Tensor,
-        bias: torch.Tensor | None = None,
-        trace: GateTrace | None = None,
-    ) -> _NetworkOutput:
-        config = self.model.config
-
-        def on_step(number: int, count: int, timestep: torch.Tensor, latents: torch.Tensor) -> None:
-            if self.callback_on_step_end is not None:
-                self.callback_on_step_end(DenoisingStep(tuple(names), number, count, float(timestep), latents))
-
-        blends: list[LayerBlend] | None = [] if config.correct_hint and config.on_pixels else None
-        pictures = self.model(
-            inputs,
-            noise,
-            steps=self.options.steps,
-            guidance=self.options.guidance,
-            scheduler=self.options.scheduler,
-            order_bias=bias,
-            callback_on_step_end=on_step,
-            trace=trace,
-            layer_blends=blends,
-        )
-        return _NetworkOutput(pictures, blends[0] if blends else None)
-
-    def _matched(self, output: _NetworkOutput, paste: WindowPaste) -> MatchedObjects | None:
-        return None if output.blend is None or self.options.match == "none" else paste.match()
-
-    def _at_window_size(
-        self,
-        output: _NetworkOutput,
-        b: int,
-        n: int,
-        window_image: RGB,
-        boxes: Sequence[Box],
-        paste: WindowPaste,
-        objects: Sequence[Callable[[RGB], None] | None] | None,
-    ) -> RGB:
-        """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part.
-
-        `objects` is that of `layer_painters`.
-        """
-        if output.blend is None:
-            height, width = window_image.shape[:2]
-            x0, y0, x1, y1 = paste.part
-            return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
-        logits, gain, residual, *strength = (each[b, n].numpy() for each in output.blend if each is not None)
-        if self.model.config.hint == "layers" and paste.network_alphas is not None:
-            logits = settle_layers(logits, paste.network_alphas, self.model.config.share_sharpness)
-        if paste.shadows is not None:  # which may reach between the regions
-            boxes = [paste.part]
-        shadows = (strength[0], paste.shadows) if strength else ()
-        painters = paste.paint(objects=objects)
-        return blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)

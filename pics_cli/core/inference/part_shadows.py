@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.conditioning.placement import region_fade
+from pics_cli.core.conditioning.shadow_inputs import paste_orders, place_alphas
 from pics_cli.core.conditioning.shadows import PlacedAlpha, draw_shadow_maps, layer_shadows, paint_alpha
-from pics_cli.core.images.cutouts import Fit, cut_out, fit_object, is_blank
-from pics_cli.core.images.geometry import Box, Letterbox, order_by_lower_edge
+from pics_cli.core.images.cutouts import Fit
+from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.lighting import Lighting
 
 Bytes = npt.NDArray[np.uint8]
@@ -68,7 +69,7 @@ def part_shadows(
     boxes: Sequence[Box],
     wider: Sequence[Box],
     paste_boxes: Sequence[Box],
-    references: Sequence[Bytes],
+    cutouts: Sequence[Bytes | None],
     content: Box,
     *,
     size: tuple[int, int],
@@ -83,7 +84,7 @@ def part_shadows(
         boxes: regions, in the part's pixels, as the following.
         wider: the same, as wide as they are for shadows.
         paste_boxes: where the objects are pasted.
-        references: their pictures.
+        cutouts: their pictures, uint8 [_, _, 4]; None where nothing is pasted.
         content: the window, which the picture may end with.
         size: width and height of the part.
         order: back to front, where it is known.
@@ -93,21 +94,14 @@ def part_shadows(
     """
     width, height = size
     letterbox = Letterbox(width, height, min(max(width, height), _RASTER))
-    scale = letterbox.size / letterbox.side
-    placed, maps = list[PlacedAlpha](), list[Floats]()
-    for box, region, reference in zip(paste_boxes, boxes, references, strict=True):
-        if is_blank(reference):
-            placed.append(PlacedAlpha(0, 0, np.zeros((1, 1), np.uint8)))
-        else:
-            left, top, rgba = fit_object(box, cut_out(reference), fit, region)
-            placed.append(PlacedAlpha(left, top, np.ascontiguousarray(rgba[..., 3])))
-        maps.append(draw_shadow_maps(placed[-1].scaled(letterbox, scale), lighting, letterbox.size, letterbox.size))
-    back_to_front = order_by_lower_edge(boxes) if order is None else list(order)
+    placed = place_alphas(paste_boxes, cutouts, fit, boxes)
+    raster = letterbox.size
+    maps = [draw_shadow_maps(alpha.scaled(letterbox), lighting, raster, raster) for alpha in placed]
     return PartShadows(
         letterbox,
         np.stack(maps),
         placed,
-        (back_to_front, back_to_front[::-1] if order is None else back_to_front),
+        paste_orders(boxes, order),
         region_fade(boxes, content, height, width, room),
         region_fade(wider, content, height, width, room),
     )

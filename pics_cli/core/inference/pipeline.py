@@ -17,7 +17,8 @@ from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, check_boxes
 from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
-from pics_cli.core.inference.composite import DenoisingStep, NoiseFunction, composite
+from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
+from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.inference.decoding import (
     alpha_picture,

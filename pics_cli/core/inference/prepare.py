@@ -13,13 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
-from pics_cli.core.conditioning.network_inputs import (
-    NetworkInputs,
-    ShadowInputs,
-    layer_painters,
-    prepare_network_inputs,
-)
+from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, grow_regions, to_window
+from pics_cli.core.conditioning.shadow_inputs import ShadowInputs
 from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, fitted_size, is_blank
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
@@ -222,12 +218,12 @@ def window_paste(
     shadows = None
     if config.shadows:
         shadows = part_shadows(
-            to_window(boxes, part),
+            regions,
             to_window(wider, part),
             paste_boxes,
-            references,
+            cutouts,
             to_window([(0, 0, width, height)], part)[0],
-            size=(part[2] - part[0], part[3] - part[1]),
+            size=canvas,
             order=order,
             fit=fit,
             lighting=lighting,

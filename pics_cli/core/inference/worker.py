@@ -11,7 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pics_cli import __version__
-from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
+from pics_cli.core.inference.batch_compositor import DenoisingStep
+from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Method, ReferenceCutter
 from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
 from pics_cli.core.inference.plan import FailedSample, InferenceJob, Task, composed_path, explain_paths, grid_path

@@ -15,14 +15,9 @@ import numpy.typing as npt
 from typing_extensions import NotRequired
 
 from pics_cli.core.conditioning.layer_labels import compute_layer_labels
-from pics_cli.core.conditioning.network_inputs import (
-    REFERENCE_FRAME,
-    ShadowInputs,
-    prepare_control_image,
-    prepare_shadow_maps,
-    square_fade,
-)
+from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_control_image
 from pics_cli.core.conditioning.placement import choose_window, to_window
+from pics_cli.core.conditioning.shadow_inputs import ShadowInputs, prepare_shadow_maps, square_fade
 from pics_cli.core.images.cutouts import WHITE, cut_out
 from pics_cli.core.images.geometry import Box, Letterbox, clip_box, order_by_lower_edge, scale_box
 from pics_cli.core.images.image_io import RGB, decode_image
@@ -159,7 +154,7 @@ def prepare_training_sample(
         lighting = read_lighting(parts.metadata)
         rng = generator(seed, "light", set_name, key, *rng_keys)
         inputs = draw_shadow_inputs(lighting, object_scale, augment, rng)
-        maps = prepare_shadow_maps(background, boxes, cutouts, inputs, size=size, order=order, paste_boxes=paste_boxes)
+        maps = prepare_shadow_maps(letterbox, boxes, cutouts, inputs, order=order, paste_boxes=paste_boxes)
         sample["control_image"] = np.concatenate([sample["control_image"], maps], axis=2)
         sample["fade"] = square_fade(boxes, letterbox, (1 - object_scale) / 2)
         values = [0.0] * 6 if lighting is None else [*light_values(lighting), 1.0]

@@ -107,7 +107,7 @@ def test_shadows_fall_on_what_is_behind_and_not_on_what_is_in_front() -> None:
 def test_at_another_size_it_is_the_same_shadow() -> None:
     fine = shadows_of_orders([bottle()], LAMP, [(0,)], SIDE, SIDE)[0]
     letterbox = Letterbox(SIDE, SIDE, SIDE // 2)
-    coarse = shadows_of_orders([bottle().scaled(letterbox, 0.5)], LAMP, [(0,)], SIDE // 2, SIDE // 2)[0]
+    coarse = shadows_of_orders([bottle().scaled(letterbox)], LAMP, [(0,)], SIDE // 2, SIDE // 2)[0]
     for large, small in zip(fine, coarse, strict=True):
         shrunk = cv2.resize(large, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
         assert np.abs(shrunk - small).mean() < 0.01

@@ -14,8 +14,9 @@ from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run,
 from helpers.trainees import LAYERS, small
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.inference.batch_compositor import DenoisingStep
 from pics_cli.core.inference.blend import blend_layers
-from pics_cli.core.inference.composite import CompositeResult, DenoisingStep, composite
+from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.prepare import window_inputs, window_paste
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.pics_model import PicsModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.metadata import version
 
@@ -9,13 +10,14 @@ from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.split_files import check_split
 from pics_cli.core.datasets.scene import DrawnImage, Instance, ItemId, PairRelation, Scene
 from pics_cli.core.images.image_io import encode_jpeg
+from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import DatasetRecipe, SynthSource
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.shapes import CATEGORIES
-from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.errors import BadSample, PicsError
 
 
@@ -44,7 +46,7 @@ class DrawnSceneReader(Reader):
             plan = plan_scene(self._settings, self._split.pool, self._seed, int(item_id))
         except PicsError as error:
             raise BadSample("no_room", error.message) from None
-        canvas = _Canvas(plan)
+        canvas = SceneCanvas(partial(render_scene, plan), plan.lighting)
         instances = [
             Instance(
                 box=planned.box,
@@ -60,22 +62,29 @@ class DrawnSceneReader(Reader):
         return Scene(f"{item_id:08d}", int(item_id), (), size, size, tuple(instances), canvas.draw)
 
 
-class _Canvas:
-    """A plan, rendered once however often it is asked for."""
+class SceneCanvas:
+    """A scene that is rendered once however often it is asked for.
 
-    def __init__(self, plan: ScenePlan) -> None:
-        self._plan = plan
+    Args:
+        render: renders it.
+        lighting: its lamp, and the camera's angle.
+    """
+
+    def __init__(self, render: Callable[[], RenderedScene], lighting: Lighting) -> None:
+        self._render, self._lighting = render, lighting
 
     @cached_property
     def _rendered(self) -> RenderedScene:
-        return render_scene(self._plan)
+        return self._render()
 
     def mask(self, i: int) -> BoxMask:
+        """The visible part of an object."""
         return box_mask(self._rendered.masks[i])
 
     def draw(self) -> DrawnImage:
+        """The picture with its ground truth."""
         scene = self._rendered
         image, clean = encode_jpeg(scene.image), encode_jpeg(scene.clean)
         pairs = {pair.objects: PairRelation(pair.relation, pair.subject) for pair in scene.pairs}
         full = tuple(box_mask(mask) for mask in scene.full_masks)
-        return DrawnImage(image, clean, full, scene.alternates, scene.order, pairs, self._plan.lighting)
+        return DrawnImage(image, clean, full, scene.alternates, scene.order, pairs, self._lighting)

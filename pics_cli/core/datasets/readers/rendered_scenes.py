@@ -6,15 +6,14 @@ import hashlib
 import math
 from collections import OrderedDict
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import version
 
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
+from pics_cli.core.datasets.readers.drawn_scenes import SceneCanvas
 from pics_cli.core.datasets.readers.split_files import check_split
-from pics_cli.core.datasets.scene import DrawnImage, Instance, ItemId, PairRelation, Scene
-from pics_cli.core.images.image_io import encode_jpeg
+from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.lighting import Lighting
-from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import RenderedSource
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.spec import SceneSettings
@@ -72,7 +71,8 @@ class RenderedSceneReader(Reader):
     def scene(self, item_id: ItemId) -> Scene:
         """The scene of that number, planned and not rendered yet."""
         plan = self._plan(int(item_id))
-        canvas = _Canvas(plan)
+        lighting = Lighting(**asdict(plan.lighting.lamp), pitch=math.degrees(plan.camera.pitch))
+        canvas = SceneCanvas(partial(_render, plan), lighting)
         instances = [
             Instance(
                 box=plan.boxes[i],
@@ -101,26 +101,8 @@ class RenderedSceneReader(Reader):
         return self._plans[number]
 
 
-class _Canvas:
-    """A plan, rendered once however often it is asked for."""
-
-    def __init__(self, plan: RenderedPlan) -> None:
-        self._plan = plan
-
-    @cached_property
-    def _rendered(self) -> RenderedScene:
-        try:
-            return render_scene(self._plan)
-        except ValueError as error:
-            raise BadSample("bad_material", str(error)) from None
-
-    def mask(self, i: int) -> BoxMask:
-        return box_mask(self._rendered.masks[i])
-
-    def draw(self) -> DrawnImage:
-        scene, plan = self._rendered, self._plan
-        image, clean = encode_jpeg(scene.image), encode_jpeg(scene.clean)
-        pairs = {pair.objects: PairRelation(pair.relation, pair.subject) for pair in scene.pairs}
-        full = tuple(box_mask(mask) for mask in scene.full_masks)
-        lighting = Lighting(**asdict(plan.lighting.lamp), pitch=math.degrees(plan.camera.pitch))
-        return DrawnImage(image, clean, full, scene.alternates, scene.order, pairs, lighting)
+def _render(plan: RenderedPlan) -> RenderedScene:
+    try:
+        return render_scene(plan)
+    except ValueError as error:
+        raise BadSample("bad_material", str(error)) from None

@@ -14,9 +14,9 @@ from pics_cli.core.scenes.drawn.background import BACKDROPS
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.colors import GROUND_TONES, SKY_COLORS, WALL_COLORS, linear_rgb
 from pics_cli.core.scenes.drawn.layout import Layout, PlacementError
-from pics_cli.core.scenes.drawn.roles import Role, sample_object, sample_roles
+from pics_cli.core.scenes.drawn.roles import Role, placed_pairs, sample_object, sample_roles
 from pics_cli.core.scenes.drawn.silhouettes import RASTER
-from pics_cli.core.scenes.drawn.spec import Background, Light, PairRelation, ScenePlan, SceneSettings
+from pics_cli.core.scenes.drawn.spec import Background, Light, ScenePlan, SceneSettings
 from pics_cli.errors import FAILED, PicsError
 
 # Most scenes need one to three attempts; roles that have no room in so many are given up for others.
@@ -69,19 +69,8 @@ def _attempt(
     new_index = rng.permutation(len(roles)).tolist()
     shuffled = tuple(objects[new_index.index(k)] for k in range(len(objects)))
     order = tuple(new_index[k] for k in front_to_back)
-    pairs = []
-    for k, role in enumerate(roles):
-        if role.parent is not None and role.relation is not None:
-            own, parent = new_index[k], new_index[role.parent]
-            pair = (min(own, parent), max(own, parent))
-            subject = pair[0]
-            if role.hosted:
-                subject = parent
-            elif role.relation == "occluding":
-                subject = min(pair, key=order.index)
-            pairs.append(PairRelation(pair, role.relation, subject))
-    placed_pairs = tuple(sorted(pairs, key=lambda pair: pair.objects))
-    return ScenePlan(settings, pool, seed, index, shuffled, order, placed_pairs, camera, light, background)
+    pairs = placed_pairs(roles, new_index, order)
+    return ScenePlan(settings, pool, seed, index, shuffled, order, pairs, camera, light, background)
 
 
 def _sample_camera(size: int, rng: np.random.Generator) -> Camera:

@@ -11,7 +11,7 @@ from pics_cli.core.recipes.dataset import SceneRelation
 from pics_cli.core.scenes.drawn.colors import OBJECT_PALETTES
 from pics_cli.core.scenes.drawn.patterns import LABEL, PATTERNS, UNIFORM
 from pics_cli.core.scenes.drawn.shapes import FAMILIES
-from pics_cli.core.scenes.drawn.spec import Material, SceneObject, SceneSettings
+from pics_cli.core.scenes.drawn.spec import Material, PairRelation, SceneObject, SceneSettings
 
 # Relations in which the later object stands on or in the earlier one, its host, and not on the ground.
 HOSTED: tuple[SceneRelation, ...] = ("supporting", "containing")
@@ -135,3 +135,25 @@ def root_of(roles: Sequence[Role], k: int) -> int:
         assert parent is not None
         k = parent
     return k
+
+
+def placed_pairs(roles: Sequence[Role], new_index: Sequence[int], order: tuple[int, ...]) -> tuple[PairRelation, ...]:
+    """The pairs that roles placed in relation to each other, sorted; see `ScenePlan.placed_pairs`.
+
+    Args:
+        roles: in the order in which their objects were placed.
+        new_index: of each object in the plan.
+        order: of the plan's objects, front to back.
+    """
+    pairs = []
+    for k, role in enumerate(roles):
+        if role.parent is not None and role.relation is not None:
+            own, parent = new_index[k], new_index[role.parent]
+            pair = (min(own, parent), max(own, parent))
+            subject = pair[0]
+            if role.hosted:
+                subject = parent
+            elif role.relation == "occluding":
+                subject = min(pair, key=order.index)
+            pairs.append(PairRelation(pair, role.relation, subject))
+    return tuple(sorted(pairs, key=lambda pair: pair.objects))

@@ -12,8 +12,8 @@ from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.layout import PlacementError
-from pics_cli.core.scenes.drawn.roles import Role, sample_roles
-from pics_cli.core.scenes.drawn.spec import PairRelation, SceneSettings
+from pics_cli.core.scenes.drawn.roles import Role, placed_pairs, sample_roles
+from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.scenes.rendered.layout import Layout
 from pics_cli.core.scenes.rendered.lights import SceneLight, sample_lighting, vary_lighting
 from pics_cli.core.scenes.rendered.placement import RASTER
@@ -89,25 +89,10 @@ def _attempt(
         boxes=tuple(boxes[k] for k in old),
         bystanders=tuple(layout.bystanders),
         order=order,
-        placed_pairs=_placed_pairs(roles, new_index, order),
+        placed_pairs=placed_pairs(roles, new_index, order),
         camera=camera, lighting=lighting, other_lighting=others,
         ground=_sample_surface(material, rng, is_wall=False), wall=wall, wall_distance=wall_distance,
     )  # fmt: skip
-
-
-def _placed_pairs(roles: Sequence[Role], new_index: Sequence[int], order: tuple[int, ...]) -> tuple[PairRelation, ...]:
-    pairs = []
-    for k, role in enumerate(roles):
-        if role.parent is not None and role.relation is not None:
-            own, parent = new_index[k], new_index[role.parent]
-            pair = (min(own, parent), max(own, parent))
-            subject = pair[0]
-            if role.hosted:
-                subject = parent
-            elif role.relation == "occluding":
-                subject = min(pair, key=order.index)
-            pairs.append(PairRelation(pair, role.relation, subject))
-    return tuple(sorted(pairs, key=lambda pair: pair.objects))
 
 
 def _sample_models(roles: Sequence[Role], models: Sequence[UsableModel], rng: np.random.Generator) -> list[UsableModel]:
