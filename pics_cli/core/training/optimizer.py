@@ -14,16 +14,14 @@ from pics_cli.core.recipes.training_sections import OptimizerSettings
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], options: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW over the trained parameters."""
-    parameters = list(trained.values())
     return torch.optim.AdamW(
-        parameters,
+        list(trained.values()),
         lr=options.learning_rate,
         betas=options.betas,
         eps=options.epsilon,
         weight_decay=options.weight_decay,
         # One kernel for all: the loop over tensors costs time, and `foreach` a copy of every gradient.
-        fused=parameters[0].device.type == "cuda",
-        foreach=False,
+        fused=True,
     )
 
 
