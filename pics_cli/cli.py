@@ -10,8 +10,11 @@ import typer
 from pics_cli import __version__
 from pics_cli.commands.annotate import annotate
 from pics_cli.commands.build_shards import build_shards
+from pics_cli.commands.check_sam import check_sam
+from pics_cli.commands.convert import convert
 from pics_cli.commands.eval import evaluate
 from pics_cli.commands.infer import OrderedCommand, infer
+from pics_cli.commands.new_model import new_model
 from pics_cli.commands.runner import handle_errors
 from pics_cli.commands.train import train
 
@@ -29,12 +32,15 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "pics eval --recipe synth_bench --limit 50",
     infer: "pics infer --input sample --obj-thr 2",
     train: "pics train --recipe joint --data-root data --gpus 8",
+    convert: "pics convert checkpoints/pics-step=006000_ep18.ckpt checkpoints/pics",
+    new_model: "pics new-model models/tiny --size tiny",
+    check_sam: "pics check-sam --sam vit_b",
 }
 for command, example in _EXAMPLES.items():
     app.command(
         "eval" if command is evaluate else None,
         cls=OrderedCommand if command is infer else None,
-        no_args_is_help=command is not infer,
+        no_args_is_help=command not in (infer, check_sam),
         epilog=f"Example: {example}",
     )(handle_errors(command))
 

@@ -74,7 +74,7 @@ def objects365_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of a few megabytes, untrained."""
-    from tiny_model import tiny_model
+    from pics_cli.core.model.tiny_model import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save_pretrained(folder)

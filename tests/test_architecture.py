@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"errors", "images", "recipes", "runtime", "scenes", "shards"},
     "loading": {"conditioning", "errors", "images", "model", "recipes", "runtime", "shards"},
     "inference": {"conditioning", "errors", "images", "model", "runtime", "segmentation"},
-    "segmentation": {"datasets", "errors", "images", "model", "recipes", "runtime"},
+    "segmentation": {"datasets", "errors", "images", "model", "recipes", "runtime", "scenes"},
     "training": {"conditioning", "errors", "images", "inference", "loading", "model", "recipes", "runtime", "shards"},
     "evaluation": {"errors", "images", "inference", "loading", "model", "recipes", "runtime", "scenes", "shards"},
     "console": {"runtime"},

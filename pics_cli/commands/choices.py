@@ -21,6 +21,8 @@ Match = Literal["auto", "none"]
 Memory = Literal["auto", "resident", "sequential", "offload"]
 # What networks compute in; see `core.model.devices`.
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+# What weights are written in.
+WeightsDtype = Literal["bf16", "fp16", "fp32"]
 # Masks that are predicted for a box; see `core.segmentation.segmenter`.
 Multimask = Literal["best", "off"]
 # How labels are written; see `core.segmentation.blocks`.

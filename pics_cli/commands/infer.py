@@ -54,10 +54,11 @@ def infer(
     model: Annotated[
         str,
         typer.Option(
-            metavar="PATH|REPO",
+            metavar="pics|PATH|REPO",
             show_default=False,
-            help="Model folder, or repository on the Hugging Face hub.  [default: the bundled pics-mini, small, "
-            "trained on drawn and rendered scenes]",
+            help="pics: the published full-size model, once it is downloaded; a checkpoint of the research project; a "
+            "model folder; or a repository on the Hugging Face hub.  [default: the bundled pics-mini, small, trained "
+            "on drawn and rendered scenes]",
         ),
     ] = "pics-mini",
     background: Annotated[

@@ -17,9 +17,9 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import published_scheduler
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.model.unet import InteractionUNet
 from reference_block import ReferenceDenoiser
-from tiny_model import tiny_model
 
 # Share of the picture that two boxes cover, a fifth of it both; half-open x0, y0, x1, y1 at 512×512.
 CASES = {

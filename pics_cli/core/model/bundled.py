@@ -18,10 +18,11 @@ MODELS = PACKAGE / "models"
 # Suffixes of the files that a model folder is read from; others, such as a note, are ignored.
 KINDS = (".json", ".safetensors")
 MODEL_SOURCES = """\
-larger models: --model takes a folder, or a repository on the Hugging Face hub (owner/name). Ways to get one:
-  a research checkpoint:         python scripts/convert_checkpoint.py CKPT OUT
+larger models: --model takes a name, a folder, a checkpoint, or a repository on the Hugging Face hub. Ways to get one:
+  the published full-size one:   --model pics               (says what to download, once)
+  another research checkpoint:   --model FILE.ckpt          (converted once; or: pics convert FILE.ckpt)
   your own:                      pics train --recipe joint
-  an untrained one, for a try:   python scripts/new_model.py OUT --size tiny   (its pictures are noise)
+  an untrained one, for a try:   pics new-model OUT --size tiny   (its pictures are noise)
   a repository on the hub:       --model owner/name"""
 
 
@@ -56,7 +57,7 @@ def describe_bundled(image_size: int) -> str:
     """One line on what the bundled model is, and where larger ones come from."""
     return (
         f"model: {BUNDLED_NAME}, bundled: small, sees {image_size}x{image_size}, trained on drawn and rendered "
-        "scenes; full-size ones: --model FOLDER (scripts/convert_checkpoint.py, pics train) or --model owner/name"
+        "scenes; the published full-size one: --model pics; others: --model FOLDER, FILE.ckpt or owner/name"
     )
 
 

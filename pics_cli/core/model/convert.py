@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gc
+import json
 import logging
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +20,13 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.model import model_folder
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.hub import DINOV2_FILE
 from pics_cli.core.model.key_mapping import KeyMapping, map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
     build_on_meta,
     check_image_size,
     dinov2_options,
-    load_mapped_weights,
     mapping_errors,
     network_options,
     vae_options,
@@ -33,8 +34,9 @@ from pics_cli.core.model.load_weights import (
 from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
-from pics_cli.core.runtime.files import fingerprint, write_json
+from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint, write_safetensors
+from pics_cli.core.runtime.files import fingerprint, make_folder, single_writer, sync_folder, write_json
+from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError, abbreviate
 
 logger = logging.getLogger(__name__)
@@ -47,13 +49,16 @@ PREFIXES = {
     "image_encoder": "cond_stage_model.model.",
     "projector": "cond_stage_model.projector.",
 }
+# Of a folder that is being written: what comes behind its name.
+UNFINISHED = ".converting"
+_AVERAGES = "model_ema."
 _WRONG_NETWORK = "is it a checkpoint of the research code's PICS network?"
 _SCHEDULE = r"betas|(sqrt_|log_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?|posterior_\w+|lvlb_weights"
 _NOT_NEEDED = {
     _SCHEDULE: "noise schedule: the model folder holds it in scheduler/",
     r"scale_factor": "scale of the latent: the model folder holds it in pics.json",
     r"control_scales(\..*)?": "scales of the ControlNet's residuals: all 1",
-    r"model_ema\..*": "running average, which the research code does not composite with",
+    r"model_ema\..*": "running average of the weights, which --ema takes instead",
     r"logvar|(loss|metrics?|lpips|perceptual_loss)(\..*|_.*)?": "training loss and metrics",
     r"cond_stage_model\.image_(mean|std)": "ImageNet's mean and deviation, which are constants",
 }
@@ -78,6 +83,8 @@ class _MappedPart(NamedTuple):
     part: CheckpointPart
     mapping: KeyMapping
     module: nn.Module
+    stored: KeyMapping
+    """As `mapping`, with the names that its library's files have."""
 
 
 def convert_checkpoint(
@@ -86,54 +93,85 @@ def convert_checkpoint(
     *,
     dinov2: Path | None = None,
     dtype: torch.dtype = torch.float32,
+    ema: bool = False,
     head_width: int = 64,
     encoder_head_width: int = 64,
     image_size: int = 512,
     reference_size: int = 224,
+    progress: Progress | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint of the research code.
 
-    Its tensors are read one by one, and one part after the other is built, written and freed. Memory holds at most
-    twice the largest part (transformers copies fused weights when it saves): DINOv2, as published 1.1
-    billion numbers.
+    Its tensors are read and written one by one: memory holds one of them. Parts are written into `OUT.converting`,
+    which becomes `out` when all are there; after an interruption the same call goes on with the part it was at.
 
     Args:
         checkpoint: safetensors or torch file; of a Lightning checkpoint its `state_dict` is taken.
         out: the model folder; must not exist.
-        dinov2: original DINOv2 file, used instead of one in the checkpoint.
+        dinov2: original DINOv2 file, used instead of one in the checkpoint; None: where the checkpoint has none, the
+            file `dinov2_vitg14_pretrain.pth` beside it.
         dtype: of the weights written.
+        ema: take the running averages of weights instead of the weights, where the checkpoint has them.
         head_width, encoder_head_width: of the networks' and DINOv2's attention heads; not in the weights.
         image_size: S; not in the weights either.
         reference_size: side of the reference pictures, to which DINOv2's position table is resampled.
+        progress: counts tensors.
 
     Raises:
         PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
-            an unknown one. Nothing is left of `out` then.
+            an unknown one; too little room on the disk. Nothing is left of `out` then.
     """
     check_not_existing(out)
-    source = open_checkpoint(checkpoint)
-    encoder = source if dinov2 is None else open_checkpoint(dinov2)
     report = ConversionReport()
+    source = open_checkpoint(checkpoint)
+    if ema:
+        source = _with_averages(source, report)
+    if dinov2 is None and not CheckpointPart(source, PREFIXES["image_encoder"]):
+        beside = checkpoint.with_name(DINOV2_FILE)
+        dinov2 = beside if beside.is_file() else None
+    encoder = source if dinov2 is None else open_checkpoint(dinov2)
     parts = _find_parts(source, encoder, report)
     scale = float(source.read("scale_factor")) if "scale_factor" in source.shapes else ModelConfig.latent_scale
     entries = _map_parts(parts, head_width, encoder_head_width, reference_size, image_size, scale)
     if errors := [
         line
-        for name, (part, mapping, module) in entries.items()
+        for name, (part, mapping, module, _) in entries.items()
         for line in mapping_errors(name, module, mapping, part)
     ]:
         raise PicsError("\n".join(errors), _WRONG_NETWORK)
     config = _config(entries, image_size, reference_size, source.steps or 0)
     _check_schedule(source)
-    for name, (part, mapping, _) in entries.items():
+    for name, (part, mapping, _, stored) in entries.items():
         report.mapped[name] = {}
-        for key, tensor_source in mapping.sources.items():
+        for key, tensor_source in stored.sources.items():
             report.mapped[name].setdefault(part.prefix + tensor_source.key, []).append(key)
         report.dropped.update({part.prefix + key: why for key, why in mapping.dropped.items()})
     files = {"checkpoint": checkpoint, "dinov2": dinov2}
     fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in files.items() if path is not None}
-    _write(out, entries, config, dtype, {"sources": fingerprints, "dtype": str(dtype).removeprefix("torch.")}, report)
+    facts = {"sources": fingerprints, "dtype": str(dtype).removeprefix("torch."), "ema": ema}
+    _write(out, entries, config, dtype, facts, report, progress or Progress())
     return report
+
+
+def _with_averages(source: Checkpoint, report: ConversionReport) -> Checkpoint:
+    """The checkpoint with its running averages in the place of the weights, as Latent Diffusion keeps them.
+
+    Averages are of what lies under `model.`; their names lack that and every dot.
+    """
+    averages = {
+        key: average
+        for key in source.shapes
+        if key.startswith("model.")
+        and (average := _AVERAGES + key.removeprefix("model.").replace(".", "")) in source.shapes
+    }
+    if not averages:
+        raise PicsError(
+            f"{source.path}: --ema: holds no running averages of weights ({_AVERAGES}*)",
+            "leave out --ema: it then gives the weights themselves",
+        )
+    report.dropped.update(dict.fromkeys(averages, "its running average was taken instead"))
+    shapes = {key: source.shapes[averages.get(key, key)] for key in source.shapes if key not in averages.values()}
+    return replace(source, shapes=shapes, read=lambda key: source.read(averages.get(key, key)))
 
 
 def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionReport) -> dict[str, CheckpointPart]:
@@ -155,13 +193,20 @@ def _find_parts(source: Checkpoint, encoder: Checkpoint, report: ConversionRepor
     if empty and empty[0].startswith("image_encoder"):
         raise PicsError(
             f"{source.path}: holds no DINOv2 ({PREFIXES['image_encoder']}*)",
-            "name the original file, which the research code was started from: --dinov2 dinov2_vitg14_pretrain.pth",
+            f"name the original file, which the research code was started from: pics convert … --dinov2 {DINOV2_FILE}; "
+            "beside the checkpoint it is found without the flag",
         )
     if empty:
         beginnings = ", ".join(sorted({key.partition(".")[0] for key in source.shapes})[:8])
         raise PicsError(
             f"{source.path}: lacks {', '.join(empty)}; its tensors begin with {beginnings}",
             "a complete checkpoint of the research code is needed, not one of its parts",
+        )
+    if not any(".gate_q." in key for key in parts["unet"]):
+        raise PicsError(
+            f"{source.path}: has no interaction blocks ({PREFIXES['unet']}….gate_q.*): another project's network, such "
+            "as AnyDoor's, whose parts have the same names",
+            "name a checkpoint of RyanHangZhou/PICS",
         )
     if unknown:
         raise PicsError(f"{source.path}: unknown tensors: {abbreviate(unknown)}", _WRONG_NETWORK)
@@ -196,7 +241,8 @@ def _map_parts(
         "image_encoder": map_dinov2_keys(encoder, modules["image_encoder"].state_dict().keys(), grid),
         "projector": map_projector_keys(projector),
     }
-    return {name: _MappedPart(part, mappings[name], modules[name]) for name, part in parts.items()}
+    stored = {**mappings, "image_encoder": map_dinov2_keys(encoder, None, grid)}
+    return {name: _MappedPart(part, mappings[name], modules[name], stored[name]) for name, part in parts.items()}
 
 
 def _config(entries: dict[str, _MappedPart], image_size: int, reference_size: int, steps: int) -> ModelConfig:
@@ -234,21 +280,69 @@ def _write(
     dtype: torch.dtype,
     facts: dict[str, Any],
     report: ConversionReport,
+    progress: Progress,
 ) -> None:
-    """The model folder, whole or not at all."""
-    with atomic_folder(out) as folder:
-        for name in list(entries):
-            part, mapping, module = entries.pop(name)
-            millions = sum(value.numel() for value in module.state_dict().values()) / 1e6
-            logger.info("%s: %d tensors, %s million parameters", name, len(report.mapped[name]), f"{millions:,.1f}")
-            load_mapped_weights(module, mapping, part, dtype)
-            model_folder.save_part(name, module, folder)
-            del module
-            gc.collect()
+    """The model folder, whole or not at all; parts of an interrupted conversion of the same files are kept."""
+    counts = {name: len(keys) for name, keys in report.mapped.items()}
+    counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
+    record = {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped}
+    progress.total = sum(len(entry.stored.sources) for entry in entries.values())
+    folder = out.with_name(out.name + UNFINISHED)
+    make_folder(folder, "choose another OUT")
+    with single_writer(folder):
+        if _read_record(folder) != record:
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink() if path.name != ".lock" else None
+            write_json(folder / REPORT_FILE, record)
+        left = {name: entry for name, entry in entries.items() if not (folder / name).is_dir()}
+        _check_room(folder, sum(_bytes(entry, dtype) for entry in left.values()))
+        for name, entry in entries.items():
+            tensors = len(entry.stored.sources)
+            if name not in left:
+                progress.done, progress.done_before = progress.done + tensors, progress.done_before + tensors
+                continue
+            millions = _bytes(entry, dtype) / dtype.itemsize / 1e6
+            logger.info("%s: %d tensors, %s million parameters", name, counts[name], f"{millions:,.1f}")
+            with atomic_folder(folder / name) as part_folder:
+                _write_part(entry, part_folder, dtype, progress)
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")
         write_json(folder / "model_index.json", model_folder.model_index(scheduler))
-        counts = {name: len(keys) for name, keys in report.mapped.items()}
-        counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
-        write_json(folder / REPORT_FILE, {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped})
         config.save(folder)
+    folder.rename(out)
+    sync_folder(out.absolute().parent)
+
+
+def _read_record(folder: Path) -> Any:
+    """What an unfinished conversion was made from; None where nothing says so."""
+    try:
+        return json.loads((folder / REPORT_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _bytes(entry: _MappedPart, dtype: torch.dtype) -> int:
+    return sum(value.numel() for value in entry.module.state_dict().values()) * dtype.itemsize
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PicsError(
+            f"{folder}: {needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free on this disk",
+            "make room or choose another OUT; --dtype bf16 needs half of what fp32 does",
+        )
+
+
+def _write_part(entry: _MappedPart, folder: Path, dtype: torch.dtype, progress: Progress) -> None:
+    """Configuration and weights of a part, tensor by tensor."""
+    part, sources = entry.part, entry.stored.sources
+    expected = {key: tuple(value.shape) for key, value in entry.module.state_dict().items()}
+    shapes = {key: source.shape(part, expected.get(key, part[source.key])) for key, source in sources.items()}
+
+    def read(key: str) -> torch.Tensor:
+        progress.done += 1
+        return sources[key].read(part.read(sources[key].key), shapes[key])
+
+    model_folder.save_config(entry.module, folder)
+    write_safetensors(folder / model_folder.weights_file(entry.module), shapes, dtype, read)

@@ -14,6 +14,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
 from pics_cli.errors import PicsError, abbreviate, read_error
 
+# Where downloaded models are looked for, as the research project does, and DINOv2's file in it.
+CHECKPOINTS, DINOV2_FILE = Path("checkpoints"), "dinov2_vitg14_pretrain.pth"
 HASHES_FILE = "hashes.json"
 SECONDS_TO_ANSWER = 10.0
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")

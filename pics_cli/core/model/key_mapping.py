@@ -165,16 +165,18 @@ def map_vae_keys(shapes: Shapes) -> KeyMapping:
     return _map_keys(shapes, names, {r"^loss\.": "the autoencoder's training loss"})
 
 
-def map_dinov2_keys(shapes: Shapes, module_names: Collection[str], grid: int) -> KeyMapping:
+def map_dinov2_keys(shapes: Shapes, module_names: Collection[str] | None, grid: int) -> KeyMapping:
     """The original DINOv2.
 
     Args:
         shapes: of the original file's tensors.
-        module_names: names in the Dinov2Model, which differ between versions of transformers.
+        module_names: names in the Dinov2Model, which differ between versions of transformers; None: names in its
+            files, which all versions read.
         grid: patches a side of the pictures that the model will see, to which the position table is resampled.
     """
-    fused = any(".mlp.weights_in." in name for name in module_names)
-    separate = any(".attention.q_proj." in name for name in module_names)
+    in_files = module_names is None
+    fused = in_files or any(".mlp.weights_in." in name for name in module_names or ())
+    separate = not in_files and any(".attention.q_proj." in name for name in module_names or ())
     inside = {
         **{name: name for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
         "ls1.gamma": "layer_scale1.lambda1",
@@ -197,7 +199,7 @@ def map_dinov2_keys(shapes: Shapes, module_names: Collection[str], grid: int) ->
         names[f"{block}.attn.qkv"] = [f"{layer}.attention.{name}" for name in qkv]
         names[f"{block}.mlp.w12"] = [f"{layer}.mlp.{name}" for name in gate]
     unused = {"^mask_token$": "mask token, used in DINOv2's pretraining only"}
-    mapping = _map_keys(shapes, names, {} if names["mask_token"] in module_names else unused)
+    mapping = _map_keys(shapes, names, {} if in_files or names["mask_token"] in (module_names or ()) else unused)
     if "pos_embed" in shapes:
         mapping.sources[names["pos_embed"]] = TensorSource("pos_embed", grid=grid)
     return mapping

@@ -15,6 +15,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -307,6 +308,19 @@ def _load_scheduler(part_folder: Path) -> Any:
     if name not in {kind for kind, _ in SCHEDULERS.values()}:
         raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
     return getattr(diffusers, name).from_pretrained(part_folder)
+
+
+def save_config(part: Any, folder: Path) -> None:
+    """Write what a part is built from, beside its weights; a linear layer's is in their shapes."""
+    if isinstance(part, transformers.PreTrainedModel):
+        part.config.save_pretrained(folder)
+    elif not isinstance(part, nn.Linear):
+        part.save_config(folder)
+
+
+def weights_file(part: Any) -> str:
+    """Name of the file that a part's library keeps its weights in."""
+    return _PROJECTOR if isinstance(part, (transformers.PreTrainedModel, nn.Linear)) else SAFETENSORS_WEIGHTS_NAME
 
 
 def save_part(name: str, part: nn.Module, folder: Path) -> None:

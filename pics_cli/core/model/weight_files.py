@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pics_cli.core.model.inert_pickle import Inert, StoredTensor, open_tensor_file
 from pics_cli.core.model.key_mapping import Shape
+from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.errors import PicsError, read_error
+
+_SAFETENSORS_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open a file of named tensors, without reading them.
 
     Raises:
-        PicsError: no such file, not a checkpoint, damaged, or it holds objects and not tensors and plain values alone.
+        PicsError: no such file, not a checkpoint, damaged, or it holds no named tensors.
     """
     try:
         with path.open("rb") as file:
@@ -61,7 +65,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return _open_safetensors(path)
     # `torch.save` writes a zip archive, and wrote a bare pickle before version 1.6.
     if head.startswith(b"PK") or head.startswith(b"\x80"):
-        return _open_torch(path, mapped=head.startswith(b"PK"))
+        return _open_torch(path)
     raise PicsError(
         f"{path}: not a checkpoint (neither safetensors nor a file of torch.save)",
         "was the download complete, and not a web page or a git-lfs pointer?",
@@ -77,32 +81,65 @@ def _open_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(path, shapes, file.get_tensor)
 
 
-def _open_torch(path: Path, mapped: bool) -> Checkpoint:
+def _open_torch(path: Path) -> Checkpoint:
     try:
-        if mapped and not zipfile.is_zipfile(path):
-            raise ValueError("the archive has no end")
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+        file = open_tensor_file(path)
     except Exception as error:  # damaged and foreign pickles raise anything
-        if refused := re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error)):
-            raise PicsError(
-                f"{path}: holds an object of class {refused[1]}, which is not loaded: loading it could run code",
-                "save its tensors alone where that class is installed: torch.save of its state_dict, or safetensors",
-            ) from None
         raise _damaged(path, error) from None
-    if not isinstance(data, dict):
-        raise PicsError(f"{path}: holds a {type(data).__name__}, expected named tensors", "name a checkpoint file")
-    state: dict[str, Any] = data["state_dict"] if isinstance(data.get("state_dict"), dict) else data
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    data: Any = file.data
+    state = data.get("state_dict", data) if isinstance(data, dict) else data
+    if isinstance(state, Inert):
+        raise PicsError(
+            f"{path}: holds an object of class {type(state).__name__}, which is not loaded: loading it could run code",
+            "save its tensors alone where that class is installed: torch.save of its state_dict, or safetensors",
+        )
+    if not isinstance(state, dict):
+        raise PicsError(f"{path}: holds a {type(state).__name__}, expected named tensors", "name a checkpoint file")
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, StoredTensor)}
     if not tensors:
         raise PicsError(f"{path}: holds no tensors", "name a checkpoint file")
+
+    def read(key: str) -> Tensor:
+        try:
+            return file.read(tensors[key])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _damaged(path, ValueError(f"{key}: {error}")) from None
+
     steps = data.get("global_step")
     return Checkpoint(
         path,
-        {key: tuple(value.shape) for key, value in tensors.items()},
-        tensors.__getitem__,
+        {key: value.shape for key, value in tensors.items()},
+        read,
         steps if isinstance(steps, int) else None,
         tuple(str(key) for key in state if str(key) not in tensors),
     )
+
+
+def write_safetensors(
+    path: Path, shapes: Mapping[str, Shape], dtype: torch.dtype, read: Callable[[str], Tensor]
+) -> None:
+    """Write a file of safetensors with one tensor in memory at a time, where the library's own takes all at once.
+
+    Args:
+        path: of the file; it appears when it is complete.
+        shapes: of the tensors, by name.
+        dtype: of all of them; a floating-point one.
+        read: gives a tensor of that name and shape, of any dtype.
+
+    Raises:
+        PicsError: the disk is full, or the file cannot be written.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the numbers are aligned to 8 bytes
+    with AtomicFile(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in shapes:
+            file.write(read(name).to(dtype).contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _damaged(path: Path, error: BaseException) -> PicsError:

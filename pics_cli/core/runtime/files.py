@@ -87,7 +87,7 @@ class AtomicFile:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         self._hash.update(data)
         self.bytes += len(data)
         try:

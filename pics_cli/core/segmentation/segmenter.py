@@ -133,7 +133,7 @@ class Segmenter:
         scores = torch.cat([empty, *(scores for _, scores, _ in parts)]).numpy()
         stability = torch.cat([empty, *(stability for _, _, stability in parts)]).numpy()
         if not np.isfinite(scores).all():
-            advice = "try --dtype fp32; python scripts/check_sam.py says whether the weights work"
+            advice = "try --dtype fp32; pics check-sam says whether the weights work"
             raise PicsError("the model's scores are no numbers", advice, FAILED)
         return ImageMasks(concatenate([masks for masks, _, _ in parts], picture.size), scores, stability)
 

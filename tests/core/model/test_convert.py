@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2Model
 
 from helpers import research
-from helpers.in_process import run_script
 from helpers.research import State
+from pics_cli.core.model import convert
 from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "convert_checkpoint.py"
 SMALL: dict[str, Any] = {"head_width": research.HEAD_WIDTH, "encoder_head_width": 16, "image_size": 128}
 
 # Research name → part and name of ours, written by hand from Latent Diffusion's and diffusers' classes.
@@ -89,9 +90,6 @@ def converted(state: State, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 def weights(folder: Path, part: str) -> State:
-    if part == "image_encoder":  # transformers writes the names of its older versions
-        state: State = Dinov2Model.from_pretrained(folder / part, torch_dtype="auto").state_dict()
-        return state
     (file,) = (folder / part).glob("*.safetensors")
     return load_file(file)
 
@@ -119,7 +117,9 @@ def test_tensors_land_where_they_belong(converted: tuple[Path, ConversionReport]
 
 
 def test_fused_and_reshaped_tensors(converted: tuple[Path, ConversionReport], state: State) -> None:
-    vae, encoder = (weights(converted[0], part) for part in ("vae", "image_encoder"))
+    vae = weights(converted[0], "vae")
+    # The library's own reading of the names that its files have.
+    encoder = Dinov2Model.from_pretrained(converted[0] / "image_encoder", torch_dtype="auto").state_dict()
     for ours, theirs in {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
         conv = state[f"first_stage_model.encoder.mid.attn_1.{theirs}.weight"]
         assert torch.equal(vae[f"encoder.mid_block.attentions.0.{ours}.weight"], conv[:, :, 0, 0])
@@ -262,12 +262,9 @@ NOT_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut safetensors": (lambda path: write_cut(path, {"a": torch.zeros(9999)}, save_file), "damaged"),
     "other zip": (lambda path: path.write_bytes(b"PK\3\4 but nothing else"), "damaged"),
     "broken pickle": (lambda path: path.write_bytes(b"\x80\x02}q"), "damaged"),
-    "a class in it": (
-        lambda path: torch.save({"state_dict": {"a": torch.zeros(2)}, "callbacks": Callback()}, path),
-        r"object of class [\w.]*Callback",
-    ),
-    "a class in an old pickle": (
-        lambda path: torch.save({"callbacks": Callback()}, path, _use_new_zipfile_serialization=False),
+    "a whole object": (lambda path: torch.save(Callback(), path), r"object of class [\w.]*Callback"),
+    "a whole object, old": (
+        lambda path: torch.save({"state_dict": Callback()}, path, _use_new_zipfile_serialization=False),
         r"object of class [\w.]*Callback",
     ),
     "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "damaged|no tensors"),
@@ -293,19 +290,86 @@ def test_output_that_exists_stays(state: State, tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "absent.ckpt", tmp_path / "out")
 
 
-def test_full_disk(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save(state, tmp_path / "a.ckpt")
+def test_an_interrupted_conversion_goes_on(
+    converted: tuple[Path, ConversionReport], state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the third part; the parts before it are kept, and the end is as without interruption."""
+    checkpoint = converted[0].parent / "last.ckpt"
+    written = list[Path]()
+    real = convert.write_safetensors
 
-    def full(*_arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, *arguments: Any) -> None:
+        written.append(path)
+        if len(written) == 3:
+            raise PicsError("disk full")
+        real(path, *arguments)
 
-    monkeypatch.setattr("pics_cli.core.model.model_folder.save_part", full)
+    monkeypatch.setattr(convert, "write_safetensors", full)
     with pytest.raises(PicsError, match="disk full"):
+        convert_checkpoint(checkpoint, tmp_path / "out", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.converting"]
+    assert sorted(path.name for path in (tmp_path / "out.converting").iterdir()) == ["controlnet", REPORT_FILE, "unet"]
+    convert_checkpoint(checkpoint, tmp_path / "out", **SMALL)
+    assert len(written) == 6, "two parts were there already"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    files = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files.keys() == {path.relative_to(converted[0]) for path in converted[0].rglob("*") if path.is_file()}
+    assert all(path.read_bytes() == (converted[0] / name).read_bytes() for name, path in files.items())
+
+
+def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(state, tmp_path / "a.ckpt")
+    torch.save(lightning(state), tmp_path / "b.ckpt")
+    monkeypatch.setattr(convert.model_folder, "model_index", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    monkeypatch.undo()
+    convert_checkpoint(tmp_path / "b.ckpt", tmp_path / "out", **SMALL)
+    sources = json.loads((tmp_path / "out" / REPORT_FILE).read_text())["sources"]
+    assert sources["checkpoint"]["name"] == "b.ckpt"
 
 
-def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -> None:
+def test_too_little_room(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(state, tmp_path / "a.ckpt")
+    monkeypatch.setattr(convert.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10_000_000))
+    with pytest.raises(PicsError, match=r"0\.0 GB are needed, 0\.0 GB are free") as told:
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
+    assert "bf16" in str(told.value.hint)
+
+
+def test_running_averages(state: State, tmp_path: Path) -> None:
+    """As Latent Diffusion keeps them: of what lies under `model.`, by names without dots."""
+    averages = {
+        "model_ema." + key.removeprefix("model.").replace(".", ""): value + 1
+        for key, value in state.items()
+        if key.startswith("model.")
+    }
+    counters = {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(3)}
+    torch.save(lightning({**state, **averages, **counters}), tmp_path / "a.ckpt")
+    report = convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "plain", **SMALL)
+    assert report.reasons["running average of the weights, which --ema takes instead"] == len(averages) + 2
+    convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "ema", ema=True, **SMALL)
+    plain, ema = weights(tmp_path / "plain", "unet"), weights(tmp_path / "ema", "unet")
+    assert all(torch.equal(ema[key], value + 1) for key, value in plain.items())
+    controls = [weights(tmp_path / name, "controlnet") for name in ("plain", "ema")]
+    assert all(torch.equal(controls[0][key], controls[1][key]) for key in controls[0])
+    torch.save(state, tmp_path / "none.ckpt")
+    with pytest.raises(PicsError, match=r"--ema: holds no running averages"):
+        convert_checkpoint(tmp_path / "none.ckpt", tmp_path / "out", ema=True, **SMALL)
+
+
+def test_dinov2_beside_a_checkpoint_without_it(state: State, tmp_path: Path) -> None:
+    prefix = "cond_stage_model.model."
+    torch.save({key: value for key, value in state.items() if not key.startswith(prefix)}, tmp_path / "a.ckpt")
+    with pytest.raises(PicsError, match="holds no DINOv2"):
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    torch.save(own, tmp_path / "dinov2_vitg14_pretrain.pth")
+    convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
+    assert "dinov2" in json.loads((tmp_path / "out" / REPORT_FILE).read_text())["sources"]
+
+
+def test_command_converts_the_golden_network(pics: Callable[..., Any], shared_data: Path, tmp_path: Path) -> None:
     """Networks and encoder of the golden numbers as one Lightning checkpoint, with an autoencoder of ours."""
     golden = shared_data.parent / "golden"
     state: State = {}
@@ -319,18 +383,19 @@ def test_script_converts_the_golden_network(shared_data: Path, tmp_path: Path) -
     state |= maker.state
     torch.save(lightning(state), tmp_path / "last.ckpt")
     widths = ("--head-width", 16, "--encoder-head-width", 16)
-    done = run_script(SCRIPT, tmp_path / "last.ckpt", tmp_path / "out", "--image-size", 128, *widths)
+    words = ("--image-size", 128, "--dtype", "fp32", *widths)
+    done = pics("convert", tmp_path / "last.ckpt", tmp_path / "out", *words)
     assert done.returncode == 0, done.stderr
-    assert "40 not needed: blend_mlp is never called" in done.stdout
+    assert re.search(r"not needed: blend_mlp is never called.* +40\n", done.stdout)
     pipeline = PicsModel.from_pretrained(tmp_path / "out")
     ours = pipeline.unet.state_dict()
     theirs = state["model.diffusion_model.middle_block.1.transformer_blocks.0.gate_q.weight"]
     assert torch.equal(ours["mid_block.attentions.0.transformer_blocks.0.gate_q.weight"], theirs)
 
 
-def test_script_tells_faults(tmp_path: Path) -> None:
+def test_command_tells_faults(pics: Callable[..., Any], tmp_path: Path) -> None:
     torch.save({"critic.weight": torch.zeros(3)}, tmp_path / "a.ckpt")
-    done = run_script(SCRIPT, tmp_path / "a.ckpt", tmp_path / "out")
+    done = pics("convert", tmp_path / "a.ckpt", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "lacks unet (model.diffusion_model.*)" in done.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_model import tiny_model
+from pics_cli.core.model.tiny_model import tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,8 +11,8 @@ from torch import Tensor
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.training.memory_estimate import MemoryCounter
-from tiny_model import tiny_model
 
 
 @pytest.fixture(scope="module")

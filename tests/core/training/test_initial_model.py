@@ -17,10 +17,10 @@ from pics_cli.core.model.config import Link, checked_config
 from pics_cli.core.model.new_model import new_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.small_model import new_small_model
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.recipes.training_sections import ModelSettings, ModelShape
 from pics_cli.core.training.initial_model import blank_initial_model
 from pics_cli.errors import PicsError
-from tiny_model import tiny_model
 
 GIVEN: dict[str, Any] = {"image_size": 128, "reference_size": 56, "hint": "overlay"}
 CORRECTING = {**GIVEN, "prediction_type": "sample", "correct_hint": True, "latent_scale": 0.5}

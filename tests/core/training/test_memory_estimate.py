@@ -18,6 +18,7 @@ from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.small_model import new_small_model
+from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelShape
 from pics_cli.core.training.ema import ModelEma
@@ -26,7 +27,6 @@ from pics_cli.core.training.memory_estimate import MemoryCounter, as_on_gpu, est
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
 from pics_cli.core.training.optimizer import make_optimizer
-from tiny_model import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 META = torch.device("meta")

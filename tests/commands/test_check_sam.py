@@ -1,4 +1,4 @@
-"""scripts/check_sam.py: weights that have learnt nothing do not pass, and what it says of them is drawn."""
+"""`pics check-sam`: weights that have learnt nothing do not pass, and what it says of them is drawn."""
 
 from __future__ import annotations
 
