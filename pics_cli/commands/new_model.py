@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -50,7 +50,7 @@ def new_model(
     from pics_cli.core.model.tiny_model import TINY_CONFIG, tiny_model
 
     check_not_existing(out)
-    changed = {"hint": hint, **({} if image_size is None else {"image_size": image_size})}
+    changed: dict[str, Any] = {"hint": hint, **({} if image_size is None else {"image_size": image_size})}
     if size == "tiny":
         if base or dinov2:
             raise PicsError("--size tiny starts from no base model", "leave out --base and --dinov2")

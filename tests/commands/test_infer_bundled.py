@@ -74,7 +74,7 @@ def test_a_model_is_there_where_none_is_named(here: Path, tiny_model: Path) -> N
     assert done.exit_code == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("model: "))
     assert line.startswith(
-        "model: pics-mini, bundled: small, sees 64x64, trained on drawn and rendered scenes; full-size ones: "
+        "model: pics-mini, bundled: small, sees 64x64, trained on drawn and rendered scenes; the published "
     )
     (record,) = records(here / "results/in")
     assert record["model"]["name"] == "pics-mini"
@@ -146,7 +146,7 @@ def _as_it_is(_package: Path) -> None:
             [
                 "is damaged: unet/diffusion_pytorch_model.safetensors has sha256 ",
                 "…, expected ",
-                "scripts/convert_checkpoint.py CKPT OUT",
+                "--model pics               (says what to download, once)",
             ],
         ),
         (_cut, "--input in --model pics-mini", ["is damaged: pics.json has ", " bytes, expected 5", ", and sha256 "]),

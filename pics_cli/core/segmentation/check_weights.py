@@ -22,7 +22,6 @@ from pics_cli.errors import FAILED, BadSample, PicsError
 
 SCENES = 20
 _SIZE, _SEED = 512, 2026
-_RELATIONS = (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0))
 
 
 class CheckedScene(NamedTuple):
@@ -51,7 +50,10 @@ def check_scenes(segmenter: Any, side: int, progress: Progress) -> Iterator[Chec
     Raises:
         PicsError: out of memory.
     """
-    settings, progress.total = SceneSettings(_SIZE, 2, _RELATIONS, 0.0, 0.0), SCENES
+    progress.total = SCENES
+    settings = SceneSettings(
+        _SIZE, 2, (("apart", 1.0), ("touching", 1.0), ("occluding", 1.0), ("supporting", 1.0)), 0.0, 0.0
+    )
     for index in range(SCENES):
         scene = render_scene(plan_scene(settings, "held_out", _SEED, index))
         truth = [mask for mask in scene.masks if mask.any()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +19,10 @@ from transformers import Dinov2Model
 
 from helpers import research
 from helpers.research import State
-from pics_cli.core.model import convert
+from pics_cli.core.model import convert, model_folder
 from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.core.model.weight_files import open_checkpoint
+from pics_cli.core.model.weight_files import open_checkpoint, write_safetensors
 from pics_cli.errors import PicsError
 
 SMALL: dict[str, Any] = {"head_width": research.HEAD_WIDTH, "encoder_head_width": 16, "image_size": 128}
@@ -296,7 +297,7 @@ def test_an_interrupted_conversion_goes_on(
     """The disk is full at the third part; the parts before it are kept, and the end is as without interruption."""
     checkpoint = converted[0].parent / "last.ckpt"
     written = list[Path]()
-    real = convert.write_safetensors
+    real = write_safetensors
 
     def full(path: Path, *arguments: Any) -> None:
         written.append(path)
@@ -320,7 +321,7 @@ def test_an_interrupted_conversion_goes_on(
 def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(state, tmp_path / "a.ckpt")
     torch.save(lightning(state), tmp_path / "b.ckpt")
-    monkeypatch.setattr(convert.model_folder, "model_index", lambda *_: 1 / 0)
+    monkeypatch.setattr(model_folder, "model_index", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     monkeypatch.undo()
@@ -331,7 +332,7 @@ def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeyp
 
 def test_too_little_room(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(state, tmp_path / "a.ckpt")
-    monkeypatch.setattr(convert.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10_000_000))
     with pytest.raises(PicsError, match=r"0\.0 GB are needed, 0\.0 GB are free") as told:
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     assert "bf16" in str(told.value.hint)

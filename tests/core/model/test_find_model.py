@@ -38,8 +38,8 @@ def checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save({"state_dict": research.checkpoint(), "global_step": 6000}, path)
     from pics_cli.core.model import convert
 
-    def convert_small(*arguments: Any, **options: Any) -> Any:
-        return convert_checkpoint(*arguments, **options, **SMALL)
+    def convert_small(checkpoint: Path, out: Path, dtype: torch.dtype) -> Any:
+        return convert_checkpoint(checkpoint, out, dtype=dtype, **SMALL)
 
     monkeypatch.setattr(convert, "convert_checkpoint", convert_small)
     return path

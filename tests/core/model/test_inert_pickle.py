@@ -172,7 +172,7 @@ def tensor_of(size: int, offset: int, shape: tuple[int, ...], stride: tuple[int,
     """A file whose one tensor is not what was saved."""
     tensor = torch.arange(float(size))
     storage = torch.TypedStorage(wrap_storage=tensor.untyped_storage(), dtype=tensor.dtype, _internal=True)
-    real = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
+    real = torch._utils._rebuild_tensor_v2
 
     class Lying:
         def __reduce__(self) -> Any:
