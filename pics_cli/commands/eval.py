@@ -15,6 +15,7 @@ from pics_cli.errors import PicsError
 if TYPE_CHECKING:
     from pics_cli.core.evaluation.external_results import ExternalResults
     from pics_cli.core.evaluation.run import EvaluationJob
+    from pics_cli.core.model.adapters import AdapterChoice
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
 # Metrics that the terminal shows; the files have all.
@@ -40,6 +41,13 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="[NAME=]DIR|REPO", help="Model folder or repository; repeatable.  [default: pics-mini]"),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]PATH[:WEIGHT]",
+            help="Adapter of the first model, or of the one of that name; as in pics infer; repeatable.",
+        ),
     ] = None,
     methods: Annotated[
         str | None,
@@ -88,9 +96,9 @@ def evaluate(
         raise PicsError("--resume and --overwrite exclude each other", "leave one out")
     if reference is not None and not pictures:
         raise PicsError(f"--reference {reference}: no pictures to hold against it", "name them with --input DIR")
-    if reference is not None and (model or methods):
+    if reference is not None and (model or methods or lora):
         raise PicsError(
-            "--reference: pictures alone say nothing that could be composited", "leave out --model, --methods"
+            "--reference: pictures alone say nothing that could be composited", "leave out --model, --lora, --methods"
         )
     from pics_cli.core.recipes.base import parse_overrides
     from pics_cli.core.recipes.evaluation import evaluation_from_options, load_evaluation
@@ -116,7 +124,8 @@ def evaluate(
 
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
     job = EvaluationJob(
-        recipe=loaded, output=output or Path(loaded.out), models=models, external=_external(pictures or [], loaded),
+        recipe=loaded, output=output or Path(loaded.out), models=models, adapters=_adapters(lora or [], models),
+        external=_external(pictures or [], loaded),
         device=device, dtype=dtype, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     _run(job)
@@ -137,6 +146,23 @@ def _models(names: list[str]) -> dict[str, str]:
             raise PicsError(f"--model {text}: a second model called {label!r}", "name them: --model NAME=DIR")
         models[label] = name
     return models
+
+
+def _adapters(texts: list[str], models: dict[str, str]) -> dict[str, list[AdapterChoice]]:
+    """By the label of their model."""
+    from pics_cli.core.model.adapters import parse_adapter
+
+    adapters: dict[str, list[AdapterChoice]] = {}
+    for text in texts:
+        label, equals, rest = text.partition("=")
+        if not equals:
+            label, rest = "", text
+        if label not in models:
+            known = ", ".join(filter(None, models)) or "none"
+            problem = f"no model called {label!r}, known: {known}" if models else "no model makes pictures here"
+            raise PicsError(f"--lora {text}: {problem}", "name it: --model NAME=DIR --lora NAME=PATH")
+        adapters.setdefault(label, []).append(parse_adapter(rest))
+    return adapters
 
 
 def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResults, ...]:

@@ -61,6 +61,14 @@ def infer(
             "on drawn and rendered scenes]",
         ),
     ] = "pics-mini",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH[:WEIGHT]",
+            help="Adapter of that model, trained with pics train --set train=lora; WEIGHT, from -4 to 4: how strongly "
+            "it acts, 1 as it was trained.  [repeatable: they add up]",
+        ),
+    ] = None,
     background: Annotated[
         Path | None, typer.Option(metavar="IMG", help="One picture without folders: the background.")
     ] = None,
@@ -183,6 +191,7 @@ def infer(
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.sample import CompositeOptions, parse_light, parse_order
+    from pics_cli.core.model.adapters import parse_adapter
 
     parsed_order = None if order is None else parse_order(order)
     samples, name = _samples(input, background, objects, obj_thr)
@@ -190,6 +199,7 @@ def infer(
         samples=tuple(samples),
         output=output or Path("results") / name,
         model=model,
+        adapters=tuple(map(parse_adapter, lora or ())),
         options=CompositeOptions(
             seed=seed,
             steps=steps,

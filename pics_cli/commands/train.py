@@ -73,8 +73,15 @@ def train(
         Path | None, typer.Option(metavar="FILE.png", help="Draw references as they are varied; train nothing.")
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the newest checkpoint as a model folder; train nothing.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the newest checkpoint as a model folder, or with train=lora as an adapter; train nothing.",
+        ),
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="With --export of an adapter: write its base model with the adapter in it.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any value of the recipe.")
     ] = None,
@@ -82,9 +89,12 @@ def train(
     """Train the compositor: DIR/checkpoints, DIR/samples, DIR/log.jsonl, DIR/tensorboard and, at the end, DIR/model.
 
     Run again to resume: the numbers are those of a run that was never stopped. `pics infer --model DIR/model` uses what
-    was trained. Several GPUs: --gpus N, or `accelerate launch -m pics_cli train …`, or torchrun.
+    was trained. --set train=lora --base MODEL trains an adapter of a model instead, DIR/adapter, for `pics infer
+    --model MODEL --lora DIR/adapter`. Several GPUs: --gpus N, or `accelerate launch -m pics_cli train …`, or torchrun.
     """
     _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
+    if merge and export is None:
+        raise PicsError("--merge goes with --export", "such as --export models/mine --merge")
     from pics_cli.core.recipes.base import parse_overrides
     from pics_cli.core.recipes.training import load_training
 
@@ -121,7 +131,7 @@ def train(
     elif export is not None:
         from pics_cli.core.training.export import export_run
 
-        export_run(loaded, job.root, export, None if resume in ("auto", "none") else Path(resume))
+        export_run(loaded, job.root, export, None if resume in ("auto", "none") else Path(resume), merge)
     else:
         _train(job)
 
@@ -165,4 +175,4 @@ def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:
     rows += [(words, f"{report.metrics[name]:.4f}") for name, words in names.items() if name in report.metrics]
     if report.bad_samples:
         rows.append(("unreadable samples", f"{len(report.bad_samples):,}, listed in {job.root / 'bad.json'}"))
-    return [*rows, ("log", str(job.root / "log.jsonl")), ("model", str(report.model))]
+    return [*rows, ("log", str(job.root / "log.jsonl")), (report.model.name, str(report.model))]

@@ -22,6 +22,7 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
+from pics_cli.core.model.adapters import Adapter, AdapterChoice, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_dtype
 from pics_cli.core.model.find_model import find_model
@@ -60,11 +61,13 @@ class ModelFolder:
         label: prefix of its methods' names; empty for the first.
         name: as the user gave it: folder, repository, or name of the bundled one.
         folder: where its files are.
+        adapters: added to its weights.
     """
 
     label: str
     name: str
     folder: Path
+    adapters: tuple[Adapter, ...] = ()
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -72,25 +75,47 @@ class ModelFolder:
         return ModelConfig.load(self.folder)
 
 
-def find_models(recipe: EvaluationRecipe, names: Mapping[str, str], ranks: Ranks) -> list[ModelFolder]:
+def find_models(
+    recipe: EvaluationRecipe,
+    names: Mapping[str, str],
+    ranks: Ranks,
+    adapters: Mapping[str, Sequence[AdapterChoice]] | None = None,
+) -> list[ModelFolder]:
     """The models that the recipe's methods need, of those named (by label); none where no method needs one. Called by
     all processes.
+
+    Args:
+        recipe: names the methods.
+        names: of the models, by label.
+        ranks: the processes.
+        adapters: added to their weights, likewise.
 
     Raises:
         PicsError: one does not exist.
     """
     if not set(recipe.methods) & set(MODEL_METHODS):
         return []
-    return [ModelFolder(label, name, find_model(name, ranks)) for label, name in names.items()]
+    models = []
+    for label, name in names.items():
+        folder = find_model(name, ranks)
+        loaded = tuple(load_adapter(choice) for choice in (adapters or {}).get(label, ()))
+        if ranks.rank == 0:
+            warn_of_other_base(loaded, name, model_fingerprint(folder))
+        models.append(ModelFolder(label, name, folder, loaded))
+    return models
 
 
 def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> dict[str, Any]:
     """A model's entry in `results.json`; device and dtype as `open_methods` takes them."""
     config = model.config
+    # A resumed run may have another name of the model, not other adapters.
+    adapters = [{"sha256": adapter.sha256, "weight": adapter.weight} for adapter in model.adapters]
+    names = [model.name, *(f"{adapter.name}:{adapter.weight:g}" for adapter in model.adapters)]
     return {
         "label": model.label,
-        "name": model.name,
+        "name": " + ".join(names),
         "fingerprint": model_fingerprint(model.folder),
+        **({"adapters": adapters} if adapters else {}),
         "recipe_hash": config.recipe_hash,
         "trained_steps": config.trained_steps,
         "image_size": config.image_size,
@@ -114,7 +139,7 @@ def open_methods(
     methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
     for model in models:
         dtype = choose_dtype(dtype_name, device, model.config.full_size)
-        network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device)
+        network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device, adapters=model.adapters)
         options = CompositeOptions(seed=recipe.seed, steps=recipe.steps).resolve(model.config)
         settings[model.label] = {**settings_record(options, None, dtype), "device": device.type}
         modes = [mode for mode in MODEL_METHODS if mode in recipe.methods]

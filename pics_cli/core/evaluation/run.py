@@ -36,6 +36,7 @@ from pics_cli.core.evaluation.records import (
 )
 from pics_cli.core.evaluation.report import REPORT, build_gallery, choose_examples, write_report
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
+from pics_cli.core.model.adapters import AdapterChoice
 from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
@@ -62,6 +63,7 @@ class EvaluationJob:
         recipe: examples, methods and metrics.
         output: folder for the results.
         models: folder, repository or name of the bundled one, by the label of its methods; the first's is empty.
+        adapters: added to the weights of these models, likewise.
         external: pictures of other methods, measured beside.
         device, dtype: as on the command line.
         overwrite: begin anew where the folder holds other results.
@@ -71,6 +73,7 @@ class EvaluationJob:
     recipe: EvaluationRecipe
     output: Path
     models: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, list[AdapterChoice]] = field(default_factory=dict)
     external: tuple[ExternalResults, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
@@ -101,7 +104,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     check_names(recipe.metrics)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
     metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
-    models = ranks.run_local(lambda: find_models(recipe, job.models, ranks))
+    models = ranks.run_local(lambda: find_models(recipe, job.models, ranks, job.adapters))
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
     device = choose_device(job.device, ranks.device)

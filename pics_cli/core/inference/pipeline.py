@@ -28,8 +28,9 @@ from pics_cli.core.inference.decoding import (
     mask_region,
     mask_values,
 )
-from pics_cli.core.inference.record import settings_record
+from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
+from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
 from pics_cli.core.model.find_model import find_model
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.errors import BadSample, reason_of
@@ -50,7 +51,7 @@ class PicsPipelineOutput:
         metadata: plain data, with keys of the records of `pics infer`: `name`, `seed` (None with a generator),
             `settings`, `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front),
             `unguided` (objects too small for their references to reach), `cutouts` (how each reference was cut out) and
-            `shares` (what part of its box each object takes; see `prepare.object_shares`).
+            `shares` (what part of its box each object takes; see `prepare.object_shares`). With `adapters`, these.
     """
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
@@ -68,10 +69,15 @@ class PicsPipeline:
 
     Args:
         model: the networks; see `from_pretrained`.
+
+    Attributes:
+        adapters: records of those that were added to the weights: name, sha256, weight.
     """
 
     def __init__(self, model: PicsModel) -> None:
         self.model = model
+        self.adapters: list[dict[str, Any]] = []
+        self._origin: tuple[str, Path] | None = None
 
     @classmethod
     def from_pretrained(
@@ -88,8 +94,30 @@ class PicsPipeline:
         Raises:
             PicsError: no such folder or repository, or no model in it.
         """
-        folder = find_model(str(pretrained_model_name_or_path), flag="model")
-        return cls(PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model"))
+        name = pretrained_model_name_or_path
+        folder = find_model(str(name), flag="model")
+        pipe = cls(PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model"))
+        pipe._origin = (str(name), folder)
+        return pipe
+
+    def load_lora(self, path: str | Path, weight: float = 1.0) -> None:
+        """Add an adapter to the weights, as `pics infer --lora` does; several add up. To be without it, load the model
+        anew.
+
+        Args:
+            path: folder of the adapter.
+            weight: how strongly it acts, from -4 to 4; 1: as it was trained.
+
+        Raises:
+            PicsError: no adapter, one of another model, or a weight out of range.
+            ValueError: parts are kept off the device by one of the `enable_…_cpu_offload` methods: call it before them.
+        """
+        adapter = load_adapter(AdapterChoice(Path(path), check_weight(weight, f"{path}")))
+        if self._origin is not None:
+            name, folder = self._origin
+            warn_of_other_base([adapter], name, model_fingerprint(folder))
+        self.model.load_adapters([adapter])
+        self.adapters.append(adapter.record)
 
     @property
     def device(self) -> torch.device:
@@ -261,6 +289,7 @@ class PicsPipeline:
         first = results[0]
         metadata = {
             "name": name,
+            **({"adapters": list(self.adapters)} if self.adapters else {}),
             "seed": None if generator is not None else options.seed,
             "settings": {**settings_record(options, object_order, self.dtype), "cutout": cutter.description},
             "size": [background.shape[1], background.shape[0]],

@@ -12,6 +12,7 @@ from pics_cli.core.inference.cutout import Cutout
 from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
 from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, input_record, read_record
 from pics_cli.core.inference.sample import CompositeOptions, Order
+from pics_cli.core.model.adapters import AdapterChoice
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import BadSample, PicsError
@@ -28,6 +29,7 @@ class InferenceJob:
         samples: sample folders, or a sample given file by file.
         output: folder of the results.
         model: folder, hub repository, or name of the bundled model.
+        adapters: added to its weights.
         objects: take the first so many objects of each folder; None: all.
         order: of the objects of every sample; see `CompositeSample`.
         cutout: how references without alpha are cut out; see `ReferenceCutter`.
@@ -44,6 +46,7 @@ class InferenceJob:
     objects: int | None = None
     order: Order | None = None
     cutout: Cutout = "auto"
+    adapters: tuple[AdapterChoice, ...] = ()
     num: int = 1
     batch_size: int = 1
     device: str = "auto"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ import torch
 from pics_cli.core.images.image_io import RGB, encode_png
 from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.sample import CompositeOptions, Order
+from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile
 from pics_cli.core.runtime.resumable import identity_differences
@@ -74,6 +75,12 @@ def model_fingerprint(folder: Path) -> str:
                     file.seek(max(0, size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
                     digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def model_record(name: str, fingerprint: str, adapters: Sequence[Adapter] = ()) -> dict[str, Any]:
+    """A model's part of a record; its adapters only where there are some."""
+    listed = {"adapters": [adapter.record for adapter in adapters]} if adapters else {}
+    return {"name": name, "fingerprint": fingerprint, **listed}
 
 
 def write_composite(path: Path, picture: RGB, record: Mapping[str, Any]) -> None:
@@ -134,6 +141,8 @@ def changes(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     old, new = existing.get("model") or {}, wanted["model"]
     if old.get("fingerprint") != new["fingerprint"]:
         lines.append(f"model: the folder has {_shown(old)}, this run {_shown(new)}")
+    if _acting(old) != _acting(new):
+        lines.append(f"adapters: the folder has {_shown_adapters(old)}, this run {_shown_adapters(new)}")
     return lines
 
 
@@ -156,6 +165,16 @@ def write_manifest(output: Path, composed: Path) -> int:
 
 def _shown(model: Mapping[str, Any]) -> str:
     return f"{model.get('name')} ({str(model.get('fingerprint'))[:8]})"
+
+
+def _acting(model: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """What decides pixels of a model's adapters: those of weight 0 do not."""
+    return [(one["sha256"], one["weight"]) for one in model.get("adapters", ()) if one["weight"]]
+
+
+def _shown_adapters(model: Mapping[str, Any]) -> str:
+    shown = [f"{one['name']}:{one['weight']:g} ({one['sha256'][:8]})" for one in model.get("adapters", ())]
+    return ", ".join(shown) or "none"
 
 
 def _parse(data: bytes) -> dict[str, Any]:

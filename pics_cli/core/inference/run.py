@@ -13,9 +13,10 @@ import torch
 
 from pics_cli.core.inference.cutout import ReferenceCutter
 from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
-from pics_cli.core.inference.record import model_fingerprint, settings_record, write_manifest
+from pics_cli.core.inference.record import model_fingerprint, model_record, settings_record, write_manifest
 from pics_cli.core.inference.sheets import check_overview, write_overview
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
+from pics_cli.core.model.adapters import Adapter, load_adapter, warn_of_other_base
 from pics_cli.core.model.bundled import describe_bundled, is_bundled
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
@@ -59,7 +60,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
     cutter = ranks.run_local(lambda: ReferenceCutter(job.cutout, model.config.hint, model.device))
     common = {
         "seed": options.seed,
-        "model": {"name": job.model, "fingerprint": model_fingerprint(model.folder)},
+        "model": model_record(job.model, model.fingerprint, model.adapters),
         "settings": {**settings_record(options, job.order, model.dtype), "cutout": cutter.description},
     }
     output = job.folder.hold("composed", temporaries=_TEMPORARY)
@@ -92,6 +93,8 @@ class _ChosenModel:
     config: ModelConfig
     device: torch.device
     dtype: torch.dtype
+    fingerprint: str
+    adapters: tuple[Adapter, ...]
 
 
 def _choose_model(job: InferenceJob, ranks: Ranks, progress: Progress) -> _ChosenModel:
@@ -100,7 +103,11 @@ def _choose_model(job: InferenceJob, ranks: Ranks, progress: Progress) -> _Chose
     folder = find_model(job.model, ranks, progress)
     check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
-    return _ChosenModel(folder, config, device, choose_dtype(job.dtype, device, config.full_size))
+    adapters, fingerprint = tuple(map(load_adapter, job.adapters)), model_fingerprint(folder)
+    if ranks.rank == 0:
+        warn_of_other_base(adapters, job.model, fingerprint)
+    dtype = choose_dtype(job.dtype, device, config.full_size)
+    return _ChosenModel(folder, config, device, dtype, fingerprint, adapters)
 
 
 def check_memory_mode(memory: str, folder: Path, name: str) -> None:
@@ -152,7 +159,11 @@ def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
 
         with explain_out_of_memory(chosen.device, lambda: cheaper_flags(job, chosen.device)):
             model = PicsModel.from_pretrained(
-                chosen.folder, dtype=chosen.dtype, device=chosen.device, memory=job.memory
+                chosen.folder,
+                dtype=chosen.dtype,
+                device=chosen.device,
+                memory=job.memory,
+                adapters=chosen.adapters,
             )
             if job.compile:
                 model.compile()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
@@ -15,7 +16,7 @@ from pics_cli.core.model.light_head import LightHead
 from pics_cli.core.model.regions import Regions
 
 
-class BackgroundControlNet(ModelMixin, ConfigMixin):
+class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """ControlNet whose hint embedding replaces the input convolution's output; parameter names are diffusers'.
 
     Its outputs depend on hint, timestep, objects and regions, never on the noisy latent: all candidates of a composite

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +144,7 @@ class InteractionBlock(nn.Module):
             stacked = torch.cat([k, v], 1).flatten(1, 2) * exact.shape[-1] ** -0.5
             gate = stacked @ self.gate_q.weight.float()
             gate_bias = stacked @ self.gate_q.bias.float()
-            cross = torch.cat([self.attn2.to_k.weight, self.attn2.to_v.weight]).float()
+            cross = torch.cat([_exact_weight(self.attn2.to_k), _exact_weight(self.attn2.to_v)])
             mixed = (v @ cross.T).to(contexts.dtype)
         return ContextCache(keys, values, gate, gate_bias, mixed)
 
@@ -241,6 +241,14 @@ def _attention(layer: Attention, queries: Tensor, keys: Tensor, values: Tensor) 
 def _exact_norm(layer: nn.LayerNorm, tokens: Tensor) -> Tensor:
     """A layer norm in float32, whatever the tokens and the layer are in."""
     return F.layer_norm(tokens.float(), tokens.shape[-1:], layer.weight.float(), layer.bias.float(), layer.eps)
+
+
+def _exact_weight(layer: Any) -> Tensor:
+    """The weight of a projection in float32, with what PEFT's adapters add to it while they are trained."""
+    weight: Tensor = layer.weight.float()
+    for name in getattr(layer, "active_adapters", ()):
+        weight = weight + layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight).float()
+    return weight
 
 
 def _heads(layer: Attention, tokens: Tensor) -> Tensor:

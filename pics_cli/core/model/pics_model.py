@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.model import image_encoder, model_folder
+from pics_cli.core.model.adapters import Adapter, merge_adapters
 from pics_cli.core.model.blending import LayerBlend, ResidualPrediction, split_control_image
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
@@ -114,6 +115,7 @@ class PicsModel:
         memory: str = "resident",
         flag: str = "--model",
         weights: bool = True,
+        adapters: Sequence[Adapter] = (),
     ) -> PicsModel:
         """Load a model.
 
@@ -123,14 +125,16 @@ class PicsModel:
             device, memory: see the class.
             flag: command-line flag of the name, for messages.
             weights: False: on the meta device, from configuration files alone.
+            adapters: added to the weights.
 
         Raises:
             PicsError: no such folder or repository, no model in it, one of a newer version, a part that is missing or
-                does not fit.
+                does not fit; an adapter that does not.
         """
         folder = snapshot(str(name), flag, DOWNLOAD_PATTERNS)
         config = ModelConfig.load(folder)
         loaded = model_folder.load_parts(folder, config, dtype, weights)
+        merge_adapters(loaded, adapters)
         return cls(config, **loaded, device=device if weights else "meta", memory=memory)
 
     def save_pretrained(self, folder: str | Path, link: Sequence[str] = ()) -> None:
@@ -172,6 +176,17 @@ class PicsModel:
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         torch._dynamo.config.recompile_limit = _MAX_GRAPHS
         self._graph = torch.compile(Denoiser.__call__, mode=mode, dynamic=False)
+
+    def load_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Add adapters to the weights, which cannot be undone but by loading the model anew.
+
+        Raises:
+            PicsError: one does not fit.
+            ValueError: the weights are offloaded.
+        """
+        if self.memory != "resident":
+            raise ValueError(f"a model with memory={self.memory!r} takes no adapters: load it with memory='resident'")
+        merge_adapters(self.parts, adapters)
 
     def clear_cache(self) -> None:
         """Drop what was derived from the weights, after they have changed."""

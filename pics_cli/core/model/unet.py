@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
@@ -15,7 +16,7 @@ from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.regions import Regions
 
 
-class InteractionUNet(ModelMixin, ConfigMixin):
+class InteractionUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """UNet of Stable Diffusion's shape whose transformer blocks are interaction blocks; parameter names are diffusers'.
 
     Args:

@@ -8,7 +8,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe, read_recipe, recipe_kind
 from pics_cli.core.recipes.dataset import load_dataset
@@ -19,6 +21,7 @@ from pics_cli.core.recipes.training_sections import (
     EmaSettings,
     ExportSettings,
     LogSettings,
+    LoraSettings,
     ModelSettings,
     NonNegativeInt,
     ObjectiveSettings,
@@ -54,7 +57,9 @@ class TrainingRecipe:
     """Batches whose gradients are summed up for one step."""
     train: TrainedParts = "experts"
     """`published`: ControlNet and UNet decoder; `experts`: those, every new layer elsewhere and the projector; `full`:
-    both networks and the projector."""
+    both networks and the projector; `lora`: an adapter of a trained model, whose own weights stay as they are."""
+    lora: LoraSettings | None = None
+    """The adapter of `train: lora`; none: as its defaults are."""
     train_encoder: bool = False
     """Whether the encoder of the references is trained, too."""
     precision: Precision = "auto"
@@ -82,6 +87,19 @@ class TrainingRecipe:
     """What is recorded."""
     export: ExportSettings = field(default_factory=ExportSettings)
     """The model folder written at the end."""
+
+    @model_validator(mode="after")
+    def _lora_is_meant(self) -> TrainingRecipe:
+        if self.lora is not None and self.train != "lora":
+            raise PydanticCustomError("lora", "train: lora where there are values of lora")
+        if self.train == "lora" and self.train_encoder:
+            raise PydanticCustomError("lora", "train_encoder: false with train: lora, which trains an adapter alone")
+        return self
+
+    @property
+    def lora_settings(self) -> LoraSettings:
+        """Of the adapter."""
+        return self.lora or LoraSettings()
 
 
 def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingRecipe:
@@ -127,5 +145,7 @@ def training_identity(plain: dict[str, Any]) -> dict[str, Any]:
     kept["model"] = {
         key: value for key, value in kept["model"].items() if key not in ("base", "dinov2", *INFERENCE_DEFAULTS)
     }
+    if plain["train"] != "lora":
+        kept.pop("lora", None)  # which runs of earlier versions did not have
     kept["validation"] = {"samples": plain["validation"]["samples"]}  # which are held out of training
     return kept

@@ -14,7 +14,8 @@ PositiveInt = Annotated[int, between(1, math.inf, True)]
 NonNegativeInt = Annotated[int, between(0, math.inf, True)]
 PositiveFloat = Annotated[float, between(0, math.inf, False)]
 NonNegativeFloat = Annotated[float, between(0, math.inf, True)]
-TrainedParts = Literal["published", "experts", "full"]
+TrainedParts = Literal["published", "experts", "full", "lora"]
+Attention = Literal["attn1", "attn2", "attn_bg"]
 Timesteps = Literal["published", "uniform", "high_noise"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BelowOne = Annotated[float, require(lambda value: 0 <= value < 1, "0 <= value < 1")]
@@ -179,6 +180,24 @@ class ModelSettings:
     """Denoising steps, likewise."""
     guidance: Annotated[float, between(1, math.inf, True)] | None = None
     """Guidance weight, likewise; 1: no unconditional branch."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class LoraSettings:
+    """The adapter that `train: lora` trains: W + alpha / rank · B A in place of each projection W of an attention."""
+
+    rank: PositiveInt = 16
+    """Rows of A and columns of B; at most the width of the model's narrowest attention."""
+    alpha: PositiveFloat | None = None
+    """With the rank, the factor on B A; none: the rank, so that it is 1."""
+    attentions: Annotated[tuple[Attention, ...], NOT_EMPTY] = ("attn1", "attn2", "attn_bg")
+    """Which of an interaction block: `attn1` among the positions, `attn2` to the objects, `attn_bg` from where objects
+    overlap to all positions."""
+
+    @property
+    def scale(self) -> float:
+        """The value of alpha."""
+        return float(self.rank if self.alpha is None else self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

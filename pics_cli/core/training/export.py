@@ -1,21 +1,26 @@
-"""Export of a checkpoint to a model folder, which `pics infer` takes."""
+"""Export of a checkpoint to a model folder or an adapter, which `pics infer` takes."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
+from pics_cli.core.model import adapters
+from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.config import CONFIG_FILE
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.recipes.training import INFERENCE_DEFAULTS, TrainingRecipe
 from pics_cli.core.training import checkpoint
-from pics_cli.core.training.checkpoint import EMA, Checkpoint
+from pics_cli.core.training.adapters import adapter_config, adapter_tensors
+from pics_cli.core.training.checkpoint import EMA, WEIGHTS, Checkpoint
 from pics_cli.core.training.initial_model import load_initial_model
 from pics_cli.core.training.networks import named_parameters
 from pics_cli.core.training.state import load_weights
@@ -24,24 +29,54 @@ from pics_cli.errors import PicsError
 logger = logging.getLogger(__name__)
 
 
-def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool = False) -> None:
-    """Write the model of a run's checkpoint to a folder: the moving average of its weights where there is one.
+def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool = False, merge: bool = False) -> None:
+    """Write what a run's checkpoint has trained to a folder, the moving average of its weights where there is one: the
+    model, or the adapter of `train: lora`.
 
-    With `overwrite`, a model folder of that name, which the same run wrote, may be replaced; else it must be new.
+    Args:
+        recipe: of the run.
+        saved: the checkpoint.
+        out: the folder.
+        overwrite: one of that name, which the same run wrote, may be replaced; else it must be new.
+        merge: of an adapter: write the base model with the adapter in it.
 
     Raises:
         PicsError: the base model is not the one trained from, or `out` exists or cannot be written.
     """
-    if not overwrite or not (out / CONFIG_FILE).is_file():
+    adapter_alone = recipe.train == "lora" and not merge
+    if not overwrite or not (out / (adapters.CONFIG_FILE if adapter_alone else CONFIG_FILE)).is_file():
         check_not_existing(out)
+    if adapter_alone:
+        trained = _trained_adapter(recipe, saved)
+        _write_folder(out, lambda folder: adapters.save_adapter(folder, trained.config, trained.tensors))
+    else:
+        _write_folder(out, _trained_model(recipe, saved).save_pretrained)
+    logger.info("wrote %s", out)
+
+
+def _trained_adapter(recipe: TrainingRecipe, saved: Checkpoint) -> Adapter:
+    tensors = saved.tensors(EMA if _has_average(recipe, saved) else WEIGHTS)
+    config = adapter_config(recipe, saved.state["base"], saved.step)
+    return Adapter(str(saved.folder), 1.0, config, adapter_tensors(tensors))
+
+
+def _has_average(recipe: TrainingRecipe, saved: Checkpoint) -> bool:
+    return recipe.ema.enabled and EMA in saved.state["sha256"]
+
+
+def _trained_model(recipe: TrainingRecipe, saved: Checkpoint) -> PicsModel:
+    """The model of a checkpoint, an adapter merged."""
     model, new_network, base_sha256 = load_initial_model(recipe)
     if saved.state["base"] != base_sha256:
         raise PicsError(f"{saved.folder}: was trained from another base model", "name that one: --base PATH|REPO")
-    load_weights(model, new_network, saved)
-    if recipe.ema.enabled and EMA in saved.state["sha256"]:
-        parameters = dict(named_parameters(model))
-        for name, average in saved.tensors(EMA).items():
-            parameters[name].data.copy_(average)
+    if recipe.train == "lora":
+        adapters.merge_adapters(model.parts, [_trained_adapter(recipe, saved)])
+    else:
+        load_weights(model, new_network, saved)
+        if _has_average(recipe, saved):
+            parameters = dict(named_parameters(model))
+            for name, average in saved.tensors(EMA).items():
+                parameters[name].data.copy_(average)
     contents = {shards["contents"] for shards in saved.state["identity"]["data"].values()}
     model.config = replace(
         model.config,
@@ -52,28 +87,33 @@ def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool
     )
     for part in model.parts.values():
         nn.Module.to(part, DTYPES[recipe.export.dtype])  # diffusers' own `to` warns of nothing
+    return model
+
+
+def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder, whole or not at all, in place of an earlier one."""
     if not out.exists():
         with atomic_folder(out) as folder:
-            model.save_pretrained(folder)
+            write(folder)
     else:
         new, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("new", "old"))
         for leftover in (new, old):  # of an export that was interrupted
             shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(new) as folder:
-            model.save_pretrained(folder)
+            write(folder)
         out.rename(old)
         new.rename(out)
         shutil.rmtree(old, ignore_errors=True)
-    logger.info("wrote %s", out)
 
 
-def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None = None) -> None:
-    """Write the model of a run's newest checkpoint.
+def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None = None, merge: bool = False) -> None:
+    """Write the model or the adapter of a run's newest checkpoint.
 
     Args:
         recipe: whose base model, inference defaults and data type are used; all else is the checkpoint's.
-        out: the model folder, which must be new.
+        out: the folder, which must be new.
         named: folder of the checkpoint to take instead of the newest.
+        merge: see `export`.
 
     Raises:
         PicsError: there is no checkpoint, or as in `export`.
@@ -87,4 +127,6 @@ def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None
     if recipe.model.base is not None:
         changes["base"] = recipe.model.base
     trained = saved.recipe
-    export(replace(trained, export=recipe.export, model=replace(trained.model, **changes)), saved, out)
+    if merge and trained.train != "lora":
+        raise PicsError(f"--merge: {root} trains no adapter (train: {trained.train})", "leave it out")
+    export(replace(trained, export=recipe.export, model=replace(trained.model, **changes)), saved, out, merge=merge)

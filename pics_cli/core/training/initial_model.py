@@ -16,7 +16,9 @@ from pics_cli.core.model.base_models import (
     find_dinov2,
     find_local_base_model,
 )
+from pics_cli.core.model.bundled import is_bundled
 from pics_cli.core.model.config import CONFIG_FILE, DOWNLOAD_PATTERNS, checked_config
+from pics_cli.core.model.find_model import PUBLISHED_NAME, find_model
 from pics_cli.core.model.load_weights import check_image_size
 from pics_cli.core.model.model_folder import find_mismatches
 from pics_cli.core.model.new_model import blank_model, new_model
@@ -26,6 +28,7 @@ from pics_cli.core.model.small_model import blank_small_parts, new_small_model, 
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelSettings
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -46,25 +49,39 @@ class InitialModel(NamedTuple):
     base_sha256: str
 
 
-def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
+def load_initial_model(recipe: TrainingRecipe, ranks: Ranks | None = None) -> InitialModel:
     """Load or create the model that training starts from.
+
+    Args:
+        recipe: of the run.
+        ranks: the processes, of which each calls this.
 
     Raises:
         PicsError: a base model is not found, not what is expected, or has changed since its first use; a value of the
             recipe does not fit it.
     """
     section, overrides = recipe.model, config_overrides(recipe.model)
+    if recipe.train == "lora" and section.base is None:
+        raise PicsError(
+            "train: lora adapts a trained model of pics, and none is named",
+            "name one: --base pics, pics-mini, PATH or REPO",
+        )
     if section.shape is not None:
         if section.base is not None or section.dinov2 is not None:
             raise PicsError("model.shape: a new network, but model.base or model.dinov2 is given", "leave one out")
         model = new_small_model(section.shape, overrides, recipe.seed)
         return InitialModel(model, True, digest(asdict(section.shape)))
     base = section.base or DEFAULT_BASE
-    folder = find_base_model(base, "--base", DOWNLOAD_PATTERNS)
+    folder = _find_named(base, ranks) or find_base_model(base, "--base", DOWNLOAD_PATTERNS)
     if (folder / CONFIG_FILE).is_file():
         if section.dinov2 is not None:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
         return _load_pics_model(base, folder, overrides)
+    if recipe.train == "lora":
+        raise PicsError(
+            f"--base {base}: no model of pics (no {CONFIG_FILE} in it), and train: lora adapts a trained one",
+            "name one, such as pics or pics-mini; or train all new layers first: --set train=experts",
+        )
     if overrides.get("hint") == "layers":
         raise PicsError(
             "model.hint: got layers, which a network from a base model has no inputs and outputs for", _CHANGE_HINT
@@ -97,7 +114,7 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
         scheduler = pixel_scheduler(config.noise_schedule == "zero_terminal_snr")
         return PicsModel(config, **blank_parts, scheduler=scheduler, device="meta"), "a new network of model.shape"
     base = section.base or DEFAULT_BASE
-    folder = find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
+    folder = _find_named(base) or find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
     if folder is None or not (folder / CONFIG_FILE).is_file():
         return blank_model(base, section.dinov2 or DEFAULT_DINOV2, overrides)
     model = PicsModel.from_pretrained(folder, weights=False)
@@ -106,6 +123,12 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     if errors := find_mismatches(model.config, **parts):
         raise PicsError("\n".join(f"{folder}: {error}" for error in errors), "leave these out of the recipe's model")
     return model, f"configuration of {folder}"
+
+
+def _find_named(name: str, ranks: Ranks | None = None) -> Path | None:
+    """The folder of a base model that is one of pics by its name alone: the bundled or the published one."""
+    is_published = name == PUBLISHED_NAME and not Path(name).exists()
+    return find_model(name, ranks, flag="--base") if is_published or is_bundled(name) else None
 
 
 def config_overrides(section: ModelSettings) -> dict[str, Any]:

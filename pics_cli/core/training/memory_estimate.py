@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.runtime.rng import generator
+from pics_cli.core.training.adapters import add_adapters
 from pics_cli.core.training.networks import TrainingNetworks, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss, NoiseSampler
 
@@ -142,6 +143,8 @@ def estimate_memory(recipe: TrainingRecipe, model: PicsModel, dtype: torch.dtype
         model: on the meta device; unusable afterwards.
         dtype: what the networks compute in.
     """
+    if recipe.train == "lora":
+        add_adapters(model, recipe.lora_settings, recipe.seed)
     trained = prepare_for_training(model, recipe.train, recipe.train_encoder, dtype, recipe.gradient_checkpointing)
     parameters = [parameter for part in model.parts.values() for parameter in part.parameters()]
     count = sum(parameter.numel() for parameter in trained.values())

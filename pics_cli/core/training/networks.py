@@ -73,10 +73,12 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
     Args:
         name: as `part.name`.
         trained: `published`: ControlNet and UNet decoder; `experts`: those, every new layer of the UNet's encoder and
-            middle, and the projector; `full`: both networks and the projector.
+            middle, and the projector; `full`: both networks and the projector; `lora`: adapters alone.
         train_encoder: whether the encoder of the references is, too.
     """
     part, _, inner_name = name.partition(".")
+    if trained == "lora":
+        return is_adapter(name)
     if part == "image_encoder":
         # DINOv2's token for hidden patches is unused where whole pictures are encoded.
         return train_encoder and not inner_name.endswith("mask_token")
@@ -85,6 +87,18 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
     if part == "projector":
         return trained == "experts"
     return bool(_UNET_DECODER.match(inner_name)) or (trained == "experts" and EXPERT_LAYERS.search(name) is not None)
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter, as `part.name`, is an adapter's."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def new_parameters(model: PicsModel, new_network: bool) -> set[str]:
+    """Names of the parameters that no base model has: of a model with adapters only theirs, for all others are its
+    base's."""
+    names = [name for name, _ in named_parameters(model)]
+    return set(filter(is_adapter, names)) or {name for name in names if is_new(name, new_network)}
 
 
 def is_new(name: str, new_network: bool) -> bool:

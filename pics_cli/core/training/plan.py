@@ -49,9 +49,10 @@ def plan_training(job: TrainingJob) -> TrainingPlan:
         ("the run", f"{recipe.steps:,} steps: {recipe.steps * batch / epoch:,.1f} epochs of one process"),
         ("validation", f"{len(split.validation_items):,} samples"),
     ]
+    lacks_model = recipe.train == "lora" and recipe.model.base is None
     trained = f"trained {memory.trained / 1e6:,.1f} million ({recipe.train})"
     model = [
-        ("start", origin),
+        ("start", f"{origin}; an adapter needs a trained model: --base" if lacks_model else origin),
         ("parameters", f"{memory.parameters / 1e6:,.1f} million, {trained}"),
         (
             "picture",
@@ -61,6 +62,7 @@ def plan_training(job: TrainingJob) -> TrainingPlan:
     ]
     needs = [
         ("weights", _gb(memory.weights)),
+        *([("adapter, of these", _gb(4 * memory.trained))] if recipe.train == "lora" else []),
         ("optimiser", _gb(memory.optimizer)),
         ("moving average", _gb(memory.average)),
         ("gradients, activations", _gb(memory.step)),

@@ -66,7 +66,7 @@ class TrainingReport:
         peak_memory: bytes, and whose: `cuda` or `process`.
         metrics: newest values of the log, by name.
         bad_samples: unreadable samples: set, key, reason, detail.
-        model: folder of the trained model.
+        model: folder of the trained model or adapter.
     """
 
     step: int = 0

@@ -17,6 +17,7 @@ from pics_cli.core.runtime.ranks import Ranks, mark_local_error, report_lost_pee
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
 from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
+from pics_cli.core.training.adapters import add_adapters
 from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.data import find_data
 from pics_cli.core.training.ema import ModelEma
@@ -32,7 +33,7 @@ from pics_cli.core.training.trainer import Trainer
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
-MODEL = "model"
+MODEL, ADAPTER = "model", "adapter"
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
@@ -42,7 +43,7 @@ class TrainingJob:
 
     Attributes:
         recipe: data, model and optimisation.
-        root: folder of logs, checkpoints and the trained model.
+        root: folder of logs, checkpoints and the trained model or adapter.
         resume: `auto`: from the newest undamaged checkpoint in it, if any; `none`: from the start; else the folder of
             a checkpoint.
         allow_missing: train on those sets that have shards.
@@ -81,14 +82,16 @@ def train(job: TrainingJob, ranks: Ranks, progress: TrainingProgress) -> Trainin
                 process_pending_signals()
                 raise KeyboardInterrupt
 
+        out = job.root / (ADAPTER if job.recipe.train == "lora" else MODEL)
+
         def write_model() -> None:
             if ranks.rank == 0:
                 progress.activity = "writing the model"
                 saved = checkpoint.read(checkpoint.path_of(job.root, report.step))
-                export(job.recipe, saved, job.root / MODEL, overwrite=True)
+                export(job.recipe, saved, out, overwrite=True)
 
         ranks.run_on_all(write_model)
-    report.model = job.root / MODEL
+    report.model = out
     return report
 
 
@@ -103,7 +106,7 @@ def memory_advice(recipe: TrainingRecipe) -> str:
         options.append("--set gradient_checkpointing=true")
     if recipe.ema.enabled and recipe.ema.device == "same":
         options.append("--set ema.device=cpu")
-    if recipe.train != "published":
+    if recipe.train not in ("published", "lora"):
         options.append("--set train=published")
     return f"try {', then '.join(options or ['a smaller --set model.image_size'])}; what was saved is kept"
 
@@ -127,7 +130,7 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
         logger.info("%s: %s", name, words)
     ranks.run_on_all(lambda: _claim(job.root, stack) if is_first else None)
     progress.activity = "loading the model"
-    initial = ranks.run_local(lambda: load_initial_model(recipe))
+    initial = ranks.run_local(lambda: load_initial_model(recipe, ranks))
     dtype = choose_dtype(recipe.precision, device, initial.model.config.full_size)
     accelerator = _make_accelerator(device, dtype, trackers, job.root)
     state, loss = _prepare_model(recipe, initial, accelerator, device, dtype)
@@ -183,6 +186,8 @@ def _prepare_model(
     recipe: TrainingRecipe, initial: InitialModel, accelerator: Accelerator, device: torch.device, dtype: torch.dtype
 ) -> tuple[TrainingState, DiffusionLoss]:
     """The model on its device with optimizer and moving average, and its loss."""
+    if recipe.train == "lora":
+        add_adapters(initial.model, recipe.lora_settings, recipe.seed)
     model = on_device(initial.model, device)
     trained = prepare_for_training(model, recipe.train, recipe.train_encoder, dtype, recipe.gradient_checkpointing)
     network = accelerator.prepare(TrainingNetworks(model))

@@ -17,7 +17,7 @@ from pics_cli.core.recipes.base import digest
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.checkpoint import EMA, OPTIMIZER, RANDOM, WEIGHTS, Checkpoint
 from pics_cli.core.training.ema import ModelEma
-from pics_cli.core.training.networks import is_new, named_parameters
+from pics_cli.core.training.networks import named_parameters, new_parameters
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ class TrainingState:
 
 def checkpoint_weights(model: PicsModel, new_network: bool, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The parameters that a checkpoint holds: trained ones, and new ones that no base model has."""
-    return {name: value.data for name, value in named_parameters(model) if name in trained or is_new(name, new_network)}
+    held = trained.keys() | new_parameters(model, new_network)
+    return {name: value.data for name, value in named_parameters(model) if name in held}
 
 
 @torch.no_grad()
@@ -121,7 +122,7 @@ def load_weights(model: PicsModel, new_network: bool, saved: Checkpoint) -> None
         if parameters[name].shape != value.shape:
             shapes = f"{list(value.shape)} in it, {list(parameters[name].shape)} in this model"
             raise _other_architecture(saved, f"{name} is {shapes}")
-    if missing := [name for name in parameters if is_new(name, new_network) and name not in tensors]:
+    if missing := sorted(new_parameters(model, new_network) - tensors.keys()):
         raise _other_architecture(saved, f"it holds no {missing[0]}")
     for name, value in tensors.items():
         parameters[name].copy_(value)

@@ -121,7 +121,7 @@ BROKEN = [
     ("batch_size: -1", "batch_size: got -1, expected 1 <= value"),
     ("accumulation: 2.5", "accumulation: got 2.5, expected integer"),
     ("seed: -1", "seed: got -1, expected 0 <= value"),
-    ("train: everything", "train: got \"everything\", expected 'published', 'experts' or 'full'"),
+    ("train: everything", "train: got \"everything\", expected 'published', 'experts', 'full' or 'lora'"),
     ("train_encoder: 1", "train_encoder: got 1, expected boolean"),
     ("precision: fp8", "precision: got \"fp8\", expected 'auto', 'fp32', 'bf16' or 'fp16'"),
     ("learning_rate: 1", "mine.yaml: learning_rate: unknown key, allowed: kind, name, out"),
@@ -248,7 +248,13 @@ def test_what_a_resumed_run_must_have_alike(tmp_path: Path) -> None:
         assert training_identity(plain_recipe(load(tmp_path, GOOD, Override(key, value, key)))) == before, key
     for key, value in bound.items():
         assert training_identity(plain_recipe(load(tmp_path, GOOD, Override(key, value, key)))) != before, key
-    named = {key.partition(".")[0] for key in (*free, *bound)} | {"kind"}
+    lora = [
+        load(tmp_path, GOOD, Override("train", "lora", "train"), Override("lora.rank", rank, "rank")) for rank in (4, 8)
+    ]
+    first, second = (training_identity(plain_recipe(recipe)) for recipe in lora)
+    assert first != second
+    assert "lora" not in before  # as in runs of versions that did not know it
+    named = {key.partition(".")[0] for key in (*free, *bound)} | {"kind", "lora"}
     assert named == {field.name for field in fields(TrainingRecipe)}
     assert json.loads(json.dumps(before)) == before
 
