@@ -98,7 +98,7 @@ def evaluate(
         raise PicsError(f"--reference {reference}: no pictures to hold against it", "name them with --input DIR")
     if reference is not None and (model or methods or lora):
         raise PicsError(
-            "--reference: pictures alone say nothing that could be composited", "leave out --model, --lora, --methods"
+            "--reference: pictures alone say nothing that could be composited", "leave out --model, --methods, --lora"
         )
     from pics_cli.core.recipes.base import parse_overrides
     from pics_cli.core.recipes.evaluation import evaluation_from_options, load_evaluation
