@@ -7,13 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pics_cli.core.inference.pipeline import PicsPipeline
+    from pics_cli.core.model.controlnet import BackgroundControlNet
+    from pics_cli.core.model.image_encoder import Projector
+    from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
+    from pics_cli.core.model.unet import InteractionUNet
     from pics_cli.core.shards.samples import open_shards
 
 __version__ = "0.1.0"
-__all__ = ["PicsPipeline", "__version__", "open_shards"]
+__all__ = [
+    "BackgroundControlNet", "InteractionUNet", "PicsPipeline", "PixelAutoencoder", "Projector", "__version__",
+    "open_shards",
+]  # fmt: skip
 
 # The public API by the module that defines it, imported when first used: `import pics_cli` stays light.
-_LAZY = {"PicsPipeline": "pics_cli.core.inference.pipeline", "open_shards": "pics_cli.core.shards.samples"}
+_LAZY = {
+    "BackgroundControlNet": "pics_cli.core.model.controlnet",
+    "InteractionUNet": "pics_cli.core.model.unet",
+    "PicsPipeline": "pics_cli.core.inference.pipeline",
+    "PixelAutoencoder": "pics_cli.core.model.pixel_autoencoder",
+    "Projector": "pics_cli.core.model.image_encoder",
+    "open_shards": "pics_cli.core.shards.samples",
+}
 
 
 def __getattr__(name: str) -> Any:

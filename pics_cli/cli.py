@@ -15,6 +15,7 @@ from pics_cli.commands.convert import convert
 from pics_cli.commands.eval import evaluate
 from pics_cli.commands.infer import OrderedCommand, infer
 from pics_cli.commands.new_model import new_model
+from pics_cli.commands.push import push
 from pics_cli.commands.runner import handle_errors
 from pics_cli.commands.train import train
 
@@ -31,6 +32,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     build_shards: "pics build-shards lvis --raw data/raw/COCO --workers 8",
     evaluate: "pics eval --recipe synth_bench --limit 50",
     infer: "pics infer --input sample --obj-thr 2",
+    push: "pics push models/mine me/my-compositor --sheet sheet.png --dry-run",
     train: "pics train --recipe joint --data-root data --gpus 8",
     convert: "pics convert checkpoints/pics-step=006000_ep18.ckpt checkpoints/pics",
     new_model: "pics new-model models/tiny --size tiny",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from PIL import Image
+from transformers import Dinov2Model
 
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
@@ -31,9 +34,17 @@ from pics_cli.core.inference.decoding import (
 from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
 from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
+from pics_cli.core.model.config import ModelConfig
+from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.describe_folder import CONFIG_KEY, INDEX_FILE
 from pics_cli.core.model.find_model import find_model
+from pics_cli.core.model.image_encoder import Projector
+from pics_cli.core.model.model_folder import PARTS, find_mismatches
 from pics_cli.core.model.pics_model import PicsModel
-from pics_cli.errors import BadSample, reason_of
+from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
+from pics_cli.core.model.push import plan_push, upload
+from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.errors import BadSample, PicsError, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +70,7 @@ class PicsPipelineOutput:
     metadata: dict[str, Any]
 
 
-class PicsPipeline:
+class PicsPipeline(DiffusionPipeline):
     """Composites objects into a picture.
 
     >>> pipe = PicsPipeline.from_pretrained("pics-mini").to("cuda")
@@ -67,23 +78,63 @@ class PicsPipeline:
     >>> result = pipe("table.jpg", objects=["cup.png", "saucer.png"], boxes=boxes, seed=0)
     >>> result.images[0].save("out.png")
 
+    It is what `DiffusionPipeline.from_pretrained(…, trust_remote_code=True)` gives for a model folder of pics, too.
+    That imports the classes which the folder names; `PicsPipeline.from_pretrained` does not, and knows them.
+
     Args:
-        model: the networks; see `from_pretrained`.
+        unet, controlnet, image_encoder, projector, vae, scheduler: the parts; see `PicsModel`. All get the UNet's data
+            type.
+        pics: plain data of their `ModelConfig`, as `model_index.json` has it.
 
     Attributes:
+        model: the networks.
         adapters: records of those that were added to the weights: name, sha256, weight.
+
+    Raises:
+        PicsError: a value of `pics` that is not allowed, or that does not fit the parts.
     """
 
-    def __init__(self, model: PicsModel) -> None:
-        self.model = model
+    def __init__(
+        self,
+        unet: InteractionUNet,
+        controlnet: BackgroundControlNet,
+        image_encoder: Dinov2Model,
+        projector: Projector,
+        vae: AutoencoderKL | PixelAutoencoder,
+        scheduler: SchedulerMixin,
+        pics: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if pics is None:
+            raise PicsError(
+                f"{INDEX_FILE}: no entry {CONFIG_KEY}, which says what the parts are",
+                "load an older folder with PicsPipeline.from_pretrained, and save it again for diffusers",
+            )
+        config = ModelConfig.parse(pics, Path(INDEX_FILE))
+        parts = {
+            "unet": unet, "controlnet": controlnet, "image_encoder": image_encoder, "projector": projector, "vae": vae
+        }  # fmt: skip
+        if mismatches := find_mismatches(config, **parts):
+            raise PicsError("\n".join(mismatches), "are its parts of one model?")
+        for part in parts.values():
+            torch.nn.Module.to(part, unet.dtype)
+        self.register_modules(**parts, scheduler=scheduler)
+        self.register_to_config(**{CONFIG_KEY: asdict(config)})
+        self.model = PicsModel(config, **parts, scheduler=scheduler, device=unet.device)
         self.adapters: list[dict[str, Any]] = []
         self._origin: tuple[str, Path] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__ and name in (*PARTS, "scheduler"):
+            advice = "name one in the call: scheduler=…" if name == "scheduler" else "make another pipeline"
+            raise AttributeError(f"{name} of a PicsPipeline cannot be replaced: {advice}")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *, torch_dtype: torch.dtype | None = None
     ) -> PicsPipeline:
-        """Load a model into main memory.
+        """Load a model into main memory; of a folder's files no code is run.
 
         Args:
             pretrained_model_name_or_path: `pics-mini`, the small model that comes with the package; `pics`, the
@@ -96,7 +147,9 @@ class PicsPipeline:
         """
         name = pretrained_model_name_or_path
         folder = find_model(str(name), flag="model")
-        pipe = cls(PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model"))
+        model = PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model")
+        parts: dict[str, Any] = {**model.parts, "scheduler": model.scheduler}
+        pipe = cls(**parts, pics=asdict(model.config))
         pipe._origin = (str(name), folder)
         return pipe
 
@@ -118,6 +171,46 @@ class PicsPipeline:
             warn_of_other_base([adapter], name, model_fingerprint(folder))
         self.model.load_adapters([adapter])
         self.adapters.append(adapter.record)
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write a model folder, which `pics infer --model`, `pics train --base` and both `from_pretrained` take.
+
+        Args:
+            save_directory: new or empty.
+
+        Raises:
+            ValueError: the weights are offloaded layer by layer.
+        """
+        self.model.save_pretrained(save_directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload the model to the Hugging Face hub, with a model card, as `pics push` does.
+
+        Args:
+            repo_id: `owner/name`; made where there is none.
+            commit_message: None: `Upload model`.
+            private: whether a new repository is private.
+            token: None: the one that the user logged in with (`hf auth login`).
+            revision: branch, made where there is none; None: `main`.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            PicsError: see `push.upload`.
+        """
+        with tempfile.TemporaryDirectory(prefix="pics-model-") as folder:
+            self.save_pretrained(folder)
+            plan = plan_push(Path(folder), repo_id)
+            return upload(plan, private=bool(private), revision=revision, message=commit_message, token=token)
 
     @property
     def device(self) -> torch.device:

@@ -111,6 +111,8 @@ class ModelConfig:
     """Of the recipe it was trained with."""
     trained_on: list[str] = field(default_factory=list)
     """Sets of shards it was trained on, its base model's among them: `ShardSet.contents_sha256`, sorted."""
+    base_models: list[str] = field(default_factory=list)
+    """Repositories on the hub that its weights were started from."""
     links: dict[PartName, Link] = field(default_factory=dict)
     """Frozen parts that lie elsewhere, by name."""
 

@@ -20,7 +20,9 @@ from transformers import Dinov2Config, Dinov2Model
 from pics_cli.core.model import model_folder
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.describe_folder import describe_folder
 from pics_cli.core.model.hub import DINOV2_FILE
+from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.key_mapping import KeyMapping, map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
@@ -31,6 +33,7 @@ from pics_cli.core.model.load_weights import (
     network_options,
     vae_options,
 )
+from pics_cli.core.model.model_card import write_card
 from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -230,7 +233,7 @@ def _map_parts(
         "controlnet": lambda: BackgroundControlNet(**network_options(controlnet, head_width)),
         "vae": lambda: diffusers.AutoencoderKL(**of_vae),
         "image_encoder": lambda: Dinov2Model(Dinov2Config(**of_encoder)),
-        "projector": lambda: nn.Linear(in_features=projector["weight"][1], out_features=projector["weight"][0]),
+        "projector": lambda: Projector(in_features=projector["weight"][1], out_features=projector["weight"][0]),
     }
     modules = {name: build_on_meta(build[name], f"{part.checkpoint.path}: {name}") for name, part in parts.items()}
     grid = reference_size // of_encoder["patch_size"]
@@ -307,8 +310,8 @@ def _write(
                 _write_part(entry, part_folder, dtype, progress)
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", model_folder.model_index(scheduler))
-        config.save(folder)
+        describe_folder(folder, config, scheduler, diffusers.AutoencoderKL)
+        write_card(folder)
     folder.rename(out)
     sync_folder(out.absolute().parent)
 

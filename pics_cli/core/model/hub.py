@@ -20,7 +20,7 @@ HASHES_FILE = "hashes.json"
 SECONDS_TO_ANSWER = 10.0
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
 # The hub's client changed its HTTP library twice; its own error derives from that library's in every version.
-_HUB_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
+HUB_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
 
 
 def is_local(name: str) -> bool:
@@ -76,7 +76,7 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
             f"{flag} {name}: neither a folder here nor a public repository on the hub",
             f"look at the spelling, or name a local copy: {flag} FOLDER",
         ) from None
-    except _HUB_ERRORS as error:
+    except HUB_ERRORS as error:
         cause = unreachable or error
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise PicsError(
@@ -92,7 +92,7 @@ def cached_snapshot(name: str, file: str) -> Path | None:
     repository, _, revision = name.partition("@")
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except _HUB_ERRORS:
+    except HUB_ERRORS:
         return None
     return folder if (folder / file).is_file() else None
 
@@ -112,7 +112,7 @@ def _unreachable(repository: str, revision: str | None) -> Exception | None:
         HfApi().repo_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
-    except _HUB_ERRORS as error:
+    except HUB_ERRORS as error:
         return error
     return None
 

@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 # ImageNet's channel means and standard deviations, which DINOv2 was trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Projector(nn.Linear, ModelMixin, ConfigMixin):
+    """The linear layer from the encoder's width to the context width D, saved and loaded like a model of diffusers.
+
+    Args:
+        in_features: width of the encoder.
+        out_features: D.
+    """
+
+    @register_to_config
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
 
 
 def encode_references(encoder: Any, projector: nn.Linear, references: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ class LightHead(nn.Module):
 
     def forward(self, backgrounds: Tensor) -> LightOutput:
         """Backgrounds [B, 3, S, S] in [-1, 1]."""
-        small = F.interpolate(backgrounds, (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False)
+        # In float32: torch has no such interpolation of bfloat16 on a CPU.
+        small = F.interpolate(backgrounds.float(), (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False)
+        small = small.to(backgrounds.dtype)
         axis = torch.linspace(-1, 1, _SIZE, dtype=small.dtype, device=small.device)
         rows, columns = torch.meshgrid(axis, axis, indexing="ij")
         places = torch.stack([rows, columns]).expand(len(small), -1, -1, -1)

@@ -17,12 +17,13 @@ import torch
 import transformers
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import check_hashes, snapshot
+from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.schedulers import SCHEDULERS
@@ -69,12 +70,11 @@ PARTS: dict[str, Any] = {
     "unet": InteractionUNet,
     "controlnet": BackgroundControlNet,
     "image_encoder": transformers.Dinov2Model,
-    "projector": nn.Linear,
+    "projector": Projector,
     "vae": diffusers.AutoencoderKL,
 }
 # Autoencoders by the class that their configuration names; the first where it names none.
 AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
-_PROJECTOR = "model.safetensors"
 _AGAIN = "copy or convert the model again"
 # The command shows its own progress and errors.
 diffusers.utils.logging.disable_progress_bar()
@@ -105,7 +105,7 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
                     loaded[name] = _load_scheduler(part_folder)
                 elif name == "projector":
                     width = loaded["image_encoder"].config.hidden_size
-                    loaded[name] = _load_projector(part_folder, width, config.context_width, weights).to(dtype)
+                    loaded[name] = _load_projector(part_folder, width, config.context_width, dtype, weights)
                 else:
                     loaded[name] = load_module(
                         autoencoder_class(part_folder) if name == "vae" else PARTS[name], part_folder, dtype, weights
@@ -293,14 +293,17 @@ def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool 
     return module
 
 
-def _load_projector(part_folder: Path, width: int, context_width: int, weights: bool) -> nn.Linear:
+def _load_projector(part_folder: Path, width: int, context_width: int, dtype: torch.dtype, weights: bool) -> nn.Module:
+    if (part_folder / "config.json").is_file():
+        return load_module(Projector, part_folder, dtype, weights)
+    # As pics saved it before it was a model of diffusers: weights alone.
     if not weights:
-        return nn.Linear(width, context_width, device="meta")
-    state = load_file(part_folder / _PROJECTOR)
+        return build_on_meta(lambda: Projector(width, context_width), str(part_folder))
+    state = load_file(part_folder / "model.safetensors")
     out, inside = state["weight"].shape
-    projector = nn.Linear(inside, out)
+    projector = Projector(inside, out)
     projector.load_state_dict(state)
-    return projector
+    return nn.Module.to(projector, dtype)
 
 
 def _load_scheduler(part_folder: Path) -> Any:
@@ -311,41 +314,24 @@ def _load_scheduler(part_folder: Path) -> Any:
 
 
 def save_config(part: Any, folder: Path) -> None:
-    """Write what a part is built from, beside its weights; a linear layer's is in their shapes."""
+    """Write what a part is built from, beside its weights."""
     if isinstance(part, transformers.PreTrainedModel):
         part.config.save_pretrained(folder)
-    elif not isinstance(part, nn.Linear):
+    else:
         part.save_config(folder)
 
 
 def weights_file(part: Any) -> str:
     """Name of the file that a part's library keeps its weights in."""
-    return _PROJECTOR if isinstance(part, (transformers.PreTrainedModel, nn.Linear)) else SAFETENSORS_WEIGHTS_NAME
+    of_transformers = isinstance(part, transformers.PreTrainedModel)
+    return transformers.utils.SAFE_WEIGHTS_NAME if of_transformers else SAFETENSORS_WEIGHTS_NAME
 
 
 def save_part(name: str, part: nn.Module, folder: Path) -> None:
     """Write one part into its folder."""
-    if name == "projector":
-        (folder / name).mkdir(exist_ok=True)
-        save_file({key: value.contiguous() for key, value in part.state_dict().items()}, folder / name / _PROJECTOR)
-    else:
-        part.save_pretrained(folder / name)  # type: ignore[operator]
+    part.save_pretrained(folder / name)  # type: ignore[operator]
     for path in (folder / name).glob("*.safetensors"):
         apply_umask(path)
-
-
-def model_index(scheduler: Any, kind_of_vae: Any = PARTS["vae"]) -> dict[str, Any]:
-    """The contents of `model_index.json`, which diffusers' own model folders have."""
-    from pics_cli import __version__
-
-    kinds = {**PARTS, "vae": kind_of_vae}
-    library = {
-        transformers.Dinov2Model: "transformers", nn.Linear: "torch.nn", diffusers.AutoencoderKL: "diffusers"
-    }  # fmt: skip
-    listed = {name: [library.get(kind, "pics_cli"), kind.__name__] for name, kind in kinds.items()}
-    return {
-        "_class_name": "PicsModel",
-        "_pics_version": __version__,
-        **listed,
-        "scheduler": ["diffusers", type(scheduler).__name__],
-    }
+    config = json.loads((folder / name / "config.json").read_text())
+    if config.pop("_name_or_path", None) is not None:  # where it was loaded from: a path of this machine
+        (folder / name / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -42,7 +42,8 @@ from pics_cli.core.model.base_models import (
 )
 from pics_cli.core.model.config import Link, ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.hub import record_hashes
+from pics_cli.core.model.hub import is_local, record_hashes
+from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta, check_image_size
 from pics_cli.core.model.model_folder import config_of_parts, vae_downsampling
 from pics_cli.core.model.pics_model import PicsModel
@@ -116,6 +117,7 @@ def new_model(
     vae_hashes = {name.removeprefix("vae/"): sha256 for name, sha256 in hashes if name.startswith("vae/")}
     links: dict[Any, Link] = {"vae": Link(source=base_files.name, folder="vae", sha256=vae_hashes)}
     config = replace(config_of_parts(config, unet, encoder, vae, noise, keep), trained_steps=0, links=links)
+    config = replace(config, base_models=[name for name in (base, dinov2) if not is_local(name)])
     scheduler = published_scheduler(**{key: noise[key] for key in NOISE_KEYS if key in noise})
     for module in (unet, controlnet, encoder, projector, vae):
         nn.Module.to(module, dtype)  # diffusers' own `to` warns of layers kept in float32, though there are none
@@ -160,7 +162,7 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
     config = checked_config(asdict(config_of_parts(config, unet, encoder, vae, noise, overrides)))
     check_image_size(config.image_size, config.downsampling, len(unet.config.block_out_channels))
     controlnet: Any = blank_controlnet(unet, hint_widths(config.downsampling))
-    projector = nn.Linear(encoder.config.hidden_size, config.context_width, device="meta")
+    projector: Any = build_on_meta(lambda: Projector(encoder.config.hidden_size, config.context_width), "projector")
     scheduler = published_scheduler()
     return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device="meta"), origin
 
@@ -258,11 +260,11 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], new: re.Pattern[
     return module
 
 
-def new_projector(encoder: Any, width: int) -> nn.Linear:
+def new_projector(encoder: Any, width: int) -> Projector:
     """A projector of random weights that gives contexts of unit variance for the encoder's tokens."""
     norm = encoder.layernorm
     mean_square = float((norm.weight.detach().square() + norm.bias.detach().square()).mean())
-    projector = nn.Linear(encoder.config.hidden_size, width)
+    projector = Projector(encoder.config.hidden_size, width)
     nn.init.normal_(projector.weight, std=1 / math.sqrt(mean_square * encoder.config.hidden_size))
     nn.init.zeros_(projector.bias)
     return projector

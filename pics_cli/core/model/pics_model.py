@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +18,11 @@ from pics_cli.core.model.adapters import Adapter, merge_adapters
 from pics_cli.core.model.blending import LayerBlend, ResidualPrediction, split_control_image
 from pics_cli.core.model.config import DOWNLOAD_PATTERNS, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.describe_folder import describe_folder
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.light_head import LightOutput, lighting_of
+from pics_cli.core.model.model_card import TRAINING_FILE, write_card
 from pics_cli.core.model.offload import ModelOffloader, choose_memory
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler
@@ -76,7 +78,7 @@ class PicsModel:
         unet: InteractionUNet,
         controlnet: BackgroundControlNet,
         image_encoder: Any,
-        projector: nn.Linear,
+        projector: image_encoder.Projector,
         vae: Any,
         scheduler: Any,
         *,
@@ -137,12 +139,15 @@ class PicsModel:
         merge_adapters(loaded, adapters)
         return cls(config, **loaded, device=device if weights else "meta", memory=memory)
 
-    def save_pretrained(self, folder: str | Path, link: Sequence[str] = ()) -> None:
-        """Write the model folder: diffusers' layout, safetensors.
+    def save_pretrained(
+        self, folder: str | Path, link: Sequence[str] = (), training: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the model folder: diffusers' layout, safetensors, and a model card where there is none.
 
         Args:
             folder: new or empty.
             link: names of parts that `config.links` has; they are not written again.
+            training: contents of `training.json`, on how it was trained; see `training.export.training_record`.
 
         Raises:
             ValueError: the weights are offloaded.
@@ -155,9 +160,11 @@ class PicsModel:
             if name not in link:
                 model_folder.save_part(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        write_json(folder / "model_index.json", model_folder.model_index(self.scheduler, type(self.vae)))
         links = {name: entry for name, entry in self.config.links.items() if name in link}
-        replace(self.config, links=links).save(folder)
+        describe_folder(folder, replace(self.config, links=links), self.scheduler, type(self.vae))
+        if training is not None:
+            write_json(folder / TRAINING_FILE, training)
+        write_card(folder)
 
     def compile(self) -> None:
         """Compile the denoising step: CUDA graphs on a GPU.

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, FrozenDict, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
-from torch import Tensor, nn
-
-from pics_cli.core.runtime.files import write_json
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
 
 _CONFIG_FILE = "config.json"
 # Factor on the latent by default: pixels in [-1, 1] are near enough to unit variance.
 LATENT_SCALE = 1.0
-
-
-class PixelConfig(NamedTuple):
-    """The values of diffusers' `AutoencoderKL.config` that apply."""
-
-    patch: int
-    latent_channels: int
-    """Colours times pixels of a block."""
-    in_channels: int = 3
-    out_channels: int = 3
-    scaling_factor: float = LATENT_SCALE
 
 
 class ExactLatent:
@@ -50,7 +39,7 @@ class ExactLatent:
         return self.mean
 
 
-class PixelAutoencoder(nn.Module):
+class PixelAutoencoder(ModelMixin, ConfigMixin):
     """Blocks of `patch` × `patch` pixels as channels; called, saved and loaded like diffusers' AutoencoderKL.
 
     Nothing is lost and nothing is learnt: for networks small enough to work on pixels.
@@ -59,9 +48,16 @@ class PixelAutoencoder(nn.Module):
         patch: pixels that a latent position stands for, across and down.
     """
 
-    def __init__(self, patch: int = 8) -> None:
+    @register_to_config
+    def __init__(self, patch: int = 8) -> None:  # noqa: ARG002  # the decorator keeps it
         super().__init__()
-        self.config = PixelConfig(patch, 3 * patch**2)
+
+    @property
+    def config(self) -> FrozenDict:
+        """`patch`, and what follows from it, by the names of `AutoencoderKL.config`: channels and scaling factor."""
+        values = dict(self._internal_dict)
+        derived = {"latent_channels": 3 * values["patch"] ** 2, "in_channels": 3, "out_channels": 3}
+        return FrozenDict({**values, **derived, "scaling_factor": LATENT_SCALE})
 
     def encode(self, picture: Tensor) -> AutoencoderKLOutput:
         """[B, 3, S, S] to [B, 3 · patch², S / patch, S / patch], in `latent_dist`."""
@@ -71,26 +67,25 @@ class PixelAutoencoder(nn.Module):
         """[B, 3 · patch², h, w] to [B, 3, h · patch, w · patch], in `sample`."""
         return DecoderOutput(sample=F.pixel_shuffle(latent, self.config.patch))
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """Write `config.json`; there are no weights."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / _CONFIG_FILE, {"_class_name": type(self).__name__, "patch": self.config.patch})
+        self.save_config(save_directory)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> PixelAutoencoder:
-        """Read `config.json`.
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **_: Any) -> PixelAutoencoder:
+        """Read `config.json` of a folder.
 
         Raises:
             OSError, ValueError: it cannot be read, or there is something else in it or beside it.
         """
-        config: dict[str, Any] = json.loads((Path(folder) / _CONFIG_FILE).read_text())
+        folder = Path(pretrained_model_name_or_path)
+        config: dict[str, Any] = json.loads((folder / _CONFIG_FILE).read_text())
         keys = {key for key in config if not key.startswith("_")}
         patch = config.get("patch")
         if keys != {"patch"} or type(patch) is not int or patch < 1:
             raise ValueError(
                 f"{_CONFIG_FILE} of a {cls.__name__}: expected patch, a whole number above 0, and nothing else"
             )
-        if weights := sorted(path.name for path in Path(folder).glob("*.safetensors")):
+        if weights := sorted(path.name for path in folder.glob("*.safetensors")):
             raise ValueError(f"{weights[0]}: a {cls.__name__} has no weights")
         return cls(patch)

@@ -19,6 +19,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.blending import initial_output_bias
 from pics_cli.core.model.config import ModelConfig, checked_config
+from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.new_model import blank_controlnet, controlnet_from_unet, fill_module, new_projector
 from pics_cli.core.model.pics_model import PicsModel
@@ -72,7 +73,7 @@ def blank_small_parts(config: ModelConfig, shape: ModelShape) -> dict[str, Any]:
         "unet": unet,
         "controlnet": blank_controlnet(unet, shape.hint_widths, config.hint_channels, config.shadows),
         "image_encoder": build_on_meta(lambda: _encoder(config, shape), _WHERE),
-        "projector": build_on_meta(lambda: nn.Linear(shape.encoder_width, shape.context_width), _WHERE),
+        "projector": build_on_meta(lambda: Projector(shape.encoder_width, shape.context_width), _WHERE),
         "vae": PixelAutoencoder(shape.patch),
     }
 

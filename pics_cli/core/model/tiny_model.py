@@ -12,6 +12,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -52,7 +53,7 @@ def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **o
             block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=8, sample_size=config.image_size,
             latent_channels=config.latent_channels, scaling_factor=config.latent_scale,
         )  # fmt: skip
-        projector = nn.Linear(48, config.context_width)
+        projector = Projector(48, config.context_width)
         for module in (unet, controlnet, encoder, projector, vae):
             _randomize_zeros(module)
     return PicsModel(

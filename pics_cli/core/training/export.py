@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from pics_cli.core.model import adapters
 from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.config import CONFIG_FILE
 from pics_cli.core.model.devices import DTYPES
+from pics_cli.core.model.model_card import keep_own_card
 from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest, plain_recipe
@@ -50,7 +52,8 @@ def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool
         trained = _trained_adapter(recipe, saved)
         _write_folder(out, lambda folder: adapters.save_adapter(folder, trained.config, trained.tensors))
     else:
-        _write_folder(out, _trained_model(recipe, saved).save_pretrained)
+        model, record = _trained_model(recipe, saved), training_record(recipe, saved)
+        _write_folder(out, lambda folder: model.save_pretrained(folder, training=record))
     logger.info("wrote %s", out)
 
 
@@ -100,10 +103,28 @@ def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
         for leftover in (new, old):  # of an export that was interrupted
             shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(new) as folder:
+            keep_own_card(out, folder)
             write(folder)
         out.rename(old)
         new.rename(out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def training_record(recipe: TrainingRecipe, saved: Checkpoint) -> dict[str, Any]:
+    """The contents of `training.json` of a model folder: plain data on its training, without paths.
+
+    Args:
+        recipe: that it was trained with.
+        saved: the checkpoint exported.
+    """
+    data, world = saved.state["identity"]["data"], saved.state["world"]
+    return {
+        "recipe": recipe.name,
+        "recipe_hash": digest(plain_recipe(recipe)),
+        "steps": saved.step,
+        "batch_size": world["processes"] * world["batch_size"] * world["accumulation"],
+        "data": {name: {key: shards[key] for key in ("samples", "contents")} for name, shards in data.items()},
+    }
 
 
 def export_run(recipe: TrainingRecipe, root: Path, out: Path, named: Path | None = None, merge: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from pics_cli.core.model.base_models import (
 from pics_cli.core.model.bundled import is_bundled
 from pics_cli.core.model.config import CONFIG_FILE, DOWNLOAD_PATTERNS, checked_config
 from pics_cli.core.model.find_model import PUBLISHED_NAME, find_model
+from pics_cli.core.model.hub import is_local
 from pics_cli.core.model.load_weights import check_image_size
 from pics_cli.core.model.model_folder import find_mismatches
 from pics_cli.core.model.new_model import blank_model, new_model
@@ -151,5 +152,6 @@ def _load_pics_model(name: str, folder: Path, overrides: dict[str, Any]) -> Init
     if hint != config.hint and "layers" in (hint, config.hint):
         raise PicsError(f"model.hint: got {hint}, but the network of {name} has the inputs of {config.hint}",
                         _CHANGE_HINT)  # fmt: skip
-    model.config = checked_config(overrides, config)
+    base_models = config.base_models if is_local(name) else list(dict.fromkeys([name, *config.base_models]))
+    model.config = replace(checked_config(overrides, config), base_models=base_models)
     return InitialModel(model, False, model_fingerprint(folder))

@@ -83,11 +83,15 @@ def test_saved_and_loaded_model_paints_the_same_picture(tiny: PicsModel, saved: 
 
 def test_model_folder_is_laid_out_as_diffusers_does(saved: Path) -> None:
     index = json.loads((saved / "model_index.json").read_text())
-    parts = {name for name in index if not name.startswith("_")}
+    parts = {name for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
     assert parts == {"unet", "controlnet", "image_encoder", "projector", "vae", "scheduler"}
-    assert {path.name for path in saved.iterdir()} == {*parts, "model_index.json", "pics.json"}
+    assert {path.name for path in saved.iterdir()} == {*parts, "model_index.json", "pics.json", "pipeline.py"}
+    assert {path.name for path in (saved / "projector").iterdir()} == {
+        "config.json", "diffusion_pytorch_model.safetensors", "pics_cli.py"
+    }  # fmt: skip
     assert not [path for path in saved.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt")]
     assert ModelConfig.load(saved).image_size == 128
+    assert index["pics"] == json.loads((saved / "pics.json").read_text())
 
 
 def test_loading_in_another_precision(tiny: PicsModel, saved: Path) -> None:
@@ -347,7 +351,7 @@ WEIGHTS = {
     "unet": ("unet/diffusion_pytorch_model.safetensors", "conv_in.weight"),
     "controlnet": ("controlnet/diffusion_pytorch_model.safetensors", "controlnet_mid_block.weight"),
     "image_encoder": ("image_encoder/model.safetensors", "layernorm.weight"),
-    "projector": ("projector/model.safetensors", "bias"),
+    "projector": ("projector/diffusion_pytorch_model.safetensors", "bias"),
     "vae": ("vae/diffusion_pytorch_model.safetensors", "quant_conv.weight"),
 }
 FAULTS: list[tuple[str, Change, list[str]]] = [
