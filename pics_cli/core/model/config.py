@@ -210,7 +210,7 @@ class ModelConfig:
             raise PicsError(
                 f"{folder}: not a model folder of pics (no {CONFIG_FILE} in it)",
                 f"a folder that `--model` takes holds {CONFIG_FILE}, unet/, controlnet/ and more; research checkpoints:"
-                " scripts/convert_checkpoint.py CKPT OUT",
+                " pics convert CKPT OUT",
             ) from None
         except (OSError, ValueError) as error:
             raise PicsError(f"{path}: unreadable: {error}", "copy the model folder again") from None

@@ -118,7 +118,7 @@ def test_a_fingerprint_tells_weights_apart_and_ignores_the_place(tiny_model: Pat
     shutil.copytree(tiny_model, copy)
     (copy / "README.md").write_text("notes")
     assert model_fingerprint(copy) == before
-    weights = copy / "projector/model.safetensors"
+    weights = copy / "projector/diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)

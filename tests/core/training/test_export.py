@@ -59,7 +59,12 @@ class Trained:
                 average.step()
         state.save(
             checkpoint.path_of(root, step),
-            {"base": base_sha256, "recipe": plain_recipe(recipe), "identity": {"data": {"A": {"contents": "aa"}}}},
+            {
+                "base": base_sha256,
+                "recipe": plain_recipe(recipe),
+                "identity": {"data": {"A": {"contents": "aa", "samples": 7, "validation": "held out"}}},
+                "world": {"processes": 2, "batch_size": 3, "accumulation": 4},
+            },
         )
         self.found: Checkpoint = checkpoint.read(checkpoint.path_of(root, step))
         self.weights = {name: value.detach().clone() for name, value in named_parameters(model)}
@@ -84,6 +89,11 @@ def test_the_average_lands_in_the_folder(
     written = json.loads((tmp_path / "model" / "pics.json").read_text())
     assert (written["trained_steps"], written["recipe_hash"]) == (12, digest(plain_recipe(recipe)))
     assert written["trained_on"] == ["aa"]
+    assert json.loads((tmp_path / "model" / "training.json").read_text()) == {
+        "recipe": recipe.name, "recipe_hash": digest(plain_recipe(recipe)), "steps": 12, "batch_size": 24,
+        "data": {"A": {"samples": 7, "contents": "aa"}},
+    }  # fmt: skip
+    assert "12 optimiser steps of 24 samples" in (tmp_path / "model" / "README.md").read_text()
     assert (written["prediction_type"], written["correct_hint"], written["links"]) == ("sample", True, {})
     loaded = PicsModel.from_pretrained(tmp_path / "model", dtype=DTYPES[dtype])
     found = dict(named_parameters(loaded))
@@ -126,6 +136,10 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
         export(run.recipe, run.found, out)
     export(run.recipe, run.found, out, overwrite=True)
     assert json.loads((out / "pics.json").read_text())["trained_steps"] == 12
+    assert "12 optimiser steps" in (out / "README.md").read_text()
+    (out / "README.md").write_text("my card")
+    export(run.recipe, run.found, out, overwrite=True)
+    assert (out / "README.md").read_text() == "my card"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
