@@ -37,6 +37,7 @@ CHANGED = ModelConfig(
     trained_steps=1000,
     trained_on=["a" * 64],
     recipe_hash="abc",
+    base_models=["owner/base"],
     links={"vae": Link(source="owner/name@main", folder="vae", sha256={"config.json": "0" * 64})},
 )
 
@@ -148,4 +149,4 @@ def test_not_a_model_folder(tmp_path: Path) -> None:
         with pytest.raises(PicsError) as error:
             ModelConfig.load(folder)
         assert error.value.message == f"{folder}: not a model folder of pics (no pics.json in it)"
-        assert "convert_checkpoint.py" in str(error.value.hint)
+        assert "pics convert CKPT OUT" in str(error.value.hint)

@@ -19,7 +19,7 @@ from transformers import Dinov2Model
 
 from helpers import research
 from helpers.research import State
-from pics_cli.core.model import convert, model_folder
+from pics_cli.core.model import convert, describe_folder
 from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint, write_safetensors
@@ -321,7 +321,7 @@ def test_an_interrupted_conversion_goes_on(
 def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(state, tmp_path / "a.ckpt")
     torch.save(lightning(state), tmp_path / "b.ckpt")
-    monkeypatch.setattr(model_folder, "model_index", lambda *_: 1 / 0)
+    monkeypatch.setattr(describe_folder, "model_index", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     monkeypatch.undo()

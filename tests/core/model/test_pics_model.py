@@ -85,7 +85,9 @@ def test_model_folder_is_laid_out_as_diffusers_does(saved: Path) -> None:
     index = json.loads((saved / "model_index.json").read_text())
     parts = {name for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
     assert parts == {"unet", "controlnet", "image_encoder", "projector", "vae", "scheduler"}
-    assert {path.name for path in saved.iterdir()} == {*parts, "model_index.json", "pics.json", "pipeline.py"}
+    assert {path.name for path in saved.iterdir()} == {
+        *parts, "model_index.json", "pics.json", "pipeline.py", "README.md"
+    }  # fmt: skip
     assert {path.name for path in (saved / "projector").iterdir()} == {
         "config.json", "diffusion_pytorch_model.safetensors", "pics_cli.py"
     }  # fmt: skip
