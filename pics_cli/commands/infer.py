@@ -186,7 +186,8 @@ def infer(
 
     --memory resident keeps all parts on the GPU; sequential one part at a time (encoder, then UNet and ControlNet, then
     VAE), the others in main memory; offload brings each layer to the GPU for its own moment; auto takes the fastest
-    that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB.
+    that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB. On a CPU
+    sequential and offload both read a part from disk when it is used; for a full-size model auto does so, too.
     """
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob

@@ -172,7 +172,8 @@ def merge_adapters(parts: Mapping[str, nn.Module], adapters: Sequence[Adapter]) 
     """Add adapters to the weights of a model: summed up in float32, and rounded once to the weights' own precision.
 
     Args:
-        parts: of the model, by name; changed in place, and untouched bit for bit by adapters of weight 0.
+        parts: of the model, by name, or some of them; changed in place, and untouched bit for bit by adapters of weight
+            0.
         adapters: their order does not matter but for rounding.
 
     Raises:
@@ -181,7 +182,8 @@ def merge_adapters(parts: Mapping[str, nn.Module], adapters: Sequence[Adapter]) 
     targets: dict[str, nn.Linear] = {}
     for adapter in adapters:
         for name, (a, b) in adapter.pairs().items():
-            targets[name] = _target(parts, adapter, name, a, b)
+            if name.partition(".")[0] in parts:
+                targets[name] = _target(parts, adapter, name, a, b)
     acting = [(adapter, adapter.pairs()) for adapter in adapters if adapter.weight]
     with torch.no_grad():
         for name, layer in targets.items():

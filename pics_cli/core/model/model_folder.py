@@ -94,28 +94,9 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
         PicsError: a part is missing or unreadable, or does not fit its configuration, `pics.json` or another part.
     """
     loaded: dict[str, Any] = {}
-    links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
     for name in (*PARTS, "scheduler"):
-        part_folder = _linked(name, links[name], weights) if name in links else folder / name
-        if not part_folder.is_dir():
-            raise PicsError(f"{part_folder}: missing, the model folder is not complete", _AGAIN)
-        try:
-            with quiet_libraries():
-                if name == "scheduler":
-                    loaded[name] = _load_scheduler(part_folder)
-                elif name == "projector":
-                    width = loaded["image_encoder"].config.hidden_size
-                    loaded[name] = _load_projector(part_folder, width, config.context_width, dtype, weights)
-                else:
-                    loaded[name] = load_module(
-                        autoencoder_class(part_folder) if name == "vae" else PARTS[name], part_folder, dtype, weights
-                    )
-        except Exception as error:  # the libraries raise anything on damaged files
-            # Errors of memory are handled by the caller.
-            if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
-                raise
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise PicsError(f"{part_folder}: cannot be loaded: {why}", _AGAIN) from None
+        width = loaded["image_encoder"].config.hidden_size if name == "projector" else 0
+        loaded[name] = load_part(name, folder, config, dtype, weights, width)
     mismatches = find_mismatches(config, **{name: loaded[name] for name in PARTS})
     if (rescaled := bool(loaded["scheduler"].config.get("rescale_betas_zero_snr"))) != (
         config.noise_schedule == "zero_terminal_snr"
@@ -124,6 +105,36 @@ def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: b
     if mismatches:
         raise PicsError("\n".join(f"{folder}: {mismatch}" for mismatch in mismatches), _AGAIN)
     return loaded
+
+
+def load_part(
+    name: str, folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = True, encoder_width: int = 0
+) -> Any:
+    """One part, or the scheduler; arguments and errors as those of `load_parts`.
+
+    Args:
+        name: of the part.
+        folder, config, dtype, weights: of the model.
+        encoder_width: what the projector takes.
+    """
+    links: Mapping[str, Link] = config.links  # type: ignore[assignment]  # its keys are names of parts
+    part_folder = _linked(name, links[name], weights) if name in links else folder / name
+    if not part_folder.is_dir():
+        raise PicsError(f"{part_folder}: missing, the model folder is not complete", _AGAIN)
+    try:
+        with quiet_libraries():
+            if name == "scheduler":
+                return _load_scheduler(part_folder)
+            if name == "projector":
+                return _load_projector(part_folder, encoder_width, config.context_width, dtype, weights)
+            kind = autoencoder_class(part_folder) if name == "vae" else PARTS[name]
+            return load_module(kind, part_folder, dtype, weights)
+    except Exception as error:  # the libraries raise anything on damaged files
+        # Errors of memory are handled by the caller.
+        if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
+            raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise PicsError(f"{part_folder}: cannot be loaded: {why}", _AGAIN) from None
 
 
 def config_of_parts(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,6 +71,8 @@ class PicsModel:
         vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
         scheduler: a diffusers scheduler, of which the noise schedule is taken.
         device, memory: where the parts run, and their memory mode; see `ModelOffloader`.
+        read_part: gives a part by name, with its weights, for as long as it is used; the parts given here are on the
+            meta device then. None: they have their weights.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class PicsModel:
         *,
         device: str | torch.device = "cpu",
         memory: str = "resident",
+        read_part: Callable[[str], nn.Module] | None = None,
     ) -> None:
         self.config, self.scheduler = config, scheduler
         self.unet, self.controlnet, self.vae = unet, controlnet, vae
@@ -92,15 +96,38 @@ class PicsModel:
         self.dtype: torch.dtype = next(unet.parameters()).dtype
         # Half precision has fewer digits than a pixel's value; an autoencoder without weights needs none of it.
         self._pixels = torch.float32 if config.on_pixels else self.dtype
-        for part in self.parts.values():
-            part.eval().requires_grad_(False)
-        # The autoencoder has torch's group norms, which lose digits in this layout on a CPU; see `ExactGroupNorm`.
-        for part in (unet, controlnet, vae) if self.device.type != "cpu" else (unet, controlnet):
-            part.to(memory_format=torch.channels_last)
+        for name, part in self.parts.items():
+            self._prepare(name, part)
+        self._read_part = read_part
         self.memory = choose_memory(memory, self.device, self.parts)
-        self._offloader = ModelOffloader(self.parts, self.device, self.memory)
+        self._offloader = ModelOffloader(self.parts, self.device, self.memory) if read_part is None else None
         self._null: Tensor | None = None
         self._graph: Callable[[Denoiser, Tensor, Tensor], Tensor] | None = None
+
+    def _prepare(self, name: str, part: nn.Module) -> nn.Module:
+        """A part for inference, in the layout that is fastest for it."""
+        part.eval().requires_grad_(False)
+        # The autoencoder has torch's group norms, which lose digits in this layout on a CPU; see `ExactGroupNorm`.
+        if name in (("unet", "controlnet") if self.device.type == "cpu" else ("unet", "controlnet", "vae")):
+            part.to(memory_format=torch.channels_last)
+        return part
+
+    @contextlib.contextmanager
+    def _use(self, *names: str) -> Iterator[None]:
+        """Have the weights of these parts where they are computed with while the block runs."""
+        if self._offloader is not None:
+            with self._offloader.use(*names):
+                yield
+            return
+        assert self._read_part is not None
+        blank = {name: getattr(self, name) for name in names}
+        try:
+            for name in names:
+                setattr(self, name, self._prepare(name, self._read_part(name)))
+            yield
+        finally:
+            for name in names:
+                setattr(self, name, blank[name])
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -124,7 +151,8 @@ class PicsModel:
         Args:
             name: model folder, or repository on the hub (`owner/name`, `owner/name@revision`).
             dtype: of all parts.
-            device, memory: see the class.
+            device, memory: see the class; on a CPU, `sequential` and `offload` read a part from disk when it is used,
+                and `auto` does so where the model is of full size.
             flag: command-line flag of the name, for messages.
             weights: False: on the meta device, from configuration files alone.
             adapters: added to the weights.
@@ -135,9 +163,23 @@ class PicsModel:
         """
         folder = snapshot(str(name), flag, DOWNLOAD_PATTERNS)
         config = ModelConfig.load(folder)
-        loaded = model_folder.load_parts(folder, config, dtype, weights)
+        modes = ("sequential", "offload", "auto") if config.full_size else ("sequential", "offload")
+        from_disk = weights and memory in modes and torch.device(device).type == "cpu"
+        loaded = model_folder.load_parts(folder, config, dtype, weights and not from_disk)
         merge_adapters(loaded, adapters)
-        return cls(config, **loaded, device=device if weights else "meta", memory=memory)
+        if not from_disk:
+            return cls(config, **loaded, device=device if weights else "meta", memory=memory)
+        width = loaded["projector"].in_features
+
+        def read_part(name: str) -> nn.Module:
+            part: nn.Module = model_folder.load_part(name, folder, config, dtype, encoder_width=width)
+            merge_adapters({name: part}, adapters)
+            return part
+
+        for part_name in model_folder.PARTS:
+            nn.Module.to(loaded[part_name], dtype)  # diffusers' own warns of nothing
+        kept = "sequential" if memory == "auto" else memory
+        return cls(config, **loaded, device=device, memory=kept, read_part=read_part)
 
     def save_pretrained(
         self, folder: str | Path, link: Sequence[str] = (), training: Mapping[str, Any] | None = None
@@ -152,8 +194,8 @@ class PicsModel:
         Raises:
             ValueError: the weights are offloaded.
         """
-        if self.memory == "offload":
-            raise ValueError("a model with memory='offload' cannot be saved: load it with memory='resident'")
+        if self.memory == "offload" or self._read_part is not None:
+            raise ValueError(f"a model with memory={self.memory!r} cannot be saved: load it with memory='resident'")
         folder = Path(folder)
         make_folder(folder)
         for name, part in self.parts.items():
@@ -209,7 +251,7 @@ class PicsModel:
     def estimate_lighting(self, background: npt.NDArray[np.uint8]) -> Lighting:
         """The light of a background, uint8 [S, S, 3], as a model with `shadows` sees it; see `lighting_of`."""
         picture = torch.from_numpy(background).to(self.device).permute(2, 0, 1)[None].to(self.dtype) / 127.5 - 1
-        with self._offloader.use("controlnet"):
+        with self._use("controlnet"):
             azimuth, values = self.controlnet.light_head(picture)
         return lighting_of(LightOutput(azimuth.float().cpu(), values.float().cpu()))[0]
 
@@ -253,7 +295,7 @@ class PicsModel:
         count, candidates = noise.shape[:2]
         prediction = None
         if self.config.correct_hint:
-            with self._offloader.use("vae"):
+            with self._use("vae"):
                 layers, shadows = split_control_image(picture, self.config)
                 pictures = layers.flatten(0, 1).contiguous()
                 latents = self.vae.encode(pictures).latent_dist.mode() * self.config.latent_scale
@@ -264,7 +306,7 @@ class PicsModel:
                     fade = torch.from_numpy(np.stack([_fade(sample) for sample in samples]))[:, None].to(self.device)
                     fade = fade.repeat_interleave(candidates, 0)
                 prediction = ResidualPrediction(latents, self.config, self.config.share_sharpness, shadows, fade)
-        with self._offloader.use("unet", "controlnet"):
+        with self._use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
                 self.controlnet,
@@ -295,7 +337,7 @@ class PicsModel:
                 to_clean_latent=prediction,
                 callback_on_step_end=callback_on_step_end,
             )
-        with self._offloader.use("vae"):
+        with self._use("vae"):
             if layer_blends is not None and prediction is not None:
                 layer_blends.append(prediction.layer_blend(latent, self.vae, candidates))
             pictures = torch.cat([self._picture(_finite(row[None])) for row in latent])
@@ -310,7 +352,7 @@ class PicsModel:
 
     def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
         """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is cached."""
-        with self._offloader.use("image_encoder", "projector"):
+        with self._use("image_encoder", "projector"):
             pixels = torch.from_numpy(references).to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
             contexts = image_encoder.encode_references(self.image_encoder, self.projector, pixels)
             if guided and self._null is None:

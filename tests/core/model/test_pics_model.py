@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -227,6 +228,36 @@ def watched(**overrides: Any) -> tuple[PicsModel, Standin]:
     standin.watch()
     pipeline._offloader = standin
     return pipeline, standin
+
+
+@pytest.mark.parametrize("memory", ["sequential", "offload", "auto"])
+def test_on_a_cpu_parts_are_read_from_disk_when_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    """Without --memory so does a full-size model; the pictures are the same."""
+    tiny_model().save_pretrained(tmp_path)
+    if memory == "auto":
+        monkeypatch.setattr(ModelConfig, "full_size", property(lambda _config: True))
+    model = PicsModel.from_pretrained(tmp_path, memory=memory)
+    assert model.memory == ("offload" if memory == "offload" else "sequential")
+    assert all(value.is_meta for part in model.parts.values() for value in tensors(part))
+    held = list[set[str]]()
+    real = PicsModel._use
+
+    @contextlib.contextmanager
+    def watched_use(self: PicsModel, *names: str) -> Iterator[None]:
+        with real(self, *names):
+            held.append({name for name, part in self.parts.items() if not any(t.is_meta for t in tensors(part))})
+            yield
+
+    monkeypatch.setattr(PicsModel, "_use", watched_use)
+    np.testing.assert_array_equal(picture(model), picture(tiny_model()))
+    assert held[:3] == [{"image_encoder", "projector"}, {"unet", "controlnet"}, {"vae"}]
+    assert all(value.is_meta for part in model.parts.values() for value in tensors(part))
+    with pytest.raises(ValueError, match="cannot be saved"):
+        model.save_pretrained(tmp_path / "copy")
+    with pytest.raises(PicsError, match="--compile"):
+        model.compile()
 
 
 @pytest.mark.parametrize("corrects", [False, True])
