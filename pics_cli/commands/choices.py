@@ -11,6 +11,8 @@ from pics_cli.errors import PicsError
 Crop = Literal["auto", "full"]
 # All objects at once, or one by one.
 Mode = Literal["parallel", "sequential"]
+# Settings by name; see `core.inference.sample.PRESETS`.
+Preset = Literal["published"]
 # How an object fits a region of another aspect; see `core.images.cutouts`.
 Fit = Literal["contain", "cover", "stretch"]
 # How references without alpha are cut out; see `core.inference.cutout`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from pics_cli import console
-from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode
+from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, Preset
 from pics_cli.commands.runner import run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
@@ -67,6 +68,13 @@ def infer(
             metavar="PATH[:WEIGHT]",
             help="Adapter of that model, trained with pics train --set train=lora; WEIGHT, from -4 to 4: how strongly "
             "it acts, 1 as it was trained.  [repeatable: they add up]",
+        ),
+    ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(
+            help="published: the research project's test settings, 50 DDIM steps, guidance 5, the full picture, hard "
+            "edges, two objects; options given beside it have precedence."
         ),
     ] = None,
     background: Annotated[
@@ -191,29 +199,35 @@ def infer(
     """
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob
-    from pics_cli.core.inference.sample import CompositeOptions, parse_light, parse_order
+    from pics_cli.core.inference.sample import PRESETS, CompositeOptions, parse_light, parse_order
     from pics_cli.core.model.adapters import parse_adapter
 
     parsed_order = None if order is None else parse_order(order)
+    # What of a preset no option says otherwise.
+    presets = {name: value for name, value in PRESETS[preset].items() if _is_default(context, name)} if preset else {}
+    if input is not None and obj_thr is None:
+        obj_thr = presets.get("obj_thr")
+    presets.pop("obj_thr", None)
     samples, name = _samples(input, background, objects, obj_thr)
+    options = CompositeOptions(
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        scheduler=scheduler,
+        crop=crop,
+        feather=feather,
+        light=parse_light(light),
+        shadow_room=shadow_room,
+        mode=mode,
+        fit=fit,
+        match=match,
+    )
     job = InferenceJob(
         samples=tuple(samples),
         output=output or Path("results") / name,
         model=model,
         adapters=tuple(map(parse_adapter, lora or ())),
-        options=CompositeOptions(
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            scheduler=scheduler,
-            crop=crop,
-            feather=feather,
-            light=parse_light(light),
-            shadow_room=shadow_room,
-            mode=mode,
-            fit=fit,
-            match=match,
-        ),
+        options=replace(options, **presets),
         objects=obj_thr,
         order=parsed_order,
         cutout=cutout,
@@ -229,6 +243,12 @@ def infer(
         sheet=sheet,
     )
     _run(job)
+
+
+def _is_default(context: typer.Context, name: str) -> bool:
+    """Whether an option was not given."""
+    source = context.get_parameter_source(name)  # of an enumeration of click's, which typer may bring its own copy of
+    return source is not None and source.name == "DEFAULT"
 
 
 def _ordered_options(context: typer.Context, lists: dict[str, list[str] | None]) -> list[tuple[str, str]]:

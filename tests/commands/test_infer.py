@@ -263,3 +263,23 @@ def test_a_large_photograph_in_little_memory(here: Path, tiny_model: Path) -> No
     (record,) = records(here / "results/large")
     assert record["size"] == list(size)
     assert record["changed_outside"] == 0
+
+
+def test_a_preset_gives_what_no_option_says(here: Path, tiny_model: Path) -> None:
+    make_sample(here / "in/a")
+    for name, words in {
+        "preset": "--preset published --steps 2",
+        "options": "--obj-thr 2 --steps 2 --guidance 5 --scheduler ddim --crop full --feather 0 --match none",
+        "plain": "--steps 2",
+    }.items():
+        done = infer("--input", "in", "--model", tiny_model, "--output", name, *words.split())
+        assert done.exit_code == 0, done.stderr
+    pictures = [here / name / "composed/composed_a.png" for name in ("preset", "options", "plain")]
+    preset, options, plain = (np.asarray(Image.open(path)) for path in pictures)
+    np.testing.assert_array_equal(preset, options)
+    assert not np.array_equal(preset, plain)
+    (record,) = records(here / "preset")
+    assert record["settings"]["guidance"] == 5.0
+    done = infer("--input", "in", "--model", tiny_model, "--preset", "paper")
+    assert done.exit_code == 2
+    assert "'paper' is not" in done.stderr

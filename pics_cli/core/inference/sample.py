@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,14 @@ GOLDEN_ANGLE = 137.507764
 # Added to an object's logit in the gate (s_k / τ) for each object behind it: of two that the network finds equal the
 # nearer then gets e² : 1, 88 % of the weight; one that the network is sure of still gets more.
 ORDER_BIAS = 2.0
+
+# Settings by name: values of `CompositeOptions`, and how many objects are taken of a sample folder.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Those of the research project's test script.
+    "published": {
+        "obj_thr": 2, "steps": 50, "guidance": 5.0, "scheduler": "ddim", "crop": "full", "feather": 0, "match": "none",
+    }
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
