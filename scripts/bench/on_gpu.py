@@ -32,8 +32,8 @@ def gpu_compiled(run: Run) -> Iterator[Row]:
     yield from speed(run, compiled=True)
 
 
-def speed(run: Run, compiled: bool) -> Iterator[Row]:
-    """The rows of one way to run, for every number of composites and candidates."""
+def speed(run: Run, compiled: bool, alone: bool = False) -> Iterator[Row]:
+    """The rows of one way to run, for every number of composites and candidates; `alone`: for one picture only."""
     how = "gpu, compiled" if compiled else "gpu, eager"
     device = device_for(run)
     if device is None:
@@ -45,7 +45,7 @@ def speed(run: Run, compiled: bool) -> Iterator[Row]:
     pipeline = full_pipeline(run.tiny, device, "resident")
     picture(pipeline, 1, 1, "ddim", 1)()  # makes what all pictures share
     several = 2 if run.tiny else 8
-    shapes = ((1, 1), (several, 1), (1, several))
+    shapes = ((1, 1), (several, 1), (1, several))[: 1 if alone else 3]
     work = [step_tflop(pipeline, *shape) for shape in shapes]
     if compiled:
         pipeline.compile()

@@ -13,7 +13,7 @@ import argparse
 import gc
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
@@ -180,14 +180,14 @@ def near(memory: Memory, real: int) -> bool:
     return 0.9 <= memory.peak / real <= 1.1
 
 
-def gpu(run: Run) -> Iterator[Row]:
-    """Peak of what torch allocates on the card, and samples a second, with random weights of the published shape."""
+def gpu(run: Run, settings: Sequence[Setting] = ()) -> Iterator[Row]:
+    """Of some settings or all: peak of what torch allocates, and samples a second, with random weights."""
     device = device_for(run)
     if device is None:
         yield Row("gpu", MISSING)
         return
     yield Row("gpu", name_of(device))
-    for setting in SETTINGS[:2] if run.tiny else SETTINGS:
+    for setting in settings or (SETTINGS[:2] if run.tiny else SETTINGS):
         recipe = recipe_of("joint", setting)
         memory = None if run.tiny else estimate_memory(recipe, blank_initial_model(recipe.model)[0], setting.dtype)
         gc.collect()
