@@ -31,6 +31,7 @@ from pics_cli.core.model.load_weights import (
     mapping_errors,
     network_options,
 )
+from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.regions import Regions, RegionTable
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler, published_scheduler
@@ -177,12 +178,22 @@ def check_block(golden: Golden) -> Iterator[Figure]:
             )
 
 
-def check_network(golden: Golden) -> Iterator[Figure]:
-    """ControlNet residuals, ε, and the latent after a guided DDIM run."""
+def check_network(golden: Golden, converted: PicsModel | None = None) -> Iterator[Figure]:
+    """ControlNet residuals, ε, and the latent after a guided DDIM run.
+
+    Args:
+        golden: numbers of a UNet and a ControlNet.
+        converted: in float32, from a checkpoint with these weights; None: they are taken from `golden`.
+    """
     head_width = json.loads(golden.setting("config")).get("num_head_channels", -1)
     if head_width < 1:
         raise PicsError(f"{golden.path}: metadata: config has no num_head_channels", _HINT)
-    unet, controlnet = (_network(golden, prefix, head_width) for prefix in ("model.diffusion_model.", "control_model."))
+    prefixes = ("model.diffusion_model.", "control_model.")
+    unet, controlnet = (
+        (converted.unet, converted.controlnet)
+        if converted is not None
+        else (_network(golden, prefix, head_width) for prefix in prefixes)
+    )
     contexts, null = (_objects(golden[f"in.{name}"]) for name in ("context", "uncond_context"))
     masks = (golden["in.mask"] > 0.5).permute(0, 3, 1, 2)
     hint, latent, timestep = golden["in.hint"], golden["in.latent"], golden["in.timestep"]

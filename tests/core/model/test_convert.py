@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Model
 
+from golden import Golden, check_network
 from helpers import research
 from helpers.research import State
 from pics_cli.core.model import convert, describe_folder
@@ -392,6 +393,19 @@ def test_command_converts_the_golden_network(pics: Callable[..., Any], shared_da
     ours = pipeline.unet.state_dict()
     theirs = state["model.diffusion_model.middle_block.1.transformer_blocks.0.gate_q.weight"]
     assert torch.equal(ours["mid_block.attentions.0.transformer_blocks.0.gate_q.weight"], theirs)
+    figures = list(check_network(Golden(golden, "net", "cpu"), pipeline))
+    assert len(figures) > 10
+    assert [figure for figure in figures if not figure.good] == []
+
+
+def test_dinov2_of_another_size(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "a.ckpt")
+    maker = research.Maker()
+    research.dinov2(maker, "", 32, 1)
+    torch.save(maker.state, tmp_path / "dinov2_vits14.pth")
+    with pytest.raises(PicsError, match="projector takes width 48, image_encoder gives 32") as told:
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", dinov2=tmp_path / "dinov2_vits14.pth", **SMALL)
+    assert "parts of one model" in str(told.value.hint)
 
 
 def test_command_tells_faults(pics: Callable[..., Any], tmp_path: Path) -> None:
