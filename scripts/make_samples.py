@@ -1,12 +1,13 @@
 """Draw the sample folders that come with the package.
 
-    python scripts/make_samples.py [--out pics_cli/samples]
+    python scripts/make_samples.py [--out pics_cli/samples] [--raw data/raw/rendered]
 
 Each is a folder with the clean background, and of each object a reference with alpha and its region as a mask: what
 `pics infer` takes. Most are scenes of `synth`'s held-out pool, whose shapes, textures and colours no training picture
 has; a seed, the relations and an index name a scene. The references show the objects turned by up to 5 degrees and lit
 from another side. One object is cut out of a photograph (docs/credits.md). The same versions of NumPy, OpenCV and
-Pillow write the same bytes again.
+Pillow write the same bytes again. Three are path traced, of models and panoramas of the test pool; they are made where
+--raw names what `scripts/fetch_models.sh` fetched, with the extra [render].
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from sample_drawing import Bytes, cup, full_box, reference, region
 
 SIZE = 384
 QUALITY = 94
+# Of the rendered scenes: paths a pixel, largest turn of a reference in degrees, seed.
+PATHS, TURN, RENDERED_SEED = 48, 10, 2026
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,36 @@ SCENES: dict[str, Scene] = {
 
 
 @dataclass(frozen=True)
+class ModelScene:
+    """A sample of 3D models.
+
+    Attributes:
+        relation, index: which scene of the rendered test pool it is.
+        objects: see `Scene`.
+        shows: what a picture that is right shows.
+    """
+
+    relation: SceneRelation
+    index: int
+    shows: str
+    objects: tuple[int, ...] = (0, 1)
+
+
+RENDERED: dict[str, ModelScene] = {
+    "milk_in_basin": ModelScene(
+        "containing", 3,
+        "containing: the carton's foot is behind the basin's near wall, its top before the far one",
+    ),
+    "chair_before_car": ModelScene(
+        "occluding", 8, "occluding: the toy car is seen between the legs of the chair; soft light, faint shadows"
+    ),
+    "laptop_on_cabinet": ModelScene(
+        "supporting", 5, "supporting: the laptop stands on the cabinet's top, both darkened to the dusk around them"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Sample:
     """A sample before it is written.
 
@@ -130,6 +163,28 @@ def make(scene: Scene) -> Sample:
     return Sample(drawn.clean, tuple(references), tuple(regions), drawn)
 
 
+def make_rendered(scene: ModelScene, raw: Path) -> Sample:
+    """Render one sample; what it needs is loaded here, since most samples need none of it."""
+    from pics_cli.core.runtime.bad_samples import BadRecords
+    from pics_cli.core.scenes.rendered.material import open_material
+    from pics_cli.core.scenes.rendered.plan import plan_scene as plan_models
+    from pics_cli.core.scenes.rendered.render import render_scene as render_models
+
+    material = open_material(*(raw / name for name in ("models", "hdris", "grounds")), "test", BadRecords())
+    settings = SceneSettings(SIZE, 2, ((scene.relation, 1.0),), TURN, 1.0)
+    drawn = render_models(plan_models(settings, material, "test", PATHS, RENDERED_SEED, scene.index))
+    references, regions = [], []
+    for k in scene.objects:
+        x, y, width, height = cv2.boundingRect(drawn.alternates[k][..., 3])
+        # A clear frame around it, as references of the drawn samples have.
+        inside = drawn.alternates[k][y : y + height, x : x + width]
+        framed = np.pad(inside, ((2, 2), (2, 2), (0, 0)), constant_values=255)
+        framed[..., 3] = np.pad(inside[..., 3], 2)
+        references.append(framed)
+        regions.append(region(full_box(drawn.full_masks[k]), SIZE, SIZE))
+    return Sample(drawn.clean, tuple(references), tuple(regions), drawn)
+
+
 def write(sample: Sample, folder: Path) -> None:
     """Write one sample's folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,11 +209,17 @@ def main() -> None:
     """Write all samples, or those named."""
     parser = argparse.ArgumentParser(description="Draw the sample folders that come with the package.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "pics_cli" / "samples")
-    parser.add_argument("--only", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=[*SCENES, *RENDERED], metavar="NAME")
+    parser.add_argument(
+        "--raw", type=Path, metavar="DIR", help="raw material of recipe rendered, for the rendered ones"
+    )
     arguments = parser.parse_args()
-    for name in arguments.only:
-        write(make(SCENES[name]), arguments.out / name)
-        print(f"{name}: {SCENES[name].shows}")
+    for name in arguments.only or [*SCENES, *(RENDERED if arguments.raw else ())]:
+        if name in RENDERED and arguments.raw is None:
+            parser.error(f"{name} is rendered: name its raw material with --raw (scripts/fetch_models.sh gets it)")
+        sample = make(SCENES[name]) if name in SCENES else make_rendered(RENDERED[name], arguments.raw)
+        write(sample, arguments.out / name)
+        print(f"{name}: {(SCENES.get(name) or RENDERED[name]).shows}")
 
 
 if __name__ == "__main__":

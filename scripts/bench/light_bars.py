@@ -4,6 +4,8 @@
 
 - **do no harm**: objects cut out of a picture and put back into its clean plate, under their own light: mean change
   inside them, in grey levels. A paste changes nothing.
+- **sharpness over gain²**: gradient energy inside them over that of the picture, divided by the square of what they
+  were darkened or lightened by. A paste has 1.
 - **relit**: the same objects 1.5 stops lighter and darker: the share of the error in log light that is taken back. A
   paste takes back nothing.
 - **same side**: scenes of objects apart whose shadows lie on one side, by the centres of what was darkened.
@@ -21,6 +23,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.evaluation.pixel_metrics import luminance, sharpness
 from pics_cli.core.evaluation.statistics import Estimate, bootstrap_mean
 from pics_cli.core.images.cutouts import fit_object
 from pics_cli.core.images.geometry import Box, scale_box
@@ -89,6 +92,8 @@ class LightBars:
                     if number == 0:
                         change = result[inside].astype(float) - sample.image[inside]
                         self._put("do no harm, levels", float(np.abs(change).mean()))
+                        gain = luminance(result)[inside].mean() / luminance(sample.image)[inside].mean()
+                        self._put("sharpness over gain²", sharpness(result, sample.image, inside) / float(gain) ** 2)
                     else:
                         self._put("relit, share", taken_back(result, sample.image, inside, stops))
             self._sides(sample.clean_background, regions, tuple(objects))

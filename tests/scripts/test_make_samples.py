@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers.in_process import run_script
-from make_samples import SCENES, SIZE
+from make_samples import RENDERED, SCENES, SIZE
 from pics_cli.core.images.cutouts import cut_out
 from pics_cli.core.images.geometry import order_by_lower_edge
 from pics_cli.core.inference.inputs import decode, find_folders, list_sample, read_parts
@@ -21,6 +21,8 @@ from sample_drawing import cup
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "make_samples.py"
 BUNDLED = ROOT / "pics_cli" / "samples"
+# By name: the number of objects.
+COUNTS = {name: len(scene.objects) for name, scene in {**SCENES, **RENDERED}.items()}
 REDRAWN = ("fruit_in_bowl", "espresso_and_lemon", "bowl_on_table_egg_behind")
 
 
@@ -53,8 +55,8 @@ def slits(rgba: np.ndarray) -> int:
 
 def test_the_bundled_folders_are_those_that_the_script_names() -> None:
     folders = find_folders(BUNDLED)
-    assert [folder.name for folder in folders] == sorted(SCENES)
-    counts = [len(scene.objects) for scene in SCENES.values()]
+    assert [folder.name for folder in folders] == sorted(COUNTS)
+    counts = list(COUNTS.values())
     assert counts.count(2) >= 6
     assert counts.count(3) == 1
 
@@ -71,6 +73,12 @@ def test_drawing_again_writes_what_is_bundled(name: str, tmp_path: Path) -> None
         assert np.abs(drawn - bundled).mean() < 0.01, path.name
 
 
+def test_rendered_ones_need_their_raw_material(tmp_path: Path) -> None:
+    done = run_script(SCRIPT, "--out", tmp_path, "--only", "milk_in_basin")
+    assert done.returncode == 2
+    assert "name its raw material with --raw" in done.stderr
+
+
 def test_a_second_run_writes_the_same_bytes_over_the_first(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
@@ -79,11 +87,11 @@ def test_a_second_run_writes_the_same_bytes_over_the_first(tmp_path: Path) -> No
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", COUNTS)
 def test_a_sample_reads_as_objects_with_regions_in_the_picture(name: str) -> None:
     inputs = read(name)
     assert inputs.background.shape == (SIZE, SIZE, 3)
-    assert len(inputs.references) == len(inputs.boxes) == len(SCENES[name].objects)
+    assert len(inputs.references) == len(inputs.boxes) == COUNTS[name]
     for (x0, y0, x1, y1), rgba in zip(inputs.boxes, inputs.references, strict=True):
         assert 0 <= x0 < x1 <= SIZE
         assert 0 <= y0 < y1 <= SIZE
@@ -93,10 +101,10 @@ def test_a_sample_reads_as_objects_with_regions_in_the_picture(name: str) -> Non
         assert 0.83 < (x1 - x0) / (y1 - y0) * height / width < 1.2
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", COUNTS)
 def test_masks_are_one_bit_rectangles_and_no_picture_of_the_result_is_there(name: str) -> None:
     names = {path.name for path in (BUNDLED / name).iterdir()}
-    count = len(SCENES[name].objects)
+    count = COUNTS[name]
     wanted = {"image.jpg"} | {f"object_{k}{part}.png" for k in range(count) for part in ("", "_mask")}
     assert names == wanted
     for k, (x0, y0, x1, y1) in enumerate(read(name).boxes):
@@ -107,7 +115,7 @@ def test_masks_are_one_bit_rectangles_and_no_picture_of_the_result_is_there(name
         assert np.count_nonzero(values) == (x1 - x0) * (y1 - y0)
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", COUNTS)
 def test_references_have_clean_edges_and_none_at_their_frames(name: str) -> None:
     for rgba in read(name).references:
         alpha = rgba[..., 3]
@@ -116,7 +124,8 @@ def test_references_have_clean_edges_and_none_at_their_frames(name: str) -> None
         assert not alpha[:, [0, -1]].any()
         assert 0.2 < np.count_nonzero(alpha == 255) / alpha.size < 0.9
         lighter, darker = rim(rgba)
-        assert lighter <= 0.04  # a halo; the lip of a vessel is a light line of its own
+        # A halo; the lip of a vessel, or a thin leg in the sun, is a light line of its own.
+        assert lighter <= (0.05 if name in RENDERED else 0.04)
         assert darker <= 0.15  # the outer wall of a vessel is seen as a line of its own there
         assert slits(rgba) <= 20  # corners where a handle meets its vessel
 
