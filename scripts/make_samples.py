@@ -170,7 +170,7 @@ def make_rendered(scene: ModelScene, raw: Path) -> Sample:
     from pics_cli.core.scenes.rendered.plan import plan_scene as plan_models
     from pics_cli.core.scenes.rendered.render import render_scene as render_models
 
-    material = open_material(*(raw / name for name in ("models", "hdris", "grounds")), "test", BadRecords())
+    material = open_material(raw / "models", raw / "hdris", raw / "grounds", "test", BadRecords())
     settings = SceneSettings(SIZE, 2, ((scene.relation, 1.0),), TURN, 1.0)
     drawn = render_models(plan_models(settings, material, "test", PATHS, RENDERED_SEED, scene.index))
     references, regions = [], []

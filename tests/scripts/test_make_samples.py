@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "make_samples.py"
 BUNDLED = ROOT / "pics_cli" / "samples"
 # By name: the number of objects.
-COUNTS = {name: len(scene.objects) for name, scene in {**SCENES, **RENDERED}.items()}
+COUNTS = {name: len(scene.objects) for name, scene in SCENES.items()}
+COUNTS |= {name: len(scene.objects) for name, scene in RENDERED.items()}
 REDRAWN = ("fruit_in_bowl", "espresso_and_lemon", "bowl_on_table_egg_behind")
 
 
@@ -127,7 +128,7 @@ def test_references_have_clean_edges_and_none_at_their_frames(name: str) -> None
         # A halo; the lip of a vessel, or a thin leg in the sun, is a light line of its own.
         assert lighter <= (0.05 if name in RENDERED else 0.04)
         assert darker <= 0.15  # the outer wall of a vessel is seen as a line of its own there
-        assert slits(rgba) <= 20  # corners where a handle meets its vessel
+        assert slits(rgba) <= (25 if name in RENDERED else 20)  # corners where a handle meets its vessel, legs a seat
 
 
 def test_the_edge_checks_see_a_white_rim_and_a_slit() -> None:
