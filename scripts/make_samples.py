@@ -115,9 +115,8 @@ class ModelScene:
 
 
 RENDERED: dict[str, ModelScene] = {
-    "milk_in_basin": ModelScene(
-        "containing", 3,
-        "containing: the carton's foot is behind the basin's near wall, its top before the far one",
+    "milk_on_clothes": ModelScene(
+        "supporting", 3, "supporting: the carton stands on the pile of clothes, in the low light of the tiles around them"
     ),
     "chair_before_car": ModelScene(
         "occluding", 8, "occluding: the toy car is seen between the legs of the chair; soft light, faint shadows"

@@ -75,7 +75,7 @@ def test_drawing_again_writes_what_is_bundled(name: str, tmp_path: Path) -> None
 
 
 def test_rendered_ones_need_their_raw_material(tmp_path: Path) -> None:
-    done = run_script(SCRIPT, "--out", tmp_path, "--only", "milk_in_basin")
+    done = run_script(SCRIPT, "--out", tmp_path, "--only", "milk_on_clothes")
     assert done.returncode == 2
     assert "name its raw material with --raw" in done.stderr
 
