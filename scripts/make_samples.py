@@ -116,7 +116,7 @@ class ModelScene:
 
 RENDERED: dict[str, ModelScene] = {
     "milk_on_clothes": ModelScene(
-        "supporting", 3, "supporting: the carton stands on the pile of clothes, in the low light of the tiles around them"
+        "supporting", 3, "supporting: the carton stands on the pile of clothes, in the low light around them"
     ),
     "chair_before_car": ModelScene(
         "occluding", 8, "occluding: the toy car is seen between the legs of the chair; soft light, faint shadows"
