@@ -142,7 +142,7 @@ def test_missing_weights_say_where_to_get_them(here: Path) -> None:
         (CHECKPOINTS["vit_b"], b"damaged", "its sha256 begins with"),
         ("text.pth", b"not weights", "text.pth: not a checkpoint"),
         ("text.safetensors", b"not weights", "text.safetensors: not a checkpoint"),
-        ("code.pth", "code", "code.pth: holds an object of class"),
+        ("code.pth", "code", "code.pth: holds no tensors"),
         ("list.pth", [1, 2], "list.pth: holds a list, expected named tensors"),
         ("other.pth", {"a": torch.zeros(2)}, "other.pth: not the weights of sam: missing"),
     ],

@@ -20,17 +20,23 @@ def _benches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_rehearsal(tmp_path: Path) -> None:
-    words = ["scripts/gpu_check.sh", str(tmp_path / "out"), "--tiny", "--rounds", "1", "parity", "features"]
+    words = ["scripts/gpu_check.sh", str(tmp_path / "out"), "--tiny", "--rounds", "1", "features"]
     place = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False, env=place)
     assert done.returncode == 0, done.stderr
     data = json.loads((tmp_path / "out/gpu_check.json").read_text())
     figures = [row["figure"] for row in data["rows"]]
-    assert figures[0] == "parity, float32, 30%"
-    assert float(data["rows"][0]["result"].partition(";")[0]) < 1e-5
-    assert "features, batch 2" in figures
+    assert figures[:2] == ["features, batch 1", "features, batch 2"]
     lines = (tmp_path / "out/gpu_check.md").read_text().splitlines()
     assert len([line for line in lines if line.startswith("| ")]) == len(figures) + 2
+
+
+def test_paths_agree_in_every_precision() -> None:
+    import gpu_check
+
+    rows = list(gpu_check.parity(gpu_check.Run(tiny=True, rounds=1)))
+    assert [row.figure.split(", ")[1] for row in rows[::2]] == ["float32", "float16", "bfloat16"]
+    assert all(row.met for row in rows)
 
 
 def test_a_section_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
