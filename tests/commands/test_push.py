@@ -69,16 +69,18 @@ def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, tmp_path: P
     assert done.returncode == 0, done.stderr
     card = ModelCard(hub.repositories["me/mini"]["main"]["README.md"].decode())
     assert card.data.license == "mit"
-    measured = json.loads(RESULTS.read_text())["figures"]["all"]["parallel"]
+    results = json.loads(RESULTS.read_text())
+    measured = results["figures"]["all"]["parallel"]
     assert {result.metric_type: result.metric_value for result in card.data.eval_results}["order"] == (
         measured["order"]["mean"]
     )
-    assert "| all (160) | parallel | 21.46 ±0.33 |" in card.text
+    row = f"| all ({results['measured']}) | parallel | {measured['psnr_region']['mean']:.2f} ±"
+    assert row in card.text
     assert not (MODELS / "pics-mini/README.md").exists()
     # Results that lie in the folder are taken.
     shutil.copytree(MODELS / "pics-mini", tmp_path / "copy")
     shutil.copyfile(RESULTS, tmp_path / "copy/results.json")
-    assert "| all (160) | parallel |" in pics("push", "copy", "me/mini", "--dry-run").stdout
+    assert row in pics("push", "copy", "me/mini", "--dry-run").stdout
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, tmp_path: P
         (["model", "me/x", "--results", "model/pics.json"], "model/pics.json: not the results of `pics eval`"),
         (
             ["model", "me/x", "--results", str(RESULTS)],
-            "was measured of pics-mini (1,618 steps), not of model (0 steps",
+            "was measured of pics-mini (4,880 steps), not of model (0 steps",
         ),
         (["model", "you/x"], "you/x: you may not write there"),
     ],

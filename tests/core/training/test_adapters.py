@@ -219,7 +219,10 @@ def saved_run(tmp_path: Path, **changes: Any) -> tuple[Any, checkpoint.Checkpoin
     state = adapted()
     randomised(state)
     train(state, 2)
-    metadata = {"base": load_initial_model(recipe).base_sha256, "identity": {"data": {"A": {"contents": "aa", "samples": 8}}}}
+    metadata = {
+        "base": load_initial_model(recipe).base_sha256,
+        "identity": {"data": {"A": {"contents": "aa", "samples": 8}}},
+    }
     metadata |= {"world": {"processes": 1, "batch_size": recipe.batch_size, "accumulation": 1}}
     state.save(checkpoint.path_of(tmp_path / "run", state.step), metadata)
     return recipe, checkpoint.read(checkpoint.path_of(tmp_path / "run", state.step)), state
