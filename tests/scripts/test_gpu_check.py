@@ -33,8 +33,9 @@ def test_rehearsal(tmp_path: Path) -> None:
 
 def test_paths_agree_in_every_precision() -> None:
     import gpu_check
+    from networks import Run
 
-    rows = list(gpu_check.parity(gpu_check.Run(tiny=True, rounds=1)))
+    rows = list(gpu_check.parity(Run(tiny=True, rounds=1)))
     assert [row.figure.split(", ")[1] for row in rows[::2]] == ["float32", "float16", "bfloat16"]
     assert all(row.met for row in rows)
 
