@@ -40,14 +40,15 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the research project into a model folder, for --model of pics infer and pics eval.
 
-    The published checkpoint (18.45 GB) takes about a minute, 0.5 GB of memory and 5.3 GB of disk in bf16, 10.7 GB in
+    The published checkpoint (18.45 GB) takes a minute or two, 1.1 GB of memory and 5.3 GB of disk in bf16, 10.7 GB in
     fp32. Nothing in the file is executed, whatever objects lie beside its weights. Every tensor is accounted for:
     OUT/conversion.json lists what each became and which are not needed, and why; anything unknown or missing is an
     error. Run again after an interruption to go on. The widths and the size are not in the weights; the defaults are
     the published network's.
     """
-    from pics_cli.core.model.convert import REPORT_FILE, convert_checkpoint
+    from pics_cli.core.model.convert import convert_checkpoint
     from pics_cli.core.model.devices import DTYPES
+    from pics_cli.core.model.model_card import CONVERSION_FILE
 
     folder = out or checkpoint.with_suffix("")
     progress = Progress()
@@ -65,5 +66,9 @@ def convert(
         )
     rows = [("tensors mapped", f"{sum(map(len, report.mapped.values())):,}")]
     rows += [(f"not needed: {reason}", f"{count:,}") for reason, count in report.reasons.most_common()]
-    rows += [("missing", "0"), ("every tensor", str(folder / REPORT_FILE)), ("composite with it", f"--model {folder}")]
+    rows += [
+        ("missing", "0"),
+        ("every tensor", str(folder / CONVERSION_FILE)),
+        ("composite with it", f"--model {folder}"),
+    ]
     console.table(str(folder), rows)

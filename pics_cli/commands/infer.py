@@ -205,9 +205,9 @@ def infer(
     parsed_order = None if order is None else parse_order(order)
     # What of a preset no option says otherwise.
     presets = {name: value for name, value in PRESETS[preset].items() if _is_default(context, name)} if preset else {}
+    preset_objects = presets.pop("obj_thr", None)
     if input is not None and obj_thr is None:
-        obj_thr = presets.get("obj_thr")
-    presets.pop("obj_thr", None)
+        obj_thr = preset_objects
     samples, name = _samples(input, background, objects, obj_thr)
     options = CompositeOptions(
         seed=seed,

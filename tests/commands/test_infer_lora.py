@@ -56,6 +56,8 @@ def test_pixels(here: Path, tiny_model: Path, tmp_path: Path) -> None:
     base, merged = made(tmp_path / "base", tiny_model), made(tmp_path / "merged", here / "merged")
     assert np.array_equal(made(tmp_path / "two", tiny_model, "--lora", "a:0.5", "--lora", "b:-1"), merged)
     assert np.array_equal(made(tmp_path / "none", tiny_model, "--lora", "a:0", "--lora", "b:0.0"), base)
+    read_when_used = made(tmp_path / "disk", tiny_model, "--lora", "a:0.5", "--lora", "b:-1", "--memory", "sequential")
+    assert np.array_equal(read_when_used, merged)
     one = made(tmp_path / "one", tiny_model, "--lora", "a")
     assert len({picture.tobytes() for picture in (base, merged, one)}) == 3
     (record,) = records(tmp_path / "two")

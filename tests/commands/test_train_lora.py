@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from helpers.training_runs import (
     make_data,
     start,
     train,
+    train_in,
     write_recipe,
 )
 from helpers.two_ranks import environments
@@ -54,13 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(folder: Path, *words: str | Path) -> Result:
-    folder.mkdir(exist_ok=True)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return train("--recipe", "../lora.yaml", "--root-dir", "run", *words)
-    finally:
-        os.chdir(before)
+    return train_in(folder, "lora.yaml", *words)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from helpers.training_runs import (
     make_data,
     model_files,
     start,
-    train,
+    train_in,
     write_recipe,
 )
 from pics_cli.core.training.trainer import Trainer
@@ -48,13 +48,7 @@ def straight(place: Path) -> Path:
 
 
 def go(folder: Path, *words: str | Path) -> Result:
-    folder.mkdir(exist_ok=True)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return train("--recipe", "../small.yaml", "--root-dir", "run", *words)
-    finally:
-        os.chdir(before)
+    return train_in(folder, "small.yaml", *words)
 
 
 def check_same(run: Path, straight: Path, besides: int | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -71,6 +72,17 @@ def write_recipe(path: Path, **changes: Any) -> Path:
 def train(*words: str | Path) -> Result:
     """`pics train` on the CPU in this process: another one would have to load the libraries first."""
     return command("train", *words, "--device", "cpu")
+
+
+def train_in(folder: Path, recipe: str, *words: str | Path) -> Result:
+    """`train` with a recipe of the folder's parent, in the folder, whose run is `run`."""
+    folder.mkdir(exist_ok=True)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return train("--recipe", f"../{recipe}", "--root-dir", "run", *words)
+    finally:
+        os.chdir(before)
 
 
 def command(*words: str | Path) -> Result:

@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 def in_threads(work: Callable[[Ranks], T]) -> list[T]:
     """What each of two ranks returns."""
-    barrier, slots, found = Barrier(2), list[Any]([None, None]), dict[int, T]()
+    # One that waits in vain for the other ends, too.
+    barrier, slots, found = Barrier(2, timeout=60), list[Any]([None, None]), dict[int, T]()
 
     def gather_of(rank: int) -> Callable[[Any], list[Any]]:
         def gather(mine: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mo
 from pics_cli.core.model.adapters import Adapter, AdapterChoice, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_dtype
-from pics_cli.core.model.find_model import find_model
+from pics_cli.core.model.find_model import find_model_together
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
 from pics_cli.core.runtime.ranks import Ranks
@@ -95,14 +95,15 @@ def find_models(
     """
     if not set(recipe.methods) & set(MODEL_METHODS):
         return []
-    models = []
-    for label, name in names.items():
-        folder = find_model(name, ranks)
+    folders = {label: find_model_together(name, ranks) for label, name in names.items()}
+
+    def with_adapters(label: str, folder: Path) -> ModelFolder:
         loaded = tuple(load_adapter(choice) for choice in (adapters or {}).get(label, ()))
         if ranks.rank == 0:
-            warn_of_other_base(loaded, name, model_fingerprint(folder))
-        models.append(ModelFolder(label, name, folder, loaded))
-    return models
+            warn_of_other_base(loaded, names[label], model_fingerprint(folder))
+        return ModelFolder(label, names[label], folder, loaded)
+
+    return ranks.run_local(lambda: [with_adapters(*entry) for entry in folders.items()])
 
 
 def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     check_names(recipe.metrics)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
     metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
-    models = ranks.run_local(lambda: find_models(recipe, job.models, ranks, job.adapters))
+    models = find_models(recipe, job.models, ranks, job.adapters)
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
     device = choose_device(job.device, ranks.device)

@@ -18,37 +18,35 @@ from transformers import Dinov2Model
 
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
-from pics_cli.core.images.geometry import Box, check_boxes
-from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
-from pics_cli.core.inference.decoding import (
-    alpha_picture,
-    check_mask_size,
-    decode_reference,
-    mask_box,
-    mask_region,
-    mask_values,
+from pics_cli.core.inference.python_inputs import (
+    ImageInput,
+    check_order,
+    name_of,
+    read_reference,
+    read_regions,
+    read_rgb,
 )
 from pics_cli.core.inference.record import model_fingerprint, settings_record
-from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
+from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
 from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.describe_folder import CONFIG_KEY, INDEX_FILE
 from pics_cli.core.model.find_model import find_model
 from pics_cli.core.model.image_encoder import Projector
-from pics_cli.core.model.model_folder import PARTS, find_mismatches
+from pics_cli.core.model.model_folder import PARTS
+from pics_cli.core.model.part_checks import find_mismatches
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.push import plan_push, upload
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.errors import BadSample, PicsError, reason_of
+from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
 
-ImageInput = Image.Image | npt.NDArray[Any] | str | Path
 StepCallback = Callable[["PicsPipeline", int, float, dict[str, Any]], Any]
 
 
@@ -342,13 +340,11 @@ class PicsPipeline(DiffusionPipeline):
         if name is None:
             name = Path(image).stem if isinstance(image, str | Path) else ""
         try:
-            background = _read_rgb(image, "image")
+            background = read_rgb(image, "image")
             cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
-            cut = [
-                cutter(_read_reference(value, f"objects[{k}]"), _name_of(value, k)) for k, value in enumerate(objects)
-            ]
+            cut = [cutter(read_reference(value, f"objects[{k}]"), name_of(value, k)) for k, value in enumerate(objects)]
             references = tuple(reference.picture for reference in cut)
-            regions = _read_regions(boxes, masks, len(references), background)
+            regions = read_regions(boxes, masks, len(references), background)
             options = CompositeOptions(
                 seed=seed or 0,
                 steps=steps,
@@ -362,7 +358,7 @@ class PicsPipeline(DiffusionPipeline):
                 fit=fit,
                 match=match,
             ).resolve(self.model.config)
-            object_order = _check_order(order, len(references))
+            object_order = check_order(order, len(references))
             sample = CompositeSample(name, background, regions, references, object_order, tuple(range(num_images)))
             results = list(
                 composite(
@@ -405,84 +401,3 @@ class PicsPipeline(DiffusionPipeline):
 
     def _on_step(self, callback: StepCallback) -> Callable[[DenoisingStep], None]:
         return lambda step: callback(self, step.number - 1, step.timestep, {"latents": step.latents})
-
-
-def _name_of(value: ImageInput, k: int) -> str:
-    return str(value) if isinstance(value, str | Path) else f"objects[{k}]"
-
-
-def _read_rgb(value: ImageInput, name: str) -> RGB:
-    """A background, uint8 [H, W, 3]."""
-    if isinstance(value, Image.Image):
-        return image_to_rgb(value)
-    if isinstance(value, np.ndarray):
-        return image_to_rgb(_from_array(value, name))
-    try:
-        return decode_image(_read_file(value, name)).rgb
-    except BadSample as error:
-        raise BadSample(error.reason, f"{name}: {value}: {error.detail}") from None
-
-
-def _read_reference(value: ImageInput, name: str) -> Bytes:
-    """An object's picture, uint8 [h, w, 3] or, with alpha, [h, w, 4]."""
-    if not isinstance(value, Image.Image | np.ndarray):
-        return decode_reference(_read_file(value, name), Path(value))
-    image = value if isinstance(value, Image.Image) else _from_array(value, name)
-    rgba = alpha_picture(image)
-    return image_to_rgb(image) if rgba is None else rgba
-
-
-def _read_regions(
-    boxes: Sequence[Sequence[int]] | None, masks: Sequence[ImageInput] | None, count: int, background: RGB
-) -> tuple[Box, ...]:
-    """K boxes inside the background."""
-    height, width = background.shape[:2]
-    if (boxes is None) == (masks is None):
-        raise ValueError("expected either boxes or masks" + ("" if boxes is None else ", got both"))
-    values, kind = (boxes, "boxes") if boxes is not None else (masks or (), "masks")
-    if len(values) != count:
-        raise ValueError(f"{len(values)} {kind}, but {count} objects")
-    if masks is not None:
-        return tuple(_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks))
-    regions = list[Box]()
-    for k, box in enumerate(boxes or ()):
-        if len(box) != 4 or any(int(value) != value for value in box):
-            raise ValueError(f"boxes[{k}]: got {tuple(box)}, expected four whole numbers x0, y0, x1, y1")
-        x0, y0, x1, y1 = map(int, box)
-        regions.append((x0, y0, x1, y1))
-    check_boxes(regions, width, height)
-    return tuple(regions)
-
-
-def _read_mask(value: ImageInput, name: str, size: tuple[int, int]) -> Box:
-    if not isinstance(value, Image.Image | np.ndarray):
-        return mask_region(_read_file(value, name), f"{name}: {value}", size)
-    if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_:
-        values: npt.NDArray[Any] = value
-    else:
-        values = mask_values(value if isinstance(value, Image.Image) else _from_array(value, name))
-    check_mask_size((values.shape[1], values.shape[0]), name, size)
-    return mask_box(np.ascontiguousarray(values), name)
-
-
-def _check_order(order: Order | Sequence[int] | None, count: int) -> Order | None:
-    if order is None or order == "auto":
-        return order
-    if sorted(order) != list(range(count)):
-        raise ValueError(f"order: got {order!r}, expected 'auto' or each of {count} objects once, counted from 0")
-    return tuple(order)
-
-
-def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
-        raise ValueError(f"{name}: got {array.dtype} {array.shape}, expected uint8 [H, W], [H, W, 3] or [H, W, 4]")
-    return Image.fromarray(array)
-
-
-def _read_file(path: str | Path | Any, name: str) -> bytes:
-    if not isinstance(path, str | Path):
-        raise ValueError(f"{name}: got {type(path).__name__}, expected a PIL image, a NumPy array or a path")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name}: cannot read {path}: {reason_of(error)}") from None

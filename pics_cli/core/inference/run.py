@@ -20,8 +20,7 @@ from pics_cli.core.model.adapters import Adapter, load_adapter, warn_of_other_ba
 from pics_cli.core.model.bundled import describe_bundled, is_bundled
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
-from pics_cli.core.model.find_model import find_model
-from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.model.find_model import find_model_together
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, PicsError
 
@@ -49,7 +48,9 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
             memory, disk full. Samples that cannot be composited are in the report instead.
     """
-    model = ranks.run_local(lambda: _choose_model(job, ranks, progress))
+    device = ranks.run_local(lambda: _choose_device(job, ranks))
+    folder = find_model_together(job.model, ranks, progress)
+    model = ranks.run_local(lambda: _choose_model(job, ranks, device, folder))
     options = job.options.resolve(model.config)
     if is_bundled(job.model):
         logger.info(describe_bundled(model.config.image_size))
@@ -97,10 +98,12 @@ class _ChosenModel:
     adapters: tuple[Adapter, ...]
 
 
-def _choose_model(job: InferenceJob, ranks: Ranks, progress: Progress) -> _ChosenModel:
+def _choose_device(job: InferenceJob, ranks: Ranks) -> torch.device:
     check_overview(job)
-    device = choose_device(job.device, ranks.device)
-    folder = find_model(job.model, ranks, progress)
+    return choose_device(job.device, ranks.device)
+
+
+def _choose_model(job: InferenceJob, ranks: Ranks, device: torch.device, folder: Path) -> _ChosenModel:
     check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     adapters, fingerprint = tuple(map(load_adapter, job.adapters)), model_fingerprint(folder)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import re
-import shutil
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffusers
 import torch
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model import model_folder
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.describe_folder import describe_folder
+from pics_cli.core.model.converted_folder import ConversionReport, MappedPart, write_converted
 from pics_cli.core.model.hub import DINOV2_FILE
 from pics_cli.core.model.image_encoder import Projector
-from pics_cli.core.model.key_mapping import KeyMapping, map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
+from pics_cli.core.model.key_mapping import map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
     build_on_meta,
@@ -33,18 +28,15 @@ from pics_cli.core.model.load_weights import (
     network_options,
     vae_options,
 )
-from pics_cli.core.model.model_card import write_card
-from pics_cli.core.model.model_folder import atomic_folder, check_not_existing
+from pics_cli.core.model.model_folder import check_not_existing
+from pics_cli.core.model.part_checks import config_of_parts, find_mismatches, vae_downsampling
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint, write_safetensors
-from pics_cli.core.runtime.files import fingerprint, make_folder, single_writer, sync_folder, write_json
+from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint
+from pics_cli.core.runtime.files import fingerprint
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError, abbreviate
 
-logger = logging.getLogger(__name__)
-
-REPORT_FILE = "conversion.json"
 PREFIXES = {
     "unet": "model.diffusion_model.",
     "controlnet": "control_model.",
@@ -52,8 +44,6 @@ PREFIXES = {
     "image_encoder": "cond_stage_model.model.",
     "projector": "cond_stage_model.projector.",
 }
-# Of a folder that is being written: what comes behind its name.
-UNFINISHED = ".converting"
 _AVERAGES = "model_ema."
 _WRONG_NETWORK = "is it a checkpoint of the research code's PICS network?"
 _SCHEDULE = r"betas|(sqrt_|log_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?|posterior_\w+|lvlb_weights"
@@ -65,29 +55,6 @@ _NOT_NEEDED = {
     r"logvar|(loss|metrics?|lpips|perceptual_loss)(\..*|_.*)?": "training loss and metrics",
     r"cond_stage_model\.image_(mean|std)": "ImageNet's mean and deviation, which are constants",
 }
-
-
-@dataclass
-class ConversionReport:
-    """How every tensor of a checkpoint was used."""
-
-    mapped: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """Part → research name → names in the model folder."""
-    dropped: dict[str, str] = field(default_factory=dict)
-    """Research name → why it is not needed."""
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """Number of dropped tensors by reason."""
-        return Counter(self.dropped.values())
-
-
-class _MappedPart(NamedTuple):
-    part: CheckpointPart
-    mapping: KeyMapping
-    module: nn.Module
-    stored: KeyMapping
-    """As `mapping`, with the names that its library's files have."""
 
 
 def convert_checkpoint(
@@ -122,7 +89,7 @@ def convert_checkpoint(
 
     Raises:
         PicsError: `out` exists or cannot be written; the checkpoint cannot be read, lacks a part or a tensor, or has
-            an unknown one; too little room on the disk. Nothing is left of `out` then.
+            an unknown one; too little room on the disk. Nothing is there of `out` then.
     """
     check_not_existing(out)
     report = ConversionReport()
@@ -152,7 +119,7 @@ def convert_checkpoint(
     files = {"checkpoint": checkpoint, "dinov2": dinov2}
     fingerprints = {name: {"name": path.name, **fingerprint(path)} for name, path in files.items() if path is not None}
     facts = {"sources": fingerprints, "dtype": str(dtype).removeprefix("torch."), "ema": ema}
-    _write(out, entries, config, dtype, facts, report, progress or Progress())
+    write_converted(out, entries, config, dtype, facts, report, progress or Progress())
     return report
 
 
@@ -223,7 +190,7 @@ def _map_parts(
     reference_size: int,
     image_size: int,
     scale: float,
-) -> dict[str, _MappedPart]:
+) -> dict[str, MappedPart]:
     """For each part its module on the meta device, and the sources of the module's tensors."""
     unet, controlnet, vae, encoder, projector = (parts[name] for name in PREFIXES)
     of_vae = {**vae_options(vae), "scaling_factor": scale, "sample_size": image_size}
@@ -245,20 +212,20 @@ def _map_parts(
         "projector": map_projector_keys(projector),
     }
     stored = {**mappings, "image_encoder": map_dinov2_keys(encoder, None, grid)}
-    return {name: _MappedPart(part, mappings[name], modules[name], stored[name]) for name, part in parts.items()}
+    return {name: MappedPart(part, mappings[name], modules[name], stored[name]) for name, part in parts.items()}
 
 
-def _config(entries: dict[str, _MappedPart], image_size: int, reference_size: int, steps: int) -> ModelConfig:
+def _config(entries: dict[str, MappedPart], image_size: int, reference_size: int, steps: int) -> ModelConfig:
     """The model's configuration; checks that the parts fit each other."""
     modules: dict[str, Any] = {name: entry.module for name, entry in entries.items()}
     unet, vae = modules["unet"], modules["vae"]
-    downsampling = model_folder.vae_downsampling(vae)
+    downsampling = vae_downsampling(vae)
     check_image_size(image_size, downsampling, len(unet.config.block_out_channels))
     chosen = ModelConfig(
         image_size=image_size, downsampling=downsampling, reference_size=reference_size, trained_steps=steps
     )
-    config = model_folder.config_of_parts(chosen, unet, modules["image_encoder"], vae)
-    if mismatches := model_folder.find_mismatches(config, **modules):
+    config = config_of_parts(chosen, unet, modules["image_encoder"], vae)
+    if mismatches := find_mismatches(config, **modules):
         path = entries["unet"].part.checkpoint.path
         raise PicsError("\n".join(f"{path}: {line}" for line in mismatches), "are its parts of one model?")
     return config
@@ -274,78 +241,3 @@ def _check_schedule(source: Checkpoint) -> None:
             f"{source.path}: betas: {len(betas)} steps from {betas[0]:.5g} to {betas[-1]:.5g}, expected the published "
             f"noise schedule of {len(published)} from {published[0]:.5g} to {published[-1]:.5g}"
         )
-
-
-def _write(
-    out: Path,
-    entries: dict[str, _MappedPart],
-    config: ModelConfig,
-    dtype: torch.dtype,
-    facts: dict[str, Any],
-    report: ConversionReport,
-    progress: Progress,
-) -> None:
-    """The model folder, whole or not at all; parts of an interrupted conversion of the same files are kept."""
-    counts = {name: len(keys) for name, keys in report.mapped.items()}
-    counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
-    record = {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped}
-    progress.total = sum(len(entry.stored.sources) for entry in entries.values())
-    folder = out.with_name(out.name + UNFINISHED)
-    make_folder(folder, "choose another OUT")
-    with single_writer(folder):
-        if _read_record(folder) != record:
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink() if path.name != ".lock" else None
-            write_json(folder / REPORT_FILE, record)
-        left = {name: entry for name, entry in entries.items() if not (folder / name).is_dir()}
-        _check_room(folder, sum(_bytes(entry, dtype) for entry in left.values()))
-        for name, entry in entries.items():
-            tensors = len(entry.stored.sources)
-            if name not in left:
-                progress.done, progress.done_before = progress.done + tensors, progress.done_before + tensors
-                continue
-            millions = _bytes(entry, dtype) / dtype.itemsize / 1e6
-            logger.info("%s: %d tensors, %s million parameters", name, counts[name], f"{millions:,.1f}")
-            with atomic_folder(folder / name) as part_folder:
-                _write_part(entry, part_folder, dtype, progress)
-        scheduler = published_scheduler()
-        scheduler.save_pretrained(folder / "scheduler")
-        describe_folder(folder, config, scheduler, diffusers.AutoencoderKL)
-        write_card(folder)
-    folder.rename(out)
-    sync_folder(out.absolute().parent)
-
-
-def _read_record(folder: Path) -> Any:
-    """What an unfinished conversion was made from; None where nothing says so."""
-    try:
-        return json.loads((folder / REPORT_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _bytes(entry: _MappedPart, dtype: torch.dtype) -> int:
-    return sum(value.numel() for value in entry.module.state_dict().values()) * dtype.itemsize
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise PicsError(
-            f"{folder}: {needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free on this disk",
-            "make room or choose another OUT; --dtype bf16 needs half of what fp32 does",
-        )
-
-
-def _write_part(entry: _MappedPart, folder: Path, dtype: torch.dtype, progress: Progress) -> None:
-    """Configuration and weights of a part, tensor by tensor."""
-    part, sources = entry.part, entry.stored.sources
-    expected = {key: tuple(value.shape) for key, value in entry.module.state_dict().items()}
-    shapes = {key: source.shape(part, expected.get(key, part[source.key])) for key, source in sources.items()}
-
-    def read(key: str) -> torch.Tensor:
-        progress.done += 1
-        return sources[key].read(part.read(sources[key].key), shapes[key])
-
-    model_folder.save_config(entry.module, folder)
-    write_safetensors(folder / model_folder.weights_file(entry.module), shapes, dtype, read)

@@ -22,29 +22,26 @@ PUBLISHED_FILE = "pics-step=006000_ep18.ckpt"
 DOWNLOAD_ADVICE = (
     f"download {PUBLISHED_FILE} (18.45 GB, MIT), which the README of the repository RyanHangZhou/PICS links, into "
     f"{CHECKPOINTS}/; should it hold no DINOv2, {DINOV2_FILE} (4.5 GB, Apache-2.0, from the README of "
-    "facebookresearch/dinov2) belongs beside it. The same command then converts it once, in about a minute, into "
+    "facebookresearch/dinov2) belongs beside it. The same command then converts it once, in a minute or two, into "
     "5.3 GB of the cache (PICS_CACHE names another folder); the download can be deleted afterwards"
 )
 # What a checkpoint file is called; a folder is a model, whatever its name.
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
 
-def find_model(name: str, ranks: Ranks | None = None, progress: Progress | None = None, flag: str = "--model") -> Path:
+def find_model(name: str, progress: Progress | None = None, flag: str = "--model") -> Path:
     """The folder of a model.
 
     Args:
         name: `pics-mini`, the bundled model; `pics`, the published one, where it was downloaded; a checkpoint file of
             the research code, which is converted into the cache at its first use; a model folder; or a repository on
             the Hugging Face hub. A folder of the same name has precedence.
-        ranks: the processes of the run, of which each calls this; a conversion is the first one's work.
         progress: tells of a conversion.
         flag: the command-line flag that the name came with, for messages.
 
     Raises:
         PicsError: there is no such model, or a checkpoint that cannot be converted.
     """
-    if ranks is not None and ranks.size > 1:
-        ranks.run_on_all(lambda: find_model(name, None, progress, flag) if ranks.rank == 0 else None)
     if is_bundled(name):
         return bundled_model()
     if name == PUBLISHED_NAME and not Path(name).exists():
@@ -53,6 +50,13 @@ def find_model(name: str, ranks: Ranks | None = None, progress: Progress | None 
     if path.is_file() and path.suffix in _SUFFIXES:
         return converted_model(path, progress)
     return snapshot(name, flag, DOWNLOAD_PATTERNS)
+
+
+def find_model_together(name: str, ranks: Ranks, progress: Progress | None = None) -> Path:
+    """`find_model` in every process of a run: should there be something to convert, it is the first one's work."""
+    if ranks.size > 1:
+        ranks.run_on_all(lambda: find_model(name, progress) if ranks.rank == 0 else None)
+    return ranks.run_local(lambda: find_model(name, progress))
 
 
 def converted_model(checkpoint: Path, progress: Progress | None = None) -> Path:

@@ -9,6 +9,7 @@ saves beside them (`hyper_parameters`, `callbacks`, loops, of classes that need 
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import pickle
 import struct
@@ -108,6 +109,9 @@ class _InertUnpickler(pickle.Unpickler):
         self.item_sizes: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _REBUILD:
+            # Its own each time: a pickle can also set attributes of what it names, such as defaults of arguments.
+            return functools.partial(_REBUILD[module, name]).__call__
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]
         if module == "torch" and name in _STORAGE_DTYPES:
@@ -143,14 +147,17 @@ def _first_argument(value: Any, *_rest: Any) -> Any:
     return value
 
 
-_KNOWN: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch", "Size"): tuple,
+_REBUILD: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
     ("torch._utils", "_rebuild_parameter"): _first_argument,
     ("torch._utils", "_rebuild_parameter_with_state"): _first_argument,
+}
+# None of these can be changed.
+_KNOWN: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): tuple,
     ("torch.storage", "UntypedStorage"): torch.uint8,
 }
 

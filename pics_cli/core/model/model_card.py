@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -229,10 +230,7 @@ def _weights(folder: Path) -> tuple[int, int, set[str]]:
             with safe_open(path, framework="np") as file:
                 tensors = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118
                 for tensor in tensors:
-                    elements = 1
-                    for side in tensor.get_shape():
-                        elements *= side
-                    count += elements
+                    count += math.prod(tensor.get_shape())
                     types.add(tensor.get_dtype().lower())
         except (SafetensorError, OSError) as error:
             raise PicsError(f"{path}: damaged: {error}", "copy or convert the model again") from None

@@ -45,7 +45,7 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.hub import is_local, record_hashes
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta, check_image_size
-from pics_cli.core.model.model_folder import config_of_parts, vae_downsampling
+from pics_cli.core.model.part_checks import config_of_parts, vae_downsampling
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import NOISE_KEYS, published_scheduler
 from pics_cli.core.model.unet import InteractionUNet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -91,3 +91,27 @@ class ModelOffloader:
     def _to_host(self, part: nn.Module) -> None:
         for tensor in (*part.parameters(), *part.buffers()):
             tensor.data = self._host_tensors.pop(id(tensor), tensor.data)  # out of memory: some were not moved
+
+
+class PartReader:
+    """Reads parts of a model from disk for as long as they are used: on a CPU, what `sequential` and `offload` do.
+
+    Args:
+        model: its attributes of the parts' names are replaced while they are used; else they are on the meta device.
+        read: gives a part by name, with its weights.
+    """
+
+    def __init__(self, model: object, read: Callable[[str], nn.Module]) -> None:
+        self.model, self.read = model, read
+
+    @contextlib.contextmanager
+    def use(self, *names: str) -> Iterator[None]:
+        """Have these parts with their weights while the block runs."""
+        blank = {name: getattr(self.model, name) for name in names}
+        try:
+            for name in names:
+                setattr(self.model, name, self.read(name))
+            yield
+        finally:
+            for name in names:
+                setattr(self.model, name, blank[name])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +23,7 @@ from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.light_head import LightOutput, lighting_of
 from pics_cli.core.model.model_card import TRAINING_FILE, write_card
-from pics_cli.core.model.offload import ModelOffloader, choose_memory
+from pics_cli.core.model.offload import ModelOffloader, PartReader, choose_memory
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -97,37 +96,13 @@ class PicsModel:
         # Half precision has fewer digits than a pixel's value; an autoencoder without weights needs none of it.
         self._pixels = torch.float32 if config.on_pixels else self.dtype
         for name, part in self.parts.items():
-            self._prepare(name, part)
-        self._read_part = read_part
+            _prepare(name, part, self.device)
         self.memory = choose_memory(memory, self.device, self.parts)
-        self._offloader = ModelOffloader(self.parts, self.device, self.memory) if read_part is None else None
+        self._offloader: ModelOffloader | PartReader = (
+            ModelOffloader(self.parts, self.device, self.memory) if read_part is None else PartReader(self, read_part)
+        )
         self._null: Tensor | None = None
         self._graph: Callable[[Denoiser, Tensor, Tensor], Tensor] | None = None
-
-    def _prepare(self, name: str, part: nn.Module) -> nn.Module:
-        """A part for inference, in the layout that is fastest for it."""
-        part.eval().requires_grad_(False)
-        # The autoencoder has torch's group norms, which lose digits in this layout on a CPU; see `ExactGroupNorm`.
-        if name in (("unet", "controlnet") if self.device.type == "cpu" else ("unet", "controlnet", "vae")):
-            part.to(memory_format=torch.channels_last)
-        return part
-
-    @contextlib.contextmanager
-    def _use(self, *names: str) -> Iterator[None]:
-        """Have the weights of these parts where they are computed with while the block runs."""
-        if self._offloader is not None:
-            with self._offloader.use(*names):
-                yield
-            return
-        assert self._read_part is not None
-        blank = {name: getattr(self, name) for name in names}
-        try:
-            for name in names:
-                setattr(self, name, self._prepare(name, self._read_part(name)))
-            yield
-        finally:
-            for name in names:
-                setattr(self, name, blank[name])
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -174,7 +149,7 @@ class PicsModel:
         def read_part(name: str) -> nn.Module:
             part: nn.Module = model_folder.load_part(name, folder, config, dtype, encoder_width=width)
             merge_adapters({name: part}, adapters)
-            return part
+            return _prepare(name, part, torch.device(device))
 
         for part_name in model_folder.PARTS:
             nn.Module.to(loaded[part_name], dtype)  # diffusers' own warns of nothing
@@ -194,7 +169,7 @@ class PicsModel:
         Raises:
             ValueError: the weights are offloaded.
         """
-        if self.memory == "offload" or self._read_part is not None:
+        if self.memory == "offload" or isinstance(self._offloader, PartReader):
             raise ValueError(f"a model with memory={self.memory!r} cannot be saved: load it with memory='resident'")
         folder = Path(folder)
         make_folder(folder)
@@ -251,7 +226,7 @@ class PicsModel:
     def estimate_lighting(self, background: npt.NDArray[np.uint8]) -> Lighting:
         """The light of a background, uint8 [S, S, 3], as a model with `shadows` sees it; see `lighting_of`."""
         picture = torch.from_numpy(background).to(self.device).permute(2, 0, 1)[None].to(self.dtype) / 127.5 - 1
-        with self._use("controlnet"):
+        with self._offloader.use("controlnet"):
             azimuth, values = self.controlnet.light_head(picture)
         return lighting_of(LightOutput(azimuth.float().cpu(), values.float().cpu()))[0]
 
@@ -295,7 +270,7 @@ class PicsModel:
         count, candidates = noise.shape[:2]
         prediction = None
         if self.config.correct_hint:
-            with self._use("vae"):
+            with self._offloader.use("vae"):
                 layers, shadows = split_control_image(picture, self.config)
                 pictures = layers.flatten(0, 1).contiguous()
                 latents = self.vae.encode(pictures).latent_dist.mode() * self.config.latent_scale
@@ -306,7 +281,7 @@ class PicsModel:
                     fade = torch.from_numpy(np.stack([_fade(sample) for sample in samples]))[:, None].to(self.device)
                     fade = fade.repeat_interleave(candidates, 0)
                 prediction = ResidualPrediction(latents, self.config, self.config.share_sharpness, shadows, fade)
-        with self._use("unet", "controlnet"):
+        with self._offloader.use("unet", "controlnet"):
             denoiser = Denoiser(
                 self.unet,
                 self.controlnet,
@@ -318,7 +293,7 @@ class PicsModel:
                 guidance=guidance,
                 candidates=candidates,
                 order_bias=None if order_bias is None else order_bias.to(self.device),
-                cache=self.memory != "offload",
+                cache=self.memory != "offload" or isinstance(self._offloader, PartReader),
                 static_shapes=self._graph is not None,
                 trace=trace,
             )
@@ -337,7 +312,7 @@ class PicsModel:
                 to_clean_latent=prediction,
                 callback_on_step_end=callback_on_step_end,
             )
-        with self._use("vae"):
+        with self._offloader.use("vae"):
             if layer_blends is not None and prediction is not None:
                 layer_blends.append(prediction.layer_blend(latent, self.vae, candidates))
             pictures = torch.cat([self._picture(_finite(row[None])) for row in latent])
@@ -352,7 +327,7 @@ class PicsModel:
 
     def _encode(self, references: npt.NDArray[np.uint8], guided: bool) -> tuple[Tensor, Tensor | None]:
         """Contexts [B, K, M, D] and, for guidance, the unconditional one [M, D], which is cached."""
-        with self._use("image_encoder", "projector"):
+        with self._offloader.use("image_encoder", "projector"):
             pixels = torch.from_numpy(references).to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
             contexts = image_encoder.encode_references(self.image_encoder, self.projector, pixels)
             if guided and self._null is None:
@@ -365,6 +340,15 @@ class PicsModel:
         """Latents [B, c, h, w] to uint8 [B, S, S, 3]."""
         decoded = self.vae.decode((latent / self.config.latent_scale).to(self._pixels).contiguous()).sample
         return ((_finite(decoded).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _prepare(name: str, part: nn.Module, device: torch.device) -> nn.Module:
+    """A part for inference, in the layout that is fastest for it."""
+    part.eval().requires_grad_(False)
+    # The autoencoder has torch's group norms, which lose digits in this layout on a CPU; see `ExactGroupNorm`.
+    if name in (("unet", "controlnet") if device.type == "cpu" else ("unet", "controlnet", "vae")):
+        part.to(memory_format=torch.channels_last)
+    return part
 
 
 def _fade(sample: NetworkInput) -> npt.NDArray[np.float32]:

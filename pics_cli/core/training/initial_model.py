@@ -21,15 +21,14 @@ from pics_cli.core.model.config import CONFIG_FILE, DOWNLOAD_PATTERNS, checked_c
 from pics_cli.core.model.find_model import PUBLISHED_NAME, find_model
 from pics_cli.core.model.hub import is_local
 from pics_cli.core.model.load_weights import check_image_size
-from pics_cli.core.model.model_folder import find_mismatches
 from pics_cli.core.model.new_model import blank_model, new_model
+from pics_cli.core.model.part_checks import find_mismatches
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import pixel_scheduler
 from pics_cli.core.model.small_model import blank_small_parts, new_small_model, small_config
 from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import ModelSettings
-from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -50,12 +49,11 @@ class InitialModel(NamedTuple):
     base_sha256: str
 
 
-def load_initial_model(recipe: TrainingRecipe, ranks: Ranks | None = None) -> InitialModel:
+def load_initial_model(recipe: TrainingRecipe) -> InitialModel:
     """Load or create the model that training starts from.
 
     Args:
         recipe: of the run.
-        ranks: the processes, of which each calls this.
 
     Raises:
         PicsError: a base model is not found, not what is expected, or has changed since its first use; a value of the
@@ -73,7 +71,7 @@ def load_initial_model(recipe: TrainingRecipe, ranks: Ranks | None = None) -> In
         model = new_small_model(section.shape, overrides, recipe.seed)
         return InitialModel(model, True, digest(asdict(section.shape)))
     base = section.base or DEFAULT_BASE
-    folder = _find_named(base, ranks) or find_base_model(base, "--base", DOWNLOAD_PATTERNS)
+    folder = find_named_base(base) or find_base_model(base, "--base", DOWNLOAD_PATTERNS)
     if (folder / CONFIG_FILE).is_file():
         if section.dinov2 is not None:
             raise PicsError(f"--base {base}: a model of pics has its own encoder", "leave out model.dinov2")
@@ -115,7 +113,7 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
         scheduler = pixel_scheduler(config.noise_schedule == "zero_terminal_snr")
         return PicsModel(config, **blank_parts, scheduler=scheduler, device="meta"), "a new network of model.shape"
     base = section.base or DEFAULT_BASE
-    folder = _find_named(base) or find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
+    folder = find_named_base(base) or find_local_base_model(base, "--base", DOWNLOAD_PATTERNS, CONFIG_FILE)
     if folder is None or not (folder / CONFIG_FILE).is_file():
         return blank_model(base, section.dinov2 or DEFAULT_DINOV2, overrides)
     model = PicsModel.from_pretrained(folder, weights=False)
@@ -126,10 +124,11 @@ def blank_initial_model(section: ModelSettings) -> tuple[PicsModel, str]:
     return model, f"configuration of {folder}"
 
 
-def _find_named(name: str, ranks: Ranks | None = None) -> Path | None:
-    """The folder of a base model that is one of pics by its name alone: the bundled or the published one."""
+def find_named_base(name: str) -> Path | None:
+    """The folder of a base model that is one of pics by its name alone: the bundled or the published one, which is
+    converted if it was not yet; None: another name."""
     is_published = name == PUBLISHED_NAME and not Path(name).exists()
-    return find_model(name, ranks, flag="--base") if is_published or is_bundled(name) else None
+    return find_model(name, flag="--base") if is_published or is_bundled(name) else None
 
 
 def config_overrides(section: ModelSettings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pics_cli.core.training.checkpoint import Checkpoint
 from pics_cli.core.training.data import find_data
 from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.export import export
-from pics_cli.core.training.initial_model import InitialModel, load_initial_model
+from pics_cli.core.training.initial_model import InitialModel, find_named_base, load_initial_model
 from pics_cli.core.training.networks import TrainingNetworks, on_device, prepare_for_training
 from pics_cli.core.training.objective import DiffusionLoss
 from pics_cli.core.training.optimizer import make_optimizer
@@ -130,7 +130,10 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
         logger.info("%s: %s", name, words)
     ranks.run_on_all(lambda: _claim(job.root, stack) if is_first else None)
     progress.activity = "loading the model"
-    initial = ranks.run_local(lambda: load_initial_model(recipe, ranks))
+    if ranks.size > 1 and recipe.model.base is not None:
+        base = recipe.model.base  # should it have to be converted, one process does so before all read it
+        ranks.run_on_all(lambda: find_named_base(base) if is_first else None)
+    initial = ranks.run_local(lambda: load_initial_model(recipe))
     dtype = choose_dtype(recipe.precision, device, initial.model.config.full_size)
     accelerator = _make_accelerator(device, dtype, trackers, job.root)
     state, loss = _prepare_model(recipe, initial, accelerator, device, dtype)

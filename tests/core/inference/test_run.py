@@ -12,13 +12,18 @@ import torch
 from PIL import Image
 
 from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
+from helpers.two_ranks import in_threads
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.images.geometry import Letterbox
+from pics_cli.core.inference import run as module
+from pics_cli.core.inference.inputs import find_folders
 from pics_cli.core.inference.paste import paste_back
 from pics_cli.core.inference.plan import FailedSample, InferenceJob
 from pics_cli.core.inference.run import cheaper_flags
+from pics_cli.core.inference.worker import InferenceProgress
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")
@@ -280,6 +285,26 @@ def test_sheets(
     names = {path.name for path in (output / "explain").iterdir()}
     assert names == {f"{id}_{what}.png" for id in ("-a", "b", "c", "d") for what in ("alpha", "regions", "routing")}
     assert_near(composed(output), composed(reference))
+
+
+def test_no_process_waits_for_one_that_cannot_begin(
+    samples: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two has no device; both say so, before or after they look for the model together."""
+
+    def choose(job: InferenceJob, ranks: Ranks) -> torch.device:
+        if ranks.rank == 1:
+            raise PicsError("no such device here")
+        return torch.device("cpu")
+
+    def work(ranks: Ranks) -> str:
+        job = InferenceJob(tuple(find_folders(samples)), tmp_path / "out", str(tiny_model), device="cpu")
+        with pytest.raises(PicsError) as told:
+            module.infer(job, ranks, InferenceProgress())
+        return told.value.message
+
+    monkeypatch.setattr(module, "_choose_device", choose)
+    assert in_threads(work) == ["no such device here"] * 2
 
 
 def test_one_writer(samples: Path, tiny_model: Path, tmp_path: Path) -> None:

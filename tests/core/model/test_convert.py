@@ -20,8 +20,10 @@ from transformers import Dinov2Model
 from golden import Golden, check_network
 from helpers import research
 from helpers.research import State
-from pics_cli.core.model import convert, describe_folder
-from pics_cli.core.model.convert import REPORT_FILE, ConversionReport, convert_checkpoint
+from pics_cli.core.model import converted_folder, describe_folder
+from pics_cli.core.model.convert import convert_checkpoint
+from pics_cli.core.model.converted_folder import ConversionReport
+from pics_cli.core.model.model_card import CONVERSION_FILE
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.weight_files import open_checkpoint, write_safetensors
 from pics_cli.errors import PicsError
@@ -104,7 +106,7 @@ def test_every_tensor_is_accounted_for_once(converted: tuple[Path, ConversionRep
     assert len(set(targets)) == len(targets)
     for part in report.mapped:
         assert {ours for name, ours in targets if name == part} == set(weights(folder, part))
-    written = json.loads((folder / REPORT_FILE).read_text())
+    written = json.loads((folder / CONVERSION_FILE).read_text())
     assert written["mapped"] == report.mapped
     assert written["dropped"] == report.dropped
     assert written["counts"]["missing"] == 0
@@ -306,17 +308,29 @@ def test_an_interrupted_conversion_goes_on(
             raise PicsError("disk full")
         real(path, *arguments)
 
-    monkeypatch.setattr(convert, "write_safetensors", full)
+    monkeypatch.setattr(converted_folder, "write_safetensors", full)
     with pytest.raises(PicsError, match="disk full"):
         convert_checkpoint(checkpoint, tmp_path / "out", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["out.converting"]
-    assert sorted(path.name for path in (tmp_path / "out.converting").iterdir()) == ["controlnet", REPORT_FILE, "unet"]
+    unfinished = tmp_path / "out.converting"
+    assert sorted(path.name for path in unfinished.iterdir()) == ["controlnet", CONVERSION_FILE, "unet"]
+    (unfinished / "vae.99.tmp").mkdir()  # as a killed process leaves it
+    (unfinished / "vae.99.tmp/diffusion_pytorch_model.safetensors.99.tmp").write_bytes(b"half")
     convert_checkpoint(checkpoint, tmp_path / "out", **SMALL)
     assert len(written) == 6, "two parts were there already"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     files = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert files.keys() == {path.relative_to(converted[0]) for path in converted[0].rglob("*") if path.is_file()}
     assert all(path.read_bytes() == (converted[0] / name).read_bytes() for name, path in files.items())
+
+
+def test_what_no_conversion_wrote_is_kept(converted: tuple[Path, ConversionReport], tmp_path: Path) -> None:
+    (tmp_path / "out.converting").mkdir()
+    (tmp_path / "out.converting/photographs.txt").write_text("mine")
+    with pytest.raises(PicsError, match=r"out\.converting: holds photographs\.txt, but no conversion was begun here"):
+        convert_checkpoint(converted[0].parent / "last.ckpt", tmp_path / "out", **SMALL)
+    assert (tmp_path / "out.converting/photographs.txt").read_text() == "mine"
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +341,7 @@ def test_another_checkpoint_does_not_go_on(state: State, tmp_path: Path, monkeyp
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     monkeypatch.undo()
     convert_checkpoint(tmp_path / "b.ckpt", tmp_path / "out", **SMALL)
-    sources = json.loads((tmp_path / "out" / REPORT_FILE).read_text())["sources"]
+    sources = json.loads((tmp_path / "out" / CONVERSION_FILE).read_text())["sources"]
     assert sources["checkpoint"]["name"] == "b.ckpt"
 
 
@@ -337,6 +351,7 @@ def test_too_little_room(state: State, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(PicsError, match=r"0\.0 GB are needed, 0\.0 GB are free") as told:
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
     assert "bf16" in str(told.value.hint)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_running_averages(state: State, tmp_path: Path) -> None:
@@ -368,7 +383,7 @@ def test_dinov2_beside_a_checkpoint_without_it(state: State, tmp_path: Path) -> 
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     torch.save(own, tmp_path / "dinov2_vitg14_pretrain.pth")
     convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "out", **SMALL)
-    assert "dinov2" in json.loads((tmp_path / "out" / REPORT_FILE).read_text())["sources"]
+    assert "dinov2" in json.loads((tmp_path / "out" / CONVERSION_FILE).read_text())["sources"]
 
 
 def test_command_converts_the_golden_network(pics: Callable[..., Any], shared_data: Path, tmp_path: Path) -> None:

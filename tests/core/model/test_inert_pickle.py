@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import types
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pics_cli.core.model import inert_pickle
 from pics_cli.core.model.weight_files import Checkpoint, open_checkpoint, read_weights, write_safetensors
 from pics_cli.errors import PicsError
 
@@ -166,6 +168,16 @@ def test_nothing_is_run(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "old.pt")
     assert not mark.exists()
     assert "antigravity" not in sys.modules
+
+
+def test_nothing_that_it_names_is_changed(tmp_path: Path) -> None:
+    """A pickle can set attributes of what it names: here defaults of the function that makes tensors."""
+    by_opcode = b"ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__(I1\nI2\nts\x86b."
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", by_opcode)
+    with pytest.raises(PicsError, match="damaged"):
+        open_checkpoint(tmp_path / "a.pt")
+    assert inert_pickle._rebuild_tensor.__defaults__ is None
 
 
 def tensor_of(size: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], path: Path) -> None:

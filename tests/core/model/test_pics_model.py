@@ -22,7 +22,7 @@ from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.gate_trace import GateTrace
-from pics_cli.core.model.offload import ModelOffloader
+from pics_cli.core.model.offload import ModelOffloader, PartReader
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.tiny_model import tiny_model
 from pics_cli.core.model.unet import InteractionUNet
@@ -242,15 +242,15 @@ def test_on_a_cpu_parts_are_read_from_disk_when_they_are_used(
     assert model.memory == ("offload" if memory == "offload" else "sequential")
     assert all(value.is_meta for part in model.parts.values() for value in tensors(part))
     held = list[set[str]]()
-    real = PicsModel._use
+    real = PartReader.use
 
     @contextlib.contextmanager
-    def watched_use(self: PicsModel, *names: str) -> Iterator[None]:
+    def watched_use(self: PartReader, *names: str) -> Iterator[None]:
         with real(self, *names):
-            held.append({name for name, part in self.parts.items() if not any(t.is_meta for t in tensors(part))})
+            held.append({name for name, part in model.parts.items() if not any(t.is_meta for t in tensors(part))})
             yield
 
-    monkeypatch.setattr(PicsModel, "_use", watched_use)
+    monkeypatch.setattr(PartReader, "use", watched_use)
     np.testing.assert_array_equal(picture(model), picture(tiny_model()))
     assert held[:3] == [{"image_encoder", "projector"}, {"unet", "controlnet"}, {"vae"}]
     assert all(value.is_meta for part in model.parts.values() for value in tensors(part))

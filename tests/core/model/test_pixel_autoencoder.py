@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from pics_cli.core.model import model_folder
+from pics_cli.core.model.part_checks import vae_downsampling
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 
 
@@ -40,7 +41,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     loaded = model_folder.load_module(model_folder.autoencoder_class(place), place, torch.bfloat16)
     assert isinstance(loaded, PixelAutoencoder)
     assert loaded.config == PixelAutoencoder(4).config
-    assert model_folder.vae_downsampling(loaded) == 4
+    assert vae_downsampling(loaded) == 4
 
 
 @pytest.mark.parametrize(

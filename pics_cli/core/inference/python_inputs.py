@@ -1,0 +1,112 @@
+"""What a caller of `PicsPipeline` hands over: pictures, objects, places and order, as paths, PIL images or arrays.
+
+What is wrong with an argument is a ValueError, what is wrong with a picture a BadSample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pics_cli.core.images.geometry import Box, check_boxes
+from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
+from pics_cli.core.inference.decoding import (
+    alpha_picture,
+    check_mask_size,
+    decode_reference,
+    mask_box,
+    mask_region,
+    mask_values,
+)
+from pics_cli.core.inference.sample import Bytes, Order
+from pics_cli.errors import BadSample, reason_of
+
+ImageInput = Image.Image | npt.NDArray[Any] | str | Path
+
+
+def name_of(value: ImageInput, k: int) -> str:
+    """What object k is called in messages: its path where it has one."""
+    return str(value) if isinstance(value, str | Path) else f"objects[{k}]"
+
+
+def read_rgb(value: ImageInput, name: str) -> RGB:
+    """A background, uint8 [H, W, 3]."""
+    if isinstance(value, Image.Image):
+        return image_to_rgb(value)
+    if isinstance(value, np.ndarray):
+        return image_to_rgb(_from_array(value, name))
+    try:
+        return decode_image(_read_file(value, name)).rgb
+    except BadSample as error:
+        raise BadSample(error.reason, f"{name}: {value}: {error.detail}") from None
+
+
+def read_reference(value: ImageInput, name: str) -> Bytes:
+    """An object's picture, uint8 [h, w, 3] or, with alpha, [h, w, 4]."""
+    if not isinstance(value, Image.Image | np.ndarray):
+        return decode_reference(_read_file(value, name), Path(value))
+    image = value if isinstance(value, Image.Image) else _from_array(value, name)
+    rgba = alpha_picture(image)
+    return image_to_rgb(image) if rgba is None else rgba
+
+
+def read_regions(
+    boxes: Sequence[Sequence[int]] | None, masks: Sequence[ImageInput] | None, count: int, background: RGB
+) -> tuple[Box, ...]:
+    """K boxes inside the background."""
+    height, width = background.shape[:2]
+    if (boxes is None) == (masks is None):
+        raise ValueError("expected either boxes or masks" + ("" if boxes is None else ", got both"))
+    values, kind = (boxes, "boxes") if boxes is not None else (masks or (), "masks")
+    if len(values) != count:
+        raise ValueError(f"{len(values)} {kind}, but {count} objects")
+    if masks is not None:
+        return tuple(_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks))
+    regions = list[Box]()
+    for k, box in enumerate(boxes or ()):
+        if len(box) != 4 or any(int(value) != value for value in box):
+            raise ValueError(f"boxes[{k}]: got {tuple(box)}, expected four whole numbers x0, y0, x1, y1")
+        x0, y0, x1, y1 = map(int, box)
+        regions.append((x0, y0, x1, y1))
+    check_boxes(regions, width, height)
+    return tuple(regions)
+
+
+def _read_mask(value: ImageInput, name: str, size: tuple[int, int]) -> Box:
+    if not isinstance(value, Image.Image | np.ndarray):
+        return mask_region(_read_file(value, name), f"{name}: {value}", size)
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_:
+        values: npt.NDArray[Any] = value
+    else:
+        values = mask_values(value if isinstance(value, Image.Image) else _from_array(value, name))
+    check_mask_size((values.shape[1], values.shape[0]), name, size)
+    return mask_box(np.ascontiguousarray(values), name)
+
+
+def check_order(order: Order | Sequence[int] | None, count: int) -> Order | None:
+    """An order of `count` objects, from back to front."""
+    if order is None or order == "auto":
+        return order
+    if sorted(order) != list(range(count)):
+        raise ValueError(f"order: got {order!r}, expected 'auto' or each of {count} objects once, counted from 0")
+    return tuple(order)
+
+
+def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
+        raise ValueError(f"{name}: got {array.dtype} {array.shape}, expected uint8 [H, W], [H, W, 3] or [H, W, 4]")
+    return Image.fromarray(array)
+
+
+def _read_file(path: str | Path | Any, name: str) -> bytes:
+    if not isinstance(path, str | Path):
+        raise ValueError(f"{name}: got {type(path).__name__}, expected a PIL image, a NumPy array or a path")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name}: cannot read {path}: {reason_of(error)}") from None
