@@ -25,6 +25,9 @@ Colours = Callable[[npt.NDArray[np.intp], npt.NDArray[np.intp]], Floats]
 
 # Distances of F from B, in grey levels, from which on colours begin to tell alpha, and tell it alone.
 _ALIKE, _UNLIKE = 15.0, 45.0
+# Least part of the rim's difference from the object's colours that one background must explain to be taken out, and
+# that background's least distance from them, in grey levels.
+_EXPLAINED, _STRANGE = 0.5, 30.0
 # Alpha below which a pixel is noise, and above which it is solid.
 _FAINT, _SOLID = 0.04, 0.97
 
@@ -58,12 +61,38 @@ def rgba_from_mask(rgb: RGB, mask: Mask, rim: tuple[float, float], background: C
         seen = rgb[rows, columns].astype(np.float32)
         signed = np.where(mask, depth, -height)[rows, columns]  # of the mask's outline, positive inside
         part = _unmix(seen, own, behind, signed, rim)
-        unmixed = behind + (seen - behind) / np.maximum(part, 0.1)[:, None]
-        # The fainter a pixel, the louder the noise of its unmixed colour.
-        unmixed = own + (unmixed - own) * part[:, None]
         alpha[rows, columns] = 255 * part
-        colours[rows, columns] = np.rint(np.clip(unmixed, 0, 255))
+        colours[rows, columns] = _without_background(seen, own, behind, part[:, None])
     return np.dstack([colours, np.rint(alpha).astype(np.uint8)])
+
+
+def remove_fringe(rgba: Bytes) -> Bytes:
+    """A cut-out whose soft pixels still hold the background that it was cut from, without that background's colour.
+
+    A cut-out is such where one colour B, fitted by least squares, explains most of how I = α F + (1 - α) B differs from
+    F in its soft pixels; others are returned as they are.
+
+    Args:
+        rgba: uint8 [h, w, 4], not premultiplied.
+
+    Returns:
+        uint8 [h, w, 4] with the same alpha.
+    """
+    solid = rgba[..., 3] == 255
+    rows, columns = np.nonzero((rgba[..., 3] > 0) & ~solid)
+    if not rows.size or not solid.any():
+        return rgba
+    alpha: Floats = rgba[rows, columns, 3:].astype(np.float32) / np.float32(255)
+    seen, own = rgba[rows, columns, :3].astype(np.float32), _nearest(rgba[..., :3], solid, rows, columns)
+    behind = ((1 - alpha) * (seen - alpha * own)).sum(0) / np.square(1 - alpha).sum()
+    left = seen - alpha * own - (1 - alpha) * behind
+    strange = np.square(seen - own).mean()
+    fringed = 1 - np.square(left).mean() / max(strange, 1e-6) > _EXPLAINED
+    if not fringed or np.abs(own - behind).max(1).mean() < _STRANGE:
+        return rgba
+    cleaned: Bytes = rgba.copy()
+    cleaned[rows, columns, :3] = _without_background(seen, own, behind, alpha)
+    return cleaned
 
 
 def rim_width(distance: Bytes, mask: Mask) -> float:
@@ -101,6 +130,15 @@ def _unmix(seen: Floats, own: Floats, behind: Floats, signed: Floats, rim: tuple
     most = np.clip(1 + (signed + 0.5) / max(outer, 0.5), 0, 1)
     part = np.clip(part, least, most)
     return np.where(part < _FAINT, 0, np.where(part > _SOLID, 1, part)).astype(np.float32)
+
+
+def _without_background(seen: Floats, own: Floats, behind: Floats, alpha: Floats) -> Bytes:
+    """Own colours of n mixed pixels, uint8 [n, 3]; alpha [n, 1]."""
+    unmixed = behind + (seen - behind) / np.maximum(alpha, 0.1)
+    # The fainter a pixel, the louder the noise of its unmixed colour.
+    unmixed = own + (unmixed - own) * alpha
+    colours: Bytes = np.rint(np.clip(unmixed, 0, 255)).astype(np.uint8)
+    return colours
 
 
 def _purest(rgb: RGB, mask: Mask, solid: Mask, inner: float, background: Colours | None) -> Mask:

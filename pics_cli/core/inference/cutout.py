@@ -14,7 +14,7 @@ from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.grabcut import grab_cut, largest_parts
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.images.matting import rgba_from_mask, rim_width
+from pics_cli.core.images.matting import remove_fringe, rgba_from_mask, rim_width
 from pics_cli.core.images.plain_background import PlainBackground, background_mask, find_plain_background
 from pics_cli.core.inference.sample import Bytes
 from pics_cli.core.model.config import HintKind
@@ -95,7 +95,7 @@ class ReferenceCutter:
         """
         if reference.shape[2] == 4:
             if reference[..., 3].min() < 255:
-                return CutReference(reference, "alpha")
+                return CutReference(reference if self.cutout == "none" else remove_fringe(reference), "alpha")
             reference = reference[..., :3]
         if is_blank(reference):
             return CutReference(reference, "none")

@@ -44,6 +44,29 @@ def test_what_has_alpha_or_shows_nothing_stays(value: Cutout) -> None:
     assert cutter(value)(empty, "a.png").picture is empty
 
 
+def test_the_background_that_a_cut_out_was_made_from_leaves_its_rim() -> None:
+    axis = np.arange(96) - 47.5
+    alpha = np.clip(40 - np.hypot(axis[:, None], axis), 0, 4)[..., None] / 4
+    own = np.broadcast_to(np.array([90.0, 40, 50]) + 20 * np.sin(axis / 9)[:, None, None], (96, 96, 3))
+
+    def cut_from(background: float) -> Bytes:
+        seen = alpha * own + (1 - alpha) * background
+        return np.rint(np.dstack([seen, 255 * alpha])).astype(np.uint8)
+
+    soft = (alpha[..., 0] > 0) & (alpha[..., 0] < 1)
+    for background in (255, 0):
+        reference = cut_from(background)
+        cut = cutter()(reference, "a.png")
+        assert cut.method == "alpha"
+        np.testing.assert_array_equal(cut.picture[~soft], reference[~soft])
+        np.testing.assert_array_equal(cut.picture[..., 3], reference[..., 3])
+        before, after = (np.abs(picture[soft][:, :3] - own[soft]).mean() for picture in (reference, cut.picture))
+        assert after < 0.1 * before
+        assert cutter("none")(reference, "a.png").picture is reference
+    clean = np.rint(np.dstack([own, 255 * alpha])).astype(np.uint8)
+    assert cutter()(clean, "a.png").picture is clean
+
+
 def test_a_plain_background_goes_softly() -> None:
     cut = cutter()(ON_WHITE, "a.png")
     assert (cut.method, cut.note) == ("plain", None)
