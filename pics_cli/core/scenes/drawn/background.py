@@ -6,7 +6,6 @@ S: side of the picture, R: side of the raster of shadows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -206,8 +205,8 @@ def _bokeh(low: Array, high: Array, rng: np.random.Generator) -> Array:
     return cv2.GaussianBlur(canvas, (0, 0), 1.6).astype(np.float32, copy=False)
 
 
-def apply_shadows(plan: ScenePlan, background: Array, objects: Sequence[SceneObject]) -> Array:
-    """The background with the shadows of objects: float32 [S, S, 3] of linear light; a new array."""
+def apply_shadows(plan: ScenePlan, background: Array) -> Array:
+    """The background with the shadows of the plan's objects: float32 [S, S, 3] of linear light; a new array."""
     size, light = plan.settings.size, plan.light
     raster = min(max(size // 2, 64), _MAX_SHADOW_RASTER)
     rays = _pixel_rays(plan, raster)
@@ -215,7 +214,7 @@ def apply_shadows(plan: ScenePlan, background: Array, objects: Sequence[SceneObj
     first = 0 if plan.background.backdrop in _NEAR_BACKDROPS else rays.first_ground_row
     lamp = np.ones((raster, raster), np.float32)
     sky = np.ones((raster, raster), np.float32)
-    for obj in objects:
+    for obj in plan.objects:
         rows, columns = _shadow_window(plan, obj, raster)
         rows = slice(max(rows.start, first), max(rows.stop, first))
         depth, shape = rays.depth[rows, None], (rows.stop - rows.start, columns.stop - columns.start)

@@ -12,14 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.roles import Role, root_of
-from pics_cli.core.scenes.drawn.silhouettes import (
-    RASTER,
-    Silhouette,
-    front_wall,
-    projected_box,
-    separation,
-    silhouette,
-)
+from pics_cli.core.scenes.drawn.silhouettes import RASTER, Silhouette, front_wall, projected_box, separation, silhouette
 from pics_cli.core.scenes.drawn.spec import SceneObject
 
 # Of the picture: the smallest visible area of an object.
@@ -212,14 +205,12 @@ class Layout:
     def order(self) -> tuple[int, ...]:
         """Indices front to back: what stands on something is in front of it, a container in front of its content."""
         roots = [k for k in range(len(self.objects)) if root_of(self.roles, k) == k]
-        wins = {k: sum(self._is_in_front(k, i) for i in roots if i != k) for k in roots}
+        eye, outlines = self.camera.eye, {k: self.objects[k].footprint() for k in roots}
+        wins = {k: sum(separation(outlines[k], outlines[i], eye) > 0 for i in roots if i != k) for k in roots}
         order: list[int] = []
         for root in sorted(roots, key=lambda k: (-wins[k], k)):
             order += self._stack(root)
         return tuple(order)
-
-    def _is_in_front(self, a: int, b: int) -> bool:
-        return separation(self.objects[a].footprint(), self.objects[b].footprint(), self.camera.eye) > 0
 
     def _stack(self, k: int) -> list[int]:
         """An object and all that stands on and in it, front to back."""

@@ -86,7 +86,7 @@ def render_scene(plan: ScenePlan, order: Sequence[int] | None = None) -> Rendere
     weights = _layer_weights(layers, containers, size)
 
     background = render_background(plan)
-    scene = apply_shadows(plan, background, objects)
+    scene = apply_shadows(plan, background)
     for k in reversed(front_to_back):
         window = scene[layers[k].window]
         # Colours are premultiplied by alpha; what is in front of this object takes its part afterwards.

@@ -73,7 +73,7 @@ def shade(obj: SceneObject, others: Sequence[SceneObject], points: SurfacePoints
         direct = _weighted_colors((sky_visibility, upward, diffuse), (*ambient, 0.35 * key), 0)
         direct += _weighted_colors((reflection, highlight, reflection), (np.full(3, 1.1), 0.9 * key, zero), 1)
         return albedo * direct
-    fresnel = _fourth_power(1 - facing) * (0.7 * material.gloss) + 0.04 * material.gloss
+    fresnel = np.square(np.square(1 - facing)) * (0.7 * material.gloss) + 0.04 * material.gloss
     highlight = highlight * (0.4 * material.gloss)
     if obj.shape.cavity is not None:
         inside = (points.slot == INSIDE).nonzero()[0]
@@ -134,11 +134,6 @@ def _may_shade(other: SceneObject, obj: SceneObject, light: Light) -> bool:
     return bool(square < (reach + 0.5 * other.scale) ** 2 or square - along * along < reach * reach)
 
 
-def _fourth_power(x: Array) -> Array:
-    square: Array = x * x
-    return square * square
-
-
 def _highlight(cosine: Array, gloss: float) -> Array:
     """The lamp's mirror image in a surface: small and bright on glossy ones, wide and faint on matt ones.
 
@@ -146,7 +141,7 @@ def _highlight(cosine: Array, gloss: float) -> Array:
         cosine: of the angle between the mirrored view direction and the lamp, [N] in [0, 1].
         gloss: of the material.
     """
-    wide = _fourth_power(cosine)
+    wide: Array = np.square(np.square(cosine))
     if gloss < 0.3:
         return wide * 0.5
     edge = 0.93 + 0.05 * gloss

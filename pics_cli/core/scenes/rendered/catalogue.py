@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -14,7 +14,7 @@ from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import PicsError, abbreviate, read_error
 
-MODEL_SUFFIXES, HDRI_SUFFIXES, PHOTO_SUFFIXES = (".obj", ".glb"), (".exr", ".hdr"), (".jpg", ".jpeg", ".png")
+MODEL_SUFFIXES, HDRI_SUFFIXES, PHOTO_SUFFIXES = (".obj", ".glb", ".sh3f"), (".exr", ".hdr"), (".jpg", ".jpeg", ".png")
 # Shares of the pools val and test; train has the rest.
 _HELD_OUT_SHARE = 0.15
 # Categories of a catalogue whose models are fixed to a building, or shine.
@@ -24,6 +24,7 @@ _OPEN_LICENCE = re.compile(r"public domain|cc.?0|creative commons (zero|(3\.0 |4
 _CLOSED_LICENCE = re.compile(r"sharealike|share alike|non.?commercial|no.?deriv|by-(sa|nc|nd)", re.I)
 _CATALOGUE = "PluginFurnitureCatalog.properties"
 _ENTRY = re.compile(r"(\w+)#(\d+)\s*=\s*(.*)")
+_MORE = "scripts/fetch_models.sh gets free ones, docs/data.md says where there are more"
 
 T = TypeVar("T")
 
@@ -39,7 +40,6 @@ class ModelEntry:
         category: its class, in lower case.
         size: width, depth and height in centimetres; None where no catalogue gives it.
         turn: rows of the rotation matrix that sets it upright (y up), 9 numbers; None where it stands upright.
-        creator, licence: as the catalogue gives them.
     """
 
     name: str
@@ -48,8 +48,6 @@ class ModelEntry:
     category: str
     size: tuple[float, float, float] | None = None
     turn: tuple[float, ...] | None = None
-    creator: str = ""
-    licence: str = ""
 
 
 def find_models(folder: Path, bad: BadRecords) -> list[ModelEntry]:
@@ -59,37 +57,23 @@ def find_models(folder: Path, bad: BadRecords) -> list[ModelEntry]:
         PicsError: there is no such folder, or not one model in it.
     """
     models: list[ModelEntry] = []
-    for path in _files(folder, (*MODEL_SUFFIXES, ".sh3f")):
+    for path in _files(folder, MODEL_SUFFIXES):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() == ".sh3f":
             models += _read_archive(path, name, bad)
         else:
             words = re.sub(r"[\W\d_]+", " ", path.stem).strip().lower()
             models.append(ModelEntry(name, path, "", words or path.parent.name.lower()))
-    if not models:
-        raise PicsError(
-            f"{folder}: no 3D models in it (*{', *'.join((*MODEL_SUFFIXES, '.sh3f'))})",
-            "scripts/fetch_models.sh gets free ones, docs/data.md says where there are more",
-        )
-    return models
+    return _required(models, folder, MODEL_SUFFIXES, "3D models")
 
 
-def find_hdris(folder: Path) -> list[Path]:
-    """Panoramas of a folder tree.
+def find_pictures(folder: Path, suffixes: Sequence[str], what: str) -> list[Path]:
+    """Panoramas or photographs, as `what` says, of a folder tree.
 
     Raises:
-        PicsError: there is no such folder, or no panorama in it.
+        PicsError: there is no such folder, or none in it.
     """
-    return _require(folder, HDRI_SUFFIXES, "HDRI panoramas")
-
-
-def find_grounds(folder: Path) -> list[Path]:
-    """Photographs of a folder tree.
-
-    Raises:
-        PicsError: there is no such folder, or no photograph in it.
-    """
-    return _require(folder, PHOTO_SUFFIXES, "photographs")
+    return _required(list(_files(folder, suffixes)), folder, suffixes, what)
 
 
 def pool_of(items: Sequence[tuple[str, T]], pool: RenderedPool, what: str) -> list[T]:
@@ -104,8 +88,7 @@ def pool_of(items: Sequence[tuple[str, T]], pool: RenderedPool, what: str) -> li
     if len(items) < 3:
         names = abbreviate([name for name, _ in items])
         raise PicsError(
-            f"only {len(items)} {what} ({names}): train, val and test share none, so at least 3 are needed",
-            "scripts/fetch_models.sh gets free ones, docs/data.md says where there are more",
+            f"only {len(items)} {what} ({names}): train, val and test share none, so at least 3 are needed", _MORE
         )
     ranked = sorted(items, key=lambda item: hashlib.sha256(item[0].encode()).digest())
     held_out = max(1, round(_HELD_OUT_SHARE * len(items)))
@@ -113,17 +96,13 @@ def pool_of(items: Sequence[tuple[str, T]], pool: RenderedPool, what: str) -> li
     return [value for _, value in ranked[start:stop]]
 
 
-def _require(folder: Path, suffixes: Sequence[str], what: str) -> list[Path]:
-    paths = list(_files(folder, suffixes))
-    if not paths:
-        raise PicsError(
-            f"{folder}: no {what} in it (*{', *'.join(suffixes)})",
-            "scripts/fetch_models.sh gets free ones, docs/data.md says where there are more",
-        )
-    return paths
+def _required(found: list[T], folder: Path, suffixes: Sequence[str], what: str) -> list[T]:
+    if not found:
+        raise PicsError(f"{folder}: no {what} in it (*{', *'.join(suffixes)})", _MORE)
+    return found
 
 
-def _files(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
+def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise PicsError(f"folder {folder} {what}", "name the folder around models, hdris and grounds with --raw DIR")
@@ -156,13 +135,12 @@ def _read_archive(path: Path, name: str, bad: BadRecords) -> list[ModelEntry]:
         if match := _ENTRY.match(line):
             entries.setdefault(int(match[2]), {})[match[1]] = match[3].strip()
     models = []
-    for number in sorted(entries):
-        entry = entries[number]
+    for number, entry in sorted(entries.items()):
         member = entry.get("model", "").lstrip("/")
         if member not in members or ".." in PurePosixPath(member).parts:
             bad.extend("missing_model", [f"{name}: model#{number}={member} is not in it"])
         elif _is_object(entry):
-            models.append(_entry_of(path, name, member, entry, licence))
+            models.append(_entry_of(path, name, member, entry))
     return models
 
 
@@ -173,7 +151,7 @@ def _is_object(entry: dict[str, str]) -> bool:
     return not fixed and entry.get("movable", "true") == "true" and float(entry.get("elevation", 0)) == 0
 
 
-def _entry_of(path: Path, name: str, member: str, entry: dict[str, str], licence: str) -> ModelEntry:
+def _entry_of(path: Path, name: str, member: str, entry: dict[str, str]) -> ModelEntry:
     title = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), entry.get("name", ""))
     size = tuple(float(entry.get(key, 0)) for key in ("width", "depth", "height"))
     turn = tuple(float(value) for value in entry.get("modelRotation", "").split())
@@ -184,6 +162,4 @@ def _entry_of(path: Path, name: str, member: str, entry: dict[str, str], licence
         title.lower() or PurePosixPath(member).stem,
         (size[0], size[1], size[2]) if min(size) > 0 else None,
         turn if len(turn) == 9 else None,
-        entry.get("creator", ""),
-        entry.get("license", licence),
     )

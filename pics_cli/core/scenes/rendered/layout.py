@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -17,7 +18,6 @@ from pics_cli.core.scenes.rendered.placement import (
     Array,
     Mask,
     PlacedModel,
-    allowed_overlap,
     collide,
     depth_map,
     drop,
@@ -31,6 +31,8 @@ _MIN_AREA = 0.014
 _MIN_VISIBLE = 0.4
 _OCCLUDED = (0.1, 0.55)
 _MAX_TOUCH = 0.03
+# Of the lower one's height: how far two models may overlap in height, which the coarseness of the grid explains.
+_MAX_OVERLAP = 0.01
 # Apparent length of the longest side, as a part of the frame's side: of hosts, and of others by number of objects.
 _HOST_LENGTHS = (0.38, 0.62)
 _LENGTHS = ((0.36, 0.62), (0.3, 0.56), (0.24, 0.44), (0.2, 0.38))
@@ -78,7 +80,7 @@ class Layout:
                     continue
                 points = placed.to_world(model.points)
                 if self._is_free(placed, points, hosted_by=role.parent if role.hosted else None):
-                    x0, y0, x1, y1 = outline_box(points, self.camera)
+                    x0, y0, x1, y1 = outline_box(points[::4], self.camera)
                     if min(x0, y0) > -1 and max(x1, y1) < RASTER + 1:
                         self._keep(placed, points, self.objects)
                         break
@@ -95,7 +97,7 @@ class Layout:
             return False
         others = [*self.objects, *self.bystanders]
         return not any(
-            collide(points, other_points, allowed_overlap(placed, other))
+            collide(points, other_points, _MAX_OVERLAP * min(placed.size[2], other.size[2]))
             for k, (other, other_points) in enumerate(zip(others, self._points, strict=True))
             if k != hosted_by
         )
@@ -136,7 +138,7 @@ class Layout:
             column, row = self.rng.uniform(0.14, 0.86) * RASTER, self.rng.uniform(0.42, 0.93) * RASTER
             x, y = self.camera.ground_point(column, row)
             placed = self._on_ground(model, yaw, x, y, length)
-            x0, y0, x1, y1 = outline_box(placed.to_world(points), self.camera)
+            x0, y0, x1, y1 = outline_box(placed.to_world(points)[::4], self.camera)
             room = 0.25 * (y1 - y0) if headroom else 0
             if min(x0, y0 - room) > 0 and max(x1, y1) < RASTER:
                 return placed
@@ -153,7 +155,8 @@ class Layout:
             behind = float(self.rng.uniform(-0.5, 0.5)) * reach
         else:
             behind = float(self.rng.choice((-1, 1))) * reach * float(self.rng.uniform(0.7, 1.35))
-        own = self._on_ground(model, yaw, x, y + behind, length)
+        y += behind
+        own = self._on_ground(model, yaw, x, y, length)
         mask = np.isfinite(depth_map(own.to_world(points), self.camera)).astype(np.uint8)
         part = 0.5 * _MAX_TOUCH * float(self.rng.random()) if touching else float(self.rng.uniform(0.14, 0.5))
         hidden = mask if behind > 0 else other_mask
@@ -161,10 +164,8 @@ class Layout:
         side = 1 if self.rng.random() < 0.5 else -1
         depth = self.camera.depth(own.position)
         for _ in range(2):  # moving it changes its perspective a little, so the second step corrects the first
-            shift = sideways_shift(mask, other_mask, wanted, side)
-            own = self._on_ground(
-                model, yaw, own.position[0] + shift * depth / self.camera.focal, own.position[1], length
-            )
+            x += sideways_shift(mask, other_mask, wanted, side) * depth / self.camera.focal
+            own = self._on_ground(model, yaw, x, y, length)
             mask = np.isfinite(depth_map(own.to_world(points), self.camera)).astype(np.uint8)
         shared = int(np.count_nonzero(mask & other_mask))
         own_area, other_area = int(np.count_nonzero(mask)), int(np.count_nonzero(other_mask))
@@ -207,11 +208,10 @@ class Layout:
         return placed
 
     def _dropped(self, placed: PlacedModel, points: Array, host: int) -> PlacedModel:
-        rest = drop(placed.to_world(points), self._points[: len(self.objects)])
-        if not rest.stable or rest.height <= self.objects[host].position[2]:
+        height, stable = drop(placed.to_world(points), self._points[: len(self.objects)])
+        if not stable or height <= self.objects[host].position[2]:
             raise PlacementError
-        x, y, _ = placed.position
-        resting = replace(placed, position=(x, y, rest.height))
+        resting = replace(placed, position=(*placed.position[:2], height))
         length = resting.scale * self.camera.focal / self.camera.depth(resting.position) / RASTER
         if length < 0.75 * _SHORTEST:
             raise PlacementError
@@ -231,9 +231,8 @@ class Layout:
             whole = np.isfinite(depth).view(np.uint8)
             _, _, width, height = cv2.boundingRect(whole)
             whole_area = int(np.count_nonzero(whole))
-            if area < max(_MIN_AREA * RASTER**2, _MIN_VISIBLE * whole_area):
-                raise PlacementError
-            if whole_area < _MIN_FILLED * width * height:
+            lattice = whole_area < _MIN_FILLED * width * height
+            if lattice or area < max(_MIN_AREA * RASTER**2, _MIN_VISIBLE * whole_area):
                 raise PlacementError
             masks.append(mask)
         return masks
@@ -246,10 +245,9 @@ class Layout:
         """
         count = len(self.objects)
         in_front = np.zeros((count, count), np.bool_)
-        for a in range(count):
-            for b in range(a + 1, count):
-                first = self._front_of(a, b)
-                in_front[first, a + b - first] = True
+        for a, b in combinations(range(count), 2):
+            first = self._front_of(a, b)
+            in_front[first, a + b - first] = True
         order: list[int] = []
         left = set(range(count))
         while left:
@@ -286,8 +284,7 @@ class Layout:
             toward_lamp: unit vector (x, y) along which it stands from the middle of the ground, so that its shadow
                 falls into the picture; None: anywhere.
         """
-        role = Role(None, None)
-        length = self._length_beside(model, int(self.rng.integers(len(self.objects))), role.supports)
+        length = self._length_beside(model, int(self.rng.integers(len(self.objects))), host=False)
         unit = model.points
         for _ in range(10):
             column, row = self.rng.uniform(-0.05, 1.05) * RASTER, self.rng.uniform(0.3, 1.02) * RASTER
@@ -307,7 +304,7 @@ class Layout:
             shown, nearest = np.isfinite(depth), np.min(self._depths, axis=0)
             if np.any(shown & np.isfinite(nearest) & (depth < nearest)):
                 continue
-            x0, y0, x1, y1 = outline_box(points, self.camera)
+            x0, y0, x1, y1 = outline_box(points[::4], self.camera)
             inside = max(min(x1, RASTER) - max(x0, 0), 0) * max(min(y1, RASTER) - max(y0, 0), 0)
             free = int(np.count_nonzero(shown & ~np.isfinite(nearest)))
             if inside > 0.4 * (x1 - x0) * (y1 - y0) and free > 0.35 * np.count_nonzero(shown):

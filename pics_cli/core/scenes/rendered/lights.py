@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -70,7 +71,7 @@ class SceneLight:
         return flat * math.sin(azimuth), -flat * math.cos(azimuth), math.sin(elevation)
 
 
-def sample_lighting(hdris: list[Path], rng: np.random.Generator) -> SceneLight:
+def sample_lighting(hdris: Sequence[Path], rng: np.random.Generator) -> SceneLight:
     """Light of a scene: a time of day or a lamp in a room, from any side."""
     kind = str(rng.choice(("day", "low_sun", "room", "overcast", "night"), p=(0.27, 0.17, 0.28, 0.12, 0.16)))
     side = str(rng.choice(("front", "side", "back"), p=(0.25, 0.5, 0.25)))
@@ -100,7 +101,7 @@ def sample_lighting(hdris: list[Path], rng: np.random.Generator) -> SceneLight:
     return SceneLight(lamp, lamp_color, ambient, hdri, float(uniform(0, 360)), exposure, float(uniform(0, 0.7)))
 
 
-def vary_lighting(lighting: SceneLight, hdris: list[Path], change: float, rng: np.random.Generator) -> SceneLight:
+def vary_lighting(lighting: SceneLight, hdris: Sequence[Path], change: float, rng: np.random.Generator) -> SceneLight:
     """Light of an object's other picture, which was taken elsewhere.
 
     Six in ten nearly fit the scene's light; the others are drawn anew, with colour and exposure as people's own
@@ -125,7 +126,7 @@ def vary_lighting(lighting: SceneLight, hdris: list[Path], change: float, rng: n
         return replace(other, lamp=lamp, lamp_color=colors[0], ambient_color=colors[1], exposure=_exposure(lamp, stops))
     lamp = lighting.lamp
     near = Lamp(
-        _wrap(lamp.azimuth + change * float(rng.normal(0, 35))),
+        180 - (180 - (lamp.azimuth + change * float(rng.normal(0, 35)))) % 360,  # in (-180, 180]
         float(np.clip(lamp.elevation + change * rng.normal(0, 12), 12, 80)),
         float(np.clip(lamp.radius * 2 ** (change * rng.normal(0, 1)), 0.3, 28)),
         float(np.clip(lamp.strength + change * rng.normal(0, 0.12), 0, 0.9)),
@@ -206,8 +207,3 @@ def _soften(color: Color, amount: float) -> Color:
 
 def _tinted(color: Color, tint: Color) -> Color:
     return _unit([a * b for a, b in zip(color, tint, strict=True)])
-
-
-def _wrap(degrees: float) -> float:
-    """The same angle in (-180, 180]."""
-    return 180 - (180 - degrees) % 360

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -17,7 +16,14 @@ import numpy.typing as npt
 from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, locked, make_folder, write_json
-from pics_cli.core.scenes.rendered.catalogue import ModelEntry, find_grounds, find_hdris, find_models, pool_of
+from pics_cli.core.scenes.rendered.catalogue import (
+    HDRI_SUFFIXES,
+    PHOTO_SUFFIXES,
+    ModelEntry,
+    find_models,
+    find_pictures,
+    pool_of,
+)
 from pics_cli.core.scenes.rendered.heights import Cavity
 from pics_cli.core.scenes.rendered.lights import load_hdri
 from pics_cli.core.scenes.rendered.models import UnusableModel, load_model
@@ -55,36 +61,29 @@ def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, 
             size, packed = (width, depth, height), points[fact["points"]]
             usable.append(UsableModel(entry, size, fact["length"], fact["support"], cavity, packed))
     if not usable:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.counts.items()))
         raise PicsError(
-            f"{models}: none of {len(entries)} models can be used: {_counts(bad)}",
-            "docs/data.md says what a model must be",
+            f"{models}: none of {len(entries)} models can be used: {counts}", "docs/data.md says what a model must be"
         )
-    panoramas = [path for path in find_hdris(hdris) if _works(load_hdri, path, "bad_hdri", bad)]
-    photos = [path for path in find_grounds(grounds) if _works(load_photo, path, "bad_photo", bad)]
-    for folder, left, what in ((hdris, panoramas, "HDRI panoramas"), (grounds, photos, "photographs")):
-        if not left:
+    pictures = []
+    for folder, suffixes, what, load, reason in (
+        (hdris, HDRI_SUFFIXES, "HDRI panoramas", load_hdri, "bad_hdri"),
+        (grounds, PHOTO_SUFFIXES, "photographs", load_photo, "bad_photo"),
+    ):
+        readable = []
+        for path in find_pictures(folder, suffixes, what):
+            try:
+                load(path)
+                readable.append((path.relative_to(folder).as_posix(), path))
+            except ValueError as error:
+                bad.extend(reason, [f"{path} {error}"])
+        if not readable:
+            problem = bad.lines[-1].partition(": ")[2]
             raise PicsError(
-                f"{folder}: no {what} that can be read: {bad.lines[-1].partition(': ')[2]}",
-                "docs/data.md says where there are some",
+                f"{folder}: no {what} that can be read: {problem}", "docs/data.md says where there are some"
             )
-    return Material(
-        tuple(pool_of([(model.entry.name, model) for model in usable], pool, "models")),
-        tuple(pool_of([(path.relative_to(hdris).as_posix(), path) for path in panoramas], pool, "HDRI panoramas")),
-        tuple(pool_of([(path.relative_to(grounds).as_posix(), path) for path in photos], pool, "photographs")),
-    )
-
-
-def _works(load: Any, path: Path, reason: str, bad: BadRecords) -> bool:
-    try:
-        load(path)
-    except ValueError as error:
-        bad.extend(reason, [f"{path} {error}"])
-        return False
-    return True
-
-
-def _counts(bad: BadRecords) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(bad.counts.items()))
+        pictures.append(tuple(pool_of(readable, pool, what)))
+    return Material(tuple(pool_of([(model.entry.name, model) for model in usable], pool, "models")), *pictures)
 
 
 def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any], npt.NDArray[np.uint16]]:
@@ -125,8 +124,6 @@ def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any
             packed.append(pack_points(model.points))
         array = np.stack(packed) if packed else np.zeros((0, 0, 3), np.uint16)
         with AtomicFile(points_path) as file:
-            buffer = io.BytesIO()
-            np.save(buffer, array)
-            file.write(buffer.getvalue())
+            np.save(file, array)
         write_json(facts_path, facts)
     return facts, array

@@ -141,14 +141,12 @@ def _read_parts(entry: ModelEntry) -> list[Part]:
         if not np.isfinite(vertices).all():
             raise UnusableModel("unreadable_model")
         positions, normals = vertices[corner_faces], _corner_normals(vertices, corner_faces)
-        keep = np.linalg.norm(np.cross(positions[:, 1] - positions[:, 0], positions[:, 2] - positions[:, 0]), axis=1)
-        kept = keep > 0
+        a, b, c = positions.transpose(1, 0, 2)
+        kept = np.linalg.norm(np.cross(b - a, c - a), axis=1) > 0
         uv = getattr(geometry.visual, "uv", None)
         if uv is None or len(uv) != len(vertices):
             texture = None
-        corner_uv = None
-        if texture is not None:
-            corner_uv = np.asarray(uv, np.float32)[corner_faces[kept]].reshape(-1, 2)
+        corner_uv = None if texture is None else np.asarray(uv, np.float32)[corner_faces[kept]].reshape(-1, 2)
         part = Part(
             positions[kept].reshape(-1, 3).astype(np.float32),
             normals[kept].reshape(-1, 3).astype(np.float32),

@@ -23,8 +23,6 @@ RASTER = 128
 _CELLS = 56
 # What is closer than this to the surface below, as a part of the length, rests on it.
 CONTACT = 0.02
-# Two models may overlap by so much in height before they count as cutting through each other, over that of the smaller.
-_MAX_OVERLAP = 0.01
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -68,21 +66,8 @@ class PlacedModel:
         return x, y, z + self.size[2] / 2
 
 
-@dataclass(frozen=True)
-class Rest:
-    """Where something comes to rest.
-
-    Attributes:
-        height: of its base.
-        stable: whether its centre lies above what it rests on.
-    """
-
-    height: float
-    stable: bool
-
-
-def drop(falling: Array, below: Sequence[Array]) -> Rest:
-    """Let something fall on what lies below.
+def drop(falling: Array, below: Sequence[Array]) -> tuple[float, bool]:
+    """Let something fall: the height of its base then, and whether its centre lies above what it rests on.
 
     Args:
         falling: points of what falls, above x and y where it is let go, its base at z = 0: [N, 3].
@@ -109,7 +94,7 @@ def drop(falling: Array, below: Sequence[Array]) -> Rest:
     centre = np.argwhere(occupied).mean(axis=0)[::-1]
     hull = cv2.convexHull(contacts)
     stable = len(contacts) > 3 and cv2.pointPolygonTest(hull, (float(centre[0]), float(centre[1])), True) > 1
-    return Rest(height, bool(stable))
+    return height, bool(stable)
 
 
 def collide(a: Array, b: Array, allowed: float) -> bool:
@@ -125,11 +110,6 @@ def collide(a: Array, b: Array, allowed: float) -> bool:
     a_top, a_base, b_top, b_base = heights
     shared = np.minimum(a_top, b_top) - np.maximum(a_base, b_base)
     return bool((np.where(np.isfinite(shared), shared, -1) > allowed).any())
-
-
-def allowed_overlap(a: PlacedModel, b: PlacedModel) -> float:
-    """How much two models may overlap in height: what the coarseness of the grid explains."""
-    return _MAX_OVERLAP * min(a.size[2], b.size[2])
 
 
 def depth_map(points: Array, camera: Camera) -> Array:
@@ -154,6 +134,6 @@ def depth_map(points: Array, camera: Camera) -> Array:
 
 def outline_box(points: Array, camera: Camera) -> tuple[float, float, float, float]:
     """Box of a model in the picture, x0, y0, x1, y1, not cut at the frame."""
-    projected = camera.project(points[::4])
+    projected = camera.project(points)
     (x0, y0), (x1, y1) = projected[:, :2].min(axis=0).tolist(), projected[:, :2].max(axis=0).tolist()
     return x0, y0, x1, y1

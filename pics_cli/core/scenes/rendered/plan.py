@@ -54,14 +54,14 @@ def _attempt(
     roles: tuple[Role, ...], rng: np.random.Generator,
 ) -> RenderedPlan:  # fmt: skip
     camera = _sample_camera(settings.size, rng)
-    lighting = sample_lighting(list(material.hdris), rng)
+    lighting = sample_lighting(material.hdris, rng)
     wall, wall_distance = _sample_wall(camera, settings.size, lighting, material, rng)
     models = _sample_models(roles, material.models, rng)
     layout = Layout(camera.scaled(RASTER / settings.size), wall_distance, roles, models, rng)
     layout.add_objects()
     front_to_back = layout.order()
     for number in range(int(rng.choice((0, 1, 2), p=(0.25, 0.45, 0.3)))):
-        bystander = _sample_model(_compatible(material.models, [models[0].length]), rng)
+        bystander = _sample_model(_compatible(material.models, models[0].length), rng)
         x, y, _ = lighting.direction
         flat = math.hypot(x, y)
         layout.add_bystander(bystander, (x / flat, y / flat) if number == 0 and rng.random() < 0.5 else None)
@@ -77,9 +77,8 @@ def _attempt(
     new_index = rng.permutation(len(roles)).tolist()
     old = [new_index.index(k) for k in range(len(roles))]
     order = tuple(new_index[k] for k in front_to_back)
-    hdris = list(material.hdris)
     others = tuple(
-        vary_lighting(lighting, hdris, settings.light, generator(seed, "rendered", "light", pool, index, k))
+        vary_lighting(lighting, material.hdris, settings.light, generator(seed, "rendered", "light", pool, index, k))
         for k in range(len(roles))
     )
     return RenderedPlan(
@@ -107,16 +106,15 @@ def _sample_models(roles: Sequence[Role], models: Sequence[UsableModel], rng: np
                 "add such models, or set its weight to 0 with --set source.relations",
             )
         if role.parent is not None:
-            parent = chosen[role.parent].length
-            usable = _compatible(usable, [parent], smaller=role.hosted) or usable
+            usable = _compatible(usable, chosen[role.parent].length, smaller=role.hosted) or usable
         chosen.append(_sample_model(usable, rng))
     return chosen
 
 
-def _compatible(models: Sequence[UsableModel], lengths: Sequence[float], smaller: bool = False) -> list[UsableModel]:
-    """Models whose true length is compatible with all of these."""
+def _compatible(models: Sequence[UsableModel], length: float, smaller: bool = False) -> list[UsableModel]:
+    """Models whose true length is compatible with this one."""
     high = 1.1 if smaller else _COMPATIBLE
-    return [m for m in models if all(length / _COMPATIBLE / 2 < m.length < length * high for length in lengths)]
+    return [m for m in models if length / _COMPATIBLE / 2 < m.length < length * high]
 
 
 def _sample_model(models: Sequence[UsableModel], rng: np.random.Generator) -> UsableModel:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from pics_cli.core.images.cutouts import PATCH_SIZE
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.lighting import from_linear
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.render import RenderedScene, pair_relation
+from pics_cli.core.scenes.drawn.silhouettes import longest_side
 from pics_cli.core.scenes.rendered.lights import SceneLight
 from pics_cli.core.scenes.rendered.mitsuba_scene import (
     Guides,
@@ -28,6 +30,7 @@ from pics_cli.core.scenes.rendered.mitsuba_scene import (
     surface_shapes,
 )
 from pics_cli.core.scenes.rendered.models import load_model
+from pics_cli.core.scenes.rendered.placement import outline_box
 from pics_cli.core.scenes.rendered.spec import RenderedPlan
 
 # Part of an alternate view's side that the object takes.
@@ -94,8 +97,8 @@ def _guides_behind(guides: Guides, masks: Sequence[Mask], background: Shapes, ca
     window = replace(camera, principal_point=(px - x, py - y))
     part = render_guides(background, window, side, seed)
     albedo, normal = guides.albedo.copy(), guides.normal.copy()
-    place, rows, columns = np.s_[y : y + height, x : x + width], slice(height), slice(width)
-    albedo[place], normal[place] = part.albedo[rows, columns], part.normal[rows, columns]
+    place, inside = np.s_[y : y + height, x : x + width], np.s_[:height, :width]
+    albedo[place], normal[place] = part.albedo[inside], part.normal[inside]
     return replace(guides, albedo=albedo, normal=normal)
 
 
@@ -110,7 +113,7 @@ def tone_map(radiance: Array, lighting: SceneLight, grain: Array | None = None) 
     x = radiance * np.float32(lighting.exposure)
     over = np.maximum(x - _SHOULDER, 0) / np.float32(1 - _SHOULDER)
     x = np.minimum(x, _SHOULDER) + np.float32(1 - _SHOULDER) * (over / (1 + over))
-    y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(np.maximum(x, 1e-6), 1 / 2.4) - 0.055)
+    y = from_linear(x)
     curved = y * y * (3 - 2 * y)
     y = y + np.float32(0.6 * lighting.contrast) * (curved - y)
     levels = y * 255 + (0 if grain is None else grain)
@@ -135,7 +138,8 @@ def _alternate_view(plan: RenderedPlan, k: int) -> npt.NDArray[np.uint8]:
     scale = float(rng.uniform(*_ALTERNATE_SCALE))
     turned = replace(placed, yaw=placed.yaw + turn)
     camera = plan.camera.raised(placed.centre, max(rise, 0.03 - plan.camera.pitch))
-    camera = _framed(camera, turned.to_world(load_model(placed.entry).points), scale)
+    box = outline_box(turned.to_world(load_model(placed.entry).points), camera)
+    camera = camera.framed(box, scale * PATCH_SIZE / longest_side(box), PATCH_SIZE, PATCH_SIZE)
     shapes, seed = model_shapes(turned, "object0"), int(rng.integers(1 << 31))
     guides = render_guides(shapes, camera, PATCH_SIZE, seed)
     radiance, alpha = render_linear(shapes, lighting, camera, guides, plan.samples, seed, hide_sky=True)
@@ -152,11 +156,3 @@ def _alternate_view(plan: RenderedPlan, k: int) -> npt.NDArray[np.uint8]:
     quantized = (alpha * 255 + 0.5).astype(np.uint8)
     picture = np.where(quantized[..., None] > 0, picture, np.uint8(255))
     return np.dstack([picture, quantized])
-
-
-def _framed(camera: Camera, points: Array, scale: float) -> Camera:
-    """The same view, in a square window of `PATCH_SIZE` of which the object takes `scale`."""
-    projected = camera.project(points)
-    (x0, y0), (x1, y1) = projected[:, :2].min(axis=0).tolist(), projected[:, :2].max(axis=0).tolist()
-    zoom = scale * PATCH_SIZE / max(x1 - x0, y1 - y0)
-    return camera.framed((x0, y0, x1, y1), zoom, PATCH_SIZE, PATCH_SIZE)

@@ -40,19 +40,14 @@ class UsableModel:
     @property
     def points(self) -> npt.NDArray[np.float32]:
         """Points of its surface, float32 [N, 3]."""
-        return unpack_points(self.packed)
+        points: npt.NDArray[np.float32] = self.packed.astype(np.float32) / np.float32(32767.5) - np.float32(1)
+        return points
 
 
 def pack_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Coordinates between -1 and 1 as integers, good to 1/65000: half the memory."""
+    """Coordinates between -1 and 1 as `UsableModel.packed`, good to 1/65000: half the memory."""
     packed: npt.NDArray[np.uint16] = np.rint((points + 1) * 32767.5).clip(0, 65535).astype(np.uint16)
     return packed
-
-
-def unpack_points(packed: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """Inverse of `pack_points`."""
-    points: npt.NDArray[np.float32] = packed.astype(np.float32) / np.float32(32767.5) - np.float32(1)
-    return points
 
 
 @dataclass(frozen=True)
