@@ -61,7 +61,8 @@ def choose_among(
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
     """Whether an instance may be chosen, before overlap is looked at."""
     x0, y0, x1, y1 = instance.box
-    return is_large(instance, scene, rule) and not instance.ignored and x1 > x0 and y1 > y0
+    allowed = not instance.ignored and not (instance.crowd and rule.crowd == "drop")
+    return is_large(instance, scene, rule) and allowed and x1 > x0 and y1 > y0
 
 
 def is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:

@@ -29,10 +29,11 @@ class Instance:
         box: annotated box, float `x0, y0, x1, y1`, half-open, as given (it may leave the frame).
         area: annotated area in pixels.
         category: its name; None where the data does not know it.
-        ignored: a crowd or ignored region: never an object.
+        ignored: an ignored region, or a mask that is too weak: never an object.
         mask: decodes the mask, or raises `BadSample`; None where the annotation holds no mask.
         mask_source: `polygon`, `rle`, `parse`, `sam` or `drawn`.
         score: what the mask's model expects of it; None where it has none.
+        crowd: several objects in one annotation; the recipe says whether it may be chosen.
     """
 
     box: FloatBox
@@ -44,6 +45,7 @@ class Instance:
     mask: Callable[[], BoxMask] | None = None
     mask_source: str | None = None
     score: float | None = None
+    crowd: bool = False
 
 
 class PairRelation(NamedTuple):

@@ -20,6 +20,9 @@ from pics_cli.errors import BadSample
 
 Mask = npt.NDArray[np.bool_]
 MIN_POLYGON_NUMBERS = 6
+# Outlines may be as long as the picture has pixels, and this much longer: 0.7 s for a million.
+_FREE_OUTLINE = 100_000
+_MERGED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,13 @@ def box_mask(mask: npt.NDArray[Any]) -> BoxMask:
 def decode_segmentation(segmentation: object, height: int, width: int) -> BoxMask:
     """Pixels of a COCO segmentation: polygons, run lengths as a list, or compressed run lengths.
 
-    Polygon parts with fewer than three points or an odd number of coordinates hold no area and are left out.
+    Polygons are lists of `x, y, …`, as COCO has them; also one such list alone, points `[x, y]`, and either of these
+    one level deeper. A list may hold run lengths, too. Polygon parts with fewer than three points or an odd number of
+    coordinates hold no area and are left out.
 
     Raises:
-        BadSample: `bad_mask` where nothing usable is in it or its size differs from the picture's.
+        BadSample: `bad_mask` where nothing usable is in it, its size differs from the picture's, or its outlines are so
+            long that they are none.
     """
     try:
         return box_mask(coco_mask.decode(_packed(segmentation, height, width)))
@@ -132,6 +138,18 @@ def segmentation_area(segmentation: object, height: int, width: int) -> float:
         return float(coco_mask.area(packed))
     except (BadSample, ValueError):
         return 0.0
+
+
+def polygon_parts(segmentation: Sequence[Any], depth: int = 3) -> list[list[Any]]:
+    """Outlines as flat lists, from the forms that `decode_segmentation` takes."""
+    if not any(isinstance(value, list) for value in segmentation):
+        return [list(segmentation)]
+    if all(isinstance(point, list) and len(point) == 2 for point in segmentation) and not any(
+        isinstance(value, list) for point in segmentation for value in point
+    ):
+        return [[value for point in segmentation for value in point]]
+    nested = [part for part in segmentation if isinstance(part, list) and part]
+    return [outline for part in nested for outline in polygon_parts(part, depth - 1)] if depth else []
 
 
 def has_polygon(segmentation: Sequence[Sequence[float]]) -> bool:
@@ -195,6 +213,9 @@ def decode_box_mask(data: bytes, name: str, size: tuple[int, int]) -> BoxMask:
 def _packed(segmentation: object, height: int, width: int) -> dict[str, Any]:
     """pycocotools' own form of a segmentation, checked."""
     if isinstance(segmentation, list):
+        lengths = [part for part in segmentation if isinstance(part, dict)]
+        if lengths and len(lengths) == len(segmentation):
+            return _merge([_run_lengths(part, height, width) for part in lengths])
         return _polygons(segmentation, height, width)
     if isinstance(segmentation, dict):
         return _run_lengths(segmentation, height, width)
@@ -202,15 +223,35 @@ def _packed(segmentation: object, height: int, width: int) -> dict[str, Any]:
 
 
 def _polygons(segmentation: list[Any], height: int, width: int) -> dict[str, Any]:
-    parts = [part for part in segmentation if isinstance(part, list) and has_polygon([part])]
+    parts = [part for part in polygon_parts(segmentation) if has_polygon([part])]
     if not parts:
         raise BadSample("bad_mask", "no polygon with three points or more")
     # pycocotools draws outlines point by point, in memory it does not check and 32-bit numbers.
     limit = 10 * max(height, width) + 1000
     if not all(set(map(type, part)) <= {int, float} and -limit < min(part) <= max(part) < limit for part in parts):
         raise BadSample("bad_mask", "polygon coordinates that are no numbers, or far outside the picture")
-    merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
-    return merged
+    longest = height * width + _FREE_OUTLINE
+    # The first bound is quick, and only wild outlines are beyond it.
+    if (
+        sum(len(part) // 2 * (max(part) - min(part) + 1) for part in parts) > longest
+        and (length := sum(map(_outline_length, parts))) > longest
+    ):
+        raise BadSample("bad_mask", f"polygons with outlines of {length:,.0f} pixels, more than the picture has")
+    return _merge(coco_mask.frPyObjects(parts, height, width))
+
+
+def _outline_length(part: list[float]) -> float:
+    """Pixels that pycocotools walks through to draw an outline, five times each."""
+    points = np.array(part, np.float64).reshape(-1, 2)
+    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1) + 1
+    return float(steps.sum())
+
+
+def _merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The union of run lengths: of a few at a time, since each step costs the length of what is merged already."""
+    while len(parts) > 1:
+        parts = [coco_mask.merge(parts[i : i + _MERGED]) for i in range(0, len(parts), _MERGED)]
+    return parts[0]
 
 
 def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> dict[str, Any]:

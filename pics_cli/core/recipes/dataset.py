@@ -266,6 +266,8 @@ class PairSettings:
     """An object's area must be strictly greater than this share of the picture's."""
     contained: Literal["drop", "keep"] = "drop"
     """Whether a pair counts in which one box lies inside the other (within 2 px)."""
+    crowd: Literal["drop", "keep"] = "drop"
+    """Whether objects marked as crowds count; CVAT's brush masks are all marked so."""
     classes: ClassFilter = field(default_factory=ClassFilter)
     """Which categories take part."""
 

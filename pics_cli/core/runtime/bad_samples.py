@@ -32,6 +32,12 @@ class BadRecords:
             if len(self.lines) < _MAX_LINES:
                 self.lines.append(f"{reason}: {line}")
 
+    @property
+    def summary(self) -> str:
+        """How many for what reason, and the first."""
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items())
+        return f"{counts}; the first: {self.lines[0].partition(': ')[2]}" if self.lines else counts
+
     def as_dict(self) -> dict[str, Any]:
         """As plain data, reasons in alphabetical order."""
         return asdict(BadRecords(dict(sorted(self.counts.items())), self.lines))

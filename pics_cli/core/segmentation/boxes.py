@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.readers.coco_index import CocoIndex, open_coco_index
+from pics_cli.core.datasets.readers.coco_index import FIRST_TEXT, CocoIndex, open_coco_index
 from pics_cli.core.datasets.readers.scalabel_index import ScalabelIndex, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles, find_split_files
 from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
@@ -101,9 +101,9 @@ class CocoBoxSource(BoxSource):
         columns = [index.columns[name][rows].tolist() for name in ("id", "category_id", "x", "y", "w", "h", "flags")]
         boxes = tuple(
             AnnotatedBox(
-                None if annotation_id < 0 else annotation_id,
+                None if annotation_id < 0 else index.given_id(annotation_id),
                 index.categories.get(category_id),
-                None if category_id < 0 else category_id,
+                None if category_id < 0 or category_id >= FIRST_TEXT else category_id,
                 (x, y, x + w, y + h),
                 bool(flags),
                 bool(index.categories) and category_id not in index.categories,
@@ -111,8 +111,9 @@ class CocoBoxSource(BoxSource):
             for annotation_id, category_id, x, y, w, h, flags in zip(*columns, strict=True)
         )
         name, url = index.names(row)
-        size = int(index.width[row]), int(index.height[row])
-        return AnnotatedImage(int(index.image_id[row]), name, url, self._files.image_paths(name, url), size, boxes)
+        size = (int(index.width[row]), int(index.height[row])) if index.width[row] else None
+        image_id = index.given_id(index.image_id[row])
+        return AnnotatedImage(image_id, name, url, self._files.image_paths(name, url), size, boxes)
 
 
 class ScalabelBoxSource(BoxSource):
@@ -132,7 +133,7 @@ class ScalabelBoxSource(BoxSource):
                 continue
             # Scalabel's last corner belongs to the box.
             corners = (box.x1, box.y1, box.x2 + 1, box.y2 + 1)
-            boxes.append(AnnotatedBox(label.id, label.category, None, corners, label.ignored))
+            boxes.append(AnnotatedBox(label.id, label.category, None, corners, label.ignored or label.crowd))
         size = None if frame.size is None else (frame.size.width, frame.size.height)
         return AnnotatedImage(frame.name, name, "", self._files.image_paths(name), size, tuple(boxes))
 

@@ -35,9 +35,11 @@ class Reader(ABC):
         source: what tells this input from another, for the manifest.
         bad_records: records left out while indexing.
         categories: every category name, in the data's order; empty where the data names none.
+        crowds: how many objects are marked as crowds, and of how many; None where that is not known.
     """
 
     annotations: Path | None
+    crowds: tuple[int, int] | None = None
     source: dict[str, Any]
     bad_records: BadRecords
     categories: Sequence[str]

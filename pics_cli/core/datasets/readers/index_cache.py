@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
+import gzip
 import hashlib
 import json
 import logging
@@ -11,17 +13,25 @@ import re
 import shutil
 import socket
 import tempfile
+import tokenize
+import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, fingerprint, locked, make_folder
-from pics_cli.errors import read_error, write_error
+from pics_cli.errors import PicsError, read_error, write_error
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 INDEX_METADATA = "meta.json"
+_PLAIN_TEXT = "text.json"
+_GZIP = b"\x1f\x8b"
+# A json's text takes a tenth of its room when compressed; this much more is an attack, or no text.
+_MAX_EXPANSION, _SMALL = 200, 64 << 20
+_CHUNK = 1 << 22
 
 
 def open_cached_index(
@@ -55,10 +65,57 @@ def open_cached_index(
                 _build_atomically(folder, lambda work: build(work, source))
     try:
         return load(folder)
-    except (OSError, EOFError, ValueError, KeyError):  # damaged: it can be built again
+    # Damaged, in whatever way NumPy and json take notice of it: it can be built again.
+    except (OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError):
         shutil.rmtree(folder)
         _build_atomically(folder, lambda work: build(work, source))
         return load(folder)
+
+
+def plain_json(path: Path, folder: Path) -> Path:
+    """The text of a json file as UTF-8: the file itself, or what is unpacked and decoded into the folder of its index.
+
+    Raises:
+        PicsError: it cannot be read, unpacked or decoded.
+    """
+    plain = folder / _PLAIN_TEXT
+    if plain.exists():
+        return plain
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        encoding = _encoding(head)
+        if encoding is None and not head.startswith(_GZIP):
+            return path
+        with gzip.open(path) if head.startswith(_GZIP) else path.open("rb") as source, plain.open("wb") as target:
+            _decode(source.read, target, encoding or "", _SMALL + _MAX_EXPANSION * path.stat().st_size)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        plain.unlink(missing_ok=True)
+        what = "gzip" if head.startswith(_GZIP) else encoding
+        raise PicsError(f"{path}: cannot be read as {what}: {error}", "save it as UTF-8, not compressed") from None
+    return plain
+
+
+def _encoding(head: bytes) -> str | None:
+    """The encoding of a json text by its first four bytes; None: UTF-8, or nothing known."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    nulls = "".join("0" if byte == 0 else "x" for byte in head)  # a json begins with two characters of ASCII
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(nulls)
+
+
+def _decode(read: Callable[[int], bytes], target: IO[bytes], encoding: str, limit: int) -> None:
+    decoder = None
+    for data in iter(partial(read, _CHUNK), b""):
+        if decoder is None:
+            decoder = codecs.getincrementaldecoder(encoding or _encoding(data[:4]) or "utf-8-sig")()
+        target.write(decoder.decode(data).encode())
+        if target.tell() > limit:
+            raise ValueError(f"it unpacks to more than {limit >> 20:,} MB")
+    if decoder is not None:
+        target.write(decoder.decode(b"", final=True).encode())
 
 
 def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:

@@ -88,7 +88,7 @@ class LabelFileReader(FolderReader):
 class LabelBlockReader(Reader):
     """Images in the order of the dataset, named by block and line; see `Reader` for the attributes.
 
-    Masks that are empty are left out; crowds, and those below the recipe's `sam.min_score` and `sam.min_agreement`, are
+    Masks that are empty are left out; those below the recipe's `sam.min_score` and `sam.min_agreement`, are
     never objects.
     """
 
@@ -169,7 +169,8 @@ class LabelBlockReader(Reader):
             category=label.category,
             category_id=label.category_id,
             annotation_id=label.id,
-            ignored=weak or "crowd" in label.flags,
+            ignored=weak,
+            crowd="crowd" in label.flags,
             mask=partial(decode_segmentation, {"size": [height, width], "counts": label.counts}, height, width),
             mask_source="sam",
             score=label.score,

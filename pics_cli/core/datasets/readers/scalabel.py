@@ -58,6 +58,7 @@ class ScalabelReader(Reader):
             category=label.category,
             annotation_id=label.id,
             ignored=label.ignored,
+            crowd=label.crowd,
             mask=mask,
             mask_source=None if not segmentation else "rle" if label.rle else "polygon",
         )

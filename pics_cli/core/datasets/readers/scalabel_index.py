@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
-from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index
+from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index, plain_json
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import BadSample
 
-_VERSION = "scalabel 1"
+_VERSION = "scalabel 2"
 
 Coordinate = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
@@ -51,9 +51,13 @@ class Label(msgspec.Struct, gc=False):
 
     @property
     def ignored(self) -> bool:
-        """A crowd or an ignored region."""
-        attributes = self.attributes or {}
-        return bool(attributes.get("crowd") or attributes.get("ignored"))
+        """An ignored region."""
+        return bool((self.attributes or {}).get("ignored"))
+
+    @property
+    def crowd(self) -> bool:
+        """Several objects in one label."""
+        return bool((self.attributes or {}).get("crowd"))
 
 
 class Size(msgspec.Struct, gc=False):
@@ -93,7 +97,8 @@ class _Categories(msgspec.Struct, gc=False):
     labels: list[_Category] | None = None
 
 
-_FRAME = msgspec.json.Decoder(Frame)
+# Not strict: numbers may be texts and have a fraction of zeros.
+_FRAME = msgspec.json.Decoder(Frame, strict=False)
 _NAME, _CATEGORIES = msgspec.json.Decoder(_FrameName), msgspec.json.Decoder(_Categories)
 
 
@@ -108,7 +113,7 @@ class ScalabelIndex:
 
     def __init__(self, path: Path, folder: Path) -> None:
         metadata = json.loads((folder / INDEX_METADATA).read_text())
-        self.path = path
+        self.path = plain_json(path, folder)
         self.categories: list[str] = metadata["categories"]
         self.source: dict[str, Any] = metadata["source"]
         self.bad_records = BadRecords(**metadata["bad"])
@@ -141,7 +146,7 @@ def open_scalabel_index(path: Path) -> ScalabelIndex:
     """
 
     def build(folder: Path, source: dict[str, Any]) -> None:
-        _build_index(path, folder, source)
+        _build_index(plain_json(path, folder), folder, source)
 
     return open_cached_index(path, _VERSION, build, lambda folder: ScalabelIndex(path, folder))
 

@@ -88,11 +88,11 @@ Change = Callable[[dict[str, Any]], object]
     ("change", "reason"),
     [
         (lambda data: data["annotations"][0].update(image_id=77), "unknown_image"),
-        (lambda data: data["annotations"][0].update(bbox=None), "bad_annotation_record"),
+        (lambda data: data["annotations"][3].update(bbox=None), "bad_annotation_record"),
         (lambda data: data["annotations"][0].update(bbox=[1, 2, 3]), "bad_annotation_record"),
         (lambda data: data["annotations"][0].pop("image_id"), "bad_annotation_record"),
         (lambda data: data["images"].append(dict(data["images"][0])), "duplicate_image_id"),
-        (lambda data: data["images"].append({"id": 100, "width": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 100, "width": 4, "height": "high"}), "bad_image_record"),
         (lambda data: data["images"].append({"id": 100, "width": -4, "height": 4}), "bad_image_record"),
         (lambda data: data["images"].append({"id": 100, "width": 1 << 40, "height": 4}), "bad_image_record"),
         (lambda data: data["images"].append({"id": 100, "width": 1 << 17, "height": 1 << 17}), "bad_image_record"),
@@ -100,7 +100,11 @@ Change = Callable[[dict[str, Any]], object]
         (lambda data: data["annotations"][0].update(category_id=1 << 70), "bad_annotation_record"),
         (lambda data: data["annotations"][0].update(bbox=[1e308, 0, 1, 1]), "bad_annotation_record"),
         (lambda data: data["categories"].append({"id": 7}), "bad_category_record"),
-        (lambda data: data["images"].append({"id": "x", "width": 4, "height": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": 1.5, "width": 4, "height": 4}), "bad_image_record"),
+        (lambda data: data["images"].append({"id": " ", "width": 4, "height": 4}), "bad_image_record"),
+        (lambda data: data["annotations"][0].update(area="large"), "bad_annotation_record"),
+        (lambda data: data["annotations"][0].update(iscrowd="perhaps"), "bad_annotation_record"),
+        (lambda data: data["annotations"][0].update(image_id=[9]), "bad_annotation_record"),
     ],
 )
 def test_bad_records_are_counted_and_the_rest_stays(tmp_path: Path, change: Change, reason: str) -> None:
