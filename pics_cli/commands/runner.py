@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -40,7 +41,7 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
         signal.signal(signal.SIGTERM, _terminate)
         console.start_logging(_speaks())
         try:
-            command(*args, **kwargs)
+            command(*args, **{name: _at_home(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
         except PicsError as error:
             if error.local or _speaks():
                 print(error.text, file=sys.stderr)
@@ -70,6 +71,14 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
     raise Terminated
+
+
+def _at_home(value: object) -> object:
+    """A path with `~` replaced: shells do so for `--out ~/x`, not for `--out=~/x`."""
+    try:
+        return value.expanduser() if isinstance(value, Path) else value
+    except RuntimeError as error:
+        raise PicsError(f"{value}: {error}".lower().rstrip("."), "write the folder out") from None
 
 
 def _speaks() -> bool:

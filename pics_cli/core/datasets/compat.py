@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.pairs import Group, choose_among, is_large
+from pics_cli.core.datasets.pairs import Boxes, Group, choose_among, is_large, most_overlapping
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
-from pics_cli.core.images.geometry import Box, is_nested
+from pics_cli.core.images.geometry import Box, is_nested, shared_area
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, RenderedSource, SynthSource
 from pics_cli.errors import PicsError
@@ -63,22 +63,23 @@ def _choose_largest(instances: Sequence[Instance], _rule: PairSettings) -> Group
 def _choose_max_iou(instances: Sequence[Instance], _rule: PairSettings) -> Group | Skip:
     """The pair with the highest IoU in float32, the first of equals; pairs that its nesting test finds do not count."""
     boxes_N4 = np.array([instance.box for instance in instances], np.float32)
-    low = np.maximum(boxes_N4[:, None, :2], boxes_N4[None, :, :2])
-    high = np.minimum(boxes_N4[:, None, 2:], boxes_N4[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    area = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
-    union = area[:, None] + area[None] - shared
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    iou[_nested(boxes_N4)] = 0
-    np.fill_diagonal(iou, -1)
-    first, second = np.unravel_index(int(iou.argmax()), iou.shape)
-    return (int(first), int(second)) if iou[first, second] > 0 else Skip("no_overlap")
+    return most_overlapping(boxes_N4, _iou, _nested)[0] or Skip("no_overlap")
 
 
-def _nested(boxes_N4: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """bool [N, N]: the research code's nesting test, either way round.
+def _iou(a_N4: Boxes, b_M4: Boxes) -> Boxes:
+    """float32 [N, M]: the research code's intersection over union, to the bit."""
+    shared = shared_area(a_N4, b_M4)
+    a_N, b_M = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a_N4, b_M4))
+    union = a_N[:, None] + b_M[None] - shared
+    iou: Boxes = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
+
+
+def _nested(a_N4: Boxes, b_M4: Boxes) -> npt.NDArray[np.bool_]:
+    """bool [N, M]: the research code's nesting test, either way round.
 
     It is given corners and reads them as `x, y, width, height`, so it compares x0 + x1 and y0 + y1: whether the left
     and upper side lie inside and the centre is not further right or down. Most nested pairs pass for not nested.
     """
-    return is_nested(np.concatenate([boxes_N4[:, :2], boxes_N4[:, :2] + boxes_N4[:, 2:]], axis=1))
+    a, b = (np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) for boxes in (a_N4, b_M4))
+    return is_nested(a, b)

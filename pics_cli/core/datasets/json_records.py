@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from pics_cli.core.runtime.files import open_file
 from pics_cli.errors import PicsError, read_error
 
 BLOCK_BYTES = 8 << 20
@@ -97,7 +98,7 @@ def read_arrays(
         PicsError: the file is missing, truncated, not JSON (or several in a row), or not an object with those arrays.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if not path.stat().st_size:
                 raise PicsError(f"{path}: the file is empty", "download it again")
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, read_file
 from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
@@ -119,7 +119,7 @@ def read_block(path: Path) -> list[LabelledImage]:
         BadSample: `bad_annotation_file`.
     """
     try:
-        lines = gzip.decompress(path.read_bytes()).splitlines()
+        lines = gzip.decompress(read_file(path)).splitlines()
     except (OSError, EOFError, zlib.error) as error:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
     try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, is_nested
@@ -25,6 +26,13 @@ SKIP_REASONS = {
     "tiny_mask": "a chosen object's mask holds fewer than 10 pixels",
     "full_mask": "a chosen object's mask covers the whole picture",
 }
+
+# Pairs that are looked at together: few enough for the processor's cache.
+_BLOCK = 1 << 16
+
+
+Boxes = npt.NDArray[np.floating[Any]]
+Outer = Callable[[Boxes, Boxes], npt.NDArray[Any]]
 
 
 def choose_group(scene: Scene, rule: PairSettings) -> Group | Skip:
@@ -58,6 +66,33 @@ def choose_among(
     return chosen if isinstance(chosen, Skip) else tuple(accepted[i] for i in chosen)
 
 
+def most_overlapping(boxes_N4: Boxes, iou: Outer, nested: Outer | None) -> tuple[tuple[int, int] | None, bool]:
+    """The two boxes with the highest IoU above 0, the first of equals; and whether any two overlap.
+
+    In blocks of rows: the square of many boxes would not fit into memory.
+
+    Args:
+        boxes_N4: float [N, 4].
+        iou: of every box of one array with every box of another.
+        nested: likewise, whether two boxes do not count; None: all do.
+    """
+    pair, most, overlaps = None, 0.0, False
+    rows = max(1, _BLOCK // len(boxes_N4))
+    for start in range(0, len(boxes_N4), rows):
+        block, rest = boxes_N4[start : start + rows], boxes_N4[start:]  # a pair stands in the row of its first
+        values = np.triu(iou(block, rest), 1)
+        highest = values.max(axis=1)
+        overlaps = overlaps or bool((highest > 0).any())
+        better = np.flatnonzero(highest > most)
+        values = values[better]
+        if nested is not None and len(better):
+            values[nested(block[better], rest)] = 0
+        if values.max(initial=0) > most:
+            row, column = divmod(int(values.argmax()), len(rest))
+            pair, most = (start + int(better[row]), start + column), float(values[row, column])
+    return pair, overlaps
+
+
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
     """Whether an instance may be chosen, before overlap is looked at."""
     x0, y0, x1, y1 = instance.box
@@ -74,16 +109,15 @@ def is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
 
 def _choose_max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     boxes = np.array([instance.box for instance in instances], np.float64)
-    iou = box_iou(boxes, boxes)
-    np.fill_diagonal(iou, 0.0)
-    allowed = ~is_nested(boxes) if rule.contained == "drop" else np.ones_like(iou, np.bool_)
-    legal = np.where(allowed, iou, 0.0)
-    first, second = np.unravel_index(int(legal.argmax()), legal.shape)
-    if legal[first, second] <= 0:
-        return Skip("only_contained" if iou.max() > 0 else "no_overlap")
-    group = [int(first), int(second)]
+    drop = rule.contained == "drop"
+    pair, overlaps = most_overlapping(boxes, box_iou, is_nested if drop else None)
+    if pair is None:
+        return Skip("only_contained" if overlaps else "no_overlap")
+    group = list(pair)
     while len(group) < rule.objects:
-        best_iou = iou[group].max(axis=0) * allowed[group].all(axis=0)
+        iou = box_iou(boxes[group], boxes)
+        allowed = ~is_nested(boxes[group], boxes) if drop else np.ones_like(iou, np.bool_)
+        best_iou = iou.max(axis=0) * allowed.all(axis=0)
         best_iou[group] = 0.0
         best = int(best_iou.argmax())
         if best_iou[best] <= 0:
@@ -96,12 +130,17 @@ def _choose_largest(instances: Sequence[Instance], rule: PairSettings) -> Group 
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])
-    inside = is_nested(np.array([instance.box for instance in instances], np.float64))
-    pairs = ((first, second) for first, second in combinations(order, 2) if not inside[first, second])
-    group = list(next(pairs, ()))
-    if not group:
+    boxes = np.array([instance.box for instance in instances], np.float64)[order]  # the largest first
+    for first in range(len(boxes) - 1):
+        apart = ~is_nested(boxes[first : first + 1], boxes[first + 1 :])[0]
+        if apart.any():
+            break
+    else:
         return Skip("only_contained")
-    for i in order:
-        if len(group) < rule.objects and not inside[i, group].any():  # a member is nested in itself
-            group.append(i)
-    return tuple(group) if len(group) == rule.objects else Skip("group_too_small")
+    group = [first, first + 1 + int(apart.argmax())]
+    while len(group) < rule.objects:
+        apart = ~is_nested(boxes, boxes[group]).any(axis=1)  # a member is nested in itself
+        if not apart.any():
+            return Skip("group_too_small")
+        group.append(int(apart.argmax()))
+    return tuple(order[k] for k in group)

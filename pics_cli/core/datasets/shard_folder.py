@@ -16,7 +16,7 @@ from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import SCHEMA_VERSION
 from pics_cli.core.shards.shard_files import ShardWriter, read_stats, shard_folder_files, shard_path, stats_path
-from pics_cli.core.shards.shard_paths import manifest_entries
+from pics_cli.core.shards.shard_paths import manifest_entries, tar_files
 from pics_cli.errors import PicsError
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "simplejpeg")
@@ -58,7 +58,7 @@ def resume_manifest(folder: Path, identity: Mapping[str, Any], overwrite: bool) 
         _remove_shards(folder)
         (folder / MANIFEST).unlink()  # last: without a manifest nothing here is ours to remove
         manifest = None
-    tars = sorted(folder.glob("*.tar"))
+    tars = tar_files(folder)
     foreign = f"{len(tars)} tar files ({tars[0].name}, …) that this tool did not write here" if tars else None
     if not ResumableFolder(folder, "--out", "built").resumes(manifest, identity, foreign):
         _remove_shards(folder)  # stats without a tar, of a build whose manifest is gone
@@ -89,7 +89,7 @@ def list_shards(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
     if not folder.is_dir():
         raise PicsError(f"{folder}: no such folder", "name a folder of .tar shards")
     expected = manifest_entries(folder)
-    shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
+    shards = tar_files(folder)
     if not shards and not expected:
         raise PicsError(f"{folder}: no .tar shard in it", "name a folder of shards")
     return shards, expected

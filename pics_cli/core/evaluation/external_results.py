@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.images.image_io import RGB, decode_image
-from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.runtime.files import file_sha256, read_file
 from pics_cli.errors import BadSample, PicsError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -39,7 +39,7 @@ class ExternalResults:
         if example.key not in self.files:
             raise BadSample("no_picture", f"{self.folder}: no {example.key}.png")
         path = self.files[example.key]
-        rgb = decode_image(path.read_bytes()).rgb
+        rgb = decode_image(read_file(path)).rgb
         if rgb.shape != example.truth.shape:
             own, truth = ("x".join(str(side) for side in image.shape[1::-1]) for image in (rgb, example.truth))
             raise BadSample("other_size", f"{path}: {own}, the truth is {truth}")

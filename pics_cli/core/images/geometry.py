@@ -24,12 +24,20 @@ CONTAINED_SLACK = 2.0
 
 def box_iou(a_N4: FloatArray, b_M4: FloatArray) -> FloatArray:
     """Intersection over union of every box of a with every box of b: float [N, M] in [0, 1]; 0 for empty boxes."""
-    low = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])
-    high = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
-    intersection = np.prod(np.clip(high - low, 0, None), axis=2)
+    intersection = shared_area(a_N4, b_M4)
     union = box_area(a_N4)[:, None] + box_area(b_M4)[None] - intersection
     iou: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
+
+
+def shared_area(a_N4: FloatArray, b_M4: FloatArray) -> FloatArray:
+    """Area that every box of a has in common with every box of b: float [N, M]."""
+    width, height = (  # side by side: axes of length two would take ten times as long
+        np.maximum(np.minimum.outer(a_N4[:, k + 2], b_M4[:, k + 2]) - np.maximum.outer(a_N4[:, k], b_M4[:, k]), 0)
+        for k in (0, 1)
+    )
+    area: FloatArray = width * height
+    return area
 
 
 def box_area(boxes_N4: FloatArray) -> FloatArray:
@@ -40,17 +48,16 @@ def box_area(boxes_N4: FloatArray) -> FloatArray:
 
 def is_contained(inner_N4: FloatArray, outer_M4: FloatArray, slack: float = CONTAINED_SLACK) -> npt.NDArray[np.bool_]:
     """bool [N, M]: whether each side of box n lies inside box m or within `slack` pixels of it."""
-    a, b = inner_N4[:, None], outer_M4[None]
-    inside: npt.NDArray[np.bool_] = np.all(a[..., :2] >= b[..., :2] - slack, axis=2) & np.all(
-        a[..., 2:] <= b[..., 2:] + slack, axis=2
-    )
+    inside: npt.NDArray[np.bool_] = np.ones((len(inner_N4), len(outer_M4)), np.bool_)
+    for k in (0, 1):
+        inside &= np.greater_equal.outer(inner_N4[:, k], outer_M4[:, k] - slack)
+        inside &= np.less_equal.outer(inner_N4[:, k + 2], outer_M4[:, k + 2] + slack)
     return inside
 
 
-def is_nested(boxes_N4: FloatArray) -> npt.NDArray[np.bool_]:
-    """bool [N, N], symmetric: whether one of the two boxes lies inside the other."""
-    inside = is_contained(boxes_N4, boxes_N4)
-    either: npt.NDArray[np.bool_] = inside | inside.T
+def is_nested(a_N4: FloatArray, b_M4: FloatArray) -> npt.NDArray[np.bool_]:
+    """bool [N, M]: whether one of the two boxes lies inside the other."""
+    either: npt.NDArray[np.bool_] = is_contained(a_N4, b_M4) | is_contained(b_M4, a_N4).T
     return either
 
 
@@ -61,7 +68,7 @@ def box_relation(a: FloatArray, b: FloatArray) -> Relation:
     most 2 px in both directions; apart: none of these.
     """
     pair = np.stack([a, b]).astype(np.float64)
-    if is_nested(pair)[0, 1]:
+    if is_nested(pair[:1], pair[1:])[0, 0]:
         return "containing"
     gap = np.maximum(pair[0, :2], pair[1, :2]) - np.minimum(pair[0, 2:], pair[1, 2:])
     if np.all(gap < 0):

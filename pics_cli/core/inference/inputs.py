@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.inference.decoding import decode_reference, mask_region
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
+from pics_cli.core.runtime.files import open_file, read_file
 from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
 logger = logging.getLogger(__name__)
@@ -92,14 +94,15 @@ def find_folders(root: Path) -> list[Path]:
         if _is_sample(root):
             return [root]
         folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        samples = [path for path in folders if _is_sample(path)]
+        is_sample = {path: _is_sample(path) for path in folders}
     except OSError as error:
         raise read_error(error.filename, error) from None
+    samples = [path for path in folders if is_sample[path]]
     if not samples:
         raise PicsError(
             f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
         )
-    others = [path.name for path in folders if path not in set(samples)]
+    others = [path.name for path in folders if not is_sample[path]]
     if others:
         logger.info("no sample in %d folders, passed over: %s", len(others), ", ".join(others[:5]))
     return samples
@@ -131,12 +134,13 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     if objects is not None and len(numbered) < objects:
         raise BadSample("too_few_objects", f"{folder}: {len(numbered)} objects, --obj-thr asks for {objects}")
     pairs = []
-    for k in range(min(numbered), max(numbered)):
-        if k not in numbered and (objects is None or sum(other < k for other in numbered) < objects):
-            raise BadSample(
-                "missing_object", f"{folder / f'object_{k}.png'}: no such file, though there is a later one"
-            )
-    for k in sorted(numbered)[:objects]:
+    chosen = sorted(numbered)[:objects]
+    gap = next((k for k, following in pairwise(chosen) if following != k + 1), None)
+    if gap is not None:
+        raise BadSample(
+            "missing_object", f"{folder / f'object_{gap + 1}.png'}: no such file, though there is a later one"
+        )
+    for k in chosen:
         pictures, masks = numbered[k]
         reference = _single_file(folder, pictures, f"object_{k}.png", *masks)
         pairs.append(ObjectFiles(reference, _single_file(folder, masks, f"object_{k}_mask.png", *pictures)))
@@ -192,7 +196,7 @@ def check_files(files: SampleFiles) -> None:
     """Raise BadSample for a file of a sample that does not exist; nothing is read."""
     for part, path in files.parts().items():
         try:
-            path.stat()
+            open_file(path).close()
         except OSError as error:
             raise _unreadable(path, part, error) from None
 
@@ -206,7 +210,7 @@ def read_parts(files: SampleFiles) -> dict[str, bytes]:
     contents = {}
     for part, path in files.parts().items():
         try:
-            contents[part] = path.read_bytes()
+            contents[part] = read_file(path)
         except OSError as error:
             raise _unreadable(path, part, error) from None
     return contents

@@ -24,6 +24,7 @@ from pics_cli.core.inference.decoding import (
     mask_values,
 )
 from pics_cli.core.inference.sample import Bytes, Order
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, reason_of
 
 ImageInput = Image.Image | npt.NDArray[Any] | str | Path
@@ -107,6 +108,6 @@ def _read_file(path: str | Path | Any, name: str) -> bytes:
     if not isinstance(path, str | Path):
         raise ValueError(f"{name}: got {type(path).__name__}, expected a PIL image, a NumPy array or a path")
     try:
-        return Path(path).read_bytes()
+        return read_file(Path(path))
     except OSError as error:
         raise ValueError(f"{name}: cannot read {path}: {reason_of(error)}") from None

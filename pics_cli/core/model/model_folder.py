@@ -21,7 +21,7 @@ from torch import nn
 
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
-from pics_cli.core.model.hub import check_hashes, snapshot
+from pics_cli.core.model.hub import cached_snapshot, check_hashes, is_local, snapshot
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.part_checks import find_mismatches
@@ -164,8 +164,18 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _linked(name: str, link: Link, weights: bool) -> Path:
-    patterns = str(Path(link.folder) / ("*" if weights else "config.json"))
-    part_folder = snapshot(link.source, f"pics.json: links.{name}", [patterns]) / link.folder
+    """Where a linked part lies. Repositories are not downloaded on a model's word: whoever made it named them."""
+    if is_local(link.source):
+        part_folder = snapshot(link.source, f"pics.json: links.{name}", []) / link.folder
+    elif (cached := cached_snapshot(link.source, str(Path(link.folder) / "config.json"))) is not None:
+        part_folder = cached / link.folder
+    else:
+        repository, _, revision = link.source.partition("@")
+        files = f"--include '{Path(link.folder) / '*'}'" + (f" --revision {revision}" if revision else "")
+        raise PicsError(
+            f"pics.json: links.{name}: the part lies in the repository {link.source}, which is not on this machine",
+            f"models do not download others by themselves; if you trust it: hf download {repository} {files}",
+        )
     if weights:
         check_hashes(part_folder, link.sha256)
     return part_folder

@@ -6,6 +6,7 @@ overridden by its dotted key (`pairs.objects=3`).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from pics_cli.core.recipes.validation import duplicate_keys, error_line, short_json
+from pics_cli.core.recipes.validation import error_line, short_json
+from pics_cli.core.recipes.yaml_values import YamlError, parse_yaml
 from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
@@ -74,9 +75,12 @@ def parse_override(text: str) -> Override:
     if not equals or not all(key.split(".")):
         raise PicsError(f"--set {text!r}: expected key.path=value", "for example --set pairs.min_area_ratio=0.05")
     try:
-        return Override(key, yaml.safe_load(value), f"--set {key}")
-    except yaml.YAMLError:
-        raise PicsError(f"--set {key}: {value!r} is not YAML", "quote it, or write lists as [a, b]") from None
+        data, duplicates = parse_yaml(value)
+    except YamlError as error:
+        raise PicsError(f"--set {key}: {short_json(value)}: {error}", "quote it, or write lists as [a, b]") from None
+    if duplicates:
+        raise PicsError(f"--set {key}: {duplicates[0][0]}: given twice, expected once")
+    return Override(key, data, f"--set {key}")
 
 
 def parse_overrides(settings: Sequence[str] | None, flags: Mapping[str, tuple[str, Any]]) -> list[Override]:
@@ -112,7 +116,7 @@ def load_recipe(
         flags = ", ".join(override.origin for override in overrides if override.key == repeated)
         raise PicsError(f"{repeated} is given twice on the command line ({flags})", "give it once")
     data, errors = _read_yaml(path) if data is None else (data, [])
-    data = json.loads(json.dumps(data, default=str))  # what an alias repeats becomes a copy, to be overridden alone
+    data = copy.deepcopy(data)
     for override in overrides:
         _apply(data, override)
     try:
@@ -152,21 +156,15 @@ def digest(plain: Mapping[str, Any]) -> str:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
-        text = path.read_text(encoding="utf-8")
-        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise PicsError(f"{path}:{line} not YAML: {error.problem}", "check indentation and quotes") from None
+        data, duplicates = parse_yaml(path.read_bytes())
     except OSError as error:
         raise read_error(path, error) from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise PicsError(f"{path}: cannot read as YAML: {error}") from None
+    except YamlError as error:
+        where = f"{path}: line {error.line}" if error.line else str(path)
+        raise PicsError(f"{where}: not YAML: {error}", "check indentation and quotes") from None
     if not isinstance(data, dict):
         raise PicsError(f"{path}: got {short_json(data)}, expected a mapping that starts with kind: …")
-    try:
-        return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in duplicate_keys(node)]
-    except RecursionError:
-        raise PicsError(f"{path}: an alias refers to itself", "write the value out") from None
+    return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in duplicates]
 
 
 def _apply(data: dict[str, Any], override: Override) -> None:

@@ -22,6 +22,7 @@ from pics_cli.core.recipes.validation import (
     ImagePattern,
     Name,
     Text,
+    UserPath,
     between,
 )
 
@@ -301,9 +302,9 @@ class DatasetRecipe:
     """Dataset recipes are built into shards."""
     name: Text
     """The dataset's name in manifests and samples."""
-    raw: Text | None = None
+    raw: UserPath | None = None
     """Folder of the raw files, when --raw is not given; none where the format needs no files."""
-    out: Text
+    out: UserPath
     """Folder of the shards, when --out is not given; {split} stands for the split."""
     seed: Annotated[int, between(0, math.inf, True)] = 0
     """Seed of everything random: the padding of the reference patches, and drawn scenes."""

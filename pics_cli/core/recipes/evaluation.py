@@ -15,7 +15,7 @@ from typing_extensions import Self
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
 from pics_cli.core.recipes.dataset import Pool, ReferenceView, SceneRelation
 from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
-from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, between
+from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, UserPath, between
 
 Method = Literal["parallel", "sequential", "paste", "poisson"]
 
@@ -40,9 +40,9 @@ class DrawnScenes:
 class ShardSamples:
     """Samples of shards, in their order."""
 
-    root: Text = "data"
+    root: UserPath = "data"
     """Folder that the shards are looked for in."""
-    shards: Text
+    shards: UserPath
     """Folder of .tar files, or files with {00000..00010}, * or ? in their names; under `root` unless it is an absolute
     path. {split} stands for the split."""
     split: Literal["train", "val", "test"] = "val"
@@ -57,7 +57,7 @@ class EvaluationRecipe:
     """Evaluation recipes are run with `pics eval`."""
     name: Text
     """Name of the evaluation, in results."""
-    out: Text
+    out: UserPath
     """Folder of the results, when --output is not given."""
     seed: NonNegativeInt = 2026
     """Seed of scenes, noise and confidence intervals."""
@@ -69,7 +69,7 @@ class EvaluationRecipe:
     """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
     metrics: tuple[str, ...] = ()
     """Metrics, by name; empty: all."""
-    features: tuple[Text, ...] = ()
+    features: tuple[UserPath, ...] = ()
     """Weights of learnt metrics: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""
     steps: PositiveInt | None = None
@@ -80,7 +80,7 @@ class EvaluationRecipe:
     """Drawn scenes …"""
     samples: ShardSamples | None = None
     """… or samples of shards …"""
-    pictures: Text | None = None
+    pictures: UserPath | None = None
     """… or a folder of pictures, the truth of those that other methods made: one of the three."""
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from pics_cli.core.recipes.training_sections import (
     TrainedParts,
     ValidationSettings,
 )
-from pics_cli.core.recipes.validation import CONFIG, Text
+from pics_cli.core.recipes.validation import CONFIG, Text, UserPath
 
 # Model settings that are defaults of `pics infer` alone: training does not depend on them.
 INFERENCE_DEFAULTS = ("share_sharpness", "scheduler", "steps", "guidance")
@@ -45,7 +45,7 @@ class TrainingRecipe:
     """Training recipes are trained with `pics train`."""
     name: Text
     """Name of the run, in logs."""
-    out: Text
+    out: UserPath
     """Folder of logs and checkpoints, when --root-dir is not given."""
     seed: NonNegativeInt = 0
     """Seed of everything random."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
-from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Name, Text, between, require
+from pics_cli.core.recipes.validation import CONFIG, NOT_EMPTY, Name, Text, UserPath, between, require
 
 Fraction = Annotated[float, between(0, 1, True)]
 PositiveInt = Annotated[int, between(1, math.inf, True)]
@@ -77,7 +77,7 @@ class AugmentSettings:
 class TrainingSet:
     """Shards that take part in the mixture."""
 
-    shards: Text
+    shards: UserPath
     """Folder of .tar files, or files with {00000..00010}, * or ? in their names; under data.root unless it is an
     absolute path, a http(s) address or a `pipe:` command. {split} stands for train, and for val where there is such a
     folder."""
@@ -95,7 +95,7 @@ class TrainingSet:
 class DataSettings:
     """The mixture, and how it is read."""
 
-    root: Text = "data"
+    root: UserPath = "data"
     """Folder that the shards are looked for in."""
     sets: Annotated[dict[Name, TrainingSet], NOT_EMPTY]
     """The sets of shards, by name."""
@@ -141,9 +141,9 @@ class ModelShape:
 class ModelSettings:
     """What training starts from; what is not said here is as the base model has it, else as published."""
 
-    base: Text | None = None
+    base: UserPath | None = None
     """Stable Diffusion in diffusers' layout, or a model of pics to go on from: folder or repository; none: 2.1-base."""
-    dinov2: Text | None = None
+    dinov2: UserPath | None = None
     """DINOv2: folder, repository or the original file; none: ViT-g/14."""
     shape: ModelShape | None = None
     """A new network of this shape instead, from random weights."""

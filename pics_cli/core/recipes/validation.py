@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,6 @@ from string import Formatter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import AfterValidator, ConfigDict, StringConstraints
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -56,26 +57,31 @@ def _relative_pattern(pattern: str, fields: tuple[str, ...] = PATH_FIELDS) -> st
 
 NOT_EMPTY = require(bool, "at least one value")
 SOME_WEIGHT = require(lambda weights: any(weights.values()), "a weight above 0")
+
+
+def _expand_path(path: str) -> str:
+    """`~` and $VARIABLES as a shell has them; addresses and commands as they are."""
+    if path.startswith(("http://", "https://", "pipe:")):
+        return path
+    expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111  # Path raises where there is no home
+    if unknown := re.search(r"\$(\w+|\{\w+\})", expanded):
+        raise PydanticCustomError("path", "a path: {name} is not set", {"name": unknown[0]})
+    if expanded.startswith("~"):
+        raise PydanticCustomError(
+            "path",
+            "a path: no home folder of {name} is known; ./{name} is a file of that name",
+            {"name": expanded.partition("/")[0]},
+        )
+    return expanded
+
+
 Text = Annotated[str, StringConstraints(min_length=1)]
+UserPath = Annotated[Text, AfterValidator(_expand_path)]
 Name = Annotated[Text, require(lambda name: "/" not in name and name not in (".", ".."), "a name without folders")]
 ImagePattern = Annotated[Text, AfterValidator(_relative_pattern)]
 RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 Folder = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, FOLDER_FIELDS))]
-
-
-def duplicate_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Keys that a mapping holds twice, with their line: YAML itself keeps the last without a word."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from duplicate_keys(item)
 
 
 def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[str, str]) -> str:
@@ -102,14 +108,29 @@ def error_line(tree: type, path: Path, detail: ErrorDetails, origins: Mapping[st
     value = detail["input"]
     if detail["type"] == "union_tag_invalid":
         value, expected = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
-    note = ""
-    if isinstance(value, str) and "e" in value and _is_number(value):
-        plain = int(float(value)) if detail["type"].startswith("int") else float(value)
-        shown = plain if isinstance(plain, int) else _yaml_float(plain)
-        note = f" (YAML reads {value} as text; write {shown})"
     if not key:
         return f"{where}: expected {expected}"
-    return f"{where}: got {short_json(value)}, expected {expected}{note}"
+    return f"{where}: got {short_json(value)}, expected {expected}{_spelling(value, detail['type'])}"
+
+
+def _spelling(value: Any, error_type: str) -> str:
+    """How to write what was probably meant, where YAML reads it as something else; else nothing."""
+    if error_type == "string_type" and isinstance(value, bool | int | float):
+        return f' (write "{short_json(value)}" for text)'
+    if not isinstance(value, str):
+        return ""
+    if error_type == "bool_type" and value.lower() in ("yes", "on", "y", "no", "off", "n"):
+        return f" (write {'true' if value.lower() in ('yes', 'on', 'y') else 'false'})"
+    if not error_type.startswith(("int", "float")):
+        return "" if "e" not in value or not _is_number(value) else _as_text(value, _yaml_float(float(value)))
+    if _is_number(value) and ("e" in value or value[:1] in "0+-"):
+        number = float(value)
+        return _as_text(value, int(number) if number.is_integer() and abs(number) < 2**53 else _yaml_float(number))
+    return ""
+
+
+def _as_text(value: str, number: object) -> str:
+    return f" (YAML reads {value} as text; write {number})"
 
 
 def _key_and_holder(tree: Any, loc: Sequence[str]) -> tuple[list[str], Any]:

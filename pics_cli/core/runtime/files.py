@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from pics_cli.errors import PicsError, read_error, write_error
 
-_SAMPLE_BYTES = 1 << 16
+_SAMPLE_BYTES, _MAX_BYTES = 1 << 16, 1 << 30
 INDEX_CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 
 
 def cache_folder() -> Path:
-    """Where indexes live: `PICS_CACHE`, else the user's cache folder."""
-    if chosen := os.environ.get("PICS_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pics"
+    """Where indexes live: `PICS_CACHE`, else the user's cache folder.
+
+    Raises:
+        PicsError: the user has no home folder.
+    """
+    try:
+        if chosen := os.environ.get("PICS_CACHE"):
+            return Path(os.path.expandvars(chosen)).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pics"
+    except RuntimeError as error:  # neither HOME nor an entry in the user database
+        raise PicsError(f"no cache folder: {error}", INDEX_CACHE_HINT) from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading; a pipe, socket or device, which may be endless or never answer, is an error.
+
+    Raises:
+        OSError: it cannot be opened, or is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise OSError(errno.EINVAL, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """Contents of a file that is read whole, such as a picture.
+
+    Raises:
+        OSError: as `open_file`, or it holds more than can be a picture.
+    """
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"holds {size:,} bytes, expected at most {_MAX_BYTES:,}", str(path))
+        return file.read()
 
 
 def fingerprint(path: Path) -> dict[str, int | str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import PicsError, read_error
 
 MANIFEST = "manifest.json"
@@ -51,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_bytes()
+        text = read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:

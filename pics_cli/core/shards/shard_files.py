@@ -34,6 +34,26 @@ def stats_path(folder: Path, block: int) -> Path:
     return folder / f"{block:05d}.stats.json"
 
 
+# No header of a tar that anybody writes is longer; a sample beyond this would not fit into memory with its pixels.
+_MAX_HEADER, MAX_SAMPLE = 1 << 20, 1 << 29
+_LONG_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
+
+class _Member(tarfile.TarInfo):
+    """Refuses headers that make tarfile read what a few bytes claim, before it does."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.type in _LONG_HEADERS and info.size > _MAX_HEADER):
+            raise tarfile.ReadError(f"a header claims {info.size:,} bytes")
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"member {info.name!r} is sparse")
+        return info
+
+
 class ShardWriter:
     """Writes samples into a shard, which appears under its name only when complete.
 
@@ -91,7 +111,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
 
     Raises:
         PicsError: the file is no tar or is truncated.
-        BadSample: `duplicate_member` or `bad_name`, naming it: the samples after it cannot be separated.
+        BadSample: `duplicate_member`, `bad_name` or `too_large`, naming it: the samples after it cannot be separated.
     """
     with open_tar(path) as tar:
         for key, infos in group_members(tar):
@@ -106,7 +126,9 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         PicsError: the file is no tar or is truncated.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with _damage_is_told():
+            tar = tarfile.open(path, "r:", tarinfo=_Member)  # noqa: SIM115  # closed below
+        with tar:
             yield tar
             _check_end(path, tar.offset)
     except OSError as error:
@@ -115,11 +137,42 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         raise PicsError(f"{path}: truncated or no tar file: {error}", REBUILD_HINT) from None
 
 
+def open_tar_bytes(data: bytes) -> tarfile.TarFile:
+    """Open members that were read into memory.
+
+    Raises:
+        tarfile.TarError: they do not begin with a header.
+    """
+    with _damage_is_told():
+        return tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=_Member)
+
+
+@contextlib.contextmanager
+def _damage_is_told() -> Iterator[None]:
+    """On damaged headers tarfile raises what int(), float(), decoding and recursion raise: all is a TarError here."""
+    try:
+        yield
+    except (OSError, tarfile.TarError, MemoryError):
+        raise
+    except Exception as error:
+        raise tarfile.ReadError(f"damaged header: {error or type(error).__name__}") from None
+
+
+def _next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _damage_is_told():
+        info = tar.next()
+    tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+    if info is not None and info.issparse():
+        raise tarfile.ReadError(f"member {info.name!r} is sparse")
+    if info is not None and (info.size < 0 or tar.offset < info.offset_data):  # would come back to it for ever
+        raise tarfile.ReadError(f"member {info.name!r} claims {info.size:,} bytes")
+    return info
+
+
 def group_members(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
     """Yield (key, members) for each run of tar members with one key; only headers are read."""
     key, infos = "", list[tarfile.TarInfo]()
-    while (info := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+    while (info := _next_member(tar)) is not None:
         if not info.isfile():
             continue
         name = split_member_name(info.name)[0]
@@ -136,8 +189,10 @@ def read_members(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo
     """Contents of the members of a run, by extension.
 
     Raises:
-        BadSample: `duplicate_member` or `bad_name`.
+        BadSample: `duplicate_member`, `bad_name` or `too_large`.
     """
+    if (size := sum(info.size for info in infos)) > MAX_SAMPLE:
+        raise BadSample("too_large", f"{key} holds {size / 1e6:,.0f} MB, at most {MAX_SAMPLE / 1e6:,.0f} MB are read")
     if key.startswith("/") or ".." in key.split("/"):
         raise BadSample("bad_name", f"{infos[0].name!r} would lie outside the folder it is unpacked to")
     members = dict[str, bytes]()
@@ -152,10 +207,12 @@ def read_members(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo
 
 def _check_end(path: Path, offset: int) -> None:
     """tarfile takes a damaged header for the end of the archive; the real end is two blocks of zeros."""
+    found, zero = 0, bytes(1 << 16)
     with path.open("rb") as file:
         file.seek(offset)
-        rest = file.read()
-    if len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
+        while (block := file.read(len(zero))) and zero.startswith(block):
+            found += len(block)
+    if found < 2 * tarfile.BLOCKSIZE or block:
         raise PicsError(f"{path}: truncated or damaged: no archive header at byte {offset:,}", REBUILD_HINT)
 
 

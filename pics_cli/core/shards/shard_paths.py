@@ -76,10 +76,15 @@ def expand_ranges(name: str) -> list[str]:
 
 
 def glob_files(pattern: str) -> list[Path]:
-    """Files that match a pattern with * and ?, in order of their names."""
+    """Files that match a pattern with * and ?, in order of their names; hidden ones match none, as in a shell."""
     anchor = Path(pattern).anchor
     relative = re.sub(r"\[", "[[]", pattern.removeprefix(anchor))  # which Path.glob takes for a choice of letters
-    return sorted(path for path in Path(anchor).glob(relative) if path.is_file())
+    return sorted(path for path in Path(anchor).glob(relative) if path.is_file() and not path.name.startswith("."))
+
+
+def tar_files(folder: Path) -> list[Path]:
+    """The .tar files of a folder in order of their names, without the hidden ones that macOS leaves beside them."""
+    return sorted(path for path in folder.glob("*.tar") if path.is_file() and not path.name.startswith("."))
 
 
 def list_local_shards(name: str) -> list[ListedShard]:
@@ -112,7 +117,7 @@ def _list_folder(folder: Path) -> list[ListedShard]:
     if not folder.is_dir():
         raise MissingShardsError(f"{folder}: " + ("no folder" if folder.exists() else "no such folder"))
     manifest = manifest_entries(folder)
-    paths = {path.name: path for path in sorted(folder.glob("*.tar")) if path.is_file()}
+    paths = {path.name: path for path in tar_files(folder)}
     if not paths and not manifest:
         raise MissingShardsError(f"{folder}: no .tar shard in it")
     if manifest:

@@ -14,8 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, make_folder
-from pics_cli.core.shards.shard_files import REBUILD_HINT, group_members, open_tar, read_members
-from pics_cli.errors import PicsError, read_error
+from pics_cli.core.shards.shard_files import (
+    MAX_SAMPLE,
+    REBUILD_HINT,
+    group_members,
+    open_tar,
+    open_tar_bytes,
+    read_members,
+)
+from pics_cli.errors import BadSample, PicsError, read_error
 
 SampleIndex = npt.NDArray[np.int64]
 """int64 [n + 1], ascending: sample i is the bytes from offset i to offset i + 1."""
@@ -62,9 +69,11 @@ def read_sample(path: Path, start: int, stop: int) -> tuple[str, Mapping[str, by
         FileNotFoundError: it does not exist any more.
         BadSample: as `read_shard`, for this sample alone.
     """
+    if stop - start > 2 * MAX_SAMPLE:
+        raise BadSample("too_large", f"{path}: {(stop - start) / 1e6:,.0f} MB at byte {start:,}")
     data = read_bytes(path, start, stop)
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        with open_tar_bytes(data) as tar:
             groups = list(group_members(tar))
             if len(groups) == 1 and tar.offset == len(data):
                 key, infos = groups[0]

@@ -304,7 +304,7 @@ def test_iou_and_containment_equal_counting(left: list[Any], right: list[Any]) -
         for j, second in enumerate(right):
             assert found[i, j] == pytest.approx(oracle.iou_of_pixels(first, second, 12), abs=1e-12)
             assert held[i, j] == oracle.inside(first, second)
-    either = is_nested(a)
+    either = is_nested(a, a)
     for i, first in enumerate(left):
         for j, second in enumerate(left):
             assert either[i, j] == (oracle.inside(first, second) or oracle.inside(second, first))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from helpers.composites import BOXES, SIZE, make_sample, scene, thing
 from pics_cli.core.inference.inputs import (
+    check_files,
     decode,
     find_folders,
     list_sample,
@@ -45,6 +48,36 @@ def test_numbers_may_start_anywhere(tmp_path: Path) -> None:
         (folder / f"object_{old}.png").rename(folder / f"object_{new}.PNG")
         (folder / f"object_{old}_mask.png").rename(folder / f"object_{new}_mask.png")
     assert [one.reference.name for one in list_sample(folder, None).objects] == ["object_9.PNG", "object_10.PNG"]
+
+
+def test_numbers_are_not_counted_through(tmp_path: Path) -> None:
+    folder = make_sample(tmp_path / "a")
+    (folder / "object_1.png").rename(folder / "object_20241129123456.png")
+    (folder / "object_1_mask.png").rename(folder / "object_20241129123456_mask.png")
+    with pytest.raises(BadSample, match=r"object_1\.png: no such file, though there is a later one"):
+        list_sample(folder, 2)
+    assert len(list_sample(folder, 1).objects) == 1
+
+
+def test_very_many_folders(tmp_path: Path) -> None:
+    for i in range(3000):
+        folder = tmp_path / f"{i:05d}"
+        folder.mkdir()
+        (folder / ("image.png" if i % 3 else "other.txt")).touch()
+    start = time.monotonic()
+    assert len(find_folders(tmp_path)) == 2000
+    assert time.monotonic() - start < 3
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    """Nobody writes into it, and it could be read but once."""
+    folder = make_sample(tmp_path / "a")
+    (folder / "object_0.png").unlink()
+    os.mkfifo(folder / "object_0.png")
+    files = list_sample(folder, None)
+    for read in (check_files, read_parts):
+        with pytest.raises(BadSample, match="is a pipe, expected a file"):
+            read(files)
 
 
 def test_a_gap_in_the_numbers_is_a_missing_object(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -463,6 +464,25 @@ def test_a_linked_part_is_loaded_from_where_it_lies_and_checked(saved: Path, tmp
     with pytest.raises(PicsError) as error:
         PicsModel.from_pretrained(folder)
     assert "links.image_encoder" in error.value.message
+
+
+def test_a_link_to_the_hub_downloads_nothing(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model folder of somebody's names a repository: only its user fetches it."""
+    folder, cache = tmp_path / "model", tmp_path / "hub"
+    pipeline = PicsModel.from_pretrained(saved)
+    link = Link(source="owner/name@v1", folder="dinov2")
+    pipeline.config = replace(pipeline.config, links={"image_encoder": link})
+    pipeline.save_pretrained(folder, link=("image_encoder",))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    with pytest.raises(PicsError) as error:
+        PicsModel.from_pretrained(folder)
+    assert "links.image_encoder: the part lies in the repository owner/name@v1" in error.value.message
+    assert "hf download owner/name --include 'dinov2/*' --revision v1" in str(error.value.hint)
+    commit = "a" * 40
+    (cache / "models--owner--name/refs").mkdir(parents=True)
+    (cache / "models--owner--name/refs/v1").write_text(commit)
+    shutil.copytree(saved / "image_encoder", cache / "models--owner--name/snapshots" / commit / "dinov2")
+    np.testing.assert_array_equal(picture(PicsModel.from_pretrained(folder)), picture(pipeline))
 
 
 def test_a_part_that_is_not_linked_is_written(saved: Path, tmp_path: Path) -> None:

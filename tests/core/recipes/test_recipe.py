@@ -67,7 +67,7 @@ BROKEN = [
     ("pairs: {objects: 5}", "pairs.objects: got 5, expected 1 <= value <= 4"),
     ("pairs: {objects: two}", 'pairs.objects: got "two", expected integer'),
     ("pairs: {rule: biggest}", "pairs.rule: got \"biggest\", expected 'max_iou' or 'largest'"),
-    ("pairs: {contained: yes}", "pairs.contained: got true, expected 'drop' or 'keep'"),
+    ("pairs: {contained: yes}", "pairs.contained: got \"yes\", expected 'drop' or 'keep'"),
     ("pairs: {min_area: 0.1}", "pairs.min_area: unknown key, nearest: min_area_ratio, allowed: rule, objects"),
     ("pairs: 3", "pairs: got 3, expected a mapping"),
     ("pairs: {classes: {include: person}}", 'pairs.classes.include: got "person", expected'),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.server
+import itertools
 import multiprocessing
 import os
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,80 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
     monkeypatch.setattr(remote, "_TIMEOUT", 5.0)
     return tmp_path / "cache/shards"
+
+
+@contextlib.contextmanager
+def answering(status: int, headers: dict[str, str], body: Iterable[bytes] = ()) -> Iterator[str]:
+    """Address of a server that says this to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for block in body:
+                    self.wfile.write(block)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to the terminal."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://localhost:1/00000.tar", "redirects to localhost, which is not public"),
+        ("http://169.254.169.254/latest/meta-data", "redirects to 169.254.169.254, which is not public"),
+        ("http://10.0.0.1/00000.tar", "not public"),
+        ("http://[::1]:80/00000.tar", "redirects to ::1, which is not public"),
+        ("http://2130706433/", "not public"),
+        ("http://router/", "not public"),
+        ("ftp://example.org/00000.tar", "from http to ftp"),
+        ("file:///etc/passwd", "cannot be fetched"),
+        ("http://[bad/", "cannot be fetched"),
+    ],
+)
+def test_redirects_to_this_network_are_not_followed(location: str, words: str) -> None:
+    with answering(302, {"Location": location}) as address, pytest.raises(PicsError, match="cannot be fetched") as told:
+        fetch_shard(f"{address}/00000.tar", 1)
+    assert words in told.value.message
+
+
+def test_redirects_of_the_same_host_and_allowed_ones(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = f"{server.address}/train/Synth/00000.tar"
+    with answering(302, {"Location": there}) as address:
+        assert fetch_shard(f"{address}/00000.tar", 1).is_file()
+        other = f"{address.replace('127.0.0.1', 'localhost')}/00001.tar"
+        with pytest.raises(PicsError, match="which is not public"):
+            fetch_shard(other, 1)
+        monkeypatch.setenv(remote.ANY_REDIRECT, "any")
+        assert fetch_shard(other, 1).is_file()
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "९", ""])
+def test_a_length_that_is_none(length: str) -> None:
+    with (
+        answering(200, {"Content-Length": length.encode().decode("latin-1")}, [b"x" * 1024]) as address,
+        pytest.raises(PicsError, match="Content-Length"),
+    ):
+        fetch_shard(f"{address}/00000.tar", 1)
+
+
+def test_answers_without_an_end(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(remote, "_MAX_MANIFEST", 3e6)
+    monkeypatch.setattr(remote, "_MAX_SHARD", 3e6)
+    with answering(200, {}, itertools.repeat(bytes(1 << 16))) as address:
+        with pytest.raises(PicsError, match=r"manifest\.json: cannot be fetched: the server sends more than 3 MB"):
+            list_remote_shards(f"{address}/set")
+        with pytest.raises(PicsError, match="the server sends more than 3 MB"):
+            fetch_shard(f"{address}/00000.tar", 1e-9)
+    assert not list(cache.glob("*.t*"))
 
 
 def found(shards: str, split: str = "train", **options: bool) -> list[ShardSet]:

@@ -15,6 +15,7 @@ from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import ItemId, Scene
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 
@@ -120,7 +121,7 @@ class FolderReader(Reader):
     def _read(self, item_id: ItemId) -> bytes:
         path = self._path(item_id)
         try:
-            return path.read_bytes()
+            return read_file(path)
         except OSError as error:
             raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
 

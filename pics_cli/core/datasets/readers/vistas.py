@@ -17,6 +17,7 @@ from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.image_io import upright_size
 from pics_cli.core.recipes.dataset import VistasSource
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, read_error
 
 
@@ -78,7 +79,7 @@ def _read_config(files: SplitFiles, source: VistasSource) -> list[_Label]:
             "it comes with the dataset; its place can be given with --set source.configs=[FILE]",
         )
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=_Config)
+        config = msgspec.json.decode(read_file(path), type=_Config)
     except JSON_ERRORS as error:
         raise PicsError(f"{path}: {error}", "download it again") from None
     except OSError as error:
