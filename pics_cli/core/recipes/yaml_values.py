@@ -82,8 +82,8 @@ class _Loader(yaml.SafeLoader):
         self._values: dict[int, int] = {}  # by node: how many it stands for, aliases written out
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        line = self.peek_event().start_mark.line + 1
-        is_alias = self.check_event(yaml.AliasEvent)  # type: ignore[no-untyped-call]
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
         self._depth += 1
         self._nodes += 1
         if self._depth > _MAX_DEPTH:
