@@ -104,8 +104,10 @@ class ResidualPrediction:
             self.gain = GAIN_SCALE * self._enlarge(gain)
             light = self.gain
             if self._shadows is not None and self._fade is not None:
-                self.strength = shadow_strength(self._enlarge(strength))
-                light = self._fade * light - shadow_density(blend_shadows(self._shadows, blend_weights), self.strength)
+                start = math.log(math.expm1(INITIAL_STRENGTH))
+                self.strength = F.softplus(self._enlarge(strength) + start).unflatten(1, (len(SHADOW_MAPS), 3))
+                maps = blend_shadows(self._shadows, blend_weights)
+                light = self._fade * light - (maps[:, :, None] * self.strength).sum(1)
                 self.residual = residual
                 residual = residual * F.pixel_unshuffle(self._fade.repeat(1, 3, 1, 1), config.downsampling)
             lit = (self.blended + config.latent_scale) * light.exp() - config.latent_scale
@@ -146,12 +148,6 @@ def split_control_image(pictures: Tensor, config: ModelConfig) -> tuple[Tensor, 
     return layers.unflatten(1, (-1, 3)), maps
 
 
-def shadow_strength(output: Tensor) -> Tensor:
-    """Outputs [B, 3 J, S, S] to the strength of each shadow map in each colour, [B, J, 3, S, S], 0 or more."""
-    start = math.log(math.expm1(INITIAL_STRENGTH))
-    return F.softplus(output + start).unflatten(1, (len(SHADOW_MAPS), 3))
-
-
 def blend_shadows(shadows: Tensor, blend_weights: Tensor) -> Tensor:
     """The shadow maps that belong to blended layers: of both orders by the weights of theirs, and on the background
     alone whichever is darker.
@@ -165,11 +161,6 @@ def blend_shadows(shadows: Tensor, blend_weights: Tensor) -> Tensor:
     """
     of_layers = torch.cat([shadows, shadows.amax(1, keepdim=True)], 1)
     return (of_layers * blend_weights[:, :, None]).sum(1)
-
-
-def shadow_density(maps: Tensor, strength: Tensor) -> Tensor:
-    """Σ_j strength_j · map_j: maps [B, J, S, S] and strengths [B, J, 3, S, S] to [B, 3, S, S]."""
-    return (maps[:, :, None] * strength).sum(1)
 
 
 def initial_output_bias(config: ModelConfig) -> Tensor:

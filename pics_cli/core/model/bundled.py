@@ -72,12 +72,7 @@ def model_files(folder: Path) -> dict[str, Path]:
 
 
 def list_model_files(folder: Path, **origin: Any) -> dict[str, Any]:
-    """The contents of `files.json` of a model folder: size and sha256 of each file, and the model's origin.
-
-    Args:
-        folder: of the model.
-        origin: plain data on how the model was made.
-    """
+    """The contents of `files.json` of a model folder: size and sha256 of each file, and its origin as plain data."""
     files = {
         name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in model_files(folder).items()
     }

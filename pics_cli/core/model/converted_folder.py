@@ -90,7 +90,12 @@ def write_converted(
     resumed = _read_record(folder) == record
     left = [name for name in entries if not (resumed and (folder / name).is_dir())]
     make_folder(out.absolute().parent, "choose another OUT")
-    _check_room(out.absolute().parent, sum(_bytes(entries[name], dtype) for name in left))
+    needed, free = sum(_bytes(entries[name], dtype) for name in left), shutil.disk_usage(out.absolute().parent).free
+    if needed > free:
+        raise PicsError(
+            f"{out.absolute().parent}: {needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free on this disk",
+            "make room or choose another OUT; --dtype bf16 needs half of what fp32 does",
+        )
     make_folder(folder, "choose another OUT")
     with _explained(folder), single_writer(folder, _LOCK):
         _clear(folder, keep=set(entries) - set(left))
@@ -147,15 +152,6 @@ def _clear(folder: Path, keep: set[str]) -> None:
 
 def _bytes(entry: MappedPart, dtype: torch.dtype) -> int:
     return sum(value.numel() for value in entry.module.state_dict().values()) * dtype.itemsize
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise PicsError(
-            f"{folder}: {needed / 1e9:,.1f} GB are needed, {free / 1e9:,.1f} GB are free on this disk",
-            "make room or choose another OUT; --dtype bf16 needs half of what fp32 does",
-        )
 
 
 def _write_part(entry: MappedPart, folder: Path, dtype: torch.dtype, progress: Progress) -> None:

@@ -26,14 +26,7 @@ _LIBRARIES = {transformers.Dinov2Model: "transformers", diffusers.AutoencoderKL:
 
 
 def describe_folder(folder: Path, config: ModelConfig, scheduler: Any, vae: type) -> None:
-    """Write `pics.json`, `model_index.json`, and the files that diffusers imports our classes from.
-
-    Args:
-        folder: of the model, with all its parts.
-        config: of the model.
-        scheduler: of the model.
-        vae: class of its autoencoder.
-    """
+    """Write `pics.json`, `model_index.json`, and the files that diffusers imports our classes from."""
     write_json(folder / INDEX_FILE, model_index(config, scheduler, vae))
     for name, text in code_files(vae).items():
         if (folder / name).parent.is_dir():  # not of a part that lies elsewhere

@@ -32,7 +32,6 @@ _STORAGE_DTYPES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
-
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _STORAGE_DTYPES.values()}
 
 
@@ -55,13 +54,8 @@ class StoredTensor(NamedTuple):
     stride: tuple[int, ...]
 
     @property
-    def first(self) -> int:
-        """The first of the storage's elements that it uses."""
-        return self.storage.offset + self.offset
-
-    @property
     def elements(self) -> int:
-        """How many elements in a row it uses from there on; more than it has, where strides leave some out."""
+        """How many elements in a row it uses from `offset` on; more than it has, where strides leave some out."""
         if 0 in self.shape:
             return 0
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
@@ -227,7 +221,8 @@ def _read_tensor(file: IO[bytes], tensor: StoredTensor, start: int, size: int, c
     dtype, elements = tensor.storage.dtype, tensor.elements
     if elements == 0:
         return torch.empty(tensor.shape, dtype=dtype)
-    first, last = tensor.first * dtype.itemsize, (tensor.first + elements) * dtype.itemsize
+    first = (tensor.storage.offset + tensor.offset) * dtype.itemsize
+    last = first + elements * dtype.itemsize
     if not 0 <= first < last <= size or min(tensor.stride, default=0) < 0:
         raise ValueError(f"a tensor of shape {tensor.shape} lies outside its storage of {size:,} bytes")
     file.seek(start + first)

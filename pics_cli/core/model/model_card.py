@@ -98,7 +98,8 @@ def model_card(
         limits=[*_limits(config), *(_BUNDLED_LIMITS if bundled else [])],
         licence=None if licence is None else licence.text,
     ).content  # fmt: skip
-    return _marked(f"{text.rstrip()}\n")
+    text = f"{text.rstrip()}\n"
+    return f"{text}\n<!-- written by pics, sha256 {_sha256(text)}: replaced for as long as it is unchanged -->\n"
 
 
 def write_card(folder: Path) -> None:
@@ -127,10 +128,6 @@ def keep_own_card(old: Path, new: Path) -> None:
     for path in [old / CARD_FILE, *sorted(old.iterdir())]:
         if path.name == CARD_FILE or path.suffix.lower() in PICTURES:
             shutil.copyfile(path, new / path.name)
-
-
-def _marked(text: str) -> str:
-    return f"{text}\n<!-- written by pics, sha256 {_sha256(text)}: replaced for as long as it is unchanged -->\n"
 
 
 def _sha256(text: str) -> str:

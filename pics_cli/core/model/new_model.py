@@ -143,9 +143,8 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
     if base_files is None:
         origin = f"unet, controlnet, vae as published: {base} is not on this machine"
         unet: Any = build_on_meta(lambda: InteractionUNet(tau=config.tau), base)
-        vae: Any = build_on_meta(
-            lambda: diffusers.AutoencoderKL(**PUBLISHED_VAE, scaling_factor=config.latent_scale), base
-        )
+        of_vae = {**PUBLISHED_VAE, "scaling_factor": config.latent_scale}
+        vae: Any = build_on_meta(lambda: diffusers.AutoencoderKL(**of_vae), base)
     else:
         origin, folder = f"unet, controlnet, vae of {base_files}", base_files / "unet"
         options = unet_options(load_base_module(diffusers.UNet2DConditionModel, folder, weights=False).config, folder)

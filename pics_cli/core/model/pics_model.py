@@ -297,12 +297,8 @@ class PicsModel:
                 static_shapes=self._graph is not None,
                 trace=trace,
             )
-            stepper = make_scheduler(
-                scheduler or self.config.scheduler,
-                self.scheduler,
-                self.config.prediction_type,
-                steps or self.config.steps,
-            )
+            name, steps = scheduler or self.config.scheduler, steps or self.config.steps
+            stepper = make_scheduler(name, self.scheduler, self.config.prediction_type, steps)
             latent = denoise(
                 self._graphed(denoiser),
                 stepper,

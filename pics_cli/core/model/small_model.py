@@ -99,15 +99,8 @@ def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int =
         _init_hint_layers(controlnet)
         encoder = _encoder(config, shape)
         projector = new_projector(encoder, shape.context_width)
-    return PicsModel(
-        config,
-        unet,
-        controlnet,
-        encoder,
-        projector,
-        blank["vae"],
-        pixel_scheduler(config.noise_schedule == "zero_terminal_snr"),
-    )
+    scheduler = pixel_scheduler(config.noise_schedule == "zero_terminal_snr")
+    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], scheduler)
 
 
 def _init_hint_layers(controlnet: Any) -> None:
@@ -118,11 +111,11 @@ def _init_hint_layers(controlnet: Any) -> None:
     thousandth was left in the end. SiLU halves small values, so weights before it have twice the deviation.
     """
     embedding = controlnet.controlnet_cond_embedding
-    first_layers = [(layer, 2.0) for layer in (embedding.conv_in, *embedding.blocks)]
     last_layers = (embedding.conv_out, *controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block)
-    for layer, gain in (*first_layers, *((layer, 1.0) for layer in last_layers)):
-        nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-        nn.init.zeros_(layer.bias)
+    for gain, layers in ((2.0, (embedding.conv_in, *embedding.blocks)), (1.0, last_layers)):
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+            nn.init.zeros_(layer.bias)
 
 
 def _encoder(config: ModelConfig, shape: ModelShape) -> Any:

@@ -56,9 +56,8 @@ def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **o
         projector = Projector(48, config.context_width)
         for module in (unet, controlnet, encoder, projector, vae):
             _randomize_zeros(module)
-    return PicsModel(
-        config, unet, controlnet, encoder, projector, vae, published_scheduler(), device=device, memory=memory
-    )
+    scheduler = published_scheduler()
+    return PicsModel(config, unet, controlnet, encoder, projector, vae, scheduler, device=device, memory=memory)
 
 
 def _randomize_zeros(module: nn.Module) -> None:
