@@ -160,6 +160,52 @@ class ScalabelSource(_FileSource):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class LabelMeSource(_FileSource):
+    """Folders of LabelMe's json files, one a picture."""
+
+    format: Literal["labelme"]
+    """Which reader understands the files."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class YoloSource(_FileSource):
+    """Folders of YOLO's segmentation labels, one text file a picture."""
+
+    format: Literal["yolo_seg"]
+    """Which reader understands the files."""
+    names: Annotated[tuple[FolderPattern, ...], NOT_EMPTY]
+    """Files that name the classes (YAML with `names`, or text of one name a line); the first that exists is taken."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class VocSource(_FileSource):
+    """Pascal VOC's segmentation: a list of pictures a split, and two label maps a picture."""
+
+    folders: ClassVar[bool] = False
+
+    format: Literal["voc"]
+    """Which reader understands the files."""
+    objects: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
+    """Label maps of the objects, numbered from 1; 255 is void."""
+    classes: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
+    """Label maps of the classes."""
+    labels: Annotated[tuple[Text, ...], NOT_EMPTY]
+    """Names of the classes 1, 2, …"""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class PanopticSource(_FileSource):
+    """COCO's panoptic format: one json a split, and a PNG of segment ids a picture."""
+
+    folders: ClassVar[bool] = False
+
+    format: Literal["coco_panoptic"]
+    """Which reader understands the files."""
+    maps: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
+    """The PNG files, by the `file_name` of their annotation."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SynthSplit:
     """Scenes of one split."""
 
@@ -241,7 +287,10 @@ class RenderedSource:
     """How the alternative view of an object differs."""
 
 
-FileSource = CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
+FileSource = (
+    CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
+    | LabelMeSource | YoloSource | VocSource | PanopticSource
+)  # fmt: skip
 Source = Annotated[FileSource | SynthSource | RenderedSource, Field(discriminator="format")]
 
 

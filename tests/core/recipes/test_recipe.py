@@ -92,7 +92,7 @@ def test_broken_recipe_is_named(tmp_path: Path, line: str, words: str) -> None:
     [
         ("kind: dataset", "kind: training", "kind: got \"training\", expected 'dataset'"),
         ("kind: dataset\n", "", "kind: missing"),
-        ("format: coco", "format: voc", "source.format: got \"voc\", expected 'coco'"),
+        ("format: coco", "format: via", "source.format: got \"via\", expected 'coco'"),
         ("train.json", "../train.json", "a path inside the raw folder, without '..'"),
         ("train.json", "/etc/train.json", "a path inside the raw folder, without '..'"),
         ("{file_name}", "{filename}", "expected plain fields among split, file_name, name"),

@@ -36,7 +36,7 @@ FAULTS = [
     ("synth", "source.splits", {"train": {"pool": "all", "scenes": 3}}, "expected 'train' or 'held_out'"),
     ("synth", "source.splits.train.scenes", 0, "got 0, expected 1 <= value"),
     ("synth", "source.view.turn", 181, "got 181, expected 0 <= value <= 180"),
-    ("lvis", "source.format", "voc", "expected 'coco', 'parse_map', 'cityscapes', 'vistas', 'scalabel', 'synth'"),
+    ("lvis", "source.format", "via", "expected 'coco', 'parse_map', 'cityscapes', 'vistas', 'scalabel', 'labelme'"),
     ("lvis", "source.format", "vistas", "versions: missing"),
     ("lvis", "patches.padding", [], "patches.padding: got [], expected at least one value"),
     ("lvis", "patches.padding", [0.9], "expected 1 <= value <= 2"),

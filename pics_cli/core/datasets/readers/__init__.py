@@ -7,18 +7,26 @@ from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
 from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.compat import open_compat_reader
+from pics_cli.core.datasets.readers.labelme import LabelMeReader
+from pics_cli.core.datasets.readers.panoptic import PanopticReader
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
 from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelFileReader
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
 from pics_cli.core.datasets.readers.split_files import find_split_files
 from pics_cli.core.datasets.readers.vistas import VistasReader
+from pics_cli.core.datasets.readers.voc import VocReader
+from pics_cli.core.datasets.readers.yolo import YoloReader
 from pics_cli.core.recipes.dataset import (
     CityscapesSource,
+    LabelMeSource,
+    PanopticSource,
     ParseMapSource,
     RenderedSource,
     ScalabelSource,
     SynthSource,
     VistasSource,
+    VocSource,
+    YoloSource,
 )
 
 
@@ -47,6 +55,14 @@ def open_reader(dataset: DatasetSplit) -> Reader:
             return CityscapesReader(files, source)
         case VistasSource():
             return VistasReader(files, source)
+        case LabelMeSource():
+            return LabelMeReader(files)
+        case YoloSource():
+            return YoloReader(files, source)
+        case VocSource():
+            return VocReader(files, source)
+        case PanopticSource():
+            return PanopticReader(files, source)
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
     return ScalabelReader(files) if isinstance(source, ScalabelSource) else CocoReader(files)

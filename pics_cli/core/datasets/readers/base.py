@@ -9,14 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+
+from pics_cli.core.datasets.json_records import JSON_ERRORS
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import ItemId, Scene
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, reason_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,18 @@ class Reader(ABC):
         """
 
 
+def read_annotation(path: Path) -> bytes:
+    """Bytes of one image's annotation file.
+
+    Raises:
+        BadSample: `bad_annotation_file`.
+    """
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
+
+
 class FolderReader(Reader):
     """Images in the order of their annotation files' paths, which are their ids.
 
@@ -72,9 +89,11 @@ class FolderReader(Reader):
         hint: what to do where the folder holds no such file.
     """
 
+    categories: Sequence[str] = ()
+
     def __init__(self, files: SplitFiles, format_name: str, suffix: str, hint: str) -> None:
         self.annotations: Path = files.annotations
-        self.bad_records, self.categories = BadRecords(), ()
+        self.bad_records = BadRecords()
         self._files, self._format, self._suffix, self._hint = files, format_name, suffix, hint
 
     @cached_property
@@ -119,11 +138,14 @@ class FolderReader(Reader):
         return self.annotations / str(item_id)
 
     def _read(self, item_id: ItemId) -> bytes:
-        path = self._path(item_id)
+        return read_annotation(self._path(item_id))
+
+    def _decode(self, item_id: ItemId, decoder: msgspec.json.Decoder[T]) -> T:
+        """The contents of an annotation file that is JSON."""
         try:
-            return read_file(path)
-        except OSError as error:
-            raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
+            return decoder.decode(self._read(item_id))
+        except JSON_ERRORS as error:
+            raise BadSample("bad_annotation_file", f"{self._path(item_id)}: {error}") from None
 
     def _image_paths(self, item_id: ItemId) -> tuple[Path, ...]:
         """Where the image of an annotation file may lie."""

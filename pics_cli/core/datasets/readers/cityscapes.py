@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS
 from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, check_map_size, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
@@ -54,11 +53,7 @@ class CityscapesReader(FolderReader):
 
     def scene(self, item_id: ItemId) -> Scene:
         """The image of a polygon file."""
-        path = self._path(item_id)
-        try:
-            polygons = _DECODER.decode(self._read(item_id))
-        except JSON_ERRORS as error:
-            raise BadSample("bad_annotation_file", f"{path}: {error}") from None
+        path, polygons = self._path(item_id), self._decode(item_id, _DECODER)
         width, height = polygons.imgWidth, polygons.imgHeight
         check_map_size(width, height, "bad_annotation_file", path)
         if len(polygons.objects) >= 1 << 16:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
 
+from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.errors import BadSample
@@ -35,6 +39,47 @@ def check_map_size(width: int, height: int, reason: str, path: object) -> None:
     """
     if min(width, height) < 1 or width * height > _MAX_MAP_PIXELS:
         raise BadSample(reason, f"{path}: claims {width} x {height} pixels")
+
+
+def find_map(files: SplitFiles, file_name: str, suffix: str = "") -> Path:
+    """The label map that an annotation names, where the patterns of `files` say; see `SplitFiles.image_paths`.
+
+    Raises:
+        BadSample: `bad_label_map` where no pattern fits; a file that does not exist is named when it is read.
+    """
+    paths = files.image_paths(file_name, suffix=suffix)
+    if not paths:
+        raise BadSample("bad_label_map", f"{file_name!r} lies outside the folder {files.root}")
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def decode_label_map(data: bytes, path: object, modes: Sequence[str] = ("P", "L")) -> LabelMap:
+    """The values of a label map, as they are stored.
+
+    Args:
+        data: of a picture file.
+        path: for messages.
+        modes: Pillow's, in which it may be stored.
+
+    Returns:
+        uint8 [H, W] of a palette or grey picture, bool [H, W] of one bit, uint8 [H, W, 3] of RGB.
+
+    Raises:
+        BadSample: `bad_label_map`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.mode not in modes:
+            grey = "L" in modes
+            expected, why = ("palette or grey", ": ids cannot be told from colours") if grey else (modes[0], "")
+            raise BadSample("bad_label_map", f"{path}: stored as {image.mode}, expected {expected}{why}")
+        check_map_size(*image.size, "bad_label_map", path)
+        return np.asarray(image)
+    except UnidentifiedImageError:  # its text holds an address in memory
+        why = "not a picture of a known kind" if data else "the file is empty"
+        raise BadSample("bad_label_map", f"{path}: {why}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSample("bad_label_map", f"{path}: {error}") from None
 
 
 def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> dict[int, Region]:

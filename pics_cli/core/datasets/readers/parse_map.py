@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pics_cli.core.datasets.readers.base import FolderReader
-from pics_cli.core.datasets.readers.label_maps import LabelMap, check_map_size, region_mask, tabulate
+from pics_cli.core.datasets.readers.label_maps import decode_label_map, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.recipes.dataset import ParseMapSource
@@ -30,7 +27,7 @@ class ParseMapReader(FolderReader):
 
     def scene(self, item_id: ItemId) -> Scene:
         """The image of a label map."""
-        ids_HW = _decode_map(self._read(item_id), self._path(item_id))
+        ids_HW = decode_label_map(self._read(item_id), self._path(item_id))
         regions = tabulate(ids_HW, _EVERY_ID)
         instances = []
         for name, category_id, ids in self._group_ids(item_id, regions):
@@ -61,21 +58,3 @@ class ParseMapReader(FolderReader):
             )
         groups = ((name, members[0], [i for i in members if i in present]) for name, members in self._regions.items())
         return [group for group in groups if group[2]]
-
-
-def _decode_map(data: bytes, path: Path) -> LabelMap:
-    """uint8 [H, W] of a palette or grey image."""
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.mode not in ("P", "L"):
-            raise BadSample(
-                "bad_label_map",
-                f"{path}: stored as {image.mode}, expected palette or grey: ids cannot be told from colours",
-            )
-        check_map_size(*image.size, "bad_label_map", path)
-        return np.asarray(image)
-    except UnidentifiedImageError:  # its text holds an address in memory
-        why = "not a picture of a known kind" if data else "the file is empty"
-        raise BadSample("bad_label_map", f"{path}: {why}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("bad_label_map", f"{path}: {error}") from None

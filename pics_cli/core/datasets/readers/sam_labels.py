@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS
 from pics_cli.core.datasets.labels import (
     HIDDEN_FOLDER,
     LabelledImage,
@@ -63,10 +62,7 @@ class LabelFileReader(FolderReader):
 
     def scene(self, item_id: ItemId) -> Scene:
         """The image of a label file."""
-        try:
-            labels = _DECODER.decode(self._read(item_id))
-        except JSON_ERRORS as error:
-            raise BadSample("bad_annotation_file", f"{self._path(item_id)}: {error}") from None
+        labels = self._decode(item_id, _DECODER)
         name = str(item_id).removesuffix(".json")
         paths = self._image_paths(item_id)
         width, height = first_image_size(paths)

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from pics_cli.core.recipes.dataset import FileSource, Source, VistasSource
 from pics_cli.errors import PicsError, abbreviate
 
+_ANY_ENDING = ".*"
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG", ".bmp", ".tif", ".tiff", ".avif")
+
 
 class SplitFiles(NamedTuple):
     """The files of one split.
@@ -52,7 +55,8 @@ class SplitFiles(NamedTuple):
             except KeyError:
                 continue
             if not path.startswith("/") and "\0" not in path and ".." not in path.split("/"):
-                paths.append(self.root / path)
+                endings = _ENDINGS if path.endswith(_ANY_ENDING) else ("",)
+                paths += [self.root / (path.removesuffix(_ANY_ENDING) + ending) for ending in endings]
         return tuple(paths)
 
 
