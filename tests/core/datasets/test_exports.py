@@ -186,6 +186,15 @@ def test_labelme_without_a_size_takes_the_pictures(tmp_path: Path) -> None:
     assert np.array_equal(masks(found)[1], region(*SECOND))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_labelme_files_of_other_encodings(tmp_path: Path, encoding: str) -> None:
+    shapes = [shape("tasse à thé", corners(box)) for box in PAIR]
+    raw = labelme_of(tmp_path)
+    put(raw / "a.json", json.dumps(json.loads(labelme_file(shapes, "a.jpg")), ensure_ascii=False).encode(encoding))
+    _, (found,) = build("labelme", raw)
+    assert json.loads(found["json"])["objects"][0]["category"] == "tasse à thé"
+
+
 HUGE = {"imageWidth": 1 << 40, "imageHeight": 1 << 40}
 SMALL = region(0, 0, 8, 8)[:8, :8]
 LABELME_FAULTS: dict[str, tuple[str, str, str]] = {
@@ -392,6 +401,8 @@ def test_panoptic_stuff_and_crowds_are_no_objects(tmp_path: Path) -> None:
     described = json.loads(found["json"])
     assert [entry["annotation_id"] for entry in described["objects"]] == [2 * 0x30201, 3 * 0x30201]
     assert described["image_id"] == 9
+    _, (kept,) = build("coco_panoptic", raw, pairs__crowd="keep")
+    assert json.loads(kept["json"])["objects"][0]["annotation_id"] == 0x30201
     reader = open_reader(DatasetSplit(load_dataset(find_recipe("coco_panoptic")), "train", raw))
     assert list(reader.categories) == ["cup", "bowl"]
 

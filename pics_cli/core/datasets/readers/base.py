@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -143,7 +144,9 @@ class FolderReader(Reader):
     def _decode(self, item_id: ItemId, decoder: msgspec.json.Decoder[T]) -> T:
         """The contents of an annotation file that is JSON."""
         try:
-            return decoder.decode(self._read(item_id))
+            data = self._read(item_id)
+            encoding = json.detect_encoding(data[:4])
+            return decoder.decode(data if encoding == "utf-8" else data.decode(encoding))
         except JSON_ERRORS as error:
             raise BadSample("bad_annotation_file", f"{self._path(item_id)}: {error}") from None
 

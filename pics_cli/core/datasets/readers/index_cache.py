@@ -20,6 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, fingerprint, locked, make_folder
 from pics_cli.errors import PicsError, read_error, write_error
 
@@ -32,6 +36,34 @@ _GZIP = b"\x1f\x8b"
 # A json's text takes a tenth of its room when compressed; this much more is an attack, or no text.
 _MAX_EXPANSION, _SMALL = 200, 64 << 20
 _CHUNK = 1 << 22
+
+
+class SpanIndex:
+    """A json opened through an index of where its records stand, for single ones to be read.
+
+    Attributes:
+        path: the json as UTF-8.
+        metadata: what the index's builder wrote.
+        source: size and fingerprint of the json.
+        bad_records: records left out.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path = plain_json(path, folder)
+        self.metadata: dict[str, Any] = json.loads((folder / INDEX_METADATA).read_text())
+        self.source: dict[str, Any] = self.metadata["source"]
+        self.bad_records = BadRecords(**self.metadata["bad"])
+        self._spans: npt.NDArray[np.int64] = np.load(folder / "spans.npy", mmap_mode="r")
+        self._file: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A record's text."""
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY)
+        return os.pread(self._file, length, offset)
 
 
 def open_cached_index(

@@ -86,7 +86,7 @@ class PanopticReader(Reader):
                         category=category.name,
                         category_id=segment.category_id,
                         annotation_id=segment.id,
-                        ignored=bool(segment.iscrowd),
+                        crowd=bool(segment.iscrowd),
                         mask=partial(region_mask, numbers_HW, region.box, [number]),
                         mask_source="parse",
                     )

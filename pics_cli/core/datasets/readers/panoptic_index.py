@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
-from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index
+from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index, plain_json
 from pics_cli.core.images.image_io import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
 
@@ -64,40 +63,26 @@ _BAD_RECORD = {
 }
 
 
-class PanopticIndex:
+class PanopticIndex(SpanIndex):
     """A panoptic json opened through its index.
 
     Attributes:
         image_id: int64 [images], sorted.
         categories: by id.
-        source: size and fingerprint of the json.
-        bad_records: records left out.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        metadata = json.loads((folder / INDEX_METADATA).read_text())
-        self.path = path
-        self.categories = {entry["id"]: Category(**entry) for entry in metadata["categories"]}
-        self.source: dict[str, Any] = metadata["source"]
-        self.bad_records = BadRecords(**metadata["bad"])
+        super().__init__(path, folder)
+        self.categories = {entry["id"]: Category(**entry) for entry in self.metadata["categories"]}
         self.image_id: npt.NDArray[np.int64] = np.load(folder / "image_id.npy", mmap_mode="r")
-        self._spans: npt.NDArray[np.int64] = np.load(folder / "spans.npy", mmap_mode="r")
-        self._file: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.image_id)
 
     def records(self, image_id: int) -> tuple[PanopticImage, PanopticAnnotation | None]:
         """An image, and its segments where it has any."""
-        row = int(self.image_id.searchsorted(image_id))
-        offset, length, annotation_offset, annotation_length = self._spans[row].tolist()
-        if self._file is None:
-            self._file = os.open(self.path, os.O_RDONLY)
-        image = _IMAGE.decode(os.pread(self._file, length, offset))
+        start, length, annotation_start, annotation_length = self._spans[self.image_id.searchsorted(image_id)].tolist()
+        image = _IMAGE.decode(self.read(start, length))
         if not annotation_length:
             return image, None
-        annotation = _ANNOTATION.decode(os.pread(self._file, annotation_length, annotation_offset))
-        return image, annotation
+        return image, _ANNOTATION.decode(self.read(annotation_start, annotation_length))
 
 
 def open_panoptic_index(path: Path) -> PanopticIndex:
@@ -108,7 +93,7 @@ def open_panoptic_index(path: Path) -> PanopticIndex:
     """
 
     def build(folder: Path, source: dict[str, Any]) -> None:
-        _build_index(path, folder, source)
+        _build_index(plain_json(path, folder), folder, source)
 
     return open_cached_index(path, _VERSION, build, lambda folder: PanopticIndex(path, folder))
 

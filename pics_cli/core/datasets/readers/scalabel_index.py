@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
-from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index, plain_json
+from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index, plain_json
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import BadSample
 
@@ -102,26 +100,16 @@ _FRAME = msgspec.json.Decoder(Frame, strict=False)
 _NAME, _CATEGORIES = msgspec.json.Decoder(_FrameName), msgspec.json.Decoder(_Categories)
 
 
-class ScalabelIndex:
+class ScalabelIndex(SpanIndex):
     """A Scalabel json opened through its index.
 
     Attributes:
         categories: names that occur, in alphabetical order.
-        source: size and fingerprint of the json.
-        bad_records: frames left out.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        metadata = json.loads((folder / INDEX_METADATA).read_text())
-        self.path = plain_json(path, folder)
-        self.categories: list[str] = metadata["categories"]
-        self.source: dict[str, Any] = metadata["source"]
-        self.bad_records = BadRecords(**metadata["bad"])
-        self._spans: npt.NDArray[np.int64] = np.load(folder / "spans.npy", mmap_mode="r")
-        self._file: int | None = None
-
-    def __len__(self) -> int:
-        return len(self._spans)
+        super().__init__(path, folder)
+        self.categories: list[str] = self.metadata["categories"]
 
     def frame(self, number: int) -> Frame:
         """A frame's record, from 0.
@@ -129,11 +117,8 @@ class ScalabelIndex:
         Raises:
             BadSample: `bad_frame_record`.
         """
-        if self._file is None:
-            self._file = os.open(self.path, os.O_RDONLY)
-        offset, length = self._spans[number].tolist()
         try:
-            return _FRAME.decode(os.pread(self._file, length, offset))
+            return _FRAME.decode(self.read(*self._spans[number].tolist()))
         except JSON_ERRORS as error:
             raise BadSample("bad_frame_record", f"{self.path}: frame {number}: {error}") from None
 
