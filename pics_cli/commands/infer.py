@@ -322,7 +322,7 @@ def _show(job: InferenceJob, report: InferenceReport) -> None:
     for name, note in report.notes[:_SHOWN_NOTES]:
         console.note(f"{name}: {note}")
     if len(report.notes) > _SHOWN_NOTES:
-        console.note(f"and {len(report.notes) - _SHOWN_NOTES:,} more references like that: `cutouts` in the records")
+        console.note(f"and {len(report.notes) - _SHOWN_NOTES:,} more like that: `cutouts` and `notes` in the records")
     for failure in report.failures:
         console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from pics_cli.core.runtime.files import AtomicFile, make_folder
+from pics_cli.core.images.image_files import (
+    MAX_PIXELS,
+    decode_jpeg,
+    decoding,
+    exif_orientation,
+    is_jpeg,
+    open_header,
+    open_image,
+    read_image_file,
+)
+from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file
 from pics_cli.errors import BadSample, reason_of
+
+__all__ = ["MAX_PIXELS", "read_image_file"]
 
 RGB = npt.NDArray[np.uint8]
 BACKGROUND_QUALITY = 95
-MAX_PIXELS = 1 << 29
-_ORIENTATION = 0x0112
-# libjpeg's warnings that mean lost pixels; others are of markers and headers.
-_LOST_DATA = ("remature end", "bad Huffman code", "instead of RST")
-
-# Pillow warns at 89 million pixels, which panoramas exceed; MAX_PIXELS guards against damaged headers.
-Image.MAX_IMAGE_PIXELS = None
 
 
 class DecodedImage(NamedTuple):
@@ -45,10 +48,10 @@ def read_first_existing(files: Sequence[Path]) -> bytes:
     """Bytes of the first file that exists.
 
     Raises:
-        BadSample: `missing_image` or `unreadable_image`.
+        BadSample: `missing_image`, `unreadable_image` or `image_too_large`.
     """
     path, file = _open_first_existing(files)
-    with file, _reading(f"{path}: "):
+    with file, decoding(f"{path}: "):
         return file.read()
 
 
@@ -56,37 +59,37 @@ def first_image_size(files: Sequence[Path]) -> tuple[int, int]:
     """Upright (width, height) of the first picture that exists, from its header alone.
 
     Raises:
-        BadSample: `missing_image` or `unreadable_image`.
+        BadSample: `missing_image`, `unreadable_image` or `image_too_large`.
     """
     path, file = _open_first_existing(files)
-    with file, _reading(f"{path}: "), Image.open(file) as image:
-        return _upright_size(image)
+    with file, decoding(f"{path}: "):
+        return _upright_size(open_header(file))
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedImage:
-    """Decode a picture file: JPEG, PNG, WebP and others; grey, palette, CMYK, 16-bit, alpha over white; EXIF applied.
+    """Decode a picture file: JPEG, PNG, WebP, AVIF, BMP, TIFF; grey, palette, CMYK, 16-bit, alpha over white; EXIF
+    applied, colour profiles not.
 
     Args:
         data: the file's bytes.
         size: the (width, height) that it must have upright, compared before anything is decoded.
 
     Raises:
-        BadSample: `unreadable_image`, `truncated_image` or `size_mismatch`.
+        BadSample: `unreadable_image`, `truncated_image`, `damaged_image` (a checksum that does not fit, pixels that a
+            JPEG's decoder warns of), `image_too_large` or `size_mismatch`.
     """
-    with _reading(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF data, which does not concern the pixels
-        image = _open_image(data)
+    with decoding():
+        image = open_image(data)
+        orientation = exif_orientation(image)
         if size is not None and (upright := _upright_size(image)) != size:
             raise BadSample("size_mismatch", f"picture is {upright[0]}x{upright[1]}, annotated as {size[0]}x{size[1]}")
-        if image.format in ("JPEG", "MPO") and image.mode == "RGB" and _orientation(image) == 1:
-            return DecodedImage(_decode_jpeg(data, image), data)
-        ImageOps.exif_transpose(image, in_place=True)
-        return DecodedImage(np.asarray(_to_rgb(image)), None)
-
-
-def image_to_rgb(image: Image.Image) -> RGB:
-    """An image of any of Pillow's modes, upright, as uint8 [H, W, 3]: 16-bit grey scaled, alpha over white."""
-    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        if is_jpeg(image):
+            pixels = decode_jpeg(data, image)
+            if image.mode == "RGB" and orientation == 1:
+                return DecodedImage(pixels, data)
+            if image.mode != "CMYK":
+                return DecodedImage(turned(pixels, orientation), None)
+        return DecodedImage(turned(np.asarray(_to_rgb(image)), orientation), None)
 
 
 def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
@@ -97,10 +100,10 @@ def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
         turn: False: as the header has it. That alone is quick: EXIF data of a PNG may stand behind its pixels.
 
     Raises:
-        BadSample: `unreadable_image`.
+        BadSample: `unreadable_image` or `image_too_large`.
     """
-    with _reading():
-        image = _open_image(data)
+    with decoding():
+        image = open_header(io.BytesIO(data))
         return _upright_size(image) if turn else image.size
 
 
@@ -108,14 +111,40 @@ def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
 
     Raises:
-        BadSample: `unreadable_image` or `truncated_image`.
+        BadSample: as `decode_image`.
     """
-    with _reading():
-        image = _open_image(data)
+    with decoding():
+        image = open_image(data)
         if image.mode != "RGBA" or image.size != size:
             stored = f"{image.mode} {image.width}x{image.height}"
             raise BadSample("unreadable_image", f"stored as {stored}, expected RGBA {size[0]}x{size[1]}")
         return np.asarray(image)
+
+
+def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Stored pixels [H, W, …] as an EXIF orientation of 1 to 8 shows them."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def grey_16_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
+    """Values of a grey image of more than 8 bits, uint16 [H, W]; floating-point ones from 0 to 1 are scaled.
+
+    Raises:
+        BadSample: `unreadable_image` where they have another range, which cannot be guessed.
+    """
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    allowed = 1 if image.mode == "F" else 65535
+    if not 0 <= low <= high <= allowed:  # nor is any comparison with nan true
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise BadSample(
+            "unreadable_image", f"{kind} values from {low:g} to {high:g}, expected 0 to {allowed}: save it with 8 bits"
+        )
+    return np.rint(values * 65535).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16)
 
 
 def encode_jpeg(rgb: RGB, quality: int = BACKGROUND_QUALITY) -> bytes:
@@ -124,8 +153,8 @@ def encode_jpeg(rgb: RGB, quality: int = BACKGROUND_QUALITY) -> bytes:
     return data
 
 
-def encode_png(rgb: RGB) -> bytes:
-    """PNG from uint8 RGB [H, W, 3] or RGBA [H, W, 4]."""
+def encode_png(rgb: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
+    """PNG from uint8 or uint16, RGB [H, W, 3] or RGBA [H, W, 4]."""
     order = cv2.COLOR_RGB2BGR if rgb.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     return cv2.imencode(".png", cv2.cvtColor(rgb, order))[1].tobytes()
 
@@ -144,7 +173,7 @@ def write_png(path: Path, rgb: RGB) -> None:
 def _open_first_existing(files: Sequence[Path]) -> tuple[Path, BinaryIO]:
     for path in files:
         try:
-            return path, path.open("rb")
+            return path, open_file(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -153,57 +182,13 @@ def _open_first_existing(files: Sequence[Path]) -> tuple[Path, BinaryIO]:
     raise BadSample("missing_image", f"no file {names}")
 
 
-@contextlib.contextmanager
-def _reading(prefix: str = "") -> Iterator[None]:
-    """Raise `BadSample` for what Pillow and the file system raise while a picture is read."""
-    try:
-        yield
-    except MemoryError:
-        raise BadSample("unreadable_image", f"{prefix}does not fit into memory") from None
-    except UnidentifiedImageError:  # its text holds an address in memory
-        raise BadSample("unreadable_image", f"{prefix}not a picture of a known kind") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
-        detail = reason_of(error) if isinstance(error, OSError) and error.errno else str(error)
-        raise BadSample(reason, f"{prefix}{detail}") from None
-
-
-def _open_image(data: bytes) -> Image.Image:
-    """A picture whose header is read."""
-    if not data:
-        raise BadSample("unreadable_image", "the file is empty")
-    image = Image.open(io.BytesIO(data))
-    if image.width * image.height > MAX_PIXELS:
-        raise BadSample("unreadable_image", f"claims {image.width} x {image.height} pixels")
-    return image
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; what is none of these turns nothing."""
-    value = image.getexif().get(_ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
-
-
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    return (image.height, image.width) if _orientation(image) >= 5 else image.size
-
-
-def _decode_jpeg(data: bytes, image: Image.Image) -> RGB:
-    try:
-        rgb: RGB = simplejpeg.decode_jpeg(data)
-    except ValueError as error:
-        # simplejpeg refuses any irregularity. Pillow reads the harmless ones, but also lost data, with a grey rest, if
-        # the file has its end marker.
-        if any(words in str(error) for words in _LOST_DATA):
-            raise BadSample("truncated_image", str(error)) from None
-        rgb = np.asarray(image.convert("RGB"))
-    return rgb
+    return (image.height, image.width) if exif_orientation(image) >= 5 else image.size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey
-        values = np.asarray(image).clip(0, 65535) / 257
-        return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(np.rint(grey_16_bits(image) / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

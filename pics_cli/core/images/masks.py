@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.image_files import decoding, open_undamaged
 from pics_cli.core.images.mask_png import HEADER, SIGNATURE, chunk, grey_part, one_bit_rows
 from pics_cli.errors import BadSample
 
@@ -168,16 +167,12 @@ def decode_mask_png(data: bytes, name: str, size: tuple[int, int]) -> Mask:
     Raises:
         BadSample: `bad_mask` where it cannot be decoded, `mask_size`.
     """
-    try:
-        width, height = Image.open(io.BytesIO(data)).size
-    except (OSError, SyntaxError, ValueError):
-        raise BadSample("bad_mask", f"{name}: not a picture") from None
+    with decoding(f"{name}: ", "bad_mask"):
+        width, height = open_undamaged(data).size
     if (width, height) != size:
         raise BadSample("mask_size", f"{name} is {width}x{height}, its picture {size[0]}x{size[1]} (width x height)")
-    try:
+    with decoding(f"{name}: ", "bad_mask"):
         mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
-        mask = None
     if mask is None:
         raise BadSample("bad_mask", f"{name}: not a picture")
     return mask > 127

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pics_cli.core.conditioning.alphas import joint_alpha
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
 from pics_cli.core.conditioning.placement import from_window, grow_regions
 from pics_cli.core.images.cutouts import is_blank
@@ -23,7 +24,7 @@ from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.overlaps import settle_layers
 from pics_cli.core.inference.paste import paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, window_inputs, window_paste
-from pics_cli.core.inference.sample import Bytes, CompositeOptions
+from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.blending import LayerBlend
 from pics_cli.core.model.gate_trace import GateTrace
 
@@ -60,6 +61,23 @@ class NetworkOutput(NamedTuple):
     blend: LayerBlend | None
 
 
+class PastedImage(NamedTuple):
+    """A picture that is done.
+
+    Attributes:
+        number: of its sample in the batch.
+        candidate: its number among the sample's pictures.
+        image: uint8 [H, W, 3], of the background's size.
+        opaque: uint8 [H, W], alpha of the objects pasted into a background with alpha; None: of one without, or not
+            known.
+    """
+
+    number: int
+    candidate: int
+    image: RGB
+    opaque: Bytes | None
+
+
 class BatchCompositor(NamedTuple):
     """Runs batches through the network and pastes its pictures back; fields as the arguments of `composite`."""
 
@@ -69,8 +87,8 @@ class BatchCompositor(NamedTuple):
     noise: NoiseFunction
     callback_on_step_end: Callable[[DenoisingStep], None] | None
 
-    def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[tuple[int, int, RGB]]:
-        """All objects of a sample in one pass; yields the sample's index in the batch, the candidate, the picture."""
+    def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[PastedImage]:
+        """All objects of a sample in one pass."""
         bias = None if batch[0].gate_bias is None else torch.tensor([prepared.gate_bias for prepared in batch])
         names = [prepared.sample.name for prepared in batch]
         output = self._denoise(names, [prepared.inputs for prepared in batch], self._noise(batch, 0), bias, trace)
@@ -86,12 +104,13 @@ class BatchCompositor(NamedTuple):
                 objects = None if matched is None else matched.painters(self.options.seed, sample.name, candidate)
                 picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste, objects)
                 image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
-                yield b, candidate, image
+                yield PastedImage(b, candidate, image, _opaque(sample, [(shown, paste.alpha)]))
 
-    def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[tuple[int, int, RGB]]:
-        """One object after the other, back to front, each into the picture with those before; yields as `joint`."""
+    def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[PastedImage]:
+        """One object after the other, back to front, each into the picture with those before."""
         windows = [[prepared.window_image for _ in prepared.candidates] for prepared in batch]
         entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
+        alphas: dict[tuple[int, int], list[tuple[Box, Bytes | None]]] = {entry: [] for entry in entries}
         for step in range(len(batch[0].boxes)):
             noise = self._noise(batch, step)
             for start in range(0, len(entries), self.batch_size):
@@ -124,12 +143,13 @@ class BatchCompositor(NamedTuple):
                     wider = grow_regions(boxes, self.options.shadow_room, before.shape[1], before.shape[0])
                     painted = self._painted_boxes(wider, references)
                     windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
+                    alphas[b, n].append((from_window([paste.part], batch[b].window)[0], paste.alpha))
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
             for n, candidate in enumerate(prepared.candidates):
                 image = prepared.sample.background.copy()
                 image[y0:y1, x0:x1] = windows[b][n]
-                yield b, candidate, image
+                yield PastedImage(b, candidate, image, _opaque(prepared.sample, alphas[b, n]))
 
     def regions(self, prepared: PreparedSample) -> list[Box]:
         """Where pixels may change, in the background's pixels."""
@@ -226,3 +246,15 @@ class BatchCompositor(NamedTuple):
         shadows = (strength[0], paste.shadows) if strength else ()
         painters = paste.paint(objects=objects)
         return blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)
+
+
+def _opaque(sample: CompositeSample, alphas: Sequence[tuple[Box, Bytes | None]]) -> Bytes | None:
+    """uint8 [H, W], alpha of what was pasted into a sample's background, by parts of it; see `PastedImage`."""
+    if sample.stored is None or not sample.stored.has_alpha:
+        return None
+    opaque = np.zeros(sample.background.shape[:2], np.uint8)
+    for (x0, y0, x1, y1), alpha in alphas:
+        if alpha is None:
+            return None
+        opaque[y0:y1, x0:x1] = joint_alpha(opaque[y0:y1, x0:x1], alpha)
+    return opaque

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from pics_cli.core.conditioning.placement import choose_window
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.images.stored_image import StoredImage, put_back
 from pics_cli.core.inference.batch_compositor import BatchCompositor, DenoisingStep, NoiseFunction
 from pics_cli.core.inference.paste import changed_outside
 from pics_cli.core.inference.prepare import PreparedSample, prepare
@@ -59,7 +61,7 @@ class CompositeResult:
     Attributes:
         sample: what it was made from.
         candidate: its number among the sample's pictures.
-        image: uint8 RGB [H, W, 3], of the background's size.
+        image: uint8 RGB [H, W, 3], of the background's size, sRGB.
         window: what the network saw of the background, half-open, in pixels.
         feather: width of the blend at the border of the boxes, in pixels of the background.
         order: of the objects, back to front.
@@ -69,6 +71,7 @@ class CompositeResult:
         regions: in which pixels may have changed: the sample's boxes, or wider ones for shadows.
         seconds: spent on it: its share of its batch's denoising, and pasting.
         explanation: None where it was not asked for.
+        opaque: alpha of the objects in a background with alpha; see `PastedImage`.
     """
 
     sample: CompositeSample
@@ -83,11 +86,19 @@ class CompositeResult:
     regions: list[Box]
     seconds: float
     explanation: Explanation | None = None
+    opaque: npt.NDArray[np.uint8] | None = None
+
+    @cached_property
+    def stored(self) -> StoredImage:
+        """The picture as the background's file stores its pixels: with its depth, alpha and colour profile."""
+        stored = self.sample.stored or StoredImage(self.sample.background)
+        return put_back(stored, self.sample.background, self.image, self.opaque)
 
     @property
     def changed_outside(self) -> int:
-        """Number of pixels outside the regions that differ from the background: 0, or something is broken."""
-        return changed_outside(self.sample.background, self.image, self.regions)
+        """Number of pixels outside the regions that are not stored as the background's are: 0, or something broke."""
+        before = self.sample.background if self.sample.stored is None else self.sample.stored.pixels
+        return changed_outside(before, self.stored.pixels, self.regions)
 
 
 def composite(
@@ -199,7 +210,7 @@ def _finish(compositor: BatchCompositor, batch: Sequence[PreparedSample], explai
     images = compositor.joint(batch, trace) if joint else compositor.sequential(batch)
     explanations: list[Explanation | None] | None = None
     shared = 0.0
-    for index, candidate, image in images:
+    for index, candidate, image, opaque in images:
         seconds = time.monotonic() - start
         if explanations is None:  # the first comes when the network is done with all of them
             explanations = _explain(compositor.model, batch, trace) if explain else [None] * len(batch)
@@ -218,6 +229,7 @@ def _finish(compositor: BatchCompositor, batch: Sequence[PreparedSample], explai
             regions=compositor.regions(prepared),
             seconds=shared + seconds,
             explanation=explanations[index],
+            opaque=opaque,
         )
         start = time.monotonic()
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.image_io import decode_image, upright_size
+from pics_cli.core.images.image_files import decoding, exif_orientation, open_undamaged
+from pics_cli.core.images.image_io import grey_16_bits, turned, upright_size
+from pics_cli.core.images.stored_image import StoredImage, decode_stored, to_srgba
 from pics_cli.core.inference.sample import Bytes, drop_opaque_alpha
 from pics_cli.errors import BadSample
 
@@ -21,25 +21,23 @@ from pics_cli.errors import BadSample
 _HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 
 
-def decode_reference(data: bytes, path: Path) -> Bytes:
-    """An object's picture: uint8 [h, w, 4] where some of it is transparent, else [h, w, 3].
+def decode_reference(data: bytes, path: Path) -> tuple[Bytes, tuple[str, ...]]:
+    """An object's picture in sRGB: uint8 [h, w, 4] where some of it is transparent, else [h, w, 3]; and notes on it.
 
     Raises:
         BadSample: it cannot be decoded, or is transparent all over.
     """
     try:
-        rgb = decode_image(data).rgb
-        rgba = alpha_picture(Image.open(io.BytesIO(data)))
-        return rgb if rgba is None else drop_opaque_alpha(rgba)
+        stored = decode_stored(data)
+        return reference_pixels(stored), tuple(f"{path}: {note}" for note in stored.notes)
     except BadSample as error:
         raise BadSample(error.reason, f"{path}: {error.detail}") from None
 
 
-def alpha_picture(image: Image.Image) -> Bytes | None:
-    """Upright uint8 [h, w, 4] of an image with alpha; None of one without."""
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-        return None
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+def reference_pixels(stored: StoredImage) -> Bytes:
+    """A reference in sRGB: uint8 [h, w, 4] where some of it is transparent, else [h, w, 3]."""
+    pixels = to_srgba(stored)
+    return drop_opaque_alpha(pixels) if stored.has_alpha else pixels
 
 
 def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
@@ -53,19 +51,11 @@ def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
     Raises:
         BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
     """
-    try:
+    with decoding(f"{name}: ", "bad_mask"):
         own = upright_size(data)
-    except BadSample as error:
-        raise BadSample("bad_mask", f"{name}: {error.detail}") from None
     check_mask_size(own, name, size)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = mask_values(Image.open(io.BytesIO(data)))
-    except MemoryError:
-        raise BadSample("bad_mask", f"{name}: does not fit into memory") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("bad_mask", f"{name}: {error}") from None
+    with decoding(f"{name}: ", "bad_mask"):
+        values = mask_values(open_undamaged(data))
     return mask_box(values, name)
 
 
@@ -79,17 +69,25 @@ def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> N
 def mask_values(image: Image.Image) -> npt.NDArray[Any]:
     """One number for each pixel, upright [H, W]: bool, uint8, or 16-bit numbers as uint16 or int32.
 
-    Of colours the brightest channel counts. Alpha that varies is the mask, whatever the colours are.
+    Of colours the brightest channel counts. Alpha that varies is the mask, whatever the colours are. Floating-point
+    values from 0 to 1 are scaled to 16 bits.
+
+    Raises:
+        BadSample: floating-point values of another range.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        if len(set(alpha.getextrema())) == 2:
-            return np.asarray(alpha)
-    if image.mode in ("1", "L") or image.mode.startswith("I"):
+    return turned(_stored_values(image), exif_orientation(image))
+
+
+def _stored_values(image: Image.Image) -> npt.NDArray[Any]:
+    if image.mode == "F":
+        return grey_16_bits(image)
+    if image.mode == "1" or (image.mode == "L" and "transparency" not in image.info) or image.mode.startswith("I"):
         values = np.asarray(image)
         return values if values.dtype in _HALF else values.astype(np.int32)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
+        if len(set(alpha.getextrema())) == 2:
+            return np.asarray(alpha)
     red, green, blue = image.convert("RGB").split()
     return cv2.max(cv2.max(np.asarray(red), np.asarray(green)), np.asarray(blue))
 

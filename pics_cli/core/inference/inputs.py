@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.images.image_io import decode_image
+from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.inference.decoding import decode_reference, mask_region
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 BUNDLED_SAMPLES = PACKAGE / "samples"
 _BUNDLED_NAME = Path("sample")
-SUFFIXES = ("png", "jpg", "jpeg", "webp")
+SUFFIXES = ("png", "jpg", "jpeg", "webp", "avif", "bmp", "tif", "tiff", "heic", "heif")
 _BACKGROUND = re.compile(rf"image\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
-_OBJECT = re.compile(rf"object_(\d+)(_mask)?\.(?:{'|'.join((*SUFFIXES, 'bmp', 'tif', 'tiff'))})", re.IGNORECASE)
+_OBJECT = re.compile(rf"object_(\d+)(_mask)?\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
 _LAYOUT = "a sample is a folder with image.jpg (or .png, .webp), object_0.png, object_0_mask.png, object_1.png, …"
 _FLAGS = "each --object is followed by its region: --object A.png --box x,y,w,h --object B.png --mask B_mask.png"
 
@@ -122,9 +122,12 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
-    background = _single_file(
-        folder, [name for name in names if _BACKGROUND.fullmatch(name)], "image.jpg (or .png, .webp)"
-    )
+    backgrounds = [name for name in names if _BACKGROUND.fullmatch(name)]
+    others = [name for name in names if name.lower().startswith("image.")]
+    if others and not backgrounds:
+        kinds = ", ".join(SUFFIXES)
+        raise BadSample("missing_image", f"{folder / others[0]}: not one of the kinds that are read: {kinds}")
+    background = _single_file(folder, backgrounds, "image.jpg (or .png, .webp)")
     numbered: dict[int, tuple[list[str], list[str]]] = {}  # pictures and masks by the object's number
     for name in names:
         if match := _OBJECT.fullmatch(name):
@@ -193,7 +196,7 @@ def parse_box(text: str) -> Box:
 
 
 def check_files(files: SampleFiles) -> None:
-    """Raise BadSample for a file of a sample that does not exist; nothing is read."""
+    """Raise BadSample for a file of a sample that does not exist or is none, as a named pipe; nothing is read."""
     for part, path in files.parts().items():
         try:
             open_file(path).close()
@@ -235,13 +238,16 @@ def decode(
         BadSample: a picture or mask that cannot be decoded, a mask that does not fit, a box outside the picture.
     """
     try:
-        background = decode_image(contents["background"]).rgb
+        stored = decode_stored(contents["background"])
     except BadSample as error:
         raise BadSample(error.reason, f"{files.background}: {error.detail}") from None
+    background = to_srgb(stored)
     height, width = background.shape[:2]
-    boxes, references = [], []
+    boxes, references, notes = [], [], [f"{files.background}: {note}" for note in stored.notes]
     for k, (path, mask, box) in enumerate(files.objects):
-        references.append(decode_reference(contents[f"object_{k}"], path))
+        reference, own_notes = decode_reference(contents[f"object_{k}"], path)
+        references.append(reference)
+        notes += own_notes
         if mask is not None:
             boxes.append(mask_region(contents[f"mask_{k}"], str(mask), (width, height)))
         elif box is not None:
@@ -250,7 +256,9 @@ def decode(
             if min(x0, y0) < 0 or x1 > width or y1 > height:
                 shown = f"box {x0},{y0},{x1 - x0},{y1 - y0} (x,y,w,h) of {path}"
                 raise BadSample("box_outside", f"{shown} leaves the background, which is {width}x{height}")
-    return CompositeSample(files.id, background, tuple(boxes), tuple(references), order, candidates)
+    return CompositeSample(
+        files.id, background, tuple(boxes), tuple(references), order, candidates, stored, tuple(notes)
+    )
 
 
 def _is_sample(folder: Path) -> bool:

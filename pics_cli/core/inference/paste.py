@@ -12,6 +12,7 @@ from pics_cli.core.conditioning.placement import to_window
 from pics_cli.core.images.geometry import Box, check_boxes, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
+from pics_cli.core.images.stored_image import Pixels
 from pics_cli.core.model.config import ModelConfig
 
 Alpha = npt.NDArray[np.uint8]
@@ -87,8 +88,8 @@ def paste_back(
     return out
 
 
-def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
-    """Number of pixels outside the boxes that differ between two pictures of one size, uint8 [H, W, 3].
+def changed_outside(before: Pixels, after: Pixels, boxes: Sequence[Box]) -> int:
+    """Number of pixels outside the boxes that differ between two pictures of one size, [H, W, C].
 
     Raises:
         ValueError: the pictures differ in size.
@@ -98,8 +99,8 @@ def changed_outside(before: RGB, after: RGB, boxes: Sequence[Box]) -> int:
     height, width = before.shape[:2]
     count = 0
     for y0, y1 in _blocks(0, height, width):
-        changed = (before[y0:y1] != after[y0:y1]).reshape(-1, 3)
-        pixels = (changed[:, 0] | changed[:, 1] | changed[:, 2]).reshape(y1 - y0, width)
+        changed = (before[y0:y1] != after[y0:y1]).reshape(-1, before.shape[2])
+        pixels = np.logical_or.reduce([*changed.T]).reshape(y1 - y0, width)
         count += int(np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1))))
     return count
 

@@ -18,6 +18,7 @@ from transformers import Dinov2Model
 
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
+from pics_cli.core.images.stored_image import to_pillow, to_srgb
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
@@ -25,9 +26,9 @@ from pics_cli.core.inference.python_inputs import (
     ImageInput,
     check_order,
     name_of,
+    read_background,
     read_reference,
     read_regions,
-    read_rgb,
 )
 from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
@@ -55,7 +56,8 @@ class PicsPipelineOutput:
     """What a call of `PicsPipeline` returns.
 
     Attributes:
-        images: the pictures, each of the input's size: a list of PIL images, or uint8 [n, H, W, 3].
+        images: the pictures, each of the input's size: a list of PIL images, with the input's alpha and colour profile
+            (in `info`) where it has them, 8 bits for each value; or uint8 [n, H, W, 3] in sRGB, alpha over white.
         changed_outside: number of pixels outside the boxes that changed, over all pictures: 0.
         metadata: plain data, with keys of the records of `pics infer`: `name`, `seed` (None with a generator),
             `settings`, `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front),
@@ -340,9 +342,14 @@ class PicsPipeline(DiffusionPipeline):
         if name is None:
             name = Path(image).stem if isinstance(image, str | Path) else ""
         try:
-            background = read_rgb(image, "image")
+            stored = read_background(image, "image")
+            background = to_srgb(stored)
             cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
-            cut = [cutter(read_reference(value, f"objects[{k}]"), name_of(value, k)) for k, value in enumerate(objects)]
+            read = [read_reference(value, f"objects[{k}]") for k, value in enumerate(objects)]
+            cut = [
+                cutter(picture, name_of(value, k))
+                for k, ((picture, _), value) in enumerate(zip(read, objects, strict=True))
+            ]
             references = tuple(reference.picture for reference in cut)
             regions = read_regions(boxes, masks, len(references), background)
             options = CompositeOptions(
@@ -359,7 +366,8 @@ class PicsPipeline(DiffusionPipeline):
                 match=match,
             ).resolve(self.model.config)
             object_order = check_order(order, len(references))
-            sample = CompositeSample(name, background, regions, references, object_order, tuple(range(num_images)))
+            candidates = tuple(range(num_images))
+            sample = CompositeSample(name, background, regions, references, object_order, candidates, stored)
             results = list(
                 composite(
                     self.model,
@@ -371,10 +379,9 @@ class PicsPipeline(DiffusionPipeline):
             )
         except BadSample as error:
             raise ValueError(error.detail) from None
-        for reference in cut:
-            if reference.note is not None:
-                logger.warning(reference.note)
-        arrays = [result.image for result in results]
+        notes = [f"image: {note}" for note in stored.notes] + [note for _, own in read for note in own]
+        for note in [*notes, *(reference.note for reference in cut if reference.note is not None)]:
+            logger.warning(note)
         first = results[0]
         metadata = {
             "name": name,
@@ -391,7 +398,10 @@ class PicsPipeline(DiffusionPipeline):
             "cutouts": [reference.method for reference in cut],
             "shares": [round(share, 3) for share in first.shares],
         }
-        images = np.stack(arrays) if output_type == "np" else [Image.fromarray(array) for array in arrays]
+        if output_type == "np":
+            images: Any = np.stack([result.image for result in results])
+        else:
+            images = [to_pillow(result.stored) for result in results]
         return PicsPipelineOutput(images, sum(result.changed_outside for result in results), metadata)
 
     def _noise_from(self, generator: torch.Generator) -> NoiseFunction:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from pics_cli.core.images.geometry import Box, check_boxes
-from pics_cli.core.images.image_io import RGB, decode_image, image_to_rgb
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored_image, to_srgba
 from pics_cli.core.inference.decoding import (
-    alpha_picture,
     check_mask_size,
     decode_reference,
     mask_box,
@@ -35,25 +35,23 @@ def name_of(value: ImageInput, k: int) -> str:
     return str(value) if isinstance(value, str | Path) else f"objects[{k}]"
 
 
-def read_rgb(value: ImageInput, name: str) -> RGB:
-    """A background, uint8 [H, W, 3]."""
-    if isinstance(value, Image.Image):
-        return image_to_rgb(value)
-    if isinstance(value, np.ndarray):
-        return image_to_rgb(_from_array(value, name))
+def read_background(value: ImageInput, name: str) -> StoredImage:
+    """A background as it is stored."""
+    if isinstance(value, Image.Image | np.ndarray):
+        return _stored(value, name)
+    data = _read_file(value, name)
     try:
-        return decode_image(_read_file(value, name)).rgb
+        return decode_stored(data)
     except BadSample as error:
         raise BadSample(error.reason, f"{name}: {value}: {error.detail}") from None
 
 
-def read_reference(value: ImageInput, name: str) -> Bytes:
-    """An object's picture, uint8 [h, w, 3] or, with alpha, [h, w, 4]."""
+def read_reference(value: ImageInput, name: str) -> tuple[Bytes, tuple[str, ...]]:
+    """An object's picture, uint8 [h, w, 3] or, with alpha, [h, w, 4]; and notes on it."""
     if not isinstance(value, Image.Image | np.ndarray):
         return decode_reference(_read_file(value, name), Path(value))
-    image = value if isinstance(value, Image.Image) else _from_array(value, name)
-    rgba = alpha_picture(image)
-    return image_to_rgb(image) if rgba is None else rgba
+    stored = _stored(value, name)
+    return to_srgba(stored), tuple(f"{name}: {note}" for note in stored.notes)
 
 
 def read_regions(
@@ -102,6 +100,13 @@ def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
         raise ValueError(f"{name}: got {array.dtype} {array.shape}, expected uint8 [H, W], [H, W, 3] or [H, W, 4]")
     return Image.fromarray(array)
+
+
+def _stored(value: Image.Image | npt.NDArray[Any], name: str) -> StoredImage:
+    try:
+        return stored_image(value if isinstance(value, Image.Image) else _from_array(value, name))
+    except BadSample as error:
+        raise BadSample(error.reason, f"{name}: {error.detail}") from None
 
 
 def _read_file(path: str | Path | Any, name: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import torch
 
-from pics_cli.core.images.image_io import RGB, encode_png
+from pics_cli.core.images.stored_image import StoredImage, encode_stored
 from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import Adapter
@@ -27,7 +27,6 @@ MANIFEST = "manifest.jsonl"
 # Keys that decide the pixels, besides the model and the inputs.
 _IDENTITY = ("id", "candidate", "seed", "settings")
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER_END = 33  # signature, and a header chunk of fixed length, which must come first
 _KEYWORD = b"pics\0"
 # Parts of a file that a fingerprint reads, spread evenly from its head to its tail, and bytes of each.
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
@@ -83,20 +82,17 @@ def model_record(name: str, fingerprint: str, adapters: Sequence[Adapter] = ()) 
     return {"name": name, "fingerprint": fingerprint, **listed}
 
 
-def write_composite(path: Path, picture: RGB, record: Mapping[str, Any]) -> None:
+def write_composite(path: Path, picture: StoredImage, record: Mapping[str, Any]) -> None:
     """Write a PNG that carries its record, whole or not at all.
 
     Args:
         path: of the PNG; it exists only once it is finished.
-        picture: uint8 [H, W, 3].
+        picture: with its colour profile.
         record: plain data; stands as JSON in a text chunk `pics` before the pixels.
     """
-    data = encode_png(picture)
-    text = b"tEXt" + _KEYWORD + json.dumps(record).encode("ascii")
+    data = encode_stored(picture, (b"tEXt", _KEYWORD + json.dumps(record).encode("ascii")))
     with AtomicFile(path) as file:
-        file.write(data[:_HEADER_END])
-        file.write(struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)))
-        file.write(data[_HEADER_END:])
+        file.write(data)
 
 
 def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:

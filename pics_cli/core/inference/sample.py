@@ -14,6 +14,7 @@ from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.images.stored_image import StoredImage
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.runtime.rng import generator
@@ -47,12 +48,14 @@ class CompositeSample:
 
     Attributes:
         name: of the sample; its noise is a function of the seed, this name and the candidate's number.
-        background: uint8 RGB [H, W, 3].
+        background: uint8 RGB [H, W, 3], sRGB.
         boxes: K regions of the background in which pixels may change, half-open, in pixels.
         references: K pictures of the objects, uint8 [h, w, 3] on white, or [h, w, 4] with alpha.
         order: object numbers from back to front; `auto`: by the lower edges of the boxes. Where regions overlap, the
             nearer object then weighs more. None: by the lower edges as well, but as a guess that weighs nothing.
         candidates: numbers of the pictures to make, each from noise of its own.
+        stored: the background as its file stores it, of which `background` is `to_srgb`; None: it is all there is.
+        notes: what of the sample's files is not used, one line each.
     """
 
     name: str
@@ -61,6 +64,8 @@ class CompositeSample:
     references: tuple[Bytes, ...]
     order: Order | None = None
     candidates: tuple[int, ...] = (0,)
+    stored: StoredImage | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.images.cutouts import pad_to_square
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.images.image_io import RGB, decode_image, write_png
+from pics_cli.core.images.image_io import RGB, write_png
 from pics_cli.core.images.sheets import (
     COLOUR_NAMES,
     TILE_GAP,
@@ -25,10 +25,12 @@ from pics_cli.core.images.sheets import (
     patch_column,
     tint,
 )
+from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.inference.composite import Explanation
 from pics_cli.core.inference.inputs import SampleFiles, decode, list_sample, read_parts
 from pics_cli.core.inference.plan import InferenceJob, composed_path, explain_path, grid_path, sample_id
 from pics_cli.core.inference.sample import CompositeSample
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
@@ -183,7 +185,7 @@ def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
     results = []
     for candidate in range(num):
         path = composed_path(output, sample.name, candidate)
-        results.append((path.name, decode_image(path.read_bytes()).rgb))
+        results.append((path.name, to_srgb(decode_stored(read_file(path)))))
     write_png(grid_path(output, sample.name), draw_grid(sample, results))
 
 
@@ -231,7 +233,7 @@ def write_overview(job: InferenceJob) -> None:
             continue
         try:
             files = entry if isinstance(entry, SampleFiles) else list_sample(entry, job.objects)
-            sample, result = decode(files, read_parts(files)), decode_image(path.read_bytes()).rgb
+            sample, result = decode(files, read_parts(files)), to_srgb(decode_stored(read_file(path)))
         except BadSample:
             continue  # likewise
         tiles.append(row_tile(sample, result))

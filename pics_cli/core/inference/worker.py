@@ -78,7 +78,7 @@ class InferenceReport:
         unguided: samples with objects too small for their references to reach, and which objects.
         small: samples with objects that take clearly less than their boxes, whose aspect is another: which objects, and
             what part they take.
-        notes: samples with references that the user should look at, and why.
+        notes: samples with pictures that the user should look at, and why.
         failures: samples that could not be composited.
     """
 
@@ -221,6 +221,7 @@ class Worker:
             for reference, files in zip(sample.references, task.files.objects, strict=True)
         ]
         self._cutouts[sample.name] = [reference.method for reference in cut]
+        self.report.notes += [(sample.name, note) for note in sample.notes]
         self.report.notes += [(sample.name, reference.note) for reference in cut if reference.note is not None]
         return replace(sample, references=tuple(reference.picture for reference in cut))
 
@@ -249,6 +250,7 @@ class Worker:
             "unguided": result.unguided,
             "cutouts": self._cutouts[sample.name],
             "shares": [round(share, 3) for share in result.shares],
+            **({"notes": sample.notes} if sample.notes else {}),
             "changed_outside": changed,
             "seconds": round(result.seconds, 3),
             "peak_memory": {"bytes": memory[0], "of": memory[1]},
@@ -257,7 +259,7 @@ class Worker:
         # Sheets of a replaced picture would outlive it where this run makes none, or is stopped.
         for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
             sheet.unlink(missing_ok=True)
-        write_composite(path, result.image, record)
+        write_composite(path, result.stored, record)
         if result.candidate == sample.candidates[-1]:
             if result.unguided:
                 report.unguided.append((sample.name, result.unguided))

@@ -16,8 +16,8 @@ import torch
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
-from PIL import Image
 
+from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.model.bundled import FILES_FILE
 from pics_cli.core.model.config import CONFIG_FILE, ModelConfig
 from pics_cli.core.model.describe_folder import CONFIG_KEY, INDEX_FILE, PIPELINE_FILE, code_files
@@ -33,7 +33,8 @@ from pics_cli.core.model.model_card import (
 )
 from pics_cli.core.model.model_folder import PARTS, load_parts
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.errors import PicsError, read_error
+from pics_cli.core.runtime.files import read_file
+from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
 RESULTS_FILE = "results.json"
 _ROOT_FILES = {
@@ -269,10 +270,11 @@ def _check_picture(path: Path) -> Path:
     if path.suffix.lower() not in PICTURES:
         raise PicsError(f"--sheet {path}: expected a name that ends in {', '.join(PICTURES)}", hint)
     try:
-        with Image.open(path) as image:
-            image.verify()
-    except (OSError, SyntaxError) as error:  # of damaged PNGs
-        raise PicsError(f"--sheet {path}: no picture: {error}", hint) from None
+        decode_image(read_file(path))
+    except OSError as error:
+        raise PicsError(f"--sheet {path}: no picture: {reason_of(error)}", hint) from None
+    except BadSample as error:
+        raise PicsError(f"--sheet {path}: no picture: {error.detail}", hint) from None
     return path
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers.composites import SIZE, scene
+from pics_cli.core.images.stored_image import StoredImage
 from pics_cli.core.inference.record import (
     Damaged,
     Foreign,
@@ -36,7 +37,7 @@ RECORD: dict[str, Any] = {
 def test_a_png_carries_its_record_before_the_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     picture = np.asarray(scene())
-    write_composite(path, picture, RECORD)
+    write_composite(path, StoredImage(picture), RECORD)
     with Image.open(path) as image:
         # Pillow has read the header alone here: what stands behind the pixels it does not know yet.
         assert json.loads(image.info["pics"]) == RECORD
@@ -49,7 +50,7 @@ def test_a_png_carries_its_record_before_the_pixels(tmp_path: Path) -> None:
 def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     assert read_record(path) is None
-    write_composite(path, np.asarray(scene()), RECORD)
+    write_composite(path, StoredImage(np.asarray(scene())), RECORD)
     data = path.read_bytes()
     for end in (0, 4, 20, 60, len(data) // 2, len(data) - 12, len(data) - 1):
         path.write_bytes(data[:end])
@@ -102,7 +103,7 @@ def test_the_manifest_gathers_what_is_there(tmp_path: Path) -> None:
     folder.mkdir()
     for name, candidate in (("b", 0), ("a", 1), ("a", 0), ("-c", 0)):
         record = {**RECORD, "id": name, "candidate": candidate}
-        write_composite(folder / composed_name(name, candidate), np.asarray(scene()), record)
+        write_composite(folder / composed_name(name, candidate), StoredImage(np.asarray(scene())), record)
     scene().save(folder / "composed_foreign.png")
     (folder / "composed_damaged.png").write_bytes(b"")
     assert write_manifest(tmp_path, folder) == 4

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.image_files import decoding, open_undamaged
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.errors import BadSample
 
@@ -67,19 +66,15 @@ def decode_label_map(data: bytes, path: object, modes: Sequence[str] = ("P", "L"
     Raises:
         BadSample: `bad_label_map`.
     """
-    try:
-        image = Image.open(io.BytesIO(data))
+    with decoding(f"{path}: ", "bad_label_map"):
+        image = open_undamaged(data)
         if image.mode not in modes:
             grey = "L" in modes
             expected, why = ("palette or grey", ": ids cannot be told from colours") if grey else (modes[0], "")
-            raise BadSample("bad_label_map", f"{path}: stored as {image.mode}, expected {expected}{why}")
-        check_map_size(*image.size, "bad_label_map", path)
+            raise BadSample("bad_label_map", f"stored as {image.mode}, expected {expected}{why}")
+    check_map_size(*image.size, "bad_label_map", path)
+    with decoding(f"{path}: ", "bad_label_map"):
         return np.asarray(image)
-    except UnidentifiedImageError:  # its text holds an address in memory
-        why = "not a picture of a known kind" if data else "the file is empty"
-        raise BadSample("bad_label_map", f"{path}: {why}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSample("bad_label_map", f"{path}: {error}") from None
 
 
 def tabulate(values_HW: LabelMap, objects: npt.NDArray[np.integer[Any]]) -> dict[int, Region]:

@@ -15,7 +15,7 @@ from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, Region, check_map_size, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
-from pics_cli.core.images.image_io import upright_size
+from pics_cli.core.images.image_files import decoding, open_image
 from pics_cli.core.recipes.dataset import VistasSource
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, read_error
@@ -91,15 +91,11 @@ def _read_config(files: SplitFiles, source: VistasSource) -> list[_Label]:
 
 def _decode_map(data: bytes, path: Path) -> LabelMap:
     """uint16 [H, W]."""
-    try:
-        width, height = upright_size(data, turn=False)
-    except BadSample as error:
-        raise BadSample("bad_label_map", f"{path}: {error.detail}") from None
+    with decoding(f"{path}: ", "bad_label_map"):
+        width, height = open_image(data).size
     check_map_size(width, height, "bad_label_map", path)
-    try:
+    with decoding(f"{path}: ", "bad_label_map"):
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
-        values = None
     if values is None:
         raise BadSample("bad_label_map", f"{path}: not a picture, or cut short")
     if values.dtype != np.uint16 or values.ndim != 2:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.runtime.files import read_file
 from pics_cli.core.scenes.rendered.spec import Surface
 from pics_cli.errors import BadSample
 
@@ -26,7 +27,7 @@ def load_photo(path: Path) -> RGB:
         ValueError: it cannot be read.
     """
     try:
-        picture = decode_image(path.read_bytes()).rgb
+        picture = decode_image(read_file(path)).rgb
     except BadSample as error:
         raise ValueError(f"is no photograph that can be read: {error.detail}") from None
     factor = 1600 / max(picture.shape[:2])
