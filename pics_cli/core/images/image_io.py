@@ -14,19 +14,15 @@ import simplejpeg
 from PIL import Image
 
 from pics_cli.core.images.image_files import (
-    MAX_PIXELS,
     decode_jpeg,
     decoding,
     exif_orientation,
     is_jpeg,
     open_header,
     open_image,
-    read_image_file,
 )
 from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file
 from pics_cli.errors import BadSample, reason_of
-
-__all__ = ["MAX_PIXELS", "read_image_file"]
 
 RGB = npt.NDArray[np.uint8]
 BACKGROUND_QUALITY = 95

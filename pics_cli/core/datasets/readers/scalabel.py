@@ -11,7 +11,8 @@ from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.scalabel_index import Box2d, Frame, Label, Poly2d, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene
-from pics_cli.core.images.image_io import MAX_PIXELS, first_image_size
+from pics_cli.core.images.image_files import MAX_PIXELS
+from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.images.masks import BoxMask, decode_segmentation, segmentation_area
 from pics_cli.errors import BadSample
 
