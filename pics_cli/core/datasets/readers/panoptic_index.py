@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
 from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index, plain_json
-from pics_cli.core.images.image_io import MAX_PIXELS
+from pics_cli.core.images.image_files import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
 
 _VERSION = "panoptic 1"
