@@ -45,9 +45,8 @@ def compute_layer_labels(
         for channel, mask in enumerate(visible[first : first + _CHANNELS]):
             flat[mask, channel] = 255
         targets.append(resize(flat))
-        painted = compose(
-            np.zeros_like(flat), [_paint_channel(reference, k - first) for k, reference in enumerate(references)]
-        )
+        pictures = [_paint_channel(reference, k - first) for k, reference in enumerate(references)]
+        painted = compose(np.zeros_like(flat), pictures)
         controls.append(painted.reshape(*painted.shape[:2], -1, 3))
     target = _top_object(np.concatenate(targets, 2))
     layers = _top_object(np.concatenate(controls, 3))  # [S, S, L]

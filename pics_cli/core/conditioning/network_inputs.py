@@ -13,15 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.conditioning.shadow_inputs import ShadowInputs, prepare_shadow_maps, square_fade
-from pics_cli.core.images.cutouts import (
-    WHITE,
-    Fit,
-    cut_out,
-    is_blank,
-    over_white,
-    paste_object,
-    premultiply,
-)
+from pics_cli.core.images.cutouts import WHITE, Fit, cut_out, is_blank, over_white, paste_object, premultiply
 from pics_cli.core.images.geometry import Box, Letterbox, check_boxes, enclosing_box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.inpainting import fill_hole
@@ -66,7 +58,6 @@ def prepare_network_inputs(
     hint: HintKind = "background",
     order: Sequence[int] | None = None,
     paste_boxes: Sequence[Box] | None = None,
-    patches: Sequence[RGB] | None = None,
     fit: Fit = "contain",
     shadows: ShadowInputs | None = None,
 ) -> NetworkInputs:
@@ -88,28 +79,19 @@ def prepare_network_inputs(
         order: indices of the objects, back to front, where it is known: `layers` then shows no other order. None:
             guessed from their lower edges.
         paste_boxes: where in its box each object is pasted; None: all over it.
-        patches: K pictures, uint8 [R, R, 3] on white, for the encoder as they are; the references are then for the
-            control image alone. None: each reference, as `prepare_reference` frames it.
         fit: how an object fits a paste box of another aspect; see `paste_object`.
         shadows: append the objects' shadow maps to a control image of kind `layers`: 2 J more channels, those of the
             objects back to front, then front to back.
 
     Raises:
-        ValueError: no boxes; a box or paste box that is empty or reaches outside; another number of references, paste
-            boxes or patches than of boxes; a reference or patch of another shape or dtype; a wholly transparent
-            reference; an order that does not name each object once; an unknown kind.
+        ValueError: no boxes; a box or paste box that is empty or reaches outside; another number of references or paste
+            boxes than of boxes; a reference of another shape or dtype, or wholly transparent; an order that does not
+            name each object once; an unknown kind.
     """
     control_image = prepare_control_image(
         background, boxes, references, size=size, hint=hint, order=order, paste_boxes=paste_boxes, fit=fit
     )
-    if patches is None:
-        patches = [prepare_reference(reference, reference_size) for reference in references]
-    else:
-        _check_count("patches", patches, len(boxes))
-        for k, patch in enumerate(patches):
-            if patch.dtype != np.uint8 or patch.shape != (reference_size, reference_size, 3):
-                expected = f"expected uint8 [{reference_size}, {reference_size}, 3]"
-                raise ValueError(f"patch {k} is {patch.dtype} {patch.shape}, {expected}")
+    patches = [prepare_reference(reference, reference_size) for reference in references]
     height, width = background.shape[:2]
     letterbox = Letterbox(width, height, size)
     fade = None
@@ -172,8 +154,9 @@ def layer_painters(
     paste_boxes = boxes if paste_boxes is None else _int_boxes(paste_boxes)
     check_boxes(paste_boxes, width, height)
     back_to_front = order_by_lower_edge(boxes) if order is None else list(order)
-    _check_count("references", references, len(boxes))
-    _check_count("paste boxes", paste_boxes, len(boxes))
+    for name, values in (("references", references), ("paste boxes", paste_boxes)):
+        if len(values) != len(boxes):
+            raise ValueError(f"{len(boxes)} boxes, but {len(values)} {name}")
     _check_pictures(background, references)
     if sorted(back_to_front) != list(range(len(boxes))):
         raise ValueError(f"order {back_to_front} does not name each of {len(boxes)} objects once, counted from 0")
@@ -233,11 +216,6 @@ def prepare_reference(picture: Bytes, size: int = REFERENCE_SIZE, frame: float =
 def _int_boxes(boxes: Sequence[Box]) -> list[Box]:
     """Boxes as Python integers: those of NumPy may overflow."""
     return [(int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes]
-
-
-def _check_count(name: str, values: Sequence[object], count: int) -> None:
-    if len(values) != count:
-        raise ValueError(f"{count} boxes, but {len(values)} {name}")
 
 
 def _check_pictures(background: RGB, references: Sequence[Bytes]) -> None:

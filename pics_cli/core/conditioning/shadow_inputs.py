@@ -72,15 +72,14 @@ def prepare_shadow_maps(
     paste_boxes: Sequence[Box] | None = None,
     fit: Fit = "contain",
 ) -> Bytes:
-    """The shadow maps of a control image, uint8 [S, S, 2 J]; other arguments as those of `prepare_network_inputs`.
+    """The shadow maps of a control image, uint8 [S, S, 2 J], by the letterbox of its picture.
 
-    Args:
-        letterbox: of the picture, to S.
+    Other arguments are those of `prepare_network_inputs`.
     """
     size = letterbox.size
     cutouts = [None if is_blank(reference) else cut_out(reference) for reference in references]
-    placed = place_alphas(boxes if paste_boxes is None else paste_boxes, cutouts, fit, boxes)
-    placed = [alpha.scaled(letterbox) for alpha in placed]
+    alphas = place_alphas(boxes if paste_boxes is None else paste_boxes, cutouts, fit, boxes)
+    placed = [alpha.scaled(letterbox) for alpha in alphas]
     wider = grow_regions(boxes, shadows.room, letterbox.width, letterbox.height)
     fade = square_fade(wider, letterbox, (1 - shadows.object_scale) / 2)
     maps = shadows_of_orders(placed, shadows.lighting, paste_orders(boxes, order), size, size) * fade

@@ -90,7 +90,7 @@ def augment_reference(
     """An object in a view drawn at random; arguments and errors as those of `draw_view` and `render_view`."""
     view = draw_view(augment, rng)
     if rng.random() < augment.dirt:
-        rgba = add_dirt(rgba, 1.0, rng)
+        rgba = add_dirt(rgba, rng)
     return render_view(rgba, view, size, detail=detail)
 
 
@@ -174,15 +174,12 @@ def _adjust_light(rgba: RGBA, view: View) -> RGBA:
     return cv2.LUT(rgba, tables[:, None]).astype(np.uint8, copy=False)
 
 
-def add_dirt(rgba: RGBA, amount: float, rng: np.random.Generator) -> RGBA:
+def add_dirt(rgba: RGBA, rng: np.random.Generator) -> RGBA:
     """What photographs bring along, each part drawn: blur, grain, JPEG's blocks, an outline cut a little wrong.
 
-    Args:
-        rgba: uint8 [h, w, 4], not premultiplied.
-        amount: 0 (nothing) to 1.
-        rng: of the draws.
+    The picture is uint8 [h, w, 4], not premultiplied.
     """
-    blur, grain, quality, rim = (amount * rng.random(4)).tolist()
+    blur, grain, quality, rim = rng.random(4).tolist()
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
     if blur > 0.5:
         rgb = cv2.GaussianBlur(rgb, (0, 0), 2 * blur - 0.7).astype(np.uint8, copy=False)

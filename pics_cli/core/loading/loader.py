@@ -51,7 +51,9 @@ def collate(samples: Sequence[Mapping[str, Any]] | WorkerError) -> Batch | Worke
         if not isinstance(first, np.ndarray):
             continue
         shape = (objects, *first.shape[1:]) if name in ("boxes", "references") else first.shape
-        tensor = _empty((len(samples), *shape), torch.from_numpy(first[...]).dtype)
+        tensor = torch.empty((len(samples), *shape), dtype=torch.from_numpy(first[...]).dtype)
+        if torch.utils.data.get_worker_info() is not None:
+            tensor.share_memory_()  # with the main process, so that it is not copied once more
         rows = tensor.numpy()
         for i, sample in enumerate(samples):
             array = sample[name]
@@ -132,15 +134,7 @@ def init_worker(_: int) -> None:
 
 
 def explain_worker_exit(error: Exception, workers: Sequence[BaseProcess] = ()) -> PicsError | None:
-    """The error for the user where a worker died, or could not hand over what it read.
-
-    Args:
-        error: as PyTorch raised it.
-        workers: the processes.
-
-    Returns:
-        None for another error.
-    """
+    """The error for the user where a worker died, or could not hand over what it read; None for another error."""
     if workers and not isinstance(error, RuntimeError):  # its connection broke, but it may not have exited yet
         ended = wait([worker.sentinel for worker in workers], _EXIT_TIMEOUT)
         for worker in workers:
@@ -164,10 +158,3 @@ def _exit_on_sigterm_of_parent() -> None:
     while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """A tensor; in a worker, in memory shared with the main process, so that it is not copied once more."""
-    if torch.utils.data.get_worker_info() is None:
-        return torch.empty(shape, dtype=dtype)
-    return torch.empty(shape, dtype=dtype).share_memory_()  # type: ignore[no-any-return]

@@ -114,11 +114,8 @@ class Mixture:
     def resample(self, ref: SampleRef, rng: np.random.Generator) -> SampleRef:
         """Another sample of the set, drawn evenly; of the same shard where shards must be fetched."""
         i = ref.set
-        if self._windows[i] is None:
-            free = int(rng.integers(self._free[i]))
-        else:
-            free = int(rng.integers(*self._free_range(i, ref.shard)))
-        return SampleRef(i, *self._locate(i, free), ref.epoch, ref.repetition)
+        low, high = (0, self._free[i]) if self._windows[i] is None else self._free_range(i, ref.shard)
+        return SampleRef(i, *self._locate(i, int(rng.integers(low, high))), ref.epoch, ref.repetition)
 
     def _start_epoch(self, epoch: int) -> None:
         """Keep the epoch's order: int [total], numbers of its items, set after set."""

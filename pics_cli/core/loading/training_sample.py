@@ -240,11 +240,9 @@ def alternate_view(parts: SampleParts, k: int) -> RGBA | None:
         BadSample: it is damaged, or shows nothing.
     """
     rgba = decode_alternate_view(parts, k)
-    if rgba is None:
-        return None
-    if not rgba[..., 3].any():
+    if rgba is not None and not rgba[..., 3].any():
         raise BadSample("bad_reference", f"alt{k}.png is wholly transparent")
-    return cut_out(rgba)
+    return None if rgba is None else cut_out(rgba)
 
 
 def _background(parts: SampleParts, rgb: RGB, hint: HintKind) -> RGB:
@@ -270,8 +268,6 @@ def _check_region_sizes(boxes: Sequence[Box], square_boxes: npt.NDArray[np.int16
     """
     for k in np.flatnonzero((square_boxes[:, 2:] <= square_boxes[:, :2]).any(axis=1)).tolist():
         x0, y0, x1, y1 = boxes[k]
+        square = f"{letterbox.size}x{letterbox.size} that the model sees of {letterbox.side}"
         region = f"the region of object {k} is {x1 - x0}x{y1 - y0} pixels"
-        square = f"{letterbox.size}x{letterbox.size}"
-        raise BadSample(
-            "tiny_region", f"{region}, less than one in the {square} that the model sees of {letterbox.side}"
-        )
+        raise BadSample("tiny_region", f"{region}, less than one in the {square}")

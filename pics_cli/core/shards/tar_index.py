@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -49,10 +48,8 @@ def index_shard(path: Path) -> SampleIndex:
         starts = [infos[0].offset for _, infos in group_members(tar)]
         index = np.array([*starts, tar.offset], np.int64)
     make_folder(cached.parent, INDEX_CACHE_HINT)
-    buffer = io.BytesIO()
-    np.save(buffer, index)
     with AtomicFile(cached) as file:
-        file.write(buffer.getvalue())
+        np.save(file, index)
     return index
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_network_inputs, prepare_reference
+from pics_cli.core.conditioning.network_inputs import REFERENCE_FRAME, prepare_reference
 from pics_cli.core.images.geometry import clip_box
 from pics_cli.core.images.lighting import to_linear
 from pics_cli.core.images.masks import box_mask
@@ -239,38 +239,6 @@ def test_growth_is_drawn_for_each_side() -> None:
     assert abs(np.corrcoef(sides.T)[0, 1]) < 0.2
 
 
-def test_patches_are_for_the_encoder_and_references_for_the_hint() -> None:
-    background, boxes = noise(40, 50, 3), [(2, 3, 20, 30), (15, 10, 44, 39)]
-    references = [thing(20, 12, seed=k) for k in range(2)]
-    patches = [noise(28, 28, 3, seed=k) for k in range(2)]
-    for hint in ("background", "collage", "overlay"):
-        given = prepare_network_inputs(
-            background, boxes, references, size=32, reference_size=28, hint=hint, patches=patches
-        )
-        without = prepare_network_inputs(background, boxes, references, size=32, reference_size=28, hint=hint)
-        np.testing.assert_array_equal(given.references, patches)
-        np.testing.assert_array_equal(given.control_image, without.control_image)
-        np.testing.assert_array_equal(given.control_mask, without.control_mask)
-        np.testing.assert_array_equal(given.masks, without.masks)
-        assert not np.array_equal(given.references, without.references)
-
-
-@pytest.mark.parametrize(
-    ("patches", "text"),
-    [
-        ([], "1 boxes, but 0 patches"),
-        ([np.zeros((16, 16, 4), np.uint8)], r"patch 0 is uint8 \(16, 16, 4\), expected uint8 \[16, 16, 3\]"),
-        ([np.zeros((8, 16, 3), np.uint8)], r"patch 0 is uint8 \(8, 16, 3\)"),
-        ([np.zeros((16, 16, 3))], "patch 0 is float64"),
-    ],
-)
-def test_patches_refused(patches: list[np.ndarray], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        prepare_network_inputs(
-            noise(20, 30, 3), [(2, 2, 9, 9)], [noise(4, 4, 3)], size=16, reference_size=16, patches=patches
-        )
-
-
 def test_exposure_multiplies_linear_light() -> None:
     grey = np.dstack([np.full((8, 8, 3), 120, np.uint8), np.full((8, 8), 255, np.uint8)])
     for stops in (-1.5, -0.5, 0.8):
@@ -308,10 +276,9 @@ def test_dirt_leaves_the_object_itself() -> None:
     rgba[10:50, 10:50, 3] = 255
     kinds = set()
     for seed in range(12):
-        dirty = add_dirt(rgba, 1.0, np.random.default_rng(seed))
+        dirty = add_dirt(rgba, np.random.default_rng(seed))
         inside = (rgba[..., 3] > 0) & (dirty[..., 3] > 0)
         change = np.abs(dirty[..., :3].astype(int) - rgba[..., :3])[inside].mean()
         assert change < 12
         kinds.add((change > 0.5, bool((dirty[..., 3] != rgba[..., 3]).any())))
     assert len(kinds) >= 3
-    np.testing.assert_array_equal(add_dirt(rgba, 0.0, np.random.default_rng(0)), rgba)
