@@ -44,6 +44,9 @@ def build_shards(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards built there before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Choose pairs and count; write no shards.")] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Tell what the dataset holds and what would be kept; write nothing.")
+    ] = False,
     check: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Check the shards of a folder instead of building.")
     ] = None,
@@ -69,6 +72,7 @@ def build_shards(
         others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
         for_convert = (convert, out, layout, split, max_bad, overwrite or None)
         others += [compat or None, dry_run or None, *(for_convert if check is not None else ())]
+        others.append(inspect or None)
         if any(other is not None for other in others):
             raise PicsError(
                 "--check DIR goes with --workers only; --convert DIR with --out, --layout, --split, --max-bad, "
@@ -103,10 +107,10 @@ def build_shards(
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
     source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else Path(recipe.raw))
     folder = Path(recipe.out.replace("{split}", source.split))
-    _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, contact_sheet)
+    _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, inspect, contact_sheet)
 
 
-def _build(job: BuildJob, workers: int, dry: bool, sheet: Path | None) -> None:
+def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | None) -> None:
     from pics_cli.core.datasets import contact_sheet
     from pics_cli.core.datasets.build import BuildProgress, Engine, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
@@ -119,11 +123,15 @@ def _build(job: BuildJob, workers: int, dry: bool, sheet: Path | None) -> None:
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
+    if inspect:
+        from pics_cli.commands.shard_tools import show_inspection
+
+        show_inspection(reader, recipe, split, job.limit)
     progress = BuildProgress()
     engine = Engine(partial(local_executor, workers), workers)
     manifest = None
     with console.show_progress(f"{recipe.name} {split}", "pictures", lambda: progress):
-        if dry:
+        if dry or inspect:
             candidates, stats = dry_run(job, reader, engine, progress)
             examples, bad = stats.examples, stats.bad
         else:

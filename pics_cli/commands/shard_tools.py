@@ -1,14 +1,21 @@
-"""What `pics build-shards` does with existing shards: check them, convert them."""
+"""What `pics build-shards` does besides building: inspect a raw dataset, check shards, convert them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from pics_cli import console
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError
+
+if TYPE_CHECKING:
+    from pics_cli.core.datasets.readers.base import Reader
+    from pics_cli.core.recipes.dataset import DatasetRecipe
+
+# Annotated boxes and those of their masks differ by pixels; below this they are of something else.
+_LOW_AGREEMENT = 0.5
 
 
 def check(folder: Path, workers: int) -> None:
@@ -86,3 +93,35 @@ def convert(
     console.table(f"{source} converted into {job.folder}", rows)
     if not manifest["samples"]:
         raise PicsError(f"no sample of {source} could be converted", f"{job.folder / 'manifest.json'} lists why")
+
+
+def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: int | None) -> None:
+    """Look into a raw dataset and print what it holds."""
+    from pics_cli.core.datasets.inspect import BOX_ALONE, inspect_dataset
+
+    found = inspect_dataset(reader, limit)
+    total, rows = len(reader), [("pictures", f"{found.pictures:,} of {len(reader):,} looked into")]
+    if not total:
+        raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
+    rows.append(("objects", f"{found.objects:,}, {found.objects / found.pictures:.1f} a picture"))
+    forms = [f"{count:,} {form}" for form, count in found.masks.most_common()]
+    rows.append(("masks", ", ".join(forms) or "none"))
+    if found.masks[BOX_ALONE]:
+        rows.append(("", "objects without a mask are never chosen: `pics annotate` makes masks from boxes"))
+    share = f" ({found.crowds / found.objects:.0%})" if found.objects else ""
+    rows.append(("crowds", f"{found.crowds:,}{share}; pairs.crowd: {recipe.pairs.crowd}"))
+    if found.ignored:
+        rows.append(("ignored", f"{found.ignored:,}"))
+    if found.agreements:
+        ranked, low = sorted(found.agreements), sum(value < _LOW_AGREEMENT for value in found.agreements)
+        worst = f"median {ranked[len(ranked) // 2]:.2f}, lowest {ranked[0]:.2f}"
+        rows.append(("box against mask", f"IoU {worst}; {low:,} of {len(ranked):,} below {_LOW_AGREEMENT}"))
+    if found.sizes:
+        by_area = sorted(found.sizes.elements(), key=lambda size: (size[0] * size[1], size))
+        smallest, middle, largest = ("x".join(map(str, by_area[i])) for i in (0, len(by_area) // 2, -1))
+        rows.append(("picture sizes", f"{smallest} to {largest}, median {middle} ({len(found.sizes):,} different)"))
+    names = [f"{name} {count:,}" for name, count in found.categories.most_common(8)]
+    more = f" and {len(found.categories) - 8:,} more" if len(found.categories) > 8 else ""
+    rows.append(("categories", (", ".join(names) or "none named") + more))
+    rows += [(f"bad: {why}", f"{count:,}, such as {found.examples[why]}") for why, count in found.faults.most_common()]
+    console.table(f"{recipe.name} {split}: what it holds", rows)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from helpers.making import encoded, smooth
+from helpers.making import annotation, encoded, smooth
 from helpers.six_formats import HEIGHT, SIZE, WIDTH, Box, region
 from helpers.street import put
 
@@ -184,5 +184,57 @@ def coco_panoptic(root: Path, pictures: Boxes) -> Path:
     return write_panoptic(root, {i: panoptic_map(boxes) for i, boxes in enumerate(pictures.values(), 1)})
 
 
+# --- COCO exports of annotation tools ---------------------------------------------------------------------------------
+
+
+def coco_export(pictures: Boxes, name: str = "{}.jpg", first_category: int = 1, **more: Any) -> str:
+    """A json of polygons; `name` makes a file name of a picture's."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i, (stem, boxes) in enumerate(pictures.items()):
+        images.append({"id": i, "file_name": name.format(stem), "width": WIDTH, "height": HEIGHT})
+        for k, box in enumerate(boxes):
+            number = {"id": len(annotations), "category_id": first_category + k % 2, "iscrowd": 0}
+            annotations.append({**annotation(i, box), **number, **more})
+    categories = [{"id": first_category + k, "name": each, "supercategory": ""} for k, each in enumerate(NAMES)]
+    return json.dumps({"info": {}, "images": images, "annotations": annotations, "categories": categories})
+
+
+def roboflow(root: Path, pictures: Boxes, folder: str = "train") -> Path:
+    """`train/_annotations.coco.json` beside its pictures."""
+    stem = "{}_jpg.rf.0a1b2c3d"
+    put(
+        root / "kitchen.v1i.coco-segmentation" / folder / "_annotations.coco.json", coco_export(pictures, f"{stem}.jpg")
+    )
+    for name in pictures:
+        put(root / "kitchen.v1i.coco-segmentation" / folder / f"{stem.format(name)}.jpg", _PICTURE)
+    return root / "kitchen.v1i.coco-segmentation"
+
+
+def cvat(root: Path, pictures: Boxes, images: str = "images", subset: str = "default") -> Path:
+    """`annotations/instances_default.json` and `images/`; masks drawn with the brush: run lengths, marked as crowds."""
+    data = json.loads(coco_export(pictures, iscrowd=1, attributes={"occluded": False}))
+    for entry in data["annotations"]:
+        x, y, w, h = map(int, entry["bbox"])
+        flat = region(x, y, x + w, y + h).ravel(order="F")
+        edges = np.flatnonzero(np.diff(flat)) + 1
+        counts = np.diff([0, *edges.tolist(), flat.size]).tolist()
+        entry["segmentation"] = {"counts": [0] * bool(flat[0]) + counts, "size": list(SIZE)}
+    put(root / "cvat" / f"annotations/instances_{subset}.json", json.dumps(data))
+    for name in pictures:
+        put(root / "cvat" / images / f"{name}.jpg", _PICTURE)
+    return root / "cvat"
+
+
+def label_studio(root: Path, pictures: Boxes, name: str = "images/{}.jpg") -> Path:
+    """`result.json` and `images/`; no crowd key."""
+    data = json.loads(coco_export(pictures, name, 0, ignore=0))
+    put(root / "project-1/result.json", json.dumps(data))
+    for stem in pictures:
+        put(root / "project-1/images" / f"{stem}.jpg", _PICTURE)
+    return root / "project-1"
+
+
 EXPORTS: dict[str, Callable[[Path, Boxes], Path]] = {
-    "labelme": labelme, "yolo_seg": yolo_seg, "voc": voc, "coco_panoptic": coco_panoptic}  # fmt: skip
+    "labelme": labelme, "yolo_seg": yolo_seg, "voc": voc, "coco_panoptic": coco_panoptic, "roboflow": roboflow,
+    "cvat": cvat, "label_studio": label_studio}  # fmt: skip

@@ -17,10 +17,13 @@ from helpers.exports import (
     EXPORTS,
     coco_panoptic,
     corners,
+    cvat,
+    label_studio,
     labelme_file,
     mask_shape,
     panoptic_map,
     rgb_ids,
+    roboflow,
     segment,
     shape,
     voc,
@@ -33,6 +36,7 @@ from helpers.exports import (
 from helpers.making import build_folder, encoded, smooth
 from helpers.six_formats import FIRST, HEIGHT, PAIR, SECOND, SIZE, WIDTH, region
 from helpers.street import put
+from pics_cli.core.datasets.inspect import inspect_dataset
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import find_recipe
@@ -120,6 +124,75 @@ def test_other_folders_are_refused(tmp_path: Path, pics: Callable[..., Any], rec
     assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+# --- COCO exports of annotation tools ---------------------------------------------------------------------------------
+
+
+def test_roboflow_splits(tmp_path: Path) -> None:
+    for folder, split in (("train", "train"), ("valid", "val"), ("test", "test")):
+        raw = roboflow(tmp_path, {split: PAIR}, folder)
+        manifest, _ = build_folder("roboflow", raw, tmp_path / split, split)
+        assert manifest["samples"] == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "subset", "split"),
+    [("images/default", "default", "train"), ("images/val", "val", "val"), ("images", "Test", "test")],
+)
+def test_cvat_layouts(tmp_path: Path, images: str, subset: str, split: str) -> None:
+    manifest, _ = build_folder("cvat", cvat(tmp_path, {"a": PAIR}, images, subset), tmp_path / "out", split)
+    assert manifest["samples"] == 1
+
+
+@pytest.mark.parametrize("name", ["images/{}.jpg", "{}.jpg"])
+def test_label_studio_names(tmp_path: Path, name: str) -> None:
+    manifest, samples = build("label_studio", label_studio(tmp_path, {"a": PAIR}, name))
+    assert len(samples) == 1, bad(manifest)
+
+
+# --- --inspect --------------------------------------------------------------------------------------------------------
+
+
+def test_inspect_tells_what_is_there(tmp_path: Path, pics: Callable[..., Any]) -> None:
+    raw = cvat(tmp_path, {"a": PAIR, "b": [FIRST, FIRST], "c": [], "d": PAIR, "e": PAIR})
+    (raw / "images/d.jpg").unlink()
+    put(raw / "images/e.jpg", encoded(smooth(WIDTH, HEIGHT)))
+    path = raw / "annotations/instances_default.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"] = [10, 10, 1, 1]
+    del data["annotations"][-1]["segmentation"]
+    data["annotations"][1]["iscrowd"] = 0
+    path.write_text(json.dumps(data))
+    done = pics("build-shards", "cvat", "--raw", raw, "--out", "out", "--inspect", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    shown = {line.strip()[:20].strip(): line.strip()[20:].strip() for line in done.stdout.splitlines() if line.strip()}
+    assert shown["objects"] == "8, 1.6 a picture"
+    assert shown["masks"] == "7 rle, 1 box alone"
+    assert shown["crowds"] == "7 (88%); pairs.crowd: keep"
+    assert shown["box against mask"] == "IoU median 1.00, lowest 0.00; 1 of 7 below 0.5"
+    assert shown["picture sizes"] == "96x64 to 96x64, median 96x64 (1 different)"
+    assert shown["categories"] == "cup 4, bowl 4"
+    assert "1, such as 000000000003: no file" in shown["bad: missing_image"]
+    assert shown["bad: size_mismatch"].endswith("000000000004: picture is 64x96, annotated as 96x64")
+    assert "would be tried" in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("recipe", EXPORTS)
+def test_inspect_knows_every_format(tmp_path: Path, recipe: str) -> None:
+    raw = EXPORTS[recipe](tmp_path, {"a": PAIR, "b": [FIRST], "c": []})
+    found = inspect_dataset(open_reader(DatasetSplit(load_dataset(find_recipe(recipe)), "train", raw)))
+    assert (found.pictures, found.objects, found.faults) == (3, 3, {})
+    assert min(found.agreements) > 0.999
+    assert sum(found.masks.values()) == sum(found.categories.values()) == 3
+    assert found.sizes == {(WIDTH, HEIGHT): 3}
+
+
+def test_inspect_drawn_scenes(tmp_path: Path) -> None:
+    reader = open_reader(DatasetSplit(load_dataset(find_recipe("synth")), "train", None))
+    found = inspect_dataset(reader, 2)
+    assert (found.pictures, found.faults) == (2, {})
 
 
 # --- LabelMe ----------------------------------------------------------------------------------------------------------
