@@ -41,7 +41,7 @@ from pics_cli.core.shards.layouts import (
     recut_patch,
     unpack_sample,
 )
-from pics_cli.core.shards.samples import decode_patch
+from pics_cli.core.shards.samples import decode_alternate_view, decode_clean_background, decode_patch
 from pics_cli.core.shards.shard_files import (
     REBUILD_HINT,
     SHARD_NAME,
@@ -193,6 +193,10 @@ def _convert_sample(key: str, members: Mapping[str, bytes], layout: str, dataset
     parts = unpack_sample(members)
     rgb = decode_image(parts.image).rgb
     patches = [None if data is None else decode_patch(data, k) for k, data in enumerate(parts.patches)]
+    # Both are copied as they are, once it is sure that they can be decoded.
+    decode_clean_background(parts, (rgb.shape[1], rgb.shape[0]))
+    for k in range(len(parts.masks)):
+        decode_alternate_view(parts, k)
     if not parts.metadata:
         parts.geometry = [_find_geometry(rgb, *cut) for cut in zip(parts.masks, patches, strict=True)]
         parts.metadata = _describe(key, parts, rgb, dataset, split)
