@@ -91,6 +91,7 @@ def build_shards(
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
+    from pics_cli.core.runtime.outputs import refuse_overwriting
 
     flags: dict[str, tuple[str, Any]] = {
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
@@ -107,6 +108,9 @@ def build_shards(
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
     source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else Path(recipe.raw))
     folder = Path(recipe.out.replace("{split}", source.split))
+    outputs = [] if dry_run or inspect else [("--out", folder)]
+    outputs += [] if contact_sheet is None else [("--contact-sheet", contact_sheet)]
+    refuse_overwriting(outputs, [], [] if source.raw is None else [("the raw folder", source.raw)])
     _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, inspect, contact_sheet)
 
 

@@ -30,11 +30,14 @@ def check_sam(
     """
     check_png("--sheet", sheet)
     from pics_cli.core.model.devices import choose_device, choose_dtype
+    from pics_cli.core.runtime.outputs import refuse_overwriting
     from pics_cli.core.segmentation import sam as segment_anything
     from pics_cli.core.segmentation.check_weights import check_scenes, draw_scenes
     from pics_cli.core.segmentation.segmenter import Segmenter
 
     weights = segment_anything.find_checkpoint(sam, checkpoint)
+    if sheet is not None:
+        refuse_overwriting([("--sheet", sheet)], [("the weights", weights.path)])
     where = choose_device(device)
     model = segment_anything.load_sam(weights, where, choose_dtype(dtype, where))
     segmenter = Segmenter(model, batch_images=1, batch_boxes=16, multimask=True)

@@ -17,6 +17,8 @@ Preset = Literal["published"]
 Fit = Literal["contain", "cover", "stretch"]
 # How references without alpha are cut out; see `core.inference.cutout`.
 Cutout = Literal["auto", "grabcut", "sam", "none"]
+# What of a mask is the region; see `core.inference.mask_region`.
+Region = Literal["box", "component"]
 # Whether objects get the background's blur and grain.
 Match = Literal["auto", "none"]
 # Where the parts of a model lie; see `core.model.offload`.

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from pics_cli import console
-from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, Preset
+from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, Preset, Region
 from pics_cli.commands.runner import run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pics_cli.core.inference.worker import InferenceReport
 
 _ORDER = "pics.order"
-# Notes on references that are shown, of many.
+# Notes on references and masks that are shown, of many.
 _SHOWN_NOTES = 10
 
 
@@ -88,8 +88,12 @@ def infer(
         list[str] | None, typer.Option(metavar="X,Y,W,H", help="Where it goes, in pixels of the background.")
     ] = None,
     mask: Annotated[
-        list[str] | None, typer.Option(metavar="IMG", help="Where it goes: the box of the mask's set pixels.")
+        list[str] | None,
+        typer.Option(metavar="IMG", help="Where it goes: the box of the mask's set pixels; see --region."),
     ] = None,
+    region: Annotated[
+        Region, typer.Option(help="What of a mask: the box of all set pixels, or of its largest connected part.")
+    ] = "box",
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, together with the sample's name.")] = 0,
     num: Annotated[
         int,
@@ -201,6 +205,7 @@ def infer(
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.sample import PRESETS, CompositeOptions, parse_light, parse_order
     from pics_cli.core.model.adapters import parse_adapter
+    from pics_cli.core.runtime.outputs import refuse_overwriting
 
     parsed_order = None if order is None else parse_order(order)
     # What of a preset no option says otherwise.
@@ -209,6 +214,9 @@ def infer(
     if input is not None and obj_thr is None:
         obj_thr = preset_objects
     samples, name = _samples(input, background, objects, obj_thr)
+    folder = output or Path("results") / name
+    if input is not None:
+        refuse_overwriting([("--output", folder)], [("--input", input)])
     options = CompositeOptions(
         seed=seed,
         steps=steps,
@@ -224,13 +232,14 @@ def infer(
     )
     job = InferenceJob(
         samples=tuple(samples),
-        output=output or Path("results") / name,
+        output=folder,
         model=model,
         adapters=tuple(map(parse_adapter, lora or ())),
         options=replace(options, **presets),
         objects=obj_thr,
         order=parsed_order,
         cutout=cutout,
+        region=region,
         num=num,
         batch_size=batch_size,
         device=device,

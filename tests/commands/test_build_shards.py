@@ -180,6 +180,17 @@ def test_classes_by_name(mine: Path, pics) -> None:
     assert "12 (fewer objects than asked for" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words", [["--out", "raw/shards"], ["--out", "raw"], ["--contact-sheet", "raw/pictures/x.png", "--dry-run"]]
+)
+def test_nothing_is_written_to_the_raw_folder(mine: Path, pics, words: list[str]) -> None:
+    before = sorted((mine / "raw").rglob("*"))
+    done = pics("build-shards", "mine.yaml", *words)
+    assert done.returncode == 2
+    assert f"{words[0]} {words[1]}: lies in the raw folder raw, where nothing is written" in done.stderr
+    assert sorted((mine / "raw").rglob("*")) == before
+
+
 def test_compat_takes_two_objects(lvis_raw: Path, pics) -> None:
     done = pics("build-shards", "lvis", "--raw", lvis_raw, "--compat", "--objects", "3")
     assert done.returncode == 2

@@ -57,6 +57,41 @@ def test_a_place_it_cannot_be_written_to(here: Path, tiny_model: Path, path: str
     assert not (here / "results").exists()
 
 
+def test_a_sheet_over_an_input(here: Path, tiny_model: Path) -> None:
+    """Nor over an own result; nor does the output folder take the place of a sample."""
+    for words in (["--input", "in"], ["--background", "bg.png", "--object", "obj.png", "--box", "0,0,40,40"]):
+        scene().save(here / "obj.png")
+        (here / "link.png").unlink(missing_ok=True)
+        (here / "link.png").symlink_to("in/one/object_0.png" if words[0] == "--input" else "obj.png")
+        before = (here / "link.png").read_bytes()
+        done = infer(tiny_model, *words, "--sheet", "link.png")
+        assert done.exit_code == 2
+        assert "--sheet link.png: is object_0 " in done.stderr
+        assert (here / "link.png").is_symlink()
+        assert (here / "link.png").read_bytes() == before
+        assert not list(here.glob("results/*/composed/*"))
+    done = infer(tiny_model, "--input", "in", "--sheet", "results/in/composed/composed_one.png")
+    assert "lies in the results results/in/composed, where nothing is written" in done.stderr
+    assert "is --input in, which this run reads" in infer(tiny_model, "--input", "in", "--output", "./in").stderr
+    assert "is the sample in/one" in infer(tiny_model, "--input", "in", "--output", "in/one").stderr
+
+
+def test_pictures_over_inputs(here: Path, tiny_model: Path) -> None:
+    """A result that becomes an object is not replaced by what is made of it, even with --overwrite."""
+    scene().save(here / "obj.png")
+    words = ["--background", "bg.png", "--output", "out", "--object"]
+    assert infer(tiny_model, *words, "obj.png", "--box", "0,0,40,40").exit_code == 0
+    made = (here / "out/composed/composed_bg.png").read_bytes()
+    done = infer(tiny_model, *words, "out/composed/composed_bg.png", "--box", "0,0,40,40", "--overwrite")
+    assert done.exit_code == 2
+    assert "--output out/composed/composed_bg.png: is object_0 out/composed/composed_bg.png" in done.stderr
+    assert (here / "out/composed/composed_bg.png").read_bytes() == made
+    (here / "mine").mkdir()
+    (here / "mine/manifest.jsonl").write_text('{"file_name": "a.png", "text": "mine"}\n')
+    done = infer(tiny_model, "--background", "bg.png", "--output", "mine", "--object", "obj.png", "--box", "0,0,40,40")
+    assert "mine: holds a manifest.jsonl that pics infer did not write" in done.stderr
+
+
 def row_of(sheet: np.ndarray, at: int) -> np.ndarray:
     """uint8 [ROW, W, 3]: the pictures of a row, without caption and margins."""
     return sheet[44 + at * (ROW + CAPTION_HEIGHT + TILE_GAP) :][:ROW, TILE_GAP:]

@@ -31,6 +31,7 @@ from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import count_picture, map_in_order
 from pics_cli.core.runtime.files import file_sha256, fingerprint, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.layouts import (
     SCHEMA_VERSION,
@@ -92,8 +93,7 @@ def convert(job: ConversionJob, executor: Executor, slots: int) -> tuple[dict[st
         PicsError: no shards, shards that are not what their manifest says, a folder of another build, too many bad
             samples, disk full.
     """
-    if job.folder.resolve() == job.source.resolve():
-        raise PicsError(f"--out {job.folder} is the folder to convert", "choose another --out")
+    refuse_overwriting([("--out", job.folder)], [("--convert", job.source)])
     shards, expected = list_shards(job.source)
     if differing := sorted({path.name for path in shards} ^ expected.keys()) if expected else []:
         raise PicsError(

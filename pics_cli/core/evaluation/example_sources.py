@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class ExampleSource(ABC):
 
     Attributes:
         provenance: plain data that identify this source.
+        folders: on this machine that it reads.
         warnings: for readers of the results.
     """
 
     provenance: Mapping[str, Any]
+    folders: Collection[Path] = ()
     warnings: Sequence[str] = ()
 
     @abstractmethod
@@ -130,8 +132,8 @@ class ShardExamples(ExampleSource):
             "kind": "samples", "fill": object_scale, "samples": self.shards.samples,
             "contents": self.shards.contents_sha256,
         }  # fmt: skip
-        folders = {Path(source).parent for source in self.shards.sources if not self.shards.remote}
-        splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in folders} | {samples.split}
+        self.folders = {Path(source).parent for source in self.shards.sources if not self.shards.remote}
+        splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in self.folders} | {samples.split}
         seen = "these samples are of a training split: models that were trained on them have seen the answers"
         self.warnings = [seen] if "train" in splits else []
 
@@ -159,7 +161,7 @@ class PictureExamples(ExampleSource):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.files = find_pictures(folder, "--reference")
+        self.files, self.folders = find_pictures(folder, "--reference"), [folder]
         listing = "\n".join(f"{key}\0{file_sha256(path)}" for key, path in self.files.items())
         self.keys = list(self.files)
         self.provenance = {"kind": "pictures", "pictures": len(self.keys),

@@ -41,6 +41,7 @@ from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
 from pics_cli.core.runtime.files import write_json
+from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
@@ -107,6 +108,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     models = find_models(recipe, job.models, ranks, job.adapters)
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
+    ranks.run_local(lambda: _check_output(job, models, source))
     device = choose_device(job.device, ranks.device)
     run = _Evaluation(job, device, models, weights, metrics, unavailable, source)
     with contextlib.ExitStack() as stack:
@@ -117,6 +119,14 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
         progress.done = progress.done_before = len(own) - len(todo)
         ranks.run_on_all(lambda: run.measure(todo, progress))
         return ranks.run_on_all(lambda: run.finish(progress) if ranks.rank == 0 else {})[0]
+
+
+def _check_output(job: EvaluationJob, models: Sequence[ModelFolder], source: ExampleSource) -> None:
+    """Refuse an output folder that the run reads pictures, samples or models from."""
+    inputs = [("the folder of", folder) for folder in source.folders]
+    inputs += [("--input", results.folder) for results in job.external]
+    inputs += [("--model", model.folder) for model in models]
+    refuse_overwriting([("--output", job.output)], inputs)
 
 
 @dataclass

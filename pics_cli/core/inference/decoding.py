@@ -10,15 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_files import decoding, exif_orientation, open_undamaged
 from pics_cli.core.images.image_io import grey_16_bits, turned, upright_size
 from pics_cli.core.images.stored_image import StoredImage, decode_stored, to_srgba
+from pics_cli.core.inference.mask_region import HALF, MaskRegion, RegionRule, find_region, varies
 from pics_cli.core.inference.sample import Bytes, drop_opaque_alpha
 from pics_cli.errors import BadSample
-
-# The value above which a mask's pixel is set, by the mask's type.
-_HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 
 
 def decode_reference(data: bytes, path: Path) -> tuple[Bytes, tuple[str, ...]]:
@@ -40,13 +37,14 @@ def reference_pixels(stored: StoredImage) -> Bytes:
     return drop_opaque_alpha(pixels) if stored.has_alpha else pixels
 
 
-def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
-    """The box of a mask file's set pixels; see `mask_box`.
+def mask_region(data: bytes, name: str, size: tuple[int, int], rule: RegionRule = "box") -> MaskRegion:
+    """The region of a mask file; see `find_region`.
 
     Args:
         data: the file.
         name: what it is called, for messages.
         size: the (width, height) that it must have, checked before anything is decoded.
+        rule: what of the mask is the region.
 
     Raises:
         BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
@@ -56,7 +54,7 @@ def mask_region(data: bytes, name: str, size: tuple[int, int]) -> Box:
     check_mask_size(own, name, size)
     with decoding(f"{name}: ", "bad_mask"):
         values = mask_values(open_undamaged(data))
-    return mask_box(values, name)
+    return find_region(values, name, rule)
 
 
 def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> None:
@@ -69,8 +67,9 @@ def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> N
 def mask_values(image: Image.Image) -> npt.NDArray[Any]:
     """One number for each pixel, upright [H, W]: bool, uint8, or 16-bit numbers as uint16 or int32.
 
-    Of colours the brightest channel counts. Alpha that varies is the mask, whatever the colours are. Floating-point
-    values from 0 to 1 are scaled to 16 bits.
+    Of colours the brightest channel counts. Alpha that varies is the mask, whatever the colours are; but alpha that
+    leaves all pixels on one side of the half, as one of 254 among those of 255 does, gives way to colours that vary.
+    Floating-point values from 0 to 1 are scaled to 16 bits.
 
     Raises:
         BadSample: floating-point values of another range.
@@ -83,28 +82,15 @@ def _stored_values(image: Image.Image) -> npt.NDArray[Any]:
         return grey_16_bits(image)
     if image.mode == "1" or (image.mode == "L" and "transparency" not in image.info) or image.mode.startswith("I"):
         values = np.asarray(image)
-        return values if values.dtype in _HALF else values.astype(np.int32)
+        return values if values.dtype in HALF else values.astype(np.int32)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        alpha = image.convert("RGBA").getchannel("A")
-        if len(set(alpha.getextrema())) == 2:
-            return np.asarray(alpha)
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+        if varies(alpha) or (alpha.min() < alpha.max() and not varies(_brightest(image))):
+            return alpha
+    return _brightest(image)
+
+
+def _brightest(image: Image.Image) -> npt.NDArray[Any]:
     red, green, blue = image.convert("RGB").split()
     return cv2.max(cv2.max(np.asarray(red), np.asarray(green)), np.asarray(blue))
-
-
-def mask_box(values: npt.NDArray[Any], name: str) -> Box:
-    """The box of the pixels above half of what their type can hold; where the highest value is 1, of those that are 1.
-
-    Args:
-        values: [H, W], as `mask_values` gives them.
-        name: of the mask, for the message.
-
-    Raises:
-        BadSample: `empty_mask`.
-    """
-    highest, half = int(values.max()), _HALF[values.dtype]
-    mask = values > (0 if highest == 1 else half)
-    x, y, width, height = map(int, cv2.boundingRect(mask.view(np.uint8)))
-    if not width:
-        raise BadSample("empty_mask", f"{name}: no pixel is set (the highest value is {highest}, set is above {half})")
-    return (x, y, x + width, y + height)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.inference.decoding import decode_reference, mask_region
+from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
 from pics_cli.core.runtime.files import open_file, read_file
@@ -225,7 +226,11 @@ def part_hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def decode(
-    files: SampleFiles, contents: Mapping[str, bytes], order: Order | None = None, candidates: tuple[int, ...] = (0,)
+    files: SampleFiles,
+    contents: Mapping[str, bytes],
+    order: Order | None = None,
+    candidates: tuple[int, ...] = (0,),
+    region: RegionRule = "box",
 ) -> CompositeSample:
     """Decode a sample's files.
 
@@ -233,6 +238,7 @@ def decode(
         files: of the sample.
         contents: as `read_parts` gives them.
         order, candidates: of the sample.
+        region: what of a mask is the region; see `find_region`.
 
     Raises:
         BadSample: a picture or mask that cannot be decoded, a mask that does not fit, a box outside the picture.
@@ -249,7 +255,9 @@ def decode(
         references.append(reference)
         notes += own_notes
         if mask is not None:
-            boxes.append(mask_region(contents[f"mask_{k}"], str(mask), (width, height)))
+            found = mask_region(contents[f"mask_{k}"], str(mask), (width, height), region)
+            boxes.append(found.box)
+            notes += [] if found.note is None else [found.note]
         elif box is not None:
             boxes.append(box)
             x0, y0, x1, y1 = box

@@ -22,9 +22,11 @@ from pics_cli.core.images.stored_image import to_pillow, to_srgb
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
+from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.python_inputs import (
     ImageInput,
     check_order,
+    check_region,
     name_of,
     read_background,
     read_reference,
@@ -271,6 +273,7 @@ class PicsPipeline(DiffusionPipeline):
         boxes: Sequence[Sequence[int]] | None = None,
         *,
         masks: Sequence[ImageInput] | None = None,
+        region: RegionRule = "box",
         order: Order | Sequence[int] | None = None,
         num_images: int = 1,
         steps: int | None = None,
@@ -301,6 +304,8 @@ class PicsPipeline(DiffusionPipeline):
             boxes: where each object goes, (x0, y0, x1, y1) in pixels of the background, half-open.
             masks: instead of boxes: K masks of the background's size, whose set pixels the boxes enclose; likewise,
                 arrays also bool [H, W].
+            region: what of a mask: `box`: the box of all set pixels; `component`: of the largest of its connected
+                parts. Masks with stray parts, nearly nothing in their box, or a box that is the whole picture are told.
             order: object numbers from back to front, or `auto`: the lower box is nearer. Where regions overlap, the
                 nearer object then weighs more. None: the network decides.
             num_images: pictures to make, each from noise of its own.
@@ -351,7 +356,7 @@ class PicsPipeline(DiffusionPipeline):
                 for k, ((picture, _), value) in enumerate(zip(read, objects, strict=True))
             ]
             references = tuple(reference.picture for reference in cut)
-            regions = read_regions(boxes, masks, len(references), background)
+            regions = read_regions(boxes, masks, len(references), background, check_region(region))
             options = CompositeOptions(
                 seed=seed or 0,
                 steps=steps,
@@ -366,8 +371,9 @@ class PicsPipeline(DiffusionPipeline):
                 match=match,
             ).resolve(self.model.config)
             object_order = check_order(order, len(references))
+            places = tuple(found.box for found in regions)
             candidates = tuple(range(num_images))
-            sample = CompositeSample(name, background, regions, references, object_order, candidates, stored)
+            sample = CompositeSample(name, background, places, references, object_order, candidates, stored)
             results = list(
                 composite(
                     self.model,
@@ -380,6 +386,7 @@ class PicsPipeline(DiffusionPipeline):
         except BadSample as error:
             raise ValueError(error.detail) from None
         notes = [f"image: {note}" for note in stored.notes] + [note for _, own in read for note in own]
+        notes += [found.note for found in regions if found.note is not None]
         for note in [*notes, *(reference.note for reference in cut if reference.note is not None)]:
             logger.warning(note)
         first = results[0]
@@ -387,9 +394,9 @@ class PicsPipeline(DiffusionPipeline):
             "name": name,
             **({"adapters": list(self.adapters)} if self.adapters else {}),
             "seed": None if generator is not None else options.seed,
-            "settings": {**settings_record(options, object_order, self.dtype), "cutout": cutter.description},
+            "settings": settings_record(options, object_order, self.dtype, cutter.description, region),
             "size": [background.shape[1], background.shape[0]],
-            "boxes": [list(box) for box in regions],
+            "boxes": [list(box) for box in places],
             "window": list(first.window),
             "feather": first.feather,
             "order": first.order,

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.inference.cutout import Cutout
 from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
-from pics_cli.core.inference.record import Damaged, Foreign, changes, composed_name, input_record, read_record
+from pics_cli.core.inference.mask_region import RegionRule
+from pics_cli.core.inference.record import (
+    MANIFEST,
+    Damaged,
+    Foreign,
+    changes,
+    composed_name,
+    input_record,
+    read_record,
+)
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import AdapterChoice
+from pics_cli.core.runtime.outputs import NamedPath, refuse_overwriting
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import BadSample, PicsError
@@ -33,6 +45,7 @@ class InferenceJob:
         objects: take the first so many objects of each folder; None: all.
         order: of the objects of every sample; see `CompositeSample`.
         cutout: how references without alpha are cut out; see `ReferenceCutter`.
+        region: what of a mask is the region; see `find_region`.
         num: candidates of each sample.
         overwrite: make pictures again that exist.
         grid, explain: write the sheets of these names beside the pictures.
@@ -46,6 +59,7 @@ class InferenceJob:
     objects: int | None = None
     order: Order | None = None
     cutout: Cutout = "auto"
+    region: RegionRule = "box"
     adapters: tuple[AdapterChoice, ...] = ()
     num: int = 1
     batch_size: int = 1
@@ -124,9 +138,11 @@ def make_plan(job: InferenceJob, common: Mapping[str, Any], ranks: Ranks) -> Inf
         ranks: the processes.
 
     Raises:
-        PicsError: two pictures of one name; pictures in the folder that were made otherwise.
+        PicsError: two pictures of one name; pictures in the folder that were made otherwise; an output that is an
+            input.
     """
     _check_names(job)
+    _check_outputs(job)
     plan = InferencePlan()
     for share in ranks.run_on_all(lambda: _plan_share(job, common, job.samples[ranks.rank :: ranks.size])):
         plan.add(share)
@@ -154,8 +170,35 @@ def _check_names(job: InferenceJob) -> None:
                 )
 
 
+def _check_outputs(job: InferenceJob) -> None:
+    """Refuse an output folder that is a sample, or holds another's manifest, and a sheet among the pictures."""
+    folders = [("the sample", sample) for sample in job.samples if isinstance(sample, Path)]
+    refuse_overwriting([("--output", job.output)], folders)
+    if job.sheet is not None:
+        own = [("the results", job.output / name) for name in ("composed", "grids", "explain")]
+        refuse_overwriting([("--sheet", job.sheet)], [], own)
+    with contextlib.suppress(OSError, ValueError), (job.output / MANIFEST).open("rb") as file:
+        first = json.loads(file.readline(1 << 20))
+        if not isinstance(first, dict) or "candidate" not in first:
+            job.folder.resumes(None, {}, f"a {MANIFEST} that pics infer did not write")
+
+
+def _written_files(job: InferenceJob) -> Iterator[NamedPath]:
+    """Files that are there and that the run would replace: what is not there is no input either."""
+    if job.sheet is not None:
+        yield "--sheet", job.sheet
+    if not job.output.exists():
+        return
+    for sample in map(sample_id, job.samples):
+        paths = [composed_path(job.output, sample, candidate) for candidate in range(job.num)]
+        for path in (*paths, grid_path(job.output, sample), *explain_paths(job.output, sample)):
+            if path.exists():
+                yield "--output", path
+
+
 def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[Path | SampleFiles]) -> InferencePlan:
     plan = InferencePlan()
+    inputs = list[NamedPath]()
     for sample in samples:
         try:
             if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _MAX_NAME_BYTES:
@@ -163,6 +206,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
                     "long_name", f"its pictures' names would be longer than {_MAX_NAME_BYTES} bytes; rename it"
                 )
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
+            inputs += files.parts().items()
             existing = {} if job.overwrite else _existing_records(job, files.id, plan)
             check_files(files)
             # Inputs are read now only to compare them with those of finished pictures; others when it is their turn.
@@ -180,6 +224,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
             plan.unexplained += 1
         if missing or (job.grid and not grid_path(job.output, files.id).exists()):
             plan.tasks.append(Task(files, missing, hashes))
+    refuse_overwriting(_written_files(job), inputs)
     return plan
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,10 @@ from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored
 from pics_cli.core.inference.decoding import (
     check_mask_size,
     decode_reference,
-    mask_box,
     mask_region,
     mask_values,
 )
+from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_region
 from pics_cli.core.inference.sample import Bytes, Order
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, reason_of
@@ -55,9 +55,13 @@ def read_reference(value: ImageInput, name: str) -> tuple[Bytes, tuple[str, ...]
 
 
 def read_regions(
-    boxes: Sequence[Sequence[int]] | None, masks: Sequence[ImageInput] | None, count: int, background: RGB
-) -> tuple[Box, ...]:
-    """K boxes inside the background."""
+    boxes: Sequence[Sequence[int]] | None,
+    masks: Sequence[ImageInput] | None,
+    count: int,
+    background: RGB,
+    rule: RegionRule = "box",
+) -> tuple[MaskRegion, ...]:
+    """K regions inside the background."""
     height, width = background.shape[:2]
     if (boxes is None) == (masks is None):
         raise ValueError("expected either boxes or masks" + ("" if boxes is None else ", got both"))
@@ -65,7 +69,7 @@ def read_regions(
     if len(values) != count:
         raise ValueError(f"{len(values)} {kind}, but {count} objects")
     if masks is not None:
-        return tuple(_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks))
+        return tuple(_read_mask(mask, f"masks[{k}]", (width, height), rule) for k, mask in enumerate(masks))
     regions = list[Box]()
     for k, box in enumerate(boxes or ()):
         if len(box) != 4 or any(int(value) != value for value in box):
@@ -73,18 +77,25 @@ def read_regions(
         x0, y0, x1, y1 = map(int, box)
         regions.append((x0, y0, x1, y1))
     check_boxes(regions, width, height)
-    return tuple(regions)
+    return tuple(map(MaskRegion, regions))
 
 
-def _read_mask(value: ImageInput, name: str, size: tuple[int, int]) -> Box:
+def _read_mask(value: ImageInput, name: str, size: tuple[int, int], rule: RegionRule) -> MaskRegion:
     if not isinstance(value, Image.Image | np.ndarray):
-        return mask_region(_read_file(value, name), f"{name}: {value}", size)
+        return mask_region(_read_file(value, name), f"{name}: {value}", size, rule)
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_:
         values: npt.NDArray[Any] = value
     else:
         values = mask_values(value if isinstance(value, Image.Image) else _from_array(value, name))
     check_mask_size((values.shape[1], values.shape[0]), name, size)
-    return mask_box(np.ascontiguousarray(values), name)
+    return find_region(np.ascontiguousarray(values), name, rule)
+
+
+def check_region(rule: RegionRule) -> RegionRule:
+    """How masks are read."""
+    if rule not in get_args(RegionRule):
+        raise ValueError(f"region: got {rule!r}, expected {' or '.join(get_args(RegionRule))}")
+    return rule
 
 
 def check_order(order: Order | Sequence[int] | None, count: int) -> Order | None:

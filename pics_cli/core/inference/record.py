@@ -16,6 +16,7 @@ import torch
 
 from pics_cli.core.images.stored_image import StoredImage, encode_stored
 from pics_cli.core.inference.inputs import SampleFiles
+from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
@@ -45,12 +46,23 @@ def composed_name(sample: str, candidate: int) -> str:
     return f"composed_{sample}{f'_{candidate}' if candidate else ''}.png"
 
 
-def settings_record(options: CompositeOptions, order: Order | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Resolved options as plain data, for the records of pictures and the results of evaluations."""
+def settings_record(
+    options: CompositeOptions,
+    order: Order | None,
+    dtype: torch.dtype,
+    cutout: str | None = None,
+    region: RegionRule = "box",
+) -> dict[str, Any]:
+    """Resolved options as plain data, for the records of pictures and the results of evaluations.
+
+    How references are cut out and masks read is left out where pictures are made of neither, or as earlier ones were.
+    """
     settings = asdict(options)
     del settings["seed"]
     precision = next(name for name, kind in DTYPES.items() if kind == dtype)
-    return {**settings, "order": list(order) if isinstance(order, tuple) else order, "dtype": precision}
+    settings |= {"order": list(order) if isinstance(order, tuple) else order, "dtype": precision}
+    settings |= ({} if cutout is None else {"cutout": cutout}) | ({} if region == "box" else {"region": region})
+    return settings
 
 
 def input_record(files: SampleFiles, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
     common = {
         "seed": options.seed,
         "model": model_record(job.model, model.fingerprint, model.adapters),
-        "settings": {**settings_record(options, job.order, model.dtype), "cutout": cutter.description},
+        "settings": settings_record(options, job.order, model.dtype, cutter.description, job.region),
     }
     output = job.folder.hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:

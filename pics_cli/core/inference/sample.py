@@ -55,7 +55,7 @@ class CompositeSample:
             nearer object then weighs more. None: by the lower edges as well, but as a guess that weighs nothing.
         candidates: numbers of the pictures to make, each from noise of its own.
         stored: the background as its file stores it, of which `background` is `to_srgb`; None: it is all there is.
-        notes: what of the sample's files is not used, one line each.
+        notes: what of the sample's files is not used, and what does not look right in its masks, one line each.
     """
 
     name: str

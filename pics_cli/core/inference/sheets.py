@@ -233,7 +233,8 @@ def write_overview(job: InferenceJob) -> None:
             continue
         try:
             files = entry if isinstance(entry, SampleFiles) else list_sample(entry, job.objects)
-            sample, result = decode(files, read_parts(files)), to_srgb(decode_stored(read_file(path)))
+            sample = decode(files, read_parts(files), region=job.region)
+            result = to_srgb(decode_stored(read_file(path)))
         except BadSample:
             continue  # likewise
         tiles.append(row_tile(sample, result))

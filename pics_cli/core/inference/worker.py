@@ -215,7 +215,7 @@ class Worker:
 
     def _decode(self, task: Task, contents: Mapping[str, bytes]) -> CompositeSample:
         """A sample with its references cut out."""
-        sample = decode(task.files, contents, self.job.order, task.candidates)
+        sample = decode(task.files, contents, self.job.order, task.candidates, self.job.region)
         cut = [
             self.cutter(reference, str(files.reference))
             for reference, files in zip(sample.references, task.files.objects, strict=True)
@@ -249,8 +249,8 @@ class Worker:
             **({} if result.lighting is None else {"light": result.lighting.to_json()}),
             "unguided": result.unguided,
             "cutouts": self._cutouts[sample.name],
-            "shares": [round(share, 3) for share in result.shares],
             **({"notes": sample.notes} if sample.notes else {}),
+            "shares": [round(share, 3) for share in result.shares],
             "changed_outside": changed,
             "seconds": round(result.seconds, 3),
             "peak_memory": {"bytes": memory[0], "of": memory[1]},

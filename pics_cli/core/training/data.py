@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.loading.dataset import TrainingDataset
@@ -44,6 +45,12 @@ class DataSplit(NamedTuple):
         """Names of the sets whose samples for validation are held out of training."""
         pairs = zip(self.sets, self.validation_sets, strict=True)
         return [shards.name for shards, validation in pairs if validation is shards]
+
+    @property
+    def local_shards(self) -> list[Path]:
+        """Shards that lie on this machine."""
+        used = [shards for shards in (*self.sets, *self.validation_sets) if not shards.remote]
+        return [Path(source) for shards in used for source in shards.sources]
 
     @property
     def samples(self) -> int:

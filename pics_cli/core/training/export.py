@@ -95,13 +95,13 @@ def _trained_model(recipe: TrainingRecipe, saved: Checkpoint) -> PicsModel:
 
 def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
     """Write a folder, whole or not at all, in place of an earlier one."""
+    new, old = (out.with_name(f".{out.name}.pics-{suffix}") for suffix in ("new", "old"))
+    for leftover in (new, old):  # of an export that was interrupted
+        shutil.rmtree(leftover, ignore_errors=True)
     if not out.exists():
         with atomic_folder(out) as folder:
             write(folder)
     else:
-        new, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("new", "old"))
-        for leftover in (new, old):  # of an export that was interrupted
-            shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(new) as folder:
             keep_own_card(out, folder)
             write(folder)

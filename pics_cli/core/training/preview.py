@@ -18,6 +18,7 @@ from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.training_sample import draw_reference, without_augmentation
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import AugmentSettings
+from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.training.data import find_data, training_data
@@ -50,6 +51,7 @@ def write_preview(job: TrainingJob, path: Path) -> None:
     """
     recipe = job.recipe
     split = find_data(recipe, allow_missing=job.allow_missing, allow_pipe=job.allow_pipe)
+    refuse_overwriting([("--preview", path)], [("the shard", shard) for shard in split.local_shards])
     config = blank_initial_model(recipe.model)[0].config
     data = training_data(recipe, split, config)
     rows: list[AugmentedReference] = []

@@ -13,13 +13,14 @@ from accelerate.utils import DistributedType
 
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.recipes.training import TrainingRecipe, training_identity
+from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.ranks import Ranks, mark_local_error, report_lost_peer
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
 from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, signal_pending
 from pics_cli.core.training import checkpoint
 from pics_cli.core.training.adapters import add_adapters
 from pics_cli.core.training.checkpoint import Checkpoint
-from pics_cli.core.training.data import find_data
+from pics_cli.core.training.data import DataSplit, find_data
 from pics_cli.core.training.ema import ModelEma
 from pics_cli.core.training.export import export
 from pics_cli.core.training.initial_model import InitialModel, find_named_base, load_initial_model
@@ -128,6 +129,7 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
     assert data is not None
     for name, words in data.summary():
         logger.info("%s: %s", name, words)
+    ranks.run_on_all(lambda: _check_outputs(job, data) if is_first else None)
     ranks.run_on_all(lambda: _claim(job.root, stack) if is_first else None)
     progress.activity = "loading the model"
     if ranks.size > 1 and recipe.model.base is not None:
@@ -147,6 +149,15 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
     progress.activity = ""
     ranks.run_local(trainer.load_validation_samples)
     return trainer
+
+
+def _check_outputs(job: TrainingJob, data: DataSplit) -> None:
+    """Refuse a folder for the run, or in it for its model, that the run reads."""
+    model = job.recipe.model
+    inputs = [(f"model.{name}", Path(text)) for name, text in (("base", model.base), ("dinov2", model.dinov2)) if text]
+    inputs += [("the shards in", folder) for folder in {path.parent for path in data.local_shards}]
+    outputs = [("--root-dir", path) for path in (job.root, job.root / MODEL, job.root / ADAPTER)]
+    refuse_overwriting(outputs, inputs)
 
 
 def _claim(root: Path, stack: contextlib.ExitStack) -> None:

@@ -65,7 +65,7 @@ MASKS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", MASKS)
 def test_masks_of_every_kind(kind: str) -> None:
-    assert mask_region(MASKS[kind](), "m.png", SIZE) == BOX
+    assert mask_region(MASKS[kind](), "m.png", SIZE) == (BOX, None)
 
 
 def test_ringing_of_a_jpeg_does_not_widen_a_region() -> None:
@@ -73,14 +73,14 @@ def test_ringing_of_a_jpeg_does_not_widen_a_region() -> None:
     values = np.asarray(Image.open(io.BytesIO(data)))
     ys, xs = np.nonzero(values)
     assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) != BOX, "no ringing: the test shows nothing"
-    assert mask_region(data, "m.jpg", SIZE) == BOX
+    assert mask_region(data, "m.jpg", SIZE) == (BOX, None)
 
 
 def test_a_mask_is_turned_as_its_picture_is() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = mask_of(BOX, mode="L").transpose(Image.Transpose.ROTATE_90)
-    assert mask_region(encoded(stored, "JPEG", quality=95, exif=exif), "m.jpg", SIZE) == BOX
+    assert mask_region(encoded(stored, "JPEG", quality=95, exif=exif), "m.jpg", SIZE) == (BOX, None)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     (out / "notes.txt").unlink()
     small().save_pretrained(out)
-    (tmp_path / "model.new").mkdir()  # an export that was interrupted
+    (tmp_path / ".model.pics-new").mkdir()  # an export that was interrupted
+    (tmp_path / "model.old").mkdir()  # the user's
     with pytest.raises(PicsError, match="exists already"):  # a model, but whose?
         export(run.recipe, run.found, out)
     export(run.recipe, run.found, out, overwrite=True)
@@ -140,7 +141,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
     (out / "README.md").write_text("my card")
     export(run.recipe, run.found, out, overwrite=True)
     assert (out / "README.md").read_text() == "my card"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.old"]
 
 
 def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:

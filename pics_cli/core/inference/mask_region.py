@@ -1,0 +1,89 @@
+"""The region that a mask stands for, and what of the mask does not look like one object's place."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pics_cli.core.images.geometry import Box
+from pics_cli.core.images.masks import Mask
+from pics_cli.errors import BadSample
+
+RegionRule = Literal["box", "component"]
+
+# The value above which a mask's pixel is set, by the mask's type.
+HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
+# A box that is so many times the box of the largest part, or of which so little is set, is told.
+_STRAY, _SPARSE = 1.5, 0.2
+
+
+class MaskRegion(NamedTuple):
+    """A region, half-open in pixels, and what the user should know of its mask, None where there is nothing."""
+
+    box: Box
+    note: str | None = None
+
+
+def set_pixels(values: npt.NDArray[Any]) -> Mask:
+    """Pixels of a mask above half of what their type can hold; where the highest value is 1, those that are 1."""
+    return np.asarray(values > (0 if int(values.max()) == 1 else HALF[values.dtype]))
+
+
+def varies(values: npt.NDArray[Any]) -> bool:
+    """Whether some pixels of a mask are set and others are not."""
+    mask = set_pixels(values)
+    return bool(mask.any() and not mask.all())
+
+
+def find_region(values: npt.NDArray[Any], name: str, rule: RegionRule = "box") -> MaskRegion:
+    """The region of a mask: the box of all set pixels, or (`component`) of the largest of its connected parts.
+
+    Args:
+        values: [H, W], as `decoding.mask_values` gives them.
+        name: of the mask, for messages.
+        rule: which of the two.
+
+    Raises:
+        BadSample: `empty_mask`.
+    """
+    mask = set_pixels(values)
+    whole = _bounding_box(mask)
+    if not _area(whole):
+        detail = f"the highest value is {int(values.max())}, set is above {HALF[values.dtype]}"
+        raise BadSample("empty_mask", f"{name}: no pixel is set ({detail})")
+    x0, y0, x1, y1 = whole
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask[y0:y1, x0:x1].view(np.uint8), connectivity=8)
+    left, top, width, height, pixels = map(int, stats[1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])])
+    largest = (x0 + left, y0 + top, x0 + left + width, y0 + top + height)
+    total, parts = int(np.count_nonzero(mask)), count - 1
+    box = largest if rule == "component" else whole
+    share = (pixels if rule == "component" else total) / _area(box)
+    frame = box == (0, 0, mask.shape[1], mask.shape[0])
+    stray = parts > 1 and _area(whole) > _STRAY * _area(largest)
+    if not (frame or stray or share < _SPARSE):
+        return MaskRegion(box)
+    words = f"{name}: its region is {_shown(box)}{', the whole picture' * frame}, of which {share:.1%} is set"
+    if stray and rule == "box":
+        words += f", in {parts:,} parts; the largest, {_shown(largest)}, has {pixels / total:.1%} of the set pixels"
+        words += " (region: component takes it alone)"
+    elif stray:
+        words += f"; other parts, with {1 - pixels / total:.1%} of the set pixels, are left out"
+    if frame and _area(unset := _bounding_box(~mask)) not in (0, _area(box)):
+        words += f"; what is not set is {_shown(unset)}: is the mask inverted?"
+    return MaskRegion(box, words)
+
+
+def _bounding_box(mask: Mask) -> Box:
+    x, y, width, height = map(int, cv2.boundingRect(mask.view(np.uint8)))
+    return (x, y, x + width, y + height)
+
+
+def _shown(box: Box) -> str:
+    return f"{box[2] - box[0]}x{box[3] - box[1]} at {box[0]},{box[1]}"
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])

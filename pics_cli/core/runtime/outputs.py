@@ -1,0 +1,49 @@
+"""What a run is going to write, held against what it reads: nothing of the user's is overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pics_cli.errors import PicsError
+
+NamedPath = tuple[str, Path]
+"""What the user calls a path, such as the option that names it, and the path."""
+
+
+def refuse_overwriting(
+    outputs: Iterable[NamedPath], inputs: Iterable[NamedPath], untouched: Iterable[NamedPath] = ()
+) -> None:
+    """Refuse outputs that are inputs, whatever links or spellings lead to them; called before any work.
+
+    Args:
+        outputs: files and folders that the run would write.
+        inputs: files and folders that it reads.
+        untouched: folders that nothing is written to, at any depth, such as a raw dataset.
+
+    Raises:
+        PicsError: an output is an input, or lies in a folder that stays untouched.
+    """
+    read = {_identity(path): (name, path) for name, path in inputs}
+    kept = {_identity(path): (name, path) for name, path in untouched}
+    for flag, path in outputs:
+        if found := read.get(_identity(path)):
+            raise PicsError(
+                f"{flag} {path}: is {found[0]} {found[1]}, which this run reads: it would be overwritten",
+                f"choose another {flag}",
+            )
+        for folder in (path, *Path(os.path.realpath(path)).parents) if kept else ():
+            if found := kept.get(_identity(folder)):
+                raise PicsError(
+                    f"{flag} {path}: lies in {found[0]} {found[1]}, where nothing is written", f"choose another {flag}"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    """What tells a file from another by all of its names: device and inode; its resolved path where it is not there."""
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return state.st_dev, state.st_ino
