@@ -16,7 +16,7 @@ from pics_cli.commands.eval import evaluate
 from pics_cli.commands.infer import OrderedCommand, infer
 from pics_cli.commands.new_model import new_model
 from pics_cli.commands.push import push
-from pics_cli.commands.runner import handle_errors
+from pics_cli.commands.runner import Command, handle_errors, run_app
 from pics_cli.commands.train import train
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in _EXAMPLES.items():
     app.command(
         "eval" if command is evaluate else None,
-        cls=OrderedCommand if command is infer else None,
+        cls=OrderedCommand if command is infer else Command,
         no_args_is_help=command not in (infer, check_sam),
         epilog=f"Example: {example}",
     )(handle_errors(command))
@@ -64,4 +64,4 @@ def _pics(
 
 def main() -> None:
     """Entry point of the command."""
-    app()
+    run_app(app)

@@ -1,23 +1,95 @@
-"""What the user sees: log lines and progress on stderr, results on stdout."""
+"""What the user sees: log lines and progress on stderr, results on stdout.
+
+A stream that nobody reads, that is full or was never opened is no fault of the work, which goes on without it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
+import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 from pics_cli.core.runtime.progress import Progress
+from pics_cli.errors import FAILED, PicsError, reason_of
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.25, 15.0
 LOG_WIDTH = 160
 
 
+# What a terminal may take for a command, or for another order of the letters.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def prepare_streams() -> None:
+    """Open streams that are closed, so that no file gets their numbers; letters that a terminal lacks are escaped."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def finish_streams() -> None:
+    """Write what is left in them.
+
+    Raises:
+        PicsError: stdout is full.
+    """
+    _write(sys.stderr, "")
+    show("", only=True)
+
+
+def printable(text: str) -> str:
+    """A text in which nothing but its line ends moves the cursor: names of files and samples may hold anything."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def note(text: str) -> None:
     """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    _write(sys.stderr, f"{printable(text)}\n")
+
+
+def show(text: str, only: bool = False) -> None:
+    """Lines on stdout.
+
+    Args:
+        text: without control characters; see `printable`.
+        only: the command does nothing else, so that it fails where they cannot be written.
+
+    Raises:
+        PicsError: that. A reader that has seen enough, as in `| head`, is no failure.
+    """
+    error = _write(sys.stdout, text and f"{text}\n")
+    if error is None or error.errno == errno.EPIPE:
+        return
+    problem = f"standard output: cannot write: {reason_of(error)}"
+    if only:
+        raise PicsError(problem, exit_code=FAILED)
+    note(f"warning: {problem}; the work is done, and what it made is there")
+
+
+def _write(stream: Any, text: str) -> OSError | None:
+    """Write at once; what hindered it, if anything did, and then nothing is written any more."""
+    try:
+        if text:
+            stream.write(text)
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is still in its buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 class _LineHandler(logging.Handler):
@@ -62,7 +134,13 @@ def show_progress(label: str, unit: str, read: Callable[[], Progress]) -> Iterat
             update(read())
 
 
-def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: Collection[int] = ()) -> None:
+def table(
+    title: str,
+    rows: Sequence[Sequence[str]],
+    header: Sequence[str] = (),
+    right: Collection[int] = (),
+    only: bool = False,
+) -> None:
     """A table on stdout.
 
     Args:
@@ -70,6 +148,7 @@ def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = (),
         rows: cells of each row, as many as there are columns.
         header: names of the columns; none: two columns, a name and its value, without names.
         right: columns that are aligned to the right, such as numbers.
+        only: see `show`.
     """
     from rich.console import Console
     from rich.table import Table
@@ -78,12 +157,27 @@ def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = (),
     for k, name in enumerate(header or ("", "")):
         grid.add_column(name, justify="right" if k in right else "left", no_wrap=k == 0 and not header, overflow="fold")
     for row in rows:
-        grid.add_row(*row)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    with console.capture() as capture:
-        console.print(title, style="bold")
-        console.print(grid)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
+        grid.add_row(*map(printable, row))
+    text, terminal = io.StringIO(), sys.stdout.isatty()
+    console = Console(
+        file=text, force_terminal=terminal, highlight=False, markup=False, width=None if terminal else LOG_WIDTH
+    )
+    console.print(printable(title), style="bold")
+    console.print(grid)
+    show("\n".join(line.rstrip() for line in text.getvalue().split("\n")).rstrip("\n"), only)
+
+
+class _Terminal:
+    """A terminal that a live line is drawn on, for as long as it is there."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.encoding, self.isatty, self.fileno = stream, stream.encoding, stream.isatty, stream.fileno
+
+    def write(self, text: str) -> None:
+        _write(self._stream, text)
+
+    def flush(self) -> None:
+        _write(self._stream, "")
 
 
 @contextlib.contextmanager
@@ -100,12 +194,15 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]
             return Text(f"{1 / speed:,.1f} s/{unit.removesuffix('s')}" if slow else f"{speed:,.0f} {unit}/s")
 
     columns = (
-        TextColumn(label, markup=False), BarColumn(20), MofNCompleteColumn(), RateColumn(),
+        TextColumn(printable(label), markup=False), BarColumn(20), MofNCompleteColumn(), RateColumn(),
         TextColumn("{task.fields[detail]}", markup=False), TextColumn("ETA"), TimeRemainingColumn(),
     )  # fmt: skip
-    with ProgressBar(*columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=60) as bar:
+    stderr: Any = _Terminal(sys.stderr)
+    with ProgressBar(*columns, console=Console(file=stderr), refresh_per_second=4, speed_estimate_period=60) as bar:
         task = bar.add_task(label, total=None, detail="")
-        yield lambda now: bar.update(task, completed=round(now.done), total=now.total or None, detail=now.detail)
+        yield lambda now: bar.update(
+            task, completed=round(now.done), total=now.total or None, detail=printable(now.detail)
+        )
 
 
 @contextlib.contextmanager

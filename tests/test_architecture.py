@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segmentation": {"datasets", "errors", "images", "model", "recipes", "runtime", "scenes"},
     "training": {"conditioning", "errors", "images", "inference", "loading", "model", "recipes", "runtime", "shards"},
     "evaluation": {"errors", "images", "inference", "loading", "model", "recipes", "runtime", "scenes", "shards"},
-    "console": {"runtime"},
+    "console": {"errors", "runtime"},
     "commands": {
         "console", "datasets", "errors", "evaluation", "inference", "model", "recipes", "runtime", "segmentation",
         "training",

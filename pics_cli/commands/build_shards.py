@@ -146,7 +146,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
     else:
         rows = [("pictures", f"{progress.total:,}"), ("would be tried", f"{len(candidates):,}")]
         rows += _count_rows(stats.skipped, Counter(entry["reason"] for entry in bad), reader)
-        console.table(f"{recipe.name} {split}: dry run, nothing written", rows)
+        console.table(f"{recipe.name} {split}: dry run, nothing written", rows, only=True)
     if sheet:
         if manifest:
             tiles = contact_sheet.tiles_of_shards(job.folder, manifest["shards"])

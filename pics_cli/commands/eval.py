@@ -135,13 +135,24 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else text.split(",")
 
 
+def _split_name(text: str) -> tuple[str | None, str]:
+    """NAME=PATH, unless that is the path of something itself and PATH is not; PATH may be followed by :WEIGHT."""
+    name, equals, rest = text.partition("=")
+    if not equals or (_exists(text) and not _exists(rest)):
+        return None, text
+    return name, rest
+
+
+def _exists(text: str) -> bool:
+    return Path(text).exists() or Path(text.rpartition(":")[0] or "\0").exists()
+
+
 def _models(names: list[str]) -> dict[str, str]:
     """By the label that their methods get: none for the first, else the name given or the folder's."""
     models: dict[str, str] = {}
     for text in names:
-        label, equals, name = text.partition("=")
-        if not equals:
-            label, name = Path(text).name if models else "", text
+        given, name = _split_name(text)
+        label = given if given is not None else Path(text).name if models else ""
         if label in models:
             raise PicsError(f"--model {text}: a second model called {label!r}", "name them: --model NAME=DIR")
         models[label] = name
@@ -154,9 +165,8 @@ def _adapters(texts: list[str], models: dict[str, str]) -> dict[str, list[Adapte
 
     adapters: dict[str, list[AdapterChoice]] = {}
     for text in texts:
-        label, equals, rest = text.partition("=")
-        if not equals:
-            label, rest = "", text
+        given, rest = _split_name(text)
+        label = given or ""
         if label not in models:
             known = ", ".join(filter(None, models)) or "none"
             problem = f"no model called {label!r}, known: {known}" if models else "no model makes pictures here"
@@ -170,9 +180,9 @@ def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResul
 
     external: dict[str, ExternalResults] = {}
     for text in texts:
-        name, equals, directory = text.partition("=")
-        folder = Path(directory if equals else text)
-        name = name if equals else folder.resolve().name
+        given, directory = _split_name(text)
+        folder = Path(directory)
+        name = folder.resolve().name if given is None else given
         if not name or ":" in name:
             raise PicsError(f"--input {text}: a method's name is not empty and holds no colon", "--input NAME=DIR")
         if name in external or name in recipe.methods:
@@ -245,6 +255,6 @@ def _compare(first: Path, second: Path) -> None:
         interval = f"{low:+.4g} to {high:+.4g}"
         rows.append((f"{line.subset} ({count})", line.method, line.metric, f"{mean:+.4g}", interval, verdict))
     columns = ("cases", "method", "metric", "difference", "95 % interval", "")
-    console.table(title, rows, columns, right=[3])
+    console.table(title, rows, columns, right=[3], only=True)
     for text in comparison.warnings:
         console.note(text)

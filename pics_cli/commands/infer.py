@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from pics_cli import console
 from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, Preset, Region
-from pics_cli.commands.runner import run_job
+from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
 
@@ -26,7 +25,7 @@ _ORDER = "pics.order"
 _SHOWN_NOTES = 10
 
 
-class OrderedCommand(TyperCommand):
+class OrderedCommand(Command):
     """Remembers the order of the options among each other, which typer loses where one is repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -69,10 +69,12 @@ def push(
 def _show(plan: PushPlan, title: str) -> None:
     sizes = plan.sizes
     rows = [(name, _size(size)) for name, size in sizes.items()]
-    console.table(title, [*rows, (f"{len(rows)} files", _size(sum(sizes.values())))], ("file", "size"), right={1})
+    console.table(
+        title, [*rows, (f"{len(rows)} files", _size(sum(sizes.values())))], ("file", "size"), right={1}, only=True
+    )
     for name in plan.left_out:
-        print(f"stays: {name}")
-    print(f"\nREADME.md, {_origin(plan)}:\n\n{plan.card}")
+        console.show(console.printable(f"stays: {name}"), only=True)
+    console.show(console.printable(f"\nREADME.md, {_origin(plan)}:\n\n{plan.card}"), only=True)
 
 
 def _origin(plan: PushPlan) -> str:

@@ -5,16 +5,17 @@ Of several processes that a launcher started, the one of rank 0 speaks to the us
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from pics_cli import console
 from pics_cli.core.runtime.progress import Progress
@@ -25,52 +26,90 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "PICS_TRACEBACK"
+_TOO_MANY_FILES = PicsError(
+    "too many open files: this shell allows few for a process", "allow more: ulimit -n 4096, then the same command"
+)
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
 
 
+# Signals that end a command as an interrupt from the keyboard does: what is finished stays, the rest is undone.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as an interrupt from the keyboard: what is finished stays, the rest is undone."""
+    """One of these signals came; its argument is the number."""
+
+
+class Command(TyperCommand):
+    """Refuses options and arguments that are empty, as an unset variable of the shell leaves them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for name, value in values.items():
+            if "" in (value if isinstance(value, list | tuple) else (value,)):
+                words = next(parameter.opts for parameter in self.params if parameter.name == name)
+                flag = next((word for word in words if word.startswith("--")), name.upper())
+                console.note(PicsError(f"{flag}: is empty", "is a variable of the shell in it that is not set?").text)
+                raise typer.Exit(USER_CAN_MEND)
+        return super().parse_args(ctx, args)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run the command of this process, on its own streams."""
+    console.prepare_streams()
+    try:
+        app()
+    finally:
+        try:
+            console.finish_streams()
+        except PicsError as error:
+            console.note(error.text)
+            raise SystemExit(error.exit_code) from None
 
 
 def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command: exit with 0 done, 1 failed, 2 the user can mend it, 130/143 stopped by a signal."""
+    """Wrap a command: exit with 0 done, 1 failed, 2 the user can mend it, 129/130/143 stopped by a signal."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in _ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` does with SIGHUP
+                signal.signal(number, _terminate)
         console.start_logging(_speaks())
         try:
             command(*args, **{name: _at_home(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
         except PicsError as error:
             if error.local or _speaks():
-                print(error.text, file=sys.stderr)
+                console.note(error.text)
             else:
                 time.sleep(_LINGER)
             raise typer.Exit(error.exit_code) from None
         except PermissionError as error:
-            print(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode", file=sys.stderr)
+            console.note(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode")
             raise typer.Exit(USER_CAN_MEND) from None
         except Exception as error:
             if os.environ.get(TRACEBACK) or isinstance(error, (typer.Exit, typer.Abort)):
                 raise
+            if os.strerror(errno.EMFILE) in str(error):
+                console.note(_TOO_MANY_FILES.text)
+                raise typer.Exit(USER_CAN_MEND) from None
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            print(
+            console.note(
                 f"error: {what}\n\nhint: this is a fault of pics; please report it with the text that "
-                f"{TRACEBACK}=1 in front of the same command gives",
-                file=sys.stderr,
+                f"{TRACEBACK}=1 in front of the same command gives"
             )
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
-            print("stopped: what is finished is kept; the same command resumes", file=sys.stderr)
-            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            console.note("stopped: what is finished is kept; the same command resumes")
+            number = error.args[0] if isinstance(error, Terminated) else signal.SIGINT
             raise typer.Exit(128 + number) from None
 
     return run
 
 
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise Terminated
+def _terminate(number: int, _frame: object) -> NoReturn:
+    raise Terminated(number)
 
 
 def _at_home(value: object) -> object:

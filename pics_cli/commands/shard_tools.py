@@ -41,7 +41,7 @@ def check(folder: Path, workers: int) -> None:
         rows.append(("without json", f"{published:,} (as the research project publishes them)"))
     for reason, count in Counter(error.reason for error in errors).most_common():
         rows.append((f"error: {reason}", f"{count:,}"))
-    console.table(f"check of {folder}", rows)
+    console.table(f"check of {folder}", rows, only=True)
     if errors:
         lines = [f"  {error.shard} {error.key}: {error.reason}: {error.detail}" for error in errors]
         shown = "\n".join(lines[:20]) + (f"\n  and {len(lines) - 20:,} more" if len(lines) > 20 else "")

@@ -121,9 +121,9 @@ def train(
         from pics_cli.core.training.plan import plan_training
 
         planned = plan_training(job)
-        print(planned.recipe)
+        console.show(console.printable(planned.recipe), only=True)
         for title, rows in planned.tables:
-            console.table(title, rows)
+            console.table(title, rows, only=True)
     elif preview is not None:
         from pics_cli.core.training.preview import write_preview
 
@@ -144,7 +144,8 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
     if gpus is not None and "RANK" in os.environ:
         raise PicsError("--gpus within a launcher that has started its processes already", "leave out --gpus")
     if resume not in ("auto", "none") and not Path(resume).is_dir():
-        raise PicsError(f"--resume {resume}: expected auto, none or the folder of a checkpoint")
+        problem = "is a file" if Path(resume).exists() else "no such folder"
+        raise PicsError(f"--resume {resume}: {problem}", "expected auto, none or the folder of a checkpoint")
 
 
 def _train(job: TrainingJob) -> None:

@@ -187,3 +187,20 @@ def test_a_plain_webdataset_pipeline_reads_ours(ours: Path) -> None:
             x, y, across, down = cv2.boundingRect(mask.astype(np.uint8))
             assert [x, y, x + across, y + down] == thing["box"]
             assert mask.sum() == thing["pixels"]
+
+
+def test_a_shard_of_zeros(tmp_path: Path, pics) -> None:
+    """As a download leaves it that never came; to a reader of tars it is an archive without members."""
+    (tmp_path / "zeros").mkdir()
+    (tmp_path / "zeros/00000.tar").write_bytes(bytes(20480))
+    done = pics("build-shards", "--check", "zeros", "--workers", "1")
+    assert done.returncode == 2
+    assert "00000.tar : empty_shard: no sample in it" in done.stderr
+
+
+def test_names_of_members_are_shown_harmless(tmp_path: Path, pics) -> None:
+    write(tmp_path / "bad/00000.tar", [("\x1b[2Jkey.bg.jpg", b"")])
+    done = pics("build-shards", "--check", "bad", "--workers", "1")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stdout + done.stderr
+    assert r"\x1b[2Jkey" in done.stderr

@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["--convert", "{shards}"], "--convert needs --out DIR"),
         (["--convert", "nowhere", "--out", "out"], "nowhere: no such folder"),
         (["--convert", "empty", "--out", "out"], "empty: no .tar shard in it"),
-        (["--convert", "{shards}", "--out", "{shards}"], "is the folder to convert"),
+        (["--convert", "{shards}", "--out", "{shards}"], "which this run reads: it would be overwritten"),
         (["--convert", "{shards}", "--out", "out", "--layout", "zip"], "--layout zip: expected published or compact"),
         (["lvis", "--convert", "{shards}", "--out", "out"], "--convert DIR with --out"),
         (["--convert", "{shards}", "--out", "out", "--objects", "3"], "--convert DIR with --out"),

@@ -493,6 +493,57 @@ def test_another_reference_of_one_size_is_noticed(here: Path) -> None:
     assert "other files than when the folder was begun" in found.stderr
 
 
+def test_pictures_of_one_case(here: Path) -> None:
+    for folder in ("truth", "twice", "prefix", "lr=1e-4/out", "a|b<i>\x1b[1m"):
+        (here / folder).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (9, 9, 9)).save(here / folder / "a.png")
+    Image.new("RGB", (32, 32), (8, 9, 9)).save(here / "twice/a.jpg")
+    Image.new("RGB", (32, 32), (8, 9, 9)).save(here / "prefix/composed_a.png")
+    words = ("--reference", "truth", "--output", "out", "--input")
+    for folder, names in (("twice", "a.jpg and a.png"), ("prefix", "a.png and composed_a.png")):
+        done = run(*words, folder)
+        assert done.exit_code == 2
+        assert f"--input {folder}: both {names} are pictures of a" in done.stderr
+    # A folder whose name holds an equals sign, and one that Markdown and terminals would take for something else.
+    done = run(*words, "lr=1e-4/out", "--input", "a|b<i>\x1b[1m")
+    assert done.exit_code == 0, done.stderr
+    assert results(here / "out")["methods"] == ["out", "a|b<i>\x1b[1m"]
+    table = (here / "out/table.md").read_text()
+    assert r"| a\|b&lt;i&gt; \[1m |" in table
+    assert "\x1b" not in done.stdout + done.stderr + table
+    assert "99.00" in done.stdout  # the figures are there, of the picture that is the truth
+    assert (
+        "is --input lr=1e-4/out, which this run reads" in run(*words, "lr=1e-4/out", "--output", "lr=1e-4/out").stderr
+    )
+
+
+def test_files_of_another_shape_are_named(here: Path) -> None:
+    words = (*QUICK, "--methods", "paste", "--limit", 1, "--output", "out")
+    assert run(*words).exit_code == 0
+    record, whole = here / "out/cases/000000.json", (here / "out/cases/000000.json").read_text()
+    for text in (
+        "[]",
+        "{}",
+        '{"number": 0}',
+        whole.replace('"values": {', '"values": [{'),
+        "[" * 100_000,
+        '{"bad": 1}',
+    ):
+        record.write_text(text)
+        done = run(*words)
+        assert done.exit_code == 2, text[:40]
+        assert "cases/000000.json: " in done.stderr
+        assert "fault of pics" not in done.stderr
+    record.write_text(whole)
+    (here / "out/begun.json").write_text("[1]")
+    assert "begun.json: holds no JSON object, but list" in run(*words).stderr
+    for text in ("[]", '{"kind": "pics-eval"}', '{"kind": "pics-eval", "name": 1}'):
+        (here / "odd.json").write_text(text)
+        done = run("--compare", "odd.json", "odd.json")
+        assert done.exit_code == 2
+        assert "odd.json: " in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_in_a_browser(done: Path, tmp_path: Path) -> None:

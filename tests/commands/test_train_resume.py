@@ -181,7 +181,7 @@ def test_resume_a_named_checkpoint(place: Path, straight: Path) -> None:
     ("words", "text"),
     [
         (["--resume", "none"], "--resume none: run holds checkpoints of an earlier run (step_00000014, …)"),
-        (["--resume", "nowhere"], "--resume nowhere: expected auto, none or the folder of a checkpoint"),
+        (["--resume", "nowhere"], "--resume nowhere: no such folder"),
         (["--resume", "run"], "run: no checkpoint (state.json is missing)"),
         (["--set", "model.shape.context_width=32"], "was begun otherwise:\n  recipe.model.shape"),
         (["--set", "seed=1"], "was begun otherwise:\n  recipe.seed"),

@@ -129,7 +129,7 @@ def build(job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress
                 progress.settled, progress.kept_before = progress.total, earlier["samples"]
                 return earlier
             logger.info("%s is complete by its manifest, but shards are missing: building those", job.folder)
-        if earlier and earlier["pictures"] > progress.total:
+        if earlier and earlier.get("pictures", 0) > progress.total:
             raise PicsError(
                 f"{job.folder}: holds an unfinished build of {earlier['pictures']:,} pictures, more than --limit "
                 f"{job.limit} asks for",
@@ -238,12 +238,19 @@ def _run_blocks(
 def _finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
     """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
     stats = read_stats(job.folder, block)
-    if stats and stats["candidates_sha256"] != digest_candidates(candidates[: stats["candidates"]]):
+    if stats is None:
+        return None
+    try:
+        BuildStats.from_dict(stats)
+        same = stats["candidates_sha256"] == digest_candidates(candidates[: stats["candidates"]])
+    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: the block is built again
+        return None
+    if not same:
         raise PicsError(
             f"{job.folder}: the annotations have changed since block {block} was built",
             "choose another --out, or replace what is there with --overwrite",
         )
-    return stats if stats and stats["candidates"] == len(candidates) else None
+    return stats if stats["candidates"] == len(candidates) else None
 
 
 def _choices(

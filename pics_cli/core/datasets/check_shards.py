@@ -76,6 +76,8 @@ def check_shard(path: Path, expected: Mapping[str, Any] | None) -> ShardReport:
         report.add_error("", error.reason, error.detail)
     except PicsError as error:
         report.add_error("", "unreadable_shard", error.message)
+    if not report.samples and not report.errors:
+        report.add_error("", "empty_shard", "no sample in it, though it ends as a tar file does: all zeros?")
     if expected is not None and report.samples != expected["samples"]:
         report.add_error("", "sample_count", f"{report.samples} samples, manifest says {expected['samples']}")
     return report

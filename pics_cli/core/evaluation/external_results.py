@@ -50,7 +50,7 @@ def find_pictures(folder: Path, flag: str) -> dict[str, Path]:
     """Picture files of a folder (or of `composed/` in it) by key, sorted: their names, without `composed_`.
 
     Raises:
-        PicsError: no such folder, or no picture in it.
+        PicsError: no such folder, no picture in it, or two of one key.
     """
     if not folder.is_dir():
         raise PicsError(f"{flag} {folder}: no such folder", "name a folder of pictures called after their samples")
@@ -58,4 +58,12 @@ def find_pictures(folder: Path, flag: str) -> dict[str, Path]:
     files = sorted(p for p in directory.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not files:
         raise PicsError(f"{flag} {folder}: no picture in it", f"expected files such as ID{_SUFFIXES[0]}")
-    return {path.stem.removeprefix("composed_"): path for path in files}
+    pictures = dict[str, Path]()
+    for path in files:
+        key = path.stem.removeprefix("composed_")
+        if (other := pictures.setdefault(key, path)) is not path:
+            raise PicsError(
+                f"{flag} {folder}: both {other.name} and {path.name} are pictures of {key}",
+                "remove one of them: a picture is called after its sample, with composed_ before it or not",
+            )
+    return pictures

@@ -22,6 +22,7 @@ from pics_cli.core.runtime.files import AtomicFile, write_json
 from pics_cli.errors import PicsError
 
 PER_SAMPLE = "per_sample.parquet"
+AGAIN = "remove it and run the same command again"
 _EXAMPLE_COLUMNS = ("number", "key", "stratum", "relation", "iou", "objects")
 
 
@@ -72,19 +73,27 @@ class ExampleRecord:
         Raises:
             PicsError: it cannot be read.
         """
-        return msgspec.convert(read_json(path), cls)
+        try:
+            record = msgspec.convert(read_json(path), cls)
+        except msgspec.ValidationError as error:
+            raise PicsError(f"{path}: is no record of pics eval: {error}", AGAIN) from None
+        if record.bad is None and not record.key:
+            raise PicsError(f"{path}: is no record of pics eval: it names no case", AGAIN)
+        return record
 
 
-def read_json(path: Path, hint: str = "remove it and run the same command again") -> dict[str, Any]:
+def read_json(path: Path, hint: str = AGAIN) -> dict[str, Any]:
     """A JSON file of the output folder.
 
     Raises:
-        PicsError: it cannot be read.
+        PicsError: it cannot be read, or holds no object.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise PicsError(f"{path}: cannot be read: {error}", hint) from None
+    if not isinstance(data, dict):
+        raise PicsError(f"{path}: holds no JSON object, but {type(data).__name__}", hint)
     return data
 
 
@@ -149,7 +158,9 @@ def read_per_sample(path: Path) -> dict[str, ExampleRecord]:
     """
     try:
         rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        if missing := {*_EXAMPLE_COLUMNS, "method", "seed"} - {*(rows[0] if rows else ())}:
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise PicsError(f"{path}: cannot be read: {error}", "it lies beside the results.json of `pics eval`") from None
     records: dict[int, ExampleRecord] = {}
     for row in rows:

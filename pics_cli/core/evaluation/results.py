@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from pics_cli.core.evaluation.metrics import METRICS
@@ -20,7 +21,37 @@ from pics_cli.errors import PicsError
 
 RESULTS, TABLE = "results.json", "table.md"
 SCHEMA, _KIND = 1, "pics-eval"
+# Letters that Markdown or the HTML in it would take for something else.
+_MARKDOWN = {letter: f"\\{letter}" for letter in "\\`*[]|~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _ARROWS = {"more": "↑", "less": "↓", "neither": "→ 1"}
+
+
+class _Figure(msgspec.Struct):
+    mean: float | None
+    low: float | None
+    high: float | None
+    cases: int
+
+
+class _Model(msgspec.Struct):
+    name: str
+    label: str
+    recipe_hash: str | None
+    trained_steps: int
+    image_size: int
+
+
+class _Results(msgspec.Struct):
+    """What readers of a `results.json` rely on."""
+
+    name: str
+    measured: int
+    data: dict[str, Any]
+    recipe_hash: str
+    methods: list[str]
+    strata: dict[str, int]
+    figures: dict[str, dict[str, dict[str, _Figure]]]
+    models: list[_Model] = []
 
 
 def summarize(
@@ -99,9 +130,10 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write `results.json` and `table.md`."""
     write_json(folder / RESULTS, results)
     with AtomicFile(folder / TABLE) as file:
-        lines = [f"{count:,} cases left out: {reason}" for reason, count in results["bad"].items()]
+        lines = [f"{count:,} cases left out: {as_markdown(reason)}" for reason, count in results["bad"].items()]
         for name, reasons in results["missed"].items():
-            lines += [f"{name}: no picture of {count:,} cases: {reason}" for reason, count in reasons.items()]
+            counts = [f"no picture of {count:,} cases: {as_markdown(reason)}" for reason, count in reasons.items()]
+            lines += [f"{as_markdown(name)}: {words}" for words in counts]
         file.write("\n".join([format_table(results), *lines, *([""] if lines else [])]).encode())
 
 
@@ -112,8 +144,12 @@ def read_results(path: Path) -> dict[str, Any]:
         PicsError: it cannot be read, or is something else.
     """
     results = read_json(path, "name a results.json of `pics eval`")
-    if not isinstance(results, dict) or results.get("kind") != _KIND:
+    if results.get("kind") != _KIND:
         raise PicsError(f"{path}: not the results of `pics eval`", "name a results.json")
+    try:
+        msgspec.convert(results, _Results)
+    except msgspec.ValidationError as error:
+        raise PicsError(f"{path}: not the results of `pics eval`: {error}", "name a results.json") from None
     return results
 
 
@@ -138,8 +174,15 @@ def format_table(results: Mapping[str, Any], metrics: Sequence[str] = (), subset
     for subset in subsets or results["figures"]:
         for row, (method, values) in enumerate(results["figures"][subset].items()):
             title = f"{subset} ({results['strata'][subset]:,})" if row == 0 else ""
-            lines.append(f"| {title} | {method} | {' | '.join(format_cell(values[name]) for name in shown)} |")
+            lines.append(
+                f"| {title} | {as_markdown(method)} | {' | '.join(format_cell(values[name]) for name in shown)} |"
+            )
     return "\n".join(lines) + "\n"
+
+
+def as_markdown(text: str) -> str:
+    """A text that stands for itself in a cell: a name may hold whatever a folder may be called."""
+    return "".join(_MARKDOWN.get(letter, letter if letter.isprintable() else " ") for letter in text)
 
 
 def format_heading(name: str) -> str:

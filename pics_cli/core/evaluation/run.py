@@ -123,7 +123,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
 
 def _check_output(job: EvaluationJob, models: Sequence[ModelFolder], source: ExampleSource) -> None:
     """Refuse an output folder that the run reads pictures, samples or models from."""
-    inputs = [("the folder of", folder) for folder in source.folders]
+    inputs = [("the pictures or samples in", folder) for folder in source.folders]
     inputs += [("--input", results.folder) for results in job.external]
     inputs += [("--model", model.folder) for model in models]
     refuse_overwriting([("--output", job.output)], inputs)

@@ -18,7 +18,7 @@ from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
 from pics_cli.core.runtime.files import open_file, read_file
-from pics_cli.errors import BadSample, PicsError, read_error, reason_of
+from pics_cli.errors import BadSample, PicsError, abbreviate, read_error, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +94,14 @@ def find_folders(root: Path) -> list[Path]:
     try:
         if _is_sample(root):
             return [root]
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        listed = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+        folders = [path for path in listed if path.is_dir()]
         is_sample = {path: _is_sample(path) for path in folders}
     except OSError as error:
         raise read_error(error.filename, error) from None
     samples = [path for path in folders if is_sample[path]]
+    if dangling := [path.name for path in listed if path.is_symlink() and not path.exists()]:
+        logger.warning("--input %s: links that lead nowhere, passed over: %s", root, abbreviate(dangling, 5))
     if not samples:
         raise PicsError(
             f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
@@ -124,11 +127,7 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     except OSError as error:
         raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
     backgrounds = [name for name in names if _BACKGROUND.fullmatch(name)]
-    others = [name for name in names if name.lower().startswith("image.")]
-    if others and not backgrounds:
-        kinds = ", ".join(SUFFIXES)
-        raise BadSample("missing_image", f"{folder / others[0]}: not one of the kinds that are read: {kinds}")
-    background = _single_file(folder, backgrounds, "image.jpg (or .png, .webp)")
+    background = _single_file(folder, names, backgrounds, "image.jpg (or .png, .webp)")
     numbered: dict[int, tuple[list[str], list[str]]] = {}  # pictures and masks by the object's number
     for name in names:
         if match := _OBJECT.fullmatch(name):
@@ -146,8 +145,8 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
         )
     for k in chosen:
         pictures, masks = numbered[k]
-        reference = _single_file(folder, pictures, f"object_{k}.png", *masks)
-        pairs.append(ObjectFiles(reference, _single_file(folder, masks, f"object_{k}_mask.png", *pictures)))
+        reference = _single_file(folder, names, pictures, f"object_{k}.png", *masks)
+        pairs.append(ObjectFiles(reference, _single_file(folder, names, masks, f"object_{k}_mask.png", *pictures)))
     return SampleFiles(folder.name, background, tuple(pairs))
 
 
@@ -273,9 +272,14 @@ def _is_sample(folder: Path) -> bool:
     return any(_BACKGROUND.fullmatch(path.name) or _OBJECT.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _single_file(folder: Path, names: Sequence[str], expected: str, *partners: str) -> Path:
+def _single_file(folder: Path, present: Sequence[str], names: Sequence[str], expected: str, *partners: str) -> Path:
     if not names:
         kind = "image" if expected.startswith("image") else "mask" if "_mask" in expected else "object"
+        stem = expected.partition(".")[0]
+        for name in present:
+            if name.lower().startswith(f"{stem}."):
+                detail = f"{folder / name}: not one of the kinds that are read: {', '.join(SUFFIXES)}"
+                raise BadSample(f"missing_{kind}", detail)
         partner = f", though {partners[0]} is there" if partners else ""
         raise BadSample(f"missing_{kind}", f"{folder / expected}: no such file{partner}")
     if len(names) > 1:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import torch
 
 from pics_cli.core.images.stored_image import StoredImage, encode_stored
@@ -39,6 +40,27 @@ class Foreign(Exception):
 
 class Damaged(Exception):
     """A file that is not a complete PNG."""
+
+
+class _Adapter(msgspec.Struct):
+    name: str
+    sha256: str
+    weight: float
+
+
+class _Model(msgspec.Struct):
+    name: str | None = None
+    fingerprint: str | None = None
+    adapters: list[_Adapter] = []
+
+
+class _Record(msgspec.Struct):
+    """What readers of a record rely on."""
+
+    id: str | None = None
+    candidate: int = 0
+    inputs: dict[str, Any] | None = None
+    model: _Model | None = None
 
 
 def composed_name(sample: str, candidate: int) -> str:
@@ -188,10 +210,14 @@ def _shown_adapters(model: Mapping[str, Any]) -> str:
 def _parse(data: bytes) -> dict[str, Any]:
     try:
         record = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Damaged("its record is no JSON") from None
     if not isinstance(record, dict):
         raise Foreign
+    try:
+        msgspec.convert(record, _Record)
+    except msgspec.ValidationError as error:
+        raise Damaged(f"its record is not as pics writes it: {error}") from None
     return record
 
 

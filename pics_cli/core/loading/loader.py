@@ -125,7 +125,8 @@ def build_dataloader(
 
 def init_worker(_: int) -> None:
     """Leave signals to the main process, which still wants samples for the step it is in; one thread for OpenCV."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_exit_on_sigterm_of_parent, daemon=True).start()

@@ -185,8 +185,9 @@ def _hash_file(path: Path, cache: dict[str, Any]) -> str:
     except OSError as error:
         raise read_error(path, error) from None
     entry = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    cached = cache["files"].get(str(path), {})
-    if {name: cached.get(name) for name in entry} != entry:
+    cached = cache["files"].get(str(path))
+    known = isinstance(cached, dict) and isinstance(cached.get("sha256"), str)
+    if not known or {name: cached.get(name) for name in entry} != entry:
         cached = {**entry, "sha256": file_sha256(path)}
         cache["files"][str(path)] = cached
         _save_hashes(cache)

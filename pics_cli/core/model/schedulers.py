@@ -71,11 +71,17 @@ def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> An
                 f"take {', '.join(other for other in SCHEDULERS if other != name)}",
             )
         kept[_ZERO_SNR] = True
-    scheduler = getattr(diffusers, class_name)(**{**kept, **options, **last}, prediction_type=prediction_type)
-    limit = scheduler.config.num_train_timesteps
-    # Leading spacing with an offset would begin beyond the last step of the noise schedule.
-    if steps <= limit:
-        scheduler.set_timesteps(steps)
+    try:
+        scheduler = getattr(diffusers, class_name)(**{**kept, **options, **last}, prediction_type=prediction_type)
+        limit = scheduler.config.num_train_timesteps
+        # Leading spacing with an offset would begin beyond the last step of the noise schedule.
+        if steps <= limit:
+            scheduler.set_timesteps(steps)
+    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise PicsError(
+            f"--scheduler {name}: cannot take the noise schedule in the model's scheduler_config.json: {error}",
+            "take another, or copy or convert the model again",
+        ) from None
     if steps > limit or float(scheduler.timesteps.max()) >= limit:
         raise PicsError(f"--steps {steps}: more than --scheduler {name} takes from a noise schedule of {limit}")
     return scheduler

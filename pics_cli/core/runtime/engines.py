@@ -75,10 +75,13 @@ class SerialExecutor(Executor):
 
 
 class _Pool(ProcessPoolExecutor):
-    """Its workers never see an interrupt: a terminal sends it to them too, and they start with the submitting call."""
+    """Its workers never see what a terminal sends to them, too: an interrupt, or that it is gone.
+
+    They start with the submitting call.
+    """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # a new process inherits it
         try:
             return super().submit(fn, *args, **kwargs)
         finally:

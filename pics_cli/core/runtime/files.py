@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -85,6 +86,19 @@ def file_sha256(path: Path) -> str:
     except OSError as error:
         raise read_error(path, error) from None
     return digest.hexdigest()
+
+
+def file_crc32(path: Path) -> int:
+    """CRC-32 of a file, read in blocks: tells damage, not malice.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    check = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            check = zlib.crc32(block, check)
+    return check
 
 
 def make_folder(path: Path, hint: str = "choose another folder") -> None:

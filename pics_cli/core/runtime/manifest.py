@@ -28,6 +28,12 @@ class _Bad(msgspec.Struct):
     records: dict[str, int]
 
 
+class _BadPicture(msgspec.Struct):
+    item: Any
+    reason: str
+    detail: str
+
+
 class _Recipe(msgspec.Struct):
     name: str
     shards: dict[str, Any] = {}
@@ -37,11 +43,15 @@ class _Manifest(msgspec.Struct):
     """What readers of a manifest rely on; an unfinished build's has less."""
 
     complete: bool
+    pictures: int = 0
+    samples: int = 0
     recipe: _Recipe | None = None
     split: str | None = None
     shards: list[_Shard] = []
     bad: _Bad | None = None
     skipped: dict[str, int] = {}
+    skipped_examples: dict[str, list[Any]] = {}
+    bad_pictures: list[_BadPicture] = []
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -68,12 +78,13 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
     """
     try:
         data: dict[str, Any] = json.loads(text.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
         ) from None
     try:
-        msgspec.convert(data, _Manifest)
+        if msgspec.convert(data, _Manifest).complete and not {"pictures", "samples"} <= data.keys():
+            raise msgspec.ValidationError("it is complete, but has no number of pictures or samples")
     except msgspec.ValidationError as error:
         raise PicsError(f"{path}: is no manifest of pics: {error}", "choose another folder") from None
     return data

@@ -229,7 +229,7 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     try:
         stats: dict[str, Any] = json.loads(stats_path(folder, block).read_text())
         whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return stats if whole else None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from pics_cli.errors import BadSample, PicsError, read_error
 SampleIndex = npt.NDArray[np.int64]
 """int64 [n + 1], ascending: sample i is the bytes from offset i to offset i + 1."""
 
-_VERSION = 1
+_VERSION, _CHECK_BYTES = 2, 4
 
 
 def index_shard(path: Path) -> SampleIndex:
@@ -38,18 +40,17 @@ def index_shard(path: Path) -> SampleIndex:
         PicsError: the file is no tar or is truncated; the cache folder cannot be written.
     """
     cached = _cache_path(path)
-    try:
-        index: SampleIndex = np.load(cached)
-        if index.dtype == np.int64 and index.ndim == 1 and len(index) and (np.diff(index) > 0).all():
-            return index
-    except (OSError, ValueError, EOFError):  # missing or damaged
-        pass
+    with contextlib.suppress(OSError):
+        data, check = (text := cached.read_bytes())[:-_CHECK_BYTES], text[-_CHECK_BYTES:]
+        if data and zlib.crc32(data).to_bytes(_CHECK_BYTES, "little") == check:  # else it is damaged
+            return np.frombuffer(data, "<i8").astype(np.int64)
     with open_tar(path) as tar:
         starts = [infos[0].offset for _, infos in group_members(tar)]
         index = np.array([*starts, tar.offset], np.int64)
     make_folder(cached.parent, INDEX_CACHE_HINT)
+    data = index.astype("<i8").tobytes()
     with AtomicFile(cached) as file:
-        np.save(file, index)
+        file.write(data + zlib.crc32(data).to_bytes(_CHECK_BYTES, "little"))
     return index
 
 
@@ -105,4 +106,4 @@ def _cache_path(path: Path) -> Path:
     except OSError as error:
         raise read_error(path, error) from None
     key = json.dumps([_VERSION, str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    return cache_folder() / "offsets" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    return cache_folder() / "offsets" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.offsets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ FOLDER, STATE = "checkpoints", "state.json"
 WEIGHTS, EMA, OPTIMIZER, RANDOM = (f"{name}.safetensors" for name in ("weights", "ema", "optimizer", "random"))
 _NAME = re.compile(r"step_([0-9]{8,})")
 _TEMPORARY_NAME = re.compile(r"step_[0-9]{8,}\.[0-9]+\.tmp")
+_CHECKSUM = "state_sha256"
 _STATE_KEYS = {"position", "trained", "identity", "recipe", "base", "world", "precision", "looked", "bad"}
 _HINT = "name the folder of a checkpoint, ROOT/checkpoints/step_…, or take --resume auto"
 _OTHER_VERSION = "it was saved by another version of pics"
@@ -82,6 +84,11 @@ class Checkpoint:
             raise PicsError(f"{self.folder / STATE}: holds no {', '.join(sorted(missing))}", _OTHER_VERSION)
 
 
+def _state_sha256(state: Mapping[str, Any]) -> str:
+    """Of plain data, as reading its JSON gives it."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
+
+
 def path_of(root: Path, step: int) -> Path:
     """Folder of the checkpoint of a step."""
     return root / FOLDER / f"step_{step:08d}"
@@ -100,14 +107,15 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
     """
     with atomic_folder(folder) as temporary:
         hashes = {}
-        for file, contents in tensors.items():
+        for file, named in tensors.items():
             path = temporary / file
-            save_file({name: value.detach().cpu().contiguous() for name, value in contents.items()}, path)
+            save_file({name: value.detach().cpu().contiguous() for name, value in named.items()}, path)
             apply_umask(path)
             with path.open("rb") as written:
                 os.fsync(written.fileno())
             hashes[file] = file_sha256(path)
-        write_json(temporary / STATE, {**state, "sha256": hashes})
+        contents = {**state, "sha256": hashes}
+        write_json(temporary / STATE, {**contents, _CHECKSUM: _state_sha256(contents)})
 
 
 def read(folder: Path) -> Checkpoint:
@@ -125,10 +133,13 @@ def read(folder: Path) -> Checkpoint:
         raise DamagedCheckpoint(f"{folder}: no checkpoint ({STATE} is missing)", _HINT) from None
     except OSError as error:
         raise read_error(path, error, _HINT) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path}: unreadable: {error}", _HINT) from None
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
         raise DamagedCheckpoint(f"{path}: not the state of a checkpoint", _HINT)
+    written = state.pop(_CHECKSUM, None)  # checkpoints of earlier versions have none
+    if written not in (None, _state_sha256(state)):
+        raise DamagedCheckpoint(f"{path}: damaged: not the contents that were written (sha256 differs)", _HINT)
     for file, expected in hashes.items():
         if not (folder / file).is_file():
             raise DamagedCheckpoint(f"{folder}: {file} is missing", _HINT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +15,9 @@ from accelerate.tracking import GeneralTracker
 
 from pics_cli.core.images.image_io import RGB, write_png
 from pics_cli.core.runtime.files import AtomicFile
-from pics_cli.errors import PicsError, write_error
+from pics_cli.errors import PicsError, abbreviate, write_error
+
+logger = logging.getLogger(__name__)
 
 LOG, TENSORBOARD, SHEETS = "log.jsonl", "tensorboard", "samples"
 
@@ -55,14 +59,18 @@ class MetricLogger:
         self._trackers: list[GeneralTracker] = list(accelerator.trackers)
 
     def log(self, kind: str, step: int, metrics: dict[str, Any]) -> None:
-        """Record an event: `train` or `validation`, after a step.
+        """Record an event: `train` or `validation`, after a step. Numbers that are none are null in the log, and told.
 
         Raises:
             PicsError: it cannot be written.
         """
         numbers = {f"{kind}/{key}": value for key, value in metrics.items() if isinstance(value, (int, float))}
+        broken = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
+        if broken:
+            logger.warning("step %s, %s: nan or inf: %s", f"{step:,}", kind, abbreviate(broken, 4))
+        event = {"kind": kind, "step": step, **metrics, **dict.fromkeys(broken)}
         try:
-            self._file.write(json.dumps({"kind": kind, "step": step, **metrics}, allow_nan=False) + "\n")
+            self._file.write(json.dumps(event, allow_nan=False) + "\n")
             self._file.flush()
             for tracker in self._trackers:
                 tracker.log(numbers, step=step)

@@ -98,6 +98,8 @@ def _spoil(folder: Path, change: str) -> None:
         path.unlink()
     elif kind == "copy":
         (folder / name.replace(".png", ".jpg")).write_bytes(path.read_bytes())
+    elif kind == "gif":
+        path.rename(path.with_suffix(".gif"))
     elif kind == "cut":
         path.write_bytes(path.read_bytes()[:200])
     elif kind == "clear":
@@ -116,6 +118,8 @@ def _spoil(folder: Path, change: str) -> None:
             "a/object_1.png: no such file, though object_1_mask.png is there",
         ),
         ("lose object_1_mask.png", None, "missing_mask", "a/object_1_mask.png: no such file, though object_1.png is"),
+        ("gif image.png", None, "missing_image", "a/image.gif: not one of the kinds that are read: png, jpg"),
+        ("gif object_1_mask.png", None, "missing_mask", "a/object_1_mask.gif: not one of the kinds that are read: png"),
         ("none ", 3, "too_few_objects", "a: 2 objects, --obj-thr asks for 3"),
         ("cut image.png", None, "truncated_image", "a/image.png: "),
         ("cut object_0.png", None, "truncated_image", "a/object_0.png: "),
@@ -147,12 +151,16 @@ def test_a_folder_of_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     for name in ("b", "-a", "10"):
         make_sample(tmp_path / name)
     (tmp_path / "notes").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "half").mkdir()
     (tmp_path / "half/object_0.png").touch()  # without a background: a bad sample, not no sample
     samples = find_folders(tmp_path)
     assert [path.name for path in samples] == ["-a", "10", "b", "half"]
-    assert caplog.messages == ["no sample in 1 folders, passed over: notes"]
+    assert caplog.messages == [
+        f"--input {tmp_path}: links that lead nowhere, passed over: gone",
+        "no sample in 1 folders, passed over: notes",
+    ]
     assert find_folders(tmp_path / "b") == [tmp_path / "b"]
 
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,13 +90,17 @@ def test_the_index_is_kept_for_this_very_file(tmp_path: Path, monkeypatch: pytes
     assert not is_indexed(path)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no array", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_index_is_made_again(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
+    """Whatever bit of it has flipped, and wherever it was cut."""
     path = write_shard(tmp_path / "a.tar", range(2))
     index = index_shard(path).tolist()
-    tar_index._cache_path(path).write_bytes(damage)
-    assert index_shard(path).tolist() == index
-    assert np.load(tar_index._cache_path(path)).tolist() == index
+    cached = tar_index._cache_path(path)
+    whole = cached.read_bytes()
+    flipped = [whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :] for at in range(len(whole))]
+    for damage in (*flipped, *(whole[:at] for at in range(len(whole))), b"", bytes(12)):
+        cached.write_bytes(damage)
+        assert index_shard(path).tolist() == index
+        assert cached.read_bytes() == whole
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.9, 1])

@@ -90,6 +90,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     (STATE, Path.unlink, "no checkpoint (state.json is missing)"),
     (STATE, rewrite(lambda data: [data]), "state.json: unreadable"),
     (STATE, rewrite(lambda data: {**data, "step": "9"}), "state.json: not the state of a checkpoint"),
+    (STATE, rewrite(lambda data: {**data, "step": 8}), "state.json: damaged: not the contents that were written"),
     (STATE, rewrite(lambda data: {**data, "sha256": {}}), "state.json: not the state of a checkpoint"),
     (STATE, rewrite(lambda data: {**data, "sha256": None}), "state.json: not the state of a checkpoint"),
 ]

@@ -8,12 +8,12 @@ import gzip
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import re
 import shutil
 import socket
 import tempfile
-import tokenize
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -24,13 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.runtime.bad_samples import BadRecords
-from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, fingerprint, locked, make_folder
+from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, file_crc32, fingerprint, locked, make_folder
 from pics_cli.errors import PicsError, read_error, write_error
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-INDEX_METADATA = "meta.json"
+INDEX_METADATA, _CHECKSUMS = "meta.json", "checksums.json"
 _PLAIN_TEXT = "text.json"
 _GZIP = b"\x1f\x8b"
 # A json's text takes a tenth of its room when compressed; this much more is an attack, or no text.
@@ -95,13 +95,24 @@ def open_cached_index(
             if not (folder / INDEX_METADATA).exists():
                 logger.info("indexing %s (once)", path)
                 _build_atomically(folder, lambda work: build(work, source))
+    if not _is_whole(folder):
+        logger.warning("the index of %s is damaged: building it again", path)
+        with locked(folder.parent / f"{folder.name}.lock", INDEX_CACHE_HINT):
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _build_atomically(folder, lambda work: build(work, source))
+    return load(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an index is as it was built; its workers leave that to the process that started them."""
+    if multiprocessing.parent_process() is not None:
+        return True
     try:
-        return load(folder)
-    # Damaged, in whatever way NumPy and json take notice of it: it can be built again.
-    except (OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError):
-        shutil.rmtree(folder)
-        _build_atomically(folder, lambda work: build(work, source))
-        return load(folder)
+        recorded = json.loads((folder / _CHECKSUMS).read_bytes())
+        return INDEX_METADATA in recorded and recorded == {name: file_crc32(folder / name) for name in recorded}
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def plain_json(path: Path, folder: Path) -> Path:
@@ -159,6 +170,7 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
     gc.disable()  # millions of short-lived records: the collector would cost more than the decoding
     try:
         build(work)
+        (work / _CHECKSUMS).write_text(json.dumps({path.name: file_crc32(path) for path in sorted(work.iterdir())}))
         for part in work.iterdir():
             with part.open("rb") as file:
                 os.fsync(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,15 @@ import numpy.typing as npt
 
 from pics_cli.core.recipes.dataset import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
-from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, locked, make_folder, write_json
+from pics_cli.core.runtime.files import (
+    INDEX_CACHE_HINT,
+    AtomicFile,
+    cache_folder,
+    file_crc32,
+    locked,
+    make_folder,
+    write_json,
+)
 from pics_cli.core.scenes.rendered.catalogue import (
     HDRI_SUFFIXES,
     PHOTO_SUFFIXES,
@@ -34,7 +43,7 @@ from pics_cli.errors import PicsError, read_error
 logger = logging.getLogger(__name__)
 
 # Of what is remembered: a new number where models are read or measured otherwise.
-_VERSION = 3
+_VERSION = 4
 
 
 def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, bad: BadRecords) -> Material:
@@ -102,11 +111,12 @@ def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any
     make_folder(stem.parent, INDEX_CACHE_HINT)
     with locked(stem.with_suffix(".lock"), INDEX_CACHE_HINT):
         try:
-            facts: dict[str, Any] = json.loads(facts_path.read_text())
-            points = np.load(points_path, mmap_mode="r")
-            if all(entry.name in facts for entry in entries):
-                return facts, points
-        except (OSError, ValueError):  # not examined yet, or damaged
+            recorded = json.loads(facts_path.read_bytes())
+            facts: dict[str, Any] = recorded["facts"]
+            whole = recorded["checksums"] == [_checksum(facts), file_crc32(points_path)]
+            if whole and all(entry.name in facts for entry in entries):
+                return facts, np.load(points_path, mmap_mode="r")
+        except (OSError, ValueError, TypeError, KeyError):  # not examined yet, or damaged
             pass
         logger.info("examining %d models of %s (once)", len(entries), folder)
         facts, packed = {}, list[npt.NDArray[np.uint16]]()
@@ -125,5 +135,9 @@ def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any
         array = np.stack(packed) if packed else np.zeros((0, 0, 3), np.uint16)
         with AtomicFile(points_path) as file:
             np.save(file, array)
-        write_json(facts_path, facts)
+        write_json(facts_path, {"facts": facts, "checksums": [_checksum(facts), file_crc32(points_path)]})
     return facts, array
+
+
+def _checksum(facts: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(facts).encode())

@@ -154,14 +154,18 @@ def test_flags_may_be_booleans_and_category_ids_large(tmp_path: Path) -> None:
     check(tmp_path / "a.json", 1 << 20)
 
 
-@pytest.mark.parametrize("name", ["annotations.x.npy", "meta.json", "names.npy"])
+@pytest.mark.parametrize("name", ["annotations.x.npy", "meta.json", "names.npy", "checksums.json"])
 def test_damaged_index_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Emptied, or with one other byte: in a header that NumPy parses, or in a number that would be taken as it is."""
     monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a.json").write_text(json.dumps(plain_coco()))
     open_coco_index(tmp_path / "a.json")
     (damaged,) = (tmp_path / "cache").rglob(name)
-    damaged.write_bytes(b"")
-    check(tmp_path / "a.json", 1 << 20)
+    whole = damaged.read_bytes()
+    for data in (b"", whole[:20] + b"(" + whole[21:], whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:]):
+        damaged.write_bytes(data)
+        check(tmp_path / "a.json", 1 << 20)
+        assert damaged.read_bytes() == whole
 
 
 def test_empty_arrays(tmp_path: Path) -> None:
