@@ -512,23 +512,16 @@ def test_pictures_of_one_case(here: Path) -> None:
     assert r"| a\|b&lt;i&gt; \[1m |" in table
     assert "\x1b" not in done.stdout + done.stderr + table
     assert "99.00" in done.stdout  # the figures are there, of the picture that is the truth
-    assert (
-        "is --input lr=1e-4/out, which this run reads" in run(*words, "lr=1e-4/out", "--output", "lr=1e-4/out").stderr
-    )
+    done = run("--reference", "truth", "--input", "lr=1e-4/out", "--output", "lr=1e-4/out")
+    assert "is --input lr=1e-4/out, which this run reads" in done.stderr
 
 
 def test_files_of_another_shape_are_named(here: Path) -> None:
     words = (*QUICK, "--methods", "paste", "--limit", 1, "--output", "out")
     assert run(*words).exit_code == 0
     record, whole = here / "out/cases/000000.json", (here / "out/cases/000000.json").read_text()
-    for text in (
-        "[]",
-        "{}",
-        '{"number": 0}',
-        whole.replace('"values": {', '"values": [{'),
-        "[" * 100_000,
-        '{"bad": 1}',
-    ):
+    listed = whole.replace('"values": {', '"values": [], "was": {')
+    for text in ("[]", "{}", '{"number": 0}', listed, "[" * 100_000, '{"bad": 1}'):
         record.write_text(text)
         done = run(*words)
         assert done.exit_code == 2, text[:40]
