@@ -123,14 +123,16 @@ def broken(shards: Path, out: Path, how: Mapping[str, bytes]) -> list[str]:
 
 def test_bad_samples_are_listed_and_left_out(shards: Path, tmp_path: Path, pics: Callable[..., Any]) -> None:
     how = {"bg.jpg": b"", "mask0.png": b"no", "obj1.png": b"no", "json": b"{", "strange.txt": b"?"}
+    how |= {"clean.jpg": b"no", "alt0.png": b"no"}  # members that are copied
     good = broken(shards, tmp_path / "spoilt", how)
     done = pics("build-shards", "--convert", "spoilt", "--out", "out", "--layout", "compact")
     assert done.returncode == 0, done.stderr
     assert list(oracle.read_tars(tmp_path / "out")) == good
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     reasons = ["unreadable_image", "bad_mask", "bad_reference", "bad_json", "extra_member"]
+    reasons += ["bad_clean", "bad_reference"]
     assert [entry["reason"] for entry in manifest["bad_pictures"]] == reasons
-    assert manifest["bad"]["pictures"] == dict.fromkeys(sorted(reasons), 1)
+    assert manifest["bad"]["pictures"] == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
     assert manifest["samples"] == len(good) == manifest["pictures"] - len(reasons)
     for reason in reasons:
         assert reason in done.stdout

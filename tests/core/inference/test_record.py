@@ -65,6 +65,17 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
         read_record(path)
 
 
+ODD: list[dict[str, Any]] = [{"model": []}, {"inputs": 3}, {"candidate": "0"}, {"id": 7}, {"model": 1}]
+ODD.append({"model": {"adapters": [{"name": "a"}]}})
+
+
+@pytest.mark.parametrize("change", ODD)
+def test_records_of_another_shape_are_damage(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_composite(tmp_path / "a.png", np.asarray(scene()), {**RECORD, **change})
+    with pytest.raises(Damaged, match="its record is not as pics writes it: "):
+        read_record(tmp_path / "a.png")
+
+
 def test_pictures_of_others_are_told_apart(tmp_path: Path) -> None:
     scene().save(tmp_path / "a.png")
     with pytest.raises(Foreign):

@@ -52,6 +52,16 @@ def points(root: Path) -> list[tuple[int, str, float]]:
     return found
 
 
+def test_numbers_that_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A validation loss of nan stops no run: it is null in the log, which stays JSON, and told."""
+    first = record(tmp_path, 0)
+    first.log("validation", 3, {"loss": float("nan"), "loss_0": float("inf"), "probe_z": 1.5, "keys": ["a"]})
+    first.close()
+    expected = {"kind": "validation", "step": 3, "loss": None, "loss_0": None, "probe_z": 1.5, "keys": ["a"]}
+    assert lines(tmp_path) == [expected]
+    assert caplog.messages == ["step 3, validation: nan or inf: loss, loss_0"]
+
+
 def test_cut_back_when_the_run_goes_on(tmp_path: Path) -> None:
     """A run that was killed at step 7 goes on from its checkpoint of step 4; its last line was half written."""
     first = record(tmp_path, 0)
