@@ -110,7 +110,7 @@ def _is_whole(folder: Path) -> bool:
         return True
     try:
         recorded = json.loads((folder / _CHECKSUMS).read_bytes())
-        return INDEX_METADATA in recorded and recorded == {name: file_crc32(folder / name) for name in recorded}
+        return bool(INDEX_METADATA in recorded and recorded == {name: file_crc32(folder / name) for name in recorded})
     except (OSError, ValueError, TypeError):
         return False
 
