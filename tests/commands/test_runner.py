@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -27,10 +28,10 @@ def work(lvis_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
-def check(work: Path, folder: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+def check(work: Path, folder: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """`pics build-shards --check`, which says what it found on stdout alone, in a process of its own."""
     words = [sys.executable, "-m", "pics_cli", "build-shards", "--workers", "1", "--check", folder]
-    return subprocess.run(words, cwd=work, check=False, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    return subprocess.run(words, cwd=work, check=False, stderr=subprocess.PIPE, **options)
 
 
 def test_a_reader_that_has_gone(work: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_signal_that_is_ignored_stays_so(keep_handlers: None) -> None:
 
 
 @pytest.fixture
-def keep_handlers() -> object:
+def keep_handlers() -> Iterator[None]:
     """Handlers of signals as they were, after the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
     yield
