@@ -165,7 +165,7 @@ class Masks(_Contents):
     title, planned = "masks", 4500
 
     def contents(self) -> Iterator[tuple[str, bytes, bool, Callable[[bytes], Any]]]:
-        from pics_cli.core.datasets.readers.parse_map import _decode_map
+        from pics_cli.core.datasets.readers.label_maps import decode_label_map
         from pics_cli.core.inference.decoding import mask_region
         from pics_cli.core.shards.samples import decode_sample
 
@@ -173,7 +173,7 @@ class Masks(_Contents):
             return mask_region(data, "mask.png", SIZE)
 
         def parse(data: bytes) -> Any:
-            return _decode_map(data, Path("map.png"))
+            return decode_label_map(data, Path("map.png"))
 
         def stored(data: bytes) -> Any:
             return decode_sample("k", {**members(0), "mask0.png": data}).masks[0]

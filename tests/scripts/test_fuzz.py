@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fuzz_mutations import damage_bytes, damage_json, damage_yaml
 
 def test_a_short_run_fails_nowhere() -> None:
     """Without the areas that load torch."""
-    inputs = schedule(["shards", "recipes"], 250)
+    inputs = schedule(["pictures", "masks", "shards", "recipes"], 250)
     bad = [each for each in watched(inputs, seed=0, seconds=8) if each.ending in fuzz.FAILURES]
     assert bad == []
 
@@ -77,7 +78,7 @@ def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_counts() -> None:
-    counted = fuzz.Counter(["refused", "refused", "silent"])
+    counted = Counter(["refused", "refused", "silent"])
     assert "| masks | 3 | 2 | 0 | 0 | 0 | 0 | 0 | 1 | 0 |" in table({"masks": counted})
     assert fuzz_areas.AREAS["masks"].title == "masks"
     assert Result(Input("masks", 0), "silent", "").ending in fuzz.FAILURES
