@@ -121,6 +121,8 @@ def _peak_kb() -> int:
 
 def _try_all(inputs: list[Input], seed: int, root: Path, results: Connection) -> None:
     logging.getLogger("pics_cli").handlers = [logging.NullHandler()]
+    # The command compares the checksums of its caches in its first process, and this one stands for it.
+    multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
     warnings.simplefilter("ignore")  # Pillow's, of odd tags
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libpng's
     tester = Trial(root, seed)

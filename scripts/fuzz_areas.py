@@ -137,7 +137,7 @@ class Pictures(_Contents):
             return decode_image(data).rgb
 
         def reference(data: bytes) -> Any:
-            return decode_reference(data, Path("object_0.png"))
+            return decode_reference(data, Path("object_0.png"))[0]
 
         turned = Image.Exif()
         turned[0x0112] = 6

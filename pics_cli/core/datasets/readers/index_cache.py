@@ -111,7 +111,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         recorded = json.loads((folder / _CHECKSUMS).read_bytes())
         return bool(INDEX_METADATA in recorded and recorded == {name: file_crc32(folder / name) for name in recorded})
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
