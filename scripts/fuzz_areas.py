@@ -170,7 +170,7 @@ class Masks(_Contents):
         from pics_cli.core.shards.samples import decode_sample
 
         def region(data: bytes) -> Any:
-            return mask_region(data, "mask.png", SIZE)
+            return mask_region(data, "mask.png", SIZE).box
 
         def parse(data: bytes) -> Any:
             return decode_label_map(data, Path("map.png"))
