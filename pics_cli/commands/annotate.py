@@ -107,6 +107,8 @@ def annotate(
         max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
     _run(job, contact_sheet)
+    if out is not None and out.absolute() != default_label_folder(recipe, split, source.raw).absolute():
+        console.note(f"to build from them: pics build-shards {dataset} --split {split} --labels {out}")
 
 
 def _parse_range(text: str | None) -> tuple[int, int | None]:

@@ -11,13 +11,18 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import check_png
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, abbreviate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pics_cli.core.datasets.build import BuildJob, BuildProgress
     from pics_cli.core.datasets.readers.base import Reader
+    from pics_cli.core.recipes.dataset import DatasetRecipe
+
+
+# The share of crowds above which they are told: COCO has one in a hundred.
+_MANY_CROWDS = 0.2
 
 
 def build_shards(
@@ -25,6 +30,10 @@ def build_shards(
     raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test.  [default: train]")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Masks that `pics annotate --out DIR` made."),
+    ] = None,
     area_ratio: Annotated[
         float | None, typer.Option(help="Objects must cover more than this share of the picture.")
     ] = None,
@@ -71,7 +80,7 @@ def build_shards(
     if check is not None or convert is not None:
         others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
         for_convert = (convert, out, layout, split, max_bad, overwrite or None)
-        others += [compat or None, dry_run or None, *(for_convert if check is not None else ())]
+        others += [labels, compat or None, dry_run or None, *(for_convert if check is not None else ())]
         others.append(inspect or None)
         if any(other is not None for other in others):
             raise PicsError(
@@ -94,6 +103,7 @@ def build_shards(
     from pics_cli.core.runtime.outputs import refuse_overwriting
 
     flags: dict[str, tuple[str, Any]] = {
+        f"source.splits.{split or 'train'}.labels": ("--labels", labels and [str(labels.absolute())]),
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),
@@ -123,7 +133,10 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
 
     source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
     reader = open_reader(source)
-    origin = f"annotations from {reader.annotations}" if reader.annotations else f"drawn from seed {recipe.seed}"
+    files = reader.annotation_files
+    origin = f"annotations from {abbreviate(list(map(str, files)), 3)}" if files else f"drawn from seed {recipe.seed}"
+    if reader.unread:
+        origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
@@ -142,10 +155,10 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
             manifest = build(job, reader, engine, progress)
             examples, bad = manifest["skipped_examples"], manifest["bad_pictures"]
     if manifest:
-        console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, progress))
+        console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, recipe, progress))
     else:
         rows = [("pictures", f"{progress.total:,}"), ("would be tried", f"{len(candidates):,}")]
-        rows += _count_rows(stats.skipped, Counter(entry["reason"] for entry in bad), reader)
+        rows += _count_rows(stats.skipped, bad, reader, recipe)
         console.table(f"{recipe.name} {split}: dry run, nothing written", rows, only=True)
     if sheet:
         if manifest:
@@ -161,29 +174,49 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",
-            "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
+            "are boxes x, y, width, height, and run lengths by columns? Where the masks are right: "
+            "--set pairs.box_mask_disagree=mask"
+            if "box_mask_disagree" in reasons
+            else "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
             if manifest["bad"]["pictures"]
             else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
         )
 
 
-def _build_rows(manifest: dict[str, Any], reader: Reader, progress: BuildProgress) -> list[tuple[str, str]]:
+def _build_rows(
+    manifest: dict[str, Any], reader: Reader, recipe: DatasetRecipe, progress: BuildProgress
+) -> list[tuple[str, str]]:
+    from pics_cli.core.datasets.build_sample import NOTES
+
     size = sum(shard["bytes"] for shard in manifest["shards"])
     per_sample = f" ({size / manifest['samples'] / 1e3:,.0f} kB a sample)" if manifest["samples"] else ""
     rows = [
         ("pictures", f"{manifest['pictures']:,} of {manifest['of_pictures']:,}"),
         ("kept", f"{manifest['samples']:,} in {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB{per_sample}"),
     ]
-    rows += _count_rows(manifest["skipped"], manifest["bad"]["pictures"], reader)
+    rows += _count_rows(manifest["skipped"], manifest["bad_pictures"], reader, recipe)
+    rows += [(f"noted: {note}", f"{count:,} {NOTES[note]}") for note, count in manifest.get("noted", {}).items()]
     if progress.resumed:
         rows.append(("resumed", f"{progress.resumed:,} shards were there already"))
     return rows
 
 
-def _count_rows(skipped: Mapping[str, int], bad: Mapping[str, int], reader: Reader) -> list[tuple[str, str]]:
+def _count_rows(
+    skipped: Mapping[str, int], bad: Sequence[Mapping[str, Any]], reader: Reader, recipe: DatasetRecipe
+) -> list[tuple[str, str]]:
+    """Why pictures gave no sample, each reason of bad ones with the first of them, and what was left out."""
     from pics_cli.core.datasets.pairs import SKIP_REASONS
 
     ranked = sorted(skipped.items(), key=lambda entry: -entry[1])
     rows = [(f"skipped: {reason}", f"{count:,} ({SKIP_REASONS[reason]})") for reason, count in ranked]
-    rows += [(f"bad: {reason}", f"{count:,}") for reason, count in bad.items()]
-    return rows + [(f"bad records: {reason}", f"{count:,}") for reason, count in reader.bad_records.counts.items()]
+    first = {entry["reason"]: entry for entry in reversed(bad)}
+    for reason, count in sorted(Counter(entry["reason"] for entry in bad).items()):
+        rows.append((f"bad: {reason}", f"{count:,}, such as {first[reason]['item']}: {first[reason]['detail']}"))
+    for reason, count in reader.bad_records.counts.items():
+        line = next((line for line in reader.bad_records.lines if line.startswith(f"{reason}: ")), "")
+        rows.append((f"bad records: {reason}", f"{count:,}, such as {line.partition(': ')[2]}"))
+    marked, of = reader.crowds or (0, 0)
+    if recipe.pairs.crowd == "drop" and marked > _MANY_CROWDS * of:
+        share = f"all {of:,}" if marked == of else f"{marked:,} of {of:,}"
+        rows.append(("crowds", f"{share} objects are marked as crowds and left out; --set pairs.crowd=keep takes them"))
+    return rows

@@ -281,6 +281,7 @@ def _manifest(
         "samples": sum(shard["samples"] for shard in shards),
         "skipped": outcome["skipped"],
         "bad": {"pictures": dict(sorted(reasons.items())), "records": reader.bad_records.counts},
+        "noted": dict(sorted(stats.noted.items())),
         **wanted,
         "shards": shards,
         "skipped_examples": outcome["examples"],

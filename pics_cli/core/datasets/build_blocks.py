@@ -49,11 +49,13 @@ class BuildStats:
         skipped: count by reason.
         examples: the first few images of each reason.
         bad: images that should have been readable: item, reason, detail.
+        noted: of `build_sample.NOTES`, what was found in images that may have given a sample.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[ItemId]] = field(default_factory=dict)
     bad: list[dict[str, Any]] = field(default_factory=list)
+    noted: Counter[str] = field(default_factory=Counter)
 
     @property
     def images(self) -> int:
@@ -75,6 +77,7 @@ class BuildStats:
             examples = self.examples.setdefault(reason, [])
             examples.extend(item_ids[: _EXAMPLES - len(examples)])
         self.bad.extend(other.bad)
+        self.noted.update(other.noted)
 
     def as_dict(self) -> dict[str, Any]:
         """As data for a stats file or manifest, in a fixed order."""
@@ -82,13 +85,14 @@ class BuildStats:
             "skipped": dict(sorted(self.skipped.items())),
             "examples": dict(sorted(self.examples.items())),
             "bad": self.bad,
+            **({"noted": dict(sorted(self.noted.items()))} if self.noted else {}),
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> BuildStats:
         """Inverse of `as_dict`; other keys are passed over."""
         examples = {reason: list(item_ids) for reason, item_ids in data["examples"].items()}
-        return cls(Counter(data["skipped"]), examples, list(data["bad"]))
+        return cls(Counter(data["skipped"]), examples, list(data["bad"]), Counter(data.get("noted", {})))
 
 
 def choose_block(dataset: DatasetSplit, item_ids: Sequence[ItemId]) -> tuple[list[Candidate], BuildStats]:
@@ -125,7 +129,7 @@ def build_block(dataset: DatasetSplit, folder: Path, block: int, candidates: Seq
             kept = False
             try:
                 scene = reader.scene(item_id)
-                members = build_sample(scene, group, recipe, dataset.split)
+                members = build_sample(scene, group, recipe, dataset.split, stats.noted)
                 if isinstance(members, Skip):
                     stats.skip(item_id, members.reason)
                 else:
@@ -158,4 +162,4 @@ def _open_cached(dataset: DatasetSplit) -> Reader:
 
 
 def _modified(reader: Reader) -> int:
-    return reader.annotations.stat().st_mtime_ns if reader.annotations else 0
+    return max((path.stat().st_mtime_ns for path in reader.annotation_files), default=0)

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from pics_cli.core.datasets.compat import compat_crop
-from pics_cli.core.datasets.pairs import Group
+from pics_cli.core.datasets.pairs import FAULTS, Group, choose_group, find_fault
 from pics_cli.core.datasets.scene import DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
-from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
+from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, is_turned_jpeg
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.shards.layouts import SCHEMA_VERSION, Members, PatchGeometry, SampleParts, pack_sample
 from pics_cli.errors import BadSample
 
 _MIN_MASK_PIXELS = 10
+# What is counted about samples that are made all the same; the texts explain the words to the user.
+NOTES = FAULTS | {"turned_by_exif": "pictures that EXIF data turns: their annotations must be of the upright picture"}
 
 
-def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) -> Members | Skip:
+def build_sample(
+    scene: Scene, group: Group, recipe: DatasetRecipe, split: str, notes: Counter[str] | None = None
+) -> Members | Skip:
     """Decode a chosen group and cut its patches.
+
+    Args:
+        scene: the image.
+        group: what was chosen by its annotation; chosen again where masks contradict it.
+        recipe, split: of the dataset.
+        notes: what of `NOTES` was found is counted here.
 
     Raises:
         BadSample: image or mask cannot be read, or they do not fit each other.
     """
-    instances = [scene.instances[i] for i in group]
+    notes = Counter[str]() if notes is None else notes
     drawn = scene.draw() if scene.draw else None
-    picture = decode_image(drawn.image if drawn else scene.read_image(), (scene.width, scene.height))
-    masks = [_decode_mask(instance) for instance in instances]
+    data = drawn.image if drawn else scene.read_image()
+    picture = decode_image(data, (scene.width, scene.height))
+    if picture.source is None and is_turned_jpeg(data):
+        notes["turned_by_exif"] += 1
+    settled = _settle(scene, group, recipe, notes)
+    if isinstance(settled, Skip):
+        return settled
+    instances, masks = settled
     if not recipe.compat and any(mask.area < _MIN_MASK_PIXELS for mask in masks):
         return Skip("tiny_mask")
     if any(mask.area == mask.width * mask.height for mask in masks):
@@ -56,7 +74,7 @@ def build_sample(scene: Scene, group: Group, recipe: DatasetRecipe, split: str) 
     geometry = [PatchGeometry(crop, ratio) for crop, ratio in zip(crops, ratios, strict=True)]
     parts = SampleParts(stored, masks, meta, geometry, patches)
     if drawn:
-        _add_ground_truth(parts, drawn, group)
+        _add_ground_truth(parts, drawn, group)  # whose group is never chosen again
     return pack_sample(parts, recipe.shards.layout, rgb)
 
 
@@ -84,6 +102,32 @@ def box_pairs(boxes: Sequence[FloatBox]) -> list[dict[str, Any]]:
         {"objects": [i, j], "iou": float(iou[i, j]), "relation": box_relation(array[i], array[j])}
         for i, j in combinations(range(len(boxes)), 2)
     ]
+
+
+def _settle(
+    scene: Scene, group: Group, recipe: DatasetRecipe, notes: Counter[str]
+) -> tuple[list[Instance], list[BoxMask]] | Skip:
+    """The objects of a group with their masks; another group where the annotation contradicts the masks of the first.
+
+    Masks are decoded for what was chosen alone, so that a choice costs no drawing.
+    """
+    masks: dict[int, BoxMask] = {}
+    first_fault = ""
+    while True:
+        masks |= {i: _decode_mask(scene.instances[i]) for i in group if i not in masks}
+        trusted = recipe.compat or scene.draw is not None
+        fault = None if trusted else find_fault(scene, group, masks, recipe.pairs)
+        if fault is None:
+            return [scene.instances[i] for i in group], [masks[i] for i in group]
+        reason, faulty, mended = fault
+        notes[reason] += 1
+        first_fault = first_fault or reason
+        instances = (mended if i == faulty else instance for i, instance in enumerate(scene.instances))
+        scene = replace(scene, instances=tuple(instances))
+        chosen = choose_group(scene, recipe.pairs)
+        if isinstance(chosen, Skip):
+            return Skip(first_fault)
+        group = chosen
 
 
 def _decode_mask(instance: Instance) -> BoxMask:

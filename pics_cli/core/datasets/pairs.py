@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, is_nested
+from pics_cli.core.images.masks import BoxMask, mask_iou
 from pics_cli.core.recipes.dataset import PairSettings
 
 Group = tuple[int, ...]
@@ -25,8 +28,19 @@ SKIP_REASONS = {
     "group_too_small": "a pair was found, but no further object fits the rule",
     "tiny_mask": "a chosen object's mask holds fewer than 10 pixels",
     "full_mask": "a chosen object's mask covers the whole picture",
+    "small_mask": "masks are smaller than the annotated areas say, and too few large ones are left",
+    "box_mask_disagree": "boxes are not those of their masks, and too few others are left",
+    "duplicate_object": "one object was annotated twice, and too few others are left",
 }
 
+# What contradicts itself among the chosen objects: they are counted, and the choice is made again without them.
+FAULTS = {
+    "small_mask": "objects whose mask is smaller than their area says; others were looked for",
+    "box_mask_disagree": "objects whose box has an IoU below 0.5 with their mask's; see pairs.box_mask_disagree",
+    "duplicate_object": "objects annotated twice: an IoU of 0.8 or more of their masks; the first stays",
+}
+_MIN_AGREEMENT = 0.5
+_SAME_OBJECT = 0.8
 # Pairs that are looked at together: few enough for the processor's cache.
 _BLOCK = 1 << 16
 
@@ -91,6 +105,34 @@ def most_overlapping(boxes_N4: Boxes, iou: Outer, nested: Outer | None) -> tuple
             row, column = divmod(int(values.argmax()), len(rest))
             pair, most = (start + int(better[row]), start + column), float(values[row, column])
     return pair, overlaps
+
+
+def find_fault(
+    scene: Scene, group: Group, masks: Mapping[int, BoxMask], rule: PairSettings
+) -> tuple[str, int, Instance] | None:
+    """What contradicts itself in a group whose masks are known.
+
+    Returns:
+        One of FAULTS, which instance, and what it is to be before the choice is made again; None where all is well.
+    """
+    for i in group:
+        instance, mask = scene.instances[i], masks[i]
+        if mask.area <= rule.min_area_ratio * (scene.width * scene.height):
+            return "small_mask", i, replace(instance, area=float(mask.area))
+        x0, y0, x1, y1 = instance.box
+        box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(scene.width)), min(y1, float(scene.height)))
+        left, top, right, bottom = mask.box
+        tight = (float(left), float(top), float(right), float(bottom))
+        if rule.box_mask_disagree != "keep" and box != tight:
+            agreement = box_iou(np.array([box]), np.array([tight]))[0, 0]
+            if agreement < _MIN_AGREEMENT:
+                by_mask = replace(instance, box=tight) if rule.box_mask_disagree == "mask" else None
+                return "box_mask_disagree", i, by_mask or replace(instance, ignored=True)
+    for i, j in combinations(sorted(group), 2):
+        smaller, larger = sorted((masks[i].area, masks[j].area))
+        if smaller >= _SAME_OBJECT * larger and mask_iou(masks[i], masks[j]) >= _SAME_OBJECT:
+            return "duplicate_object", j, replace(scene.instances[j], ignored=True)
+    return None
 
 
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:

@@ -103,6 +103,14 @@ def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
         return _upright_size(image) if turn else image.size
 
 
+def is_turned_jpeg(data: bytes) -> bool:
+    """Whether a file's bytes are a JPEG that EXIF data turns or mirrors."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    with _reading():
+        return _orientation(_open_image(data)) != 1
+
+
 def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """uint8 RGBA [H, W, 4] of a PNG with alpha and of this (width, height).
 

@@ -20,6 +20,7 @@ from pics_cli.core.recipes.validation import (
     Folder,
     FolderPattern,
     ImagePattern,
+    LabelFolder,
     Name,
     Text,
     UserPath,
@@ -36,17 +37,21 @@ class FileSplit:
     """Where one split lies, relative to the raw folder. The first path that exists is taken."""
 
     annotations: tuple[FolderPattern, ...] = ()
-    """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for."""
-    labels: tuple[FolderPattern, ...] = ()
+    """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for. Of a
+    pattern with * all files are read, one after the other (coco, scalabel)."""
+    labels: tuple[LabelFolder, ...] = ()
     """Formats coco and scalabel: folders of labels that `pics annotate` made, or of one json a picture, as the research
-    SAM script writes them; looked for first."""
+    SAM script writes them; looked for first, also outside the raw folder. None named: pics_labels/{split}."""
     images: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
-    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}."""
+    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}; a folder * is any
+    one, ** any number of them."""
 
     @model_validator(mode="after")
     def _has_annotations(self) -> FileSplit:
         if not self.annotations and not self.labels:
             raise PydanticCustomError("split", "a split with annotations")
+        if any("*" in pattern.rpartition("/")[2].removesuffix(".*") for pattern in self.images):
+            raise PydanticCustomError("split", "pictures whose folders alone have *, such as images/**/{name}")
         return self
 
 
@@ -318,6 +323,9 @@ class PairSettings:
     """Whether a pair counts in which one box lies inside the other (within 2 px)."""
     crowd: Literal["drop", "keep"] = "drop"
     """Whether objects marked as crowds count; CVAT's brush masks are all marked so."""
+    box_mask_disagree: Literal["drop", "mask", "keep"] = "drop"
+    """What becomes of an object whose box has an IoU below 0.5 with its mask's: left out; taken with the mask's box; or
+    taken as it is."""
     classes: ClassFilter = field(default_factory=ClassFilter)
     """Which categories take part."""
 
@@ -374,6 +382,12 @@ def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecip
     return load_recipe(path, DatasetRecipe, overrides)
 
 
+_LATER_PAIRS = {"crowd": "drop", "box_mask_disagree": "drop"}
+
+
 def dataset_identity(recipe: DatasetRecipe) -> dict[str, Any]:
     """The recipe as plain data, without the folders: what decides the bytes of a shard."""
-    return {key: value for key, value in plain_recipe(recipe).items() if key not in ("raw", "out")}
+    plain = {key: value for key, value in plain_recipe(recipe).items() if key not in ("raw", "out")}
+    # Keys that came later, where they say what was done before: shards that were begun then can be gone on with.
+    plain["pairs"] = {key: value for key, value in plain["pairs"].items() if _LATER_PAIRS.get(key) != value}
+    return plain

@@ -81,6 +81,10 @@ Name = Annotated[Text, require(lambda name: "/" not in name and name not in ("."
 ImagePattern = Annotated[Text, AfterValidator(_relative_pattern)]
 RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 Folder = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
+# Inside the raw folder, or anywhere by an absolute path.
+LabelFolder = Annotated[
+    Text, AfterValidator(lambda path: "/" * path.startswith("/") + _relative_pattern(path.lstrip("/"), FOLDER_FIELDS))
+]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, FOLDER_FIELDS))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pics_cli.core.datasets.readers.coco_index import FIRST_TEXT, CocoIndex, open_coco_index
 from pics_cli.core.datasets.readers.scalabel_index import ScalabelIndex, open_scalabel_index
-from pics_cli.core.datasets.readers.split_files import SplitFiles, find_split_files
+from pics_cli.core.datasets.readers.split_files import DEFAULT_LABELS, SplitFiles, find_split_files
 from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
 from pics_cli.errors import PicsError
 
@@ -152,15 +152,11 @@ def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) ->
     """The folder in which build-shards looks for a split's labels first.
 
     Raises:
-        PicsError: the recipe names no such folder; as `open_boxes`.
+        PicsError: as `open_boxes`.
     """
     source, files = _find_annotations(recipe, split, raw)
-    if not source.splits[split].labels:
-        raise PicsError(
-            f"{recipe.name} {split}: its recipe names no folder for labels",
-            f"name one with --out DIR, or --set source.splits.{split}.labels=[labels/{split}]",
-        )
-    return files.root / source.splits[split].labels[0].format(split=split, version="")
+    pattern = (*source.splits[split].labels, DEFAULT_LABELS)[0]
+    return files.root / pattern.format(split=split, version="")
 
 
 def _find_annotations(
@@ -173,15 +169,18 @@ def _find_annotations(
             f"{recipe.name}: its format, {source.format}, has masks already, or no boxes",
             "annotate takes datasets of format coco or scalabel",
         )
-    splits = dict(source.splits)
-    if split in splits:
-        if not splits[split].annotations:
-            raise PicsError(
-                f"{recipe.name} {split}: its recipe names labels and no annotation file with boxes",
-                f"name it with --set source.splits.{split}.annotations=[FILE.json]",
-            )
-        splits[split] = replace(splits[split], labels=())
-    return source, find_split_files(replace(source, splits=splits), split, raw, recipe.name)
+    if split in source.splits and not source.splits[split].annotations:
+        raise PicsError(
+            f"{recipe.name} {split}: its recipe names labels and no annotation file with boxes",
+            f"name it with --set source.splits.{split}.annotations=[FILE.json]",
+        )
+    files = find_split_files(source, split, raw, recipe.name, labels=False)
+    if files.more:
+        raise PicsError(
+            f"{recipe.name} {split}: {len(files.more) + 1} annotation files fit, and annotate takes one",
+            f"name it with --set source.splits.{split}.annotations=[FILE.json]",
+        )
+    return source, files
 
 
 def clip_boxes(

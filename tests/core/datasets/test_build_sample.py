@@ -340,11 +340,13 @@ def test_masks_of_every_kind(tmp_path: Path) -> None:
     images = [image(i, "a.jpg") for i in range(len(cases))]
     annotations = [entry for i, (shape, _) in enumerate(cases) for entry in pair(i, shape)]
     recipe, data = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, annotations)
-    manifest, out = build_folder(recipe, tmp_path, tmp_path / "out")
+    # Boxes and areas are not those of the masks: what becomes of such is another test's subject.
+    trusting = {"pairs__min_area_ratio": 1e-5, "pairs__box_mask_disagree": "keep"}
+    manifest, out = build_folder(recipe, tmp_path, tmp_path / "out", **trusting)
     pictures = oracle.coco_pictures(data, lambda _: tmp_path / "pictures/a.jpg")
     for picture, (_, fate) in zip(pictures, cases, strict=True):
         picture.fault = fate if fate == "bad_mask" else None
-    outcome = oracle.Expected("Mine", "train").compare(pictures, out)
+    outcome = oracle.Expected("Mine", "train", oracle.Rule(ratio=1e-5)).compare(pictures, out)
     assert outcome == Counter(fate for _, fate in cases)
     kept = [f"{i:012d}" for i, (_, fate) in enumerate(cases) if fate == "kept"]
     assert list(oracle.read_tars(out)) == kept

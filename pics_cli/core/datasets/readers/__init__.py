@@ -7,6 +7,7 @@ from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
 from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.compat import open_compat_reader
+from pics_cli.core.datasets.readers.joined import JoinedReader
 from pics_cli.core.datasets.readers.labelme import LabelMeReader
 from pics_cli.core.datasets.readers.panoptic import PanopticReader
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
@@ -65,4 +66,9 @@ def open_reader(dataset: DatasetSplit) -> Reader:
             return PanopticReader(files, source)
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
-    return ScalabelReader(files) if isinstance(source, ScalabelSource) else CocoReader(files)
+    paths = (files.annotations, *files.more)
+    one = ScalabelReader if isinstance(source, ScalabelSource) else CocoReader
+    readers: list[Reader] = [one(files._replace(annotations=path)) for path in paths]
+    reader = readers[0] if len(readers) == 1 else JoinedReader(files.root, readers)
+    reader.unread = files.unread
+    return reader

@@ -43,13 +43,20 @@ class Reader(ABC):
         bad_records: records left out while indexing.
         categories: every category name, in the data's order; empty where the data names none.
         crowds: how many objects are marked as crowds, and of how many; None where that is not known.
+        unread: other annotation files that the recipe names and that are there.
     """
 
     annotations: Path | None
     crowds: tuple[int, int] | None = None
+    unread: tuple[Path, ...] = ()
     source: dict[str, Any]
     bad_records: BadRecords
     categories: Sequence[str]
+
+    @property
+    def annotation_files(self) -> Sequence[Path]:
+        """What the annotations are read from."""
+        return [self.annotations] if self.annotations else []
 
     @abstractmethod
     def __len__(self) -> int:

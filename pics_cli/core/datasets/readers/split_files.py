@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.recipes.dataset import FileSource, Source, VistasSource
-from pics_cli.errors import PicsError, abbreviate
+from pics_cli.core.recipes.dataset import CocoSource, FileSource, ScalabelSource, Source, VistasSource
+from pics_cli.errors import BadSample, PicsError, abbreviate
+
+# Where `pics annotate` writes a split's labels, and build-shards looks for them, when the recipe names no folder.
+DEFAULT_LABELS = "pics_labels/{split}"
+_DRIVE = re.compile(r"[A-Za-z]:/+")
 
 _ANY_ENDING = ".*"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG", ".bmp", ".tif", ".tiff", ".avif")
@@ -20,6 +27,8 @@ class SplitFiles(NamedTuple):
         annotations: its annotation file, or folder of annotation files.
         split, version: what {split} and {version} stand for; "" where the pattern that fitted names no version.
         image_patterns: of the recipe, relative to the root.
+        more: further annotation files, where a pattern with * fits several.
+        unread: other annotation files that the recipe names and that are there.
     """
 
     root: Path
@@ -27,17 +36,29 @@ class SplitFiles(NamedTuple):
     split: str
     version: str
     image_patterns: tuple[str, ...]
+    more: tuple[Path, ...] = ()
+    unread: tuple[Path, ...] = ()
 
     def image_paths(self, file_name: str, url: str = "", suffix: str = "") -> tuple[Path, ...]:
         """Where an image may lie, in the order to try; never outside the root folder.
 
-        A pattern with a field that the annotation does not give is left out.
+        A pattern with a field that the annotation does not give is left out. Folders `*` and `**` of a pattern are
+        looked up in a list of the files that is made once.
 
         Args:
-            file_name: as the annotation gives it, with `/` between folders.
+            file_name: as the annotation gives it, with `/` between folders, or `\\` as Windows writes it.
             url: the image's address where the annotation has one, such as COCO's `coco_url`.
             suffix: what follows the stem in `file_name`; else its extension does.
+
+        Raises:
+            BadSample: `ambiguous_image`: several files fit a pattern with `*`.
         """
+        paths = self._image_paths(file_name, url, suffix)
+        if "\\" in file_name:
+            paths += self._image_paths(_DRIVE.sub("", file_name.replace("\\", "/"), count=1), url, suffix)
+        return tuple(paths)
+
+    def _image_paths(self, file_name: str, url: str, suffix: str) -> list[Path]:
         folders, _, name = file_name.rpartition("/")
         url_folders, _, url_name = url.rpartition("/")
         parents = folders.split("/")
@@ -48,16 +69,55 @@ class SplitFiles(NamedTuple):
             "url_name": url_name, "url_parent": url_folders.rpartition("/")[2],
         }  # fmt: skip
         fields = {key: value for key, value in known.items() if value}
-        paths = []
+        paths: list[Path] = []
         for pattern in self.image_patterns:
             try:
                 path = pattern.format_map(fields)
             except KeyError:
                 continue
-            if not path.startswith("/") and "\0" not in path and ".." not in path.split("/"):
-                endings = _ENDINGS if path.endswith(_ANY_ENDING) else ("",)
-                paths += [self.root / (path.removesuffix(_ANY_ENDING) + ending) for ending in endings]
-        return tuple(paths)
+            if path.startswith("/") or "\0" in path or ".." in path.split("/"):
+                continue
+            endings = _ENDINGS if path.endswith(_ANY_ENDING) else ("",)
+            candidates = [path.removesuffix(_ANY_ENDING) + ending for ending in endings]
+            if "*" not in pattern.removesuffix(_ANY_ENDING):
+                paths += [self.root / candidate for candidate in candidates]
+                continue
+            found = [file for candidate in candidates for file in _find_files(self.root, candidate)]
+            if len(found) > 1 and not any(earlier.exists() for earlier in paths):
+                raise BadSample("ambiguous_image", f"{len(found)} files fit {path}: {found[0]}, {found[1]}, …")
+            paths += found
+        return paths
+
+
+def _find_files(root: Path, pattern: str) -> list[Path]:
+    """Files that fit a pattern whose folders may be `*` (one folder) or `**` (any number of them)."""
+    parts = pattern.split("/")
+    fixed = next(i for i, part in enumerate(parts) if "*" in part) if "*" in pattern else len(parts) - 1
+    folder = root.joinpath(*parts[:fixed])
+    regex = "".join(
+        "(?:.*/)?" if part == "**" else re.escape(part).replace(r"\*", "[^/]*") + "/" for part in parts[fixed:-1]
+    )
+    name = parts[-1]
+    candidates = _files_by_name(folder).get(name, ())
+    return [folder / path for path in candidates if re.fullmatch(regex + re.escape(name), path)]
+
+
+@lru_cache(maxsize=4)
+def _files_by_name(folder: Path) -> dict[str, list[str]]:
+    """Files below a folder, relative to it and sorted, by their names."""
+    files: dict[str, list[str]] = {}
+    visited = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        state = Path(path).stat()
+        if (state.st_dev, state.st_ino) in visited:  # by a link
+            folders.clear()
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        folders.sort()
+        below = os.path.relpath(path, folder)
+        for name in sorted(names):
+            files.setdefault(name, []).append(name if below == "." else f"{below}/{name}")
+    return files
 
 
 def check_split(source: Source, split: str, dataset: str) -> None:
@@ -66,8 +126,14 @@ def check_split(source: Source, split: str, dataset: str) -> None:
         raise PicsError(f"{dataset} has no split {split!r}", f"its recipe knows: {', '.join(source.splits)}")
 
 
-def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: str) -> SplitFiles:
+def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: str, labels: bool = True) -> SplitFiles:
     """Where a split's annotations lie; `raw` may be the dataset's own folder or the one around it.
+
+    Args:
+        source, split: of the recipe.
+        raw: the folder.
+        dataset: its name, for messages.
+        labels: whether labels that `pics annotate` made are looked for, and first.
 
     Raises:
         PicsError: unknown split, no such folder, or nothing of this dataset in it.
@@ -80,22 +146,19 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
         raise PicsError(f"raw folder {raw} {what}", "name the dataset's folder with --raw DIR")
     patterns = source.splits[split]
     versions = source.versions if isinstance(source, VistasSource) else ()
+    label_patterns = (patterns.labels or ((DEFAULT_LABELS,) if isinstance(source, CocoSource | ScalabelSource) else ())) if labels else ()
     tried: list[str] = []
     for root in (raw, *(raw / name for name in source.folder)):
-        for names, is_folder in ((patterns.labels, True), (patterns.annotations, source.folders)):
+        for names, is_folder in ((label_patterns, True), (patterns.annotations, source.folders)):
             for pattern in names:
                 for version in versions if "{version}" in pattern else ("",):
                     name = pattern.format(split=split, version=version)
-                    path = root / name
-                    tried.append(name + "/" * is_folder)
-                    if path.exists() and path.is_dir() != is_folder:
-                        kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
-                        raise PicsError(
-                            f"{path} is {kinds[1]}, expected {kinds[0]} of annotations",
-                            f"name another with --set source.splits.{split}.annotations=[…]",
-                        )
-                    if path.exists():
-                        return SplitFiles(root, path, split, version, patterns.images)
+                    if names is not label_patterns or patterns.labels:
+                        tried.append(name + "/" * is_folder)
+                    if paths := _existing(root, name, is_folder, split):
+                        others = [] if is_folder else [root / other.format(split=split, version="") for other in names]
+                        unread = tuple(path for path in others if path.is_file() and path not in paths)
+                        return SplitFiles(root, paths[0], split, version, patterns.images, tuple(paths[1:]), unread)
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
     names_in_raw = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
     raise PicsError(
@@ -104,3 +167,24 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
         "name the dataset's folder with --raw DIR, or its files with --set "
         f"source.splits.{split}.annotations=[{'FOLDER' if source.folders else 'FILE.json'}]",
     )
+
+
+def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
+    """The annotations of this name, or all that fit it where it has a *.
+
+    Raises:
+        PicsError: a file instead of a folder, a folder instead of a file, or several folders.
+    """
+    if "*" in name:
+        paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
+        if is_folder and len(paths) > 1:
+            raise PicsError(f"{root / name}: {len(paths)} folders fit, expected one", "name it without *")
+        return paths
+    path = root / name
+    if path.exists() and path.is_dir() != is_folder:
+        kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
+        raise PicsError(
+            f"{path} is {kinds[1]}, expected {kinds[0]} of annotations",
+            f"name another with --set source.splits.{split}.annotations=[…]",
+        )
+    return [path] if path.exists() else []
