@@ -341,7 +341,7 @@ def test_masks_of_every_kind(tmp_path: Path) -> None:
     annotations = [entry for i, (shape, _) in enumerate(cases) for entry in pair(i, shape)]
     recipe, data = write_coco(tmp_path, {"a.jpg": encoded(smooth(70, 100))}, images, annotations)
     # Boxes and areas are not those of the masks: what becomes of such is another test's subject.
-    trusting = {"pairs__min_area_ratio": 1e-5, "pairs__box_mask_disagree": "keep"}
+    trusting: dict[str, Any] = {"pairs__min_area_ratio": 1e-5, "pairs__box_mask_disagree": "keep"}
     manifest, out = build_folder(recipe, tmp_path, tmp_path / "out", **trusting)
     pictures = oracle.coco_pictures(data, lambda _: tmp_path / "pictures/a.jpg")
     for picture, (_, fate) in zip(pictures, cases, strict=True):

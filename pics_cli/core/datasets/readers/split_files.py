@@ -146,7 +146,9 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
         raise PicsError(f"raw folder {raw} {what}", "name the dataset's folder with --raw DIR")
     patterns = source.splits[split]
     versions = source.versions if isinstance(source, VistasSource) else ()
-    label_patterns = (patterns.labels or ((DEFAULT_LABELS,) if isinstance(source, CocoSource | ScalabelSource) else ())) if labels else ()
+    label_patterns = patterns.labels if labels else ()
+    if labels and not label_patterns and isinstance(source, CocoSource | ScalabelSource):
+        label_patterns = (DEFAULT_LABELS,)
     tried: list[str] = []
     for root in (raw, *(raw / name for name in source.folder)):
         for names, is_folder in ((label_patterns, True), (patterns.annotations, source.folders)):
