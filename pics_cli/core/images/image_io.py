@@ -107,8 +107,8 @@ def is_turned_jpeg(data: bytes) -> bool:
     """Whether a file's bytes are a JPEG that EXIF data turns or mirrors."""
     if not data.startswith(b"\xff\xd8"):
         return False
-    with _reading():
-        return _orientation(_open_image(data)) != 1
+    with decoding():
+        return exif_orientation(open_image(data)) != 1
 
 
 def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

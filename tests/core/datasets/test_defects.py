@@ -162,7 +162,8 @@ def test_d8_tiny_masks_are_skipped_and_thin_ones_are_not_blank(
     thin = region(39, 10, 40, 10 + pixels)
     entries = [annotation(1, FIRST), annotation(1, (39, 10, 50, 40), rle(thin))]
     raw = write_lvis(tmp_path, {1: (smooth(*SIZE) // 2, entries)})
-    manifest, out = build_folder("lvis", raw, tmp_path / "out")
+    trusting: dict[str, Any] = {"pairs__min_area_ratio": 1e-5, "pairs__box_mask_disagree": "keep"}
+    manifest, out = build_folder("lvis", raw, tmp_path / "out", **trusting)
     if expected:
         assert {**manifest["skipped"], **manifest["bad"]["pictures"]} == {expected: 1}
         return
