@@ -100,6 +100,7 @@ def build_shards(
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
+    from pics_cli.core.runtime.manifest import MANIFEST
     from pics_cli.core.runtime.outputs import refuse_overwriting
 
     flags: dict[str, tuple[str, Any]] = {
@@ -118,9 +119,11 @@ def build_shards(
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
     source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else Path(recipe.raw))
     folder = Path(recipe.out.replace("{split}", source.split))
-    outputs = [] if dry_run or inspect else [("--out", folder)]
-    outputs += [] if contact_sheet is None else [("--contact-sheet", contact_sheet)]
-    refuse_overwriting(outputs, [], [] if source.raw is None else [("the raw folder", source.raw)])
+    raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
+    refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
+    # Many keep recipe, pictures and shards in one place: a folder of its own inside it is nobody's loss.
+    own = not folder.is_dir() or (folder / MANIFEST).is_file() or not any(folder.iterdir())
+    refuse_overwriting([] if dry_run or inspect else [("--out", folder)], raw_folder, [] if own else raw_folder)
     _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, inspect, contact_sheet)
 
 

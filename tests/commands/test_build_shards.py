@@ -181,14 +181,29 @@ def test_classes_by_name(mine: Path, pics) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--out", "raw/shards"], ["--out", "raw"], ["--contact-sheet", "raw/pictures/x.png", "--dry-run"]]
+    ("words", "fault"),
+    [
+        (["--out", "raw"], "is the raw folder raw, which this run reads: it would be overwritten"),
+        (["--out", "raw/pictures"], "lies in the raw folder raw, where nothing is written"),
+        (
+            ["--contact-sheet", "raw/pictures/x.png", "--dry-run"],
+            "lies in the raw folder raw, where nothing is written",
+        ),
+    ],
 )
-def test_nothing_is_written_to_the_raw_folder(mine: Path, pics, words: list[str]) -> None:
+def test_nothing_of_the_raw_folder_is_written_over(mine: Path, pics, words: list[str], fault: str) -> None:
     before = sorted((mine / "raw").rglob("*"))
     done = pics("build-shards", "mine.yaml", *words)
     assert done.returncode == 2
-    assert f"{words[0]} {words[1]}: lies in the raw folder raw, where nothing is written" in done.stderr
+    assert f"{words[0]} {words[1]}: {fault}" in done.stderr
     assert sorted((mine / "raw").rglob("*")) == before
+
+
+def test_shards_may_have_a_folder_of_their_own_in_the_raw_folder(mine: Path, pics) -> None:
+    before = {path: path.read_bytes() for path in (mine / "raw").rglob("*") if path.is_file()}
+    assert pics("build-shards", "mine.yaml", "--out", "raw/shards").returncode == 0
+    assert (mine / "raw/shards/manifest.json").is_file()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_compat_takes_two_objects(lvis_raw: Path, pics) -> None:
