@@ -51,7 +51,7 @@ class _Manifest(msgspec.Struct):
     bad: _Bad | None = None
     skipped: dict[str, int] = {}
     skipped_examples: dict[str, list[Any]] = {}
-    bad_pictures: list[_BadPicture] = []
+    bad_pictures: list[_BadPicture] | dict[str, int] = []  # of labels: counts by reason
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -26,9 +26,8 @@ def raw(folder: Path, *extra: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     return write_coco(folder, {"a.jpg": encoded(smooth(70, 100))}, [image], [*shapes, *extra])
 
 
-def each(data: dict[str, Any], **values: Any) -> None:
-    for entry in data["annotations"]:
-        entry.update(values)
+def each(data: dict[str, Any], **values: Any) -> list[None]:
+    return [entry.update(values) for entry in data["annotations"]]
 
 
 FORMS: dict[str, Change] = {

@@ -71,7 +71,7 @@ ODD.append({"model": {"adapters": [{"name": "a"}]}})
 
 @pytest.mark.parametrize("change", ODD)
 def test_records_of_another_shape_are_damage(tmp_path: Path, change: dict[str, Any]) -> None:
-    write_composite(tmp_path / "a.png", np.asarray(scene()), {**RECORD, **change})
+    write_composite(tmp_path / "a.png", StoredImage(np.asarray(scene())), {**RECORD, **change})
     with pytest.raises(Damaged, match="its record is not as pics writes it: "):
         read_record(tmp_path / "a.png")
 
