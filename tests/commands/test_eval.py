@@ -521,7 +521,8 @@ def test_files_of_another_shape_are_named(here: Path) -> None:
     assert run(*words).exit_code == 0
     record, whole = here / "out/cases/000000.json", (here / "out/cases/000000.json").read_text()
     listed = whole.replace('"values": {', '"values": [], "was": {')
-    for text in ("[]", "{}", '{"number": 0}', listed, "[" * 100_000, '{"bad": 1}'):
+    renamed = whole.replace('"psnr"', '"psn"')
+    for text in ("[]", "{}", '{"number": 0}', listed, renamed, "[" * 100_000, '{"bad": 1}'):
         record.write_text(text)
         done = run(*words)
         assert done.exit_code == 2, text[:40]

@@ -8,6 +8,7 @@ line; the stats file lists them.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import zlib
@@ -27,6 +28,8 @@ HIDDEN_FOLDER = ".pics"
 _BLOCK_FILE_NAME = re.compile(r"([0-9]{5,})\.jsonl\.gz")
 LABEL_FILE_NAMES = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
+# Labels shrink to a third or so; what unpacks to more than this many times its size is something else.
+_MAX_RATIO = 100
 
 Corners = tuple[float, float, float, float]
 
@@ -119,9 +122,15 @@ def read_block(path: Path) -> list[LabelledImage]:
         BadSample: `bad_annotation_file`.
     """
     try:
-        lines = gzip.decompress(read_file(path)).splitlines()
+        packed = read_file(path)
+        limit = _MAX_RATIO * len(packed)
+        with gzip.open(io.BytesIO(packed)) as file:
+            data = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
+    if len(data) > limit:
+        raise BadSample("bad_annotation_file", f"{path}: unpacks to over {_MAX_RATIO} times its size, no block of labels")
+    lines = data.splitlines()
     try:
         return [_DECODER.decode(line) for line in lines]
     except JSON_ERRORS as error:

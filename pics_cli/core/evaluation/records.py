@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pics_cli.core.evaluation.networks import Features
+from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.files import AtomicFile, write_json
 from pics_cli.errors import PicsError
 
 PER_SAMPLE = "per_sample.parquet"
 AGAIN = "remove it and run the same command again"
+_CHECKSUM = "sha256"
 _EXAMPLE_COLUMNS = ("number", "key", "stratum", "relation", "iou", "objects")
 
 
@@ -64,17 +66,21 @@ class ExampleRecord:
         """Write its JSON file."""
         data = asdict(self)
         bad = data.pop("bad")
-        write_json(path, data if bad is None else {"number": self.number, "bad": bad})
+        data = data if bad is None else {"number": self.number, "bad": bad}
+        write_json(path, {**data, _CHECKSUM: digest(data)})
 
     @classmethod
     def read(cls, path: Path) -> ExampleRecord:
         """Read its JSON file.
 
         Raises:
-            PicsError: it cannot be read.
+            PicsError: it cannot be read, or is not as it was written.
         """
+        data = read_json(path)
+        if data.pop(_CHECKSUM, None) != digest(data):
+            raise PicsError(f"{path}: not the contents that were written (sha256 differs)", AGAIN)
         try:
-            record = msgspec.convert(read_json(path), cls)
+            record = msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
             raise PicsError(f"{path}: is no record of pics eval: {error}", AGAIN) from None
         if record.bad is None and not record.key:

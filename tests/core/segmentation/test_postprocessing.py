@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,13 @@ def test_a_block_there_and_back(tmp_path: Path) -> None:
     assert write_block(path, pictures) == first
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(BadSample, match=r"00000\.jsonl\.gz"):
+        read_block(path)
+
+
+def test_a_block_that_unpacks_to_more_than_labels_take(tmp_path: Path) -> None:
+    path = tmp_path / "00000.jsonl.gz"
+    path.write_bytes(gzip.compress(bytes(1 << 21)))
+    with pytest.raises(BadSample, match="unpacks to over 100 times its size, no block of labels"):
         read_block(path)
 
 
