@@ -129,7 +129,7 @@ def read_block(path: Path) -> list[LabelledImage]:
     except (OSError, EOFError, zlib.error) as error:
         raise BadSample("bad_annotation_file", f"{path}: {error}") from None
     if len(data) > limit:
-        raise BadSample("bad_annotation_file", f"{path}: unpacks to over {_MAX_RATIO} times its size, no block of labels")
+        raise BadSample("bad_annotation_file", f"{path}: unpacks to over {_MAX_RATIO} times its size, no labels")
     lines = data.splitlines()
     try:
         return [_DECODER.decode(line) for line in lines]

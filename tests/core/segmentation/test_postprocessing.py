@@ -135,7 +135,7 @@ def test_a_block_there_and_back(tmp_path: Path) -> None:
 def test_a_block_that_unpacks_to_more_than_labels_take(tmp_path: Path) -> None:
     path = tmp_path / "00000.jsonl.gz"
     path.write_bytes(gzip.compress(bytes(1 << 21)))
-    with pytest.raises(BadSample, match="unpacks to over 100 times its size, no block of labels"):
+    with pytest.raises(BadSample, match="unpacks to over 100 times its size, no labels"):
         read_block(path)
 
 
