@@ -72,6 +72,9 @@ def test_a_terminal_of_another_encoding(work: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals(number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str], keep_handlers: None) -> None:
+    # The tests may run under nohup.
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
     def command() -> None:
         os.kill(os.getpid(), number)
         signal.pause()
