@@ -444,7 +444,7 @@ def coco_pictures(data: Mapping[str, Any], path_of: Any) -> list[Picture]:
             things.append(
                 Thing(
                     (x, y, x + w, y + h),
-                    entry["area"],
+                    entry["area"] or entry["bbox"][2] * entry["bbox"][3],  # 0: not given
                     category,
                     entry["category_id"],
                     entry["id"],

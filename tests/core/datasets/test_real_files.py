@@ -110,7 +110,7 @@ def test_objects365_without_masks_names_annotate(shared_data: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("objects", "expected"),
     [
-        (2, {"too_few_objects": 2, "no_masks": 1, "no_annotations": 1}),
+        (2, {"too_few_objects": 1, "no_masks": 2, "no_annotations": 1}),
         (1, {"missing_image": 1, "no_masks": 2, "no_annotations": 1}),
     ],
 )
