@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pics_cli.core.inference.plan import FailedSample, InferenceJob
 from pics_cli.core.inference.run import cheaper_flags
 from pics_cli.core.inference.worker import InferenceProgress
 from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.runtime import files
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
@@ -350,13 +352,13 @@ def test_what_changed_since_the_run_began_is_not_recorded_as_what_it_was(
 def test_each_input_is_read_once(
     samples: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads = Path.read_bytes, list[Path]()
+    opened, reads = files.open_file, list[Path]()
 
-    def count(path: Path) -> bytes:
+    def count(path: Path) -> BinaryIO:
         reads.append(path)
-        return read(path)
+        return opened(path)
 
-    monkeypatch.setattr(Path, "read_bytes", count)
+    monkeypatch.setattr(files, "open_file", count)
     run(samples, tmp_path, tiny_model, batch_size=2)
     inputs = [path for path in reads if path.is_relative_to(samples)]
     assert len(inputs) == len(set(inputs)) == 4 + 2 * (3 * 2 + 3)
