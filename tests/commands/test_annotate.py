@@ -72,14 +72,16 @@ def test_labels_where_build_shards_looks_for_them(here: Path) -> None:
     assert "raw/labels/train" in built.stderr
 
 
-def test_boxes_of_bdd100k(tmp_path: Path, sam: Path) -> None:
+def test_boxes_of_bdd100k(tmp_path: Path) -> None:
     """The detection recipe that comes with the package: labels, and shards of them."""
+    sam = save_tiny(tmp_path / "sam", 3)  # its two masks are not one object twice: IoU 0.60 and 0.64
+    corners = [(2, 5, 70, 66), (56, 10, 125, 70)]
     pictures = tmp_path / "raw/images/100k/train"
     pictures.mkdir(parents=True)
     frames = []
     for number in range(3):
         (pictures / f"{number}.jpg").write_bytes(encoded(smooth(72, 128, number)))
-        boxes = [{"x1": 10 * k + 2, "y1": 5, "x2": 10 * k + 61, "y2": 60} for k in range(2)]
+        boxes = [dict(zip(("x1", "y1", "x2", "y2"), each, strict=True)) for each in corners]
         labels = [{"id": f"{number}{k}", "category": "car", "box2d": box} for k, box in enumerate(boxes)]
         frames.append({"name": f"{number}.jpg", "labels": labels if number else None})
     (tmp_path / "raw/labels/det_20").mkdir(parents=True)
@@ -99,7 +101,8 @@ def test_boxes_of_bdd100k(tmp_path: Path, sam: Path) -> None:
     )
     built = typed("build-shards", *words, "--out", tmp_path / "shards", "--workers", "1", *any_score)
     assert built.exit_code == 0, built.stderr
-    assert json.loads((tmp_path / "shards/manifest.json").read_text())["input"]["format"] == "sam"
+    shards = json.loads((tmp_path / "shards/manifest.json").read_text())
+    assert (shards["input"]["format"], shards["samples"]) == ("sam", 2)
 
 
 @pytest.mark.parametrize(

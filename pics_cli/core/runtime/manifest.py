@@ -44,7 +44,9 @@ class _Manifest(msgspec.Struct):
 
     complete: bool
     pictures: int = 0
-    samples: int = 0
+    samples: int = 0  # of shards
+    boxes: int = 0  # of labels
+    made_by: str | None = None  # of labels: annotate
     recipe: _Recipe | None = None
     split: str | None = None
     shards: list[_Shard] = []
@@ -83,8 +85,10 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
         ) from None
     try:
-        if msgspec.convert(data, _Manifest).complete and not {"pictures", "samples"} <= data.keys():
-            raise msgspec.ValidationError("it is complete, but has no number of pictures or samples")
+        manifest = msgspec.convert(data, _Manifest)
+        counted = "boxes" if manifest.made_by == "annotate" else "samples"
+        if manifest.complete and not {"pictures", counted} <= data.keys():
+            raise msgspec.ValidationError(f"it is complete, but has no number of pictures or {counted}")
     except msgspec.ValidationError as error:
         raise PicsError(f"{path}: is no manifest of pics: {error}", "choose another folder") from None
     return data
