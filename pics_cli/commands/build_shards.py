@@ -141,6 +141,8 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
     if reader.unread:
         origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
+    if not len(reader) and not reader.bad_records.counts:  # bad ones are told by the table of the build
+        raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     if inspect:

@@ -240,7 +240,12 @@ def test_label_files_build(objects365_raw: Path, tmp_path: Path, pics) -> None:
         ("coco.json", "<html>", "coco.json: top level is no JSON"),
         ("coco.json", "[]", "coco.json: top level is a list"),
         ("coco.json", '{"frames": []}', "coco.json: no 'images' and no 'annotations' in it"),
-        ("coco.json", '{"images": [], "annotations": []}', "0 boxes and no masks"),
+        ("coco.json", '{"images": [], "annotations": []}', "coco.json: lists no picture"),
+        (
+            "coco.json",
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}',
+            "1 boxes and no masks",
+        ),
         ("other.json", "{}", "holds no mine train annotations: looked for coco.json; found other.json"),
     ],
 )

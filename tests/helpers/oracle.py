@@ -11,7 +11,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,7 @@ class Rule:
     rule: str = "max_iou"
     ratio: float = 0.02
     contained: str = "drop"
+    disagree: str = "drop"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -242,6 +243,22 @@ def choose(things: Sequence[Thing], width: int, height: int, rule: Rule) -> tupl
             return "group_too_small"
         group = (*group, found)
     return group
+
+
+def contradiction(picture: Picture, group: Sequence[int], masks: Mapping[int, Bools], rule: Rule) -> Any:
+    """What a chosen object's mask says against its annotation: the word, the object, what it counts as from then on."""
+    for i in group:
+        thing, pixels = picture.things[i], int(masks[i].sum())
+        if pixels <= rule.ratio * (picture.width * picture.height):
+            return "small_mask", i, replace(thing, area=pixels)
+        x0, y0, x1, y1 = thing.box
+        in_frame = (max(x0, 0), max(y0, 0), min(x1, picture.width), min(y1, picture.height))
+        if rule.disagree == "drop" and iou(in_frame, tight_box(masks[i])) < 0.5:
+            return "box_mask_disagree", i, replace(thing, crowd=True)
+    for i, j in combinations(sorted(group), 2):
+        if (masks[i] & masks[j]).sum() >= 0.8 * (masks[i] | masks[j]).sum():
+            return "duplicate_object", j, replace(picture.things[j], crowd=True)
+    return None
 
 
 # --- patches and samples ----------------------------------------------------------------------------------------------
@@ -357,18 +374,28 @@ class Expected:
         return outcome
 
     def _check_picture(self, picture: Picture, members: Mapping[str, bytes] | None) -> str:
-        group = choose(picture.things, picture.width, picture.height, self.rule)
-        if isinstance(group, str):
-            return group
-        things = [picture.things[i] for i in group]
-        masks = [draw(thing.segmentation, picture.height, picture.width) for thing in things]
-        for reason, found in (
+        first = ""  # of the contradictions: the choice is made again after each
+        while True:
+            group = choose(picture.things, picture.width, picture.height, self.rule)
+            if isinstance(group, str):
+                return first or group
+            drawn = {i: draw(picture.things[i].segmentation, picture.height, picture.width) for i in group}
+            found = None
+            if all(mask.any() for mask in drawn.values()) and picture.path.exists():
+                found = contradiction(picture, group, drawn, self.rule)
+            if found is None:
+                break
+            reason, i, thing = found
+            first = first or reason
+            picture = replace(picture, things=[*picture.things[:i], thing, *picture.things[i + 1 :]])
+        things, masks = [picture.things[i] for i in group], list(drawn.values())
+        for reason, is_so in (
             ("empty_mask", any(not mask.any() for mask in masks)),
             ("tiny_mask", any(mask.sum() < 10 for mask in masks)),
             ("full_mask", any(mask.all() for mask in masks)),
             ("missing_image", not picture.path.exists()),
         ):
-            if found:
+            if is_so:
                 return reason
         assert members is not None, f"{picture.key}: should have been kept"
         self._check_members(picture, things, masks, members)
@@ -438,6 +465,9 @@ def coco_pictures(data: Mapping[str, Any], path_of: Any) -> list[Picture]:
                 continue
             x, y, w, h = map(float, entry["bbox"])
             shape = entry.get("segmentation") or None
+            if shape is not None and (w <= 0 or h <= 0):  # no box: the mask's
+                mask = draw(shape, image["height"], image["width"])
+                x, y, w, h = map(float, (*tight_box(mask)[:2], *np.subtract(tight_box(mask)[2:], tight_box(mask)[:2])))
             source = None if shape is None else "rle" if isinstance(shape, dict) else "polygon"
             crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
             category = names.get(entry["category_id"])

@@ -151,9 +151,10 @@ def test_crowds_and_ignored_labels_are_no_objects(tmp_path: Path, flag: str) -> 
 
 
 def drawn(tmp_path: Path, *parts: dict[str, Any], **more: Any) -> npt.NDArray[np.bool_]:
-    """The mask of a label of these polygons."""
+    """The mask of a label of these polygons, whose box is not theirs."""
+    trusting: dict[str, Any] = {"pairs__contained": "keep", "pairs__box_mask_disagree": "keep"}
     raw = write(tmp_path, {"x": pair(rle=None, poly2d=[*parts], **more)})
-    _, out = build_folder("bdd100k", raw, tmp_path / "out", pairs__rule="largest", pairs__contained="keep")
+    _, out = build_folder("bdd100k", raw, tmp_path / "out", pairs__rule="largest", **trusting)
     members = oracle.read_tars(out)["x"]
     sources = [entry["mask"]["source"] for entry in json.loads(members["json"])["objects"]]
     return oracle.read_mask(members[f"mask{sources.index('polygon')}.png"])
