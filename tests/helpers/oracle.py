@@ -168,9 +168,9 @@ class Rule:
     rule: str = "max_iou"
     ratio: float = 0.02
     contained: str = "drop"
-    disagree: str = "drop"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    disagree: str = "drop"
 
 
 @dataclass(frozen=True)
