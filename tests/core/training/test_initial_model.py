@@ -114,7 +114,7 @@ def test_a_part_that_lies_elsewhere(tmp_path: Path) -> None:
     same(blank(str(tmp_path / "model"))[0], pipeline)
     pipeline.config = replace(pipeline.config, links={"vae": Link(source="owner/name", folder="vae")})
     pipeline.save_pretrained(tmp_path / "far", link=("vae",))
-    with pytest.raises(PicsError, match="links.vae: the part lies in the repository owner/name, which is not on this machine"):
+    with pytest.raises(PicsError, match=r"links\.vae: .* lies in the repository owner/name, which is not on"):
         blank(str(tmp_path / "far"))
 
 
