@@ -18,7 +18,7 @@ from pics_cli.core.datasets.contact_sheet import write_sheet
 from pics_cli.core.datasets.labels import LabelledImage
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.images.sheets import Tile
-from pics_cli.core.recipes.dataset import SamSettings
+from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings

@@ -131,7 +131,7 @@ def _try_all(inputs: list[Input], seed: int, root: Path, results: Connection) ->
             results.send(("make", which))
             try:
                 tester.area(which.area)
-            except Exception:
+            except Exception:  # of whatever kind: the other process prints it and ends
                 results.send(traceback.format_exc())
                 return
         results.send(("begin", which))

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -85,7 +86,7 @@ def mask(seed: int) -> Image.Image:
     return image
 
 
-class Area:
+class Area(ABC):
     """Something whole in a folder, and one way to damage it.
 
     Attributes:
@@ -98,8 +99,9 @@ class Area:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def attempt(self, rng: Random) -> Tried:
-        raise NotImplementedError
+        """Damage it, let pics read it, and hold what comes of it against the whole; it is whole again then."""
 
 
 class _Contents(Area):
@@ -109,8 +111,9 @@ class _Contents(Area):
         super().__init__(folder)
         self.cases = [(name, data, guarded, read, read(data)) for name, data, guarded, read in self.contents()]
 
+    @abstractmethod
     def contents(self) -> Iterator[tuple[str, bytes, bool, Callable[[bytes], Any]]]:
-        raise NotImplementedError
+        """What each is called, its bytes, whether it is guarded, and what reads it."""
 
     def attempt(self, rng: Random) -> Tried:
         name, data, guarded, read, whole = self.cases[int(rng.integers(len(self.cases)))]
@@ -313,11 +316,14 @@ class Recipes(Area):
         return Tried("other", how)
 
 
-class _Builds(Area):
+class _Builds:
     """Whole runs of `pics build-shards`; results are the samples' bytes by key."""
 
     recipe: str
     raw: Path
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def build(self, *words: object) -> dict[str, str] | None:
         """What a build gives; None where it is refused."""
@@ -380,7 +386,7 @@ class Formats(Area):
         return Tried("silent" if path.suffix == ".png" else "other", what)
 
 
-class State(_Builds):
+class State(_Builds, Area):
     """What a build leaves behind (shards, stats, manifest) and keeps in the cache, damaged before it resumes."""
 
     title, planned = "state on disk and caches of builds", 300
@@ -460,9 +466,9 @@ class _Command(Area):
     command: list[object]
     results: str
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make what the command reads."""
-        raise NotImplementedError
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from pics_cli.core.images.geometry import Box
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings

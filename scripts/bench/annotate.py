@@ -29,7 +29,7 @@ from on_gpu import MISSING, matrix_rate, name_of, wall
 from pics_cli.core.datasets.labels import LabelledImage, write_block
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.image_io import decode_image, encode_jpeg
-from pics_cli.core.recipes.dataset import SamSettings
+from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, CocoBoxSource
 from pics_cli.core.segmentation.postprocessing import make_labels, pack_masks
 from pics_cli.core.segmentation.preprocessing import ResizedImage, resize_for_sam

@@ -15,7 +15,8 @@ from pics_cli.core.datasets.build_blocks import build_block, choose_block
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
-from pics_cli.core.recipes.dataset import SceneRelation, load_dataset
+from pics_cli.core.recipes.dataset import load_dataset
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings

@@ -16,7 +16,8 @@ from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_blo
 from pics_cli.core.datasets.compat import check_compat
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.shard_folder import folder_identity, is_complete, manifest_shards, resume_manifest
-from pics_cli.core.recipes.dataset import CityscapesSource, dataset_identity
+from pics_cli.core.recipes.dataset import dataset_identity
+from pics_cli.core.recipes.sources import CityscapesSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import PictureCounter, map_in_order
 from pics_cli.core.runtime.files import write_json

@@ -14,7 +14,8 @@ from pics_cli.core.datasets.pairs import Boxes, Group, choose_among, is_large, m
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import Box, is_nested, shared_area
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings, RenderedSource, SynthSource
+from pics_cli.core.recipes.dataset import DatasetRecipe, PairSettings
+from pics_cli.core.recipes.sources import RenderedSource, SynthSource
 from pics_cli.errors import PicsError
 
 # The padding ratios among which the research code draws.

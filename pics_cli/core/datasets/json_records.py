@@ -22,26 +22,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from pics_cli.core.datasets.json_scanner import BLOCK_BYTES, JSON_ERRORS, LONGEST_RECORD, SPACE, RecordScanner
 from pics_cli.core.runtime.files import open_file
 from pics_cli.errors import PicsError, read_error
 
-BLOCK_BYTES = 8 << 20
-# What decoding raises on text that is no JSON of the wanted shape, or nested beyond measure.
-JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# A record of more than this is none: a quote or bracket too many hides where it ends.
-_LONGEST_RECORD = 2 * BLOCK_BYTES
-# How far the end of a record is looked for before a quote too many is thought of.
-_NEAR = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-_SPACE = re.compile(rb"[ \t\r\n]*")
 _SEPARATOR = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
-# A lone quote is a string that goes on past the end of the text.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}"]', re.DOTALL)
-_SCALAR_END = re.compile(rb"[,}\]]")
 _ARRAY_END = re.compile(rb"\}[ \t\r\n]*\]")
 _MAX_ARRAY_ENDS = 3
-_FIRST_KEY = re.compile(rb'\{[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:')
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
 # NaN and Infinity, as Python writes them, where a value stands.
 _NO_NUMBER = re.compile(rb"(?<=[:,\[ \t\r\n])(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])")
 _OTHER_FILE = "is this another dataset's file?"
@@ -113,7 +101,7 @@ class _JsonFile:
     def __init__(self, path: Path, text: mmap.mmap, block_bytes: int, mend: Mapping[str, Mend]) -> None:
         self.path, self.text, self.size, self.block_bytes, self.mend = path, text, len(text), block_bytes, mend
         self.position = len(_BOM) if text[: len(_BOM)] == _BOM else 0
-        self.record_border = self.array_border = re.compile(b"")
+        self.scanner = RecordScanner(text)
 
     def arrays(
         self, record_types: Mapping[str, type], optional: Collection[str], bare: str | None
@@ -149,7 +137,7 @@ class _JsonFile:
         self.position += 1
         if self.peek() not in (b"]", b"{"):
             raise self.syntax_error(f"an object in {section!r}")
-        self.find_borders(sections)
+        self.scanner.begin_array(self.position, sections)
         while self.peek() != b"]":
             self.skip_comma()
             if self.peek() in b",:}]":
@@ -161,8 +149,8 @@ class _JsonFile:
                 batch = batch or self.scan_block(section, record_type, stop)
                 if batch is None and stop == self.size:
                     raise self.truncated(f"inside {section!r}")
-                if batch is None and length > _LONGEST_RECORD:
-                    raise self.syntax_error(f"a record that ends within {_LONGEST_RECORD >> 20} MB (a quote too many?)")
+                if batch is None and length > LONGEST_RECORD:
+                    raise self.syntax_error(f"a record that ends within {LONGEST_RECORD >> 20} MB (a quote too many?)")
                 length *= 2  # a record longer than a block
             yield batch
             if hasattr(self.text, "madvise"):  # what was read need not stay in memory
@@ -194,7 +182,7 @@ class _JsonFile:
         """Find the records that end before `stop` one by one and decode each alone; bad ones are named."""
         spans: list[tuple[int, int]] = []
         start = self.position
-        while start < stop and (end := self.record_end(start, stop)) and end > start:
+        while start < stop and (end := self.scanner.record_end(start, stop)) and end > start:
             spans.append((start, end))
             start = _SEPARATOR.match(self.text, end).end()  # type: ignore[union-attr]
         if not spans:
@@ -225,40 +213,6 @@ class _JsonFile:
                 errors.append(f"{section}: {error}: {shown}{'…' if len(memoryview(text)) > 80 else ''}")
         return records, errors
 
-    def find_borders(self, sections: Collection[str]) -> None:
-        """Patterns of what stands between two records (all begin with the key of the first), and after the last."""
-        key = _FIRST_KEY.match(self.text, self.position)
-        names = b"|".join(re.escape(name.encode()) for name in (*sections, "info", "licenses"))
-        space = _SPACE.pattern
-        self.record_border = re.compile(
-            rb"\}" + space + b"," + space + rb"(?=\{" + space + re.escape(key.group(1) if key else b"") + b")"
-        )
-        after = rb"(?:,%b\"(?:%b)\"%b:|\}?%b\Z)" % (space, names, space, space)
-        self.array_border = re.compile(rb"\}%b(?=\]%b%b)" % (space, space, after))
-
-    def record_end(self, start: int, stop: int) -> int | None:
-        """Where the record at `start` ends; one that is no JSON ends where the next begins. None: not before `stop`."""
-        near = min(stop, start + _NEAR)
-        end = self.value_end(start, near)
-        if end is None:
-            border = self.first_border(start, near) if near < stop or stop == self.size else None
-            if border and _ESCAPED.sub(b"", self.text[start:border]).count(b'"') % 2:
-                return border
-            end = self.value_end(start, stop)
-        if end is None:
-            return self.first_border(start, stop) if stop - start >= _LONGEST_RECORD else None
-        try:
-            msgspec.json.decode(memoryview(self.text)[start:end], type=msgspec.Raw)
-        except JSON_ERRORS:
-            return self.first_border(start, end) or end
-        return end
-
-    def first_border(self, start: int, stop: int) -> int | None:
-        """End of the first `}` that the beginning of another record, or the end of the array, follows."""
-        borders = [self.record_border.search(self.text, start, stop)]
-        borders += [self.array_border.search(self.text, start, min(stop + _NEAR, self.size))]
-        return min((border.start() + 1 for border in borders if border and border.start() < stop), default=None)
-
     def last_cut(self, stop: int) -> int | None:
         """End of the last `}` before `stop` that is followed by `, {`; None where there is none."""
         low, high = self.position, stop
@@ -268,21 +222,6 @@ class _JsonFile:
             if before.endswith(b",") and (before := before[:-1].rstrip()).endswith(b"}"):
                 return start + len(before)
             high = brace
-        return None
-
-    def value_end(self, start: int, stop: int) -> int | None:
-        """Where the value at `start` ends, `start` itself where there is none; None where not before `stop`."""
-        if self.text[start : start + 1] not in (b'"', b"{", b"["):
-            scalar = _SCALAR_END.search(self.text, start, stop)
-            return scalar.start() if scalar else None
-        depth = 0
-        for match in _TOKEN.finditer(self.text, start, stop):
-            token = match.group()
-            if token == b'"':
-                return None
-            depth += (token in b"[{") - (token in b"]}")
-            if depth == 0:
-                return match.end()
         return None
 
     def bracketed(self, end: int, blank: bool = False) -> bytes:
@@ -300,7 +239,7 @@ class _JsonFile:
     def skip_value(self) -> None:
         """Pass over one value of any kind and size."""
         self.peek()
-        end = self.value_end(self.position, self.size)
+        end = self.scanner.value_end(self.position, self.size)
         if end is None:
             raise self.truncated("inside a value")
         self.position = end
@@ -326,7 +265,7 @@ class _JsonFile:
 
     def peek(self) -> bytes:
         """The next byte that is not white space."""
-        match = _SPACE.match(self.text, self.position)
+        match = SPACE.match(self.text, self.position)
         self.position = match.end() if match else self.position
         if self.position == self.size:
             raise self.truncated("before its end")
@@ -334,7 +273,7 @@ class _JsonFile:
 
     def check_end(self) -> None:
         """Nothing may follow the top level."""
-        if (match := _SPACE.match(self.text, self.position)) and match.end() < self.size:
+        if (match := SPACE.match(self.text, self.position)) and match.end() < self.size:
             self.position = match.end()
             if self.text[self.position : self.position + 1] in (b"{", b"["):
                 raise PicsError(

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS
+from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.runtime.files import AtomicFile, read_file
 from pics_cli.errors import BadSample, PicsError
 

@@ -20,7 +20,7 @@ from pics_cli.core.images.inpainting import fill_hole
 from pics_cli.core.images.masks import Mask, box_mask
 from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate_view
-from pics_cli.core.recipes.dataset import Pool
+from pics_cli.core.recipes.sources import Pool
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import render_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings

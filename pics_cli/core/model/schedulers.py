@@ -77,7 +77,7 @@ def make_scheduler(name: str, base: Any, prediction_type: str, steps: int) -> An
         # Leading spacing with an offset would begin beyond the last step of the noise schedule.
         if steps <= limit:
             scheduler.set_timesteps(steps)
-    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # diffusers checks no value
         raise PicsError(
             f"--scheduler {name}: cannot take the noise schedule in the model's scheduler_config.json: {error}",
             "take another, or copy or convert the model again",

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
-from pics_cli.core.recipes.dataset import Pool, ReferenceView, SceneRelation
+from pics_cli.core.recipes.sources import Pool, ReferenceView, SceneRelation
 from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, UserPath, between
 

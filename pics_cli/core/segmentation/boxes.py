@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.readers.coco_index import FIRST_TEXT, CocoIndex, open_coco_index
+from pics_cli.core.datasets.readers.coco_index import CocoIndex, open_coco_index
+from pics_cli.core.datasets.readers.coco_records import FIRST_TEXT
 from pics_cli.core.datasets.readers.scalabel_index import ScalabelIndex, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import DEFAULT_LABELS, SplitFiles, find_split_files
-from pics_cli.core.recipes.dataset import CocoSource, DatasetRecipe, ScalabelSource
+from pics_cli.core.recipes.dataset import DatasetRecipe
+from pics_cli.core.recipes.sources import CocoSource, ScalabelSource
 from pics_cli.errors import PicsError
 
 # Pixels: a box that is narrower than this after it is clipped to the image covers no pixel.

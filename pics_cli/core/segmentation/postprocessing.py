@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pics_cli.core.datasets.labels import MaskAnnotation
 from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.masks import BoxMask, Mask, box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import SamSettings
+from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox
 
 # Decimals of scores: more would be noise.

@@ -9,7 +9,7 @@ import pytest
 
 from pics_cli.core.evaluation.descriptor import describe, describe_references
 from pics_cli.core.images.masks import box_mask
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene

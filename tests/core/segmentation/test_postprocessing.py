@@ -15,7 +15,7 @@ from segment_anything.utils.amg import remove_small_regions
 from pics_cli.core.datasets.labels import LabelledImage, read_block, write_block
 from pics_cli.core.datasets.scene import FloatBox
 from pics_cli.core.images.masks import box_mask, decode_segmentation
-from pics_cli.core.recipes.dataset import SamSettings
+from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.segmentation.boxes import AnnotatedBox, clip_boxes
 from pics_cli.core.segmentation.postprocessing import (
     clean_mask,

@@ -17,7 +17,7 @@ from pics_cli.core.datasets.readers.split_files import find_split_files
 from pics_cli.core.datasets.readers.vistas import VistasReader
 from pics_cli.core.datasets.readers.voc import VocReader
 from pics_cli.core.datasets.readers.yolo import YoloReader
-from pics_cli.core.recipes.dataset import (
+from pics_cli.core.recipes.sources import (
     CityscapesSource,
     LabelMeSource,
     PanopticSource,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS
+from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import ItemId, Scene
 from pics_cli.core.recipes.dataset import DatasetRecipe

@@ -14,7 +14,7 @@ from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, check_map_size, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
-from pics_cli.core.recipes.dataset import CityscapesSource
+from pics_cli.core.recipes.sources import CityscapesSource
 from pics_cli.errors import BadSample
 
 # Vertices may leave the frame, but not by kilometres: Pillow goes through every line between them.

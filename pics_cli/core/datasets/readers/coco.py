@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pics_cli.core.datasets.readers.base import Reader
-from pics_cli.core.datasets.readers.coco_index import CROWD, FIRST_TEXT, IGNORED, NONE, POLYGON, open_coco_index
+from pics_cli.core.datasets.readers.coco_index import CROWD, IGNORED, NONE, POLYGON, open_coco_index
+from pics_cli.core.datasets.readers.coco_records import FIRST_TEXT
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene
 from pics_cli.core.images.image_io import first_image_size

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.json_records import BLOCK_BYTES, JSON_ERRORS, RecordBatch, read_arrays
+from pics_cli.core.datasets.json_records import RecordBatch, read_arrays
+from pics_cli.core.datasets.json_scanner import BLOCK_BYTES, JSON_ERRORS
+from pics_cli.core.datasets.readers.coco_records import (
+    BAD_RECORD,
+    FIRST_TEXT,
+    SHORTEST_SEGMENTATION,
+    AnnotationRecord,
+    CategoryRecord,
+    ImageRecord,
+    PanopticError,
+    RecordMender,
+)
 from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index, plain_json
 from pics_cli.core.images.image_files import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
@@ -27,74 +36,8 @@ Array = npt.NDArray[Any]
 
 NONE, POLYGON, RLE = 0, 1, 2
 _VERSION = "coco 4"
-_SHORTEST = 16  # bytes of a segmentation that can be drawn; shorter ones are looked at
-
-
-# What the columns can hold, in the form that most files have; `_Texts` mends records of another form, or they are bad.
-_Id = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
-_Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 17)]
-_Coordinate = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: _Id
-    width: _Side
-    height: _Side
-    file_name: str | None = ""
-    coco_url: str | None = ""
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: _Id
-    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
-    category_id: _Id | None = -1
-    id: _Id | None = -1
-    area: float | None = -1.0
-    iscrowd: _Id | bool | None = 0
-    ignore: _Id | bool | None = 0
-    segmentation: msgspec.Raw = msgspec.Raw()
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-
-
-class _LooseImage(msgspec.Struct, gc=False):
-    id: Any = None
-    width: Any = None
-    height: Any = None
-    file_name: str | None = ""
-    coco_url: str | None = ""
-
-
-class _LooseAnnotation(msgspec.Struct, gc=False):
-    image_id: Any = None
-    bbox: Any = None
-    category_id: Any = None
-    id: Any = None
-    area: Any = None
-    iscrowd: Any = None
-    ignore: Any = None
-    segmentation: msgspec.Raw = msgspec.Raw()
-    segments_info: msgspec.Raw = msgspec.Raw()
-
-
-class _LooseCategory(msgspec.Struct):
-    id: Any = None
-    name: Any = None
-
-
-FIRST_TEXT = (1 << 62) + 1  # ids that are texts have the numbers from here on
-_LARGEST = 1 << 62
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}(\.0+)?")
 CROWD, IGNORED = 1, 2  # bits of `flags`
-_RECORD_TYPES = {"images": _Image, "annotations": _Annotation, "categories": _Category}
-_BAD_RECORD = {
-    "images": "bad_image_record",
-    "annotations": "bad_annotation_record",
-    "categories": "bad_category_record",
-}
+_RECORD_TYPES = {"images": ImageRecord, "annotations": AnnotationRecord, "categories": CategoryRecord}
 _COLUMNS: dict[str, Any] = {
     "image_id": np.int64, "id": np.int64, "category_id": np.int64, "x": np.float64, "y": np.float64, "w": np.float64,
     "h": np.float64, "area": np.float64, "flags": np.uint8, "kind": np.uint8, "offset": np.int64, "length": np.int32,
@@ -192,8 +135,8 @@ def open_coco_index(path: Path, block_bytes: int = BLOCK_BYTES) -> CocoIndex:
         PicsError: the json cannot be read, or none of its records; or the cache folder not written.
     """
 
-    def build(folder: Path, source: dict[str, Any]) -> None:
-        _IndexBuilder(folder).build(plain_json(path, folder), source, block_bytes)
+    def build(plain: Path, folder: Path, source: dict[str, Any]) -> None:
+        _IndexBuilder(folder).build(plain, source, block_bytes)
 
     index = open_cached_index(path, _VERSION, build, lambda folder: CocoIndex(path, folder))
     bad = index.bad_records
@@ -213,7 +156,7 @@ class _IndexBuilder:
         self.folder, self.bad_records = folder, BadRecords()
         self.images: dict[str, list[Array]] = {name: [np.zeros(0, np.int64)] for name in ("id", "width", "height")}
         self.name_lengths = [np.zeros(0, np.int64)]
-        self.texts = _Texts()
+        self.texts = RecordMender()
 
     def build(self, path: Path, source: dict[str, Any], block_bytes: int) -> None:
         categories: dict[int, str] = {}
@@ -221,7 +164,7 @@ class _IndexBuilder:
         mend = {"images": self.texts.image, "annotations": self.texts.annotation, "categories": self.texts.category}
         try:
             for batch in read_arrays(path, _RECORD_TYPES, block_bytes, optional={"categories"}, mend=mend):
-                self.bad_records.extend(_BAD_RECORD[batch.section], batch.errors)
+                self.bad_records.extend(BAD_RECORD[batch.section], batch.errors)
                 if batch.section == "categories":
                     categories.update((record.id, record.name) for record in batch.records)
                 elif batch.section == "images":
@@ -229,7 +172,7 @@ class _IndexBuilder:
                 else:
                     for name, column in _annotation_columns(batch).items():
                         column.tofile(files[name])
-        except _PanopticError:
+        except PanopticError:
             raise PicsError(
                 f"{path}: COCO panoptic annotations (segments_info): their masks are in PNG files beside it",
                 "build it with source.format: coco_panoptic (see docs/data.md), or take the file of instances",
@@ -244,7 +187,7 @@ class _IndexBuilder:
         metadata = {"source": source, "categories": categories, "bad": self.bad_records.as_dict()}
         (self.folder / INDEX_METADATA).write_text(json.dumps(metadata))
 
-    def add_images(self, records: list[_Image]) -> bytes:
+    def add_images(self, records: list[ImageRecord]) -> bytes:
         """Append to the columns of the images; returns their names one after the other."""
         huge = [record for record in records if record.width * record.height > MAX_PIXELS]
         lines = (f"image id {record.id}: claims {record.width} x {record.height} pixels" for record in huge)
@@ -298,124 +241,6 @@ class _IndexBuilder:
         np.save(self.folder / f"{name}.npy", array)
 
 
-class _PanopticError(Exception):
-    """An annotation is COCO's panoptic one."""
-
-
-class _Texts:
-    """Makes records of forms that many programs write and that leave no doubt; and numbers ids that are texts.
-
-    Numbers may be texts and have a fraction of zeros, boxes, areas and sizes may be missing, flags be words. Raises
-    ValueError for what else there is.
-    """
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self._names: list[str] = []
-        self._image: msgspec.json.Decoder[_LooseImage] = msgspec.json.Decoder(_LooseImage)
-        self._annotation: msgspec.json.Decoder[_LooseAnnotation] = msgspec.json.Decoder(_LooseAnnotation)
-        self._category: msgspec.json.Decoder[_LooseCategory] = msgspec.json.Decoder(_LooseCategory)
-
-    def name(self, number: int) -> int | str:
-        """What an id is in the file."""
-        at = int(number) - FIRST_TEXT
-        return int(number) if at < 0 else self._names[at]
-
-    def image(self, text: msgspec.Raw | memoryview) -> _Image:
-        record = self._image.decode(text)
-        width, height = _side(record.width, "width"), _side(record.height, "height")
-        if not (width and height):
-            width = height = 0
-        return _Image(self.id(record.id, "id"), width, height, record.file_name, record.coco_url)
-
-    def annotation(self, text: msgspec.Raw | memoryview) -> _Annotation:
-        record = self._annotation.decode(text)
-        if memoryview(record.segments_info):
-            raise _PanopticError
-        box = _box(record.bbox)
-        if box is None and len(memoryview(record.segmentation)) < _SHORTEST:
-            raise ValueError("neither `bbox` nor `segmentation` is given")
-        return _Annotation(
-            self.id(record.image_id, "image_id"), box or (math.nan,) * 4,
-            -1 if record.category_id is None else self.id(record.category_id, "category_id"),
-            -1 if record.id is None else self.id(record.id, "id"), _area(record.area),
-            _flag(record.iscrowd, "iscrowd"), _flag(record.ignore, "ignore"), record.segmentation,
-        )  # fmt: skip
-
-    def category(self, text: msgspec.Raw | memoryview) -> _Category:
-        record = self._category.decode(text)
-        if not isinstance(record.name, str | int | float):
-            raise ValueError(f"name is {_shown(record.name)}, expected a text")
-        return _Category(self.id(record.id, "id"), str(record.name))
-
-    def id(self, value: Any, what: str) -> int:
-        """The number of an id: an integer however written, or one of ours for a text."""
-        number = _integer(value)
-        if number is None and isinstance(value, str) and value.strip():
-            if value not in self.numbers:
-                self.numbers[value] = FIRST_TEXT + len(self._names)
-                self._names.append(value)
-            return self.numbers[value]
-        if number is None:
-            raise ValueError(f"{what} is {_shown(value)}, expected an integer or a text")
-        return number
-
-
-def _integer(value: Any) -> int | None:
-    """An integer of the columns' range, or None."""
-    if isinstance(value, str):
-        value = int(value.strip().partition(".")[0]) if _INTEGER.fullmatch(value.strip()) else None
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
-    is_integer = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
-    return value if is_integer else None
-
-
-def _side(value: Any, what: str) -> int:
-    """Width or height; 0 where it is not given."""
-    side = 0 if value in (None, "") else _integer(value)
-    if side is None or not 0 <= side <= 1 << 17:
-        raise ValueError(f"{what} is {_shown(value)}, expected 1 to {1 << 17} pixels")
-    return side
-
-
-def _box(value: Any) -> tuple[float, float, float, float] | None:
-    """`x, y, width, height`; None where it is not given, or not in numbers."""
-    if not value or (isinstance(value, list) and len(value) == 4 and "" in value):
-        return None
-    try:
-        x, y, width, height = map(float, value)
-    except (TypeError, ValueError):
-        raise ValueError(f"bbox is {_shown(value)}, expected [x, y, width, height]") from None
-    if not all(abs(side) <= 1e9 for side in (x, y, width, height)):
-        raise ValueError(f"bbox is {_shown(value)}, expected numbers up to 1e9")
-    return x, y, width, height
-
-
-def _area(value: Any) -> float:
-    """An area; -1 where it is not given."""
-    try:
-        area = -1.0 if value in (None, "") else float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"area is {_shown(value)}, expected a number") from None
-    return area if math.isfinite(area) else -1.0
-
-
-def _flag(value: Any, what: str) -> int:
-    """0 or 1; 0 where it is not given."""
-    flag = {"true": 1, "false": 0, "": 0}.get(value.strip().lower()) if isinstance(value, str) else None
-    flag = 0 if value is None else int(value) if isinstance(value, bool) else flag
-    flag = _integer(value) if flag is None else flag
-    if flag is None:
-        raise ValueError(f"{what} is {_shown(value)}, expected 0 or 1")
-    return int(flag != 0)
-
-
-def _shown(value: Any) -> str:
-    text = "missing" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _find_rows(sorted_ids: Array, ids: Array) -> Array:
     """Where ids stand among the sorted ids; `len(sorted_ids)` where they do not."""
     count = len(sorted_ids)
@@ -431,7 +256,7 @@ def _find_rows(sorted_ids: Array, ids: Array) -> Array:
 
 
 def _annotation_columns(batch: RecordBatch) -> dict[str, Array]:
-    records: list[_Annotation] = batch.records
+    records: list[AnnotationRecord] = batch.records
     corners = chain.from_iterable(map(attrgetter("bbox"), records))
     box = np.fromiter(corners, np.float64, 4 * len(records)).reshape(-1, 4)
     columns = {name: np.ascontiguousarray(box[:, i]) for i, name in enumerate("xywh")}
@@ -466,7 +291,9 @@ def _segmentation_spans(batch: RecordBatch) -> tuple[Array, Array, Array]:
         return kind, offset, length
     for i, record in enumerate(batch.records):
         text = memoryview(record.segmentation)
-        if len(text) < _SHORTEST and not any(0x30 <= byte <= 0x39 for byte in text):  # "", "[]", "[ [ ] ]", null
+        if len(text) < SHORTEST_SEGMENTATION and not any(
+            0x30 <= byte <= 0x39 for byte in text
+        ):  # "", "[]", "[ [ ] ]", null
             continue
         kind[i] = POLYGON if text[0] == 0x5B else RLE
         offset[i], length[i] = batch.span(text)

@@ -19,7 +19,7 @@ from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.readers.vistas import VistasReader
 from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.recipes.dataset import CityscapesSource, FileSource, ParseMapSource, ScalabelSource, VistasSource
+from pics_cli.core.recipes.sources import CityscapesSource, FileSource, ParseMapSource, ScalabelSource, VistasSource
 from pics_cli.errors import PicsError
 
 _GROUP = "group"

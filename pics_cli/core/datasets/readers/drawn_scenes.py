@@ -12,7 +12,8 @@ from pics_cli.core.datasets.scene import DrawnImage, Instance, ItemId, PairRelat
 from pics_cli.core.images.image_io import encode_jpeg
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.images.masks import BoxMask, box_mask
-from pics_cli.core.recipes.dataset import DatasetRecipe, SynthSource
+from pics_cli.core.recipes.dataset import DatasetRecipe
+from pics_cli.core.recipes.sources import SynthSource
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene

@@ -67,7 +67,7 @@ class SpanIndex:
 
 
 def open_cached_index(
-    path: Path, version: str, build: Callable[[Path, dict[str, Any]], None], load: Callable[[Path], T]
+    path: Path, version: str, build: Callable[[Path, Path, dict[str, Any]], None], load: Callable[[Path], T]
 ) -> T:
     """Open the index of an annotation file, building it first where the cache has none for this very file.
 
@@ -76,8 +76,8 @@ def open_cached_index(
     Args:
         path: the annotation file.
         version: of the index's format.
-        build: writes the index, `INDEX_METADATA` among it, into an empty folder; the second argument is the
-            fingerprint of the annotation file.
+        build: from the file as UTF-8 (see `plain_json`) writes the index, `INDEX_METADATA` among it, into an empty
+            folder; the third argument is the fingerprint of the annotation file.
         load: opens such a folder.
 
     Raises:
@@ -89,18 +89,22 @@ def open_cached_index(
         raise read_error(path, error) from None
     key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
     folder = cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def write(work: Path) -> None:
+        build(plain_json(path, work), work, source)
+
     if not (folder / INDEX_METADATA).exists():
         make_folder(folder.parent, INDEX_CACHE_HINT)
         with locked(folder.parent / f"{folder.name}.lock", INDEX_CACHE_HINT):  # one of several processes scans the file
             if not (folder / INDEX_METADATA).exists():
                 logger.info("indexing %s (once)", path)
-                _build_atomically(folder, lambda work: build(work, source))
+                _build_atomically(folder, write)
     if not _is_whole(folder):
         logger.warning("the index of %s is damaged: building it again", path)
         with locked(folder.parent / f"{folder.name}.lock", INDEX_CACHE_HINT):
             if not _is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                _build_atomically(folder, lambda work: build(work, source))
+                _build_atomically(folder, write)
     return load(folder)
 
 

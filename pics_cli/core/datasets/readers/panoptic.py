@@ -13,7 +13,7 @@ from pics_cli.core.datasets.readers.label_maps import LabelMap, decode_label_map
 from pics_cli.core.datasets.readers.panoptic_index import MAX_SEGMENT, Segment, open_panoptic_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
-from pics_cli.core.recipes.dataset import PanopticSource
+from pics_cli.core.recipes.sources import PanopticSource
 from pics_cli.errors import BadSample
 
 

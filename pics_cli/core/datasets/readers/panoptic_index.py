@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
-from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index, plain_json
+from pics_cli.core.datasets.json_records import read_arrays
+from pics_cli.core.datasets.json_scanner import JSON_ERRORS
+from pics_cli.core.datasets.readers.coco_records import BAD_RECORD
+from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index
 from pics_cli.core.images.image_files import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
 
@@ -56,11 +58,6 @@ class Category(msgspec.Struct):
 
 
 _IMAGE, _ANNOTATION = msgspec.json.Decoder(PanopticImage), msgspec.json.Decoder(PanopticAnnotation)
-_BAD_RECORD = {
-    "images": "bad_image_record",
-    "annotations": "bad_annotation_record",
-    "categories": "bad_category_record",
-}
 
 
 class PanopticIndex(SpanIndex):
@@ -91,11 +88,7 @@ def open_panoptic_index(path: Path) -> PanopticIndex:
     Raises:
         PicsError: the json cannot be read, or the cache folder not written.
     """
-
-    def build(folder: Path, source: dict[str, Any]) -> None:
-        _build_index(plain_json(path, folder), folder, source)
-
-    return open_cached_index(path, _VERSION, build, lambda folder: PanopticIndex(path, folder))
+    return open_cached_index(path, _VERSION, _build_index, lambda folder: PanopticIndex(path, folder))
 
 
 def _build_index(path: Path, folder: Path, source: dict[str, Any]) -> None:
@@ -103,7 +96,7 @@ def _build_index(path: Path, folder: Path, source: dict[str, Any]) -> None:
     spans: dict[str, dict[int, tuple[int, int]]] = {"images": {}, "annotations": {}}
     types = {"images": msgspec.Raw, "annotations": msgspec.Raw, "categories": Category}
     for batch in read_arrays(path, types):
-        reason, errors = _BAD_RECORD[batch.section], list(batch.errors)
+        reason, errors = BAD_RECORD[batch.section], list(batch.errors)
         if batch.section == "categories":
             categories.update((record.id, record) for record in batch.records)
         else:

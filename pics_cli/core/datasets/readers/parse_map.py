@@ -11,7 +11,7 @@ from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import decode_label_map, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
-from pics_cli.core.recipes.dataset import ParseMapSource
+from pics_cli.core.recipes.sources import ParseMapSource
 from pics_cli.errors import BadSample
 
 _EVERY_ID = np.arange(256, dtype=np.uint16)

@@ -14,7 +14,7 @@ from pics_cli.core.datasets.readers.drawn_scenes import SceneCanvas
 from pics_cli.core.datasets.readers.split_files import check_split
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.lighting import Lighting
-from pics_cli.core.recipes.dataset import RenderedSource
+from pics_cli.core.recipes.sources import RenderedSource
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.errors import FAILED, BadSample, PicsError

@@ -24,7 +24,7 @@ from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.images.masks import decode_segmentation, has_polygon, segmentation_area
-from pics_cli.core.recipes.dataset import SamSettings
+from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.errors import BadSample, PicsError

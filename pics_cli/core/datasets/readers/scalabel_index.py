@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS, read_arrays
-from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index, plain_json
+from pics_cli.core.datasets.json_records import read_arrays
+from pics_cli.core.datasets.json_scanner import JSON_ERRORS
+from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import BadSample
 
@@ -129,11 +130,7 @@ def open_scalabel_index(path: Path) -> ScalabelIndex:
     Raises:
         PicsError: the json cannot be read, or the cache folder not written.
     """
-
-    def build(folder: Path, source: dict[str, Any]) -> None:
-        _build_index(plain_json(path, folder), folder, source)
-
-    return open_cached_index(path, _VERSION, build, lambda folder: ScalabelIndex(path, folder))
+    return open_cached_index(path, _VERSION, _build_index, lambda folder: ScalabelIndex(path, folder))
 
 
 def _build_index(path: Path, folder: Path, source: dict[str, Any]) -> None:

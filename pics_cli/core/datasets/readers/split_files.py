@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.recipes.dataset import CocoSource, FileSource, ScalabelSource, Source, VistasSource
+from pics_cli.core.recipes.sources import CocoSource, FileSource, ScalabelSource, Source, VistasSource
 from pics_cli.errors import BadSample, PicsError, abbreviate
 
 # Where `pics annotate` writes a split's labels, and build-shards looks for them, when the recipe names no folder.

@@ -10,13 +10,13 @@ import cv2
 import msgspec
 import numpy as np
 
-from pics_cli.core.datasets.json_records import JSON_ERRORS
+from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.datasets.readers.base import FolderReader
 from pics_cli.core.datasets.readers.label_maps import LabelMap, Region, check_map_size, region_mask, tabulate
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.image_files import decoding, open_image
-from pics_cli.core.recipes.dataset import VistasSource
+from pics_cli.core.recipes.sources import VistasSource
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, read_error
 

@@ -18,7 +18,7 @@ from pics_cli.core.datasets.readers.label_maps import (
 )
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import Instance, ItemId, Scene
-from pics_cli.core.recipes.dataset import VocSource
+from pics_cli.core.recipes.sources import VocSource
 from pics_cli.errors import BadSample, PicsError, read_error
 
 _VOID = 255

@@ -11,7 +11,7 @@ from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.core.recipes.base import read_recipe
-from pics_cli.core.recipes.dataset import YoloSource
+from pics_cli.core.recipes.sources import YoloSource
 from pics_cli.errors import BadSample, PicsError, read_error
 
 # How far a share of the picture may lie outside it: rounding, as YOLO's own trainers allow.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pics_cli.core.recipes.dataset import Pool
+from pics_cli.core.recipes.sources import Pool
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.background import BACKDROPS
 from pics_cli.core.scenes.drawn.camera import Camera

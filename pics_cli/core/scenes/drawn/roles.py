@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.scenes.drawn.colors import OBJECT_PALETTES
 from pics_cli.core.scenes.drawn.patterns import LABEL, PATTERNS, UNIFORM
 from pics_cli.core.scenes.drawn.shapes import FAMILIES

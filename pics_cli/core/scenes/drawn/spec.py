@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.images.lighting import Lighting
-from pics_cli.core.recipes.dataset import Pool, SceneRelation
+from pics_cli.core.recipes.sources import Pool, SceneRelation
 from pics_cli.core.scenes.drawn.camera import Camera, FloatBox, Point, Vec, rotate_z
 from pics_cli.core.scenes.drawn.colors import Palette
 from pics_cli.core.scenes.drawn.shapes import ShapeParameters, build_shape

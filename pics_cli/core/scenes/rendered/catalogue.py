@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.recipes.sources import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import PicsError, abbreviate, read_error
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.recipes.sources import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import (
     INDEX_CACHE_HINT,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.recipes.sources import RenderedPool
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.layout import PlacementError

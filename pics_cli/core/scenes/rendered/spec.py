@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.recipes.sources import RenderedPool
 from pics_cli.core.scenes.drawn.camera import Camera
 from pics_cli.core.scenes.drawn.spec import PairRelation, SceneSettings
 from pics_cli.core.scenes.rendered.catalogue import ModelEntry

@@ -11,7 +11,7 @@ import pytest
 
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.masks import box_mask
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings

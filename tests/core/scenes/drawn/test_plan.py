@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.scenes.drawn import background, colors, grounds, patterns, photos, shapes
 from pics_cli.core.scenes.drawn.plan import plan_scene

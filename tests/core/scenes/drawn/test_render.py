@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.recipes.dataset import Pool, SceneRelation
+from pics_cli.core.recipes.sources import Pool, SceneRelation
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
 from pics_cli.core.scenes.drawn.shapes import CATEGORIES

@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from helpers.rendered_raw import bowl, cup, lathe, write_library, write_obj
-from pics_cli.core.recipes.dataset import RenderedPool
+from pics_cli.core.recipes.sources import RenderedPool
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.rendered.catalogue import ModelEntry, find_models, pool_of
 from pics_cli.core.scenes.rendered.models import NUM_POINTS, Model, UnusableModel, load_model

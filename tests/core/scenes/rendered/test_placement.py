@@ -11,7 +11,7 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from helpers.rendered_raw import bowl, make_raw
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.scenes.rendered.material import open_material

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from helpers.rendered_raw import make_raw
-from pics_cli.core.recipes.dataset import SceneRelation
+from pics_cli.core.recipes.sources import SceneRelation
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.scenes.drawn.render import RenderedScene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
