@@ -21,7 +21,7 @@ HEAVY = ("torch", "numpy", "cv2", "PIL", "diffusers", "transformers", "accelerat
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "runtime": {"errors"},
-    "recipes": {"errors"},
+    "recipes": {"errors", "runtime"},
     "images": {"errors", "runtime"},
     "model": {"errors", "images", "runtime", "recipes"},
     "conditioning": {"images", "model"},

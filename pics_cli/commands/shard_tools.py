@@ -124,4 +124,4 @@ def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: in
     more = f" and {len(found.categories) - 8:,} more" if len(found.categories) > 8 else ""
     rows.append(("categories", (", ".join(names) or "none named") + more))
     rows += [(f"bad: {why}", f"{count:,}, such as {found.examples[why]}") for why, count in found.faults.most_common()]
-    console.table(f"{recipe.name} {split}: what it holds", rows)
+    console.table(f"{recipe.name} {split}: what it holds", rows, only=True)

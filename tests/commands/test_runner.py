@@ -18,6 +18,10 @@ from pics_cli import console
 from pics_cli.commands.runner import handle_errors
 from pics_cli.errors import PicsError
 
+# Drawn scenes, of which --inspect looks into one.
+ONE_SCENE = """{kind: dataset, name: a, out: a, source: {format: synth, size: 64, relations: {apart: 1},
+  splits: {train: {pool: train, scenes: 1}}}}"""
+
 
 @pytest.fixture(scope="module")
 def work(lvis_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,6 +56,10 @@ def test_full_and_closed_streams(work: Path) -> None:
         assert (done.returncode, done.stderr.splitlines()[-1]) == (
             1, b"error: standard output: cannot write: no space left on device"
         )  # fmt: skip
+        (work / "one.yaml").write_text(ONE_SCENE)
+        words = [sys.executable, "-m", "pics_cli", "build-shards", "one.yaml", "--inspect"]
+        looked = subprocess.run(words, cwd=work, check=False, stdout=full, stderr=subprocess.PIPE)
+        assert (looked.returncode, b"the work is done" in looked.stderr) == (1, False)
         words = [sys.executable, "-m", "pics_cli", "build-shards", "--convert", "shards", "--out", "converted"]
         job = subprocess.run(words, cwd=work, check=False, stdout=full, stderr=subprocess.PIPE)
         assert job.returncode == 0

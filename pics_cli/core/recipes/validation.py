@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -16,6 +14,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, StringConstraints
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from pics_cli.core.runtime.files import expand_path
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_name", "url_parent", "version")
@@ -63,16 +63,10 @@ def _expand_path(path: str) -> str:
     """`~` and $VARIABLES as a shell has them; addresses and commands as they are."""
     if path.startswith(("http://", "https://", "pipe:")):
         return path
-    expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111  # Path raises where there is no home
-    if unknown := re.search(r"\$(\w+|\{\w+\})", expanded):
-        raise PydanticCustomError("path", "a path: {name} is not set", {"name": unknown[0]})
-    if expanded.startswith("~"):
-        raise PydanticCustomError(
-            "path",
-            "a path: no home folder of {name} is known; ./{name} is a file of that name",
-            {"name": expanded.partition("/")[0]},
-        )
-    return expanded
+    try:
+        return expand_path(path)
+    except ValueError as error:
+        raise PydanticCustomError("path", "a path: {problem}", {"problem": str(error)}) from None
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import stat
 import zlib
@@ -25,14 +26,31 @@ def cache_folder() -> Path:
     """Where indexes live: `PICS_CACHE`, else the user's cache folder.
 
     Raises:
-        PicsError: the user has no home folder.
+        PicsError: the user has no home folder, or `PICS_CACHE` names a variable that is not set.
     """
     try:
         if chosen := os.environ.get("PICS_CACHE"):
-            return Path(os.path.expandvars(chosen)).expanduser()
+            return Path(expand_path(chosen))
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pics"
+    except ValueError as error:
+        raise PicsError(f"PICS_CACHE: got {chosen}: {error}", INDEX_CACHE_HINT) from None
     except RuntimeError as error:  # neither HOME nor an entry in the user database
         raise PicsError(f"no cache folder: {error}", INDEX_CACHE_HINT) from None
+
+
+def expand_path(path: str) -> str:
+    """A path with `~` and $VARIABLES replaced as a shell does.
+
+    Raises:
+        ValueError: a variable that is not set, or no home folder.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111  # Path raises where there is no home
+    if unknown := re.search(r"\$(\w+|\{\w+\})", expanded):
+        raise ValueError(f"{unknown[0]} is not set")
+    if expanded.startswith("~"):
+        name = expanded.partition("/")[0]
+        raise ValueError(f"no home folder of {name} is known; ./{name} is a file of that name")
+    return expanded
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -64,8 +82,8 @@ def read_file(path: Path) -> bytes:
 
 def fingerprint(path: Path) -> dict[str, int | str]:
     """Size and sha256 of head and tail (64 kB each): tells large files apart without reading them whole."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         text = file.read(_SAMPLE_BYTES)
         file.seek(max(0, size - _SAMPLE_BYTES))
         text += file.read(_SAMPLE_BYTES)
@@ -80,7 +98,7 @@ def file_sha256(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:

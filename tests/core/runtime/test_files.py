@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.files import AtomicFile, fingerprint, single_writer, write_json
+from pics_cli.core.runtime.files import AtomicFile, cache_folder, file_sha256, fingerprint, single_writer, write_json
 from pics_cli.errors import PicsError
 
 HOLD = "from pathlib import Path\nfrom pics_cli.core.runtime.files import single_writer\nimport sys, time\n"
@@ -76,3 +76,22 @@ def test_damaged_lock_file_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("{")
     with single_writer(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["host"] == socket.gethostname()
+
+
+def test_the_cache_folder_is_written_as_a_shell_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", "x")
+    for value, folder in (("~/c", tmp_path / "c"), ("${MINE}/c", Path("x/c")), ("plain", Path("plain"))):
+        monkeypatch.setenv("PICS_CACHE", value)
+        assert cache_folder() == folder
+    monkeypatch.setenv("PICS_CACHE", "$NOPE/c")
+    with pytest.raises(PicsError, match=r"^PICS_CACHE: got \$NOPE/c: \$NOPE is not set$"):
+        cache_folder()
+
+
+def test_pipes_have_no_contents(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is a pipe, expected a file"):
+        fingerprint(tmp_path / "pipe")
+    with pytest.raises(PicsError, match="is a pipe, expected a file"):
+        file_sha256(tmp_path / "pipe")

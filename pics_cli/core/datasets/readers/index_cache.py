@@ -24,7 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.runtime.bad_samples import BadRecords
-from pics_cli.core.runtime.files import INDEX_CACHE_HINT, cache_folder, file_crc32, fingerprint, locked, make_folder
+from pics_cli.core.runtime.files import (
+    INDEX_CACHE_HINT,
+    cache_folder,
+    file_crc32,
+    fingerprint,
+    locked,
+    make_folder,
+    open_file,
+)
 from pics_cli.errors import PicsError, read_error, write_error
 
 logger = logging.getLogger(__name__)
@@ -129,12 +137,12 @@ def plain_json(path: Path, folder: Path) -> Path:
     if plain.exists():
         return plain
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(4)
         encoding = _encoding(head)
         if encoding is None and not head.startswith(_GZIP):
             return path
-        with gzip.open(path) if head.startswith(_GZIP) else path.open("rb") as source, plain.open("wb") as target:
+        with gzip.open(path) if head.startswith(_GZIP) else open_file(path) as source, plain.open("wb") as target:
             _decode(source.read, target, encoding or "", _SMALL + _MAX_EXPANSION * path.stat().st_size)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         plain.unlink(missing_ok=True)
