@@ -131,7 +131,62 @@ def bdd100k(raw: Path) -> str:
     return "bdd100k"
 
 
+def labelme(raw: Path) -> str:
+    """A json of polygons and a rectangle beside each picture."""
+    for i in range(2):
+        _save(raw / f"p{i}.jpg", _photo(i))
+        shapes = [
+            {"label": "cup", "points": _corners(BOXES[0]), "shape_type": "polygon", "group_id": None},
+            {"label": "cup", "points": [BOXES[1][:2], BOXES[1][2:]], "shape_type": "rectangle", "group_id": None},
+        ]
+        data = {"version": "5.5.0", "shapes": shapes, "imagePath": f"p{i}.jpg", "imageHeight": HEIGHT}
+        _save(raw / f"p{i}.json", {**data, "imageWidth": WIDTH, "imageData": None})
+    return "labelme"
+
+
+def yolo_seg(raw: Path) -> str:
+    """Lines of a class and an outline in shares of the picture."""
+    _save(raw / "data.yaml", "names: [cup, bowl]\n")
+    for i in range(2):
+        _save(raw / f"images/train/p{i}.jpg", _photo(i))
+        outlines = [" ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in _corners(box)) for box in BOXES]
+        _save(raw / f"labels/train/p{i}.txt", "".join(f"{k} {outline}\n" for k, outline in enumerate(outlines)))
+    return "yolo_seg"
+
+
+def voc(raw: Path) -> str:
+    """A list, and palette PNGs of objects and classes."""
+    for i in range(2):
+        _save(raw / f"JPEGImages/p{i}.jpg", _photo(i))
+        for folder, values in (("SegmentationObject", [0, 1, 2]), ("SegmentationClass", [0, 5, 15])):
+            labels = Image.fromarray(np.choose(_regions(), values).astype(np.uint8))
+            labels.putpalette(bytes(range(256)) * 3)
+            _save(raw / f"{folder}/p{i}.png", labels)
+    _save(raw / "ImageSets/Segmentation/train.txt", "p0\np1\n")
+    return "voc"
+
+
+def coco_panoptic(raw: Path) -> str:
+    """A json of segments, and PNGs of their ids."""
+    images, annotations = [], []
+    for i in range(2):
+        _save(raw / f"train2017/p{i}.jpg", _photo(i))
+        ids = np.choose(_regions(), [0, 300, 70_000]).astype(np.uint32)
+        _save(
+            raw / f"annotations/panoptic_train2017/p{i}.png",
+            Image.fromarray(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], 2).astype(np.uint8)),
+        )
+        images.append({"id": i, "file_name": f"p{i}.jpg", "width": WIDTH, "height": HEIGHT})
+        segments = [{"id": number, "category_id": 1, "iscrowd": 0} for number in (300, 70_000)]
+        annotations.append({"image_id": i, "file_name": f"p{i}.png", "segments_info": segments})
+    categories = [{"id": 1, "name": "cup", "isthing": 1}]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    _save(raw / "annotations/panoptic_train2017.json", data)
+    return "coco_panoptic"
+
+
 RAW_SETS: dict[str, Callable[[Path], str]] = {
     "coco": coco, "objects365": objects365, "viton_hd": viton_hd, "cityscapes": cityscapes,
-    "mapillary_vistas": mapillary_vistas, "bdd100k": bdd100k,
+    "mapillary_vistas": mapillary_vistas, "bdd100k": bdd100k, "labelme": labelme, "yolo_seg": yolo_seg, "voc": voc,
+    "coco_panoptic": coco_panoptic,
 }  # fmt: skip
