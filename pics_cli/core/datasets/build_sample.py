@@ -15,7 +15,7 @@ from pics_cli.core.datasets.pairs import FAULTS, Group, choose_group, find_fault
 from pics_cli.core.datasets.scene import DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
-from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, is_turned_jpeg
+from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.shards.layouts import SCHEMA_VERSION, Members, PatchGeometry, SampleParts, pack_sample
@@ -44,7 +44,7 @@ def build_sample(
     drawn = scene.draw() if scene.draw else None
     data = drawn.image if drawn else scene.read_image()
     picture = decode_image(data, (scene.width, scene.height))
-    if picture.source is None and is_turned_jpeg(data):
+    if picture.turned:
         notes["turned_by_exif"] += 1
     settled = _settle(scene, group, recipe, notes)
     if isinstance(settled, Skip):

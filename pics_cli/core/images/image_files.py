@@ -18,6 +18,7 @@ import numpy.typing as npt
 import simplejpeg
 from isal import isal_zlib
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pics_cli.errors import BadSample, PicsError, reason_of
 
@@ -27,6 +28,7 @@ MAX_PIXELS = 1 << 29
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LIMIT_VARIABLE, _DEFAULT_LIMIT_MB = "PICS_MAX_IMAGE_MB", 1000
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _XMP, _XMP_ORIENTATION = ("xmp", "XML:com.adobe.xmp"), re.compile(rb"tiff:Orientation(?:=[\"']|>)([2-8])")
 _JPEGS = ("JPEG", "MPO")  # the second is found by the decoder of the first
 # Pillow would try every decoder that it knows, one of which (EPS) runs another program.
@@ -139,6 +141,19 @@ def exif_orientation(image: Image.Image) -> int:
     value = image.getexif().get(_ORIENTATION, 1)
     image.info.update(xmp)
     return value if isinstance(value, int) and value in range(1, 9) else 1
+
+
+def pixel_orientation(image: Image.Image) -> int:
+    """The EXIF orientation that pixels decoded by Pillow or OpenCV still have: both turn those of a TIFF themselves."""
+    return 1 if image.format == "TIFF" else exif_orientation(image)
+
+
+def upright_image_size(image: Image.Image) -> tuple[int, int]:
+    """Upright (width, height) of a picture whose header is read."""
+    size = image.size
+    if isinstance(image, TiffImageFile):  # whose size is the upright one in some versions of Pillow only
+        size = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    return (size[1], size[0]) if exif_orientation(image) >= 5 else size
 
 
 def xmp_orientation(image: Image.Image) -> int | None:

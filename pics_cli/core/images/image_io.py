@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,11 +21,14 @@ from pics_cli.core.images.image_files import (
     is_jpeg,
     open_header,
     open_image,
+    pixel_orientation,
+    upright_image_size,
 )
-from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file
+from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file, read_file
 from pics_cli.errors import BadSample, reason_of
 
 RGB = npt.NDArray[np.uint8]
+T = TypeVar("T")
 BACKGROUND_QUALITY = 95
 
 
@@ -34,10 +38,12 @@ class DecodedImage(NamedTuple):
     Attributes:
         rgb: uint8 [H, W, 3], EXIF orientation applied.
         source: the file's bytes where they are an upright RGB JPEG, else None.
+        turned: whether EXIF data turns or mirrors what the file stores.
     """
 
     rgb: RGB
     source: bytes | None
+    turned: bool = False
 
 
 def read_first_existing(files: Sequence[Path]) -> bytes:
@@ -46,9 +52,8 @@ def read_first_existing(files: Sequence[Path]) -> bytes:
     Raises:
         BadSample: `missing_image`, `unreadable_image` or `image_too_large`.
     """
-    path, file = _open_first_existing(files)
-    with file, decoding(f"{path}: "):
-        return file.read()
+    with decoding():
+        return _first_existing(files, read_file)[1]
 
 
 def first_image_size(files: Sequence[Path]) -> tuple[int, int]:
@@ -57,9 +62,9 @@ def first_image_size(files: Sequence[Path]) -> tuple[int, int]:
     Raises:
         BadSample: `missing_image`, `unreadable_image` or `image_too_large`.
     """
-    path, file = _open_first_existing(files)
+    path, file = _first_existing(files, open_file)
     with file, decoding(f"{path}: "):
-        return _upright_size(open_header(file))
+        return upright_image_size(open_header(file))
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedImage:
@@ -76,16 +81,16 @@ def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedIma
     """
     with decoding():
         image = open_image(data)
-        orientation = exif_orientation(image)
-        if size is not None and (upright := _upright_size(image)) != size:
+        orientation, is_turned = pixel_orientation(image), exif_orientation(image) != 1
+        if size is not None and (upright := upright_image_size(image)) != size:
             raise BadSample("size_mismatch", f"picture is {upright[0]}x{upright[1]}, annotated as {size[0]}x{size[1]}")
         if is_jpeg(image):
             pixels = decode_jpeg(data, image)
             if image.mode == "RGB" and orientation == 1:
                 return DecodedImage(pixels, data)
             if image.mode != "CMYK":
-                return DecodedImage(turned(pixels, orientation), None)
-        return DecodedImage(turned(np.asarray(_to_rgb(image)), orientation), None)
+                return DecodedImage(turned(pixels, orientation), None, is_turned)
+        return DecodedImage(turned(np.asarray(_to_rgb(image)), orientation), None, is_turned)
 
 
 def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
@@ -100,15 +105,7 @@ def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
     """
     with decoding():
         image = open_header(io.BytesIO(data))
-        return _upright_size(image) if turn else image.size
-
-
-def is_turned_jpeg(data: bytes) -> bool:
-    """Whether a file's bytes are a JPEG that EXIF data turns or mirrors."""
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    with decoding():
-        return exif_orientation(open_image(data)) != 1
+        return upright_image_size(image) if turn else image.size
 
 
 def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -174,20 +171,17 @@ def write_png(path: Path, rgb: RGB) -> None:
         file.write(encode_png(rgb))
 
 
-def _open_first_existing(files: Sequence[Path]) -> tuple[Path, BinaryIO]:
+def _first_existing(files: Sequence[Path], read: Callable[[Path], T]) -> tuple[Path, T]:
     for path in files:
         try:
-            return path, open_file(path)
+            return path, read(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise BadSample("unreadable_image", f"{path}: {reason_of(error)}") from None
+            reason = "image_too_large" if error.errno == errno.EFBIG else "unreadable_image"
+            raise BadSample(reason, f"{path}: {reason_of(error)}") from None
     names = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
     raise BadSample("missing_image", f"no file {names}")
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    return (image.height, image.width) if exif_orientation(image) >= 5 else image.size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

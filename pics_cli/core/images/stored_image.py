@@ -21,6 +21,8 @@ from pics_cli.core.images.image_files import (
     is_deep,
     is_jpeg,
     open_image,
+    pixel_orientation,
+    upright_image_size,
     xmp_orientation,
 )
 from pics_cli.core.images.image_io import RGB, encode_png, grey_16_bits, turned
@@ -165,10 +167,10 @@ def encode_stored(stored: StoredImage, *chunks: Chunk) -> bytes:
 
 def _to_stored(image: Image.Image, data: bytes | None) -> StoredImage:
     notes = []
-    orientation = exif_orientation(image)
+    orientation, file_orientation = pixel_orientation(image), exif_orientation(image)
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of its {frames} frames or pages is used")
-    if orientation == 1 and (value := xmp_orientation(image)):
+    if file_orientation == 1 and (value := xmp_orientation(image)):
         notes.append(f"its orientation {value} stands in XMP alone and is not followed, as by browsers and OpenCV")
     profile = image.info.get("icc_profile") or None
     space = profile[16:20] if profile else b""
@@ -203,7 +205,8 @@ def _to_stored(image: Image.Image, data: bytes | None) -> StoredImage:
 def _decode_16_bits(data: bytes, image: Image.Image) -> npt.NDArray[np.uint16]:
     """Colours with 16 bits for each value, of which Pillow gives the upper eight."""
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[1::-1] != image.size:
+    size = upright_image_size(image) if image.format == "TIFF" else image.size  # TIFFs are turned here, as by Pillow
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[1::-1] != size:
         raise BadSample("unreadable_image", f"a {image.format} of more than 8 bits of a kind that is not read")
     code = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     return np.asarray(cv2.cvtColor(values, code), np.uint16)

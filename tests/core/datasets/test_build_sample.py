@@ -475,10 +475,12 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
         stored = next(s for s in (turn(base), turn(turn(turn(base)))) if np.array_equal(turn(s), base))
         data = encoded(stored, exif=with_orientation(value), subsampling=0)
         kinds[f"turned {value}.jpg"] = (data, None if value == 1 else turn(oracle.read_rgb(data)))
+        kinds[f"turned {value}.png"] = (encoded(stored, "PNG", exif=with_orientation(value)), base)
     images = [image(i, name) for i, name in enumerate(kinds)]
     files = {name: contents for name, (contents, _) in kinds.items()}
     recipe, labels = write_coco(tmp_path, files, images, [entry for i in range(len(images)) for entry in pair(i)])
-    _, out = build_folder(recipe, tmp_path, tmp_path / "out", shards__size=5)
+    manifest, out = build_folder(recipe, tmp_path, tmp_path / "out", shards__size=5)
+    assert manifest["noted"] == {"turned_by_exif": 2 * 7}
     pictures = oracle.coco_pictures(labels, lambda entry: tmp_path / "pictures" / entry["file_name"])
     for picture, (_, rgb) in zip(pictures, kinds.values(), strict=True):
         picture.rgb = rgb

@@ -13,7 +13,15 @@ from PIL import Image
 
 from helpers.making import RGB, UPRIGHT, encoded, smooth, with_orientation
 from helpers.oracle import read_rgb
-from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png, first_image_size, read_first_existing
+from pics_cli.core.images.image_io import (
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    first_image_size,
+    read_first_existing,
+    upright_size,
+)
+from pics_cli.core.images.stored_image import decode_stored
 from pics_cli.errors import BadSample
 
 BASE = smooth(37, 53)
@@ -129,12 +137,44 @@ def test_cmyk_jpeg() -> None:
 
 
 @pytest.mark.parametrize("value", range(2, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_exif_orientation_is_applied(kind: str, value: int) -> None:
-    data = encoded(BASE, kind, exif=with_orientation(value))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_exif_orientation_is_applied(tmp_path: Path, kind: str, value: int) -> None:
+    # Decoders that turn by themselves (Pillow's of TIFF) must not have it done twice.
+    best: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+    data = encoded(BASE, kind, exif=with_orientation(value), **best.get(kind, {}))
     picture = decode_image(data)
     assert picture.source is None
-    assert np.array_equal(picture.rgb, UPRIGHT[value](read_rgb(data)))
+    assert picture.turned
+    shown = UPRIGHT[value](read_rgb(data) if kind == "JPEG" else BASE)
+    assert picture.rgb.shape == shown.shape
+    assert np.abs(picture.rgb.astype(int) - shown).max() <= (8 if kind == "AVIF" else 0)
+    assert np.array_equal(decode_stored(data).pixels, picture.rgb)
+    (tmp_path / "x").write_bytes(data)
+    assert first_image_size((tmp_path / "x",)) == upright_size(data) == shown.shape[1::-1]
+    assert not decode_image(encoded(BASE, kind, exif=with_orientation(1))).turned
+
+
+@pytest.mark.parametrize("value", range(2, 9))
+def test_deep_tiff_is_turned_once(value: int) -> None:
+    grey = np.repeat(BASE[..., :1], 3, axis=2)
+    data = encoded(Image.fromarray(grey[..., 0].astype(np.uint16) * 257), "TIFF", exif=with_orientation(value))
+    assert np.array_equal(decode_image(data).rgb, UPRIGHT[value](grey))
+    assert np.array_equal(decode_stored(data).pixels, UPRIGHT[value](grey.astype(np.uint16) * 257))
+    # Pillow writes no 16-bit colours: OpenCV does, without the tag, which is put in as a further entry of the list.
+    deep = with_tiff_orientation(cv2.imencode(".tiff", BASE[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), value)
+    assert np.array_equal(decode_stored(deep).pixels, UPRIGHT[value](BASE.astype(np.uint16) * 257))
+
+
+def with_tiff_orientation(data: bytes, value: int) -> bytes:
+    """A little-endian TIFF with its list of tags copied to its end, orientation 274 among them."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = [data[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+    others = [entry for entry in entries if entry[:2] != struct.pack("<H", 274)]
+    listed = sorted([*others, struct.pack("<HHIHH", 274, 3, 1, value, 0)], key=lambda entry: entry[1::-1])
+    padded = data + bytes(len(data) % 2)
+    tags = struct.pack("<H", len(listed)) + b"".join(listed) + bytes(4)
+    return padded[:4] + struct.pack("<I", len(padded)) + padded[8:] + tags
 
 
 @pytest.mark.parametrize("value", range(2, 9))
@@ -256,6 +296,15 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSample) as error:
         read_first_existing(())
     assert error.value.reason == "missing_image"
+
+
+def test_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.jpg").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # a hole: nothing is written
+    with pytest.raises(BadSample, match="holds 1,073,741,825 bytes, expected at most 1,073,741,824") as error:
+        read_first_existing((tmp_path / "x.jpg",))
+    assert error.value.reason == "image_too_large"
+    assert error.value.detail.startswith(str(tmp_path / "x.jpg"))
 
 
 def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
