@@ -46,7 +46,8 @@ def push(
     """
     from pics_cli.core.evaluation.card_figures import card_figures
     from pics_cli.core.model.bundled import bundled_model, is_bundled
-    from pics_cli.core.model.push import RESULTS_FILE, plan_push, upload
+    from pics_cli.core.model.push import RESULTS_FILE, plan_push
+    from pics_cli.core.model.upload import upload
 
     model = bundled_model() if is_bundled(folder) else Path(folder)
     if results is None and (model / RESULTS_FILE).is_file():

@@ -44,8 +44,9 @@ from pics_cli.core.model.model_folder import PARTS
 from pics_cli.core.model.part_checks import find_mismatches
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.core.model.push import plan_push, upload
+from pics_cli.core.model.push import plan_push
 from pics_cli.core.model.unet import InteractionUNet
+from pics_cli.core.model.upload import upload
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ class PicsPipeline(DiffusionPipeline):
             Address of the commit.
 
         Raises:
-            PicsError: see `push.upload`.
+            PicsError: see `upload.upload`.
         """
         with tempfile.TemporaryDirectory(prefix="pics-model-") as folder:
             self.save_pretrained(folder)

@@ -23,7 +23,8 @@ from pics_cli.core.images.geometry import Box, Letterbox, clip_box, order_by_low
 from pics_cli.core.images.image_io import RGB, decode_image
 from pics_cli.core.images.lighting import Lighting, read_lighting
 from pics_cli.core.images.masks import BoxMask
-from pics_cli.core.loading.augment import NEUTRAL, RGBA, Reference, augment_reference, cut_reference, grow_box
+from pics_cli.core.loading.augment import NEUTRAL, Reference, augment_reference, cut_reference, grow_box
+from pics_cli.core.loading.augment_geometry import RGBA
 from pics_cli.core.model.config import HintKind
 from pics_cli.core.model.light_head import light_values
 from pics_cli.core.recipes.training_sections import AugmentSettings

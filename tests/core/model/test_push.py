@@ -19,8 +19,9 @@ from helpers.composites import BOXES, composed, make_sample, run
 from helpers.fake_hub import TOKEN, FakeHub, connect, fake_hub
 from helpers.trainees import LAYERS, small
 from pics_cli import PicsPipeline
-from pics_cli.core.model import push
-from pics_cli.core.model.push import check_repository, plan_push, upload
+from pics_cli.core.model import upload as upload_module
+from pics_cli.core.model.push import check_repository, plan_push
+from pics_cli.core.model.upload import upload
 from pics_cli.errors import PicsError
 
 REPO = "me/model"
@@ -176,7 +177,7 @@ def test_a_hub_that_is_away_or_silent(saved: Path, monkeypatch: pytest.MonkeyPat
         upload(plan_push(saved, REPO))
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(push, "SECONDS_TO_ANSWER", 0.5)
+        monkeypatch.setattr(upload_module, "SECONDS_TO_ANSWER", 0.5)
         with pytest.raises(PicsError, match=f"{REPO}: the hub cannot be reached"):
             upload(plan_push(saved, REPO))
 
