@@ -163,7 +163,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
         console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, recipe, progress))
     else:
         rows = [("pictures", f"{progress.total:,}"), ("would be tried", f"{len(candidates):,}")]
-        rows += _count_rows(stats.skipped, bad, reader, recipe)
+        rows += _count_rows(stats.skipped, bad, stats.noted, reader, recipe)
         console.table(f"{recipe.name} {split}: dry run, nothing written", rows, only=True)
     if sheet:
         if manifest:
@@ -191,25 +191,27 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
 def _build_rows(
     manifest: dict[str, Any], reader: Reader, recipe: DatasetRecipe, progress: BuildProgress
 ) -> list[tuple[str, str]]:
-    from pics_cli.core.datasets.build_sample import NOTES
-
     size = sum(shard["bytes"] for shard in manifest["shards"])
     per_sample = f" ({size / manifest['samples'] / 1e3:,.0f} kB a sample)" if manifest["samples"] else ""
     rows = [
         ("pictures", f"{manifest['pictures']:,} of {manifest['of_pictures']:,}"),
         ("kept", f"{manifest['samples']:,} in {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB{per_sample}"),
     ]
-    rows += _count_rows(manifest["skipped"], manifest["bad_pictures"], reader, recipe)
-    rows += [(f"noted: {note}", f"{count:,} {NOTES[note]}") for note, count in manifest.get("noted", {}).items()]
+    rows += _count_rows(manifest["skipped"], manifest["bad_pictures"], manifest.get("noted", {}), reader, recipe)
     if progress.resumed:
         rows.append(("resumed", f"{progress.resumed:,} shards were there already"))
     return rows
 
 
 def _count_rows(
-    skipped: Mapping[str, int], bad: Sequence[Mapping[str, Any]], reader: Reader, recipe: DatasetRecipe
+    skipped: Mapping[str, int],
+    bad: Sequence[Mapping[str, Any]],
+    noted: Mapping[str, int],
+    reader: Reader,
+    recipe: DatasetRecipe,
 ) -> list[tuple[str, str]]:
-    """Why pictures gave no sample, each reason of bad ones with the first of them, and what was left out."""
+    """Why pictures gave no sample, each reason of bad ones with the first of them, and what was left out or noted."""
+    from pics_cli.core.datasets.build_sample import NOTES
     from pics_cli.core.datasets.pairs import SKIP_REASONS
 
     ranked = sorted(skipped.items(), key=lambda entry: -entry[1])
@@ -224,4 +226,4 @@ def _count_rows(
     if recipe.pairs.crowd == "drop" and marked > _MANY_CROWDS * of:
         share = f"all {of:,}" if marked == of else f"{marked:,} of {of:,}"
         rows.append(("crowds", f"{share} objects are marked as crowds and left out; --set pairs.crowd=keep takes them"))
-    return rows
+    return rows + [(f"noted: {note}", f"{count:,} {NOTES[note]}") for note, count in noted.items()]

@@ -108,6 +108,7 @@ def choose_block(dataset: DatasetSplit, item_ids: Sequence[ItemId]) -> tuple[lis
         except BadSample as error:
             stats.fail(item_id, error)
             continue
+        stats.noted.update(scene.notes)
         if isinstance(group, Skip):
             stats.skip(item_id, group.reason)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pics_cli.core.datasets.compat import compat_crop
 from pics_cli.core.datasets.pairs import FAULTS, Group, choose_group, find_fault
-from pics_cli.core.datasets.scene import DrawnImage, FloatBox, Instance, Scene, Skip
+from pics_cli.core.datasets.scene import SCENE_NOTES, DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
 from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
@@ -23,7 +23,11 @@ from pics_cli.errors import BadSample
 
 _MIN_MASK_PIXELS = 10
 # What is counted about samples that are made all the same; the texts explain the words to the user.
-NOTES = FAULTS | {"turned_by_exif": "pictures that EXIF data turns: their annotations must be of the upright picture"}
+NOTES = (
+    FAULTS
+    | SCENE_NOTES
+    | {"turned_by_exif": "pictures that EXIF data turns: their annotations must be of the upright picture"}
+)
 
 
 def build_sample(

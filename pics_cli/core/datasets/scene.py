@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,12 @@ class DrawnImage(NamedTuple):
     lighting: Lighting
 
 
+# What readers count about annotations that are used all the same; the texts explain the words to the user.
+SCENE_NOTES = {
+    "measured_by_mask": "objects whose box or area is of another scale than their mask: they got the mask's",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One image and its Instances, in the order of the annotation.
@@ -92,6 +98,7 @@ class Scene:
         image_paths: where the image may lie; the first that exists is read.
         width, height: of the frame that boxes and masks refer to.
         draw: draws the image, where there is no file.
+        notes: how often what of `SCENE_NOTES` was found.
     """
 
     key: str
@@ -101,6 +108,7 @@ class Scene:
     height: int
     instances: tuple[Instance, ...] = ()
     draw: Callable[[], DrawnImage] | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def read_image(self) -> bytes:
         """The image's bytes, read or drawn.

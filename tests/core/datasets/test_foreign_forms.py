@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import oracle
 from helpers.making import annotation, build_folder, encoded, rectangle, smooth, write_coco
+from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.coco_index import open_coco_index
+from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.errors import BadSample, PicsError
 
@@ -89,6 +92,61 @@ def test_a_box_that_is_not_its_masks(tmp_path: Path, keep: str, outcome: dict[st
     manifest, _ = build_folder(recipe, tmp_path, tmp_path / "out", pairs__box_mask_disagree=keep)
     assert manifest["skipped"] == outcome
     assert manifest["noted"] == ({} if keep == "keep" else {"box_mask_disagree": 1})
+
+
+def boxes(data: dict[str, Any], across: float, down: float) -> None:
+    """Boxes in another unit."""
+    for entry in data["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x * across, y * down, w * across, h * down]
+
+
+SCALES: dict[str, Change] = {
+    "areas as shares": lambda data: each(data, area=2000 / 7000),
+    "areas of a picture a tenth as large": lambda data: each(data, area=20),
+    "boxes as shares": lambda data: boxes(data, 1 / 100, 1 / 70),
+    "boxes in percent of a huge picture": lambda data: boxes(data, 1 / 40, 1 / 40),
+    "boxes and areas as shares": lambda data: (boxes(data, 1 / 100, 1 / 70), each(data, area=2000 / 7000)),
+    "boxes as shares and no areas": lambda data: (boxes(data, 1 / 100, 1 / 70), each(data, area=None)),
+    "boxes of the whole picture": lambda data: each(data, bbox=[0, 0, 100, 70]),
+    "boxes of nearly the whole picture": lambda data: each(data, bbox=[1, 1, 97.5, 68]),
+}
+
+
+@pytest.mark.parametrize("keep", ["drop", "mask"])
+@pytest.mark.parametrize("form", SCALES)
+def test_boxes_and_areas_of_another_scale_are_the_masks(tmp_path: Path, form: str, keep: str) -> None:
+    """They let no object be chosen, so that no mask would ever contradict them."""
+    recipe, data = raw(tmp_path)
+    SCALES[form](data)
+    (tmp_path / "labels.json").write_text(json.dumps(data))
+    manifest, out = build_folder(recipe, tmp_path, tmp_path / "out", pairs__box_mask_disagree=keep)
+    assert (manifest["samples"], manifest["skipped"], manifest["noted"]) == (1, {}, {"measured_by_mask": 2})
+    (sample,) = oracle.read_tars(out).values()
+    found = [(entry["annotated_box"], entry["area"]) for entry in json.loads(sample["json"])["objects"]]
+    assert found == [(list(map(float, box)), 2000) for box in (LEFT, RIGHT)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [({"pairs__box_mask_disagree": "keep"}, "only_contained"), ({"compat": True}, "no_overlap")]
+)
+def test_boxes_stay_where_they_are_to_be_taken_as_they_are(tmp_path: Path, values: dict[str, Any], reason: str) -> None:
+    recipe, data = raw(tmp_path)
+    each(data, bbox=[0, 0, 100, 70])
+    (tmp_path / "labels.json").write_text(json.dumps(data))
+    manifest, _ = build_folder(recipe, tmp_path, tmp_path / "out", **values)
+    assert (manifest["skipped"], manifest["noted"]) == ({reason: 1}, {})
+
+
+def test_a_thin_object_keeps_its_box_and_area(tmp_path: Path) -> None:
+    """It is less than a twentieth of its box, and that is right."""
+    rod = [[0, 0, 2, 0, 100, 68, 100, 70, 98, 70, 0, 2]]
+    recipe, _ = raw(tmp_path, annotation(1, (0, 0, 100, 70), rod, area=240.5))
+    reader = CocoReader(SplitFiles(tmp_path, tmp_path / "labels.json", "train", "", ("{file_name}",)))
+    scene = reader.scene(1)
+    assert [(i.box, i.area) for i in scene.instances][-1] == ((0, 0, 100, 70), 240.5)
+    assert scene.notes == {}
+    assert build_folder(recipe, tmp_path, tmp_path / "out")[0]["noted"] == {}
 
 
 def test_one_object_twice_and_one_smaller_than_said_are_no_pair(tmp_path: Path) -> None:

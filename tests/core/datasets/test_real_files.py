@@ -14,6 +14,8 @@ import pytest
 
 from helpers import oracle
 from helpers.making import build_folder
+from pics_cli.core.datasets.readers.coco import CocoReader
+from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.images.masks import decode_segmentation
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,6 +41,22 @@ shards: {size: 8}
 def by_url(root: Path) -> Any:
     """The file of an image record, from its COCO url."""
     return lambda image: root.joinpath(*image["coco_url"].split("/")[-2:])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lvis/COCO/lvis_v1/lvis_v1_val", "lvis/lvis_v0.5/lvis_v0.5/lvis_val_100"]
+    + [f"coco/tinycoco/annotations/instances_{split}2017" for split in ("train", "val")],
+)
+def test_real_boxes_and_areas_stay_as_they_are(shared_data: Path, name: str) -> None:
+    path = shared_data / f"{name}.json"
+    reader = CocoReader(SplitFiles(path.parent, path, "train", "", ("{file_name}",)))
+    given = {entry["id"]: entry for entry in json.loads(path.read_text())["annotations"]}
+    objects = [instance for i in reader.item_ids(0, len(reader)) for instance in reader.scene(i).instances]
+    assert len(objects) == len(given)
+    for found in objects:
+        x, y, w, h = given[found.annotation_id]["bbox"]
+        assert (found.box, found.area) == ((x, y, x + w, y + h), given[found.annotation_id]["area"])
 
 
 @pytest.mark.parametrize(("split", "kept"), [("train", 1), ("val", 10)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pics_cli.core.datasets.labels import has_label_blocks
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
@@ -67,7 +69,8 @@ def open_reader(dataset: DatasetSplit) -> Reader:
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
     paths = (files.annotations, *files.more)
-    one = ScalabelReader if isinstance(source, ScalabelSource) else CocoReader
+    trusting = dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
+    one = ScalabelReader if isinstance(source, ScalabelSource) else partial(CocoReader, trusting=trusting)
     readers: list[Reader] = [one(files._replace(annotations=path)) for path in paths]
     reader = readers[0] if len(readers) == 1 else JoinedReader(files.root, readers)
     reader.unread = files.unread

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import ItemId, Scene
+from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import read_file
@@ -73,6 +74,15 @@ class Reader(ABC):
         Raises:
             BadSample: its annotation cannot be used.
         """
+
+
+def known_mask(decode: Callable[[], BoxMask]) -> BoxMask | None:
+    """A mask that is decoded before its object is chosen, for its box; None where it is empty or invalid."""
+    try:
+        mask = decode()
+    except BadSample:
+        return None
+    return mask if mask.area else None
 
 
 def read_annotation(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.datasets.readers.base import Reader
+from pics_cli.core.datasets.readers.base import Reader, known_mask
 from pics_cli.core.datasets.readers.scalabel_index import Box2d, Frame, Label, Poly2d, open_scalabel_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles
 from pics_cli.core.datasets.scene import FloatBox, Instance, ItemId, Scene
@@ -45,9 +45,14 @@ class ScalabelReader(Reader):
 
     def _instance(self, label: Label, width: int, height: int) -> Instance | None:
         segmentation: dict[str, Any] | list[list[float]] | None = label.rle or _coco_polygons(label.poly2d)
-        mask = partial(decode_segmentation, segmentation, height, width) if segmentation else None
-        box = self._corners(label.box2d) if label.box2d is not None else _mask_box(mask)
-        if box is None:
+        mask: Callable[[], BoxMask] | None = None
+        if segmentation:
+            mask = partial(decode_segmentation, segmentation, height, width)
+        if label.box2d is not None:
+            box = self._corners(label.box2d)
+        elif mask is not None and (found := known_mask(mask)) is not None:
+            box, mask = found.box, lambda: found
+        else:
             return None
         if segmentation is None:
             area = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
@@ -80,15 +85,6 @@ def _frame_size(frame: Frame, paths: tuple[Path, ...]) -> tuple[int, int]:
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise BadSample("bad_frame_record", f"{frame.name}: claims {width} x {height} pixels")
     return width, height
-
-
-def _mask_box(decode: Callable[[], BoxMask] | None) -> FloatBox | None:
-    """Box of a mask; None where there is none, or none that can be decoded."""
-    try:
-        mask = decode() if decode else None
-    except BadSample:
-        return None
-    return mask.box if mask is not None and mask.area else None
 
 
 def _coco_polygons(parts: Sequence[Poly2d] | None) -> list[list[float]] | None:
