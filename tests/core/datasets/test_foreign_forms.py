@@ -94,11 +94,11 @@ def test_a_box_that_is_not_its_masks(tmp_path: Path, keep: str, outcome: dict[st
     assert manifest["noted"] == ({} if keep == "keep" else {"box_mask_disagree": 1})
 
 
-def boxes(data: dict[str, Any], across: float, down: float) -> None:
+def boxes(data: dict[str, Any], across: float, down: float) -> list[None]:
     """Boxes in another unit."""
-    for entry in data["annotations"]:
-        x, y, w, h = entry["bbox"]
-        entry["bbox"] = [x * across, y * down, w * across, h * down]
+    units = (across, down, across, down)
+    entries = data["annotations"]
+    return [entry.update(bbox=[a * b for a, b in zip(entry["bbox"], units, strict=True)]) for entry in entries]
 
 
 SCALES: dict[str, Change] = {
