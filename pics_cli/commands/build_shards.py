@@ -148,7 +148,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
     if inspect:
         from pics_cli.commands.shard_tools import show_inspection
 
-        show_inspection(reader, recipe, split, job.limit)
+        show_inspection(open_reader(source, as_given=True), recipe, split, job.limit)
     progress = BuildProgress()
     engine = Engine(partial(local_executor, workers), workers)
     manifest = None

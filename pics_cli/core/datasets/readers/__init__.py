@@ -33,8 +33,12 @@ from pics_cli.core.recipes.sources import (
 )
 
 
-def open_reader(dataset: DatasetSplit) -> Reader:
+def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
     """Open the reader that a recipe asks for.
+
+    Args:
+        dataset: the recipe, a split of it and the raw folder.
+        as_given: boxes and areas are those of the annotation, also where the masks show that they are wrong.
 
     Raises:
         PicsError: the folder or its annotations are missing, unreadable or of another dataset.
@@ -69,7 +73,7 @@ def open_reader(dataset: DatasetSplit) -> Reader:
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
     paths = (files.annotations, *files.more)
-    trusting = dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
+    trusting = as_given or dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
     one = ScalabelReader if isinstance(source, ScalabelSource) else partial(CocoReader, trusting=trusting)
     readers: list[Reader] = [one(files._replace(annotations=path)) for path in paths]
     reader = readers[0] if len(readers) == 1 else JoinedReader(files.root, readers)
