@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -536,6 +537,12 @@ def test_files_of_another_shape_are_named(here: Path) -> None:
         done = run("--compare", "odd.json", "odd.json")
         assert done.exit_code == 2
         assert "odd.json: " in done.stderr
+    os.mkfifo("pipe.json")  # nobody writes into it
+    assert "pipe.json: cannot be read: is a pipe, expected a file" in run("--compare", "pipe.json", "pipe.json").stderr
+    (here / "out/per_sample.parquet").unlink()
+    os.mkfifo(here / "out/per_sample.parquet")
+    done = run("--compare", "out/results.json", "out/results.json")
+    assert (done.exit_code, "is a pipe, expected a file" in done.stderr) == (2, True)
 
 
 @pytest.mark.slow

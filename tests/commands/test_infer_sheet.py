@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from helpers.composites import BOXES, composed, make_sample, scene
+from helpers.infer_command import records
 from pics_cli.cli import app
 from pics_cli.core.images.sheets import CAPTION_HEIGHT, TILE_GAP
 from pics_cli.core.inference import sheets
@@ -86,10 +88,30 @@ def test_pictures_over_inputs(here: Path, tiny_model: Path) -> None:
     assert done.exit_code == 2
     assert "--output out/composed/composed_bg.png: is object_0 out/composed/composed_bg.png" in done.stderr
     assert (here / "out/composed/composed_bg.png").read_bytes() == made
+
+
+def test_a_manifest_that_is_the_users(here: Path, tiny_model: Path) -> None:
+    """Whatever is not of pics infer's making stays; what cannot be read may be anybody's."""
+    scene().save(here / "obj.png")
+    words = ["--background", "bg.png", "--output", "mine", "--object", "obj.png", "--box", "0,0,40,40"]
     (here / "mine").mkdir()
-    (here / "mine/manifest.jsonl").write_text('{"file_name": "a.png", "text": "mine"}\n')
-    done = infer(tiny_model, "--background", "bg.png", "--output", "mine", "--object", "obj.png", "--box", "0,0,40,40")
-    assert "mine: holds a manifest.jsonl that pics infer did not write" in done.stderr
+    path = here / "mine/manifest.jsonl"
+    cut = '{"candidate": 0, "id": "' + "x" * (1 << 20) + '"}\n'
+    listed = '{"file_name": "a.png", "text": "mine"}\n'
+    for text in (listed, "a.png\tmine\n", "\n", "[" * 5000, '["candidate"]\n', "\udcff", cut):
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        done = infer(tiny_model, *words)
+        assert "mine: holds a manifest.jsonl that pics infer did not write" in done.stderr, text[:40]
+        assert (done.exit_code, "fault of pics" in done.stderr) == (2, False)
+        assert path.read_bytes() == text.encode(errors="surrogateescape")
+    path.unlink()
+    os.mkfifo(path)  # nobody writes into it
+    done = infer(tiny_model, *words)
+    assert (done.exit_code, "manifest.jsonl: cannot read: is a pipe, expected a file" in done.stderr) == (2, True)
+    path.unlink()
+    path.touch()  # as a run writes it that made no picture
+    assert infer(tiny_model, *words).exit_code == 0
+    assert len(records(here / "mine")) == 1
 
 
 def row_of(sheet: np.ndarray, at: int) -> np.ndarray:

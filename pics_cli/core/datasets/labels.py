@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pics_cli.core.datasets.json_scanner import JSON_ERRORS
-from pics_cli.core.runtime.files import AtomicFile, read_file
+from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
 from pics_cli.errors import BadSample, PicsError
 
 SCHEMA = 1
@@ -157,7 +156,7 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     """
     path = stats_path(folder, block)
     try:
-        stats: dict[str, Any] = json.loads(path.read_text())
+        stats: dict[str, Any] = load_json(read_file(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

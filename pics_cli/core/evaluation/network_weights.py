@@ -7,7 +7,6 @@ transformers.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import torch
 
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.weight_files import read_weights
-from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.runtime.files import file_sha256, load_json, read_file
 from pics_cli.errors import PicsError
 
 Kind = Literal["dino", "clip", "inception", "lpips"]
@@ -99,7 +98,7 @@ def find_encoder(name: str) -> NetworkWeights:
     """
     folder = snapshot(name, "--features", _ENCODER_FILES)
     try:
-        kind = json.loads((folder / "config.json").read_text()).get("model_type")
+        kind = load_json(read_file(folder / "config.json")).get("model_type")
     except (OSError, ValueError) as error:
         raise PicsError(f"--features {name}: no config.json that could be read: {error}", ENCODER_HINT) from None
     if kind not in _ENCODER_KINDS:

@@ -6,7 +6,6 @@ n: pictures, d: width of the features; H, W: height and width of a picture.
 from __future__ import annotations
 
 import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from pics_cli.core.images.cutouts import over_white, pad_to_square, premultiply
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.model.weight_files import read_weights
+from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.errors import PicsError, abbreviate
 
 Features = npt.NDArray[np.float32]
@@ -100,7 +100,7 @@ class ImageEncoder(_SquareEncoder):
         self.model: Any = model.eval().to(device)
         config = self.model.config
         path = weights.path / "preprocessor_config.json"
-        processor = json.loads(path.read_text()) if path.exists() else {}
+        processor = load_json(read_file(path)) if path.exists() else {}
         self.width = int(config.projection_dim if self.kind == "clip" else config.hidden_size)
         self.side = int(getattr(config, "image_size", 224)) if self.kind == "clip" else _crop_side(processor, config)
         self._mean, self._std = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +18,8 @@ import pyarrow.parquet as pq
 
 from pics_cli.core.evaluation.networks import Features
 from pics_cli.core.recipes.base import digest
-from pics_cli.core.runtime.files import AtomicFile, write_json
-from pics_cli.errors import PicsError
+from pics_cli.core.runtime.files import AtomicFile, load_json, open_file, read_file, write_json
+from pics_cli.errors import PicsError, reason_of
 
 PER_SAMPLE = "per_sample.parquet"
 AGAIN = "remove it and run the same command again"
@@ -95,9 +94,10 @@ def read_json(path: Path, hint: str = AGAIN) -> dict[str, Any]:
         PicsError: it cannot be read, or holds no object.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", hint) from None
+        data = load_json(read_file(path))
+    except (OSError, ValueError) as error:
+        why = reason_of(error) if isinstance(error, OSError) else error
+        raise PicsError(f"{path}: cannot be read: {why}", hint) from None
     if not isinstance(data, dict):
         raise PicsError(f"{path}: holds no JSON object, but {type(data).__name__}", hint)
     return data
@@ -128,7 +128,7 @@ def read_features(record_path: Path) -> dict[str, Features]:
     """
     path = record_path.with_suffix(".npz")
     try:
-        with np.load(path) as stored:
+        with open_file(path) as file, np.load(file) as stored:
             return {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         hint = f"remove {record_path} and run the same command again"
@@ -163,7 +163,8 @@ def read_per_sample(path: Path) -> dict[str, ExampleRecord]:
         PicsError: it does not exist, or cannot be read.
     """
     try:
-        rows = pq.read_table(path).to_pylist()
+        with open_file(path) as file:
+            rows = pq.read_table(file).to_pylist()
         if missing := {*_EXAMPLE_COLUMNS, "method", "seed"} - {*(rows[0] if rows else ())}:
             raise ValueError(f"no column {', '.join(sorted(missing))}")
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +22,15 @@ from pics_cli.core.inference.record import (
 )
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import AdapterChoice
+from pics_cli.core.runtime.files import load_json, open_file
 from pics_cli.core.runtime.outputs import NamedPath, refuse_overwriting
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, read_error
 
 # Bytes of a picture's name: file systems allow 255, and a temporary name is longer.
 _MAX_NAME_BYTES = 235
+_MAX_RECORD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,27 @@ def _check_outputs(job: InferenceJob) -> None:
     if job.sheet is not None:
         own = [("the results", job.output / name) for name in ("composed", "grids", "explain")]
         refuse_overwriting([("--sheet", job.sheet)], [], own)
-    with contextlib.suppress(OSError, ValueError), (job.output / MANIFEST).open("rb") as file:
-        first = json.loads(file.readline(1 << 20))
-        if not isinstance(first, dict) or "candidate" not in first:
-            job.folder.resumes(None, {}, f"a {MANIFEST} that pics infer did not write")
+    if not _is_own_manifest(job.output / MANIFEST):
+        job.folder.resumes(None, {}, f"a {MANIFEST} that pics infer did not write")
+
+
+def _is_own_manifest(path: Path) -> bool:
+    """Whether a manifest is as `write_manifest` writes it, or not there.
+
+    Raises:
+        PicsError: it cannot be read, so that nobody knows whose it is.
+    """
+    try:
+        with open_file(path) as file:
+            first = file.readline(_MAX_RECORD_BYTES)
+            record = load_json(first) if first else {"candidate": 0}  # no picture has been made yet
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise read_error(path, error, "choose another --output, or move it away") from None
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "candidate" in record
 
 
 def _written_files(job: InferenceJob) -> Iterator[NamedPath]:

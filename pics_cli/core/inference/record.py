@@ -21,7 +21,7 @@ from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, load_json
 from pics_cli.core.runtime.resumable import identity_differences
 from pics_cli.errors import read_error
 
@@ -209,8 +209,8 @@ def _shown_adapters(model: Mapping[str, Any]) -> str:
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
+        record = load_json(data)
+    except ValueError:
         raise Damaged("its record is no JSON") from None
     if not isinstance(record, dict):
         raise Foreign

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pics_cli.core.model.bundled import describe_bundled, is_bundled
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
 from pics_cli.core.model.find_model import find_model_together
+from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, PicsError
 
@@ -130,7 +130,7 @@ def check_memory_mode(memory: str, folder: Path, name: str) -> None:
     if memory not in ("sequential", "offload"):
         return
     try:
-        kind = json.loads((folder / "vae/config.json").read_text()).get("_class_name")
+        kind = load_json(read_file(folder / "vae/config.json")).get("_class_name")
     except (OSError, ValueError, AttributeError):
         return  # loading the model reports what is wrong with it
     size = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))

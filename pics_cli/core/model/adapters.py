@@ -7,7 +7,6 @@ adapters is as fast as one without, and is compiled and offloaded alike.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from pics_cli.core.runtime.files import apply_umask, write_json
+from pics_cli.core.runtime.files import apply_umask, load_json, open_file, write_json
 from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)
@@ -154,7 +153,8 @@ def load_adapter(choice: AdapterChoice) -> Adapter:
     contents = []
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         try:
-            contents.append((folder / name).read_bytes())
+            with open_file(folder / name) as file:
+                contents.append(file.read())
         except OSError as error:
             raise read_error(folder / name, error, "copy the adapter again") from None
     config = _parse_config(folder / CONFIG_FILE, contents[0])
@@ -210,7 +210,7 @@ def warn_of_other_base(adapters: Sequence[Adapter], name: str, fingerprint: str)
 
 def _parse_config(path: Path, content: bytes) -> AdapterConfig:
     try:
-        version = json.loads(content).get("version")
+        version = load_json(content).get("version")
         if isinstance(version, int) and version > VERSION:
             raise PicsError(
                 f"{path}: version {version} is newer than this pics knows ({VERSION})", "update pics: pip install -U"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.runtime.files import file_sha256, load_json, read_file
 from pics_cli.errors import PicsError, abbreviate
 
 BUNDLED_NAME = "pics-mini"
@@ -83,7 +82,7 @@ def _read_file_list(folder: Path) -> dict[str, dict[str, Any]]:
     """Entry `files` of `files.json`."""
     path = folder / FILES_FILE
     try:
-        data = json.loads(path.read_bytes())
+        data = load_json(read_file(path))
         files: dict[str, dict[str, Any]] = data["files"]
         valid = files and all(entry.keys() == {"bytes", "sha256"} for entry in files.values())
         if data["version"] != VERSION or not valid:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.core.recipes.validation import CONFIG, RelativePath, between, error_line
-from pics_cli.core.runtime.files import read_file, write_json
+from pics_cli.core.runtime.files import load_json, read_file, write_json
 from pics_cli.errors import PicsError
 
 VERSION = 1
@@ -205,7 +205,7 @@ class ModelConfig:
         """
         path = folder / CONFIG_FILE
         try:
-            data = json.loads(read_file(path))
+            data = load_json(read_file(path))
         except (FileNotFoundError, NotADirectoryError):
             raise PicsError(
                 f"{folder}: not a model folder of pics (no {CONFIG_FILE} in it)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 from collections import Counter
@@ -24,7 +23,7 @@ from pics_cli.core.model.load_weights import CheckpointPart
 from pics_cli.core.model.model_card import CONVERSION_FILE, write_card
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.weight_files import write_safetensors
-from pics_cli.core.runtime.files import make_folder, single_writer, sync_folder, write_json
+from pics_cli.core.runtime.files import load_json, make_folder, read_file, single_writer, sync_folder, write_json
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError, write_error
 
@@ -129,7 +128,7 @@ def _explained(path: Path) -> Iterator[None]:
 def _read_record(folder: Path) -> Any:
     """What an unfinished conversion was made from; None where nothing says so."""
     try:
-        return json.loads((folder / CONVERSION_FILE).read_text())
+        return load_json(read_file(folder / CONVERSION_FILE))
     except (OSError, ValueError):
         return None
 

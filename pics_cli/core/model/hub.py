@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from pics_cli.core.runtime.files import cache_folder, file_sha256, make_folder, write_json
+from pics_cli.core.runtime.files import cache_folder, file_sha256, load_json, make_folder, read_file, write_json
 from pics_cli.errors import PicsError, abbreviate, read_error
 
 # Where downloaded models are looked for, as the research project does, and DINOv2's file in it.
@@ -200,7 +199,7 @@ def _hashes_path() -> Path:
 
 def _load_hashes() -> dict[str, Any]:
     try:
-        data = json.loads(_hashes_path().read_text())
+        data = load_json(read_file(_hashes_path()))
     except FileNotFoundError:
         return {"files": {}, "models": {}}
     except (OSError, ValueError) as error:

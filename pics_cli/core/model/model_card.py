@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import shutil
@@ -20,7 +19,7 @@ from pics_cli.core.model.bundled import BUNDLED_NAME, FILES_FILE, MODELS
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.describe_folder import PIPELINE_FILE
 from pics_cli.core.model.licences import Licence, licence_of
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
 from pics_cli.errors import PicsError, read_error
 
 CARD_FILE, CONVERSION_FILE, TRAINING_FILE = "README.md", "conversion.json", "training.json"
@@ -112,7 +111,7 @@ def write_card(folder: Path) -> None:
 def read_own_card(folder: Path) -> str | None:
     """The card of a model folder where somebody wrote or changed it; None: there is none, or one that pics wrote."""
     try:
-        text = (folder / CARD_FILE).read_text(encoding="utf-8")
+        text = read_file(folder / CARD_FILE).decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -237,7 +236,7 @@ def _weights(folder: Path) -> tuple[int, int, set[str]]:
 
 def _is_bundled(folder: Path) -> bool:
     try:
-        return (folder / FILES_FILE).read_bytes() == (MODELS / BUNDLED_NAME / FILES_FILE).read_bytes()
+        return read_file(folder / FILES_FILE) == (MODELS / BUNDLED_NAME / FILES_FILE).read_bytes()
     except OSError:
         return False
 
@@ -245,7 +244,7 @@ def _is_bundled(folder: Path) -> bool:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where there is no such file."""
     try:
-        data = json.loads(path.read_text())
+        data = load_json(read_file(path))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -28,7 +28,7 @@ from pics_cli.core.model.part_checks import find_mismatches
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.schedulers import SCHEDULERS
 from pics_cli.core.model.unet import InteractionUNet
-from pics_cli.core.runtime.files import apply_umask, make_folder, sync_folder
+from pics_cli.core.runtime.files import apply_umask, load_json, make_folder, read_file, sync_folder
 from pics_cli.errors import PicsError, write_error
 
 
@@ -122,6 +122,9 @@ def load_part(
     if not part_folder.is_dir():
         raise PicsError(f"{part_folder}: missing, the model folder is not complete", _AGAIN)
     try:
+        for path in part_folder.iterdir():
+            if path.exists() and not path.is_dir() and not path.is_file():
+                raise ValueError(f"{path.name} is no file")  # the libraries would wait for what a pipe holds
         with quiet_libraries():
             if name == "scheduler":
                 return _load_scheduler(part_folder)
@@ -143,7 +146,7 @@ def autoencoder_class(part_folder: Path) -> Any:
     Raises:
         OSError, ValueError: it cannot be read, or names another.
     """
-    name = json.loads((part_folder / "config.json").read_text()).get("_class_name", PARTS["vae"].__name__)
+    name = load_json(read_file(part_folder / "config.json")).get("_class_name", PARTS["vae"].__name__)
     if name not in AUTOENCODERS:
         raise ValueError(f"config.json names the class {name}, expected one of {', '.join(AUTOENCODERS)}")
     return AUTOENCODERS[name]
@@ -203,7 +206,7 @@ def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool 
         return build_on_meta(
             lambda: kind.from_config(kind.load_config(part_folder, local_files_only=True)), str(part_folder)
         )
-    if "quantization_config" in json.loads((part_folder / "config.json").read_text()):
+    if "quantization_config" in load_json(read_file(part_folder / "config.json")):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     options: dict[str, Any] = {"torch_dtype": dtype}
     if kind is transformers.Dinov2Model:
@@ -266,6 +269,6 @@ def save_part(name: str, part: nn.Module, folder: Path) -> None:
     part.save_pretrained(folder / name)  # type: ignore[operator]
     for path in (folder / name).glob("*.safetensors"):
         apply_umask(path)
-    config = json.loads((folder / name / "config.json").read_text())
+    config = load_json(read_file(folder / name / "config.json"))
     if config.pop("_name_or_path", None) is not None:  # where it was loaded from: a path of this machine
         (folder / name / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

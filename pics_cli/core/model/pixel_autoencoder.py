@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
+
+from pics_cli.core.runtime.files import load_json, read_file
 
 _CONFIG_FILE = "config.json"
 # Factor on the latent by default: pixels in [-1, 1] are near enough to unit variance.
@@ -79,7 +80,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
             OSError, ValueError: it cannot be read, or there is something else in it or beside it.
         """
         folder = Path(pretrained_model_name_or_path)
-        config: dict[str, Any] = json.loads((folder / _CONFIG_FILE).read_text())
+        config: dict[str, Any] = load_json(read_file(folder / _CONFIG_FILE))
         keys = {key for key in config if not key.startswith("_")}
         patch = config.get("patch")
         if keys != {"patch"} or type(patch) is not int or patch < 1:

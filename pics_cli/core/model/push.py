@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from pics_cli.core.model.model_card import (
 )
 from pics_cli.core.model.model_folder import PARTS, load_parts
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.core.runtime.files import read_file
+from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.errors import BadSample, PicsError, read_error, reason_of
 
 RESULTS_FILE = "results.json"
@@ -140,7 +139,7 @@ def _check_model(folder: Path) -> type:
         if name in PARTS and not isinstance(part, PixelAutoencoder) and not list((folder / name).glob("*.safetensors")):
             raise PicsError(f"{folder / name}: no weights (*.safetensors)", "copy or convert the model again")
     try:
-        index = json.loads((folder / INDEX_FILE).read_text())
+        index = load_json(read_file(folder / INDEX_FILE))
     except OSError as error:
         raise read_error(folder / INDEX_FILE, error, _SAVE_AGAIN) from None
     except ValueError as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pics_cli.core.model.inert_pickle import Inert, StoredTensor, open_tensor_file
 from pics_cli.core.model.key_mapping import Shape
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, open_file
 from pics_cli.errors import PicsError, read_error
 
 _SAFETENSORS_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -57,7 +57,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         PicsError: no such file, not a checkpoint, damaged, or it holds no named tensors.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(9)
     except OSError as error:
         raise read_error(path, error, "name the checkpoint file") from None

@@ -80,6 +80,18 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
+def load_json(text: bytes | str) -> Any:
+    """The data of a JSON text that a file holds.
+
+    Raises:
+        ValueError: it is none, or nested beyond measure, which Python's reader answers with a RecursionError.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("no JSON that can be read: nested too deeply") from None
+
+
 def fingerprint(path: Path) -> dict[str, int | str]:
     """Size and sha256 of head and tail (64 kB each): tells large files apart without reading them whole."""
     with open_file(path) as file:
@@ -299,7 +311,7 @@ def _open_lock(path: Path) -> int | None:
 
 def _owner(text: bytes) -> dict[str, Any]:
     try:
-        owner = json.loads(text)
+        owner = load_json(text)
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}

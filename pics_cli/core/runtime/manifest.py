@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pics_cli.core.runtime.files import read_file
+from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.errors import PicsError, read_error
 
 MANIFEST = "manifest.json"
@@ -79,8 +79,8 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
         PicsError: it is not JSON, or not a manifest.
     """
     try:
-        data: dict[str, Any] = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        data: dict[str, Any] = load_json(text.decode("utf-8"))
+    except ValueError as error:
         raise PicsError(
             f"{path}: cannot be read as a manifest: {error}", "move the folder away and build again"
         ) from None

@@ -14,6 +14,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from pics_cli.core.model.hub import cached_sha256
 from pics_cli.core.model.weight_files import read_weights
+from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.core.segmentation.checkpoints import CHECKPOINTS, DOWNLOAD, FOLDER
 from pics_cli.errors import PicsError, abbreviate
 
@@ -187,7 +188,7 @@ def _read_shape(name: str) -> SamShape:
             else f"such as --sam vit_b with {CHECKPOINTS['vit_b']} in {FOLDER}/",
         )
     try:
-        given = json.loads(path.read_text())
+        given = load_json(read_file(path))
         return SamShape(**{**given, "globals": tuple(given["globals"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         allowed = ", ".join(SamShape.__dataclass_fields__)

@@ -17,6 +17,7 @@ import msgspec
 from pics_cli.core.images.cutouts import cut_patch
 from pics_cli.core.images.image_io import RGB, encode_png, upright_size
 from pics_cli.core.images.masks import BoxMask, decode_box_mask, decode_segmentation
+from pics_cli.core.runtime.files import load_json
 from pics_cli.errors import BadSample
 
 SCHEMA_VERSION = 1
@@ -158,8 +159,8 @@ def _parse_metadata(members: Mapping[str, bytes]) -> tuple[dict[str, Any], list[
     if "json" not in members:
         return None
     try:
-        metadata = json.loads(members["json"])
-    except (ValueError, RecursionError) as error:
+        metadata = load_json(members["json"])
+    except ValueError as error:
         raise BadSample("bad_json", str(error)) from None
     schema = metadata.get("schema") if isinstance(metadata, dict) else None
     if schema != SCHEMA_VERSION:

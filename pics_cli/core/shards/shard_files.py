@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample, PicsError, read_error
 
@@ -227,9 +226,9 @@ def split_member_name(name: str) -> tuple[str, str]:
 def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     """Stats of a finished block whose shard exists in full size; None where it has to be built."""
     try:
-        stats: dict[str, Any] = json.loads(stats_path(folder, block).read_text())
+        stats: dict[str, Any] = load_json(read_file(stats_path(folder, block)))
         whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return stats if whole else None
 

@@ -21,7 +21,7 @@ from pics_cli.core.model.model_folder import atomic_folder
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import CheckpointSettings
 from pics_cli.core.recipes.validation import error_line
-from pics_cli.core.runtime.files import apply_umask, file_sha256, write_json
+from pics_cli.core.runtime.files import apply_umask, file_sha256, load_json, read_file, write_json
 from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)
@@ -127,13 +127,13 @@ def read(folder: Path) -> Checkpoint:
     """
     path = folder / STATE
     try:
-        state = json.loads(path.read_text())
+        state = load_json(read_file(path))
         hashes, step = state["sha256"], state["step"]
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedCheckpoint(f"{folder}: no checkpoint ({STATE} is missing)", _HINT) from None
     except OSError as error:
         raise read_error(path, error, _HINT) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(f"{path}: unreadable: {error}", _HINT) from None
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
         raise DamagedCheckpoint(f"{path}: not the state of a checkpoint", _HINT)

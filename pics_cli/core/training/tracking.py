@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from pics_cli.core.images.image_io import RGB, write_png
-from pics_cli.core.runtime.files import AtomicFile
+from pics_cli.core.runtime.files import AtomicFile, load_json
 from pics_cli.errors import PicsError, abbreviate, write_error
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def truncate_log(path: Path, last_step: int) -> None:
     with AtomicFile(path) as file:
         for text in lines:
             try:
-                event = json.loads(text)
+                event = load_json(text)
             except ValueError:
                 continue
             if isinstance(event, dict) and isinstance(event.get("step"), int) and event["step"] <= last_step:

@@ -72,6 +72,9 @@ def test_encoders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "bert/config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(PicsError, match="model_type 'bert', expected one of dinov2"):
         find_encoder(str(tmp_path / "bert"))
+    (tmp_path / "bert/config.json").write_text("[" * 100_000)
+    with pytest.raises(PicsError, match=r"no config\.json that could be read: .*nested too deeply"):
+        find_encoder(str(tmp_path / "bert"))
     save_dino(tmp_path / "dino")
     state = load_file(tmp_path / "dino/model.safetensors")
     first = next(iter(state))

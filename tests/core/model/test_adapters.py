@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,12 +150,23 @@ def tensors(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None
     return run
 
 
+def make_pipe(path: Path) -> None:
+    """A pipe into which nobody writes, in place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 MIDDLE = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 BAD: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / CONFIG_FILE).unlink(), "no adapter (adapter.json is missing)"),
     (lambda folder: (folder / WEIGHTS_FILE).unlink(), "pytorch_lora_weights.safetensors: cannot read: no such file"),
     (lambda folder: (folder / CONFIG_FILE).write_text("no"), "adapter.json: not the description of an adapter: "),
     (lambda folder: (folder / CONFIG_FILE).write_text("[]"), "adapter.json: not the description of an adapter: "),
+    (
+        lambda folder: (folder / CONFIG_FILE).write_text("[" * 100_000),
+        "adapter.json: not the description of an adapter: ",
+    ),
+    (lambda folder: make_pipe(folder / WEIGHTS_FILE), "safetensors: cannot read: is a pipe, expected a file"),
     (edit(rank="4"), "adapter.json: not the description of an adapter: "),
     (edit(rank=0), "adapter.json: rank: got 0, expected at least 1"),
     (edit(version=2), "adapter.json: version 2 is newer than this pics knows (1)"),

@@ -131,6 +131,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         ("[]", "got list, expected a JSON object"),
         ("{", "unreadable: "),
         ("", "unreadable: "),
+        ("[" * 100_000, "unreadable: no JSON that can be read: nested too deeply"),
         (json.dumps({"version": VERSION + 1, "future": True}), f"version {VERSION + 1} is newer than this pics knows"),
     ],
 )

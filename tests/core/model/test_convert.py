@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -259,7 +260,8 @@ def write_cut(path: Path, state: State, save: Callable[[State, Path], None]) -> 
 
 NOT_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda _path: None, "no such file"),
-    "a folder": (lambda path: path.mkdir(), "is a directory"),
+    "a folder": (lambda path: path.mkdir(), "is a folder, expected a file"),
+    "a pipe": (os.mkfifo, "is a pipe, expected a file"),
     "text": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "not a checkpoint"),
     "empty": (lambda path: path.write_bytes(b""), "not a checkpoint"),
     "cut zip": (lambda path: write_cut(path, {"a": torch.zeros(9999)}, torch.save), "damaged"),
@@ -328,6 +330,9 @@ def test_what_no_conversion_wrote_is_kept(converted: tuple[Path, ConversionRepor
     (tmp_path / "out.converting").mkdir()
     (tmp_path / "out.converting/photographs.txt").write_text("mine")
     with pytest.raises(PicsError, match=r"out\.converting: holds photographs\.txt, but no conversion was begun here"):
+        convert_checkpoint(converted[0].parent / "last.ckpt", tmp_path / "out", **SMALL)
+    (tmp_path / "out.converting" / CONVERSION_FILE).write_text("[" * 100_000)
+    with pytest.raises(PicsError, match=r"out\.converting: holds .*, but no conversion was begun here"):
         convert_checkpoint(converted[0].parent / "last.ckpt", tmp_path / "out", **SMALL)
     assert (tmp_path / "out.converting/photographs.txt").read_text() == "mine"
     assert not (tmp_path / "out").exists()

@@ -76,7 +76,7 @@ def test_hashes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_recorded_hashes("somebody/model", {"a.bin": file, "b.bin": file})
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"files": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"files": {}}', "[" * 100_000])
 def test_unreadable_record_of_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("PICS_CACHE", str(tmp_path))
     (tmp_path / HASHES).write_text(text)

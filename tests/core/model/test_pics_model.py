@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -369,6 +370,20 @@ def remove_file(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
 
 
+def make_pipe(name: str) -> Change:
+    """A pipe into which nobody writes, in place of a file."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def nest(name: str) -> Change:
+    return lambda folder: (folder / name).write_text("[" * 100_000) and None
+
+
 def reweigh(name: str, key: str, value: torch.Tensor | None) -> Change:
     """Change one tensor of a safetensors file, or leave it out."""
 
@@ -397,10 +412,18 @@ FAULTS: list[tuple[str, Change, list[str]]] = [
         ["stepz: unknown key, nearest: steps", "tau: got -1.0, expected 0 < value"],
     ),
     ("missing scheduler", remove_folder("scheduler"), ["{folder}/scheduler"]),
+    (
+        "scheduler's is a pipe",
+        make_pipe("scheduler/scheduler_config.json"),
+        ["scheduler: cannot be loaded: ", "no file"],
+    ),
+    ("nested beyond measure", nest("vae/config.json"), ["{folder}/vae: cannot be loaded: "]),
 ]
 for part, (file, weight) in WEIGHTS.items():
     FAULTS += [
         (f"missing {part}", remove_folder(part), ["{folder}/" + part, "missing"]),
+        (f"weights of {part} are a pipe", make_pipe(file), ["{folder}/" + part, f"{Path(file).name} is no file"]),
+        (f"configuration of {part} is a pipe", make_pipe(f"{part}/config.json"), ["config.json is no file"]),
         (f"no weights of {part}", remove_file(file), ["{folder}/" + part]),
         (f"truncated {part}", truncate(file), ["{folder}/" + part]),
         (f"weight missing from {part}", reweigh(file, weight, None), ["{folder}/" + part, weight]),

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.files import AtomicFile, cache_folder, file_sha256, fingerprint, single_writer, write_json
+from pics_cli.core.runtime.files import (
+    AtomicFile,
+    cache_folder,
+    file_sha256,
+    fingerprint,
+    load_json,
+    single_writer,
+    write_json,
+)
 from pics_cli.errors import PicsError
 
 HOLD = "from pathlib import Path\nfrom pics_cli.core.runtime.files import single_writer\nimport sys, time\n"
@@ -39,6 +47,16 @@ def test_failed_file_leaves_nothing(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(PicsError, match="cannot write"):
         write_json(tmp_path / "none" / "a.json", {})
+
+
+def test_json_that_is_none_is_a_value_error(tmp_path: Path) -> None:
+    assert load_json(b'{"a": [1, null]}') == load_json('{"a": [1, null]}') == {"a": [1, None]}
+    for text in (b"", b"{", b"\xff", b"[" * 100_000, '{"a":' * 100_000):
+        with pytest.raises(ValueError):
+            load_json(text)
+    (tmp_path / ".lock").write_bytes(b"[" * 4000)  # of a lock file no more is read
+    with single_writer(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getpid()
 
 
 def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from pics_cli.core.datasets.readers.coco_records import (
 from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index, plain_json
 from pics_cli.core.images.image_files import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.core.runtime.files import load_json
 from pics_cli.errors import BadSample, PicsError
 
 Array = npt.NDArray[Any]
@@ -58,7 +59,7 @@ class CocoIndex:
     """
 
     def __init__(self, json_path: Path, folder: Path) -> None:
-        metadata = json.loads((folder / INDEX_METADATA).read_text())
+        metadata = load_json((folder / INDEX_METADATA).read_bytes())
         self.json_path = plain_json(json_path, folder)
         self.categories: dict[int, str] = {int(key): name for key, name in metadata["categories"].items()}
         self.source: dict[str, Any] = metadata["source"]

@@ -29,6 +29,7 @@ from pics_cli.core.runtime.files import (
     cache_folder,
     file_crc32,
     fingerprint,
+    load_json,
     locked,
     make_folder,
     open_file,
@@ -58,7 +59,7 @@ class SpanIndex:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path = plain_json(path, folder)
-        self.metadata: dict[str, Any] = json.loads((folder / INDEX_METADATA).read_text())
+        self.metadata: dict[str, Any] = load_json((folder / INDEX_METADATA).read_bytes())
         self.source: dict[str, Any] = self.metadata["source"]
         self.bad_records = BadRecords(**self.metadata["bad"])
         self._spans: npt.NDArray[np.int64] = np.load(folder / "spans.npy", mmap_mode="r")
@@ -121,9 +122,9 @@ def _is_whole(folder: Path) -> bool:
     if multiprocessing.parent_process() is not None:
         return True
     try:
-        recorded = json.loads((folder / _CHECKSUMS).read_bytes())
+        recorded = load_json((folder / _CHECKSUMS).read_bytes())
         return bool(INDEX_METADATA in recorded and recorded == {name: file_crc32(folder / name) for name in recorded})
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return False
 
 

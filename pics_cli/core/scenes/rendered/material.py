@@ -21,6 +21,7 @@ from pics_cli.core.runtime.files import (
     AtomicFile,
     cache_folder,
     file_crc32,
+    load_json,
     locked,
     make_folder,
     write_json,
@@ -111,7 +112,7 @@ def _examine(folder: Path, entries: Sequence[ModelEntry]) -> tuple[dict[str, Any
     make_folder(stem.parent, INDEX_CACHE_HINT)
     with locked(stem.with_suffix(".lock"), INDEX_CACHE_HINT):
         try:
-            recorded = json.loads(facts_path.read_bytes())
+            recorded = load_json(facts_path.read_bytes())
             facts: dict[str, Any] = recorded["facts"]
             whole = recorded["checksums"] == [_checksum(facts), file_crc32(points_path)]
             if whole and all(entry.name in facts for entry in entries):
