@@ -104,7 +104,7 @@ def build_shards(
     from pics_cli.core.runtime.outputs import refuse_overwriting
 
     flags: dict[str, tuple[str, Any]] = {
-        f"source.splits.{split or 'train'}.labels": ("--labels", labels and [str(labels.absolute())]),
+        f"source.splits.{split or 'train'}.labels": ("--labels", labels and [str(labels.resolve())]),
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),

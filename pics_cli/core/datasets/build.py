@@ -170,8 +170,11 @@ def check_recipe(dataset: DatasetSplit, reader: Reader) -> None:
     if dataset.recipe.compat:
         check_compat(dataset.recipe)
     classes = dataset.recipe.pairs.classes
-    named, known = [*classes.include, *classes.exclude], set(reader.categories)
-    if named and not known:
+    named = [*classes.include, *classes.exclude]
+    if not named:  # some readers go through every file for their categories
+        return
+    known = set(reader.categories)
+    if not known:
         raise PicsError(
             f"{reader.annotations}: these labels name no categories, so pairs.classes cannot be applied",
             "remove pairs.classes, or use annotations with categories",

@@ -34,13 +34,13 @@ class FileSplit:
 
     annotations: tuple[FolderPattern, ...] = ()
     """Annotation files, or folders of one annotation file a picture, in the order in which they are looked for. Of a
-    pattern with * all files are read, one after the other (coco, scalabel)."""
+    pattern with * all files are read, one after the other."""
     labels: tuple[LabelFolder, ...] = ()
     """Formats coco and scalabel: folders of labels that `pics annotate` made, or of one json a picture, as the research
     SAM script writes them; looked for first, also outside the raw folder. None named: pics_labels/{split}."""
     images: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
-    """Picture files, with fields such as {file_name}, {name}, {stem}, {parent}, {url_name}, {split}; a folder * is any
-    one, ** any number of them."""
+    """Picture files, with fields such as {file_name}, {path} (that without its ending), {name}, {stem}, {parent},
+    {url_name}, {split}; a folder * is any one, ** any number of them."""
 
     @model_validator(mode="after")
     def _has_annotations(self) -> FileSplit:

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pics_cli.core.runtime.files import expand_path
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-PATH_FIELDS = ("split", "file_name", "name", "stem", "parent", "parent2", "url_name", "url_parent", "version")
+PATH_FIELDS = ("split", "file_name", "name", "stem", "path", "parent", "parent2", "url_name", "url_parent", "version")
 FOLDER_FIELDS = ("split", "version")
 
 

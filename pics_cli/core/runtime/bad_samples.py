@@ -32,6 +32,14 @@ class BadRecords:
             if len(self.lines) < _MAX_LINES:
                 self.lines.append(f"{reason}: {line}")
 
+    def add(self, other: BadRecords, name: str) -> None:
+        """Count those of a further file; the lines on them name it."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+        for line in other.lines[: _MAX_LINES - len(self.lines)]:
+            reason, _, text = line.partition(": ")
+            self.lines.append(f"{reason}: {name}: {text}")
+
     @property
     def summary(self) -> str:
         """How many for what reason, and the first."""

@@ -39,6 +39,7 @@ from helpers.street import put
 from pics_cli.core.datasets.inspect import inspect_dataset
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
+from pics_cli.core.datasets.readers.labelme import LabelMeReader
 from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.errors import PicsError
@@ -307,6 +308,37 @@ def test_labelme_faults_are_named(tmp_path: Path) -> None:
     for name, (_, reason, detail) in LABELME_FAULTS.items():
         assert found[f"{name}.json"][0] == reason, (name, found[f"{name}.json"])
         assert detail in found[f"{name}.json"][1]
+
+
+@pytest.mark.parametrize("out", ["shards", "built/train"])
+def test_labelme_shards_inside_the_folder(tmp_path: Path, pics: Callable[..., Any], out: str) -> None:
+    """A second run read the first one's manifest and stats as annotations; other files that are none stay bad ones."""
+    raw = labelme_of(tmp_path, *(shape("cup", corners(box)) for box in PAIR))
+    put(raw / "more/manifest.json", '{"name": "not ours"}')
+    command = ("build-shards", "labelme", "--raw", raw, "--out", raw / out, "--workers", 1)
+    first, second = pics(*command), pics(*command)
+    assert first.returncode == second.returncode == 0, second.stderr
+    assert "is complete already" in second.stderr
+    manifest = json.loads((raw / out / "manifest.json").read_text())
+    assert (manifest["pictures"], manifest["samples"]) == (2, 1)
+    assert bad(manifest)["more/manifest.json"][0] == "bad_annotation_file"
+
+
+def test_labelme_files_are_not_read_for_categories_that_nobody_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = labelme_of(tmp_path, *(shape("cup", corners(box)) for box in PAIR))
+    calls: list[str] = []
+
+    def labels(self: LabelMeReader) -> list[str]:
+        calls.append("")
+        return ["cup"]
+
+    monkeypatch.setattr(LabelMeReader, "_occurring_labels", labels)
+    assert build("labelme", raw)[0]["samples"] == 1
+    assert not calls
+    assert build("labelme", raw, pairs__classes__exclude=["cup"])[0]["samples"] == 0
+    assert calls
 
 
 # --- YOLO -------------------------------------------------------------------------------------------------------------

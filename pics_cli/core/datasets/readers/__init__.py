@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from pics_cli.core.datasets.labels import has_label_blocks
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
@@ -15,12 +13,13 @@ from pics_cli.core.datasets.readers.panoptic import PanopticReader
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
 from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelFileReader
 from pics_cli.core.datasets.readers.scalabel import ScalabelReader
-from pics_cli.core.datasets.readers.split_files import find_split_files
+from pics_cli.core.datasets.readers.split_files import SplitFiles, find_split_files
 from pics_cli.core.datasets.readers.vistas import VistasReader
 from pics_cli.core.datasets.readers.voc import VocReader
 from pics_cli.core.datasets.readers.yolo import YoloReader
 from pics_cli.core.recipes.sources import (
     CityscapesSource,
+    FileSource,
     LabelMeSource,
     PanopticSource,
     ParseMapSource,
@@ -53,7 +52,18 @@ def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
 
         return RenderedSceneReader(dataset)
     files = find_split_files(source, dataset.split, dataset.raw, dataset.recipe.name)
-    if dataset.recipe.compat and (reader := open_compat_reader(source, files)):
+    paths = (files.annotations, *files.more)
+    trusting = as_given or dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
+    parts = [files._replace(annotations=path, more=()) for path in paths]
+    readers = [_open_files(source, part, dataset.recipe.compat, trusting) for part in parts]
+    reader = readers[0] if len(readers) == 1 else JoinedReader(files.root, readers)
+    reader.unread = files.unread
+    return reader
+
+
+def _open_files(source: FileSource, files: SplitFiles, compat: bool, trusting: bool) -> Reader:
+    """The reader of one annotation file, or of one folder of them."""
+    if compat and (reader := open_compat_reader(source, files)):
         return reader
     match source:
         case ParseMapSource():
@@ -72,10 +82,6 @@ def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
             return PanopticReader(files, source)
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
-    paths = (files.annotations, *files.more)
-    trusting = as_given or dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
-    one = ScalabelReader if isinstance(source, ScalabelSource) else partial(CocoReader, trusting=trusting)
-    readers: list[Reader] = [one(files._replace(annotations=path)) for path in paths]
-    reader = readers[0] if len(readers) == 1 else JoinedReader(files.root, readers)
-    reader.unread = files.unread
-    return reader
+    if isinstance(source, ScalabelSource):
+        return ScalabelReader(files)
+    return CocoReader(files, trusting)

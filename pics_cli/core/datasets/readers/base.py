@@ -21,6 +21,7 @@ from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.files import read_file
+from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 T = TypeVar("T")
@@ -97,6 +98,14 @@ def read_annotation(path: Path) -> bytes:
         raise BadSample("bad_annotation_file", f"{path}: {reason_of(error)}") from None
 
 
+def _is_result(folder: Path) -> bool:
+    """Whether a folder was written by pics, by its manifest."""
+    try:
+        return read_manifest(folder) is not None
+    except PicsError:
+        return False
+
+
 class FolderReader(Reader):
     """Images in the order of their annotation files' paths, which are their ids.
 
@@ -128,7 +137,7 @@ class FolderReader(Reader):
     def _walk(self, folder: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[str]:
         state = folder.stat()
         identity = (state.st_dev, state.st_ino)
-        if identity in parents:  # a link to a folder around it
+        if identity in parents or (prefix and _is_result(folder)):  # a link to a folder around it; shards, say
             return
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -28,9 +28,7 @@ class JoinedReader(Reader):
         self.annotations = self._files[0]
         self.source: dict[str, Any] = {"format": "joined", "files": [reader.source for reader in readers]}
         for name, reader in zip(self._names, readers, strict=True):
-            for line in reader.bad_records.lines:
-                reason, _, text = line.partition(": ")
-                self.bad_records.extend(reason, [f"{name}: {text}"])
+            self.bad_records.add(reader.bad_records, name)
         self.categories = list(dict.fromkeys(name for reader in readers for name in reader.categories))
         crowds = [reader.crowds for reader in readers if reader.crowds]
         self.crowds = (sum(marked for marked, _ in crowds), sum(of for _, of in crowds)) if crowds else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -65,6 +66,7 @@ class SplitFiles(NamedTuple):
         stem = name.removesuffix(suffix) if suffix else name.rpartition(".")[0] or name
         known = {
             "split": self.split, "version": self.version, "file_name": file_name, "name": name, "stem": stem,
+            "path": f"{folders}/{stem}" if folders else stem,
             "parent": parents[-1], "parent2": parents[-2] if len(parents) > 1 else "",
             "url_name": url_name, "url_parent": url_folders.rpartition("/")[2],
         }  # fmt: skip
@@ -146,21 +148,31 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
         raise PicsError(f"raw folder {raw} {what}", "name the dataset's folder with --raw DIR")
     patterns = source.splits[split]
     versions = source.versions if isinstance(source, VistasSource) else ()
-    label_patterns = patterns.labels if labels else ()
-    if labels and not label_patterns and isinstance(source, CocoSource | ScalabelSource):
-        label_patterns = (DEFAULT_LABELS,)
+    takes_labels = isinstance(source, CocoSource | ScalabelSource)
+    if patterns.labels and not takes_labels:
+        raise PicsError(
+            f"{dataset} {split}: labels of `pics annotate` go with the formats coco and scalabel, its format is "
+            f"{source.format}",
+            "leave them out",
+        )
+    label_patterns = (patterns.labels or (DEFAULT_LABELS,)) if labels and takes_labels else ()
+    roots = (raw, *(raw / name for name in source.folder))
     tried: list[str] = []
-    for root in (raw, *(raw / name for name in source.folder)):
+    for root in roots:
         for names, is_folder in ((label_patterns, True), (patterns.annotations, source.folders)):
             for pattern in names:
                 for version in versions if "{version}" in pattern else ("",):
                     name = pattern.format(split=split, version=version)
+                    is_asked_for = Path(name).is_absolute()  # as only labels may be: nothing else is taken for them
                     if names is not label_patterns or patterns.labels:
                         tried.append(name + "/" * is_folder)
                     if paths := _existing(root, name, is_folder, split):
+                        home = _root_of(patterns.annotations, roots, split) if is_asked_for else root
                         others = [] if is_folder else [root / other.format(split=split, version="") for other in names]
                         unread = tuple(path for path in others if path.is_file() and path not in paths)
-                        return SplitFiles(root, paths[0], split, version, patterns.images, tuple(paths[1:]), unread)
+                        return SplitFiles(home, paths[0], split, version, patterns.images, tuple(paths[1:]), unread)
+                    if is_asked_for:
+                        raise PicsError(f"labels folder {name}: no such folder", "`pics annotate --out DIR` makes one")
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
     names_in_raw = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
     raise PicsError(
@@ -171,14 +183,26 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
     )
 
 
+def _root_of(patterns: Sequence[str], roots: Sequence[Path], split: str) -> Path:
+    """The first folder in which an annotation file lies, and so the pictures; where none does, the first."""
+    names = [pattern.format(split=split, version="") for pattern in patterns]
+    return next((root for root in roots for name in names if _existing(root, name, False, split)), roots[0])
+
+
 def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
-    """The annotations of this name, or all that fit it where it has a *.
+    """The annotations of this name, or all that fit it where it has a * and is no name itself.
 
     Raises:
-        PicsError: a file instead of a folder, a folder instead of a file, or several folders.
+        PicsError: a file instead of a folder, a folder instead of a file, several folders, or a * that cannot be.
     """
-    if "*" in name:
-        paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
+    if "*" in name and not (root / name).exists() and not Path(name).is_absolute():
+        try:
+            paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
+        except ValueError as error:
+            raise PicsError(
+                f"source.splits.{split}: {name!r}: {str(error).lower()}",
+                "* stands for a part of one name, ** alone between two / for any folders",
+            ) from None
         if is_folder and len(paths) > 1:
             raise PicsError(f"{root / name}: {len(paths)} folders fit, expected one", "name it without *")
         return paths
