@@ -131,6 +131,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
     from pics_cli.core.datasets import contact_sheet
     from pics_cli.core.datasets.build import BuildProgress, Engine, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
+    from pics_cli.core.datasets.readers.base import no_picture
     from pics_cli.core.runtime.engines import local_executor
     from pics_cli.core.runtime.files import make_folder
 
@@ -142,7 +143,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
         origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"
     console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
     if not len(reader) and not reader.bad_records.counts:  # bad ones are told by the table of the build
-        raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
+        raise no_picture(reader.annotations)
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     if inspect:
@@ -175,7 +176,7 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
         console.note(f"contact sheet: {sheet}")
     if manifest and not manifest["samples"]:
         if not manifest["pictures"]:
-            raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
+            raise no_picture(reader.annotations)
         reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
         raise PicsError(
             f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from pics_cli.core.datasets.readers.base import Reader
     from pics_cli.core.recipes.dataset import DatasetRecipe
 
-# Annotated boxes and those of their masks differ by pixels; below this they are of something else.
-_LOW_AGREEMENT = 0.5
-
 
 def check(folder: Path, workers: int) -> None:
     """Check every shard of a folder and list what is wrong."""
@@ -98,11 +95,13 @@ def convert(
 def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: int | None) -> None:
     """Look into a raw dataset and print what it holds."""
     from pics_cli.core.datasets.inspect import BOX_ALONE, inspect_dataset
+    from pics_cli.core.datasets.pairs import MIN_AGREEMENT
+    from pics_cli.core.datasets.readers.base import no_picture
 
     found = inspect_dataset(reader, limit)
     total, rows = len(reader), [("pictures", f"{found.pictures:,} of {len(reader):,} looked into")]
     if not total:
-        raise PicsError(f"{reader.annotations}: lists no picture", "is this another dataset's file?")
+        raise no_picture(reader.annotations)
     rows.append(("objects", f"{found.objects:,}, {found.objects / found.pictures:.1f} a picture"))
     forms = [f"{count:,} {form}" for form, count in found.masks.most_common()]
     rows.append(("masks", ", ".join(forms) or "none"))
@@ -113,9 +112,9 @@ def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: in
     if found.ignored:
         rows.append(("ignored", f"{found.ignored:,}"))
     if found.agreements:
-        ranked, low = sorted(found.agreements), sum(value < _LOW_AGREEMENT for value in found.agreements)
+        ranked, low = sorted(found.agreements), sum(value < MIN_AGREEMENT for value in found.agreements)
         worst = f"median {ranked[len(ranked) // 2]:.2f}, lowest {ranked[0]:.2f}"
-        rows.append(("box against mask", f"IoU {worst}; {low:,} of {len(ranked):,} below {_LOW_AGREEMENT}"))
+        rows.append(("box against mask", f"IoU {worst}; {low:,} of {len(ranked):,} below {MIN_AGREEMENT}"))
     if found.sizes:
         by_area = sorted(found.sizes.elements(), key=lambda size: (size[0] * size[1], size))
         smallest, middle, largest = ("x".join(map(str, by_area[i])) for i in (0, len(by_area) // 2, -1))

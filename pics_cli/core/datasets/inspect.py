@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pics_cli.core.datasets.pairs import box_agreement
 from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.scene import Instance, Scene
-from pics_cli.core.images.geometry import box_iou
 from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.errors import BadSample
@@ -28,7 +28,7 @@ class Inspection:
         masks: how many objects have their mask in which form; `BOX_ALONE`: in none.
         crowds, ignored: objects marked so.
         categories: objects by category, those that have one.
-        agreements: IoU of each object's annotated box with the box of its mask.
+        agreements: of each object's annotated box with its mask, see `pairs.box_agreement`.
         sizes: (width, height) of the pictures.
         faults: pictures, files and masks that cannot be used, by reason.
         examples: the first of each reason.
@@ -107,5 +107,4 @@ def _inspect_instance(scene: Scene, instance: Instance, found: Inspection) -> No
     if not mask.area:
         found.note("empty_mask", f"{scene.key}: annotation {instance.annotation_id}")
         return
-    boxes = np.array([instance.box, mask.box], np.float64)
-    found.agreements.append(float(box_iou(boxes[:1], boxes[1:])[0, 0]))
+    found.agreements.append(box_agreement(instance.box, mask))

@@ -30,8 +30,10 @@ _BOM = b"\xef\xbb\xbf"
 _SEPARATOR = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _ARRAY_END = re.compile(rb"\}[ \t\r\n]*\]")
 _MAX_ARRAY_ENDS = 3
-# NaN and Infinity, as Python writes them, where a value stands.
-_NO_NUMBER = re.compile(rb"(?<=[:,\[ \t\r\n])(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])")
+# NaN and Infinity, as Python writes them, where a value stands; or a text, which may hold the same.
+_NO_NUMBER = re.compile(
+    rb'"[^"\\]*(?:\\.[^"\\]*)*"|(?<=[:,\[ \t\r\n])(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])', re.DOTALL
+)
 _OTHER_FILE = "is this another dataset's file?"
 
 
@@ -166,7 +168,9 @@ class _JsonFile:
         array_ends = _ARRAY_END.finditer(self.text, self.position, stop)
         ends += [match.start() + 1 for match in islice(array_ends, _MAX_ARRAY_ENDS)]
         for end in ends:
-            data = self.bracketed(end, section in self.mend)
+            data = self.bracketed(end)
+            if section in self.mend:
+                data = _blank(data)
             try:
                 return self.take(section, decoder.decode(data), [], data, end)
             except JSON_ERRORS:
@@ -187,8 +191,13 @@ class _JsonFile:
             start = _SEPARATOR.match(self.text, end).end()  # type: ignore[union-attr]
         if not spans:
             return None
-        data = self.bracketed(spans[-1][1], section in self.mend)
+        data = self.bracketed(spans[-1][1])
         first = self.position - 1
+        if section in self.mend:  # one by one: a record with a quote too many must not turn the others inside out
+            whole = bytearray(data)
+            for start, end in spans:
+                whole[start - first : end - first] = _blank(data[start - first : end - first])
+            data = bytes(whole)
         texts = [memoryview(data)[start - first : end - first] for start, end in spans]
         return self.take(section, *self.decode_each(section, record_type, texts), data=data, end=spans[-1][1])
 
@@ -224,12 +233,9 @@ class _JsonFile:
             high = brace
         return None
 
-    def bracketed(self, end: int, blank: bool = False) -> bytes:
-        """The text from here to `end` as a list of its own; `blank`: what is no number becomes an empty string."""
-        data = b"".join((b"[", memoryview(self.text)[self.position : end], b"]"))
-        if blank and (b"NaN" in data or b"Infinity" in data):
-            data = _NO_NUMBER.sub(lambda match: b'""'.ljust(len(match.group())), data)
-        return data
+    def bracketed(self, end: int) -> bytes:
+        """The text from here to `end` as a list of its own."""
+        return b"".join((b"[", memoryview(self.text)[self.position : end], b"]"))
 
     def take(self, section: str, records: list[Any], errors: list[str], data: bytes, end: int) -> RecordBatch:
         batch = RecordBatch(section, records, data, self.position, self.position - 1 - _address(data), errors)
@@ -291,6 +297,13 @@ class _JsonFile:
     def syntax_error(self, expected: str) -> PicsError:
         shown = self.text[self.position : self.position + 20].decode("utf-8", "replace")
         return PicsError(f"{self.path}: not JSON at byte {self.position:,}: got {shown!r}, expected {expected}")
+
+
+def _blank(data: bytes) -> bytes:
+    """The text, of the same length, with empty strings for values that are no numbers."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
+    return _NO_NUMBER.sub(lambda m: m.group() if m.group()[:1] == b'"' else b'""'.ljust(len(m.group())), data)
 
 
 def _address(buffer: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.datasets.scene import Instance, Scene, Skip
+from pics_cli.core.datasets.scene import FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, is_nested
 from pics_cli.core.images.masks import BoxMask, mask_iou
 from pics_cli.core.recipes.dataset import PairSettings
@@ -39,7 +39,8 @@ FAULTS = {
     "box_mask_disagree": "objects whose box has an IoU below 0.5 with their mask's; see pairs.box_mask_disagree",
     "duplicate_object": "objects annotated twice: an IoU of 0.8 or more of their masks; the first stays",
 }
-_MIN_AGREEMENT = 0.5
+# IoU of an object's box with that of its mask: they differ by pixels; below this they are of something else.
+MIN_AGREEMENT = 0.5
 _SAME_OBJECT = 0.8
 # Pairs that are looked at together: few enough for the processor's cache.
 _BLOCK = 1 << 16
@@ -119,20 +120,22 @@ def find_fault(
         instance, mask = scene.instances[i], masks[i]
         if mask.area <= rule.min_area_ratio * (scene.width * scene.height):
             return "small_mask", i, replace(instance, area=float(mask.area))
-        x0, y0, x1, y1 = instance.box
-        box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(scene.width)), min(y1, float(scene.height)))
-        left, top, right, bottom = mask.box
-        tight = (float(left), float(top), float(right), float(bottom))
-        if rule.box_mask_disagree != "keep" and box != tight:
-            agreement = box_iou(np.array([box]), np.array([tight]))[0, 0]
-            if agreement < _MIN_AGREEMENT:
-                by_mask = replace(instance, box=tight) if rule.box_mask_disagree == "mask" else None
-                return "box_mask_disagree", i, by_mask or replace(instance, ignored=True)
+        if rule.box_mask_disagree != "keep" and box_agreement(instance.box, mask) < MIN_AGREEMENT:
+            left, top, right, bottom = map(float, mask.box)
+            by_mask = replace(instance, box=(left, top, right, bottom)) if rule.box_mask_disagree == "mask" else None
+            return "box_mask_disagree", i, by_mask or replace(instance, ignored=True)
     for i, j in combinations(sorted(group), 2):
         smaller, larger = sorted((masks[i].area, masks[j].area))
         if smaller >= _SAME_OBJECT * larger and mask_iou(masks[i], masks[j]) >= _SAME_OBJECT:
             return "duplicate_object", j, replace(scene.instances[j], ignored=True)
     return None
+
+
+def box_agreement(box: FloatBox, mask: BoxMask) -> float:
+    """IoU, 0 to 1, of what a box has of the picture with the box of a mask."""
+    x0, y0, x1, y1 = box
+    clipped = max(x0, 0), max(y0, 0), min(x1, mask.width), min(y1, mask.height)
+    return float(box_iou(np.array([clipped], np.float64), np.array([mask.box], np.float64))[0, 0])
 
 
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:

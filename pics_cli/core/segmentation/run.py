@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pics_cli.core.datasets.labels import MaskAnnotation, block_path, stats_path, write_block
+from pics_cli.core.datasets.readers.base import no_picture
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import local_executor, map_in_order
@@ -138,13 +139,14 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
 def _open_boxes(job: AnnotationJob) -> BoxSource:
     source = job.source
     boxes = open_boxes(source.recipe, source.split, source.raw)
+    if not len(boxes):
+        raise no_picture(boxes.annotations)
     low, high = job.rows
     if low >= len(boxes) or (high is not None and high <= low):
         raise PicsError(
-            f"--range {job.range_text}: the dataset has pictures 0 to {len(boxes) - 1:,}" if len(boxes) else
-            f"{boxes.annotations}: lists no picture",
+            f"--range {job.range_text}: the dataset has pictures 0 to {len(boxes) - 1:,}",
             "expected LOW:HIGH with LOW below HIGH; HIGH itself is not included",
-        )  # fmt: skip
+        )
     return boxes
 
 

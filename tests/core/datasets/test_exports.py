@@ -146,7 +146,11 @@ def test_cvat_layouts(tmp_path: Path, images: str, subset: str, split: str) -> N
     assert manifest["samples"] == 1
 
 
-@pytest.mark.parametrize("name", ["images/{}.jpg", "{}.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    ["images/{}.jpg", "{}.jpg", "images\\{}.jpg", ".\\images\\{}.jpg", r"C:\Users\me\media\upload\1\{}.jpg"],
+    ids=["folder", "bare", "Windows", "Windows below", "Windows absolute"],
+)
 def test_label_studio_names(tmp_path: Path, name: str) -> None:
     manifest, samples = build("label_studio", label_studio(tmp_path, {"a": PAIR}, name))
     assert len(samples) == 1, bad(manifest)
@@ -366,6 +370,7 @@ def test_yolo_layouts(tmp_path: Path, labels: str, images: str, split: str) -> N
         ("data.yaml", "names: [cup, bowl]\nnc: 2"),
         ("data.yaml", "names: {'1': bowl, '0': cup}"),
         ("classes.txt", "cup\nbowl\n"),
+        ("classes.txt", "\ufeff cup \r\nbowl\r\n\r\n \n"),
     ],
 )
 def test_yolo_class_names(tmp_path: Path, name: str, text: str) -> None:
@@ -395,6 +400,24 @@ def test_yolo_without_class_names(tmp_path: Path, text: str | None, words: str) 
         put(raw / "data.yaml", text)
     with pytest.raises(PicsError, match=words):
         build("yolo_seg", raw)
+
+
+@pytest.mark.parametrize(("text", "number"), [("cup\n\nbowl\n", 2), ("\ncup\nbowl", 1), ("cup\n \nbowl", 2), ("", 1)])
+def test_yolo_classes_without_a_name(tmp_path: Path, text: str, number: int) -> None:
+    """An empty line was a class of its own, whose name is nothing; as one at the end of the file was."""
+    raw = yolo_seg(tmp_path, {"a": PAIR})
+    (raw / "data.yaml").unlink()
+    put(raw / "classes.txt", text)
+    with pytest.raises(PicsError, match=f"classes.txt: line {number} is empty, .* the name of class {number - 1}"):
+        build("yolo_seg", raw)
+
+
+def test_yolo_has_no_class_behind_the_last_name(tmp_path: Path) -> None:
+    raw = yolo_seg(tmp_path, {"a": PAIR})
+    (raw / "data.yaml").unlink()
+    put(raw / "classes.txt", "cup\n")
+    manifest, _ = build("yolo_seg", raw)
+    assert "class 1, expected one of the 1 that are named" in bad(manifest)["a.txt"][1]
 
 
 def test_yolo_boxes_have_no_mask(tmp_path: Path) -> None:

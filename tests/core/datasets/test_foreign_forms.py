@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from helpers import oracle
 from helpers.making import annotation, build_folder, encoded, rectangle, smooth, write_coco
+from pics_cli.core.datasets.inspect import inspect_dataset
 from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.coco_index import open_coco_index
 from pics_cli.core.datasets.readers.split_files import SplitFiles
@@ -56,7 +58,12 @@ def test_forms_that_leave_no_doubt_build(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "encode", [lambda t: t.encode("utf-8-sig"), lambda t: t.encode("utf-16"), lambda t: gzip.compress(t.encode())]
+    "encode",
+    [lambda t: gzip.compress(t.encode()), lambda t: gzip.compress(t.encode("utf-16"))]
+    + [
+        partial(str.encode, encoding=f"utf-{form}")
+        for form in ("8-sig", "16", "16-le", "16-be", "32", "32-le", "32-be")
+    ],
 )
 def test_encodings_build(tmp_path: Path, encode: Callable[[str], bytes]) -> None:
     recipe, data = raw(tmp_path)
@@ -136,6 +143,16 @@ def test_boxes_stay_where_they_are_to_be_taken_as_they_are(tmp_path: Path, value
     (tmp_path / "labels.json").write_text(json.dumps(data))
     manifest, _ = build_folder(recipe, tmp_path, tmp_path / "out", **values)
     assert (manifest["skipped"], manifest["noted"]) == ({reason: 1}, {})
+
+
+def test_inspect_and_the_choice_hold_the_same_of_a_box_against_its_mask(tmp_path: Path) -> None:
+    """What lies outside the picture is no disagreement."""
+    recipe, data = raw(tmp_path)
+    data["annotations"][0].update(bbox=[-80, 10, 140, 40], segmentation=[rectangle(0, 10, 60, 50)])
+    (tmp_path / "labels.json").write_text(json.dumps(data))
+    reader = CocoReader(SplitFiles(tmp_path, tmp_path / "labels.json", "train", "", ("{file_name}",)), trusting=True)
+    assert inspect_dataset(reader).agreements == [1.0, 1.0]
+    assert build_folder(recipe, tmp_path, tmp_path / "out")[0]["noted"] == {}
 
 
 def test_a_thin_object_keeps_its_box_and_area(tmp_path: Path) -> None:

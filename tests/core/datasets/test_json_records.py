@@ -56,6 +56,27 @@ def test_any_block_size_and_layout_reads_what_json_reads(tmp_path_factory, a, b,
     assert not bad
 
 
+NUMBERS = ["NaN", "-Infinity", '"a, NaN, b"', '": NaN,"', '"\\\\ \\"x\\": NaN, "', '"Infinity"', '[NaN, 1, "[NaN]"]']
+
+
+@pytest.mark.parametrize("broken", ["", '{"id": 1, "value": "a " quote too many, NaN}, '])
+@pytest.mark.parametrize("block", [1, 50, 4096])
+def test_no_numbers_are_blanked_but_not_in_texts(tmp_path: Path, block: int, broken: str) -> None:
+    """A name that holds `, NaN,` lost it; and what stands behind a damaged record is read all the same."""
+    path = tmp_path / "x.json"
+    records = ", ".join(f'{{"id": {number}, "value": {value}}}' for number, value in enumerate(NUMBERS, 10))
+    path.write_text(f'{{"things": [{broken}{records}]}}')
+
+    def refuse(text: Any) -> Any:
+        raise ValueError("cannot be mended")
+
+    batches = list(read_arrays(path, {"things": Thing}, block, mend={"things": refuse}))
+    found = {record.id: json.loads(bytes(record.value)) for batch in batches for record in batch.records}
+    values = json.loads(f"[{', '.join(NUMBERS)}]", parse_constant=lambda _: "")
+    assert found == dict(enumerate(values, 10))
+    assert [error for batch in batches for error in batch.errors if "cannot be mended" not in error] == []
+
+
 def test_braces_and_quotes_inside_strings_do_not_cut(tmp_path: Path) -> None:
     things = [{"id": i, "value": text} for i, text in enumerate(['a},{"id":7', '\\"},{', "}]", '"', "\\", "},\n {"])]
     for block in (1, 7, 64, 4096):

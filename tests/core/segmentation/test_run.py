@@ -213,6 +213,12 @@ def test_begun_anew_meanwhile(tmp_path: Path, sam: Path, monkeypatch: pytest.Mon
         run(job)
 
 
+def test_a_file_without_pictures(tmp_path: Path, sam: Path) -> None:
+    with pytest.raises(PicsError, match=r"boxes.json: lists no picture") as error:
+        run(job_of(make_dataset(tmp_path, 0), tmp_path / "labels", sam))
+    assert error.value.hint == "is this another dataset's file?"
+
+
 def test_a_range_without_a_block(tmp_path: Path, sam: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = make_dataset(tmp_path, 6)
     caplog.set_level(logging.INFO, logger="pics_cli")

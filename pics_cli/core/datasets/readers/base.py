@@ -77,6 +77,11 @@ class Reader(ABC):
         """
 
 
+def no_picture(annotations: Path | None) -> PicsError:
+    """That a dataset's annotations list no picture."""
+    return PicsError(f"{annotations}: lists no picture", "is this another dataset's file?")
+
+
 def known_mask(decode: Callable[[], BoxMask]) -> BoxMask | None:
     """A mask that is decoded before its object is chosen, for its box; None where it is empty or invalid."""
     try:

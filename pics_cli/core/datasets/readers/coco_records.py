@@ -119,7 +119,7 @@ class RecordMender:
             self.id(record.image_id, "image_id"), box or (math.nan,) * 4,
             -1 if record.category_id is None else self.id(record.category_id, "category_id"),
             -1 if record.id is None else self.id(record.id, "id"), _area(record.area),
-            _flag(record.iscrowd, "iscrowd"), _flag(record.ignore, "ignore"), record.segmentation,
+            read_flag(record.iscrowd, "iscrowd"), read_flag(record.ignore, "ignore"), record.segmentation,
         )  # fmt: skip
 
     def category(self, text: msgspec.Raw | memoryview) -> CategoryRecord:
@@ -181,8 +181,12 @@ def _area(value: Any) -> float:
     return area if math.isfinite(area) else -1.0
 
 
-def _flag(value: Any, what: str) -> int:
-    """0 or 1; 0 where it is not given."""
+def read_flag(value: Any, what: str) -> int:
+    """A flag that may be a number, a truth value or its word: 0 or 1; 0 where it is not given.
+
+    Raises:
+        ValueError: it is something else; `what` names it.
+    """
     flag = {"true": 1, "false": 0, "": 0}.get(value.strip().lower()) if isinstance(value, str) else None
     flag = 0 if value is None else int(value) if isinstance(value, bool) else flag
     flag = _integer(value) if flag is None else flag

@@ -140,11 +140,11 @@ def plain_json(path: Path, folder: Path) -> Path:
     try:
         with open_file(path) as file:
             head = file.read(4)
-        encoding = _encoding(head)
-        if encoding is None and not head.startswith(_GZIP):
+        encoding = json.detect_encoding(head)
+        if encoding.startswith("utf-8") and not head.startswith(_GZIP):
             return path
         with gzip.open(path) if head.startswith(_GZIP) else open_file(path) as source, plain.open("wb") as target:
-            _decode(source.read, target, encoding or "", _SMALL + _MAX_EXPANSION * path.stat().st_size)
+            _decode(source.read, target, _SMALL + _MAX_EXPANSION * path.stat().st_size)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         plain.unlink(missing_ok=True)
         what = "gzip" if head.startswith(_GZIP) else encoding
@@ -152,21 +152,11 @@ def plain_json(path: Path, folder: Path) -> Path:
     return plain
 
 
-def _encoding(head: bytes) -> str | None:
-    """The encoding of a json text by its first four bytes; None: UTF-8, or nothing known."""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    nulls = "".join("0" if byte == 0 else "x" for byte in head)  # a json begins with two characters of ASCII
-    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(nulls)
-
-
-def _decode(read: Callable[[int], bytes], target: IO[bytes], encoding: str, limit: int) -> None:
+def _decode(read: Callable[[int], bytes], target: IO[bytes], limit: int) -> None:
     decoder = None
     for data in iter(partial(read, _CHUNK), b""):
         if decoder is None:
-            decoder = codecs.getincrementaldecoder(encoding or _encoding(data[:4]) or "utf-8-sig")()
+            decoder = codecs.getincrementaldecoder(json.detect_encoding(data[:4]))()
         target.write(decoder.decode(data).encode())
         if target.tell() > limit:
             raise ValueError(f"it unpacks to more than {limit >> 20:,} MB")

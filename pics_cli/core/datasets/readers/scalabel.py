@@ -89,7 +89,7 @@ def _frame_size(frame: Frame, paths: tuple[Path, ...]) -> tuple[int, int]:
 
 def _coco_polygons(parts: Sequence[Poly2d] | None) -> list[list[float]] | None:
     """COCO's polygons, curves drawn as short lines; open lines are no areas."""
-    outlines = [flat for part in parts or () if part.closed is not False and len(flat := _flatten(part)) >= 6]
+    outlines = [flat for part in parts or () if part.vertices and part.is_area and len(flat := _flatten(part)) >= 6]
     return outlines or None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pics_cli.core.datasets.json_records import read_arrays
 from pics_cli.core.datasets.json_scanner import JSON_ERRORS
+from pics_cli.core.datasets.readers.coco_records import read_flag
 from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, SpanIndex, open_cached_index
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.errors import BadSample
@@ -30,12 +31,17 @@ class Box2d(msgspec.Struct, gc=False):
 
 
 class Poly2d(msgspec.Struct, gc=False):
-    """A polygon, or a line where not `closed`; `types` has a letter a vertex: C begins a cubic Bezier curve, of two
-    control points and an end, L is the end of a straight line."""
+    """A polygon, or a line; `types` has a letter a vertex: C begins a cubic Bezier curve, of two control points and an
+    end, L is the end of a straight line."""
 
     vertices: list[tuple[float, float]]
     types: str | None = None
     closed: bool | None = True
+
+    @property
+    def is_area(self) -> bool:
+        """Whether it surrounds something: some programs call a ring that ends where it begins not closed."""
+        return self.closed is not False or self.vertices[0] == self.vertices[-1]
 
 
 class Label(msgspec.Struct, gc=False):
@@ -48,15 +54,22 @@ class Label(msgspec.Struct, gc=False):
     poly2d: list[Poly2d] | None = None
     rle: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("ignored", "crowd"):  # a flag that is none is a bad record
+            self._flag(name)
+
     @property
     def ignored(self) -> bool:
         """An ignored region."""
-        return bool((self.attributes or {}).get("ignored"))
+        return self._flag("ignored")
 
     @property
     def crowd(self) -> bool:
         """Several objects in one label."""
-        return bool((self.attributes or {}).get("crowd"))
+        return self._flag("crowd")
+
+    def _flag(self, name: str) -> bool:
+        return bool(read_flag((self.attributes or {}).get(name), name))
 
 
 class Size(msgspec.Struct, gc=False):

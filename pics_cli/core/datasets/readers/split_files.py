@@ -59,6 +59,27 @@ class SplitFiles(NamedTuple):
             paths += self._image_paths(_DRIVE.sub("", file_name.replace("\\", "/"), count=1), url, suffix)
         return tuple(paths)
 
+    def find_names(self, patterns: Sequence[str], key: str, what: str) -> Path:
+        """The first file that there is of those which may name the labels or classes.
+
+        Args:
+            patterns: relative to the root, with {split} and {version}.
+            key: of the recipe that has them, for the message.
+            what: they name.
+
+        Raises:
+            PicsError: there is none.
+        """
+        fields = {"split": self.split, "version": self.version}
+        names = [pattern.format_map(fields) for pattern in patterns if self.version or "{version}" not in pattern]
+        for name in names:
+            if (self.root / name).is_file():
+                return self.root / name
+        raise PicsError(
+            f"{self.root}: no {' or '.join(names)}, which names the {what} of {self.annotations}",
+            f"it comes with the dataset; its place can be given with --set source.{key}=[FILE]",
+        )
+
     def _image_paths(self, file_name: str, url: str, suffix: str) -> list[Path]:
         folders, _, name = file_name.rpartition("/")
         url_folders, _, url_name = url.rpartition("/")

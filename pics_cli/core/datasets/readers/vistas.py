@@ -70,14 +70,7 @@ class VistasReader(FolderReader):
 
 
 def _read_config(files: SplitFiles, source: VistasSource) -> list[_Label]:
-    fields = {"split": files.split, "version": files.version}
-    names = [name.format_map(fields) for name in source.configs if files.version or "{version}" not in name]
-    path = next((files.root / name for name in names if (files.root / name).is_file()), None)
-    if path is None:
-        raise PicsError(
-            f"{files.root}: no {' or '.join(names)}, which names the labels of {files.annotations}",
-            "it comes with the dataset; its place can be given with --set source.configs=[FILE]",
-        )
+    path = files.find_names(source.configs, "configs", "labels")
     try:
         config = msgspec.json.decode(read_file(path), type=_Config)
     except JSON_ERRORS as error:

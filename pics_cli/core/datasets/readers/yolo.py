@@ -12,6 +12,7 @@ from pics_cli.core.images.image_io import first_image_size
 from pics_cli.core.images.masks import decode_segmentation, segmentation_area
 from pics_cli.core.recipes.base import read_recipe
 from pics_cli.core.recipes.sources import YoloSource
+from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, PicsError, read_error
 
 # How far a share of the picture may lie outside it: rounding, as YOLO's own trainers allow.
@@ -79,20 +80,23 @@ def _read_names(files: SplitFiles, source: YoloSource) -> Sequence[str]:
     Raises:
         PicsError: no file has them, or it cannot be read.
     """
-    places = [name.format(split=files.split, version="") for name in source.names]
-    path = next((files.root / name for name in places if (files.root / name).is_file()), None)
-    hint = "it comes with the dataset; its place can be given with --set source.names=[FILE]"
-    if path is None:
-        raise PicsError(f"{files.root}: no {' or '.join(places)}, which names the classes of {files.annotations}", hint)
+    path = files.find_names(source.names, "names", "classes")
     if path.suffix == ".txt":
         try:
-            return path.read_text(encoding="utf-8-sig").split("\n")
+            lines = read_file(path).decode("utf-8-sig").rstrip().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise (read_error(path, error) if isinstance(error, OSError) else PicsError(f"{path}: {error}")) from None
+        classes = [line.strip() for line in lines] or [""]
+        if "" in classes:  # were it passed over, all that follow would have the number of another
+            number = classes.index("")
+            raise PicsError(
+                f"{path}: line {number + 1} is empty, expected the name of class {number}", "write it there"
+            )
+        return classes
     names = read_recipe(path).get("names")
     if isinstance(names, dict) and {str(key) for key in names} == {str(i) for i in range(len(names))}:
         by_key = {int(key): name for key, name in names.items()}
         names = [by_key[i] for i in range(len(by_key))]
     if not isinstance(names, list) or not names:
-        raise PicsError(f"{path}: names: expected a list, or a mapping from 0, 1, … to names", hint)
+        raise PicsError(f"{path}: names: expected a list, or a mapping from 0, 1, … to names", "write them there")
     return [str(name) for name in names]

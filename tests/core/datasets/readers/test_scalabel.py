@@ -198,6 +198,27 @@ def test_open_lines_are_no_areas(tmp_path: Path) -> None:
     assert manifest["samples"] == 0
 
 
+def test_rings_are_areas_also_where_they_are_not_called_closed(tmp_path: Path) -> None:
+    ring = polygon([*corners(*FIRST), corners(*FIRST)[0]], closed=False)
+    assert np.array_equal(drawn(tmp_path, ring), region(*FIRST))
+
+
+@pytest.mark.parametrize(("word", "is_set"), [("false", False), ("0", False), ("", False), (0, False), ("True", True)])
+@pytest.mark.parametrize("name", ["crowd", "ignored"])
+def test_flags_that_are_words(tmp_path: Path, name: str, word: Any, is_set: bool) -> None:
+    """`"false"` was taken for true."""
+    raw = write(tmp_path, {"x": pair(attributes={name: word})})
+    manifest, _ = build_folder("bdd100k", raw, tmp_path / "out")
+    assert manifest["samples"] == (not is_set)
+
+
+def test_a_flag_that_is_none(tmp_path: Path) -> None:
+    raw = write(tmp_path, {"x": pair(attributes={"crowd": "perhaps"})})
+    manifest, _ = build_folder("bdd100k", raw, tmp_path / "out")
+    assert manifest["bad"]["pictures"] == {"bad_frame_record": 1}
+    assert 'crowd is "perhaps", expected 0 or 1' in manifest["bad_pictures"][0]["detail"]
+
+
 def test_run_lengths_win_over_polygons(tmp_path: Path) -> None:
     raw = write(tmp_path, {"x": pair(poly2d=[polygon(corners(0, 0, 96, 64))])})
     _, out = build_folder("bdd100k", raw, tmp_path / "out")
