@@ -106,9 +106,9 @@ def annotate(
         device=device, dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()),
         max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
-    _run(job, contact_sheet)
-    if out is not None and out.absolute() != default_label_folder(recipe, split, source.raw).absolute():
-        console.note(f"to build from them: pics build-shards {dataset} --split {split} --labels {out}")
+    elsewhere = out is not None and out.absolute() != default_label_folder(recipe, split, source.raw).absolute()
+    use = f"to build from them: pics build-shards {dataset} --split {split} --labels {out}" if elsewhere else None
+    _run(job, contact_sheet, use)
 
 
 def _parse_range(text: str | None) -> tuple[int, int | None]:
@@ -122,7 +122,7 @@ def _parse_range(text: str | None) -> tuple[int, int | None]:
     return limits
 
 
-def _run(job: AnnotationJob, sheet: Path | None) -> None:
+def _run(job: AnnotationJob, sheet: Path | None, use: str | None) -> None:
     from pics_cli.core.runtime.files import make_folder
     from pics_cli.core.segmentation.run import AnnotationProgress
     from pics_cli.core.segmentation.run import annotate as run_annotation
@@ -139,6 +139,8 @@ def _run(job: AnnotationJob, sheet: Path | None) -> None:
             write_sheet(job, sheet)
             console.note(f"contact sheet: {sheet}")
         _check(report)
+        if use is not None:
+            console.note(use)
 
     run_job(
         lambda ranks: run_annotation(job, ranks, progress),

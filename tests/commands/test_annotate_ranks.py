@@ -19,10 +19,12 @@ def test_two_processes_share_the_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     words = ["annotate", "boxed.yaml", "--raw", "raw", "--sam", "sam", "--device", "cpu", "--workers", "1"]
     alone = typed(*words, "--out", "whole")
     assert alone.exit_code == 0, alone.stderr
-    (first, out, _), (second, silent, _) = in_processes(tmp_path, *words, "--out", "both")
+    (first, out, told), (second, silent, untold) = in_processes(tmp_path, *words, "--out", "both")
     assert (first, second) == (0, 0)
     assert "9 of 9" in out
     assert not silent  # one rank speaks for both
+    advice = "to build from them: pics build-shards"
+    assert (told.count(advice), untold.count(advice)) == (1, 0)
     found, expected = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("both", "whole")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,3 +115,40 @@ def write_coco(
     recipe = folder / "mine.yaml"
     recipe.write_text(COCO_YAML)
     return recipe, data
+
+
+def wide_gamut() -> bytes:
+    """The ICC profile of a space wider than sRGB: green and red of Display P3, sRGB's curve left out (gamma 2.2)."""
+
+    def s15(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    columns = {
+        b"rXYZ": (0.51512, 0.2412, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.1571, 0.06657, 0.78407),
+    }
+    tags = {name: b"XYZ \0\0\0\0" + s15(*values) for name, values in columns.items()}
+    gamma = b"curv\0\0\0\0\0\0\0\1" + struct.pack(">HH", round(2.2 * 256), 0)
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma)
+    tags |= {b"wtpt": b"XYZ \0\0\0\0" + s15(0.9642, 1, 0.8249), b"desc": b"desc\0\0\0\0\0\0\0\5wide\0" + bytes(79)}
+    table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", offset + len(body), len(data))
+        body += data.ljust(-(-len(data) // 4) * 4, b"\0")
+    size = offset + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12)
+    head += b"acsp" + bytes(28) + s15(0.9642, 1, 0.8249)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def with_tiff_orientation(data: bytes, value: int) -> bytes:
+    """A little-endian TIFF with its list of tags copied to its end, orientation 274 among them."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = [data[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+    others = [entry for entry in entries if entry[:2] != struct.pack("<H", 274)]
+    listed = sorted([*others, struct.pack("<HHIHH", 274, 3, 1, value, 0)], key=lambda entry: entry[1::-1])
+    padded = data + bytes(len(data) % 2)
+    tags = struct.pack("<H", len(listed)) + b"".join(listed) + bytes(4)
+    return padded[:4] + struct.pack("<I", len(padded)) + padded[8:] + tags

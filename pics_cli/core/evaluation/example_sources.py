@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from pics_cli.core.evaluation.examples import Example, draw_example, example_from_sample
-from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures
+from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures, read_picture
 from pics_cli.core.evaluation.subsets import UNKNOWN
-from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
-from pics_cli.core.runtime.files import file_sha256, read_file
+from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.shard_sets import resolve_shard_sets
@@ -172,10 +171,7 @@ class PictureExamples(ExampleSource):
 
     def __getitem__(self, number: int) -> Example:
         key = self.keys[number]
-        try:
-            truth = decode_image(read_file(self.files[key])).rgb
-        except OSError as error:
-            raise BadSample("unreadable_image", f"{self.files[key]}: {error}") from None
+        truth = read_picture(self.files[key])
         return Example(key=key, background=np.zeros_like(truth), truth=truth, relation=UNKNOWN)
 
     def distractors(self) -> list[Example]:

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from pics_cli.core.evaluation.examples import Example
-from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.images.image_io import RGB
+from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.runtime.files import file_sha256, read_file
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, reason_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -39,11 +40,25 @@ class ExternalResults:
         if example.key not in self.files:
             raise BadSample("no_picture", f"{self.folder}: no {example.key}.png")
         path = self.files[example.key]
-        rgb = decode_image(read_file(path)).rgb
+        rgb = read_picture(path)
         if rgb.shape != example.truth.shape:
             own, truth = ("x".join(str(side) for side in image.shape[1::-1]) for image in (rgb, example.truth))
             raise BadSample("other_size", f"{path}: {own}, the truth is {truth}")
         return rgb
+
+
+def read_picture(path: Path) -> RGB:
+    """A picture file as it looks: uint8 [H, W, 3] in sRGB, whatever its colour profile.
+
+    Raises:
+        BadSample: it cannot be read, or is damaged.
+    """
+    try:
+        return to_srgb(decode_stored(read_file(path)))
+    except OSError as error:
+        raise BadSample("unreadable_image", f"{path}: {reason_of(error)}") from None
+    except BadSample as error:
+        raise BadSample(error.reason, f"{path}: {error.detail}") from None
 
 
 def find_pictures(folder: Path, flag: str) -> dict[str, Path]:

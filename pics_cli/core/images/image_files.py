@@ -8,24 +8,23 @@ import importlib.util
 import io
 import os
 import re
-import struct
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from isal import isal_zlib
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pics_cli.core.images.png_chunks import SIGNATURE, Chunk, check_png, find_exif
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 Bytes = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 1 << 29
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LIMIT_VARIABLE, _DEFAULT_LIMIT_MB = "PICS_MAX_IMAGE_MB", 1000
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
@@ -117,17 +116,30 @@ def open_image(data: bytes) -> Image.Image:
     Raises:
         BadSample: `unreadable_image`, `damaged_image`, `truncated_image`, `image_too_large`.
     """
-    if data.startswith(PNG_SIGNATURE):
-        check_png(data)
-    return open_header(io.BytesIO(data))
+    return open_with_chunks(data)[0]
+
+
+def open_with_chunks(data: bytes) -> tuple[Image.Image, list[Chunk]]:
+    """As `open_image`; and of PNGs name and data of the chunks before the pixels."""
+    chunks = check_png(data) if data.startswith(SIGNATURE) else []
+    return open_header(io.BytesIO(data)), chunks
 
 
 def open_undamaged(data: bytes) -> Image.Image:
     """As `open_image`, and a JPEG is decoded once to see whether it is damaged: for masks, which Pillow decodes."""
     image = open_image(data)
+    check_jpeg(data, image)
+    return image
+
+
+def check_jpeg(data: bytes, image: Image.Image) -> None:
+    """Decode a JPEG to see whether it is damaged; other pictures are left alone.
+
+    Raises:
+        BadSample: see `decode_jpeg`.
+    """
     if is_jpeg(image):
         decode_jpeg(data, image)
-    return image
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -135,8 +147,8 @@ def exif_orientation(image: Image.Image) -> int:
 
     That of XMP alone counts as little as in browsers and OpenCV; Pillow, or some versions of it, would follow it.
     """
-    if image.format == "PNG" and "exif" not in image.info:
-        image.load()  # EXIF data may stand behind the pixels
+    if isinstance(image, PngImageFile) and "exif" not in image.info and image.fp is not None:
+        _find_late_exif(image, image.fp)
     xmp = {key: image.info.pop(key) for key in _XMP if key in image.info}
     value = image.getexif().get(_ORIENTATION, 1)
     image.info.update(xmp)
@@ -144,8 +156,12 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def pixel_orientation(image: Image.Image) -> int:
-    """The EXIF orientation that pixels decoded by Pillow or OpenCV still have: both turn those of a TIFF themselves."""
-    return 1 if image.format == "TIFF" else exif_orientation(image)
+    """The EXIF orientation that pixels decoded by Pillow or OpenCV still have: both turn those of a TIFF themselves.
+
+    To be asked before a pixel is decoded: Pillow would turn a TIFF by its XMP data, too.
+    """
+    orientation = exif_orientation(image)
+    return 1 if image.format == "TIFF" else orientation
 
 
 def upright_image_size(image: Image.Image) -> tuple[int, int]:
@@ -199,32 +215,9 @@ def is_jpeg(image: Image.Image) -> bool:
     return image.format in _JPEGS and image.mode in ("L", "RGB", "CMYK")
 
 
-def check_png(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Compare the checksums of all chunks of a PNG file, which Pillow does not do for those of the pixels.
-
-    Returns:
-        Name and data of the chunks before the pixels.
-
-    Raises:
-        BadSample: `damaged_image` or `truncated_image`.
-    """
-    view, position, chunks, pixels = memoryview(data), len(PNG_SIGNATURE), list[tuple[bytes, bytes]](), False
-    while True:
-        end = position + 12
-        if end > len(data):
-            raise BadSample("truncated_image", "PNG cut short: it has no end")
-        length, name = struct.unpack_from(">I4s", data, position)
-        end += length
-        if end > len(data):
-            raise BadSample("truncated_image", f"PNG cut short in its chunk {name!r}")
-        if struct.unpack_from(">I", data, end - 4)[0] != isal_zlib.crc32(view[position + 4 : end - 4]):
-            raise BadSample("damaged_image", f"PNG damaged: the checksum of its chunk {name!r} does not fit")
-        if name == b"IEND":
-            return chunks
-        pixels |= name == b"IDAT"
-        if not pixels:
-            chunks.append((name, data[position + 8 : end - 4]))
-        position = end
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image of Pillow has transparent pixels, or may have: a channel of them, or a value that is."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def is_deep(image: Image.Image, head: bytes) -> bool:
@@ -255,7 +248,7 @@ def _check_limit(size: int, what: str) -> None:
 
 def _bytes_per_pixel(image: Image.Image, head: bytes) -> int:
     """What decoding takes at its peak, for each pixel: the decoder's picture, copies of it, and what is returned."""
-    alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    alpha = has_alpha(image)
     if is_jpeg(image):
         channels = len(image.getbands())
         # A progressive file's coefficients are all kept, two bytes each; else a turned copy of the pixels, or CMYK's.
@@ -263,6 +256,18 @@ def _bytes_per_pixel(image: Image.Image, head: bytes) -> int:
     if image.mode.startswith(("I", "F")) or is_deep(image, head):
         return 28 if alpha else 22
     return 20 if alpha else 11
+
+
+def _find_late_exif(image: PngImageFile, file: IO[bytes]) -> None:
+    """Put EXIF data that may stand behind a PNG's pixels where Pillow, which would decode these, looks for it."""
+    place = file.tell()
+    file.seek(0)
+    exif = find_exif(file)
+    file.seek(place)
+    if exif is None:
+        image.load()
+    else:
+        image.info["exif"] = exif
 
 
 def _plain_jpeg(data: bytes) -> bytes:

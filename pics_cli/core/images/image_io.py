@@ -6,16 +6,14 @@ import errno
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
 
 from pics_cli.core.images.image_files import (
-    decode_jpeg,
     decoding,
     exif_orientation,
     is_jpeg,
@@ -24,6 +22,7 @@ from pics_cli.core.images.image_files import (
     pixel_orientation,
     upright_image_size,
 )
+from pics_cli.core.images.pixels import decode_pixels, over_white, turned
 from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file, read_file
 from pics_cli.errors import BadSample, reason_of
 
@@ -84,13 +83,10 @@ def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedIma
         orientation, is_turned = pixel_orientation(image), exif_orientation(image) != 1
         if size is not None and (upright := upright_image_size(image)) != size:
             raise BadSample("size_mismatch", f"picture is {upright[0]}x{upright[1]}, annotated as {size[0]}x{size[1]}")
-        if is_jpeg(image):
-            pixels = decode_jpeg(data, image)
-            if image.mode == "RGB" and orientation == 1:
-                return DecodedImage(pixels, data)
-            if image.mode != "CMYK":
-                return DecodedImage(turned(pixels, orientation), None, is_turned)
-        return DecodedImage(turned(np.asarray(_to_rgb(image)), orientation), None, is_turned)
+        rgb = over_white(decode_pixels(image, data, deep=False))
+        if is_jpeg(image) and image.mode == "RGB" and orientation == 1:
+            return DecodedImage(rgb, data)
+        return DecodedImage(turned(rgb, orientation), None, is_turned)
 
 
 def upright_size(data: bytes, turn: bool = True) -> tuple[int, int]:
@@ -120,32 +116,6 @@ def decode_rgba(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
             stored = f"{image.mode} {image.width}x{image.height}"
             raise BadSample("unreadable_image", f"stored as {stored}, expected RGBA {size[0]}x{size[1]}")
         return np.asarray(image)
-
-
-def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Stored pixels [H, W, …] as an EXIF orientation of 1 to 8 shows them."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(pixels[::rows, ::columns])
-
-
-def grey_16_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
-    """Values of a grey image of more than 8 bits, uint16 [H, W]; floating-point ones from 0 to 1 are scaled.
-
-    Raises:
-        BadSample: `unreadable_image` where they have another range, which cannot be guessed.
-    """
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    allowed = 1 if image.mode == "F" else 65535
-    if not 0 <= low <= high <= allowed:  # nor is any comparison with nan true
-        kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise BadSample(
-            "unreadable_image", f"{kind} values from {low:g} to {high:g}, expected 0 to {allowed}: save it with 8 bits"
-        )
-    return np.rint(values * 65535).astype(np.uint16) if image.mode == "F" else values.astype(np.uint16)
 
 
 def encode_jpeg(rgb: RGB, quality: int = BACKGROUND_QUALITY) -> bytes:
@@ -182,12 +152,3 @@ def _first_existing(files: Sequence[Path], read: Callable[[Path], T]) -> tuple[P
             raise BadSample(reason, f"{path}: {reason_of(error)}") from None
     names = " or ".join(str(path) for path in files[:3]) or "that fits a picture pattern of the recipe"
     raise BadSample("missing_image", f"no file {names}")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(np.rint(grey_16_bits(image) / 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")

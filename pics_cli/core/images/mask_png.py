@@ -8,22 +8,18 @@ forms are for OpenCV.
 from __future__ import annotations
 
 import struct
-import zlib
 
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
+from pics_cli.core.images.png_chunks import SIGNATURE, chunk
+
 Bytes = npt.NDArray[np.uint8]
 
-SIGNATURE, HEADER = b"\x89PNG\r\n\x1a\n", struct.Struct(">IIBBBBB")
+HEADER = struct.Struct(">IIBBBBB")
 _NONE, _SUB = 0, 1
 _START = len(SIGNATURE) + 12 + HEADER.size
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file: length, name, data, checksum."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def one_bit_rows(data: bytes, size: tuple[int, int]) -> Bytes | None:

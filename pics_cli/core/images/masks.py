@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.image_files import decoding, open_undamaged
-from pics_cli.core.images.mask_png import HEADER, SIGNATURE, chunk, grey_part, one_bit_rows
+from pics_cli.core.images.mask_png import HEADER, grey_part, one_bit_rows
+from pics_cli.core.images.png_chunks import SIGNATURE, chunk
 from pics_cli.errors import BadSample
 
 Mask = npt.NDArray[np.bool_]

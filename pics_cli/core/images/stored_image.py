@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
 from pics_cli.core.images.image_files import (
-    check_png,
-    decode_jpeg,
     decoding,
     exif_orientation,
-    is_deep,
-    is_jpeg,
-    open_image,
+    open_with_chunks,
     pixel_orientation,
-    upright_image_size,
     xmp_orientation,
 )
-from pics_cli.core.images.image_io import RGB, encode_png, grey_16_bits, turned
-from pics_cli.core.images.mask_png import chunk
-from pics_cli.errors import BadSample
+from pics_cli.core.images.image_io import RGB, encode_png
+from pics_cli.core.images.pixels import Pixels, decode_pixels, over_white, row_blocks, to_8_bits, turned
+from pics_cli.core.images.png_chunks import Chunk, chunk
 
 Bytes = npt.NDArray[np.uint8]
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Chunk = tuple[bytes, bytes]
 
 # Chunks of a PNG that say what colours its values mean, besides iCCP, which is a profile.
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 _HEADER_END = 33  # of a PNG: its signature and the header chunk, of fixed length
-_BLOCK = 1 << 20  # pixels that are converted at a time
 # Levels of 255 by which a pixel may differ from what it was and still keep what 8-bit sRGB cannot say of that.
 _FADE = 32
 # A profile that moves no colour further than this is sRGB's.
@@ -71,8 +61,7 @@ def decode_stored(data: bytes) -> StoredImage:
         BadSample: see `decode_image`.
     """
     with decoding():
-        image = open_image(data)
-        chunks = check_png(data) if image.format == "PNG" else []
+        image, chunks = open_with_chunks(data)
         stored = _to_stored(image, data)
         return stored._replace(chunks=tuple(each for each in chunks if each[0] in _COLOUR_CHUNKS))
 
@@ -89,7 +78,7 @@ def stored_image(image: Image.Image) -> StoredImage:
 
 def to_pillow(stored: StoredImage) -> Image.Image:
     """The picture with 8 bits for each value, and its colour profile."""
-    image = Image.fromarray(_to_8_bits(stored.pixels))
+    image = Image.fromarray(to_8_bits(stored.pixels))
     if stored.icc_profile is not None:
         image.info["icc_profile"] = stored.icc_profile
     return image
@@ -97,21 +86,17 @@ def to_pillow(stored: StoredImage) -> Image.Image:
 
 def to_srgb(stored: StoredImage) -> RGB:
     """What a network sees of it: uint8 [H, W, 3] in sRGB, alpha over white; without copying where that is stored."""
-    if stored.pixels.dtype == np.uint8 and not stored.has_alpha and _to_srgb_transform(stored.icc_profile) is None:
-        return stored.pixels  # type: ignore[return-value]
+    if _to_srgb_transform(stored.icc_profile) is None:
+        return over_white(stored.pixels)
     out = np.empty((*stored.pixels.shape[:2], 3), np.uint8)
-    for rows in _blocks(stored.pixels):
-        part = to_srgba(stored._replace(pixels=stored.pixels[rows]))
-        if stored.has_alpha:
-            image = Image.fromarray(part)
-            part = np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
-        out[rows] = part
+    for rows in row_blocks(stored.pixels):
+        out[rows] = over_white(to_srgba(stored._replace(pixels=stored.pixels[rows])))
     return out
 
 
 def to_srgba(stored: StoredImage) -> Bytes:
     """The picture in 8-bit sRGB with its alpha where it has one: uint8 [H, W, 3 | 4]."""
-    values = _to_8_bits(stored.pixels)
+    values = to_8_bits(stored.pixels)
     transform = _to_srgb_transform(stored.icc_profile)
     if transform is None:
         return values
@@ -137,7 +122,7 @@ def put_back(stored: StoredImage, before: RGB, after: RGB, opaque: Bytes | None 
     out = stored.pixels.copy()
     back = _from_srgb_transform(stored.icc_profile)
     highest = float(np.iinfo(out.dtype).max)
-    for rows in _blocks(out):
+    for rows in row_blocks(out):
         changed = (before[rows] != after[rows]).any(axis=2)
         if not changed.any():
             continue
@@ -174,22 +159,13 @@ def _to_stored(image: Image.Image, data: bytes | None) -> StoredImage:
         notes.append(f"its orientation {value} stands in XMP alone and is not followed, as by browsers and OpenCV")
     profile = image.info.get("icc_profile") or None
     space = profile[16:20] if profile else b""
-    if data is not None and is_jpeg(image):
-        pixels: Pixels = decode_jpeg(data, image)  # of CMYK for its warnings alone
+    pixels = decode_pixels(image, data)
     if image.mode == "CMYK":
         notes.append("CMYK: its colours are converted to sRGB")
-        pixels = np.asarray(_cmyk_to_srgb(image, profile if space == b"CMYK" else None))
         profile = None
-    elif image.mode.startswith(("I", "F")):
-        if image.mode == "F":
-            notes.append("floating-point values from 0 to 1: read as 16 bits")
-        pixels = _with_transparent_value(grey_16_bits(image), image.info.get("transparency"))
-    elif data is not None and is_deep(image, data) and image.mode in ("RGB", "RGBA", "LA"):
-        pixels = _with_transparent_value(_decode_16_bits(data, image), image.info.get("transparency"))
-    elif not (data is not None and is_jpeg(image)):
-        alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-        pixels = np.asarray(image.convert("RGBA" if alpha else "RGB"))
-    if space == b"GRAY":
+    elif image.mode == "F":
+        notes.append("floating-point values from 0 to 1: read as 16 bits")
+    if profile is not None and space == b"GRAY":
         if image.mode == "L":
             notes.append("a grey colour profile: its values are converted to sRGB")
             pixels = _grey_to_srgb(pixels, profile)
@@ -200,38 +176,6 @@ def _to_stored(image: Image.Image, data: bytes | None) -> StoredImage:
         notes.append(f"a colour profile of {space!r} that is not used")
         profile = None
     return StoredImage(turned(pixels, orientation), profile, (), tuple(notes))
-
-
-def _decode_16_bits(data: bytes, image: Image.Image) -> npt.NDArray[np.uint16]:
-    """Colours with 16 bits for each value, of which Pillow gives the upper eight."""
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    size = upright_image_size(image) if image.format == "TIFF" else image.size  # TIFFs are turned here, as by Pillow
-    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[1::-1] != size:
-        raise BadSample("unreadable_image", f"a {image.format} of more than 8 bits of a kind that is not read")
-    code = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return np.asarray(cv2.cvtColor(values, code), np.uint16)
-
-
-def _with_transparent_value(values: npt.NDArray[np.uint16], transparent: object) -> npt.NDArray[np.uint16]:
-    """Grey or colours as colours, uint16 [H, W, 3], with alpha where a PNG names one value that is transparent."""
-    if values.ndim == 2:
-        transparent = (transparent,) * 3 if isinstance(transparent, int) else None
-        values = np.repeat(values[..., None], 3, axis=2)
-    if not isinstance(transparent, tuple) or values.shape[2] != 3:
-        return values
-    alpha = np.where((values == np.array(transparent)).all(axis=2), 0, 65535).astype(np.uint16)
-    return np.dstack([values, alpha])
-
-
-def _to_8_bits(pixels: Pixels) -> Bytes:
-    # Not copied where it is that already.
-    return np.asarray(pixels if pixels.dtype == np.uint8 else np.rint(pixels / np.float32(257)), np.uint8)
-
-
-def _blocks(pixels: Pixels) -> Iterator[slice]:
-    step = max(_BLOCK // pixels.shape[1], 1)
-    for first in range(0, pixels.shape[0], step):
-        yield slice(first, first + step)
 
 
 def _transformed(colours: Bytes, transform: ImageCms.ImageCmsTransform) -> Bytes:
@@ -274,20 +218,6 @@ def _transform(profile: bytes | None, back: bool = False) -> ImageCms.ImageCmsTr
         return ImageCms.buildTransform(ends[0], ends[1], "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
     except (ImageCms.PyCMSError, OSError):  # damaged: it is kept as it is, and viewers make of it what they did
         return None
-
-
-def _cmyk_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile is not None:
-        try:
-            own, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(
-                image, own, srgb, ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    return image.convert("RGB")
 
 
 def _grey_to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:

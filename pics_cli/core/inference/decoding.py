@@ -10,8 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.images.image_files import decoding, exif_orientation, open_undamaged
-from pics_cli.core.images.image_io import grey_16_bits, turned, upright_size
+from pics_cli.core.images.image_files import (
+    check_jpeg,
+    decoding,
+    has_alpha,
+    open_image,
+    pixel_orientation,
+    upright_image_size,
+)
+from pics_cli.core.images.pixels import grey_16_bits, turned
 from pics_cli.core.images.stored_image import StoredImage, decode_stored, to_srgba
 from pics_cli.core.inference.mask_region import HALF, MaskRegion, RegionRule, find_region, varies
 from pics_cli.core.inference.sample import Bytes, drop_opaque_alpha
@@ -50,10 +57,12 @@ def mask_region(data: bytes, name: str, size: tuple[int, int], rule: RegionRule 
         BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
     """
     with decoding(f"{name}: ", "bad_mask"):
-        own = upright_size(data)
+        image = open_image(data)
+        own = upright_image_size(image)
     check_mask_size(own, name, size)
     with decoding(f"{name}: ", "bad_mask"):
-        values = mask_values(open_undamaged(data))
+        check_jpeg(data, image)
+        values = mask_values(image)
     return find_region(values, name, rule)
 
 
@@ -74,7 +83,8 @@ def mask_values(image: Image.Image) -> npt.NDArray[Any]:
     Raises:
         BadSample: floating-point values of another range.
     """
-    return turned(_stored_values(image), exif_orientation(image))
+    orientation = pixel_orientation(image)
+    return turned(_stored_values(image), orientation)
 
 
 def _stored_values(image: Image.Image) -> npt.NDArray[Any]:
@@ -83,7 +93,7 @@ def _stored_values(image: Image.Image) -> npt.NDArray[Any]:
     if image.mode == "1" or (image.mode == "L" and "transparency" not in image.info) or image.mode.startswith("I"):
         values = np.asarray(image)
         return values if values.dtype in HALF else values.astype(np.int32)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if has_alpha(image):
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
         if varies(alpha) or (alpha.min() < alpha.max() and not varies(_brightest(image))):

@@ -12,7 +12,7 @@ from pics_cli.core.conditioning.placement import to_window
 from pics_cli.core.images.geometry import Box, check_boxes, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
-from pics_cli.core.images.stored_image import Pixels
+from pics_cli.core.images.pixels import Pixels
 from pics_cli.core.model.config import ModelConfig
 
 Alpha = npt.NDArray[np.uint8]

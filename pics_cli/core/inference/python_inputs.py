@@ -15,12 +15,13 @@ from PIL import Image
 
 from pics_cli.core.images.geometry import Box, check_boxes
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored_image, to_srgba
+from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored_image
 from pics_cli.core.inference.decoding import (
     check_mask_size,
     decode_reference,
     mask_region,
     mask_values,
+    reference_pixels,
 )
 from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_region
 from pics_cli.core.inference.sample import Bytes, Order
@@ -51,7 +52,10 @@ def read_reference(value: ImageInput, name: str) -> tuple[Bytes, tuple[str, ...]
     if not isinstance(value, Image.Image | np.ndarray):
         return decode_reference(_read_file(value, name), Path(value))
     stored = _stored(value, name)
-    return to_srgba(stored), tuple(f"{name}: {note}" for note in stored.notes)
+    try:
+        return reference_pixels(stored), tuple(f"{name}: {note}" for note in stored.notes)
+    except BadSample as error:
+        raise BadSample(error.reason, f"{name}: {error.detail}") from None
 
 
 def read_regions(

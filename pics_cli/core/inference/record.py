@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import struct
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import torch
 
+from pics_cli.core.images.png_chunks import read_chunks
 from pics_cli.core.images.stored_image import StoredImage, encode_stored
 from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.mask_region import RegionRule
@@ -23,12 +22,11 @@ from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile, load_json
 from pics_cli.core.runtime.resumable import identity_differences
-from pics_cli.errors import read_error
+from pics_cli.errors import BadSample, read_error
 
 MANIFEST = "manifest.jsonl"
 # Keys that decide the pixels, besides the model and the inputs.
 _IDENTITY = ("id", "candidate", "seed", "settings")
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEYWORD = b"pics\0"
 # Parts of a file that a fingerprint reads, spread evenly from its head to its tail, and bytes of each.
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
@@ -142,21 +140,19 @@ def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
     """
     try:
         with path.open("rb") as file:
-            if file.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise Damaged("no PNG")
             record = None
-            for kind, data in _chunks(file):
+            for kind, data in read_chunks(file):
                 if kind == b"tEXt" and data.startswith(_KEYWORD) and record is None:
                     record = _parse(data[len(_KEYWORD) :])
                 if kind == b"IDAT" and (record is None or not whole):
-                    break
-                if kind == b"IEND":
                     break
             if record is None:
                 raise Foreign
             return record
     except FileNotFoundError:
         return None
+    except BadSample as error:
+        raise Damaged(error.detail) from None
     except OSError as error:
         raise read_error(path, error) from None
 
@@ -219,18 +215,3 @@ def _parse(data: bytes) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise Damaged(f"its record is not as pics writes it: {error}") from None
     return record
-
-
-def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and data of each chunk, checked as they come."""
-    while True:
-        head = file.read(8)
-        if len(head) < 8:
-            raise Damaged("cut short")
-        length, kind = struct.unpack(">I4s", head)
-        data, check = file.read(length), file.read(4)
-        if len(data) < length or len(check) < 4:
-            raise Damaged("cut short")
-        if struct.unpack(">I", check)[0] != zlib.crc32(data, zlib.crc32(kind)):
-            raise Damaged("a checksum does not fit")
-        yield kind, data

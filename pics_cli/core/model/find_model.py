@@ -54,9 +54,7 @@ def find_model(name: str, progress: Progress | None = None, flag: str = "--model
 
 def find_model_together(name: str, ranks: Ranks, progress: Progress | None = None) -> Path:
     """`find_model` in every process of a run: should there be something to convert, it is the first one's work."""
-    if ranks.size > 1:
-        ranks.run_on_all(lambda: find_model(name, progress) if ranks.rank == 0 else None)
-    return ranks.run_local(lambda: find_model(name, progress))
+    return ranks.run_first_alone(lambda: find_model(name, progress))
 
 
 def converted_model(checkpoint: Path, progress: Progress | None = None) -> Path:

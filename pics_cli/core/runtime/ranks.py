@@ -67,6 +67,16 @@ class Ranks:
         self.run_on_all(lambda: results.append(work()))
         return results[0]
 
+    def run_first_alone(self, work: Callable[[], T]) -> T:
+        """As `run_local`, but the first process does the work before the others, who find what it left on disk.
+
+        Raises:
+            PicsError: as `run_local`.
+        """
+        if self.size > 1:
+            self.run_on_all(lambda: bool(work()) if self.rank == 0 else None)  # not its result, which may be large
+        return self.run_local(work)
+
 
 def local_process_count() -> int:
     """Processes of this run on this machine, as its launcher says."""

@@ -82,8 +82,7 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
         PicsError: dataset, model or folder are not what they should be; too many unreadable images; out of memory.
     """
     first = ranks.rank == 0
-    ranks.run_on_all(lambda: _open_boxes(job) if first else None)  # one builds the index, then all open it
-    boxes = ranks.run_local(lambda: _open_boxes(job))
+    boxes = ranks.run_first_alone(lambda: _open_boxes(job))  # one builds the index, then all open it
     records = boxes.bad_records
     ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], records, "records", "nothing was begun"))
     device = choose_device(job.device, ranks.device)

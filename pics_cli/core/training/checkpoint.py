@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pics_cli.core.model.model_folder import atomic_folder
+from pics_cli.core.recipes.base import digest
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import CheckpointSettings
 from pics_cli.core.recipes.validation import error_line
@@ -84,11 +84,6 @@ class Checkpoint:
             raise PicsError(f"{self.folder / STATE}: holds no {', '.join(sorted(missing))}", _OTHER_VERSION)
 
 
-def _state_sha256(state: Mapping[str, Any]) -> str:
-    """Of plain data, as reading its JSON gives it."""
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode()).hexdigest()
-
-
 def path_of(root: Path, step: int) -> Path:
     """Folder of the checkpoint of a step."""
     return root / FOLDER / f"step_{step:08d}"
@@ -114,8 +109,8 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
             with path.open("rb") as written:
                 os.fsync(written.fileno())
             hashes[file] = file_sha256(path)
-        contents = {**state, "sha256": hashes}
-        write_json(temporary / STATE, {**contents, _CHECKSUM: _state_sha256(contents)})
+        contents = json.loads(json.dumps({**state, "sha256": hashes}))  # as it will be read
+        write_json(temporary / STATE, {**contents, _CHECKSUM: digest(contents)})
 
 
 def read(folder: Path) -> Checkpoint:
@@ -138,7 +133,7 @@ def read(folder: Path) -> Checkpoint:
     if not isinstance(step, int) or not isinstance(hashes, dict) or not {WEIGHTS, OPTIMIZER} <= hashes.keys():
         raise DamagedCheckpoint(f"{path}: not the state of a checkpoint", _HINT)
     written = state.pop(_CHECKSUM, None)  # checkpoints of earlier versions have none
-    if written not in (None, _state_sha256(state)):
+    if written not in (None, digest(state)):
         raise DamagedCheckpoint(f"{path}: damaged: not the contents that were written (sha256 differs)", _HINT)
     for file, expected in hashes.items():
         if not (folder / file).is_file():

@@ -29,6 +29,8 @@ from pics_cli.core.training.state import load_weights
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
+# Files that tell a folder as a model or an adapter.
+_MARKS = (CONFIG_FILE, adapters.CONFIG_FILE)
 
 
 def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool = False, merge: bool = False) -> None:
@@ -46,6 +48,8 @@ def export(recipe: TrainingRecipe, saved: Checkpoint, out: Path, overwrite: bool
         PicsError: the base model is not the one trained from, or `out` exists or cannot be written.
     """
     adapter_alone = recipe.train == "lora" and not merge
+    if overwrite:
+        _settle_swap(out)
     if not overwrite or not (out / (adapters.CONFIG_FILE if adapter_alone else CONFIG_FILE)).is_file():
         check_not_existing(out)
     if adapter_alone:
@@ -95,9 +99,7 @@ def _trained_model(recipe: TrainingRecipe, saved: Checkpoint) -> PicsModel:
 
 def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
     """Write a folder, whole or not at all, in place of an earlier one."""
-    new, old = (out.with_name(f".{out.name}.pics-{suffix}") for suffix in ("new", "old"))
-    for leftover in (new, old):  # of an export that was interrupted
-        shutil.rmtree(leftover, ignore_errors=True)
+    new, old = _swapped(out)
     if not out.exists():
         with atomic_folder(out) as folder:
             write(folder)
@@ -107,7 +109,40 @@ def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
             write(folder)
         out.rename(old)
         new.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
+
+
+def _swapped(out: Path) -> tuple[Path, Path]:
+    """What a folder is called before it gets its name, and the one that it replaces after it has lost it."""
+    new, old = (out.with_name(f".{out.name}.pics-{suffix}") for suffix in ("new", "old"))
+    return new, old
+
+
+def _settle_swap(out: Path) -> None:
+    """Undo an export that was interrupted: an earlier folder that has lost its name is the only one, and gets it back.
+
+    Raises:
+        PicsError: something of such a name is neither a model nor an adapter.
+    """
+    new, old = _swapped(out)
+    for path in (new, old):
+        is_empty = path.is_dir() and not any(path.iterdir())
+        if path.exists() and not is_empty and not any((path / name).is_file() for name in _MARKS):
+            raise PicsError(f"{path}: in the way, and no model folder that pics wrote", "move it away")
+    if old.exists() and not out.exists():
+        old.rename(out)
+    _remove(new)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a model or an adapter; what tells it as such goes last, should this be interrupted."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in _MARKS:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def training_record(recipe: TrainingRecipe, saved: Checkpoint) -> dict[str, Any]:

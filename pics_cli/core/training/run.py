@@ -132,9 +132,8 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
     ranks.run_on_all(lambda: _check_outputs(job, data) if is_first else None)
     ranks.run_on_all(lambda: _claim(job.root, stack) if is_first else None)
     progress.activity = "loading the model"
-    if ranks.size > 1 and recipe.model.base is not None:
-        base = recipe.model.base  # should it have to be converted, one process does so before all read it
-        ranks.run_on_all(lambda: find_named_base(base) if is_first else None)
+    if (base := recipe.model.base) is not None:
+        ranks.run_first_alone(lambda: find_named_base(base))  # should it have to be converted
     initial = ranks.run_local(lambda: load_initial_model(recipe))
     dtype = choose_dtype(recipe.precision, device, initial.model.config.full_size)
     accelerator = _make_accelerator(device, dtype, trackers, job.root)

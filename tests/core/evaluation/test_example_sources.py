@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.making import build_folder
+from helpers.making import build_folder, encoded, smooth, wide_gamut
 from helpers.measured import metric_values
 from helpers.training_shards import members, write_shard
 from pics_cli.core.evaluation.appearance_metrics import build_reference_gallery
-from pics_cli.core.evaluation.example_sources import ShardExamples
+from pics_cli.core.evaluation.example_sources import PictureExamples, ShardExamples
 from pics_cli.core.evaluation.examples import Example, example_from_sample
+from pics_cli.core.evaluation.external_results import ExternalResults
 from pics_cli.core.images.image_io import decode_image
+from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.evaluation import ShardSamples
 from pics_cli.core.shards.shard_files import read_shard
@@ -107,3 +110,21 @@ def test_samples_by_number(tmp_path: Path) -> None:
     assert "training split" in train.warnings[0]
     with pytest.raises(PicsError, match="nothing"):
         ShardExamples(ShardSamples(root=str(tmp_path), shards="nothing"), 1.0)
+
+
+def test_pictures_are_read_as_they_look(tmp_path: Path) -> None:
+    """Truth and results in another colour space, and the same in sRGB, are the same picture."""
+    rgb = smooth(40, 60)
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "truth/a.png").write_bytes(encoded(rgb, "PNG", icc_profile=wide_gamut()))
+    seen = to_srgb(decode_stored((tmp_path / "truth/a.png").read_bytes()))
+    assert np.abs(seen.astype(int) - rgb).max() > 8
+    (tmp_path / "results/a.png").write_bytes(encoded(rgb, "PNG", icc_profile=wide_gamut()))
+    (tmp_path / "results/b.png").write_bytes(encoded(rgb, "PNG")[:99])
+    example = PictureExamples(tmp_path / "truth")[0]
+    np.testing.assert_array_equal(example.truth, seen)
+    results = ExternalResults("theirs", tmp_path / "results")
+    np.testing.assert_array_equal(results.read(example), seen)
+    with pytest.raises(BadSample, match=r"results/b\.png: PNG cut short"):
+        results.read(dataclasses.replace(example, key="b"))

@@ -16,10 +16,11 @@ from PIL import Image
 from helpers.making import encoded, smooth, with_orientation
 from pics_cli.core.datasets.readers.label_maps import decode_label_map
 from pics_cli.core.datasets.readers.vistas import _decode_map as decode_instance_map
-from pics_cli.core.images.image_files import check_png, image_limit
+from pics_cli.core.images.image_files import image_limit
 from pics_cli.core.images.image_io import decode_image, decode_rgba
-from pics_cli.core.images.mask_png import HEADER, SIGNATURE, chunk
+from pics_cli.core.images.mask_png import HEADER
 from pics_cli.core.images.masks import decode_box_mask
+from pics_cli.core.images.png_chunks import SIGNATURE, check_png, chunk
 from pics_cli.core.images.stored_image import decode_stored
 from pics_cli.core.inference.decoding import decode_reference, mask_region
 from pics_cli.errors import BadSample, PicsError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.making import RGB, UPRIGHT, encoded, smooth, with_orientation
+from helpers.making import RGB, UPRIGHT, encoded, smooth, with_orientation, with_tiff_orientation
 from helpers.oracle import read_rgb
 from pics_cli.core.images.image_io import (
     decode_image,
@@ -21,7 +22,8 @@ from pics_cli.core.images.image_io import (
     read_first_existing,
     upright_size,
 )
-from pics_cli.core.images.stored_image import decode_stored
+from pics_cli.core.images.png_chunks import chunk
+from pics_cli.core.images.stored_image import decode_stored, stored_image
 from pics_cli.errors import BadSample
 
 BASE = smooth(37, 53)
@@ -163,18 +165,6 @@ def test_deep_tiff_is_turned_once(value: int) -> None:
     # Pillow writes no 16-bit colours: OpenCV does, without the tag, which is put in as a further entry of the list.
     deep = with_tiff_orientation(cv2.imencode(".tiff", BASE[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), value)
     assert np.array_equal(decode_stored(deep).pixels, UPRIGHT[value](BASE.astype(np.uint16) * 257))
-
-
-def with_tiff_orientation(data: bytes, value: int) -> bytes:
-    """A little-endian TIFF with its list of tags copied to its end, orientation 274 among them."""
-    (start,) = struct.unpack_from("<I", data, 4)
-    (count,) = struct.unpack_from("<H", data, start)
-    entries = [data[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
-    others = [entry for entry in entries if entry[:2] != struct.pack("<H", 274)]
-    listed = sorted([*others, struct.pack("<HHIHH", 274, 3, 1, value, 0)], key=lambda entry: entry[1::-1])
-    padded = data + bytes(len(data) % 2)
-    tags = struct.pack("<H", len(listed)) + b"".join(listed) + bytes(4)
-    return padded[:4] + struct.pack("<I", len(padded)) + padded[8:] + tags
 
 
 @pytest.mark.parametrize("value", range(2, 9))
@@ -322,3 +312,56 @@ def test_encoders_give_back_the_picture(shape: tuple[int, int]) -> None:
     turned = rgb[:, ::-1]
     assert np.array_equal(read_rgb(encode_png(turned)), turned)
     assert encode_jpeg(turned) == encode_jpeg(np.ascontiguousarray(turned))
+
+
+def behind_the_pixels(data: bytes, name: bytes, content: bytes) -> bytes:
+    end = data.index(b"IEND") - 4
+    return data[:end] + chunk(name, content) + data[end:]
+
+
+def undecodable(data: bytes) -> bytes:
+    """A PNG whose checksums fit, and whose pixels no decoder reads."""
+    start = data.index(b"IDAT") - 4
+    return data[:start] + chunk(b"IDAT", b"no deflate stream") + data[data.index(b"IEND") - 4 :]
+
+
+def test_the_size_of_a_png_is_found_without_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    exif = with_orientation(6).tobytes()
+    assert decode_image(behind_the_pixels(encoded(BASE, "PNG"), b"eXIf", exif[6:])).rgb.shape == (53, 37, 3)
+    upright = undecodable(encoded(BASE, "PNG"))
+    for data, size in ((upright, (53, 37)), (behind_the_pixels(upright, b"eXIf", exif[6:]), (37, 53))):
+        path.write_bytes(data)
+        assert first_image_size((path,)) == upright_size(data) == size
+    raw = b"\nexif\n%8d\n%s\n" % (len(exif), exif.hex().encode())
+    text = behind_the_pixels(encoded(BASE, "PNG"), b"tEXt", b"Raw profile type exif\0" + raw)
+    assert upright_size(text) == (37, 53)
+    assert decode_image(text).rgb.shape == (53, 37, 3)
+    path.write_bytes(encoded(BASE, "PNG")[:-20])
+    with pytest.raises(BadSample, match="cut short"):
+        first_image_size((path,))
+
+
+@pytest.mark.parametrize("value", range(2, 9))
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "16 bits, colours"])
+def test_tiffs_opened_by_pillow_are_turned_once(kind: str, value: int) -> None:
+    deep = cv2.imencode(".tiff", BASE[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    data = {
+        "8 bits": encoded(BASE, "TIFF", exif=with_orientation(value)),
+        "16 bits": encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF", exif=with_orientation(value)),
+        "16 bits, colours": with_tiff_orientation(deep, value),
+    }[kind]
+    shown = UPRIGHT[value](np.repeat(GREY[..., None], 3, axis=2) if kind == "16 bits" else BASE)
+    lazy, loaded = (Image.open(io.BytesIO(data)) for _ in range(2))
+    loaded.load()
+    for image in (lazy, loaded, loaded.copy(), Image.open(io.BytesIO(data)).copy()):
+        pixels = stored_image(image).pixels
+        assert np.array_equal(pixels // (257 if pixels.dtype == np.uint16 else 1), shown)
+
+
+def test_xmp_alone_turns_no_tiff() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    data = encoded(BASE, "TIFF", tiffinfo={700: xmp})
+    assert Image.open(io.BytesIO(data)).info["xmp"] == xmp
+    assert np.array_equal(stored_image(Image.open(io.BytesIO(data))).pixels, BASE)
+    assert np.array_equal(decode_image(data).rgb, BASE)

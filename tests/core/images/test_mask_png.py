@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.making import encoded
-from pics_cli.core.images.mask_png import SIGNATURE, chunk, grey_part, one_bit_rows
+from pics_cli.core.images.mask_png import grey_part, one_bit_rows
 from pics_cli.core.images.masks import BoxMask, box_mask, decode_box_mask, decode_mask_png
+from pics_cli.core.images.png_chunks import SIGNATURE, chunk
 from pics_cli.errors import BadSample
 
 

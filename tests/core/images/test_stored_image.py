@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from helpers.making import encoded, smooth, with_orientation
+from helpers.making import encoded, smooth, wide_gamut, with_orientation
+from pics_cli.core.images import image_files
 from pics_cli.core.images.image_io import decode_image
-from pics_cli.core.images.mask_png import chunk
+from pics_cli.core.images.png_chunks import Chunk, check_png, chunk
 from pics_cli.core.images.stored_image import (
     StoredImage,
     decode_stored,
@@ -31,31 +32,6 @@ Pixels = npt.NDArray[Any]
 RGB = smooth(40, 60)
 ALPHA = np.linspace(0, 255, 40 * 60).reshape(40, 60).astype(np.uint8)
 REGION = np.s_[10:30, 20:50]
-
-
-def wide_gamut() -> bytes:
-    """The ICC profile of a space wider than sRGB: green and red of Display P3, sRGB's curve left out (gamma 2.2)."""
-
-    def s15(*values: float) -> bytes:
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
-
-    columns = {
-        b"rXYZ": (0.51512, 0.2412, -0.00105),
-        b"gXYZ": (0.29198, 0.69225, 0.04189),
-        b"bXYZ": (0.1571, 0.06657, 0.78407),
-    }
-    tags = {name: b"XYZ \0\0\0\0" + s15(*values) for name, values in columns.items()}
-    gamma = b"curv\0\0\0\0\0\0\0\1" + struct.pack(">HH", round(2.2 * 256), 0)
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma)
-    tags |= {b"wtpt": b"XYZ \0\0\0\0" + s15(0.9642, 1, 0.8249), b"desc": b"desc\0\0\0\0\0\0\0\5wide\0" + bytes(79)}
-    table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, data in tags.items():
-        table += name + struct.pack(">II", offset + len(body), len(data))
-        body += data.ljust(-(-len(data) // 4) * 4, b"\0")
-    size = offset + len(body)
-    head = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12)
-    head += b"acsp" + bytes(28) + s15(0.9642, 1, 0.8249)
-    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
 PROFILE = wide_gamut()
@@ -224,3 +200,26 @@ def test_images_of_pillow_as_their_files() -> None:
         assert np.abs(to_srgb(ours).astype(int) - to_srgb(theirs)).max() <= 2
     again = to_pillow(decode_stored(FILES["profile and alpha"][0]))
     assert (again.mode, again.info["icc_profile"]) == ("RGBA", PROFILE)
+
+
+def test_both_ways_of_decoding_agree() -> None:
+    """What a picture without a profile is to training, which takes the upper 8 bits, and to compositing."""
+    grey = encoded(Image.fromarray(RGB[..., 0].astype(np.uint16) * 251), "PNG", transparency=int(RGB[3, 5, 0]) * 251)
+    for data in (grey, *(data for data, _, _ in FILES.values())):
+        stored = decode_stored(data)
+        if stored.icc_profile is None:
+            assert np.abs(to_srgb(stored).astype(int) - decode_image(data).rgb).max() <= 2
+
+
+def test_a_png_is_walked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+
+    def counted(data: bytes) -> list[Chunk]:
+        walks.append(len(data))
+        return check_png(data)
+
+    monkeypatch.setattr(image_files, "check_png", counted)
+    for name in ("rgb", "profile and alpha", "16 bits"):
+        walks.clear()
+        decode_stored(FILES[name][0])
+        assert len(walks) == 1

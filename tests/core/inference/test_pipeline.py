@@ -184,7 +184,7 @@ def test_on_a_gpu(tiny_model: Path) -> None:
         ({"image": 3}, "image: got int, expected a PIL image, a NumPy array or a path"),
         ({"image": "nowhere.png"}, "image: cannot read nowhere.png: no such file or directory"),
         ({"objects": [OBJECTS[0], "nowhere.png"]}, r"objects\[1\]: cannot read nowhere.png"),
-        ({"objects": [OBJECTS[0], Image.new("RGBA", (5, 5))]}, "reference 1: every pixel is transparent"),
+        ({"objects": [OBJECTS[0], Image.new("RGBA", (5, 5))]}, r"objects\[1\]: every pixel is transparent"),
         ({"output_type": "pt"}, "output_type: got 'pt', expected 'pil' or 'np'"),
         ({"num_images": 0}, "num_images: got 0, expected at least 1"),
         ({"seed": 1, "generator": torch.Generator()}, "seed and generator exclude each other"),

@@ -135,7 +135,7 @@ def test_a_second_run_makes_what_is_missing(
     (output / "composed/composed_c.png.12.tmp").touch()  # of a run that was killed
     report = run(samples, output, tiny_model, num=2, batch_size=4)
     assert (report.written, report.finished_before) == (2, 6)
-    assert caplog.messages == [f"{damaged}: cut short: made again"]
+    assert caplog.messages == [f"{damaged}: PNG cut short in its chunk b'IDAT': made again"]
     after = stamps(output)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {"composed_-a.png", "composed_b_1.png"}

@@ -30,6 +30,22 @@ def test_results_of_all_in_rank_order() -> None:
     assert in_threads(lambda ranks: ranks.run_local(lambda: ranks.rank)) == [0, 1]
 
 
+def test_the_first_works_before_the_others_do() -> None:
+    calls: list[int] = []
+
+    def work(ranks: Ranks) -> int:
+        def find() -> int:
+            calls.append(ranks.rank)
+            return 10 * ranks.rank
+
+        return ranks.run_first_alone(find)
+
+    assert in_threads(work) == [0, 10]
+    assert calls[0] == 0
+    assert sorted(calls[1:]) == [0, 1]
+    assert Ranks().run_first_alone(lambda: 7) == 7
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_of_one_is_raised_by_all(failing: int) -> None:
     def work(ranks: Ranks) -> tuple[str, str | None, int]:

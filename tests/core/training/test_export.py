@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,29 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Trained, tmp_path: 
     export(run.recipe, run.found, out, overwrite=True)
     assert (out / "README.md").read_text() == "my card"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.old"]
+
+
+def test_an_interrupted_export_loses_nothing(run: Trained, tmp_path: Path) -> None:
+    out, new, old = (tmp_path / name for name in ("model", ".model.pics-new", ".model.pics-old"))
+    for path in (new, old):
+        path.mkdir()
+        (path / "notes.txt").write_text("mine")
+        with pytest.raises(PicsError, match=rf"\.{path.name[1:]}: in the way, and no model folder that pics wrote"):
+            export(run.recipe, run.found, out, overwrite=True)
+        assert (path / "notes.txt").read_text() == "mine"
+        shutil.rmtree(path)
+    small().save_pretrained(old)  # between the two renames: the earlier folder has no name, the next is whole
+    (old / "README.md").write_text("my card")
+    small().save_pretrained(new)
+    broken = replace(run.found, state={**run.found.state, "base": "another"})
+    with pytest.raises(PicsError, match="was trained from another base model"):
+        export(run.recipe, broken, out, overwrite=True)
+    assert (out / "README.md").read_text() == "my card"
+    assert not new.exists()
+    assert not old.exists()
+    export(run.recipe, run.found, out, overwrite=True)
+    assert (out / "README.md").read_text() == "my card"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_of_another_base_is_refused(run: Trained, tmp_path: Path) -> None:
