@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from pics_cli.core.datasets.compat import compat_crop
-from pics_cli.core.datasets.pairs import FAULTS, Group, choose_group, find_fault
+from pics_cli.core.datasets.pairs import FAULTS, Group, find_fault
+from pics_cli.core.datasets.rechoice import Rechoice
 from pics_cli.core.datasets.scene import SCENE_NOTES, DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
@@ -116,19 +116,20 @@ def _settle(
     Masks are decoded for what was chosen alone, so that a choice costs no drawing.
     """
     masks: dict[int, BoxMask] = {}
-    first_fault = ""
+    trusted = recipe.compat or scene.draw is not None
+    instances: Sequence[Instance] = scene.instances
+    rechoice, first_fault = None, ""
     while True:
-        masks |= {i: _decode_mask(scene.instances[i]) for i in group if i not in masks}
-        trusted = recipe.compat or scene.draw is not None
-        fault = None if trusted else find_fault(scene, group, masks, recipe.pairs)
+        masks |= {i: _decode_mask(instances[i]) for i in group if i not in masks}
+        fault = None if trusted else find_fault(instances, group, masks, recipe.pairs)
         if fault is None:
-            return [scene.instances[i] for i in group], [masks[i] for i in group]
+            return [instances[i] for i in group], [masks[i] for i in group]
         reason, faulty, mended = fault
         notes[reason] += 1
         first_fault = first_fault or reason
-        instances = (mended if i == faulty else instance for i, instance in enumerate(scene.instances))
-        scene = replace(scene, instances=tuple(instances))
-        chosen = choose_group(scene, recipe.pairs)
+        rechoice = rechoice or Rechoice(scene, recipe.pairs)
+        rechoice.mend(faulty, mended)
+        instances, chosen = rechoice.instances, rechoice.choose()
         if isinstance(chosen, Skip):
             return Skip(first_fault)
         group = chosen

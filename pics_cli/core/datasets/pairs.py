@@ -109,7 +109,7 @@ def most_overlapping(boxes_N4: Boxes, iou: Outer, nested: Outer | None) -> tuple
 
 
 def find_fault(
-    scene: Scene, group: Group, masks: Mapping[int, BoxMask], rule: PairSettings
+    instances: Sequence[Instance], group: Group, masks: Mapping[int, BoxMask], rule: PairSettings
 ) -> tuple[str, int, Instance] | None:
     """What contradicts itself in a group whose masks are known.
 
@@ -117,8 +117,8 @@ def find_fault(
         One of FAULTS, which instance, and what it is to be before the choice is made again; None where all is well.
     """
     for i in group:
-        instance, mask = scene.instances[i], masks[i]
-        if mask.area <= rule.min_area_ratio * (scene.width * scene.height):
+        instance, mask = instances[i], masks[i]
+        if mask.area <= rule.min_area_ratio * (mask.width * mask.height):
             return "small_mask", i, replace(instance, area=float(mask.area))
         if rule.box_mask_disagree != "keep" and box_agreement(instance.box, mask) < MIN_AGREEMENT:
             left, top, right, bottom = map(float, mask.box)
@@ -127,7 +127,7 @@ def find_fault(
     for i, j in combinations(sorted(group), 2):
         smaller, larger = sorted((masks[i].area, masks[j].area))
         if smaller >= _SAME_OBJECT * larger and mask_iou(masks[i], masks[j]) >= _SAME_OBJECT:
-            return "duplicate_object", j, replace(scene.instances[j], ignored=True)
+            return "duplicate_object", j, replace(instances[j], ignored=True)
     return None
 
 
@@ -154,11 +154,15 @@ def is_large(instance: Instance, scene: Scene, rule: PairSettings) -> bool:
 
 def _choose_max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     boxes = np.array([instance.box for instance in instances], np.float64)
-    drop = rule.contained == "drop"
-    pair, overlaps = most_overlapping(boxes, box_iou, is_nested if drop else None)
+    pair, overlaps = most_overlapping(boxes, box_iou, is_nested if rule.contained == "drop" else None)
     if pair is None:
         return Skip("only_contained" if overlaps else "no_overlap")
-    group = list(pair)
+    return grow(pair, boxes, rule)
+
+
+def grow(pair: tuple[int, int], boxes: Boxes, rule: PairSettings) -> Group | Skip:
+    """A pair and, one by one, the box (float [N, 4]) with the highest IoU with any member."""
+    group, drop = list(pair), rule.contained == "drop"
     while len(group) < rule.objects:
         iou = box_iou(boxes[group], boxes)
         allowed = ~is_nested(boxes[group], boxes) if drop else np.ones_like(iou, np.bool_)
@@ -173,9 +177,14 @@ def _choose_max_iou(instances: Sequence[Instance], rule: PairSettings) -> Group 
 
 def _choose_largest(instances: Sequence[Instance], rule: PairSettings) -> Group | Skip:
     order = sorted(range(len(instances)), key=lambda i: -instances[i].area)
+    return take_largest(order, np.array([instance.box for instance in instances], np.float64), rule)
+
+
+def take_largest(order: Sequence[int], boxes: Boxes, rule: PairSettings) -> Group | Skip:
+    """The first boxes (float [N, 4]) of an order by size that may be together, of the largest such pair on."""
     if rule.objects == 1 or rule.contained == "keep":
         return tuple(order[: rule.objects])
-    boxes = np.array([instance.box for instance in instances], np.float64)[order]  # the largest first
+    boxes = boxes[order]
     for first in range(len(boxes) - 1):
         apart = ~is_nested(boxes[first : first + 1], boxes[first + 1 :])[0]
         if apart.any():
