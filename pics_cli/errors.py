@@ -61,9 +61,9 @@ def abbreviate(names: Sequence[str], shown: int = 8) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def reason_of(error: OSError) -> str:
-    """What the operating system says went wrong, in lower case."""
-    return (error.strerror or str(error)).lower()
+def reason_of(error: Exception) -> str:
+    """What went wrong: of the operating system's errors what it says, in lower case and without the path."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 def read_error(path: Path | str, error: OSError, hint: str | None = None) -> PicsError:

@@ -19,7 +19,7 @@ import msgspec
 
 from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
-from pics_cli.errors import BadSample, PicsError
+from pics_cli.errors import BadSample, PicsError, reason_of
 
 SCHEMA = 1
 # Holds manifest and stats of a folder whose files other programs read, of one json an image.
@@ -160,5 +160,7 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "remove it: the block is then made again") from None
+        raise PicsError(
+            f"{path}: cannot be read: {reason_of(error)}", "remove it: the block is then made again"
+        ) from None
     return stats

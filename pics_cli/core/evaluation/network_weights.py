@@ -20,7 +20,7 @@ import torch
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.weight_files import read_weights
 from pics_cli.core.runtime.files import file_sha256, load_json, read_file
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, reason_of
 
 Kind = Literal["dino", "clip", "inception", "lpips"]
 
@@ -100,7 +100,9 @@ def find_encoder(name: str) -> NetworkWeights:
     try:
         kind = load_json(read_file(folder / "config.json")).get("model_type")
     except (OSError, ValueError) as error:
-        raise PicsError(f"--features {name}: no config.json that could be read: {error}", ENCODER_HINT) from None
+        raise PicsError(
+            f"--features {name}: no config.json that could be read: {reason_of(error)}", ENCODER_HINT
+        ) from None
     if kind not in _ENCODER_KINDS:
         known = ", ".join(_ENCODER_KINDS)
         raise PicsError(f"--features {name}: model_type {kind!r}, expected one of {known}", ENCODER_HINT)

@@ -96,8 +96,7 @@ def read_json(path: Path, hint: str = AGAIN) -> dict[str, Any]:
     try:
         data = load_json(read_file(path))
     except (OSError, ValueError) as error:
-        why = reason_of(error) if isinstance(error, OSError) else error
-        raise PicsError(f"{path}: cannot be read: {why}", hint) from None
+        raise PicsError(f"{path}: cannot be read: {reason_of(error)}", hint) from None
     if not isinstance(data, dict):
         raise PicsError(f"{path}: holds no JSON object, but {type(data).__name__}", hint)
     return data
@@ -132,7 +131,7 @@ def read_features(record_path: Path) -> dict[str, Features]:
             return {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         hint = f"remove {record_path} and run the same command again"
-        raise PicsError(f"{path}: cannot be read: {error}", hint) from None
+        raise PicsError(f"{path}: cannot be read: {reason_of(error)}", hint) from None
 
 
 def write_per_sample(folder: Path, records: Sequence[ExampleRecord], metrics: Sequence[str]) -> None:
@@ -168,7 +167,9 @@ def read_per_sample(path: Path) -> dict[str, ExampleRecord]:
         if missing := {*_EXAMPLE_COLUMNS, "method", "seed"} - {*(rows[0] if rows else ())}:
             raise ValueError(f"no column {', '.join(sorted(missing))}")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise PicsError(f"{path}: cannot be read: {error}", "it lies beside the results.json of `pics eval`") from None
+        raise PicsError(
+            f"{path}: cannot be read: {reason_of(error)}", "it lies beside the results.json of `pics eval`"
+        ) from None
     records: dict[int, ExampleRecord] = {}
     for row in rows:
         example = {name: row.pop(name) for name in _EXAMPLE_COLUMNS}

@@ -28,6 +28,10 @@ _ALIKE, _UNLIKE = 15.0, 45.0
 # Least part of the rim's difference from the object's colours that one background must explain to be taken out, and
 # that background's least distance from them, in grey levels.
 _EXPLAINED, _STRANGE = 0.5, 30.0
+# By how many grey levels a fitted background may lie outside 0 to 255, and still be taken for black or white.
+_NO_COLOUR = 40.0
+# Width of a rim that may hold its background's colour, in longer sides of the picture, and at least in pixels.
+_RIM, _LEAST_RIM = 0.01, 6.0
 # Alpha below which a pixel is noise, and above which it is solid.
 _FAINT, _SOLID = 0.04, 0.97
 
@@ -70,7 +74,7 @@ def remove_fringe(rgba: Bytes) -> Bytes:
     """A cut-out whose soft pixels still hold the background that it was cut from, without that background's colour.
 
     A cut-out is such where one colour B, fitted by least squares, explains most of how I = α F + (1 - α) B differs from
-    F in its soft pixels; others are returned as they are.
+    F in its rim, see `_rim`; others are returned as they are.
 
     Args:
         rgba: uint8 [h, w, 4], not premultiplied.
@@ -78,21 +82,36 @@ def remove_fringe(rgba: Bytes) -> Bytes:
     Returns:
         uint8 [h, w, 4] with the same alpha.
     """
-    solid = rgba[..., 3] == 255
-    rows, columns = np.nonzero((rgba[..., 3] > 0) & ~solid)
-    if not rows.size or not solid.any():
+    solid, rim = rgba[..., 3] == 255, _rim(rgba[..., 3])
+    rows, columns = np.nonzero(rim)
+    if not rows.size:
         return rgba
     alpha: Floats = rgba[rows, columns, 3:].astype(np.float32) / np.float32(255)
     seen, own = rgba[rows, columns, :3].astype(np.float32), _nearest(rgba[..., :3], solid, rows, columns)
-    behind = ((1 - alpha) * (seen - alpha * own)).sum(0) / np.square(1 - alpha).sum()
+    fitted = ((1 - alpha) * (seen - alpha * own)).sum(0) / np.square(1 - alpha).sum()
+    behind = np.clip(fitted, 0, 255)
     left = seen - alpha * own - (1 - alpha) * behind
     strange = np.square(seen - own).mean()
     fringed = 1 - np.square(left).mean() / max(strange, 1e-6) > _EXPLAINED
-    if not fringed or np.abs(own - behind).max(1).mean() < _STRANGE:
+    if not fringed or np.abs(fitted - behind).max() > _NO_COLOUR or np.abs(own - behind).max(1).mean() < _STRANGE:
         return rgba
     cleaned: Bytes = rgba.copy()
     cleaned[rows, columns, :3] = _without_background(seen, own, behind, alpha)
     return cleaned
+
+
+def _rim(alpha: Bytes) -> Mask:
+    """Soft pixels that lie near solid ones, and not where softness goes on further out: that is a shadow, or glass."""
+    solid = alpha == 255
+    soft = (alpha > 0) & ~solid
+    if not soft.any() or not solid.any():
+        return np.zeros_like(soft)
+    widest = max(_RIM * max(alpha.shape), _LEAST_RIM)
+    distance = cv2.distanceTransform((~solid).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    far = soft & (distance > widest)
+    beside_far = cv2.dilate(far.view(np.uint8), np.ones((4 * round(widest) + 1,) * 2, np.uint8)) > 0
+    rim: Mask = soft & ~far & ~beside_far
+    return rim
 
 
 def rim_width(distance: Bytes, mask: Mask) -> float:

@@ -148,7 +148,7 @@ def load_adapter(choice: AdapterChoice) -> Adapter:
     folder, where = choice.path, f"--lora {choice.path}"
     if not folder.exists():
         raise PicsError(f"{where}: no such folder", _HINT)
-    if not (folder / CONFIG_FILE).is_file():
+    if not (folder / CONFIG_FILE).exists():
         raise PicsError(f"{where}: no adapter ({CONFIG_FILE} is missing)", _HINT)
     contents = []
     for name in (CONFIG_FILE, WEIGHTS_FILE):

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.core.recipes.validation import CONFIG, RelativePath, between, error_line
 from pics_cli.core.runtime.files import load_json, read_file, write_json
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, reason_of
 
 VERSION = 1
 CONFIG_FILE = "pics.json"
@@ -213,7 +213,7 @@ class ModelConfig:
                 " pics convert CKPT OUT",
             ) from None
         except (OSError, ValueError) as error:
-            raise PicsError(f"{path}: unreadable: {error}", "copy the model folder again") from None
+            raise PicsError(f"{path}: unreadable: {reason_of(error)}", "copy the model folder again") from None
         if not isinstance(data, dict):
             raise PicsError(f"{path}: got {type(data).__name__}, expected a JSON object", "copy the model folder again")
         version = data.get("version")

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pics_cli.core.runtime.files import cache_folder, file_sha256, load_json, make_folder, read_file, write_json
-from pics_cli.errors import PicsError, abbreviate, read_error
+from pics_cli.errors import PicsError, abbreviate, read_error, reason_of
 
 # Where downloaded models are looked for, as the research project does, and DINOv2's file in it.
 CHECKPOINTS, DINOV2_FILE = Path("checkpoints"), "dinov2_vitg14_pretrain.pth"
@@ -203,7 +203,9 @@ def _load_hashes() -> dict[str, Any]:
     except FileNotFoundError:
         return {"files": {}, "models": {}}
     except (OSError, ValueError) as error:
-        raise PicsError(f"{_hashes_path()}: unreadable: {error}", "remove it: hashes are then recorded anew") from None
+        raise PicsError(
+            f"{_hashes_path()}: unreadable: {reason_of(error)}", "remove it: hashes are then recorded anew"
+        ) from None
     if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in ("files", "models")):
         raise PicsError(f"{_hashes_path()}: not a record of hashes", "remove it: hashes are then recorded anew")
     return data

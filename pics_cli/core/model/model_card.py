@@ -20,7 +20,7 @@ from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.describe_folder import PIPELINE_FILE
 from pics_cli.core.model.licences import Licence, licence_of
 from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
-from pics_cli.errors import PicsError, read_error
+from pics_cli.errors import PicsError, read_error, reason_of
 
 CARD_FILE, CONVERSION_FILE, TRAINING_FILE = "README.md", "conversion.json", "training.json"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -115,7 +115,9 @@ def read_own_card(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise PicsError(f"{folder / CARD_FILE}: cannot be read: {error}", "a model card is text in UTF-8") from None
+        raise PicsError(
+            f"{folder / CARD_FILE}: cannot be read: {reason_of(error)}", "a model card is text in UTF-8"
+        ) from None
     found = _MARK.search(text)
     return None if found and _sha256(_MARK.sub("", text)) == found[1] else text
 

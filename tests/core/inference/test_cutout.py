@@ -67,6 +67,27 @@ def test_the_background_that_a_cut_out_was_made_from_leaves_its_rim() -> None:
     assert cutter()(clean, "a.png").picture is clean
 
 
+@pytest.mark.parametrize("colour", [(230, 60, 50), (70, 64, 60)])
+@pytest.mark.parametrize("fringe", [None, 255])
+def test_a_drop_shadow_keeps_its_colours(colour: tuple[int, int, int], fringe: int | None) -> None:
+    """Black of falling opacity below the object, and a rim of white around it, or none."""
+    axis = np.arange(160) - 70.0
+    alpha = np.clip(40.5 - np.hypot(axis[:, None], axis), 0, 1)[..., None]
+    y, x = axis[:, None], axis
+    shadow = (0.5 * np.clip((72 - y) / 20, 0, 1) * ((abs(x) < 30) & (y > 0)))[..., None]
+    own = np.full((160, 160, 3), colour, np.float64)
+    opacity = alpha + (1 - alpha) * shadow
+    seen = own if fringe is None else alpha * own + (1 - alpha) * fringe
+    shown = np.where(shadow > 0, alpha * own / np.maximum(opacity, 1e-6), seen)
+    reference = np.rint(np.dstack([shown, 255 * opacity])).astype(np.uint8)
+    cut = cutter()(reference, "a.png").picture
+    changed = (cut != reference).any(axis=2)
+    assert not changed[shadow[..., 0] > 0].any()
+    rim = (alpha[..., 0] > 0.1) & (alpha[..., 0] < 0.9) & (y < 0)
+    off = np.abs(cut[rim][:, :3] - np.array(colour, np.float64)).mean()
+    assert off < 12 if fringe is None else off < 0.25 * np.abs(reference[rim][:, :3] - np.array(colour)).mean()
+
+
 def test_a_plain_background_goes_softly() -> None:
     cut = cutter()(ON_WHITE, "a.png")
     assert (cut.method, cut.note) == ("plain", None)

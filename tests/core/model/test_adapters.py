@@ -166,6 +166,7 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
         lambda folder: (folder / CONFIG_FILE).write_text("[" * 100_000),
         "adapter.json: not the description of an adapter: ",
     ),
+    (lambda folder: make_pipe(folder / CONFIG_FILE), "adapter.json: cannot read: is a pipe, expected a file"),
     (lambda folder: make_pipe(folder / WEIGHTS_FILE), "safetensors: cannot read: is a pipe, expected a file"),
     (edit(rank="4"), "adapter.json: not the description of an adapter: "),
     (edit(rank=0), "adapter.json: rank: got 0, expected at least 1"),

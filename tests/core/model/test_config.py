@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,13 @@ def test_unreadable_files(tmp_path: Path, content: str, message: str) -> None:
     assert error.value.message.startswith(f"{path}: ")
     assert message in error.value.message
     assert error.value.hint
+
+
+def test_a_pipe_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pics.json")
+    with pytest.raises(PicsError) as error:
+        ModelConfig.load(tmp_path)
+    assert error.value.message == f"{tmp_path / 'pics.json'}: unreadable: is a pipe, expected a file"
 
 
 def test_not_a_model_folder(tmp_path: Path) -> None:
