@@ -90,22 +90,24 @@ def annotate(
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
-    from pics_cli.core.runtime.outputs import refuse_overwriting
+    from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
     from pics_cli.core.runtime.ranks import local_process_count
     from pics_cli.core.segmentation.blocks import AnnotationJob
-    from pics_cli.core.segmentation.boxes import default_label_folder
+    from pics_cli.core.segmentation.boxes import annotation_file, default_label_folder
 
     recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, {"raw": ("--raw", raw)}))
     source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
-    refuse_overwriting([] if out is None else [("--out", out)], raw_folder)
     job = AnnotationJob(
         source=source, folder=out or default_label_folder(recipe, split, source.raw), rows=row_range, sam=sam,
         checkpoint=checkpoint, batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask == "best",
         device=device, dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()),
         max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
+    if out is not None:
+        annotations = annotation_file(recipe, split, source.raw)
+        refuse_result_folder(out, job.state, source.raw, [("the annotations", annotations)])
     elsewhere = out is not None and out.absolute() != default_label_folder(recipe, split, source.raw).absolute()
     use = f"to build from them: pics build-shards {dataset} --split {split} --labels {out}" if elsewhere else None
     _run(job, contact_sheet, use)

@@ -100,8 +100,7 @@ def build_shards(
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
-    from pics_cli.core.runtime.manifest import MANIFEST
-    from pics_cli.core.runtime.outputs import refuse_overwriting
+    from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
 
     flags: dict[str, tuple[str, Any]] = {
         f"source.splits.{split or 'train'}.labels": ("--labels", labels and [str(labels.resolve())]),
@@ -121,9 +120,8 @@ def build_shards(
     folder = Path(recipe.out.replace("{split}", source.split))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
-    # Many keep recipe, pictures and shards in one place: a folder of its own inside it is nobody's loss.
-    own = not folder.is_dir() or (folder / MANIFEST).is_file() or not any(folder.iterdir())
-    refuse_overwriting([] if dry_run or inspect else [("--out", folder)], raw_folder, [] if own else raw_folder)
+    if not (dry_run or inspect):
+        refuse_result_folder(folder, folder, source.raw)
     _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, inspect, contact_sheet)
 
 
@@ -134,10 +132,13 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
     from pics_cli.core.datasets.readers.base import no_picture
     from pics_cli.core.runtime.engines import local_executor
     from pics_cli.core.runtime.files import make_folder
+    from pics_cli.core.runtime.outputs import refuse_overwriting
 
     source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
     reader = open_reader(source)
     files = reader.annotation_files
+    if not (dry or inspect):
+        refuse_overwriting([("--out", job.folder)], [("the annotations", path) for path in files])
     origin = f"annotations from {abbreviate(list(map(str, files)), 3)}" if files else f"drawn from seed {recipe.seed}"
     if reader.unread:
         origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"

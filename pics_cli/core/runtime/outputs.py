@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.errors import PicsError
 
 NamedPath = tuple[str, Path]
@@ -38,6 +39,26 @@ def refuse_overwriting(
                 raise PicsError(
                     f"{flag} {path}: lies in {found[0]} {found[1]}, where nothing is written", f"choose another {flag}"
                 )
+
+
+def refuse_result_folder(folder: Path, state: Path, raw: Path | None, inputs: Iterable[NamedPath] = ()) -> None:
+    """Refuse a folder for what is made of a raw dataset that is the dataset, an input, or has files of the dataset.
+
+    Many keep recipe, pictures and results in one place: a folder of its own inside the raw one is nobody's loss.
+
+    Args:
+        folder: of option --out.
+        state: where its manifest is.
+        raw: the dataset's folder, if there is one.
+        inputs: what else is read.
+
+    Raises:
+        PicsError: it is one of these.
+    """
+    raw_folder = [] if raw is None else [("the raw folder", raw)]
+    own = not folder.is_dir() or (state / MANIFEST).is_file()
+    own = own or all(path.name.startswith(".") for path in folder.iterdir())  # locks, say
+    refuse_overwriting([("--out", folder)], [*raw_folder, *inputs], [] if own else raw_folder)
 
 
 def _identity(path: Path) -> tuple[int, int] | str:

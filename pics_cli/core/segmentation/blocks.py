@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +38,7 @@ class AnnotationJob:
     Attributes:
         source: the dataset and split with the boxes.
         folder: for the labels.
-        rows: half-open range of images, the end None for all; a block belongs to the run that has its first image.
+        rows: half-open range of images, the end None for all; in whole blocks.
         sam, checkpoint: the model, see `sam.find_checkpoint`.
         batch_images: images that the encoder takes at a time; None: see `encoder_batch_size`.
         batch_boxes: boxes that the decoder takes at a time.
@@ -109,28 +108,21 @@ class BlockPlan:
         return list(range(block * self.size, min((block + 1) * self.size, self.images)))
 
     def in_range(self) -> list[int]:
-        """Blocks whose first image lies in the job's range.
+        """Blocks of the job's range.
 
         Raises:
-            PicsError: no block begins there.
+            PicsError: an end of the range lies inside a block.
         """
-        low, high = self._range()
-        blocks = list(range(-(-low // self.size), -(-high // self.size)))
-        if not blocks:
-            raise PicsError(
-                f"--range {self.job.range_text}: no block begins there; a block has {self.size} pictures",
-                f"take multiples of {self.size} (source.sam.block of the recipe)",
-            )
-        return blocks
-
-    def rounded_range(self, blocks: Sequence[int]) -> tuple[int, int] | None:
-        """Range of images of consecutive blocks; None where it is the job's range."""
-        whole = blocks[0] * self.size, min((blocks[-1] + 1) * self.size, self.images)
-        return None if whole == self._range() else whole
-
-    def _range(self) -> tuple[int, int]:
         low, high = self.job.rows
-        return low, self.images if high is None else min(high, self.images)
+        high = self.images if high is None else min(high, self.images)
+        if low % self.size or (high % self.size and high < self.images):
+            whole = low // self.size * self.size, min(-(-high // self.size) * self.size, self.images)
+            raise PicsError(
+                f"--range {self.job.range_text}: labels are made in blocks of {self.size} pictures: expected multiples "
+                f"of {self.size}, or {self.images} as the end, such as {whole[0]}:{whole[1]}",
+                "or choose other blocks, for all runs on the folder: --set source.sam.block=N",
+            )
+        return list(range(low // self.size, -(-high // self.size)))
 
     def due_rows(self, block: int) -> list[int]:
         """Images of a block to segment: all to overwrite or of a missing block, else those that could not be read."""

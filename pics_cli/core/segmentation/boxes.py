@@ -161,6 +161,15 @@ def default_label_folder(recipe: DatasetRecipe, split: str, raw: Path | None) ->
     return files.root / pattern.format(split=split, version="")
 
 
+def annotation_file(recipe: DatasetRecipe, split: str, raw: Path | None) -> Path:
+    """The file with a split's boxes.
+
+    Raises:
+        PicsError: as `open_boxes`.
+    """
+    return _find_annotations(recipe, split, raw)[1].annotations
+
+
 def _find_annotations(
     recipe: DatasetRecipe, split: str, raw: Path | None
 ) -> tuple[CocoSource | ScalabelSource, SplitFiles]:

@@ -85,16 +85,14 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
     boxes = ranks.run_first_alone(lambda: _open_boxes(job))  # one builds the index, then all open it
     records = boxes.bad_records
     ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], records, "records", "nothing was begun"))
+    plan = BlockPlan(job, len(boxes))
+    all_blocks = ranks.run_local(plan.in_range)
     device = choose_device(job.device, ranks.device)
     dtype = choose_dtype(job.dtype, device)
     precision = next(name for name, value in DTYPES.items() if value == dtype)
     checkpoint = ranks.run_local(lambda: find_checkpoint(job.sam, job.checkpoint))
     identity = label_identity(job, boxes, checkpoint, precision)
     ranks.run_on_all(lambda: check_label_folder(job, identity))
-    plan = BlockPlan(job, len(boxes))
-    all_blocks = plan.in_range()
-    if rounded := plan.rounded_range(all_blocks):
-        logger.info("blocks of %d pictures belong to whoever has their first: this run has %d:%d", plan.size, *rounded)
     own_blocks = all_blocks[ranks.rank :: ranks.size]
     due_blocks = [block for block in own_blocks if plan.due_rows(block)]
     progress.activity = "reading the model"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.outputs import refuse_overwriting
+from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
 from pics_cli.errors import PicsError
 
 
@@ -48,3 +48,32 @@ def test_neighbours(here: Path) -> None:
     (here / "copy.png").write_bytes(b"mine")
     outputs = [("--out", Path(name)) for name in ("rawer/x", ".", "copy.png", "new.png")]
     refuse_overwriting(outputs, [("object_0", here / "raw/photos/a.png")], [("the raw folder", Path("raw"))])
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("raw", "is the raw folder raw, which this run reads"),
+        ("elsewhere", "is the raw folder raw, which this run reads"),
+        ("raw/photos", "lies in the raw folder raw, where nothing is written"),
+        ("link.png", "is the annotations hard.png, which this run reads"),
+    ],
+)
+def test_results_are_no_part_of_the_dataset(here: Path, path: str, fault: str) -> None:
+    with pytest.raises(PicsError, match=f"^--out {path}: {fault}"):
+        refuse_result_folder(Path(path), Path(path), Path("raw"), [("the annotations", Path("hard.png"))])
+
+
+def test_results_may_have_a_folder_of_their_own_in_the_dataset(here: Path) -> None:
+    """One that is not there yet, is empty but for hidden files (locks, say), or has a manifest."""
+    out = here / "raw/out"
+    refuse_result_folder(out, out, Path("raw"))
+    out.mkdir()
+    (out / ".lock").touch()
+    refuse_result_folder(out, out, Path("raw"))
+    (out / "00000.tar").touch()
+    with pytest.raises(PicsError, match="where nothing is written"):
+        refuse_result_folder(out, out, Path("raw"))
+    (out / ".pics").mkdir()
+    (out / ".pics/manifest.json").touch()
+    refuse_result_folder(out, out / ".pics", Path("raw"))

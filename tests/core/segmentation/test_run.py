@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +102,11 @@ def test_build_shards_reads_them(tmp_path: Path, sam: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ranges_give_what_one_run_gives(tmp_path: Path, sam: Path, workers: int) -> None:
-    """Blocks belong to the run that has their first picture; the folder ends byte-identical."""
+    """The folder ends byte-identical, whatever the order and however many blocks a range has."""
     recipe = make_dataset(tmp_path, 7)
     whole = run(job_of(recipe, tmp_path / "whole", sam))
     assert whole.manifest["pictures"] == 7
-    for rows in ((3, 6), (0, 3), (6, None)):
+    for rows in ((4, 6), (0, 4), (6, None)):
         part = run(job_of(recipe, tmp_path / "parts", sam, rows=rows, workers=workers))
         assert part.manifest["complete"] is (rows == (6, None))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
@@ -219,18 +218,27 @@ def test_a_file_without_pictures(tmp_path: Path, sam: Path) -> None:
     assert error.value.hint == "is this another dataset's file?"
 
 
-def test_a_range_without_a_block(tmp_path: Path, sam: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recipe = make_dataset(tmp_path, 6)
-    caplog.set_level(logging.INFO, logger="pics_cli")
-    run(job_of(recipe, tmp_path / "index", sam))  # the index is there now
-    caplog.clear()
-    with pytest.raises(PicsError, match=r"--range 1:2: no block begins there; a block has 2 pictures"):
-        run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 2)))
-    run(job_of(recipe, tmp_path / "labels", sam, rows=(1, 5)))
-    assert any("this run has 2:6" in line for line in caplog.messages)
-    caplog.clear()
-    run(job_of(recipe, tmp_path / "labels", sam, rows=(2, 4)))
-    assert not caplog.messages
+@pytest.mark.parametrize(
+    ("rows", "whole"),
+    [((1, 2), "0:2"), ((1, 5), "0:6"), ((3, None), "2:7"), ((0, 5), "0:6"), ((2, 3), "2:4"), ((5, 7), "4:7")],
+)
+def test_a_range_that_cuts_a_block(tmp_path: Path, sam: Path, rows: tuple[int, int | None], whole: str) -> None:
+    """Other pictures than asked for were made, or none."""
+    recipe = make_dataset(tmp_path, 7)
+    job = job_of(recipe, tmp_path / "labels", sam, rows=rows)
+    with pytest.raises(PicsError) as error:
+        run(job)
+    text = (
+        f"--range {job.range_text}: labels are made in blocks of 2 pictures: expected multiples of 2, or 7 as the end"
+    )
+    assert error.value.message == f"{text}, such as {whole}"
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(("rows", "made"), [((2, 4), 2), ((6, 7), 1), ((4, 100), 3), ((6, None), 1)])
+def test_a_range_makes_what_it_says(tmp_path: Path, sam: Path, rows: tuple[int, int | None], made: int) -> None:
+    report = run(job_of(make_dataset(tmp_path, 7), tmp_path / "labels", sam, rows=rows))
+    assert report.segmented["pictures"] == report.manifest["pictures"] == made
 
 
 @pytest.mark.parametrize(("first", "then"), [("blocks", "published"), ("published", "blocks")])

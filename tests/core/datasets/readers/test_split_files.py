@@ -99,6 +99,21 @@ def test_labels_that_are_not_there(labelled: Path, pics: Run, labels: str) -> No
     assert not (labelled / "out").exists()
 
 
+@pytest.mark.parametrize("out", ["labels", "raw/../labels", "raw/labels.json"])
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_shards_do_not_go_where_annotations_are(labelled: Path, pics: Run, out: str, overwrite: list[str]) -> None:
+    put(
+        labelled / "labels/manifest.json",
+        json.dumps({"complete": True, "pictures": 1, "boxes": 2, "made_by": "annotate"}),
+    )
+    options = ["--labels", "labels"] if Path(out).name == "labels" else []
+    before = {path: path.read_bytes() for path in labelled.rglob("*") if path.is_file()}
+    done = pics("build-shards", "mine.yaml", "--raw", "raw", "--out", out, *options, *overwrite)
+    assert done.returncode == 2
+    assert f"--out {out}: is the annotations " in done.stderr
+    assert {path: path.read_bytes() for path in labelled.rglob("*") if path.is_file()} == before
+
+
 def test_labels_of_a_format_that_has_none(tmp_path: Path, pics: Run) -> None:
     yolo_seg(tmp_path, {"a": PAIR})
     done = pics("build-shards", "yolo_seg", "--raw", "yolo", "--out", "out", "--labels", "yolo/labels")
