@@ -18,22 +18,14 @@ from transformers import Dinov2Model
 
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
-from pics_cli.core.images.stored_image import to_pillow, to_srgb
+from pics_cli.core.images.stored_image import to_pillow
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.inference.mask_region import RegionRule
-from pics_cli.core.inference.python_inputs import (
-    ImageInput,
-    check_order,
-    check_region,
-    name_of,
-    read_background,
-    read_reference,
-    read_regions,
-)
+from pics_cli.core.inference.python_inputs import ImageInput, read_inputs
 from pics_cli.core.inference.record import model_fingerprint, settings_record
-from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Light, MatchKind, Mode, Order
+from pics_cli.core.inference.sample import CompositeOptions, Light, MatchKind, Mode, Order
 from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
@@ -345,19 +337,9 @@ class PicsPipeline(DiffusionPipeline):
             raise ValueError(f"num_images: got {num_images}, expected at least 1")
         if generator is not None and seed is not None:
             raise ValueError("seed and generator exclude each other")
-        if name is None:
-            name = Path(image).stem if isinstance(image, str | Path) else ""
+        cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
         try:
-            stored = read_background(image, "image")
-            background = to_srgb(stored)
-            cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
-            read = [read_reference(value, f"objects[{k}]") for k, value in enumerate(objects)]
-            cut = [
-                cutter(picture, name_of(value, k))
-                for k, ((picture, _), value) in enumerate(zip(read, objects, strict=True))
-            ]
-            references = tuple(reference.picture for reference in cut)
-            regions = read_regions(boxes, masks, len(references), background, check_region(region))
+            sample, cut = read_inputs(image, objects, boxes, masks, region, order, name, num_images, cutter)
             options = CompositeOptions(
                 seed=seed or 0,
                 steps=steps,
@@ -371,10 +353,6 @@ class PicsPipeline(DiffusionPipeline):
                 fit=fit,
                 match=match,
             ).resolve(self.model.config)
-            object_order = check_order(order, len(references))
-            places = tuple(found.box for found in regions)
-            candidates = tuple(range(num_images))
-            sample = CompositeSample(name, background, places, references, object_order, candidates, stored)
             results = list(
                 composite(
                     self.model,
@@ -386,18 +364,16 @@ class PicsPipeline(DiffusionPipeline):
             )
         except BadSample as error:
             raise ValueError(error.detail) from None
-        notes = [f"image: {note}" for note in stored.notes] + [note for _, own in read for note in own]
-        notes += [found.note for found in regions if found.note is not None]
-        for note in [*notes, *(reference.note for reference in cut if reference.note is not None)]:
+        for note in [*sample.notes, *(reference.note for reference in cut if reference.note is not None)]:
             logger.warning(note)
         first = results[0]
         metadata = {
-            "name": name,
+            "name": sample.name,
             **({"adapters": list(self.adapters)} if self.adapters else {}),
             "seed": None if generator is not None else options.seed,
-            "settings": settings_record(options, object_order, self.dtype, cutter.description, region),
-            "size": [background.shape[1], background.shape[0]],
-            "boxes": [list(box) for box in places],
+            "settings": settings_record(options, sample.order, self.dtype, cutter.description, region),
+            "size": [sample.background.shape[1], sample.background.shape[0]],
+            "boxes": [list(box) for box in sample.boxes],
             "window": list(first.window),
             "feather": first.feather,
             "order": first.order,

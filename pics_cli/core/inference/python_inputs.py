@@ -15,7 +15,8 @@ from PIL import Image
 
 from pics_cli.core.images.geometry import Box, check_boxes
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored_image
+from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored_image, to_srgb
+from pics_cli.core.inference.cutout import CutReference, ReferenceCutter
 from pics_cli.core.inference.decoding import (
     check_mask_size,
     decode_reference,
@@ -24,16 +25,48 @@ from pics_cli.core.inference.decoding import (
     reference_pixels,
 )
 from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_region
-from pics_cli.core.inference.sample import Bytes, Order
+from pics_cli.core.inference.sample import Bytes, CompositeSample, Order
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, reason_of
 
 ImageInput = Image.Image | npt.NDArray[Any] | str | Path
 
 
-def name_of(value: ImageInput, k: int) -> str:
-    """What object k is called in messages: its path where it has one."""
-    return str(value) if isinstance(value, str | Path) else f"objects[{k}]"
+def read_inputs(
+    image: ImageInput,
+    objects: Sequence[ImageInput],
+    boxes: Sequence[Sequence[int]] | None,
+    masks: Sequence[ImageInput] | None,
+    region: RegionRule,
+    order: Order | Sequence[int] | None,
+    name: str | None,
+    num_images: int,
+    cutter: ReferenceCutter,
+) -> tuple[CompositeSample, list[CutReference]]:
+    """A sample from what `PicsPipeline` is called with, its references cut out, and how each of them was.
+
+    Args:
+        image, objects, boxes, masks, region, order, name, num_images: as `PicsPipeline` takes them.
+        cutter: cuts out the references.
+
+    Raises:
+        ValueError, BadSample: see above.
+    """
+    if name is None:
+        name = Path(image).stem if isinstance(image, str | Path) else ""
+    stored = read_background(image, "image")
+    background = to_srgb(stored)
+    notes = [f"image: {note}" for note in stored.notes]
+    names = [str(value) if isinstance(value, str | Path) else f"objects[{k}]" for k, value in enumerate(objects)]
+    read = [read_reference(value, f"objects[{k}]") for k, value in enumerate(objects)]  # all, before the first is cut
+    notes += [note for _, own in read for note in own]
+    cut = [cutter(picture, own_name) for (picture, _), own_name in zip(read, names, strict=True)]
+    regions = read_regions(boxes, masks, len(cut), background, check_region(region))
+    notes += [found.note for found in regions if found.note is not None]
+    places, references = tuple(found.box for found in regions), tuple(reference.picture for reference in cut)
+    candidates, object_order = tuple(range(num_images)), check_order(order, len(cut))
+    sample = CompositeSample(name, background, places, references, object_order, candidates, stored, tuple(notes))
+    return sample, cut
 
 
 def read_background(value: ImageInput, name: str) -> StoredImage:
