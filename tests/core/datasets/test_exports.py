@@ -181,6 +181,7 @@ def test_inspect_tells_what_is_there(tmp_path: Path, pics: Callable[..., Any]) -
     assert "1, such as 000000000003: no file" in shown["bad: missing_image"]
     assert shown["bad: size_mismatch"].endswith("000000000004: picture is 64x96, annotated as 96x64")
     assert "would be tried" in shown
+    assert "noted: measured_by_mask    1 objects whose box or area is of another scale" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

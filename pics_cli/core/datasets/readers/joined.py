@@ -24,7 +24,10 @@ class JoinedReader(Reader):
     def __init__(self, root: Path, readers: Sequence[Reader]) -> None:
         self._readers, self.bad_records = readers, BadRecords()
         self._files = [path for reader in readers for path in reader.annotation_files]
-        self._names = [path.relative_to(root).with_suffix("").as_posix() for path in self._files]
+        places = [path.relative_to(root) for path in self._files]
+        self._names = [place.with_suffix("").as_posix() for place in places]
+        if len(set(self._names)) < len(places):
+            self._names = [place.as_posix() for place in places]
         self.annotations = self._files[0]
         self.source: dict[str, Any] = {"format": "joined", "files": [reader.source for reader in readers]}
         for name, reader in zip(self._names, readers, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pics_cli.core.recipes.sources import CocoSource, FileSource, ScalabelSource, Source, VistasSource
-from pics_cli.errors import BadSample, PicsError, abbreviate
+from pics_cli.errors import BadSample, PicsError, abbreviate, read_error
 
 # Where `pics annotate` writes a split's labels, and build-shards looks for them, when the recipe names no folder.
 DEFAULT_LABELS = "pics_labels/{split}"
@@ -76,7 +76,7 @@ class SplitFiles(NamedTuple):
             if (self.root / name).is_file():
                 return self.root / name
         raise PicsError(
-            f"{self.root}: no {' or '.join(names)}, which names the {what} of {self.annotations}",
+            f"{self.root}: no {' or '.join(names or patterns)}, which names the {what} of {self.annotations}",
             f"it comes with the dataset; its place can be given with --set source.{key}=[FILE]",
         )
 
@@ -216,7 +216,12 @@ def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
     Raises:
         PicsError: a file instead of a folder, a folder instead of a file, several folders, or a * that cannot be.
     """
-    if "*" in name and not (root / name).exists() and not Path(name).is_absolute():
+    path = root / name
+    try:
+        exists = path.exists()
+    except OSError as error:  # of a name too long, say
+        raise read_error(path, error) from None
+    if "*" in name and not exists and not Path(name).is_absolute():
         try:
             paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
         except ValueError as error:
@@ -227,11 +232,10 @@ def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
         if is_folder and len(paths) > 1:
             raise PicsError(f"{root / name}: {len(paths)} folders fit, expected one", "name it without *")
         return paths
-    path = root / name
-    if path.exists() and path.is_dir() != is_folder:
+    if exists and path.is_dir() != is_folder:
         kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
         raise PicsError(
             f"{path} is {kinds[1]}, expected {kinds[0]} of annotations",
             f"name another with --set source.splits.{split}.annotations=[…]",
         )
-    return [path] if path.exists() else []
+    return [path] if exists else []

@@ -58,6 +58,15 @@ def test_pictures_of_all_files(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_one_stem_keep_their_endings(tmp_path: Path) -> None:
+    """Their samples had the same keys."""
+    recipe = coco_parts(tmp_path, (0, 0))
+    (tmp_path / "part0.json").rename(tmp_path / "part.json")
+    (tmp_path / "part1.json").rename(tmp_path / "part.JSON")
+    _, out = build_folder(recipe, tmp_path, tmp_path / "out", source__splits__train__annotations=["part.*"])
+    assert list(oracle.read_tars(out)) == ["part%2EJSON%2F000000000001", "part%2Ejson%2F000000000001"]
+
+
 def test_lists_of_pascal_voc(tmp_path: Path) -> None:
     """Only the first was read, silently."""
     raw = voc(tmp_path, {"a": PAIR, "b": PAIR})

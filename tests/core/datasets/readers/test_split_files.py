@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,13 @@ def test_a_star_that_cannot_be(tmp_path: Path) -> None:
         build_folder(recipe, tmp_path, tmp_path / "out", source__splits__train__annotations=["**.json"])
     assert error.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pattern_too_long_for_a_name(tmp_path: Path) -> None:
+    recipe, _ = write_coco(tmp_path, {}, [], [])
+    for pattern in ("*" * 300, "x" * 300):
+        with pytest.raises(PicsError, match=f"{re.escape(pattern)}: cannot read: file name too long"):
+            build_folder(recipe, tmp_path, tmp_path / "out", source__splits__train__annotations=[pattern])
 
 
 def test_a_file_whose_name_has_a_star(tmp_path: Path) -> None:
