@@ -30,10 +30,9 @@ _BOM = b"\xef\xbb\xbf"
 _SEPARATOR = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _ARRAY_END = re.compile(rb"\}[ \t\r\n]*\]")
 _MAX_ARRAY_ENDS = 3
-# NaN and Infinity, as Python writes them, where a value stands; or a text, which may hold the same.
-_NO_NUMBER = re.compile(
-    rb'"[^"\\]*(?:\\.[^"\\]*)*"|(?<=[:,\[ \t\r\n])(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])', re.DOTALL
-)
+# NaN and Infinity, as Python writes them, where a value ends; and texts, which may hold the same.
+_NO_NUMBER = re.compile(rb"(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])")
+_TEXT = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _OTHER_FILE = "is this another dataset's file?"
 
 
@@ -303,7 +302,11 @@ def _blank(data: bytes) -> bytes:
     """The text, of the same length, with empty strings for values that are no numbers."""
     if b"NaN" not in data and b"Infinity" not in data:
         return data
-    return _NO_NUMBER.sub(lambda m: m.group() if m.group()[:1] == b'"' else b'""'.ljust(len(m.group())), data)
+    parts = _TEXT.split(data)
+    for i, part in enumerate(parts):
+        if i % 2 == 0 and (b"NaN" in part or b"Infinity" in part):  # between texts
+            parts[i] = _NO_NUMBER.sub(lambda match: b'""'.ljust(len(match.group())), part)
+    return b"".join(parts)
 
 
 def _address(buffer: Any) -> int:
