@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pics_cli.core.images.jpeg_seams import find_seam
 from pics_cli.core.images.png_chunks import SIGNATURE, Chunk, check_png, find_exif
 from pics_cli.errors import BadSample, PicsError, reason_of
 
@@ -184,8 +186,9 @@ def xmp_orientation(image: Image.Image) -> int | None:
 def decode_jpeg(data: bytes, image: Image.Image) -> Bytes:
     """Pixels of a JPEG as they are stored: uint8 [H, W, 3], or of CMYK [H, W, 4] as the file has them.
 
-    Every warning of libjpeg that concerns pixels refuses the file. Pillow decodes such files in silence, turboJPEG
-    names the first warning only: where that is harmless, it is asked again without what it was about.
+    Every warning of libjpeg that concerns pixels refuses the file, and so does damage that it does not notice (see
+    `jpeg_seams`). Pillow decodes such files in silence, turboJPEG names the first warning only: where that is harmless,
+    it is asked again without what it was about.
 
     Args:
         data: the file.
@@ -202,12 +205,21 @@ def decode_jpeg(data: bytes, image: Image.Image) -> Bytes:
             if not any(words in str(error) for words in _HARMLESS_JPEG):
                 raise
             pixels = simplejpeg.decode_jpeg(_plain_jpeg(data), space)
-        return pixels
     except ValueError as error:
         if any(words in str(error) for words in _UNSUPPORTED_JPEG):
             return np.asarray(image if image.mode == "CMYK" else image.convert("RGB"))
         reason = "truncated_image" if "remature end" in str(error) else "damaged_image"
         raise BadSample(reason, str(error)) from None
+    if isinstance(image, JpegImageFile) and (row := _find_jpeg_seam(pixels, image)) is not None:
+        raise BadSample("damaged_image", f"Corrupt JPEG data: its colours change for good at row {row}")
+    return pixels
+
+
+def _find_jpeg_seam(pixels: Bytes, image: JpegImageFile) -> int | None:
+    if image.info.get("progressive"):
+        return None
+    factors = [(1, 1)] if len(image.layer) == 1 else [component[1:3] for component in image.layer]
+    return find_seam(pixels, (8 * max(h for h, _ in factors), 8 * max(v for _, v in factors)))
 
 
 def is_jpeg(image: Image.Image) -> bool:
