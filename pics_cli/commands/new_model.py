@@ -30,7 +30,7 @@ def new_model(
         int | None,
         typer.Option(metavar="N", help="Side of the square that the network sees.  [default: 512; tiny: 128]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new layers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new layers.")] = 0,
 ) -> None:
     """Start a model to be trained: Stable Diffusion and DINOv2 with new layers that have no effect yet.
 

@@ -52,7 +52,10 @@ def go(folder: Path, *words: str | Path) -> Result:
 
 
 def check_same(run: Path, straight: Path, besides: int | None = None) -> None:
-    """Losses, gradients' norms, rates, validation figures (`besides`: of a step more), every byte of the model."""
+    """Losses, gradients' norms, rates, validation figures (`besides`: of a step more), every byte of the model.
+
+    And of the last checkpoint's random state: where a library draws, it draws the same from there on.
+    """
     assert lines(run) == lines(straight)
     assert [one["step"] for one in lines(run)] == list(range(1, 15))
     validations = [one for one in lines(run, "validation") if one["step"] != besides]
@@ -60,6 +63,12 @@ def check_same(run: Path, straight: Path, besides: int | None = None) -> None:
     ours, theirs = model_files(run), model_files(straight)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert random_state(run) == random_state(straight)
+
+
+def random_state(run: Path) -> bytes:
+    """As the last checkpoint keeps it."""
+    return (run / "checkpoints" / checkpoints(run)[-1] / "random.safetensors").read_bytes()
 
 
 def test_the_run_is_what_it_should_be(straight: Path) -> None:

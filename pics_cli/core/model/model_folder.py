@@ -21,6 +21,7 @@ from torch import nn
 
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.devices import is_out_of_memory
 from pics_cli.core.model.hub import cached_snapshot, check_hashes, is_local, snapshot
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
@@ -133,8 +134,7 @@ def load_part(
             kind = autoencoder_class(part_folder) if name == "vae" else PARTS[name]
             return load_module(kind, part_folder, dtype, weights)
     except Exception as error:  # the libraries raise anything on damaged files
-        # Errors of memory are handled by the caller.
-        if isinstance(error, (PicsError, MemoryError)) or "memory" in str(error).lower():
+        if isinstance(error, PicsError) or is_out_of_memory(error):  # the caller has advice on memory
             raise
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(f"{part_folder}: cannot be loaded: {why}", _AGAIN) from None

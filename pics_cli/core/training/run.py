@@ -139,6 +139,7 @@ def set_up(job: TrainingJob, ranks: Ranks, stack: contextlib.ExitStack, progress
     accelerator = _make_accelerator(device, dtype, trackers, job.root)
     state, loss = _prepare_model(recipe, initial, accelerator, device, dtype)
     trainer = Trainer(recipe, job.root, ranks, accelerator, state, loss, data, progress, job.max_bad)
+    torch.manual_seed(recipe.seed)  # no step draws from it, but a library might, and checkpoints keep its state
     saved = ranks.run_on_all(lambda: _find_checkpoint(job, trainer) if is_first else None)[0]
     if saved is not None:
         ranks.run_local(lambda: trainer.resume(saved))

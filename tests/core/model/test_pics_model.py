@@ -348,11 +348,11 @@ def test_compiled_equals_eager(tiny: PicsModel, monkeypatch: pytest.MonkeyPatch)
     assert greys_apart(small(samples, start, steps=2), expected) <= 1
 
 
-def edit(**values: object) -> Change:
-    """Set keys of pics.json."""
+def edit(file: str = "pics.json", **values: object) -> Change:
+    """Set keys of a json."""
 
     def change(folder: Path) -> None:
-        path = folder / "pics.json"
+        path = folder / file
         path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
     return change
@@ -412,6 +412,11 @@ FAULTS: list[tuple[str, Change, list[str]]] = [
         ["stepz: unknown key, nearest: steps", "tau: got -1.0, expected 0 < value"],
     ),
     ("missing scheduler", remove_folder("scheduler"), ["{folder}/scheduler"]),
+    (
+        "a text for a number in scheduler",  # torch's message has the word memory in it
+        edit("scheduler/scheduler_config.json", num_train_timesteps="x"),
+        ["{folder}/scheduler: cannot be loaded: ", "linspace"],
+    ),
     (
         "scheduler's is a pipe",
         make_pipe("scheduler/scheduler_config.json"),
