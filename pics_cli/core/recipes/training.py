@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
@@ -23,6 +23,7 @@ from pics_cli.core.recipes.training_sections import (
     LogSettings,
     LoraSettings,
     ModelSettings,
+    NonNegativeInt,
     ObjectiveSettings,
     OptimizerSettings,
     PositiveInt,
@@ -30,7 +31,7 @@ from pics_cli.core.recipes.training_sections import (
     TrainedParts,
     ValidationSettings,
 )
-from pics_cli.core.recipes.validation import CONFIG, Text, UserPath, between
+from pics_cli.core.recipes.validation import CONFIG, Text, UserPath
 
 # Model settings that are defaults of `pics infer` alone: training does not depend on them.
 INFERENCE_DEFAULTS = ("share_sharpness", "scheduler", "steps", "guidance")
@@ -46,8 +47,8 @@ class TrainingRecipe:
     """Name of the run, in logs."""
     out: UserPath
     """Folder of logs and checkpoints, when --root-dir is not given."""
-    seed: Annotated[int, between(0, 2**63 - 1, True)] = 0
-    """Seed of everything random; the highest is torch's."""
+    seed: NonNegativeInt = 0
+    """Seed of everything random."""
     steps: PositiveInt = 100_000
     """Optimiser steps."""
     batch_size: PositiveInt = 16
