@@ -55,7 +55,7 @@ def labelme(root: Path, pictures: Boxes) -> Path:
     """`X.json` beside `X.jpg`."""
     for name, boxes in pictures.items():
         shapes = [shape(NAMES[k % 2], corners(box)) for k, box in enumerate(boxes)]
-        put(root / "photos" / f"{name}.json", labelme_file(shapes, f"{name}.jpg"))
+        put(root / "photos" / f"{name}.json", labelme_file(shapes, f"{name}.jpg".rpartition("/")[2]))
         put(root / "photos" / f"{name}.jpg", _PICTURE)
     return root / "photos"
 

@@ -115,7 +115,8 @@ class CocoBoxSource(BoxSource):
         name, url = index.names(row)
         size = (int(index.width[row]), int(index.height[row])) if index.width[row] else None
         image_id = index.given_id(index.image_id[row])
-        return AnnotatedImage(image_id, name, url, self._files.image_paths(name, url), size, boxes)
+        paths = self._files.image_paths(name, url, is_shared=index.is_shared)
+        return AnnotatedImage(image_id, name, url, paths, size, boxes)
 
 
 class ScalabelBoxSource(BoxSource):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -183,7 +184,17 @@ class FolderReader(Reader):
 
     def _image_paths(self, item_id: ItemId) -> tuple[Path, ...]:
         """Where the image of an annotation file may lie."""
-        return self._files.image_paths(str(item_id), suffix=self._suffix)
+        return self._files.image_paths(str(item_id), suffix=self._suffix, is_shared=self._is_shared)
+
+    def _is_shared(self, name: str) -> bool:
+        """Whether annotation files of several folders have the name of a picture, or of one of them."""
+        stem = name.removesuffix(self._suffix) if name.endswith(self._suffix) else name.rpartition(".")[0]
+        return stem in self._shared_names
+
+    @cached_property
+    def _shared_names(self) -> set[str]:
+        counts = Counter(name.rpartition("/")[2].removesuffix(self._suffix) for name in self._names)
+        return {name for name, count in counts.items() if count > 1}
 
     def _key(self, item_id: ItemId) -> str:
         """The sample's key: the annotation file's path without its suffix."""

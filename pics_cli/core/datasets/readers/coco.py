@@ -57,7 +57,7 @@ class CocoReader(Reader):
         """The image of a COCO id."""
         index = self._index
         row = int(index.image_id.searchsorted(index.image_number(item_id)))
-        paths = self._files.image_paths(*index.names(row))
+        paths = self._files.image_paths(*index.names(row), is_shared=index.is_shared)
         height, width = int(index.height[row]), int(index.width[row])
         if not width:  # not given
             width, height = first_image_size(paths)

@@ -84,6 +84,20 @@ class CocoIndex:
         text = self._names[start:end].tobytes()
         return text[: middle - start].decode(), text[middle - start :].decode()
 
+    def is_shared(self, name: str) -> bool:
+        """Whether images of several folders have a file name."""
+        return name in self._shared_names
+
+    @cached_property
+    def _shared_names(self) -> set[str]:
+        first, shared = dict[str, str](), set[str]()
+        for row in range(len(self)):
+            file_name = self.names(row)[0].replace("\\", "/")
+            name = file_name.rpartition("/")[2]
+            if first.setdefault(name, file_name) != file_name:
+                shared.add(name)
+        return shared
+
     def given_id(self, number: int) -> int | str:
         """An id of the columns as the file has it: the number itself, or the text that it stands for."""
         at = int(number) - FIRST_TEXT

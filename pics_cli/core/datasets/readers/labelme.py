@@ -77,7 +77,8 @@ class LabelMeReader(FolderReader):
         key = self._key(item_id)
         folder = posixpath.join(*self.annotations.relative_to(self._files.root).parts, posixpath.dirname(key))
         file_name = (labels.imagePath or posixpath.basename(key)).replace("\\", "/")
-        paths = self._files.image_paths(posixpath.normpath(posixpath.join(folder, file_name)))
+        file_name = posixpath.normpath(posixpath.join(folder, file_name))
+        paths = self._files.image_paths(file_name, is_shared=self._is_shared)
         if labels.imageWidth is None or labels.imageHeight is None:
             width, height = first_image_size(paths)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from pics_cli.errors import BadSample, PicsError, abbreviate, read_error
 # Where `pics annotate` writes a split's labels, and build-shards looks for them, when the recipe names no folder.
 DEFAULT_LABELS = "pics_labels/{split}"
 _DRIVE = re.compile(r"[A-Za-z]:/+")
+_FOLDERS_OF_IMAGES = re.compile(r"\{(file_name|path|parent2?|url_name|url_parent)\}")
 
 _ANY_ENDING = ".*"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG", ".bmp", ".tif", ".tiff", ".avif")
@@ -40,7 +41,9 @@ class SplitFiles(NamedTuple):
     more: tuple[Path, ...] = ()
     unread: tuple[Path, ...] = ()
 
-    def image_paths(self, file_name: str, url: str = "", suffix: str = "") -> tuple[Path, ...]:
+    def image_paths(
+        self, file_name: str, url: str = "", suffix: str = "", is_shared: Callable[[str], bool] | None = None
+    ) -> tuple[Path, ...]:
         """Where an image may lie, in the order to try; never outside the root folder.
 
         A pattern with a field that the annotation does not give is left out. Folders `*` and `**` of a pattern are
@@ -50,13 +53,16 @@ class SplitFiles(NamedTuple):
             file_name: as the annotation gives it, with `/` between folders, or `\\` as Windows writes it.
             url: the image's address where the annotation has one, such as COCO's `coco_url`.
             suffix: what follows the stem in `file_name`; else its extension does.
+            is_shared: whether images of several folders have a name; asked for only where one lies at a pattern without
+                its folders, and at no earlier one.
 
         Raises:
-            BadSample: `ambiguous_image`: several files fit a pattern with `*`.
+            BadSample: `ambiguous_image`: several files fit a pattern with `*`, or one could be of several images.
         """
-        paths = self._image_paths(file_name, url, suffix)
+        paths = self._image_paths(file_name, url, suffix, is_shared)
         if "\\" in file_name:
-            paths += self._image_paths(_DRIVE.sub("", file_name.replace("\\", "/"), count=1), url, suffix)
+            plain = _DRIVE.sub("", file_name.replace("\\", "/"), count=1)
+            paths += self._image_paths(plain, url, suffix, is_shared)
         return tuple(paths)
 
     def find_names(self, patterns: Sequence[str], key: str, what: str) -> Path:
@@ -80,7 +86,9 @@ class SplitFiles(NamedTuple):
             f"it comes with the dataset; its place can be given with --set source.{key}=[FILE]",
         )
 
-    def _image_paths(self, file_name: str, url: str, suffix: str) -> list[Path]:
+    def _image_paths(
+        self, file_name: str, url: str, suffix: str, is_shared: Callable[[str], bool] | None
+    ) -> list[Path]:
         folders, _, name = file_name.rpartition("/")
         url_folders, _, url_name = url.rpartition("/")
         parents = folders.split("/")
@@ -103,7 +111,14 @@ class SplitFiles(NamedTuple):
             endings = _ENDINGS if path.endswith(_ANY_ENDING) else ("",)
             candidates = [path.removesuffix(_ANY_ENDING) + ending for ending in endings]
             if "*" not in pattern.removesuffix(_ANY_ENDING):
-                paths += [self.root / candidate for candidate in candidates]
+                there = [self.root / candidate for candidate in candidates]
+                by_name = folders and is_shared is not None and not _FOLDERS_OF_IMAGES.search(pattern)
+                if by_name and not f"/{path}".endswith(f"/{file_name}") and not any(each.exists() for each in paths):
+                    taken = next((each for each in there if each.exists()), None)
+                    if taken is not None and is_shared is not None and is_shared(name):
+                        text = f"{file_name} is not there, and {taken} may be of another folder's picture of that name"
+                        raise BadSample("ambiguous_image", text)
+                paths += there
                 continue
             found = [file for candidate in candidates for file in _find_files(self.root, candidate)]
             if len(found) > 1 and not any(earlier.exists() for earlier in paths):

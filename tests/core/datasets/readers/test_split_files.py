@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import oracle
-from helpers.exports import yolo_seg
+from helpers.exports import EXPORTS, yolo_seg
 from helpers.making import annotation, build_folder, encoded, rectangle, smooth, write_coco
 from helpers.six_formats import PAIR, SIZE, region
 from helpers.street import bdd_label, put, write_bdd
@@ -53,6 +53,24 @@ def test_a_picture_of_the_same_name_elsewhere_is_not_taken(tmp_path: Path) -> No
     put(raw / "labels/train/sub/x.txt", (raw / "labels/train/x.txt").read_text())
     manifest, _ = build_folder("yolo_seg", raw, tmp_path / "out")
     assert (manifest["samples"], manifest["bad"]["pictures"]) == (1, {"missing_image": 1})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lies_at"), [("cvat", "images/a/x.jpg"), ("label_studio", "images/a/x.jpg"), ("labelme", "a/x.jpg")]
+)
+@pytest.mark.parametrize(
+    ("other", "expected"), [("b/y", {}), ("b/x", {"ambiguous_image": 1}), ("x", {"ambiguous_image": 1})]
+)
+def test_a_picture_without_its_folder_is_taken_where_its_name_is_of_one_image(
+    tmp_path: Path, recipe: str, lies_at: str, other: str, expected: dict[str, int]
+) -> None:
+    """Before, the picture of another image with the same name was, silently."""
+    raw = EXPORTS[recipe](tmp_path, {"a/x": PAIR, other: PAIR})
+    picture = (raw / lies_at).read_bytes()
+    (raw / lies_at).unlink()
+    put(raw / "images/x.jpg", picture)
+    manifest, _ = build_folder(recipe, raw, tmp_path / "out")
+    assert (manifest["samples"], manifest["bad"]["pictures"]) == (2 - len(expected), expected)
 
 
 # --- labels elsewhere -------------------------------------------------------------------------------------------------
