@@ -28,6 +28,8 @@ _ALIKE, _UNLIKE = 15.0, 45.0
 # Least part of the rim's difference from the object's colours that one background must explain to be taken out, and
 # that background's least distance from them, in grey levels.
 _EXPLAINED, _STRANGE = 0.5, 30.0
+# That part where most soft pixels are no rim: what is left tells less.
+_WELL_EXPLAINED = 0.8
 # By how many grey levels a fitted background may lie outside 0 to 255, and still be taken for black or white.
 _NO_COLOUR = 40.0
 # Width of a rim that may hold its background's colour, in longer sides of the picture, and at least in pixels.
@@ -92,7 +94,8 @@ def remove_fringe(rgba: Bytes) -> Bytes:
     behind = np.clip(fitted, 0, 255)
     left = seen - alpha * own - (1 - alpha) * behind
     strange = np.square(seen - own).mean()
-    fringed = 1 - np.square(left).mean() / max(strange, 1e-6) > _EXPLAINED
+    is_most = 2 * rows.size > np.count_nonzero((rgba[..., 3] > 0) & ~solid)
+    fringed = 1 - np.square(left).mean() / max(strange, 1e-6) > (_EXPLAINED if is_most else _WELL_EXPLAINED)
     if not fringed or np.abs(fitted - behind).max() > _NO_COLOUR or np.abs(own - behind).max(1).mean() < _STRANGE:
         return rgba
     cleaned: Bytes = rgba.copy()
