@@ -93,7 +93,7 @@ def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, tmp_path: P
         (["model", "me/x", "--results", "model/pics.json"], "model/pics.json: not the results of `pics eval`"),
         (
             ["model", "me/x", "--results", str(RESULTS)],
-            "was measured of pics-mini (4,880 steps), not of model (0 steps",
+            "was measured of pics-mini (8,621 steps), not of model (0 steps",
         ),
         (["model", "you/x"], "you/x: you may not write there"),
     ],
