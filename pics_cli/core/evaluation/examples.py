@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from pics_cli.core.evaluation.pixel_metrics import MIN_DIFFERENT_PIXELS
 from pics_cli.core.evaluation.subsets import estimate_relation, most_overlapping_pair
 from pics_cli.core.images.cutouts import paste_object
 from pics_cli.core.images.geometry import Box, box_iou, clip_box, order_by_lower_edge, scale_box
@@ -46,6 +47,7 @@ class Example:
         full_masks: with the parts that other objects hide; None where they are not known.
         true_background: whether the background is the true picture without objects and their shadows, not inpainted.
         wrong_orders: the truth with the objects in other orders, where it is known and they overlap.
+        pasted_orders: the truth's order in the light of the references, where `wrong_orders` are pasted.
         front_to_back: the true order; None where it is not known.
         relation: how the two objects that overlap most stand to each other, by the data or estimated; see `subsets`.
         iou: of the two paste boxes that overlap most.
@@ -62,6 +64,7 @@ class Example:
     full_masks: tuple[Mask, ...] | None = None
     true_background: bool = False
     wrong_orders: tuple[RGB, ...] = ()
+    pasted_orders: tuple[RGB, ...] = ()
     front_to_back: tuple[int, ...] | None = None
     relation: str
     iou: float = 0.0
@@ -168,7 +171,7 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
         order=tuple(order_by_lower_edge(regions)), visible_masks=visible, full_masks=full,
         true_background=clean is not None, front_to_back=front, relation=relation, iou=iou,
     )  # fmt: skip
-    return replace(example, wrong_orders=_paste_wrong_orders(example))
+    return with_pasted_orders(example)
 
 
 def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
@@ -179,17 +182,29 @@ def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
     return None
 
 
-def _paste_wrong_orders(example: Example) -> tuple[RGB, ...]:
-    """The truth with two objects in other orders, where they are known: a reference pasted over where both are.
+def with_pasted_orders(example: Example) -> Example:
+    """With the truth in other orders, where they are known: a reference pasted over where two objects are.
 
-    That is with the hindmost in front; of an object inside another with either in front, for the truth is neither.
+    That is with the hindmost in front; of an object inside another with either in front, for the truth is neither. A
+    reference has another light than the scene, and a result has either: each is pasted as it is, and with the colours
+    that the truth has where it is seen alone.
     """
-    full, front = example.full_masks, example.front_to_back
+    full, front, truth = example.full_masks, example.front_to_back, example.truth
     if full is None or front is None or len(full) != 2 or not (both := full[0] & full[1]).any():
-        return ()
-    pictures = []
-    for k in front if example.relation == "containing" else front[1:]:
-        pasted = example.truth.copy()
+        return example
+    right, wrong = truth.copy(), []
+    for k, visible in enumerate(example.visible_masks):
+        pasted = truth.copy()
         paste_object(pasted, example.paste_boxes[k], example.references[k])
-        pictures.append(np.where(both[..., None], pasted, example.truth))
-    return tuple(pictures)
+        right[visible] = pasted[visible]
+        if example.relation == "containing" or k == front[1]:
+            lit = np.clip(pasted * _gain(pasted, truth, visible & ~both), 0, 255).astype(np.uint8)
+            wrong += [np.where(both[..., None], picture, truth) for picture in (pasted, lit)]
+    return replace(example, wrong_orders=tuple(wrong), pasted_orders=(right,))
+
+
+def _gain(picture: RGB, truth: RGB, where: Mask) -> npt.NDArray[np.float64]:
+    """Factor on each colour from a picture to the truth, [3] in 0.2..5; 1 where too few pixels tell it."""
+    if np.count_nonzero(where) < MIN_DIFFERENT_PIXELS:
+        return np.ones(3)
+    return np.clip(truth[where].sum(0) / np.maximum(picture[where].sum(0), 1), 0.2, 5.0)

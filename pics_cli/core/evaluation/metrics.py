@@ -150,7 +150,8 @@ def _order(c: Composite) -> float | None:
     full = c.example.full_masks
     if full is None or len(full) != 2:
         return None
-    return pixels.is_order_right(c.picture, c.truth, c.example.wrong_orders, full[0] & full[1])
+    right_orders = (c.truth, *c.example.pasted_orders)
+    return pixels.is_order_right(c.picture, right_orders, c.example.wrong_orders, full[0] & full[1])
 
 
 def _count_changed_outside(c: Composite) -> float:

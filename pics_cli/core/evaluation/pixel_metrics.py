@@ -153,34 +153,39 @@ def _ground_error(values: Floats, expected: Floats, where: Mask) -> float | None
     return float(np.abs(values[where] - expected[where]).mean())
 
 
-def is_order_right(result: RGB, truth: RGB, wrong_orders: Sequence[RGB], both: Mask) -> bool | None:
+def is_order_right(result: RGB, right_orders: Sequence[RGB], wrong_orders: Sequence[RGB], both: Mask) -> bool | None:
     """Whether the right object is in front where two overlap.
 
     `wrong_orders` are the scene with one and with the other object wholly in front. The truth is one of them, unless
     one object holds the other: then neither is right, for the content is behind the front wall and before the back
     wall. Two pictures are d = 0.1 |ΔL| + |Δa| + |Δb| apart in a pixel. A rendering W is judged on the pixels P of the
     overlap where d(T, W) >= 4; one with fewer than 60 of them cannot be told from the truth and does not count. The
-    order is right if, for every W that counts, the mean of d(X, T) over P is below that of d(X, W). For a vessel that
-    asks for both: the content is seen above the rim, and the front wall hides the rest of it.
+    order is right if, for every W that counts, the mean over P of d(X, R) is below that of d(X, W) for the nearest
+    right rendering R. For a vessel that asks for both: the content is seen above the rim, and the front wall hides the
+    rest of it.
 
-    Of references pasted in both orders into 320 scenes of the training side this named the right one in 380 of 384
-    cases, and neither in all of 200 where one object holds the other. (By colours in RGB: in 90 %.)
+    Of references pasted in both orders into 320 drawn scenes of the training side this named the right one in 380 of
+    384 cases, and neither in all of 200 where one object holds the other. (By colours in RGB: in 90 %.) Of references
+    pasted in both orders into 46 path-traced scenes, at five steps from their own light to the scene's, it named the
+    right one right in 97 % and the wrong one in 1 %.
 
     Args:
-        result, truth: X, T.
-        wrong_orders: renderings of other orders, uint8 [H, W, 3].
+        result: X.
+        right_orders: T, and other renderings of its order, uint8 [H, W, 3].
+        wrong_orders: renderings of other orders.
         both: the overlap of the two objects' full masks.
 
     Returns:
         None where no other order can be told from the truth.
     """
     verdicts = []
-    own, expected = _weighted_lab(result), _weighted_lab(truth)
+    own, truth, *others = (_weighted_lab(picture) for picture in (result, *right_orders))
     for picture in wrong_orders:
         wrong = _weighted_lab(picture)
-        judged = both & (np.abs(expected - wrong).sum(axis=2) >= MIN_COLOUR_DISTANCE)
+        judged = both & (np.abs(truth - wrong).sum(axis=2) >= MIN_COLOUR_DISTANCE)
         if np.count_nonzero(judged) >= MIN_DIFFERENT_PIXELS:
-            verdicts.append(bool(np.abs(own - expected)[judged].sum() < np.abs(own - wrong)[judged].sum()))
+            distance = min(np.abs(own - right)[judged].sum() for right in (truth, *others))
+            verdicts.append(bool(distance < np.abs(own - wrong)[judged].sum()))
     return all(verdicts) if verdicts else None
 
 

@@ -131,7 +131,7 @@ def shared(one: Example) -> Mask:
 
 
 def order(one: Example, result: RGB) -> bool | None:
-    return pixel_metrics.is_order_right(result, one.truth, one.wrong_orders, shared(one))
+    return pixel_metrics.is_order_right(result, (one.truth, *one.pasted_orders), one.wrong_orders, shared(one))
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting", "containing"])
@@ -149,7 +149,7 @@ def test_order_of_scenes_drawn_either_way(relation: str) -> None:
 
 def differs(one: Example, wrong: RGB) -> bool:
     """Whether it can be told from the truth."""
-    return pixel_metrics.is_order_right(wrong, one.truth, [wrong], shared(one)) is not None
+    return pixel_metrics.is_order_right(wrong, [one.truth], [wrong], shared(one)) is not None
 
 
 @pytest.mark.parametrize("relation", ["occluding", "supporting"])
