@@ -21,7 +21,7 @@ from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.match import MatchedObjects
-from pics_cli.core.inference.overlaps import settle_layers
+from pics_cli.core.inference.overlaps import order_prior, settle_layers, tight_boxes
 from pics_cli.core.inference.paste import paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, window_inputs, window_paste
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
@@ -240,12 +240,20 @@ class BatchCompositor(NamedTuple):
             return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
         logits, gain, residual, *strength = (each[b, n].numpy() for each in output.blend if each is not None)
         if self.model.config.hint == "layers" and paste.network_alphas is not None:
-            logits = settle_layers(logits, paste.network_alphas, self.model.config.share_sharpness)
+            prior = self._order_prior(paste.network_alphas, paste.guess)
+            logits = settle_layers(logits, paste.network_alphas, self.model.config.share_sharpness, prior)
         if paste.shadows is not None:  # which may reach between the regions
             boxes = [paste.part]
         shadows = (strength[0], paste.shadows) if strength else ()
         painters = paste.paint(objects=objects)
         return blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)
+
+    def _order_prior(self, alphas: Bytes, guess: Sequence[int] | None) -> npt.NDArray[np.float32] | None:
+        """What the model says of the order by the objects' boxes; None where it is known, or not asked."""
+        if guess is None or len(alphas) < 2:
+            return None
+        log_odds = self.model.estimate_order(tight_boxes(alphas))
+        return None if log_odds is None else order_prior(alphas, guess, log_odds)
 
 
 def _opaque(sample: CompositeSample, alphas: Sequence[tuple[Box, Bytes | None]]) -> Bytes | None:

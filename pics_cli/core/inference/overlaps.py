@@ -10,6 +10,8 @@ L: layers of the control image, K: objects, S: model size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,9 @@ Labels = npt.NDArray[np.int32]
 # has this share of the piece's confidence. Measured on drawn scenes with the bundled model after 1,618 steps: 0.5 took
 # the contents of vessels for mistakes (right in 74 % of 31), 0.25 and less did not (96 % of 27; 94 % of 31 without).
 MIN_CONFIDENCE, MIN_SHARE = 0.2, 0.02
+# Weight of what the boxes say about the order against what the network says. With 0, 1 and 2 the bundled model has the
+# right object in front in 0.84, 0.92 and 0.93 of 156 held-out drawn scenes, and in 0.53, 0.61 and 0.66 of 62 rendered.
+PRIOR_WEIGHT = 2.0
 # Alpha from which on an object is solid.
 _SOLID = 128
 # Difference of two logits at which a layer is taken altogether (0.2 % of the other are left), and its rise for each of
@@ -31,7 +36,7 @@ _SOLID = 128
 _DECIDED, _SLOPE = 6.0, 4.0
 
 
-def settle_layers(logits: Floats, alphas: Bytes, sharpness: float = 1.0) -> Floats:
+def settle_layers(logits: Floats, alphas: Bytes, sharpness: float = 1.0, prior: Floats | None = None) -> Floats:
     """Logits that decide once for each piece: which object is before the other, and whether it is there at all.
 
     A piece is a connected part that the same objects cover. Between the two pastes (the first two layers) it is decided
@@ -43,6 +48,8 @@ def settle_layers(logits: Floats, alphas: Bytes, sharpness: float = 1.0) -> Floa
         logits: float32 [3, S, S], of the layers pasted back to front, pasted front to back, and of the background.
         alphas: uint8 [K, S, S], of each object as it is pasted.
         sharpness: factor that the logits were multiplied by; the confidence is that of the ones before.
+        prior: float32 [S, S], added to the difference of the two pastes' logits before it is settled; see
+            `order_prior`.
 
     Returns:
         A new float32 [3, S, S].
@@ -50,12 +57,37 @@ def settle_layers(logits: Floats, alphas: Bytes, sharpness: float = 1.0) -> Floa
     first, second, background = logits
     cover = _cover(alphas)
     count = (alphas >= _SOLID).sum(axis=0)
-    order = _decided(first - second, np.where(count > 1, cover, 0), sharpness)
+    difference = first - second if prior is None else first - second + sharpness * prior
+    order = _decided(difference, np.where(count > 1, cover, 0), sharpness)
     paste = np.maximum(first, second)
     first = np.where(order > 0, paste, paste + order)
     second = np.where(order > 0, paste - order, paste)
     presence = _decided(paste - background, cover, sharpness)
     return np.stack([first, second, paste - presence]).astype(np.float32)
+
+
+def tight_boxes(alphas: Bytes) -> Floats:
+    """Boxes around what is solid of each object, float32 [K, 4]; the whole square for one that is nowhere solid."""
+    boxes = []
+    for alpha in alphas:
+        x, y, width, height = cv2.boundingRect((alpha >= _SOLID).view(np.uint8))
+        boxes.append((x, y, x + width, y + height) if width else (0, 0, alpha.shape[1], alpha.shape[0]))
+    return np.array(boxes, np.float32)
+
+
+def order_prior(alphas: Bytes, guess: Sequence[int], log_odds: Floats) -> Floats:
+    """How much likelier the first paste has the right object in front than the second, in logits, float32 [S, S].
+
+    Args:
+        alphas: uint8 [K, S, S].
+        guess: objects back to front, as the first layer is pasted; the second is pasted the other way round.
+        log_odds: float32 [K, K], of object i being before object j.
+    """
+    solid = alphas[list(guess)] >= _SOLID
+    front = np.array(guess)[len(guess) - 1 - solid[::-1].argmax(axis=0)]
+    back = np.array(guess)[solid.argmax(axis=0)]
+    prior: Floats = np.where(solid.any(axis=0), log_odds[front, back], 0).astype(np.float32)
+    return PRIOR_WEIGHT * prior
 
 
 def settle(decisions: Mask, confidence: Floats, pieces: Labels) -> Mask:

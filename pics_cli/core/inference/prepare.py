@@ -15,7 +15,7 @@ import numpy as np
 from pics_cli.core.conditioning.alphas import joint_alpha, pasted_alphas
 from pics_cli.core.conditioning.network_inputs import NetworkInputs, layer_painters, prepare_network_inputs
 from pics_cli.core.conditioning.placement import choose_window, fit_paste_boxes, grow_regions, to_window
-from pics_cli.core.conditioning.shadow_inputs import ShadowInputs
+from pics_cli.core.conditioning.shadow_inputs import ShadowInputs, paste_orders
 from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, fitted_size, is_blank
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
@@ -162,6 +162,7 @@ class WindowPaste(NamedTuple):
         match: gives the objects with the window's blur and grain.
         alpha: uint8 [h, w], of the part: of all objects pasted; None where the control image shows none.
         network_alphas: uint8 [K, S, S], of each object as the network sees it; None as well.
+        guess: the objects back to front as the first of two layers is pasted; None where the order is known.
         shadows: of a model that casts them, else None.
     """
 
@@ -170,6 +171,7 @@ class WindowPaste(NamedTuple):
     match: Callable[[], MatchedObjects]
     alpha: Bytes | None
     network_alphas: Bytes | None
+    guess: list[int] | None = None
     shadows: PartShadows | None = None
 
 
@@ -229,7 +231,8 @@ def window_paste(
             lighting=lighting,
             room=(1 - config.fill) / 2,
         )
-    return WindowPaste(part, paint, match, joint, np.stack(small), shadows)
+    guess = paste_orders(regions, None)[0] if order is None else None
+    return WindowPaste(part, paint, match, joint, np.stack(small), guess, shadows)
 
 
 def object_shares(

@@ -13,6 +13,7 @@ from torch import Tensor
 from pics_cli.core.model import layers
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.light_head import LightHead
+from pics_cli.core.model.order_head import OrderHead
 from pics_cli.core.model.regions import Regions
 
 
@@ -26,6 +27,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         hint_channels: of the hint: colours of the control image, and the kind of each pixel.
         hint_widths: of the hint's convolutions; all but the first halve the resolution.
         estimates_light: whether it has a `light_head`, for a model with `shadows`.
+        estimates_order: whether it has an `order_head`.
         others, and `gradient_checkpointing`: see `InteractionUNet`.
     """
 
@@ -42,6 +44,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         norm_groups: int = 32,
         tau: float = 0.5,
         estimates_light: bool = False,
+        estimates_order: bool = False,
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
@@ -54,6 +57,8 @@ class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         layers.adopt_layers(self, stock, tau, exclude=("conv_in",))
         if estimates_light:
             self.light_head = LightHead()
+        if estimates_order:
+            self.order_head = OrderHead()
 
     def embed_hint(self, hint: Tensor) -> Tensor:
         """Hints [B, 3 L + 1, S, S] to [B, C, h, w]: constant over the denoising steps and both guidance branches."""

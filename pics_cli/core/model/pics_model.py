@@ -24,6 +24,7 @@ from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.light_head import LightOutput, lighting_of
 from pics_cli.core.model.model_card import TRAINING_FILE, write_card
 from pics_cli.core.model.offload import ModelOffloader, PartReader, choose_memory
+from pics_cli.core.model.order_head import order_log_odds
 from pics_cli.core.model.sampling import Denoiser, denoise
 from pics_cli.core.model.schedulers import make_scheduler
 from pics_cli.core.model.unet import InteractionUNet
@@ -229,6 +230,19 @@ class PicsModel:
         with self._offloader.use("controlnet"):
             azimuth, values = self.controlnet.light_head(picture)
         return lighting_of(LightOutput(azimuth.float().cpu(), values.float().cpu()))[0]
+
+    @torch.inference_mode()
+    def estimate_order(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Log-odds that object i is before object j, float32 [K, K]; None of a model without an order head.
+
+        Args:
+            boxes: float32 [K, 4], tight around each object; see `OrderHead`.
+        """
+        if not self.controlnet.config.get("estimates_order"):
+            return None
+        with self._offloader.use("controlnet"):
+            logits = self.controlnet.order_head(torch.from_numpy(boxes).to(self.device)[None])
+        return order_log_odds(logits)[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def __call__(

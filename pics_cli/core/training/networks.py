@@ -82,6 +82,8 @@ def is_trained(name: str, trained: TrainedParts, train_encoder: bool) -> bool:
     if part == "image_encoder":
         # DINOv2's token for hidden patches is unused where whole pictures are encoded.
         return train_encoder and not inner_name.endswith("mask_token")
+    if inner_name.startswith("order_head."):  # made by scripts/fit_order_head.py
+        return False
     if part == "controlnet" or trained == "full":
         return True
     if part == "projector":

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pics_cli.core.inference.overlaps import MIN_CONFIDENCE, settle, settle_layers
+from pics_cli.core.inference.overlaps import (
+    MIN_CONFIDENCE,
+    PRIOR_WEIGHT,
+    order_prior,
+    settle,
+    settle_layers,
+    tight_boxes,
+)
 
 SIZE = 48
 
@@ -147,3 +154,28 @@ def test_what_is_sure_already_stays() -> None:
     np.testing.assert_allclose(settle_layers(logits, crossed()), logits)
     noisy = np.stack([rough(k, 2) for k in range(3)])
     np.testing.assert_array_equal(settle_layers(noisy, crossed()), settle_layers(noisy, crossed()[::-1]))
+
+
+def test_boxes_around_what_is_solid() -> None:
+    alphas = np.zeros((2, SIZE, SIZE), np.uint8)
+    alphas[0, 5:20, 10:30], alphas[0, 5, 0] = 255, 100
+    np.testing.assert_array_equal(tight_boxes(alphas), [[10, 5, 30, 20], [0, 0, SIZE, SIZE]])
+
+
+def test_prior_of_three_objects() -> None:
+    """At each pixel of the two that the pastes show: the hindmost and the foremost of those that are solid there."""
+    alphas = np.zeros((3, SIZE, SIZE), np.uint8)
+    alphas[0, 0:20], alphas[1, 10:40], alphas[2, 15:48] = 255, 255, 255
+    log_odds = np.array([[0, 1, 2], [-1, 0, 3], [-2, -3, 0]], np.float32)
+    prior = order_prior(alphas, [2, 0, 1], log_odds) / PRIOR_WEIGHT
+    assert [prior[row, 0] for row in (5, 12, 17, 30, 45)] == [0, -1, 3, 3, 0]
+
+
+@pytest.mark.parametrize(("prior", "expected"), [(None, True), (1.0, True), (-1.0, True), (-3.0, False)])
+def test_prior_turns_what_is_not_surer(prior: float | None, expected: bool) -> None:
+    logits = np.zeros((3, SIZE, SIZE), np.float32)
+    logits[0], logits[2] = 4, -9
+    alphas = np.full((2, SIZE, SIZE), 255, np.uint8)
+    added = None if prior is None else np.full((SIZE, SIZE), prior, np.float32)
+    first, second, _ = settle_layers(logits, alphas, 2.0, added)
+    assert ((first > second) == expected).all()
