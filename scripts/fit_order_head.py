@@ -4,9 +4,9 @@
         --val data/val/Synth --output models/pics-mini-ordered
 
 Reads the boxes of whole objects, their order and relation from samples that state them, as those of `synth` and
-`rendered` do; `=N` repeats a set N times. A few minutes on a CPU, most of them reading. Writes a model folder with the head in its
-ControlNet, whose other weights stay as they are; `pics train` leaves the head alone. The same shards and seed give the
-same weights. Prints the share of pairs with the right order, by relation.
+`rendered` do; `=N` repeats a set N times. A few minutes on a CPU, most of them reading. Writes a model folder with the
+head in its ControlNet, whose other weights stay as they are; `pics train` leaves the head alone. The same shards and
+seed give the same weights. Prints the share of pairs with the right order, by relation.
 """
 
 from __future__ import annotations
