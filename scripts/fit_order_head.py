@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pics_cli.core.images.masks import Mask
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.model.model_card import TRAINING_FILE
 from pics_cli.core.model.model_folder import atomic_folder
@@ -82,7 +83,7 @@ def _sample_pairs(sample: Sample) -> Iterator[tuple[list[tuple[int, int, int, in
             yield [_box(whole[i]), _box(whole[j])], kind, pair["relation"]
 
 
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:  # type: ignore[type-arg]
+def _box(mask: Mask) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -144,8 +145,8 @@ def main() -> None:
         print(f"{folder}: {measure(head, read_pairs(folder))}")
     model.controlnet.order_head = head
     model.controlnet.register_to_config(estimates_order=True)
-    for part in model.parts.values():
-        nn.Module.to(part, DTYPES[options.dtype])  # diffusers' own warns of nothing
+    for module in model.parts.values():
+        nn.Module.to(module, DTYPES[options.dtype])  # diffusers' own warns of nothing
     record = Path(options.model) / TRAINING_FILE
     with atomic_folder(options.output) as folder:
         model.save_pretrained(folder, training=load_json(read_file(record)) if record.is_file() else None)

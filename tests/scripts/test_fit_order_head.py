@@ -84,7 +84,7 @@ def test_it_decides_what_is_in_front(model: Path, shards: Path, tmp_path: Path) 
 
     def front(log_odds: float | None, order: tuple[int, int] | None = None) -> str:
         answer = None if log_odds is None else np.array([[0, log_odds], [-log_odds, 0]], np.float32)
-        loaded.estimate_order = lambda _: answer  # type: ignore[method-assign]
+        loaded.estimate_order = lambda _: answer  # type: ignore[method-assign, assignment]
         sample = CompositeSample("a", background, boxes, (red, blue), order)
         (result,) = composite(loaded, [sample], CompositeOptions(match="none"))
         pixel = result.image[30, 34].astype(int)

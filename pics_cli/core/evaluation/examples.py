@@ -207,4 +207,5 @@ def _gain(picture: RGB, truth: RGB, where: Mask) -> npt.NDArray[np.float64]:
     """Factor on each colour from a picture to the truth, [3] in 0.2..5; 1 where too few pixels tell it."""
     if np.count_nonzero(where) < MIN_DIFFERENT_PIXELS:
         return np.ones(3)
-    return np.clip(truth[where].sum(0) / np.maximum(picture[where].sum(0), 1), 0.2, 5.0)
+    gain: npt.NDArray[np.float64] = np.clip(truth[where].sum(0) / np.maximum(picture[where].sum(0), 1), 0.2, 5.0)
+    return gain

@@ -37,8 +37,10 @@ class OrderHead(nn.Module):
         # In float32 whatever the weights are: the decision must not depend on the precision of the model.
         values = _pair_features(boxes.float())
         for layer in self.hidden:
-            is_linear = isinstance(layer, nn.Linear)
-            values = F.linear(values, layer.weight.float(), layer.bias.float()) if is_linear else layer(values)
+            if isinstance(layer, nn.Linear):
+                values = F.linear(values, layer.weight.float(), layer.bias.float())
+            else:
+                values = layer(values)
         before, inside = values.unbind(-1)
         return torch.stack([before, before.transpose(1, 2), (inside + inside.transpose(1, 2)) / 2], -1)
 

@@ -76,7 +76,7 @@ def test_the_order_can_be_told(drawn: Path) -> None:
 
 def test_the_order_is_told_in_any_light(drawn: Path) -> None:
     """References that are a stop off or of another colour, pasted as they are, half relit or wholly."""
-    right, wrong = [], []
+    right, wrong = list[bool | None](), list[bool | None]()
     for path in sorted(drawn.glob("*.tar")):
         for key, parts in read_shard(path):
             example = example_from_sample(key, parts, 0.75)
