@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -152,12 +153,15 @@ def segmentation_area(segmentation: object, height: int, width: int) -> float:
 
 def polygon_parts(segmentation: Sequence[Any], depth: int = 3) -> list[list[Any]]:
     """Outlines as flat lists, from the forms that `decode_segmentation` takes."""
-    if not any(isinstance(value, list) for value in segmentation):
+    kinds = set(map(type, segmentation))  # of thousands of numbers: no loop over them
+    if list not in kinds:
         return [list(segmentation)]
-    if all(isinstance(point, list) and len(point) == 2 for point in segmentation) and not any(
-        isinstance(value, list) for point in segmentation for value in point
+    if (
+        kinds == {list}
+        and all(len(point) == 2 for point in segmentation)
+        and list not in set(map(type, chain.from_iterable(segmentation)))
     ):
-        return [[value for point in segmentation for value in point]]
+        return [list(chain.from_iterable(segmentation))]
     nested = [part for part in segmentation if isinstance(part, list) and part]
     return [outline for part in nested for outline in polygon_parts(part, depth - 1)] if depth else []
 
