@@ -1,6 +1,7 @@
 """Put a trained model into the package, to be the one that `pics infer` takes where none is named.
 
-    pics train --recipe mini --export models/pics-mini
+    pics train --recipe mini --export models/mini
+    python scripts/fit_order_head.py models/mini SHARDS --output models/pics-mini
     python scripts/bundle_model.py models/pics-mini
 
 Copies the folder to pics_cli/models/NAME, whole or not at all, and writes files.json there: size and sha256 of every
