@@ -48,13 +48,21 @@ class Pairs(NamedTuple):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="model folder, hint: layers")
-    parser.add_argument("shards", nargs="+", metavar="SHARDS[=N]")
+    parser.add_argument("shards", nargs="+", type=_repeated, metavar="SHARDS[=N]")
     parser.add_argument("--val", nargs="*", default=[], metavar="SHARDS", help="measured on these as well")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new model folder")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the folder's weights (default bf16)")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _repeated(text: str) -> tuple[str, int]:
+    """A folder of shards, and how often it is taken."""
+    folder, _, times = text.partition("=")
+    if times and not (times.isascii() and times.isdigit() and int(times)):
+        raise argparse.ArgumentTypeError(f"{text}: expected a folder, or FOLDER=N with N from 1")
+    return folder, int(times or 1)
 
 
 def read_pairs(folder: str) -> Pairs:
@@ -126,11 +134,10 @@ def measure(head: OrderHead, pairs: Pairs) -> str:
 
 def main() -> None:
     options = arguments()
-    sets = [(name.partition("=")[0], int(name.partition("=")[2] or 1)) for name in options.shards]
     model = PicsModel.from_pretrained(options.model, flag="MODEL")
     if model.config.hint != "layers":
         raise PicsError(f"{options.model}: hint {model.config.hint}", "take a model that blends layers (hint: layers)")
-    read = [(read_pairs(folder), times) for folder, times in sets]
+    read = [(read_pairs(folder), times) for folder, times in options.shards]
     pairs = Pairs(
         torch.cat([part.boxes for part, times in read for _ in range(times)]),
         torch.cat([part.kinds for part, times in read for _ in range(times)]),
@@ -139,7 +146,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     head = OrderHead()
     fit(head, pairs, options.epochs, options.seed)
-    for (folder, _), (part, _) in zip(sets, read, strict=True):
+    for (folder, _), (part, _) in zip(options.shards, read, strict=True):
         print(f"{folder}: {measure(head, part)}")
     for folder in options.val:
         print(f"{folder}: {measure(head, read_pairs(folder))}")

@@ -117,3 +117,9 @@ def test_faults(model: Path, shards: Path, tmp_path: Path) -> None:
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert text in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("times", ["0", "a", "-1", "1.5"])
+def test_sets_are_repeated_a_number_of_times(model: Path, shards: Path, tmp_path: Path, times: str) -> None:
+    done = run_script(SCRIPT, model, f"{shards}={times}", "--output", tmp_path / "out")
+    assert (done.returncode, "N from 1" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
