@@ -65,8 +65,9 @@ class ModelOffloader:
             from accelerate import cpu_offload
 
             for part in parts.values():
-                # A block reads weights of its children directly, so it is loaded whole.
-                cpu_offload(part, device, offload_buffers=True, preload_module_classes=["InteractionBlock"])
+                # These read weights of their children directly, so they are loaded whole.
+                whole = ["InteractionBlock", "OrderHead"]
+                cpu_offload(part, device, offload_buffers=True, preload_module_classes=whole)
 
     @contextlib.contextmanager
     def use(self, *names: str) -> Iterator[None]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 
+from helpers.trainees import LAYERS, small
 from pics_cli.core.model.order_head import OrderHead, order_log_odds, order_loss
+from pics_cli.core.model.pics_model import PicsModel
 
 
 def boxes(count: int, objects: int = 3) -> torch.Tensor:
@@ -55,3 +61,18 @@ def test_learns_that_the_lower_box_is_nearer() -> None:
         optimizer.step()
     right = (order_log_odds(head(given[300:]))[:, 0, 1] > 0) == (kinds[300:] == 0)
     assert right.float().mean() >= 0.95
+
+
+@pytest.mark.parametrize("memory", ["resident", "sequential", "offload"])
+def test_a_model_says_the_same_in_every_memory_mode(memory: str) -> None:
+    model = small(**LAYERS)
+    model.controlnet.order_head = OrderHead()
+    model.controlnet.register_to_config(estimates_order=True)
+    given = boxes(1)[0].numpy()
+    expected = model.estimate_order(given)
+    assert expected is not None
+    parts: dict[str, Any] = dict(model.parts)
+    placed = PicsModel(model.config, **parts, scheduler=model.scheduler, memory=memory)
+    found = placed.estimate_order(given)
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
