@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from pics_cli.core.datasets.json_scanner import BLOCK_BYTES, JSON_ERRORS, LONGEST_RECORD, SPACE, RecordScanner
+from pics_cli.core.datasets.json_scanner import (
+    BLOCK_BYTES,
+    JSON_ERRORS,
+    LONGEST_RECORD,
+    SPACE,
+    RecordScanner,
+    blank_nans,
+)
 from pics_cli.core.runtime.files import open_file
 from pics_cli.errors import PicsError, read_error
 
@@ -30,9 +37,6 @@ _BOM = b"\xef\xbb\xbf"
 _SEPARATOR = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _ARRAY_END = re.compile(rb"\}[ \t\r\n]*\]")
 _MAX_ARRAY_ENDS = 3
-# NaN and Infinity, as Python writes them, where a value ends; and texts, which may hold the same.
-_NO_NUMBER = re.compile(rb"(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])")
-_TEXT = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _OTHER_FILE = "is this another dataset's file?"
 
 
@@ -169,7 +173,7 @@ class _JsonFile:
         for end in ends:
             data = self.bracketed(end)
             if section in self.mend:
-                data = _blank(data)
+                data = blank_nans(data)
             try:
                 return self.take(section, decoder.decode(data), [], data, end)
             except JSON_ERRORS:
@@ -195,7 +199,7 @@ class _JsonFile:
         if section in self.mend:  # one by one: a record with a quote too many must not turn the others inside out
             whole = bytearray(data)
             for start, end in spans:
-                whole[start - first : end - first] = _blank(data[start - first : end - first])
+                whole[start - first : end - first] = blank_nans(data[start - first : end - first])
             data = bytes(whole)
         texts = [memoryview(data)[start - first : end - first] for start, end in spans]
         return self.take(section, *self.decode_each(section, record_type, texts), data=data, end=spans[-1][1])
@@ -296,17 +300,6 @@ class _JsonFile:
     def syntax_error(self, expected: str) -> PicsError:
         shown = self.text[self.position : self.position + 20].decode("utf-8", "replace")
         return PicsError(f"{self.path}: not JSON at byte {self.position:,}: got {shown!r}, expected {expected}")
-
-
-def _blank(data: bytes) -> bytes:
-    """The text, of the same length, with empty strings for values that are no numbers."""
-    if b"NaN" not in data and b"Infinity" not in data:
-        return data
-    parts = _TEXT.split(data)
-    for i, part in enumerate(parts):
-        if i % 2 == 0 and (b"NaN" in part or b"Infinity" in part):  # between texts
-            parts[i] = _NO_NUMBER.sub(lambda match: b'""'.ljust(len(match.group())), part)
-    return b"".join(parts)
 
 
 def _address(buffer: Any) -> int:

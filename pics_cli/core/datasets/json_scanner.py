@@ -1,4 +1,4 @@
-"""Where values and records end in a JSON text that may be damaged."""
+"""Where values and records end in a JSON text that may be damaged, and what in it is no JSON but can be read past."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}"]', re.DOTALL)
 _SCALAR_END = re.compile(rb"[,}\]]")
 _FIRST_KEY = re.compile(rb'\{[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:')
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
+# NaN and Infinity, as Python writes them, where a value ends; and texts, which may hold the same.
+_NO_NUMBER = re.compile(rb"(?:NaN|-?Infinity)(?=[ \t\r\n]*[,}\]])")
+_TEXT = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+
+
+def blank_nans(data: bytes) -> bytes:
+    """The text, of the same length, with empty strings for values that are no numbers."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
+    parts = _TEXT.split(data)
+    for i, part in enumerate(parts):
+        if i % 2 == 0 and (b"NaN" in part or b"Infinity" in part):  # between texts
+            parts[i] = _NO_NUMBER.sub(lambda match: b'""'.ljust(len(match.group())), part)
+    return b"".join(parts)
 
 
 class RecordScanner:

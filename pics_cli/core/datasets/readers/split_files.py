@@ -237,13 +237,12 @@ def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
     except OSError as error:  # of a name too long, say
         raise read_error(path, error) from None
     if "*" in name and not exists and not Path(name).is_absolute():
-        try:
-            paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
-        except ValueError as error:
+        if any("**" in part and part != "**" for part in Path(name).parts):  # which Python takes from 3.13 on
             raise PicsError(
-                f"source.splits.{split}: {name!r}: {str(error).lower()}",
+                f"source.splits.{split}: {name!r}: ** can only be an entire path component",
                 "* stands for a part of one name, ** alone between two / for any folders",
-            ) from None
+            )
+        paths = sorted(path for path in root.glob(name) if path.is_dir() == is_folder)
         if is_folder and len(paths) > 1:
             raise PicsError(f"{root / name}: {len(paths)} folders fit, expected one", "name it without *")
         return paths

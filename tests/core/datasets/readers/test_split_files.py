@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +157,6 @@ def test_pictures_of_labels_elsewhere_lie_where_the_annotations_do(tmp_path: Pat
 # --- several files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="every * can be")
 def test_a_star_that_cannot_be(tmp_path: Path) -> None:
     recipe, _ = write_coco(tmp_path, {}, [], [])
     with pytest.raises(PicsError, match=r"source\.splits\.train: '\*\*\.json': .*component") as error:
