@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,6 @@ from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import ItemId, Skip
 from pics_cli.core.datasets.shard_folder import finish_shard
-from pics_cli.core.recipes.base import digest
-from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.runtime.engines import count_picture
 from pics_cli.core.runtime.signals import process_pending_signals
 from pics_cli.core.shards.samples import escape_key
@@ -148,14 +146,14 @@ def digest_candidates(candidates: Sequence[Candidate]) -> str:
     return hashlib.sha256(json.dumps(candidates).encode()).hexdigest()
 
 
-_cached_reader: tuple[str, int, Reader] | None = None
+_cached_reader: tuple[DatasetSplit, int, Reader] | None = None
 
 
 def _open_cached(dataset: DatasetSplit) -> Reader:
     """This process's reader of the input: one at a time, opened on first use and when its file has changed."""
     global _cached_reader  # noqa: PLW0603  (a cache of one)
-    raw = None if dataset.raw is None else str(dataset.raw.absolute())
-    key = digest({**dataset_identity(dataset.recipe), "split": dataset.split, "raw": raw})
+    raw = None if dataset.raw is None else dataset.raw.absolute()
+    key = replace(dataset, raw=raw)
     if _cached_reader is None or _cached_reader[0] != key or _cached_reader[1] != _modified(_cached_reader[2]):
         reader = open_reader(dataset)
         _cached_reader = key, _modified(reader), reader

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from pics_cli.core.datasets.compat import compat_crop
 from pics_cli.core.datasets.pairs import FAULTS, Group, find_fault
 from pics_cli.core.datasets.rechoice import Rechoice
 from pics_cli.core.datasets.scene import SCENE_NOTES, DrawnImage, FloatBox, Instance, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
-from pics_cli.core.images.geometry import Box, box_iou, box_relation
+from pics_cli.core.images.geometry import Box, box_relation, iou_of_two
 from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
@@ -100,11 +98,9 @@ def _add_ground_truth(parts: SampleParts, drawn: DrawnImage, group: Group) -> No
 
 def box_pairs(boxes: Sequence[FloatBox]) -> list[dict[str, Any]]:
     """IoU and relation of every two boxes, as the json of a sample gives them."""
-    array = np.array(boxes, np.float64)
-    iou = box_iou(array, array)
     return [
-        {"objects": [i, j], "iou": float(iou[i, j]), "relation": box_relation(array[i], array[j])}
-        for i, j in combinations(range(len(boxes)), 2)
+        {"objects": [i, j], "iou": float(iou_of_two(a, b)), "relation": box_relation(a, b)}
+        for (i, a), (j, b) in combinations(enumerate(boxes), 2)
     ]
 
 

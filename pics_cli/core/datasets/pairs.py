@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.datasets.scene import FloatBox, Instance, Scene, Skip
-from pics_cli.core.images.geometry import box_iou, is_nested
+from pics_cli.core.images.geometry import box_iou, iou_of_two, is_nested
 from pics_cli.core.images.masks import BoxMask, mask_iou
 from pics_cli.core.recipes.dataset import PairSettings
 
@@ -133,11 +133,8 @@ def find_fault(
 
 def box_agreement(box: FloatBox, mask: BoxMask) -> float:
     """IoU, 0 to 1, of what a box has of the picture with the box of a mask."""
-    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], mask.width), min(box[3], mask.height)
-    left, top, right, bottom = mask.box  # in plain numbers: arrays of one box would take fifty times as long
-    shared = max(min(x1, right) - max(x0, left), 0) * max(min(y1, bottom) - max(y0, top), 0)
-    union = max(x1 - x0, 0) * max(y1 - y0, 0) + (right - left) * (bottom - top) - shared
-    return shared / union if union > 0 else 0.0
+    inside = max(box[0], 0), max(box[1], 0), min(box[2], mask.width), min(box[3], mask.height)
+    return iou_of_two(inside, mask.box)
 
 
 def is_candidate(instance: Instance, scene: Scene, rule: PairSettings) -> bool:

@@ -32,7 +32,7 @@ def estimate_relation(paste_boxes: Sequence[Box], visible_masks: Sequence[Mask])
     a, b, _ = most_overlapping_pair(paste_boxes)
     if a == b:
         return "apart"
-    by_boxes = box_relation(np.array(paste_boxes[a], np.float64), np.array(paste_boxes[b], np.float64))
+    by_boxes = box_relation(paste_boxes[a], paste_boxes[b])
     if by_boxes != "apart" and any(rests_on(visible_masks[i], visible_masks[j]) for i, j in ((a, b), (b, a))):
         return "supporting"
     return by_boxes

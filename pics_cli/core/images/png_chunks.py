@@ -48,10 +48,11 @@ def read_chunks(file: IO[bytes], only: Container[bytes] | None = None) -> Iterat
             file.seek(length + 4, os.SEEK_CUR)
             yield name, b""
             continue
-        data, check = file.read(length), file.read(4)
-        if len(data) < length or len(check) < 4:
+        rest = file.read(length + 4)
+        if len(rest) < length + 4:
             raise BadSample("truncated_image", f"PNG cut short in its chunk {name!r}")
-        if struct.unpack(">I", check)[0] != isal_zlib.crc32(data, isal_zlib.crc32(name)):
+        data, check = rest[:-4], rest[-4:]
+        if int.from_bytes(check, "big") != isal_zlib.crc32(data, isal_zlib.crc32(name)):
             raise BadSample("damaged_image", f"PNG damaged: the checksum of its chunk {name!r} does not fit")
         yield name, data
 

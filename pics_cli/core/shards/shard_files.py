@@ -70,7 +70,6 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._file.__enter__()
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
         return self
 
     def add(self, key: str, members: Members) -> None:
@@ -82,16 +81,19 @@ class ShardWriter:
         if key in self._keys:
             raise BadSample("duplicate_key", f"a sample called {key} is in this shard already")
         self._keys.add(key)
+        blocks = []
         for extension, data in members.items():
             info = tarfile.TarInfo(f"{key}.{extension}")
             info.size = len(data)
             info.mode = 0o644
-            self._tar.addfile(info, io.BytesIO(data))
+            blocks += [info.tobuf(tarfile.PAX_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+        self._file.write(b"".join(blocks))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             if kind is None:
-                self._tar.close()
+                self._file.write(bytes(2 * tarfile.BLOCKSIZE))  # an archive's end
+                self._file.write(bytes(-self._file.bytes % tarfile.RECORDSIZE))
         except PicsError as failure:
             self._file.__exit__(type(failure), failure, None)
             raise

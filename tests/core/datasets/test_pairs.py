@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from helpers import oracle
 from pics_cli.core.datasets.pairs import SKIP_REASONS, choose_group
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
-from pics_cli.core.images.geometry import box_area, box_iou, box_relation, is_contained, is_nested
+from pics_cli.core.images.geometry import box_area, box_iou, box_relation, iou_of_two, is_contained, is_nested
 from pics_cli.core.images.masks import BoxMask, box_mask
 from pics_cli.core.recipes.dataset import ClassFilter, PairSettings
 
@@ -313,7 +313,7 @@ def test_iou_and_containment_equal_counting(left: list[Any], right: list[Any]) -
 @settings(max_examples=80, deadline=None)
 @given(CORNER, CORNER)
 def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
-    assert box_relation(np.array(first, float), np.array(second, float)) == oracle.relation(first, second)
+    assert box_relation(first, second) == oracle.relation(first, second)
 
 
 @pytest.mark.parametrize(
@@ -326,5 +326,11 @@ def test_relation_equals_plain_ifs(first: Any, second: Any) -> None:
     ],
 )  # fmt: skip
 def test_relation(other: Box, expected: str) -> None:
-    a, b = np.array((10, 10, 50, 50), float), np.array(other, float)
-    assert box_relation(a, b) == box_relation(b, a) == expected
+    box = (10, 10, 50, 50)
+    assert box_relation(box, other) == box_relation(other, box) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(CORNER, CORNER)
+def test_iou_of_two_boxes_is_that_of_arrays(first: Any, second: Any) -> None:
+    assert iou_of_two(first, second) == box_iou(np.array([first], float), np.array([second], float))[0, 0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.making import RGB, smooth
+from pics_cli.core.images import jpeg_seams
 from pics_cli.core.images.jpeg_seams import find_seam
 
 BLOCKS = [(8, 8), (16, 8), (16, 16)]
@@ -60,3 +61,18 @@ def test_pictures_as_they_are(block: tuple[int, int]) -> None:
     assert find_seam(np.zeros((1, 1, 3), np.uint8), block) is None
     assert find_seam(grainy(24, 600), block) is None
     assert find_seam(grainy(600, 24), block) is None
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_looking_at_whole_lines_first_changes_no_answer(
+    monkeypatch: pytest.MonkeyPatch, block: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    pictures = []
+    for seed in range(80):  # steps about as high as those that count, of which the column varies
+        by = tuple(rng.integers(12, 28) * rng.choice((-1, 0, 1), 3))
+        pictures.append(shifted(grainy(seed=seed), block, 6, int(rng.integers(1, 352 // block[0])), by))
+    found = [find_seam(picture, block) for picture in pictures]
+    monkeypatch.setattr(jpeg_seams, "_has_step", lambda *_: True)
+    assert found == [find_seam(picture, block) for picture in pictures]
+    assert 5 < sum(row is not None for row in found) < 75

@@ -187,8 +187,9 @@ def read_flag(value: Any, what: str) -> int:
     Raises:
         ValueError: it is something else; `what` names it.
     """
+    if value is None or isinstance(value, bool):
+        return int(value or 0)
     flag = {"true": 1, "false": 0, "": 0}.get(value.strip().lower()) if isinstance(value, str) else None
-    flag = 0 if value is None else int(value) if isinstance(value, bool) else flag
     flag = _integer(value) if flag is None else flag
     if flag is None:
         raise ValueError(f"{what} is {_shown(value)}, expected 0 or 1")
