@@ -157,14 +157,11 @@ class PicsModel:
         kept = "sequential" if memory == "auto" else memory
         return cls(config, **loaded, device=device, memory=kept, read_part=read_part)
 
-    def save_pretrained(
-        self, folder: str | Path, link: Sequence[str] = (), training: Mapping[str, Any] | None = None
-    ) -> None:
+    def save_pretrained(self, folder: str | Path, training: Mapping[str, Any] | None = None) -> None:
         """Write the model folder: diffusers' layout, safetensors, and a model card where there is none.
 
         Args:
             folder: new or empty.
-            link: names of parts that `config.links` has; they are not written again.
             training: contents of `training.json`, on how it was trained; see `training.export.training_record`.
 
         Raises:
@@ -175,11 +172,9 @@ class PicsModel:
         folder = Path(folder)
         make_folder(folder)
         for name, part in self.parts.items():
-            if name not in link:
-                model_folder.save_part(name, part, folder)
+            model_folder.save_part(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        links = {name: entry for name, entry in self.config.links.items() if name in link}
-        describe_folder(folder, replace(self.config, links=links), self.scheduler, type(self.vae))
+        describe_folder(folder, replace(self.config, links={}), self.scheduler, type(self.vae))
         if training is not None:
             write_json(folder / TRAINING_FILE, training)
         write_card(folder)

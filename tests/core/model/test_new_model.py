@@ -212,9 +212,8 @@ def test_config_follows_the_base(made: Bases, tmp_path: Path) -> None:
     assert {block.tau for block in model.unet.modules() if isinstance(block, InteractionBlock)} == {0.7}
 
 
-def test_saved_and_loaded_with_a_link(made: Bases, model: PicsModel, tmp_path: Path) -> None:
-    model.save_pretrained(tmp_path / "model", link=["vae"])
-    assert not (tmp_path / "model" / "vae").exists()
+def test_saved_and_loaded(model: PicsModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
     loaded = PicsModel.from_pretrained(tmp_path / "model")
     for name, part in model.parts.items():
         theirs = loaded.parts[name].state_dict()

@@ -108,14 +108,14 @@ def pipeline_with(pipeline: PicsModel, **values: Any) -> PicsModel:
 def test_a_part_that_lies_elsewhere(tmp_path: Path) -> None:
     pipeline = tiny_model()
     pipeline.save_pretrained(tmp_path / "whole")
-    link = Link(source=str(tmp_path / "whole"), folder="vae")
-    pipeline.config = replace(pipeline.config, links={"vae": link})
-    pipeline.save_pretrained(tmp_path / "model", link=("vae",))
-    same(blank(str(tmp_path / "model"))[0], pipeline)
-    pipeline.config = replace(pipeline.config, links={"vae": Link(source="owner/name", folder="vae")})
-    pipeline.save_pretrained(tmp_path / "far", link=("vae",))
+    model = tmp_path / "model"
+    shutil.copytree(tmp_path / "whole", model)
+    shutil.rmtree(model / "vae")
+    replace(pipeline.config, links={"vae": Link(source=str(tmp_path / "whole"), folder="vae")}).save(model)
+    same(blank(str(model))[0], pipeline)
+    replace(pipeline.config, links={"vae": Link(source="owner/name", folder="vae")}).save(model)
     with pytest.raises(PicsError, match=r"links\.vae: .* lies in the repository owner/name, which is not on"):
-        blank(str(tmp_path / "far"))
+        blank(str(model))
 
 
 def test_names_that_are_not_here_get_the_published_shape() -> None:
