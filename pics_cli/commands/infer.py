@@ -90,6 +90,13 @@ def infer(
         list[str] | None,
         typer.Option(metavar="IMG", help="Where it goes: the box of the mask's set pixels; see --region."),
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Of --background: what stays in front of the objects and their shadows; no pixel under it changes.",
+        ),
+    ] = None,
     region: Annotated[
         Region, typer.Option(help="What of a mask: the box of all set pixels, or of its largest connected part.")
     ] = "box",
@@ -185,9 +192,10 @@ def infer(
 ) -> None:
     """Composite objects into pictures: DIR/composed/composed_ID.png and DIR/manifest.jsonl.
 
-    A sample is a folder with image.jpg, object_0.png, object_0_mask.png, object_1.png, … or is given as --background
-    IMG --object A.png --box X,Y,W,H --object B.png --mask B_mask.png. Outside the regions no pixel changes. Run again
-    to resume; `accelerate launch -m pics_cli infer …` shares the samples among several GPUs.
+    A sample is a folder with image.jpg, object_0.png, object_0_mask.png, object_1.png, … (and keep.png, a mask of what
+    stays in front of the objects) or is given as --background IMG --object A.png --box X,Y,W,H --object B.png --mask
+    B_mask.png. Outside the regions no pixel changes. Run again to resume; `accelerate launch -m pics_cli infer …`
+    shares the samples among several GPUs.
 
     A reference has alpha or is cut out: from a plain background of any colour, with the holes in it, softly. Any other
     is a photograph: with --cutout auto Segment Anything cuts it out where its weights lie in checkpoints/ (see pics
@@ -212,7 +220,7 @@ def infer(
     preset_objects = presets.pop("obj_thr", None)
     if input is not None and obj_thr is None:
         obj_thr = preset_objects
-    samples, name = _samples(input, background, objects, obj_thr)
+    samples, name = _samples(input, background, objects, obj_thr, keep)
     folder = output or Path("results") / name
     if input is not None:
         refuse_overwriting([("--output", folder)], [("--input", input)])
@@ -266,7 +274,11 @@ def _ordered_options(context: typer.Context, lists: dict[str, list[str] | None])
 
 
 def _samples(
-    root: Path | None, background: Path | None, objects: Sequence[tuple[str, str]], max_objects: int | None
+    root: Path | None,
+    background: Path | None,
+    objects: Sequence[tuple[str, str]],
+    max_objects: int | None,
+    keep: Path | None,
 ) -> tuple[Sequence[Path | SampleFiles], str]:
     """The samples, and the name of their results' folder.
 
@@ -275,6 +287,7 @@ def _samples(
         background: --background.
         objects: option (object, box or mask) and value, in the order of the command line.
         max_objects: --obj-thr.
+        keep: --keep.
     """
     from pics_cli.core.inference.inputs import choose_input, find_folders, single_sample
 
@@ -284,6 +297,8 @@ def _samples(
             f"--input and {other} exclude each other",
             "folders: --input PATH; one picture: --background IMG --object A.png --box X,Y,W,H",
         )
+    if keep is not None and background is None:
+        raise PicsError("--keep goes with --background", "in a sample folder its mask is keep.png")
     if root is not None:
         if root.name in ("", ".."):
             root = root.resolve()
@@ -296,7 +311,7 @@ def _samples(
         )
     if max_objects is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
-    return [single_sample(background, objects)], background.stem
+    return [single_sample(background, objects, keep)], background.stem
 
 
 def _run(job: InferenceJob) -> None:

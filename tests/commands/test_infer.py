@@ -32,6 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     thing(0).save(tmp_path / "a.png")
     thing(1, alpha=False).save(tmp_path / "b.png")
     mask_of(BOXES[1]).save(tmp_path / "m.png")
+    mask_of((40, 5, 70, 95)).save(tmp_path / "a_keep.png")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -58,6 +59,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "two regions, the second is --mask",
         ),
         ("--model m --background bg.png --object a.png --box 1,2,3,4 --obj-thr 1", "--obj-thr goes with --input"),
+        ("--model m --input in --keep m.png", "--keep goes with --background"),
+        (
+            "--model TINY --background bg.png --object a.png --box 1,2,3,4 --keep no.png",
+            "no.png: no such file (missing_keep)",
+        ),
+        (
+            "--model TINY --background bg.png --object a.png --box 1,2,3,4 --keep a.png",
+            "a.png is 40x60, its background 120x96",
+        ),
+        ("--model TINY --background bg.png --object a.png --box 60,40,9,9 --keep m.png", "keeps all of every region"),
         ("--model m --input in --order 0,2", "--order 0,2: expected auto, or every object once by its place"),
         ("--model m --input in --steps 0", "Invalid value for '--steps'"),
         ("--model m --input in --scheduler euler_a", "Invalid value for '--scheduler'"),
@@ -135,6 +146,15 @@ def test_single_pictures_take_regions_in_order(here: Path, tiny_model: Path) -> 
     changed = (picture != np.asarray(scene())).any(2)
     assert not changed[outside(BOXES)].any()
     assert changed.any()
+    assert "kept" not in record
+    assert infer(*flags, "--keep", "a_keep.png").exit_code == 2, "another picture than the folder's"
+    done = infer(*flags, "--keep", "a_keep.png", "--output", "kept")
+    assert done.exit_code == 0, done.stderr
+    (record,) = records(here / "kept")
+    assert (record["kept"], record["changed_outside"], record["files"]["keep"]) == (30 * 90, 0, "a_keep.png")
+    assert "keep" in record["inputs"]
+    kept = composed(here / "kept")["composed_bg.png"]
+    np.testing.assert_array_equal(kept[5:95, 40:70], np.asarray(scene())[5:95, 40:70])
     # The same with another spelling, and with flags between them; and the other way round.
     infer("--object=b.png", "--seed=0", "--mask=m.png", "--steps=1", "--background=bg.png", "--object=a.png",
           "--box=20,16,50,50", f"--model={tiny_model}", "--output=turned")  # fmt: skip

@@ -22,7 +22,7 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.overlaps import order_prior, settle_layers, tight_boxes
-from pics_cli.core.inference.paste import paste_back
+from pics_cli.core.inference.paste import kept_weight, paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, window_inputs, window_paste
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.blending import LayerBlend
@@ -103,7 +103,9 @@ class BatchCompositor(NamedTuple):
             for n, candidate in enumerate(prepared.candidates):
                 objects = None if matched is None else matched.painters(self.options.seed, sample.name, candidate)
                 picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste, objects)
-                image = paste_back(sample.background, picture, shown, painted, prepared.feather, paste.alpha)
+                image = paste_back(
+                    sample.background, picture, shown, painted, prepared.feather, paste.alpha, sample.keep
+                )
                 yield PastedImage(b, candidate, image, _opaque(sample, [(shown, paste.alpha)]))
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[PastedImage]:
@@ -142,7 +144,9 @@ class BatchCompositor(NamedTuple):
                     picture = self._at_window_size(output, index, 0, before, boxes, paste, painters)
                     wider = grow_regions(boxes, self.options.shadow_room, before.shape[1], before.shape[0])
                     painted = self._painted_boxes(wider, references)
-                    windows[b][n] = paste_back(before, picture, paste.part, painted, batch[b].feather, paste.alpha)
+                    windows[b][n] = paste_back(
+                        before, picture, paste.part, painted, batch[b].feather, paste.alpha, batch[b].window_keep
+                    )
                     alphas[b, n].append((from_window([paste.part], batch[b].window)[0], paste.alpha))
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
@@ -264,5 +268,8 @@ def _opaque(sample: CompositeSample, alphas: Sequence[tuple[Box, Bytes | None]])
     for (x0, y0, x1, y1), alpha in alphas:
         if alpha is None:
             return None
-        opaque[y0:y1, x0:x1] = joint_alpha(opaque[y0:y1, x0:x1], alpha)
+        seen = alpha
+        if sample.keep is not None:
+            seen = np.rint(alpha * (1 - kept_weight(sample.keep, (x0, y0, x1, y1)))).astype(np.uint8)
+        opaque[y0:y1, x0:x1] = joint_alpha(opaque[y0:y1, x0:x1], seen)
     return opaque

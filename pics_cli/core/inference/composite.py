@@ -96,9 +96,9 @@ class CompositeResult:
 
     @property
     def changed_outside(self) -> int:
-        """Number of pixels outside the regions that are not stored as the background's are: 0, or something broke."""
+        """Number of pixels outside the regions, or kept, that are not stored as the background's: 0, or it broke."""
         before = self.sample.background if self.sample.stored is None else self.sample.stored.pixels
-        return changed_outside(before, self.stored.pixels, self.regions)
+        return changed_outside(before, self.stored.pixels, self.regions, self.sample.keep)
 
 
 def composite(

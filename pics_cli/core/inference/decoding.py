@@ -45,16 +45,20 @@ def reference_pixels(stored: StoredImage) -> Bytes:
 
 
 def mask_region(data: bytes, name: str, size: tuple[int, int], rule: RegionRule = "box") -> MaskRegion:
-    """The region of a mask file; see `find_region`.
+    """The region of a mask file; arguments and errors as those of `decode_mask` and `find_region`."""
+    return find_region(decode_mask(data, name, size), name, rule)
+
+
+def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> npt.NDArray[Any]:
+    """`mask_values` of a mask file.
 
     Args:
         data: the file.
         name: what it is called, for messages.
         size: the (width, height) that it must have, checked before anything is decoded.
-        rule: what of the mask is the region.
 
     Raises:
-        BadSample: `bad_mask` where it cannot be decoded, `mask_size`, `empty_mask`.
+        BadSample: `bad_mask` where it cannot be decoded, `mask_size`.
     """
     with decoding(f"{name}: ", "bad_mask"):
         image = open_image(data)
@@ -62,8 +66,7 @@ def mask_region(data: bytes, name: str, size: tuple[int, int], rule: RegionRule 
     check_mask_size(own, name, size)
     with decoding(f"{name}: ", "bad_mask"):
         check_jpeg(data, image)
-        values = mask_values(image)
-    return find_region(values, name, rule)
+        return mask_values(image)
 
 
 def check_mask_size(own: tuple[int, int], name: str, size: tuple[int, int]) -> None:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
-from pics_cli.core.inference.decoding import decode_reference, mask_region
-from pics_cli.core.inference.mask_region import RegionRule
+from pics_cli.core.inference.decoding import decode_mask, decode_reference, mask_region
+from pics_cli.core.inference.mask_region import RegionRule, find_kept
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
 from pics_cli.core.runtime.files import open_file, read_file
@@ -27,6 +27,7 @@ _BUNDLED_NAME = Path("sample")
 SUFFIXES = ("png", "jpg", "jpeg", "webp", "avif", "bmp", "tif", "tiff", "heic", "heif")
 _BACKGROUND = re.compile(rf"image\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
 _OBJECT = re.compile(rf"object_(\d+)(_mask)?\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
+_KEEP = re.compile(rf"keep\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE)
 _LAYOUT = "a sample is a folder with image.jpg (or .png, .webp), object_0.png, object_0_mask.png, object_1.png, …"
 _FLAGS = "each --object is followed by its region: --object A.png --box x,y,w,h --object B.png --mask B_mask.png"
 
@@ -41,19 +42,22 @@ class ObjectFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """Paths of the parts of a sample."""
+    """Paths of the parts of a sample; `keep`: the mask of what stays in front of the objects, where there is one."""
 
     id: str
     background: Path
     objects: tuple[ObjectFiles, ...]
+    keep: Path | None = None
 
     def parts(self) -> dict[str, Path]:
-        """Every file by the part it plays: background, object_0, mask_0, …"""
+        """Every file by the part it plays: background, object_0, mask_0, …, keep."""
         parts = {"background": self.background}
         for k, files in enumerate(self.objects):
             parts[f"object_{k}"] = files.reference
             if files.mask is not None:
                 parts[f"mask_{k}"] = files.mask
+        if self.keep is not None:
+            parts["keep"] = self.keep
         return parts
 
 
@@ -147,15 +151,19 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
         pictures, masks = numbered[k]
         reference = _single_file(folder, names, pictures, f"object_{k}.png", *masks)
         pairs.append(ObjectFiles(reference, _single_file(folder, names, masks, f"object_{k}_mask.png", *pictures)))
-    return SampleFiles(folder.name, background, tuple(pairs))
+    keep = None
+    if any(name.lower().startswith("keep.") for name in names):
+        keep = _single_file(folder, names, [name for name in names if _KEEP.fullmatch(name)], "keep.png")
+    return SampleFiles(folder.name, background, tuple(pairs), keep)
 
 
-def single_sample(background: Path, words: Sequence[tuple[str, str]]) -> SampleFiles:
+def single_sample(background: Path, words: Sequence[tuple[str, str]], keep: Path | None = None) -> SampleFiles:
     """A sample from command-line flags: each object is followed by its box or its mask.
 
     Args:
         background: the picture; its name without the suffix is the sample's id.
         words: (`object` | `box` | `mask`, value) in the order of the command line.
+        keep: mask of what stays in front.
 
     Raises:
         PicsError: an object without or with more than one region, a region without object, a malformed box.
@@ -175,7 +183,7 @@ def single_sample(background: Path, words: Sequence[tuple[str, str]]) -> SampleF
     _check_region(objects)
     if not objects:
         raise PicsError(f"--background {background}: no --object to put into it", _FLAGS)
-    return SampleFiles(background.stem, background, tuple(objects))
+    return SampleFiles(background.stem, background, tuple(objects), keep)
 
 
 def parse_box(text: str) -> Box:
@@ -263,8 +271,13 @@ def decode(
             if min(x0, y0) < 0 or x1 > width or y1 > height:
                 shown = f"box {x0},{y0},{x1 - x0},{y1 - y0} (x,y,w,h) of {path}"
                 raise BadSample("box_outside", f"{shown} leaves the background, which is {width}x{height}")
+    keep = None
+    if files.keep is not None:
+        name = str(files.keep)
+        keep, note = find_kept(decode_mask(contents["keep"], name, (width, height)), name, boxes)
+        notes += [] if note is None else [note]
     return CompositeSample(
-        files.id, background, tuple(boxes), tuple(references), order, candidates, stored, tuple(notes)
+        files.id, background, tuple(boxes), tuple(references), order, candidates, stored, tuple(notes), keep
     )
 
 
@@ -274,8 +287,8 @@ def _is_sample(folder: Path) -> bool:
 
 def _single_file(folder: Path, present: Sequence[str], names: Sequence[str], expected: str, *partners: str) -> Path:
     if not names:
-        kind = "image" if expected.startswith("image") else "mask" if "_mask" in expected else "object"
         stem = expected.partition(".")[0]
+        kind = stem if stem in ("image", "keep") else "mask" if "_mask" in expected else "object"
         for name in present:
             if name.lower().startswith(f"{stem}."):
                 detail = f"{folder / name}: not one of the kinds that are read: {', '.join(SUFFIXES)}"

@@ -1,7 +1,8 @@
-"""The region that a mask stands for, and what of the mask does not look like one object's place."""
+"""What masks stand for: a region, or things that stay in front; and what of a mask does not look like that."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -18,6 +19,8 @@ RegionRule = Literal["box", "component"]
 HALF = {np.dtype(np.bool_): 0, np.dtype(np.uint8): 127, np.dtype(np.uint16): 32767, np.dtype(np.int32): 32767}
 # A box that is so many times the box of the largest part, or of which so little is set, is told.
 _STRAY, _SPARSE = 1.5, 0.2
+# Of a region; where more of it is kept, that is told.
+_MOSTLY = 0.8
 
 
 class MaskRegion(NamedTuple):
@@ -49,11 +52,8 @@ def find_region(values: npt.NDArray[Any], name: str, rule: RegionRule = "box") -
     Raises:
         BadSample: `empty_mask`.
     """
-    mask = set_pixels(values)
+    mask = _some_set(values, name)
     whole = _bounding_box(mask)
-    if not _area(whole):
-        detail = f"the highest value is {int(values.max())}, set is above {HALF[values.dtype]}"
-        raise BadSample("empty_mask", f"{name}: no pixel is set ({detail})")
     x0, y0, x1, y1 = whole
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask[y0:y1, x0:x1].view(np.uint8), connectivity=8)
     left, top, width, height, pixels = map(int, stats[1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])])
@@ -74,6 +74,40 @@ def find_region(values: npt.NDArray[Any], name: str, rule: RegionRule = "box") -
     if frame and _area(unset := _bounding_box(~mask)) not in (0, _area(box)):
         words += f"; what is not set is {_shown(unset)}: is the mask inverted?"
     return MaskRegion(box, words)
+
+
+def find_kept(values: npt.NDArray[Any], name: str, boxes: Sequence[Box]) -> tuple[Mask, str | None]:
+    """The pixels of a background that a mask keeps, and what the user should know of it.
+
+    Args:
+        values: [H, W], as `decoding.mask_values` gives them.
+        name: of the mask, for messages.
+        boxes: the regions, inside the picture.
+
+    Returns:
+        bool [H, W], and a note or None.
+
+    Raises:
+        BadSample: `empty_mask`, or `full_mask` where it leaves nothing of any region.
+    """
+    mask = _some_set(values, name)
+    shares = [float(mask[y0:y1, x0:x1].mean()) for x0, y0, x1, y1 in boxes]
+    if min(shares) == 1:
+        whole = "the whole picture" if mask.all() else "all of every region"
+        raise BadSample("full_mask", f"{name}: keeps {whole}, so that nothing can be put in: is the mask inverted?")
+    if not max(shares):
+        return mask, f"{name}: keeps nothing of any region: the picture is as it would be without it"
+    mostly = [f"{share:.0%} of the region of object {k}" for k, share in enumerate(shares) if share > _MOSTLY]
+    return mask, f"{name}: keeps {', '.join(mostly)}: is the mask inverted?" if mostly else None
+
+
+def _some_set(values: npt.NDArray[Any], name: str) -> Mask:
+    """`set_pixels`, of which there must be some."""
+    mask = set_pixels(values)
+    if not mask.any():
+        detail = f"the highest value is {int(values.max())}, set is above {HALF[values.dtype]}"
+        raise BadSample("empty_mask", f"{name}: no pixel is set ({detail})")
+    return mask
 
 
 def _bounding_box(mask: Mask) -> Box:

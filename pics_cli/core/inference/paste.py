@@ -19,6 +19,8 @@ Alpha = npt.NDArray[np.uint8]
 
 # Pixels that are worked on at a time.
 _BLOCK = 1 << 20
+# Distance from what is kept at which it weighs nothing any more, in pixels.
+_KEEP_EDGE = 2
 
 
 def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config: ModelConfig) -> int:
@@ -44,13 +46,19 @@ def feather_width(feather: int | None, window: Box, boxes: Sequence[Box], config
 
 
 def paste_back(
-    background: RGB, picture: RGB, window: Box, boxes: Sequence[Box], feather: int, alpha: Alpha | None = None
+    background: RGB,
+    picture: RGB,
+    window: Box,
+    boxes: Sequence[Box],
+    feather: int,
+    alpha: Alpha | None = None,
+    keep: Mask | None = None,
 ) -> RGB:
     """Put the network's picture of a window into the boxes.
 
     Inside the union of the boxes its weight rises over `feather` pixels, as half a cosine, from the border inwards; no
     border where the picture itself ends. It is never less than the alpha of what is pasted there, so that only ground
-    fades and no object. Outside the union nothing changes by a bit.
+    fades and no object. Outside the union, and where pixels are kept, nothing changes by a bit.
 
     Args:
         background: uint8 [H, W, 3].
@@ -60,6 +68,7 @@ def paste_back(
         feather: of pixels with a weight below 1, at most; never more than a quarter of the shorter side of the smallest
             box, so that it keeps a middle. 0: a hard edge.
         alpha: uint8 [h, w], of all objects that the picture shows; None: it is not known.
+        keep: bool [H, W], what of the background stays in front, with a soft edge outside it; see `kept_weight`.
 
     Returns:
         A new uint8 [H, W, 3].
@@ -80,6 +89,9 @@ def paste_back(
         part = weight > 0
         if alpha is not None:
             np.maximum(weight, alpha[rows, columns] / np.float32(255), out=weight, where=part)
+        if keep is not None:
+            np.multiply(weight, 1 - kept_weight(keep, (x0, y0, x1, y1)), out=weight)
+            part = weight > 0
         mixed = part & (weight < 1)
         ratio = weight[mixed][:, None]
         values = np.rint(under[mixed] * (1 - ratio) + over[mixed] * ratio).astype(np.uint8)
@@ -88,8 +100,28 @@ def paste_back(
     return out
 
 
-def changed_outside(before: Pixels, after: Pixels, boxes: Sequence[Box]) -> int:
-    """Number of pixels outside the boxes that differ between two pictures of one size, [H, W, C].
+def kept_weight(keep: Mask, box: Box) -> npt.NDArray[np.float32]:
+    """Weight of what is kept, in a box: float32 [h, w], 1 where `keep`, bool [H, W], is set; it falls to 0 outside,
+    as half a cosine, since a picture's edges are mixed of both sides."""
+    x0, y0, x1, y1 = box
+    left, top = max(x0 - _KEEP_EDGE, 0), max(y0 - _KEEP_EDGE, 0)
+    others = ~keep[top : y1 + _KEEP_EDGE, left : x1 + _KEEP_EDGE]
+    if others.all():
+        return np.zeros((y1 - y0, x1 - x0), np.float32)
+    distance = cv2.distanceTransform(others.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    near = np.clip(distance[y0 - top : y1 - top, x0 - left : x1 - left] / _KEEP_EDGE, 0, 1)
+    weight = (0.5 + 0.5 * np.cos(np.pi * near)).astype(np.float32)
+    weight[near >= 1] = 0
+    return weight
+
+
+def changed_outside(before: Pixels, after: Pixels, boxes: Sequence[Box], keep: Mask | None = None) -> int:
+    """Number of pixels outside the boxes, or where they are kept, that differ between two pictures of one size.
+
+    Args:
+        before, after: [H, W, C].
+        boxes: in which pixels may differ.
+        keep: bool [H, W], where they may not, even so; None: nowhere.
 
     Raises:
         ValueError: the pictures differ in size.
@@ -101,7 +133,8 @@ def changed_outside(before: Pixels, after: Pixels, boxes: Sequence[Box]) -> int:
     for y0, y1 in _blocks(0, height, width):
         changed = (before[y0:y1] != after[y0:y1]).reshape(-1, before.shape[2])
         pixels = np.logical_or.reduce([*changed.T]).reshape(y1 - y0, width)
-        count += int(np.count_nonzero(pixels & ~_union(boxes, (0, y0, width, y1))))
+        fixed = ~_union(boxes, (0, y0, width, y1))
+        count += int(np.count_nonzero(pixels & (fixed if keep is None else fixed | keep[y0:y1])))
     return count
 
 

@@ -53,11 +53,12 @@ class PicsPipelineOutput:
     Attributes:
         images: the pictures, each of the input's size: a list of PIL images, with the input's alpha and colour profile
             (in `info`) where it has them, 8 bits for each value; or uint8 [n, H, W, 3] in sRGB, alpha over white.
-        changed_outside: number of pixels outside the boxes that changed, over all pictures: 0.
+        changed_outside: number of pixels outside the boxes, or kept, that changed, over all pictures: 0.
         metadata: plain data, with keys of the records of `pics infer`: `name`, `seed` (None with a generator),
             `settings`, `size`, `boxes`, `window` (what the network saw, in pixels), `feather`, `order` (back to front),
             `unguided` (objects too small for their references to reach), `cutouts` (how each reference was cut out) and
-            `shares` (what part of its box each object takes; see `prepare.object_shares`). With `adapters`, these.
+            `shares` (what part of its box each object takes; see `prepare.object_shares`). With `adapters`, these; with
+            `keep`, how many pixels it keeps: `kept`.
     """
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
@@ -267,6 +268,7 @@ class PicsPipeline(DiffusionPipeline):
         *,
         masks: Sequence[ImageInput] | None = None,
         region: RegionRule = "box",
+        keep: ImageInput | None = None,
         order: Order | Sequence[int] | None = None,
         num_images: int = 1,
         steps: int | None = None,
@@ -299,6 +301,8 @@ class PicsPipeline(DiffusionPipeline):
                 arrays also bool [H, W].
             region: what of a mask: `box`: the box of all set pixels; `component`: of the largest of its connected
                 parts. Masks with stray parts, nearly nothing in their box, or a box that is the whole picture are told.
+            keep: mask of the background's size of things that stay in front of what is put in, and of its shadows:
+                no pixel under it changes; likewise. None: there are none.
             order: object numbers from back to front, or `auto`: the lower box is nearer. Where regions overlap, the
                 nearer object then weighs more. None: the network decides.
             num_images: pictures to make, each from noise of its own.
@@ -339,7 +343,7 @@ class PicsPipeline(DiffusionPipeline):
             raise ValueError("seed and generator exclude each other")
         cutter = ReferenceCutter(cutout, self.model.config.hint, self.device)
         try:
-            sample, cut = read_inputs(image, objects, boxes, masks, region, order, name, num_images, cutter)
+            sample, cut = read_inputs(image, objects, boxes, masks, region, order, name, num_images, cutter, keep)
             options = CompositeOptions(
                 seed=seed or 0,
                 steps=steps,
@@ -381,6 +385,7 @@ class PicsPipeline(DiffusionPipeline):
             "unguided": first.unguided,
             "cutouts": [reference.method for reference in cut],
             "shares": [round(share, 3) for share in first.shares],
+            **({} if sample.keep is None else {"kept": int(np.count_nonzero(sample.keep))}),
         }
         if output_type == "np":
             images: Any = np.stack([result.image for result in results])

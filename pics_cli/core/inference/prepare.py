@@ -20,6 +20,7 @@ from pics_cli.core.images.cutouts import Fit, crop_to_opaque, cut_out, fitted_si
 from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.images.masks import Mask
 from pics_cli.core.inference.blend import Painters
 from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.part_shadows import PartShadows, part_shadows
@@ -72,6 +73,12 @@ class PreparedSample(NamedTuple):
         """The window's pixels, uint8 [h, w, 3]."""
         x0, y0, x1, y1 = self.window
         return self.sample.background[y0:y1, x0:x1]
+
+    @property
+    def window_keep(self) -> Mask | None:
+        """What of the window stays in front, bool [h, w]; None: nothing."""
+        x0, y0, x1, y1 = self.window
+        return None if self.sample.keep is None else self.sample.keep[y0:y1, x0:x1]
 
 
 def prepare(

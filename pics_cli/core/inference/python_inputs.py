@@ -19,12 +19,12 @@ from pics_cli.core.images.stored_image import StoredImage, decode_stored, stored
 from pics_cli.core.inference.cutout import CutReference, ReferenceCutter
 from pics_cli.core.inference.decoding import (
     check_mask_size,
+    decode_mask,
     decode_reference,
-    mask_region,
     mask_values,
     reference_pixels,
 )
-from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_region
+from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_kept, find_region
 from pics_cli.core.inference.sample import Bytes, CompositeSample, Order
 from pics_cli.core.runtime.files import read_file
 from pics_cli.errors import BadSample, reason_of
@@ -42,11 +42,12 @@ def read_inputs(
     name: str | None,
     num_images: int,
     cutter: ReferenceCutter,
+    keep: ImageInput | None = None,
 ) -> tuple[CompositeSample, list[CutReference]]:
     """A sample from what `PicsPipeline` is called with, its references cut out, and how each of them was.
 
     Args:
-        image, objects, boxes, masks, region, order, name, num_images: as `PicsPipeline` takes them.
+        image, objects, boxes, masks, region, order, name, num_images, keep: as `PicsPipeline` takes them.
         cutter: cuts out the references.
 
     Raises:
@@ -65,7 +66,12 @@ def read_inputs(
     notes += [found.note for found in regions if found.note is not None]
     places, references = tuple(found.box for found in regions), tuple(reference.picture for reference in cut)
     candidates, object_order = tuple(range(num_images)), check_order(order, len(cut))
-    sample = CompositeSample(name, background, places, references, object_order, candidates, stored, tuple(notes))
+    kept = None
+    if keep is not None:
+        values, own_name = _read_mask(keep, "keep", (background.shape[1], background.shape[0]))
+        kept, note = find_kept(values, own_name, places)
+        notes += [] if note is None else [note]
+    sample = CompositeSample(name, background, places, references, object_order, candidates, stored, tuple(notes), kept)
     return sample, cut
 
 
@@ -106,7 +112,8 @@ def read_regions(
     if len(values) != count:
         raise ValueError(f"{len(values)} {kind}, but {count} objects")
     if masks is not None:
-        return tuple(_read_mask(mask, f"masks[{k}]", (width, height), rule) for k, mask in enumerate(masks))
+        read = [_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks)]
+        return tuple(find_region(*found, rule) for found in read)
     regions = list[Box]()
     for k, box in enumerate(boxes or ()):
         if len(box) != 4 or any(int(value) != value for value in box):
@@ -117,15 +124,17 @@ def read_regions(
     return tuple(map(MaskRegion, regions))
 
 
-def _read_mask(value: ImageInput, name: str, size: tuple[int, int], rule: RegionRule) -> MaskRegion:
+def _read_mask(value: ImageInput, name: str, size: tuple[int, int]) -> tuple[npt.NDArray[Any], str]:
+    """`mask_values`, and what the mask is called in messages."""
     if not isinstance(value, Image.Image | np.ndarray):
-        return mask_region(_read_file(value, name), f"{name}: {value}", size, rule)
+        shown = f"{name}: {value}"
+        return decode_mask(_read_file(value, name), shown, size), shown
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_:
         values: npt.NDArray[Any] = value
     else:
         values = mask_values(value if isinstance(value, Image.Image) else _from_array(value, name))
     check_mask_size((values.shape[1], values.shape[0]), name, size)
-    return find_region(np.ascontiguousarray(values), name, rule)
+    return np.ascontiguousarray(values), name
 
 
 def check_region(rule: RegionRule) -> RegionRule:

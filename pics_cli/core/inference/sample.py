@@ -14,6 +14,7 @@ from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.images.geometry import Box, order_by_lower_edge
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.images.masks import Mask
 from pics_cli.core.images.stored_image import StoredImage
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.schedulers import SCHEDULERS
@@ -56,6 +57,8 @@ class CompositeSample:
         candidates: numbers of the pictures to make, each from noise of its own.
         stored: the background as its file stores it, of which `background` is `to_srgb`; None: it is all there is.
         notes: what of the sample's files is not used, and what does not look right in its masks, one line each.
+        keep: bool [H, W], things of the background that stay in front of the objects: no pixel changes there. None:
+            there are none.
     """
 
     name: str
@@ -66,6 +69,7 @@ class CompositeSample:
     candidates: tuple[int, ...] = (0,)
     stored: StoredImage | None = None
     notes: tuple[str, ...] = ()
+    keep: Mask | None = None
 
 
 @dataclass(frozen=True)

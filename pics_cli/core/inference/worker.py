@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pics_cli import __version__
 from pics_cli.core.inference.batch_compositor import DenoisingStep
 from pics_cli.core.inference.composite import CompositeResult, composite
@@ -251,6 +253,7 @@ class Worker:
             "cutouts": self._cutouts[sample.name],
             **({"notes": sample.notes} if sample.notes else {}),
             "shares": [round(share, 3) for share in result.shares],
+            **({} if sample.keep is None else {"kept": int(np.count_nonzero(sample.keep))}),
             "changed_outside": changed,
             "seconds": round(result.seconds, 3),
             "peak_memory": {"bytes": memory[0], "of": memory[1]},

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.composites import BOXES, SIZE, composed, make_sample, outside, run, scene, thing
-from helpers.trainees import LAYERS, small
+from helpers.composites import BOXES, SIZE, composed, make_sample, mask_of, outside, run, scene, thing
+from helpers.trainees import LAYERS, SHADOWS, small
 from pics_cli.core.images.geometry import Letterbox
 from pics_cli.core.images.lighting import Lighting
+from pics_cli.core.images.stored_image import StoredImage, to_srgb
 from pics_cli.core.inference.batch_compositor import DenoisingStep
 from pics_cli.core.inference.blend import blend_layers
 from pics_cli.core.inference.composite import CompositeResult, composite
@@ -75,6 +76,31 @@ def test_samples_of_any_kind_in_their_order(tiny: PicsModel, mode: Mode) -> None
             assert (together.changed_outside, together.unguided, alone.order) == (0, [], together.order)
             assert (together.image != background).any()
     assert [one.order for one in results[-3:-1]] == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "16-bit"])
+def test_what_is_kept_is_stored_as_it_was(kind: str, mode: Mode) -> None:
+    """By a model that casts shadows, which fall behind it as well; in whatever depth, and with alpha."""
+    rng = np.random.default_rng(0)
+    values = np.asarray(scene())
+    if kind == "RGBA":
+        values = np.dstack([values, rng.integers(0, 256, values.shape[:2], np.uint8)])
+    elif kind == "16-bit":
+        values = values.astype(np.uint16) * 257 - rng.integers(0, 257, values.shape, np.uint16) // 2
+    stored = StoredImage(values)
+    keep = np.asarray(mask_of((40, 0, 60, 90))) | (rng.random(SIZE[::-1]) < 0.02)
+    one = replace(sample("a"), background=to_srgb(stored), stored=stored, keep=keep)
+    options = CompositeOptions(steps=1, mode=mode, light=(90.0, 40.0, 5.0), shadow_room=0.3)
+    (result,) = composite(small(**SHADOWS), [one], options)
+    assert result.stored.pixels.dtype == values.dtype
+    changed = (result.stored.pixels != values).any(2)
+    assert (np.count_nonzero(changed[keep]), result.changed_outside) == (0, 0)
+    (freely,) = composite(small(**SHADOWS), [replace(one, keep=None)], options)
+    far = cv2.distanceTransform((~keep).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) >= 2
+    assert (freely.stored.pixels != values).any(2)[keep].any(), "it would have changed"
+    if mode == "parallel":
+        np.testing.assert_array_equal(result.stored.pixels[far], freely.stored.pixels[far])
 
 
 def test_noise_is_of_seed_and_name_or_as_given(tiny: PicsModel) -> None:

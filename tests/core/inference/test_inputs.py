@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.composites import BOXES, SIZE, make_sample, scene, thing
+from helpers.composites import BOXES, SIZE, make_sample, mask_of, scene, thing
 from pics_cli.core.inference.inputs import (
     check_files,
     decode,
@@ -40,6 +40,29 @@ def test_a_sample_folder_is_read(tmp_path: Path) -> None:
         "background", "object_0", "mask_0", "object_1", "mask_1", "object_2", "mask_2",
     ]  # fmt: skip
     assert len(list_sample(folder, 2).objects) == 2
+
+
+def test_what_a_sample_keeps(tmp_path: Path) -> None:
+    folder = make_sample(tmp_path / "a")
+    mask_of((0, 0, 30, 90)).save(folder / "Keep.PNG")
+    files = list_sample(folder, 1)
+    assert files.keep == folder / "Keep.PNG"
+    inputs = decode(files, read_parts(files))
+    assert inputs.keep is not None
+    assert inputs.keep.sum() == 30 * 90
+    assert "keep" in part_hashes(read_parts(files))
+    (folder / "Keep.PNG").write_bytes(b"no mask")
+    with pytest.raises(BadSample, match=r"Keep\.PNG: ") as caught:
+        decode(files, read_parts(files))
+    assert caught.value.reason == "bad_mask"
+    (folder / "keep.jpg").touch()
+    with pytest.raises(BadSample, match=r"both Keep\.PNG and keep\.jpg"):
+        list_sample(folder, 1)
+    (folder / "Keep.PNG").unlink()
+    (folder / "keep.jpg").rename(folder / "keep.gif")
+    with pytest.raises(BadSample, match=r"keep\.gif: not one of the kinds that are read") as caught:
+        list_sample(folder, 1)
+    assert caught.value.reason == "missing_keep"
 
 
 def test_numbers_may_start_anywhere(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pics_cli.core.inference.decoding import mask_region
-from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_region
+from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_kept, find_region
 from pics_cli.errors import BadSample
 
 HEIGHT, WIDTH = 60, 80
@@ -104,3 +104,29 @@ def test_the_largest_part_is_that_of_most_pixels() -> None:
     ring[45:55, 50:75] = 255
     assert find_region(ring, "m", "component").box == (50, 45, 75, 55)
     assert find_region(mask((0, 0, 9, 9), (9, 9, 12, 12)), "m", "component").box == (0, 0, 12, 12)
+
+
+def test_what_a_mask_keeps() -> None:
+    values = mask((0, 0, 30, 60))
+    kept, note = find_kept(values, "keep.png", [BOX])
+    np.testing.assert_array_equal(kept, values > 0)
+    assert note is None
+    _, note = find_kept(values, "keep.png", [BOX, (2, 2, 32, 30)])
+    assert note == "keep.png: keeps 93% of the region of object 1: is the mask inverted?"
+    _, note = find_kept(values, "keep.png", [(40, 0, 50, 9)])
+    assert note == "keep.png: keeps nothing of any region: the picture is as it would be without it"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "text"),
+    [
+        (mask(WHOLE), "full_mask", "keep.png: keeps the whole picture, so that nothing can be put in"),
+        (mask(BOX), "full_mask", "keep.png: keeps all of every region, so that nothing can be put in"),
+        (mask() * 0, "empty_mask", "keep.png: no pixel is set (the highest value is 0, set is above 127)"),
+    ],
+)
+def test_masks_that_keep_nothing_or_all(values: np.ndarray, reason: str, text: str) -> None:
+    with pytest.raises(BadSample) as caught:
+        find_kept(values, "keep.png", [BOX])
+    assert caught.value.reason == reason
+    assert text in caught.value.detail

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pics_cli.core.conditioning.placement import choose_window
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.inference.paste import changed_outside, feather_width, paste_back
+from pics_cli.core.inference.paste import changed_outside, feather_width, kept_weight, paste_back
 from pics_cli.core.model.config import ModelConfig
 
 
@@ -193,3 +193,23 @@ def test_a_solid_object_does_not_fade() -> None:
     np.testing.assert_array_equal(out[20:50, 20:80], picture[:30])
     assert (out[79, 20:80] != picture[59]).any()
     assert changed_outside(background, out, [(20, 20, 80, 80)]) == 0
+
+
+@given(scenes(40), st.integers(0, 6), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_what_is_kept_never_changes(scene: tuple[int, int, list[Box]], feather: int, seed: int) -> None:
+    """The ramp is of the distance to the nearest kept pixel, pixel by pixel, and lies outside what is kept."""
+    width, height, boxes = scene
+    keep = np.random.default_rng(seed).random((height, width)) < 0.02
+    keep[seed % height, seed % width] = True
+    before, picture = noise(height, width), noise(height, width, 1)
+    whole = (0, 0, width, height)
+    after = paste_back(before, picture, whole, boxes, feather, noise(height, width, 2, 1)[..., 0], keep)
+    np.testing.assert_array_equal(after[keep], before[keep])
+    assert changed_outside(before, after, boxes, keep) == 0
+    assert changed_outside(before, ~before, boxes, keep) == (keep | ~drawn(boxes, width, height)).sum()
+    for x0, y0, x1, y1 in boxes:
+        found = kept_weight(keep, (x0, y0, x1, y1))
+        for y, x in np.argwhere(found >= 0):
+            distance = np.hypot(*(np.argwhere(keep) - (y + y0, x + x0)).T).min()
+            assert found[y, x] == pytest.approx(0.5 + 0.5 * np.cos(np.pi * min(distance / 2, 1)), abs=1e-6)

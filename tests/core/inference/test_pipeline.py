@@ -89,6 +89,31 @@ def test_what_a_call_returns(pipe: PicsPipeline) -> None:
     assert auto.metadata["settings"]["scheduler"] == "ddim"
 
 
+def test_what_is_kept(pipe: PicsPipeline, tiny_model: Path, tmp_path: Path) -> None:
+    """Of every kind of argument; it is told, counted, and as `pics infer` makes it of a sample folder."""
+    folder = make_sample(tmp_path / "in/a")
+    keep = mask_of((40, 20, 60, 80), mode="L")
+    keep.save(folder / "keep.png")
+    report = run(tmp_path / "in", tmp_path / "out", tiny_model, dtype="fp32")
+    assert (report.written, report.changed, report.notes) == (1, 0, [])
+    (theirs,) = composed(tmp_path / "out").values()
+    for value in (keep, np.asarray(keep) > 0, folder / "keep.png"):
+        result = pipe(scene(), OBJECTS[:2], BOXES, keep=value, steps=1, name="a", output_type="np")
+        np.testing.assert_array_equal(result.images[0], theirs)
+        assert (result.metadata["kept"], result.changed_outside) == (20 * 60, 0)
+    changed = (theirs != np.asarray(scene())).any(2)
+    assert changed[30:60, 30:39].all()
+    assert not changed[20:80, 40:60].any()
+    for value, text in (
+        (mask_of(BOXES[0], (60, 60)), "keep is 60x60, its background 120x96"),
+        (Image.new("L", SIZE), "keep: no pixel is set"),
+        (Image.new("L", SIZE, 255), "keep: keeps the whole picture, so that nothing can be put in"),
+        (tmp_path / "in/a/nothing.png", "keep: cannot read"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            pipe(scene(), OBJECTS[:2], BOXES, keep=value, steps=1)
+
+
 def test_noise(pipe: PicsPipeline, tmp_path: Path) -> None:
     """Of seed and name, the latter that of the file; or of a generator."""
     scene().save(tmp_path / "bg.png")
