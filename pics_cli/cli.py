@@ -13,6 +13,7 @@ from pics_cli.commands.build_shards import build_shards
 from pics_cli.commands.check_sam import check_sam
 from pics_cli.commands.convert import convert
 from pics_cli.commands.eval import evaluate
+from pics_cli.commands.explain import explain
 from pics_cli.commands.infer import OrderedCommand, infer
 from pics_cli.commands.new_model import new_model
 from pics_cli.commands.push import push
@@ -32,6 +33,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     build_shards: "pics build-shards lvis --raw data/raw/COCO --workers 8",
     evaluate: "pics eval --recipe synth_bench --limit 50",
     infer: "pics infer --input sample --obj-thr 2",
+    explain: "pics explain results/sample/composed/composed_egg_in_cup.png",
     train: "pics train --recipe joint --data-root data --gpus 8",
     push: "pics push models/mine me/my-compositor --sheet sheet.png --dry-run",
     convert: "pics convert checkpoints/pics-step=006000_ep18.ckpt checkpoints/pics",

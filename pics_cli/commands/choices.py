@@ -27,6 +27,8 @@ Memory = Literal["auto", "resident", "sequential", "offload"]
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 # What weights are written in.
 WeightsDtype = Literal["bf16", "fp16", "fp32"]
+# What results are written as; see `core.images.output_formats`.
+OutputFormat = Literal["png", "jpeg", "webp"]
 # Masks that are predicted for a box; see `core.segmentation.segmenter`.
 Multimask = Literal["best", "off"]
 # How labels are written; see `core.segmentation.blocks`.

@@ -18,7 +18,7 @@ Chunk = tuple[bytes, bytes]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_HEADER = b"Exif\0\0"
 # Texts that say what an eXIf chunk could, and what may name an orientation that is not followed.
-_RAW_EXIF, _XMP = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
+_RAW_EXIF, XMP_KEYWORD = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -88,6 +88,6 @@ def find_exif(file: IO[bytes]) -> bytes | None:
         pixels |= name == b"IDAT"
         if name == b"eXIf":
             return _EXIF_HEADER + data
-        if data.startswith(_RAW_EXIF) or (pixels and data.startswith(_XMP)):
+        if data.startswith(_RAW_EXIF) or (pixels and data.startswith(XMP_KEYWORD)):
             return None
     return b""

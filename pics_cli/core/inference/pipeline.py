@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,23 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from transformers import Dinov2Model
 
+from pics_cli import __version__
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
+from pics_cli.core.images.output_formats import SUFFIXES, format_of
 from pics_cli.core.images.stored_image import to_pillow
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
-from pics_cli.core.inference.composite import composite
+from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.python_inputs import ImageInput, read_inputs
-from pics_cli.core.inference.record import model_fingerprint, settings_record
+from pics_cli.core.inference.record import (
+    creation_record,
+    model_fingerprint,
+    model_record,
+    settings_record,
+    write_composite,
+)
 from pics_cli.core.inference.sample import CompositeOptions, Light, MatchKind, Mode, Order
 from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
@@ -59,11 +67,46 @@ class PicsPipelineOutput:
             `unguided` (objects too small for their references to reach), `cutouts` (how each reference was cut out) and
             `shares` (what part of its box each object takes; see `prepare.object_shares`). With `adapters`, these; with
             `keep`, how many pixels it keeps: `kept`.
+        results: what `images` were made from, in their order.
+        model: the model's name and, of a folder, its fingerprint, as records have them.
     """
 
     images: list[Image.Image] | npt.NDArray[np.uint8]
     changed_outside: int
     metadata: dict[str, Any]
+    results: Sequence[CompositeResult] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path, number: int = 0) -> None:
+        """Write a picture as `pics infer` writes it: with the background's depth, alpha and colour profile, marked as
+        composited by a network (XMP), and with the record that `pics explain` prints.
+
+        Args:
+            path: its ending says the format: `.png`, `.jpg`, `.jpeg` or `.webp`; a file that is there is replaced.
+            number: of the picture in `images`.
+
+        Raises:
+            ValueError: another ending; a picture that the format cannot hold.
+            PicsError: it cannot be written.
+        """
+        path, result = Path(path), self.results[number]
+        if (format := format_of(path.suffix)) is None:
+            raise ValueError(f"{path}: expected a name that ends in {', '.join(SUFFIXES.values())}")
+        adapters = {"adapters": self.metadata["adapters"]} if "adapters" in self.metadata else {}
+        record = {
+            "id": self.metadata["name"],
+            "candidate": result.candidate,
+            "model": {**self.model, **adapters},
+            **creation_record(format),
+            **self.metadata,
+            "light": None if result.lighting is None else result.lighting.to_json(),
+            "changed_outside": result.changed_outside,
+            "versions": {"pics": __version__},
+        }
+        try:
+            write_composite(path, result.stored, record, format)
+        except BadSample as error:
+            raise ValueError(f"{path}: {error.detail}") from None
 
 
 class PicsPipeline(DiffusionPipeline):
@@ -118,7 +161,7 @@ class PicsPipeline(DiffusionPipeline):
         self.register_to_config(**{CONFIG_KEY: asdict(config)})
         self.model = PicsModel(config, **parts, scheduler=scheduler, device=unet.device)
         self.adapters: list[dict[str, Any]] = []
-        self._origin: tuple[str, Path] | None = None
+        self._origin: tuple[str, str] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__ and name in (*PARTS, "scheduler"):
@@ -146,7 +189,7 @@ class PicsPipeline(DiffusionPipeline):
         model = PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model")
         parts: dict[str, Any] = {**model.parts, "scheduler": model.scheduler}
         pipe = cls(**parts, pics=asdict(model.config))
-        pipe._origin = (str(name), folder)
+        pipe._origin = (str(name), model_fingerprint(folder))
         return pipe
 
     def load_lora(self, path: str | Path, weight: float = 1.0) -> None:
@@ -163,8 +206,7 @@ class PicsPipeline(DiffusionPipeline):
         """
         adapter = load_adapter(AdapterChoice(Path(path), check_weight(weight, f"{path}")))
         if self._origin is not None:
-            name, folder = self._origin
-            warn_of_other_base([adapter], name, model_fingerprint(folder))
+            warn_of_other_base([adapter], *self._origin)
         self.model.load_adapters([adapter])
         self.adapters.append(adapter.record)
 
@@ -391,7 +433,13 @@ class PicsPipeline(DiffusionPipeline):
             images: Any = np.stack([result.image for result in results])
         else:
             images = [to_pillow(result.stored) for result in results]
-        return PicsPipelineOutput(images, sum(result.changed_outside for result in results), metadata)
+        changed = sum(result.changed_outside for result in results)
+        return PicsPipelineOutput(images, changed, metadata, results, self._model_record())
+
+    def _model_record(self) -> dict[str, Any]:
+        if self._origin is None:
+            return {"name": str(self.config.get("_name_or_path") or "a PicsPipeline made of parts")}
+        return model_record(*self._origin)
 
     def _noise_from(self, generator: torch.Generator) -> NoiseFunction:
         config = self.model.config

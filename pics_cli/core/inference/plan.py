@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pics_cli.core.images.output_formats import SUFFIXES, OutputFormat
 from pics_cli.core.inference.cutout import Cutout
 from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
 from pics_cli.core.inference.mask_region import RegionRule
@@ -47,6 +48,7 @@ class InferenceJob:
         cutout: how references without alpha are cut out; see `ReferenceCutter`.
         region: what of a mask is the region; see `find_region`.
         num: candidates of each sample.
+        format: that the pictures are written in.
         overwrite: make pictures again that exist.
         grid, explain: write the sheets of these names beside the pictures.
         sheet: a PNG of all samples with their first results; None: not asked for.
@@ -67,6 +69,7 @@ class InferenceJob:
     dtype: str = "auto"
     memory: str = "auto"
     compile: bool = False
+    format: OutputFormat = "png"
     overwrite: bool = False
     grid: bool = False
     explain: bool = False
@@ -207,8 +210,9 @@ def _written_files(job: InferenceJob) -> Iterator[NamedPath]:
     if not job.output.exists():
         return
     for sample in map(sample_id, job.samples):
-        paths = [composed_path(job.output, sample, candidate) for candidate in range(job.num)]
-        for path in (*paths, grid_path(job.output, sample), *explain_paths(job.output, sample)):
+        paths = [composed_path(job.output, sample, candidate, job.format) for candidate in range(job.num)]
+        others = [other for path in paths for other in other_formats(path)]
+        for path in (*paths, *others, grid_path(job.output, sample), *explain_paths(job.output, sample)):
             if path.exists():
                 yield "--output", path
 
@@ -218,7 +222,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
     inputs = list[NamedPath]()
     for sample in samples:
         try:
-            if len(os.fsencode(composed_name(sample_id(sample), job.num))) > _MAX_NAME_BYTES:
+            if len(os.fsencode(composed_name(sample_id(sample), job.num, job.format))) > _MAX_NAME_BYTES:
                 raise BadSample(
                     "long_name", f"its pictures' names would be longer than {_MAX_NAME_BYTES} bytes; rename it"
                 )
@@ -234,7 +238,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
         for candidate, record in existing.items():
             wanted = {**input_record(files, hashes or {}), **common, "candidate": candidate}
             if lines := changes(record, wanted):
-                plan.clashes.append(f"{composed_path(job.output, files.id, candidate)}: {'; '.join(lines)}")
+                plan.clashes.append(f"{composed_path(job.output, files.id, candidate, job.format)}: {'; '.join(lines)}")
         missing = tuple(candidate for candidate in range(job.num) if candidate not in existing)
         plan.finished += len(existing)
         if job.explain and not missing and not explain_path(job.output, files.id, "regions").exists():
@@ -249,7 +253,10 @@ def _existing_records(job: InferenceJob, sample: str, plan: InferencePlan) -> di
     """Records of a sample's finished candidates, by number; other files of their names are noted in the plan."""
     records = {}
     for candidate in range(job.num):
-        path = composed_path(job.output, sample, candidate)
+        path = composed_path(job.output, sample, candidate, job.format)
+        for other in other_formats(path):
+            if other.exists():
+                plan.clashes.append(f"{other}: --output-format: the folder has {other.suffix}, this run {path.suffix}")
         try:
             if (record := read_record(path)) is not None:
                 records[candidate] = record
@@ -260,9 +267,14 @@ def _existing_records(job: InferenceJob, sample: str, plan: InferencePlan) -> di
     return records
 
 
-def composed_path(output: Path, sample: str, candidate: int) -> Path:
+def composed_path(output: Path, sample: str, candidate: int, format: OutputFormat = "png") -> Path:
     """Path of a composite."""
-    return output / "composed" / composed_name(sample, candidate)
+    return output / "composed" / composed_name(sample, candidate, format)
+
+
+def other_formats(path: Path) -> list[Path]:
+    """Paths of the same composite in other formats: there is one of them at a time."""
+    return [path.with_suffix(suffix) for suffix in SUFFIXES.values() if suffix != path.suffix]
 
 
 def grid_path(output: Path, sample: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a composite was made from: a record inside its PNG, and the manifest that gathers the records."""
+"""What a composite was made from: a record inside its file, and the manifest that gathers the records."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import torch
 
-from pics_cli.core.images.png_chunks import read_chunks
-from pics_cli.core.images.stored_image import StoredImage, encode_stored
+from pics_cli.core.images.output_formats import (
+    ENCODINGS,
+    SUFFIXES,
+    OutputFormat,
+    encode_result,
+    format_of_file,
+    read_packet,
+)
+from pics_cli.core.images.png_chunks import XMP_KEYWORD, read_chunks
+from pics_cli.core.images.stored_image import StoredImage
 from pics_cli.core.inference.inputs import SampleFiles
+from pics_cli.core.inference.marking import creation_date, make_packet, record_text
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
-from pics_cli.core.runtime.files import AtomicFile, load_json
+from pics_cli.core.runtime.files import AtomicFile, load_json, open_file
 from pics_cli.core.runtime.resumable import identity_differences
 from pics_cli.errors import BadSample, read_error
 
@@ -33,11 +42,11 @@ _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
 class Foreign(Exception):
-    """A complete PNG without a record of `pics`."""
+    """A complete picture without a record of `pics`."""
 
 
 class Damaged(Exception):
-    """A file that is not a complete PNG."""
+    """A file that is not a complete PNG, JPEG or WebP."""
 
 
 class _Adapter(msgspec.Struct):
@@ -61,9 +70,9 @@ class _Record(msgspec.Struct):
     model: _Model | None = None
 
 
-def composed_name(sample: str, candidate: int) -> str:
+def composed_name(sample: str, candidate: int, format: OutputFormat = "png") -> str:
     """File name of a composite: as published for the first candidate, numbered for the others."""
-    return f"composed_{sample}{f'_{candidate}' if candidate else ''}.png"
+    return f"composed_{sample}{f'_{candidate}' if candidate else ''}{SUFFIXES[format]}"
 
 
 def settings_record(
@@ -114,41 +123,54 @@ def model_record(name: str, fingerprint: str, adapters: Sequence[Adapter] = ()) 
     return {"name": name, "fingerprint": fingerprint, **listed}
 
 
-def write_composite(path: Path, picture: StoredImage, record: Mapping[str, Any]) -> None:
-    """Write a PNG that carries its record, whole or not at all.
+def creation_record(format: OutputFormat) -> dict[str, Any]:
+    """When a picture is made and how it is written: a part of its record that decides no pixel of the composite."""
+    return {"date": creation_date(), "encoding": ENCODINGS[format]}
+
+
+def write_composite(path: Path, picture: StoredImage, record: Mapping[str, Any], format: OutputFormat = "png") -> None:
+    """Write a picture that carries its record, whole or not at all.
+
+    The record stands as JSON in the picture's XMP packet; in a PNG also in a text chunk `pics` before the pixels.
 
     Args:
-        path: of the PNG; it exists only once it is finished.
+        path: of the picture; it exists only once it is finished.
         picture: with its colour profile.
-        record: plain data; stands as JSON in a text chunk `pics` before the pixels.
+        record: plain data.
+        format: of the file.
+
+    Raises:
+        BadSample: the format cannot hold the picture or the record; see `encode_result`.
     """
-    data = encode_stored(picture, (b"tEXt", _KEYWORD + json.dumps(record).encode("ascii")))
+    text = json.dumps(record)
+    data = encode_result(picture, format, make_packet(record, text), (b"tEXt", _KEYWORD + text.encode("ascii")))
     with AtomicFile(path) as file:
         file.write(data)
 
 
 def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
-    """The record of a PNG, None where there is no such file.
+    """The record of a picture, None where there is no such file.
 
     Args:
-        path: the PNG.
-        whole: look at every chunk up to the end, checksums included; False: at the record alone.
+        path: a PNG, JPEG or WebP, whatever it is called.
+        whole: look at all of it, checksums of a PNG included; False: at the record alone.
 
     Raises:
-        Damaged: no PNG, cut short, or a checksum that does not fit.
-        Foreign: a PNG without a record.
+        Damaged: none of these, cut short, or a checksum that does not fit.
+        Foreign: a picture without a record.
     """
     try:
-        with path.open("rb") as file:
-            record = None
-            for kind, data in read_chunks(file):
-                if kind == b"tEXt" and data.startswith(_KEYWORD) and record is None:
-                    record = _parse(data[len(_KEYWORD) :])
-                if kind == b"IDAT" and (record is None or not whole):
-                    break
-            if record is None:
+        with open_file(path) as file:
+            match format_of_file(file):
+                case "png":
+                    text = _png_record(file, whole)
+                case "jpeg" | "webp":
+                    text = record_text(read_packet(file, whole) or b"")
+                case None:
+                    raise Damaged("no PNG, JPEG or WebP")
+            if text is None:
                 raise Foreign
-            return record
+            return _parse(text)
     except FileNotFoundError:
         return None
     except BadSample as error:
@@ -179,7 +201,9 @@ def write_manifest(output: Path, composed: Path) -> int:
         Their number.
     """
     records = []
-    for path in composed.glob("composed_*.png"):
+    for path in composed.glob("composed_*"):
+        if path.suffix not in SUFFIXES.values():
+            continue
         with contextlib.suppress(Damaged, Foreign):
             records.append(read_record(path, whole=False) or {})
     records.sort(key=lambda record: (str(record.get("id")), record.get("candidate", 0)))
@@ -187,6 +211,20 @@ def write_manifest(output: Path, composed: Path) -> int:
         for record in records:
             file.write((json.dumps(record) + "\n").encode())
     return len(records)
+
+
+def _png_record(file: IO[bytes], whole: bool) -> bytes | None:
+    """The text of a PNG's record: of its own chunk, or else of its XMP packet."""
+    text = packet = None
+    for kind, data in read_chunks(file):
+        if kind == b"tEXt" and data.startswith(_KEYWORD) and text is None:
+            text = data[len(_KEYWORD) :]
+        if kind == b"iTXt" and data.startswith(XMP_KEYWORD) and packet is None:
+            # Behind the keyword stand two bytes for compression, which XMP has none of, and two texts, mostly empty.
+            packet = data[len(XMP_KEYWORD) + 2 :].split(b"\0", 2)[-1]
+        if kind == b"IDAT" and ((text is None and packet is None) or not whole):
+            break
+    return record_text(packet) if text is None and packet is not None else text
 
 
 def _shown(model: Mapping[str, Any]) -> str:

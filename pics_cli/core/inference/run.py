@@ -27,7 +27,8 @@ from pics_cli.errors import FAILED, PicsError
 logger = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(
-    r"(?:composed_.+\.png|grid_.+\.png|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)\.\d+\.tmp", re.DOTALL
+    r"(?:composed_.+\.(?:png|jpg|webp)|grid_.+\.png|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)\.\d+\.tmp",
+    re.DOTALL,
 )
 # Bytes of weights below which nothing is gained by keeping them off a GPU: its libraries alone take more.
 _SMALL_MODEL = 128_000_000

@@ -180,13 +180,13 @@ def _pad(square: RGB) -> RGB:
     return cv2.copyMakeBorder(square, top, short - top, 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3).astype(np.uint8)
 
 
-def write_grid(output: Path, sample: CompositeSample, num: int) -> None:
+def write_grid(job: InferenceJob, sample: CompositeSample) -> None:
     """Write the sheet of inputs and results; results are read back, since earlier runs may have made some."""
     results = []
-    for candidate in range(num):
-        path = composed_path(output, sample.name, candidate)
+    for candidate in range(job.num):
+        path = composed_path(job.output, sample.name, candidate, job.format)
         results.append((path.name, to_srgb(decode_stored(read_file(path)))))
-    write_png(grid_path(output, sample.name), draw_grid(sample, results))
+    write_png(grid_path(job.output, sample.name), draw_grid(sample, results))
 
 
 def write_explanation(output: Path, name: str, explanation: Explanation) -> None:
@@ -225,7 +225,7 @@ def write_overview(job: InferenceJob) -> None:
     tiles = list[Tile]()
     left_out = 0
     for entry in job.samples:
-        path = composed_path(job.output, sample_id(entry), 0)
+        path = composed_path(job.output, sample_id(entry), 0, job.format)
         if not path.exists():
             continue  # the sample failed, which is reported elsewhere
         if len(tiles) == MAX_ROWS:

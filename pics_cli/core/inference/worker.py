@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pics_cli import __version__
+from pics_cli.core.images.output_formats import check_format
 from pics_cli.core.inference.batch_compositor import DenoisingStep
 from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Method, ReferenceCutter
 from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
-from pics_cli.core.inference.plan import FailedSample, InferenceJob, Task, composed_path, explain_paths, grid_path
-from pics_cli.core.inference.record import input_record, write_composite
+from pics_cli.core.inference.marking import creation_date
+from pics_cli.core.inference.plan import (
+    FailedSample,
+    InferenceJob,
+    Task,
+    composed_path,
+    explain_paths,
+    grid_path,
+    other_formats,
+)
+from pics_cli.core.inference.record import creation_record, input_record, write_composite
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample
 from pics_cli.core.inference.sheets import write_explanation, write_grid
 from pics_cli.core.model.devices import peak_memory, reset_peak_memory
@@ -136,6 +146,7 @@ class Worker:
         self.job, self.options, self.common, self.tasks, self.progress = job, options, common, tasks, progress
         self.cutter = cutter
         self.report = InferenceReport()
+        creation_date()  # refused now where it is refused at all, not when the first picture is done
         self._steps = options.steps or 0
         self._passes_per_candidate = False
         self._tasks = {task.files.id: task for task in tasks if task.candidates}
@@ -193,7 +204,7 @@ class Worker:
         for task in self.tasks:
             if not task.candidates:
                 try:
-                    write_grid(self.job.output, self._decode(task, read_parts(task.files)), self.job.num)
+                    write_grid(self.job, self._decode(task, read_parts(task.files)))
                 except BadSample as error:
                     self._fail(task, error)
 
@@ -218,12 +229,13 @@ class Worker:
     def _decode(self, task: Task, contents: Mapping[str, bytes]) -> CompositeSample:
         """A sample with its references cut out."""
         sample = decode(task.files, contents, self.job.order, task.candidates, self.job.region)
+        lost = [] if sample.stored is None else check_format(sample.stored, self.job.format)
         cut = [
             self.cutter(reference, str(files.reference))
             for reference, files in zip(sample.references, task.files.objects, strict=True)
         ]
         self._cutouts[sample.name] = [reference.method for reference in cut]
-        self.report.notes += [(sample.name, note) for note in sample.notes]
+        self.report.notes += [(sample.name, note) for note in (*sample.notes, *lost)]
         self.report.notes += [(sample.name, reference.note) for reference in cut if reference.note is not None]
         return replace(sample, references=tuple(reference.picture for reference in cut))
 
@@ -235,7 +247,7 @@ class Worker:
 
     def _write(self, result: CompositeResult, memory: tuple[int, str], environment: dict[str, Any]) -> None:
         job, sample, report = self.job, result.sample, self.report
-        path = composed_path(job.output, sample.name, result.candidate)
+        path = composed_path(job.output, sample.name, result.candidate, job.format)
         changed = result.changed_outside
         record = {
             "id": sample.name,
@@ -243,6 +255,7 @@ class Worker:
             "file": f"composed/{path.name}",
             **input_record(self._tasks[sample.name].files, self._hashes[sample.name]),
             **self.common,
+            **creation_record(job.format),
             "size": [result.image.shape[1], result.image.shape[0]],
             "boxes": sample.boxes,
             "window": result.window,
@@ -262,7 +275,14 @@ class Worker:
         # Sheets of a replaced picture would outlive it where this run makes none, or is stopped.
         for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
             sheet.unlink(missing_ok=True)
-        write_composite(path, result.stored, record)
+        try:
+            write_composite(path, result.stored, record, job.format)
+        except BadSample as error:
+            if sample.name not in {failure.id for failure in report.failures}:
+                self._fail(self._tasks[sample.name], error)
+            return
+        for other in other_formats(path):
+            other.unlink(missing_ok=True)
         if result.candidate == sample.candidates[-1]:
             if result.unguided:
                 report.unguided.append((sample.name, result.unguided))
@@ -271,7 +291,7 @@ class Worker:
             if result.explanation is not None:
                 write_explanation(job.output, sample.name, result.explanation)
             if job.grid:
-                write_grid(job.output, sample, job.num)
+                write_grid(job, sample)
         report.written += 1
         report.changed += changed
         report.peak = max(report.peak, memory)

@@ -16,6 +16,7 @@ import pics_cli
 from helpers.composites import BOXES, SIZE, composed, make_sample, mask_of, outside, run, scene, thing
 from helpers.trainees import LAYERS, small
 from pics_cli import PicsPipeline
+from pics_cli.core.inference.record import model_fingerprint, read_record
 from pics_cli.errors import PicsError
 
 BOX3 = (*BOXES, (4, 60, 40, 92))
@@ -238,3 +239,21 @@ def test_the_package_stays_light() -> None:
     assert done.stdout == "False\n"
     assert pics_cli.PicsPipeline is PicsPipeline
     assert "PicsPipeline" in pics_cli.__all__
+
+
+def test_results_are_saved_as_infer_writes_them(pipe: PicsPipeline, tiny_model: Path, tmp_path: Path) -> None:
+    background = scene().convert("RGBA")
+    background.putalpha(200)
+    result = pipe(background, OBJECTS[:2], BOXES, steps=1, num_images=2, seed=3, name="a")
+    result.save(tmp_path / "a.png", 1)
+    result.save(str(tmp_path / "a.webp"), 1)
+    record = read_record(tmp_path / "a.png")
+    assert record is not None
+    assert (record["id"], record["candidate"], record["seed"]) == ("a", 1, 3)
+    assert record["model"] == {"name": str(tiny_model), "fingerprint": model_fingerprint(tiny_model)}
+    for name in ("a.png", "a.webp"):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / name)), np.asarray(result.images[1]))
+    with pytest.raises(ValueError, match=r"a.jpg: its background has alpha, which JPEG cannot hold"):
+        result.save(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a.bmp: expected a name that ends in .png, .jpg, .webp"):
+        result.save(tmp_path / "a.bmp")

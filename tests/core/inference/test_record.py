@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.ImageCms import ImageCmsProfile, createProfile
 
 from helpers.composites import SIZE, scene
-from pics_cli.core.images.stored_image import StoredImage
+from pics_cli import __version__
+from pics_cli.core.images.output_formats import OutputFormat, check_format
+from pics_cli.core.images.stored_image import StoredImage, decode_stored
+from pics_cli.core.inference.marking import SOURCE_TYPE, creation_date
 from pics_cli.core.inference.record import (
     Damaged,
     Foreign,
     changes,
     composed_name,
+    creation_record,
     model_fingerprint,
     read_record,
     write_composite,
     write_manifest,
 )
+from pics_cli.errors import BadSample, PicsError
 
 RECORD: dict[str, Any] = {
     "id": "-bücher\udcff",
@@ -47,6 +55,98 @@ def test_a_png_carries_its_record_before_the_pixels(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
+def packet_of(path: Path) -> ElementTree.Element:
+    """XMP's description in a file of any kind: as every reader finds it, by its first and last bytes."""
+    data = path.read_bytes()
+    (packet,) = re.findall(rb"<x:xmpmeta.*?</x:xmpmeta>", data, re.DOTALL)
+    return ElementTree.fromstring(packet)[0][0]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_every_format_is_marked_and_carries_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: OutputFormat, deep: bool
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    rgb = np.asarray(scene())
+    picture = StoredImage(
+        rgb.astype(np.uint16) * 257 if deep else rgb, ImageCmsProfile(createProfile("sRGB")).tobytes()
+    )
+    record = {**RECORD, "model": {**RECORD["model"], "name": 'a<&>\x1b\udcff"b'}, **creation_record(format)}
+    path = tmp_path / composed_name("a", 0, format)
+    if deep and format != "png":
+        with pytest.raises(BadSample, match=r"16 bits for each value, which .* cannot hold: take --output-format png"):
+            write_composite(path, picture, record, format)
+        assert not path.exists()
+        return
+    write_composite(path, picture, record, format)
+    description = packet_of(path)
+    assert {node.tag: node.text for node in description} == {
+        "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType": SOURCE_TYPE,
+        "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}AISystemUsed": 'a<&>\ufffd\ufffd"b',
+        "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}AISystemVersionUsed": "0123456789abcdef",
+        "{http://ns.adobe.com/xap/1.0/}CreatorTool": f"pics {__version__}",
+        "{http://ns.adobe.com/xap/1.0/}CreateDate": "2023-11-14T22:13:20Z",
+        "{urn:x-pics:1.0/}record": json.dumps(record),
+    }
+    assert read_record(path) == read_record(path, whole=False) == record
+    stored = decode_stored(path.read_bytes())
+    assert stored.icc_profile == picture.icc_profile
+    if format == "jpeg":
+        assert 0 < np.abs(stored.pixels.astype(int) - rgb).max() < 12
+    else:
+        assert np.array_equal(stored.pixels, picture.pixels)
+    if format != "png":  # whose checksums are tested below
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) * 2 // 3])
+        with pytest.raises(Damaged):
+            read_record(path)
+    # What another program leaves: the packet in a file of another kind, its property as an attribute.
+    other = b"<r:RDF xmlns:r='a' xmlns:q='urn:x-pics:1.0/'><r:D q:record='{&quot;id&quot;: &quot;x&quot;}'/></r:RDF>"
+    scene().save(path, "WEBP", xmp=other)
+    assert read_record(path) == {"id": "x"}
+    scene().save(path, "WEBP", xmp=b"<!DOCTYPE r [<!ENTITY e 'x'>]>" + other)
+    with pytest.raises(Foreign):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "format", "text"),
+    [
+        (StoredImage(np.zeros((4, 4, 4), np.uint8)), "jpeg", "has alpha, which JPEG cannot hold: .* png or webp$"),
+        (StoredImage(np.zeros((4, 4, 4), np.uint16)), "jpeg", "16 bits for each value and alpha, which .* png$"),
+        (
+            StoredImage(np.zeros((1, 16_384, 3), np.uint8)),
+            "webp",
+            "has 16384x1 pixels, which WebP cannot hold: .* png$",
+        ),
+        (StoredImage(np.zeros((4, 4, 3), np.uint8)), "jpeg", "its record takes 69,[0-9]{3} bytes, a JPEG holds 65,535"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+    tmp_path: Path, stored: StoredImage, format: OutputFormat, text: str
+) -> None:
+    with pytest.raises(BadSample) as caught:
+        write_composite(tmp_path / "a", stored, {"notes": "x" * 69_000}, format)
+    assert re.search(text, caught.value.detail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_says_how_colours_look_is_told_where_it_is_lost() -> None:
+    def lost(*kinds: bytes) -> list[str]:
+        return check_format(StoredImage(np.zeros((4, 4, 3), np.uint8), None, tuple((k, b"") for k in kinds)), "jpeg")
+
+    assert lost(b"sRGB", b"gAMA") == lost() == []
+    assert lost(b"gAMA", b"cHRM") == ["gAMA, cHRM of its PNG, which say what its colours mean, are not in the JPEG"]
+    assert len(lost(b"sRGB", b"cICP")) == 1
+
+
+def test_a_date_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    with pytest.raises(PicsError, match="SOURCE_DATE_EPOCH=today: expected a whole number of seconds since 1970"):
+        creation_date()
+
+
 def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     assert read_record(path) is None
@@ -61,7 +161,7 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
         with pytest.raises(Damaged, match="checksum"):
             read_record(path)
     path.write_bytes(b"no picture at all")
-    with pytest.raises(Damaged, match="no PNG"):
+    with pytest.raises(Damaged, match="no PNG, JPEG or WebP"):
         read_record(path)
 
 
