@@ -18,6 +18,8 @@ from helpers.infer_command import typed
 # One worker a core already: threads that wait for each other would slow everything down several times. Set before torch
 # is loaded; processes that the tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As `pics train` has it before it loads torch, for the processes that are forked from one that has torch already.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def pytest_collection_finish() -> None:

@@ -110,6 +110,8 @@ def train(
         "validation.every": ("--logger-freq", logger_freq),
     }
     loaded = load_training(recipe, parse_overrides(settings, flags))
+    # Torch's advice on unused parameters, which there may be; torch reads it when it is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if gpus is not None and not (plan or preview or export):
         from pics_cli.core.runtime.launch import launch
 
@@ -149,7 +151,6 @@ def _check(alone: Sequence[tuple[str, object]], gpus: int | None, resume: str, p
 
 
 def _train(job: TrainingJob) -> None:
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's advice on unused parameters, which there may be
     from pics_cli.core.training.progress import TrainingProgress
     from pics_cli.core.training.run import train as run_training
 

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,17 @@ def test_gpus_that_are_not_there(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     done = _on(["--gpus", "2"])
     assert done.exit_code == 2
     assert "--gpus within a launcher that has started its processes already\n\nhint: leave out --gpus" in done.stderr
+
+
+def test_torch_is_loaded_where_its_advice_is_silent(here: Path) -> None:
+    """On parameters without gradients, of which there may be some; `test_train_ranks` sees that nothing is said."""
+    (here / "first").mkdir()
+    (here / "first/torch.py").write_text("import os\nraise SystemExit(os.environ['TORCH_CPP_LOG_LEVEL'] + '!')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(("first", *filter(None, sys.path)))}
+    del environment["TORCH_CPP_LOG_LEVEL"]
+    words = [sys.executable, "-m", "pics_cli", "train", "--recipe", "small.yaml", "--root-dir", "run"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "ERROR!\n")
 
 
 def test_joint_without_data_says_how_to_come_by_it(here: Path) -> None:

@@ -112,7 +112,7 @@ def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None
                 parts["bg.jpg"] = parts["bg.jpg"][:300]
             writer.add(f"{other:04d}", parts)
     words = ["--recipe", "small.yaml", "--data-root", "bad", "--root-dir", "gpus", "--max-bad", "0", "--steps", "21"]
-    done = start(place, *words, "--gpus", "2")
+    done = processes.start(place, "train", *words, "--device", "cpu", "--gpus", "2", prepare=processes.fork_ranks)
     assert done.code() == 2, done.stderr
     assert done.stderr.count("more than --max-bad 0") == 1
     assert f"{name} {number}: " in done.stderr
@@ -124,7 +124,9 @@ def test_a_launcher(place: Path) -> None:
     """torchrun; `accelerate launch` is what --gpus uses."""
     words = ["--recipe", "small.yaml", "--root-dir", "launched", "--steps", "2"]
     launcher = ["--standalone", "--nproc-per-node", "2", "-m", "pics_cli", "train"]
-    done = processes.start(place, *launcher, *words, "--device", "cpu", module="torch.distributed.run")
+    done = processes.start(
+        place, *launcher, *words, "--device", "cpu", module="torch.distributed.run", prepare=processes.fork_ranks
+    )
     assert done.code() == 0, done.stderr
     assert "Warning" not in done.stderr
     assert done.stdout.count("loss of the last step") == 1

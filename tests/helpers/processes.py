@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import torch
 
@@ -100,6 +101,49 @@ def note_peak_memory(path: Path) -> None:
     Finalize(None, lambda: path.write_text(str(getrusage(RUSAGE_SELF).ru_maxrss)), exitpriority=1)
 
 
+def fork_ranks() -> None:
+    """To `prepare` a launcher with: what it starts is forked from it, where another interpreter would load everything.
+
+    All else is as torch's launcher does it: command line, environment, sessions, signals and exit codes.
+    """
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+    def popen(_handler: Any, command: tuple[str, ...], environment: dict[str, str]) -> _Rank:
+        interpreter, unbuffered, flag, module, *words = command
+        assert (interpreter, unbuffered, flag) == (sys.executable, "-u", "-m"), command
+        process = multiprocessing.get_context("fork").Process(target=_rank, args=(module, words, environment))
+        process.start()
+        return _Rank(process)
+
+    SubprocessHandler._popen = popen  # type: ignore[method-assign, assignment]
+
+
+class _Rank:
+    """As much of a `subprocess.Popen` as the launcher uses."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process, self.pid, self.wait = process, process.pid, process.join
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+
+def _rank(module: str, words: list[str], environment: Mapping[str, str]) -> None:
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):  # the launcher has handlers of its own
+        signal.signal(number, signal.SIG_DFL)
+    _run(module, words, environment)
+
+
+def _run(module: str, words: list[str], environment: Mapping[str, str]) -> None:
+    """As `python -m`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["pics", *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
 def _main(
     module: str,
     at: Path,
@@ -110,14 +154,10 @@ def _main(
 ) -> None:
     multiprocessing.set_start_method("fork", force=True)  # as on any Linux, for the processes that read samples
     os.chdir(at)
-    os.environ.clear()
-    os.environ.update(environment)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, text in enumerate(texts, 1):
         with text.open("w") as file:
             os.dup2(file.fileno(), descriptor)
     if prepare is not None:
         prepare()
-    sys.argv = ["pics", *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    _run(module, words, environment)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from pics_cli.core.evaluation.network_weights import NetworkWeights
 from pics_cli.core.evaluation.networks import Features
@@ -38,11 +37,17 @@ def frechet_distance(first: Floats, second: Floats) -> float:
     """
     if min(len(first), len(second)) < MIN_PICTURES:
         raise ValueError(f"{len(first)} and {len(second)} pictures have no covariance")
-    cov_1, cov_2 = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (first, second))
-    # tr((Σ₁ Σ₂)^½) is the sum of the roots of the eigenvalues of the product, which are real and not negative.
-    roots = np.sqrt(np.clip(linalg.eigvals(cov_1 @ cov_2).real, 0, None)).sum()
+    # The product's eigenvalues, whose roots make tr((Σ₁ Σ₂)^½), are the squares of the singular values of R₁R₂ᵀ: few
+    # pictures cost little, and singular covariances lose no digits.
+    root_1, root_2 = _covariance_root(first), _covariance_root(second)
+    roots = np.linalg.svd(root_1 @ root_2.T, compute_uv=False).sum()
     offset = first.mean(0) - second.mean(0)
-    return float(offset @ offset + np.trace(cov_1) + np.trace(cov_2) - 2 * roots)
+    return float(offset @ offset + (root_1**2).sum() + (root_2**2).sum() - 2 * roots)
+
+
+def _covariance_root(features: Floats) -> Floats:
+    """R [min(n, d), d] with RᵀR = Σ."""
+    return np.asarray(np.linalg.qr((features - features.mean(0)) / np.sqrt(len(features) - 1), mode="r"))
 
 
 def kernel_distance(first: Floats, second: Floats) -> float:
