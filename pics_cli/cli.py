@@ -19,6 +19,7 @@ from pics_cli.commands.new_model import new_model
 from pics_cli.commands.push import push
 from pics_cli.commands.runner import Command, handle_errors, run_app
 from pics_cli.commands.train import train
+from pics_cli.commands.ui import ui
 
 app = typer.Typer(
     help="Pairwise image compositing with spatial interactions: raw datasets to shards, shards to models, pictures.",
@@ -35,6 +36,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     infer: "pics infer --input sample --obj-thr 2",
     explain: "pics explain results/sample/composed/composed_egg_in_cup.png",
     train: "pics train --recipe joint --data-root data --gpus 8",
+    ui: "pics ui --model pics-mini",
     push: "pics push models/mine me/my-compositor --sheet sheet.png --dry-run",
     convert: "pics convert checkpoints/pics-step=006000_ep18.ckpt checkpoints/pics",
     new_model: "pics new-model models/tiny --size tiny",
@@ -44,7 +46,7 @@ for command, example in _EXAMPLES.items():
     app.command(
         "eval" if command is evaluate else None,
         cls=OrderedCommand if command is infer else Command,
-        no_args_is_help=command not in (infer, check_sam),
+        no_args_is_help=command not in (infer, check_sam, ui),
         epilog=f"Example: {example}",
     )(handle_errors(command))
 

@@ -36,8 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"errors", "runtime"},
     "commands": {
         "console", "datasets", "errors", "evaluation", "inference", "model", "recipes", "runtime", "segmentation",
-        "training",
+        "training", "ui",
     },
+    "ui": {"errors", "images", "inference", "runtime"},
     "cli": {"commands"},
     "__main__": {"cli"},
     "": {"inference", "model", "shards"},

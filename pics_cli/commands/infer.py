@@ -311,15 +311,10 @@ def _samples(
         if root.name in ("", ".."):
             root = root.resolve()
         return find_folders(choose_input(root)), root.name
-    if background is None:
-        raise PicsError(
-            f"--{objects[0][0]} without --background" if objects else "nothing to composite",
-            "folders: --input PATH (bundled ones: --input sample); one picture: --background IMG --object A.png --box "
-            "X,Y,W,H",
-        )
-    if max_objects is not None:
+    if max_objects is not None and background is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
-    return [single_sample(background, objects, keep)], background.stem
+    sample = single_sample(background, objects, keep)
+    return [sample], sample.id
 
 
 def _run(job: InferenceJob) -> None:
@@ -344,12 +339,8 @@ def _run(job: InferenceJob) -> None:
 
 def _show(job: InferenceJob, report: InferenceReport) -> None:
     console.table(str(job.output), _rows(job, report))
-    for name, objects in report.unguided:
-        shown = ", ".join(map(str, objects))
-        console.note(f"{name}: the region of object {shown} is too small beside the others to take in its reference")
-    for name, shares in report.small:
-        shown = ", ".join(f"object {k} takes {share:.0%}" for k, share in shares.items())
-        console.note(f"{name}: {shown} of its region's place for it, as its aspect is another (see --fit)")
+    for remark in report.remarks:
+        console.note(remark)
     for name, note in report.notes[:_SHOWN_NOTES]:
         console.note(f"{name}: {note}")
     if len(report.notes) > _SHOWN_NOTES:

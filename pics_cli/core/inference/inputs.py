@@ -42,12 +42,20 @@ class ObjectFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """Paths of the parts of a sample; `keep`: the mask of what stays in front of the objects, where there is one."""
+    """Paths of the parts of a sample.
+
+    Attributes:
+        id: its name.
+        background, objects: of it.
+        keep: the mask of what stays in front of the objects, where there is one.
+        root: the folder that the paths are relative to, which messages do not name.
+    """
 
     id: str
     background: Path
     objects: tuple[ObjectFiles, ...]
     keep: Path | None = None
+    root: Path = Path()
 
     def parts(self) -> dict[str, Path]:
         """Every file by the part it plays: background, object_0, mask_0, …, keep."""
@@ -157,17 +165,24 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
     return SampleFiles(folder.name, background, tuple(pairs), keep)
 
 
-def single_sample(background: Path, words: Sequence[tuple[str, str]], keep: Path | None = None) -> SampleFiles:
+def single_sample(background: Path | None, words: Sequence[tuple[str, str]], keep: Path | None = None) -> SampleFiles:
     """A sample from command-line flags: each object is followed by its box or its mask.
 
     Args:
-        background: the picture; its name without the suffix is the sample's id.
+        background: the picture; its name without the suffix is the sample's id. None: not given.
         words: (`object` | `box` | `mask`, value) in the order of the command line.
         keep: mask of what stays in front.
 
     Raises:
-        PicsError: an object without or with more than one region, a region without object, a malformed box.
+        PicsError: no background, an object without or with more than one region, a region without object, a malformed
+            box.
     """
+    if background is None:
+        raise PicsError(
+            f"--{words[0][0]} without --background" if words else "nothing to composite",
+            "folders: --input PATH (bundled ones: --input sample); one picture: --background IMG --object A.png --box "
+            "X,Y,W,H",
+        )
     objects: list[ObjectFiles] = []
     for kind, value in words:
         if kind == "object":
@@ -207,7 +222,7 @@ def check_files(files: SampleFiles) -> None:
     """Raise BadSample for a file of a sample that does not exist or is none, as a named pipe; nothing is read."""
     for part, path in files.parts().items():
         try:
-            open_file(path).close()
+            open_file(files.root / path).close()
         except OSError as error:
             raise _unreadable(path, part, error) from None
 
@@ -221,7 +236,7 @@ def read_parts(files: SampleFiles) -> dict[str, bytes]:
     contents = {}
     for part, path in files.parts().items():
         try:
-            contents[part] = read_file(path)
+            contents[part] = read_file(files.root / path)
         except OSError as error:
             raise _unreadable(path, part, error) from None
     return contents

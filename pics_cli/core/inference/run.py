@@ -7,12 +7,14 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pics_cli.core.inference.cutout import ReferenceCutter
 from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
 from pics_cli.core.inference.record import model_fingerprint, model_record, settings_record, write_manifest
+from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.inference.sheets import check_overview, write_overview
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
 from pics_cli.core.model.adapters import Adapter, load_adapter, warn_of_other_base
@@ -23,6 +25,9 @@ from pics_cli.core.model.find_model import find_model_together
 from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import FAILED, PicsError
+
+if TYPE_CHECKING:
+    from pics_cli.core.model.pics_model import PicsModel
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
     """
     device = ranks.run_local(lambda: _choose_device(job, ranks))
     folder = find_model_together(job.model, ranks, progress)
-    model = ranks.run_local(lambda: _choose_model(job, ranks, device, folder))
+    model = ranks.run_local(lambda: choose_model(job, ranks, device, folder))
     options = job.options.resolve(model.config)
     if is_bundled(job.model):
         logger.info(describe_bundled(model.config.image_size))
@@ -60,11 +65,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
             "--guidance %g: this model is meant to go without (1): twice the work, not better", options.guidance
         )
     cutter = ranks.run_local(lambda: ReferenceCutter(job.cutout, model.config.hint, model.device))
-    common = {
-        "seed": options.seed,
-        "model": model_record(job.model, model.fingerprint, model.adapters),
-        "settings": settings_record(options, job.order, model.dtype, cutter.description, job.region),
-    }
+    common = common_record(job, options, model, cutter)
     output = job.folder.hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
         ranks.run_local(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
@@ -88,7 +89,7 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
 
 
 @dataclass(frozen=True)
-class _ChosenModel:
+class ChosenModel:
     """A model's folder and configuration, and how it is to be loaded."""
 
     folder: Path
@@ -104,14 +105,36 @@ def _choose_device(job: InferenceJob, ranks: Ranks) -> torch.device:
     return choose_device(job.device, ranks.device)
 
 
-def _choose_model(job: InferenceJob, ranks: Ranks, device: torch.device, folder: Path) -> _ChosenModel:
+def choose_model(job: InferenceJob, ranks: Ranks, device: torch.device, folder: Path) -> ChosenModel:
+    """What a job's model is and how it is to be loaded; nothing of it is loaded yet, but adapters are.
+
+    Args:
+        job: what is asked for.
+        ranks: the processes; the first warns of adapters of another model.
+        device: where it will run.
+        folder: of the model.
+
+    Raises:
+        PicsError: a memory mode, configuration or adapter that will not do.
+    """
     check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     adapters, fingerprint = tuple(map(load_adapter, job.adapters)), model_fingerprint(folder)
     if ranks.rank == 0:
         warn_of_other_base(adapters, job.model, fingerprint)
     dtype = choose_dtype(job.dtype, device, config.full_size)
-    return _ChosenModel(folder, config, device, dtype, fingerprint, adapters)
+    return ChosenModel(folder, config, device, dtype, fingerprint, adapters)
+
+
+def common_record(
+    job: InferenceJob, options: CompositeOptions, model: ChosenModel, cutter: ReferenceCutter
+) -> dict[str, Any]:
+    """What the records of all of a job's pictures hold; `options`: the job's, resolved."""
+    return {
+        "seed": options.seed,
+        "model": model_record(job.model, model.fingerprint, model.adapters),
+        "settings": settings_record(options, job.order, model.dtype, cutter.description, job.region),
+    }
 
 
 def check_memory_mode(memory: str, folder: Path, name: str) -> None:
@@ -154,21 +177,12 @@ def _log_plan(plan: InferencePlan, job: InferenceJob) -> None:
         logger.warning("one object at a time knows no overlaps: --explain draws the regions alone")
 
 
-def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
+def _run_tasks(worker: Worker, chosen: ChosenModel) -> InferenceReport:
     """A process's share of the tasks."""
     job = worker.job
     if any(task.candidates for task in worker.tasks):
-        # Imported here: where all pictures are finished, it saves seconds of importing diffusers and transformers.
-        from pics_cli.core.model.pics_model import PicsModel
-
         with explain_out_of_memory(chosen.device, lambda: cheaper_flags(job, chosen.device)):
-            model = PicsModel.from_pretrained(
-                chosen.folder,
-                dtype=chosen.dtype,
-                device=chosen.device,
-                memory=job.memory,
-                adapters=chosen.adapters,
-            )
+            model = load_model(chosen, job.memory)
             if job.compile:
                 model.compile()
             config = model.config
@@ -178,6 +192,16 @@ def _run_tasks(worker: Worker, chosen: _ChosenModel) -> InferenceReport:
             worker.composite_all(model)
     worker.write_missing_grids()
     return worker.report
+
+
+def load_model(chosen: ChosenModel, memory: str) -> PicsModel:
+    """Load a model and its adapters; `memory`: value of `--memory`."""
+    # Imported here: where all pictures are finished, it saves seconds of importing diffusers and transformers.
+    from pics_cli.core.model.pics_model import PicsModel
+
+    return PicsModel.from_pretrained(
+        chosen.folder, dtype=chosen.dtype, device=chosen.device, memory=memory, adapters=chosen.adapters
+    )
 
 
 def cheaper_flags(job: InferenceJob, device: torch.device) -> str:

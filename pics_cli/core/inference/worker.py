@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,20 @@ class InferenceReport:
         self.failures += other.failures
 
     @property
+    def remarks(self) -> list[str]:
+        """One line for each sample with objects that are too small, or smaller than their boxes."""
+        lines = []
+        for name, objects in self.unguided:
+            shown = ", ".join(map(str, objects))
+            lines.append(
+                f"{name}: the region of object {shown} is too small beside the others to take in its reference"
+            )
+        for name, shares in self.small:
+            shown = ", ".join(f"object {k} takes {share:.0%}" for k, share in shares.items())
+            lines.append(f"{name}: {shown} of its region's place for it, as its aspect is another (see --fit)")
+        return lines
+
+    @property
     def reasons(self) -> Counter[str]:
         """Failures by reason."""
         return Counter(failure.reason for failure in self.failures)
@@ -153,8 +167,13 @@ class Worker:
         self._hashes = dict[str, dict[str, str]]()
         self._cutouts = dict[str, list[Method]]()
 
-    def composite_all(self, model: PicsModel) -> None:
-        """Make and write every missing picture, and the sheets of their samples."""
+    def composite_all(self, model: PicsModel, callback_on_step_end: Callable[[], None] | None = None) -> None:
+        """Make and write every missing picture, and the sheets of their samples.
+
+        Args:
+            model: resident or not.
+            callback_on_step_end: called after each denoising step; what it raises stops the work.
+        """
         progress = self.progress
 
         def on_batch_start(batch: Sequence[CompositeSample]) -> None:
@@ -165,6 +184,8 @@ class Worker:
             progress.step, progress.last_step = step.number, step.count
             # Some schedulers take more steps than were asked for.
             progress.done += len(step.samples) * self._steps / step.count
+            if callback_on_step_end is not None:
+                callback_on_step_end()
 
         # Of a model with shadows each candidate has a light, and so a pass, of its own.
         self._passes_per_candidate = model.config.shadows or self.options.mode == "sequential"

@@ -1,0 +1,353 @@
+"""The server of the page: its files, and one address for each thing that the page asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
+from pics_cli.core.inference.plan import composed_path
+from pics_cli.core.inference.warm import WarmModel
+from pics_cli.core.inference.worker import InferenceReport
+from pics_cli.core.runtime.files import load_json
+from pics_cli.errors import BadSample, PicsError, reason_of
+from pics_cli.ui.downloads import folder_zip, sample_zip
+from pics_cli.ui.drawing import Drawing
+from pics_cli.ui.guard import Guard
+from pics_cli.ui.job import MAPS, Job, error_text, explained_file, job_json
+from pics_cli.ui.queue import Queue
+from pics_cli.ui.session import MAX_OBJECTS, MAX_UPLOAD, Session
+from pics_cli.ui.sessions import Sessions
+
+_STATIC = Path(__file__).parent / "static"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_MAX_DRAWING = 100_000  # bytes of what the page sends of boxes and settings
+_LABEL = 80  # letters of a file's name that are shown
+
+
+class NotThere(Exception):
+    """What was asked for is not there, or not yet."""
+
+
+Handler = Callable[["Server", Request, Session], Awaitable[Response]]
+
+
+class Server:
+    """The application, `app`, around one warm model.
+
+    Args:
+        model: composites.
+        token: see `Guard`.
+    """
+
+    def __init__(self, model: WarmModel, token: str | None = None) -> None:
+        self.model = model
+        self.sessions = Sessions()
+        self.queue = Queue(self._composite)
+        self._files = {
+            f"/{'' if path.name == 'index.html' else path.name}": (path.read_bytes(), _TYPES[path.suffix])
+            for path in _STATIC.iterdir()
+            if path.suffix in _TYPES
+        }
+        self._examples = {path.name: path for path in _examples()}
+        # Decoding may take a gigabyte: one upload at a time.
+        self._decoding = anyio.Semaphore(1)
+        routes = [
+            *(Route(path, self._file) for path in self._files),
+            Route("/api/page", self._page),
+            Route("/api/examples/{name}", self._example),
+            Route("/api/sessions", self._new_session, methods=["POST"]),
+            *(
+                Route(f"/api/sessions/{{session}}{path}", self._bound(handler), methods=[method])
+                for method, path, handler in _ROUTES
+            ),
+        ]
+        self.app = Starlette(
+            routes=routes,
+            middleware=[Middleware(Guard, token=token)],
+            exception_handlers={PicsError: _bad_request, BadSample: _bad_request, NotThere: _not_there},
+            lifespan=self._lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the queue and delete all that was uploaded."""
+        self.queue.close()
+        self.sessions.close()
+
+    def _composite(self, job: Job) -> InferenceReport:
+        return self.model.composite(job.job, [job.sample], job.progress, job.check)
+
+    def _bound(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            session = self.sessions.find(request.path_params["session"])
+            if session is None:
+                raise NotThere("error: this page is not known any more: the server was started anew, or it was idle")
+            return await handler(self, request, session)
+
+        return handle
+
+    async def _file(self, request: Request) -> Response:
+        data, kind = self._files[request.url.path]
+        return Response(data, media_type=kind)
+
+    async def _page(self, _request: Request) -> Response:
+        config = self.model.config
+        return JSONResponse(
+            {
+                "model": self.model.job.model,
+                "steps": config.steps,
+                "guidance": config.guidance,
+                "fill": config.fill,
+                "size": config.image_size,
+                "examples": sorted(self._examples),
+                "max_objects": MAX_OBJECTS,
+                "max_upload": MAX_UPLOAD,
+            }
+        )
+
+    async def _example(self, request: Request) -> Response:
+        folder = self._examples.get(request.path_params["name"])
+        if folder is None:
+            raise NotThere("error: no such example")
+        return FileResponse(folder / "image.jpg")
+
+    async def _new_session(self, _request: Request) -> Response:
+        name, _ = self.sessions.new()
+        return JSONResponse({"session": name})
+
+    async def change(self, session: Session, work: Callable[[], Any], decodes: bool = True) -> Response:
+        """Do something to a session, and answer with what it is then; `decodes`: a picture, which may be large."""
+
+        def locked() -> dict[str, Any]:
+            with session.lock:
+                work()
+                return self.state(session)
+
+        async with self._decoding if decodes else contextlib.nullcontext():
+            return JSONResponse(await run_in_threadpool(locked))
+
+    def state(self, session: Session) -> dict[str, Any]:
+        """A session as the page reads it."""
+        return session.to_json({job.number: self.queue.ahead(job) for job in session.jobs})
+
+
+async def _state(server: Server, _request: Request, session: Session) -> Response:
+    return await server.change(session, lambda: None, decodes=False)
+
+
+async def _set_background(server: Server, request: Request, session: Session) -> Response:
+    data, label = await _upload(request)
+    return await server.change(session, lambda: session.set_background(data, label))
+
+
+async def _background(_server: Server, _request: Request, session: Session) -> Response:
+    return _picture(session.shown_background)
+
+
+async def _add_object(server: Server, request: Request, session: Session) -> Response:
+    data, label = await _upload(request)
+    return await server.change(session, lambda: session.add_object(data, label, server.model))
+
+
+async def _remove_object(server: Server, request: Request, session: Session) -> Response:
+    return await server.change(session, lambda: session.remove_object(request.path_params["number"]), False)
+
+
+async def _set_strokes(server: Server, request: Request, session: Session) -> Response:
+    data, _ = await _upload(request)
+    number = request.path_params["number"]
+    return await server.change(session, lambda: session.set_strokes(number, data, server.model))
+
+
+async def _remove_strokes(server: Server, request: Request, session: Session) -> Response:
+    number = request.path_params["number"]
+    return await server.change(session, lambda: session.set_strokes(number, None, server.model))
+
+
+async def _object_picture(_server: Server, request: Request, session: Session) -> Response:
+    target = session.object(request.path_params["number"])
+    what = request.path_params["what"]
+    if what == "picture":
+        return Response(await run_in_threadpool(session.shown_object, target), media_type="image/png")
+    if what not in ("cut", "strokes") or (what == "strokes" and not target.corrected):
+        raise NotThere("error: no such picture")
+    return _picture(session.folder / target.name(what))
+
+
+async def _draw(server: Server, request: Request, session: Session) -> Response:
+    drawing = await _drawing(request)
+    return await server.change(session, lambda: session.draw(drawing, server.model), decodes=False)
+
+
+async def _load_example(server: Server, request: Request, session: Session) -> Response:
+    folder = server._examples.get(request.path_params["name"])
+    if folder is None:
+        raise NotThere("error: no such example")
+    return await server.change(session, lambda: session.load_example(folder, server.model))
+
+
+async def _composite(server: Server, request: Request, session: Session) -> Response:
+    drawing = await _drawing(request)
+
+    def start() -> None:
+        session.draw(drawing, server.model)
+        server.queue.submit(session.new_job(server.model))
+
+    return await server.change(session, start, decodes=False)
+
+
+async def _job(server: Server, _request: Request, session: Session) -> Response:
+    if not session.jobs:
+        raise NotThere("error: nothing was composited yet")
+    job = session.jobs[-1]
+    return JSONResponse(job_json(job, server.queue.ahead(job)))
+
+
+async def _cancel(server: Server, request: Request, session: Session) -> Response:
+    if session.jobs:
+        server.queue.cancel(session.jobs[-1])
+    return await _job(server, request, session)
+
+
+async def _result(_server: Server, request: Request, session: Session) -> Response:
+    job = _finished(request, session)
+    return _picture(composed_path(job.job.output, job.sample.id, request.path_params["candidate"]))
+
+
+async def _explained(_server: Server, request: Request, session: Session) -> Response:
+    what = request.path_params["what"]
+    if what not in MAPS:
+        raise NotThere("error: no such map")
+    return _picture(explained_file(_finished(request, session), what))
+
+
+async def _sample_zip(_server: Server, request: Request, session: Session) -> Response:
+    job = _finished(request, session)
+    return Response(await run_in_threadpool(sample_zip, job), media_type="application/zip")
+
+
+async def _layers_zip(_server: Server, request: Request, session: Session) -> Response:
+    folder = _finished(request, session).job.output / "layers"
+    if not folder.is_dir():
+        raise NotThere("error: no layers")
+    return Response(await run_in_threadpool(folder_zip, folder), media_type="application/zip")
+
+
+_ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "", _state),
+    ("PUT", "/background", _set_background),
+    ("GET", "/background", _background),
+    ("POST", "/objects", _add_object),
+    ("DELETE", "/objects/{number:int}", _remove_object),
+    ("GET", "/objects/{number:int}/{what}", _object_picture),
+    ("PUT", "/objects/{number:int}/strokes", _set_strokes),
+    ("DELETE", "/objects/{number:int}/strokes", _remove_strokes),
+    ("PUT", "/drawing", _draw),
+    ("POST", "/examples/{name}", _load_example),
+    ("POST", "/composite", _composite),
+    ("GET", "/job", _job),
+    ("DELETE", "/job", _cancel),
+    ("GET", "/jobs/{job:int}/results/{candidate:int}", _result),
+    ("GET", "/jobs/{job:int}/explained/{what}", _explained),
+    ("GET", "/jobs/{job:int}/sample.zip", _sample_zip),
+    ("GET", "/jobs/{job:int}/layers.zip", _layers_zip),
+]
+
+
+def _examples() -> list[Path]:
+    return [path for path in BUNDLED_SAMPLES.iterdir() if path.is_dir()] if BUNDLED_SAMPLES.is_dir() else []
+
+
+def _finished(request: Request, session: Session) -> Job:
+    number = request.path_params["job"]
+    for job in session.jobs:
+        if job.number == number and job.state == "done":
+            return job
+    raise NotThere("error: this result is not kept any more")
+
+
+def _picture(path: Path | None) -> Response:
+    if path is None or not path.is_file():
+        raise NotThere("error: no such picture")
+    return FileResponse(path)
+
+
+async def _upload(request: Request) -> tuple[bytes, str]:
+    """A picture's bytes, and what the user calls it."""
+    label = " ".join(request.query_params.get("name", "").split())[-_LABEL:] or "picture"
+    return await _body(request, MAX_UPLOAD, label), label
+
+
+async def _body(request: Request, limit: int, label: str) -> bytes:
+    too_large = PicsError(
+        f"{label}: more than {limit / 1e6:,g} MB, which the page does not take", "pics infer takes larger files"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    data = bytearray()
+    async for block in request.stream():
+        data += block
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
+async def _drawing(request: Request) -> Drawing:
+    data = await _body(request, _MAX_DRAWING, "drawing")
+    try:
+        return msgspec.convert(load_json(data), Drawing, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise PicsError(f"drawing: {error}") from None
+
+
+async def _bad_request(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": error_text(error)}, 400)
+
+
+async def _not_there(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 404)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        PicsError: it cannot.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        hint = "--port 0 takes any that is free" if getattr(error, "errno", None) == errno.EADDRINUSE else None
+        raise PicsError(f"--host {host} --port {port}: cannot listen: {reason_of(error)}", hint) from None
+
+
+def serve(server: Server, listening: socket.socket) -> None:
+    """Answer until a signal comes, which is raised again when all is deleted."""
+    import uvicorn
+
+    config = uvicorn.Config(server.app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        server.close()
