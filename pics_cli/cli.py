@@ -15,6 +15,7 @@ from pics_cli.commands.convert import convert
 from pics_cli.commands.eval import evaluate
 from pics_cli.commands.explain import explain
 from pics_cli.commands.infer import OrderedCommand, infer
+from pics_cli.commands.merge_layers import merge_layers
 from pics_cli.commands.new_model import new_model
 from pics_cli.commands.push import push
 from pics_cli.commands.runner import Command, handle_errors, run_app
@@ -35,6 +36,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "pics eval --recipe synth_bench --limit 50",
     infer: "pics infer --input sample --obj-thr 2",
     explain: "pics explain results/sample/composed/composed_egg_in_cup.png",
+    merge_layers: "pics merge-layers results/sample/layers/layers_egg_in_cup",
     train: "pics train --recipe joint --data-root data --gpus 8",
     ui: "pics ui --model pics-mini",
     push: "pics push models/mine me/my-compositor --sheet sheet.png --dry-run",

@@ -17,7 +17,8 @@ _ROWS = {
     "id": "sample", "candidate": "candidate", "date": "made", "model": "model", "seed": "seed", "settings": "settings",
     "order": "order, back to front", "light": "light", "size": "size", "encoding": "written as", "window": "window",
     "regions": "regions", "unguided": "unguided", "notes": "notes", "kept": "pixels kept in front",
-    "changed_outside": "changed outside the regions", "seconds": "seconds", "run": "run", "versions": "versions",
+    "changed_outside": "changed outside the regions", "layers": "layers", "seconds": "seconds", "run": "run",
+    "versions": "versions",
 }  # fmt: skip
 
 

@@ -189,6 +189,14 @@ def infer(
     save_grid: Annotated[
         bool, typer.Option("--save-grid", help="Write inputs and results side by side: DIR/grids.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Take each picture apart into layers that add up to it: DIR/layers, PNGs and OpenRaster; see pics "
+            "merge-layers.",
+        ),
+    ] = False,
     sheet: Annotated[
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw one sheet of all samples: regions, references, first result."),
@@ -264,6 +272,7 @@ def infer(
         overwrite=overwrite,
         grid=save_grid,
         explain=explain,
+        layers=layers,
         sheet=sheet,
     )
     _run(job)
@@ -361,7 +370,11 @@ def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:
             ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({owner})"),
             ("changed outside the regions", f"{report.changed:,} pixels{', before JPEG' * (job.format == 'jpeg')}"),
         ]
+    if report.layered:
+        rows.append(("layers recombine", f"{report.differing:,} values differ"))
     rows.append(("pictures", str(job.output / "composed")))
+    if job.layers:
+        rows.append(("layers", str(job.output / "layers")))
     if job.grid:
         rows.append(("grids", str(job.output / "grids")))
     if job.explain:

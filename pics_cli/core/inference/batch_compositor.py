@@ -19,7 +19,8 @@ from pics_cli.core.conditioning.placement import from_window, grow_regions
 from pics_cli.core.images.cutouts import is_blank
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB
-from pics_cli.core.inference.blend import blend_layers
+from pics_cli.core.inference.blend import blend_layers, seen_alphas
+from pics_cli.core.inference.layers import Coverage, region_coverage
 from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.overlaps import order_prior, settle_layers, tight_boxes
 from pics_cli.core.inference.paste import kept_weight, paste_back
@@ -70,12 +71,14 @@ class PastedImage(NamedTuple):
         image: uint8 [H, W, 3], of the background's size.
         opaque: uint8 [H, W], alpha of the objects pasted into a background with alpha; None: of one without, or not
             known.
+        coverage: of its objects, where it was asked for.
     """
 
     number: int
     candidate: int
     image: RGB
     opaque: Bytes | None
+    coverage: Coverage | None
 
 
 class BatchCompositor(NamedTuple):
@@ -86,6 +89,7 @@ class BatchCompositor(NamedTuple):
     batch_size: int
     noise: NoiseFunction
     callback_on_step_end: Callable[[DenoisingStep], None] | None
+    coverage: bool
 
     def joint(self, batch: Sequence[PreparedSample], trace: GateTrace | None) -> Iterator[PastedImage]:
         """All objects of a sample in one pass."""
@@ -102,17 +106,23 @@ class BatchCompositor(NamedTuple):
             matched = self._matched(output, paste)
             for n, candidate in enumerate(prepared.candidates):
                 objects = None if matched is None else matched.painters(self.options.seed, sample.name, candidate)
-                picture = self._at_window_size(output, b, n, prepared.window_image, prepared.boxes, paste, objects)
+                picture, seen = self._at_window_size(
+                    output, b, n, prepared.window_image, prepared.boxes, paste, objects
+                )
                 image = paste_back(
                     sample.background, picture, shown, painted, prepared.feather, paste.alpha, sample.keep
                 )
-                yield PastedImage(b, candidate, image, _opaque(sample, [(shown, paste.alpha)]))
+                coverage = self._coverage(prepared, image, shown, seen)
+                yield PastedImage(b, candidate, image, _opaque(sample, [(shown, paste.alpha)]), coverage)
 
     def sequential(self, batch: Sequence[PreparedSample]) -> Iterator[PastedImage]:
         """One object after the other, back to front, each into the picture with those before."""
         windows = [[prepared.window_image for _ in prepared.candidates] for prepared in batch]
         entries = [(b, n) for b in range(len(batch)) for n in range(len(windows[b]))]
         alphas: dict[tuple[int, int], list[tuple[Box, Bytes | None]]] = {entry: [] for entry in entries}
+        seen: dict[tuple[int, int], Bytes] = {}
+        for b, n in entries if self.coverage else ():
+            seen[b, n] = np.zeros((len(batch[b].boxes), *batch[b].window_image.shape[:2]), np.uint8)
         for step in range(len(batch[0].boxes)):
             noise = self._noise(batch, step)
             for start in range(0, len(entries), self.batch_size):
@@ -141,24 +151,45 @@ class BatchCompositor(NamedTuple):
                     matched = self._matched(output, paste)
                     keys = (batch[b].sample.name, batch[b].candidates[n], batch[b].order[step])
                     painters = None if matched is None else matched.painters(self.options.seed, *keys)
-                    picture = self._at_window_size(output, index, 0, before, boxes, paste, painters)
+                    picture, seen_now = self._at_window_size(output, index, 0, before, boxes, paste, painters)
                     wider = grow_regions(boxes, self.options.shadow_room, before.shape[1], before.shape[0])
                     painted = self._painted_boxes(wider, references)
                     windows[b][n] = paste_back(
                         before, picture, paste.part, painted, batch[b].feather, paste.alpha, batch[b].window_keep
                     )
+                    if seen_now is not None:
+                        x0, y0, x1, y1 = paste.part
+                        shown = seen[b, n][:, y0:y1, x0:x1]
+                        shown[:] = np.rint(shown * (1 - seen_now / np.float32(255)))
+                        shown[batch[b].order[step]] = seen_now[0]
                     alphas[b, n].append((from_window([paste.part], batch[b].window)[0], paste.alpha))
         for b, prepared in enumerate(batch):
             x0, y0, x1, y1 = prepared.window
             for n, candidate in enumerate(prepared.candidates):
                 image = prepared.sample.background.copy()
                 image[y0:y1, x0:x1] = windows[b][n]
-                yield PastedImage(b, candidate, image, _opaque(prepared.sample, alphas[b, n]))
+                coverage = self._coverage(prepared, image, prepared.window, seen.get((b, n)))
+                yield PastedImage(b, candidate, image, _opaque(prepared.sample, alphas[b, n]), coverage)
 
     def regions(self, prepared: PreparedSample) -> list[Box]:
         """Where pixels may change, in the background's pixels."""
         height, width = prepared.window_image.shape[:2]
         return from_window(grow_regions(prepared.boxes, self.options.shadow_room, width, height), prepared.window)
+
+    def _coverage(self, prepared: PreparedSample, image: RGB, box: Box, seen: Bytes | None) -> Coverage | None:
+        """Of a finished picture; a model that pastes nothing knows no outlines: an object's is then its region's.
+
+        Args:
+            image: uint8 [H, W, 3], the picture.
+            box, seen: as in `Coverage`, of the picture before anything is kept; None: not known.
+        """
+        if not self.coverage:
+            return None
+        if self.model.config.hint == "background" or seen is None:
+            return region_coverage(prepared.sample.background, image, self.regions(prepared), prepared.order)
+        if prepared.sample.keep is not None:
+            seen = np.rint(seen * (1 - kept_weight(prepared.sample.keep, box))).astype(np.uint8)
+        return Coverage(box, seen)
 
     def _paste(
         self,
@@ -233,15 +264,18 @@ class BatchCompositor(NamedTuple):
         boxes: Sequence[Box],
         paste: WindowPaste,
         objects: Sequence[Callable[[RGB], None] | None] | None,
-    ) -> RGB:
+    ) -> tuple[RGB, Bytes | None]:
         """Candidate n of sample b at its window's size: uint8 [h, w, 3], of what is pasted's part.
 
-        `objects` is that of `layer_painters`.
+        And how much of each object is seen there, uint8 [K, h, w], where that is asked for and known. `objects` is that
+        of `layer_painters`.
         """
+        height, width = window_image.shape[:2]
         if output.blend is None:
-            height, width = window_image.shape[:2]
             x0, y0, x1, y1 = paste.part
-            return Letterbox(width, height, output.pictures.shape[2]).inverse(output.pictures[b, n])[y0:y1, x0:x1]
+            square = Letterbox(width, height, output.pictures.shape[2])
+            picture = square.inverse(output.pictures[b, n])[y0:y1, x0:x1]
+            return picture, self._seen((width, height), paste, None)
         logits, gain, residual, *strength = (each[b, n].numpy() for each in output.blend if each is not None)
         if self.model.config.hint == "layers" and paste.network_alphas is not None:
             prior = self._order_prior(paste.network_alphas, paste.guess)
@@ -250,7 +284,13 @@ class BatchCompositor(NamedTuple):
             boxes = [paste.part]
         shadows = (strength[0], paste.shadows) if strength else ()
         painters = paste.paint(objects=objects)
-        return blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)
+        picture = blend_layers(window_image, paste.part, painters, logits, gain, residual, boxes, *shadows)
+        return picture, self._seen((width, height), paste, logits if len(logits) > 1 else None)
+
+    def _seen(self, size: tuple[int, int], paste: WindowPaste, logits: npt.NDArray[np.float32] | None) -> Bytes | None:
+        if not self.coverage or paste.alphas is None:
+            return None
+        return seen_alphas(size, paste.part, paste.alphas(), paste.orders, logits)
 
     def _order_prior(self, alphas: Bytes, guess: Sequence[int] | None) -> npt.NDArray[np.float32] | None:
         """What the model says of the order by the objects' boxes; None where it is known, or not asked."""

@@ -5,7 +5,7 @@ L: layers, S: model size, h, w: sides of a part of the window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from pics_cli.core.images.geometry import Box, Letterbox, enclosing_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.part_shadows import PartShadows
 
+Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Painters = Sequence[Callable[[RGB], None]]
 
@@ -57,9 +58,7 @@ def blend_layers(
     for block in _blocks([part] if boxes is None else boxes, part):
         x0, y0, x1, y1 = block
         rows, columns = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
-        weights = np.stack([letterbox.inverse_map(plane, block) for plane in logits])
-        np.exp(weights - weights.max(axis=0), out=weights)
-        weights /= weights.sum(axis=0)
+        weights = _blend_weights(logits, letterbox, block)
         darkness = () if shadows is None else shadows.blended((x0 - left, y0 - top, x1 - left, y1 - top), weights)
         for channel in range(3):
             total = np.zeros(weights.shape[1:], np.float32)
@@ -75,6 +74,52 @@ def blend_layers(
             total += added if shadows is None else added * shadows.fade[rows, columns]
             out[rows, columns, channel] = np.rint(np.clip(total, 0, 255, out=total), out=total)
     return out
+
+
+def seen_alphas(
+    size: tuple[int, int],
+    part: Box,
+    alphas: Iterable[Bytes],
+    orders: Sequence[Sequence[int]],
+    logits: Floats | None,
+) -> Bytes:
+    """How much of each object is seen in a part of a window, where objects cover each other as layers are blended.
+
+    Args:
+        size: width and height of the window.
+        part: of the window, in its pixels.
+        alphas: K times uint8 [h, w], of each object as it is pasted into the part.
+        orders: of the objects, back to front, in the first two layers.
+        logits: float32 [3, S, S], as `blend_layers` takes them; None: all is as in the first layer.
+
+    Returns:
+        uint8 [K, h, w].
+    """
+    left, top, _, _ = part
+    given = np.stack(list(alphas))
+    out = np.empty_like(given)
+    for block in _blocks([part], part):
+        x0, y0, x1, y1 = block
+        rows, columns = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        opaque = given[:, rows, columns] / np.float32(255)
+        seen = np.zeros_like(opaque)
+        shares: Sequence[Floats] = [np.ones(opaque.shape[1:], np.float32)]
+        if logits is not None:
+            shares = list(_blend_weights(logits, Letterbox(*size, logits.shape[-1]), block))[:2]
+        for share, order in zip(shares, orders, strict=False):
+            for k in reversed(order):
+                seen[k] += share * opaque[k]
+                np.multiply(share, 1 - opaque[k], out=share)
+        out[:, rows, columns] = np.rint(seen * 255)
+    return out
+
+
+def _blend_weights(logits: Floats, letterbox: Letterbox, block: Box) -> Floats:
+    """Weights of the layers in a block of the letterbox's picture, float32 [L, h, w], their sum 1."""
+    weights = np.stack([letterbox.inverse_map(plane, block) for plane in logits])
+    np.exp(weights - weights.max(axis=0), out=weights)
+    weights /= weights.sum(axis=0)
+    return weights
 
 
 def _blocks(boxes: Sequence[Box], part: Box) -> Iterator[Box]:

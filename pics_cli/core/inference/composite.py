@@ -22,6 +22,7 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.images.stored_image import StoredImage, put_back
 from pics_cli.core.inference.batch_compositor import BatchCompositor, DenoisingStep, NoiseFunction
+from pics_cli.core.inference.layers import Coverage, Layers, separate
 from pics_cli.core.inference.paste import changed_outside
 from pics_cli.core.inference.prepare import PreparedSample, prepare
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, candidate_lighting
@@ -72,6 +73,7 @@ class CompositeResult:
         seconds: spent on it: its share of its batch's denoising, and pasting.
         explanation: None where it was not asked for.
         opaque: alpha of the objects in a background with alpha; see `PastedImage`.
+        coverage: of the objects; None where it was not asked for.
     """
 
     sample: CompositeSample
@@ -87,12 +89,25 @@ class CompositeResult:
     seconds: float
     explanation: Explanation | None = None
     opaque: npt.NDArray[np.uint8] | None = None
+    coverage: Coverage | None = None
 
     @cached_property
     def stored(self) -> StoredImage:
         """The picture as the background's file stores its pixels: with its depth, alpha and colour profile."""
         stored = self.sample.stored or StoredImage(self.sample.background)
         return put_back(stored, self.sample.background, self.image, self.opaque)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The picture taken apart.
+
+        Raises:
+            ValueError: `composite` was called without `layers`.
+        """
+        if self.coverage is None:
+            raise ValueError("no layers of a picture that was made without: composite(…, layers=True)")
+        background = self.sample.stored or StoredImage(self.sample.background)
+        return separate(background, self.stored.pixels, self.coverage, self.order)
 
     @property
     def changed_outside(self) -> int:
@@ -108,6 +123,7 @@ def composite(
     *,
     batch_size: int = 1,
     explain: bool = False,
+    layers: bool = False,
     noise: NoiseFunction | None = None,
     handle_error: Callable[[CompositeSample, BadSample], None] | None = None,
     callback_on_batch_start: Callable[[Sequence[CompositeSample]], None] | None = None,
@@ -124,6 +140,7 @@ def composite(
         options: what decides the pixels; what they leave open is the model's.
         batch_size: samples (in sequential mode: pictures) that go through the network at a time.
         explain: give each result an `Explanation`.
+        layers: let each result have `layers`.
         noise: from a sample's name, a candidate and an insertion step (0 in parallel mode) to float32 [c, h, w] of the
             latent's shape; None: `PicsModel.noise` with the options' seed.
         handle_error: takes a sample that cannot be composited, and why, from the reading thread; None: it is raised.
@@ -146,6 +163,7 @@ def composite(
         batch_size,
         noise or (lambda name, candidate, step: model.noise(seed, name, candidate, step)),
         callback_on_step_end,
+        layers,
     )
     prepared = _prepare_all(samples, options, model, handle_error)
     batches = _batches(prepared, batch_size)
@@ -210,7 +228,7 @@ def _finish(compositor: BatchCompositor, batch: Sequence[PreparedSample], explai
     images = compositor.joint(batch, trace) if joint else compositor.sequential(batch)
     explanations: list[Explanation | None] | None = None
     shared = 0.0
-    for index, candidate, image, opaque in images:
+    for index, candidate, image, opaque, coverage in images:
         seconds = time.monotonic() - start
         if explanations is None:  # the first comes when the network is done with all of them
             explanations = _explain(compositor.model, batch, trace) if explain else [None] * len(batch)
@@ -230,6 +248,7 @@ def _finish(compositor: BatchCompositor, batch: Sequence[PreparedSample], explai
             seconds=shared + seconds,
             explanation=explanations[index],
             opaque=opaque,
+            coverage=coverage,
         )
         start = time.monotonic()
 

@@ -24,6 +24,8 @@ from pics_cli.core.images.stored_image import to_pillow
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
+from pics_cli.core.inference.layer_files import write_layers
+from pics_cli.core.inference.layers import Layers
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.python_inputs import ImageInput, read_inputs
 from pics_cli.core.inference.record import (
@@ -107,6 +109,28 @@ class PicsPipelineOutput:
             write_composite(path, result.stored, record, format)
         except BadSample as error:
             raise ValueError(f"{path}: {error.detail}") from None
+
+    @property
+    def layers(self) -> list[Layers]:
+        """Of each picture.
+
+        Raises:
+            ValueError: the call did not ask for layers.
+        """
+        return [result.layers for result in self.results]
+
+    def save_layers(self, folder: str | Path, number: int = 0) -> None:
+        """Write the layers of a picture: a folder of PNGs, which `pics merge-layers` reads, and FOLDER.ora beside it.
+
+        Args:
+            folder: made where it is missing; of one that `save_layers` wrote the layers are replaced.
+            number: of the picture in `images`.
+
+        Raises:
+            ValueError: the call did not ask for layers.
+            PicsError: they cannot be written.
+        """
+        write_layers(Path(folder), self.results[number].layers)
 
 
 class PicsPipeline(DiffusionPipeline):
@@ -327,6 +351,7 @@ class PicsPipeline(DiffusionPipeline):
         seed: int | None = None,
         generator: torch.Generator | None = None,
         name: str | None = None,
+        layers: bool = False,
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
     ) -> PicsPipelineOutput:
@@ -368,6 +393,7 @@ class PicsPipeline(DiffusionPipeline):
             name: the noise is a function of the seed and this name. None: the name of the image's file without suffix,
                 as `pics infer --background` has it; empty where no path is given. `pics infer --input` takes the name
                 of the sample's folder.
+            layers: take each picture apart into layers: `layers` of the result.
             callback_on_step_end: called as `callback(pipe, step, timestep, callback_kwargs)` after each denoising step,
                 counted from 0 (in sequential mode for each object); `callback_kwargs` holds `latents`. What it returns
                 is not used; an exception stops the call.
@@ -404,6 +430,7 @@ class PicsPipeline(DiffusionPipeline):
                     self.model,
                     [sample],
                     options,
+                    layers=layers,
                     noise=None if generator is None else self._noise_from(generator),
                     callback_on_step_end=None if callback_on_step_end is None else self._on_step(callback_on_step_end),
                 )

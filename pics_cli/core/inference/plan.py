@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from pics_cli.core.images.output_formats import SUFFIXES, OutputFormat
 from pics_cli.core.inference.cutout import Cutout
 from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample, part_hashes, read_parts
+from pics_cli.core.inference.layer_files import MANIFEST as LAYERS_MANIFEST
+from pics_cli.core.inference.layer_files import layer_paths
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.record import (
     MANIFEST,
@@ -51,6 +53,7 @@ class InferenceJob:
         format: that the pictures are written in.
         overwrite: make pictures again that exist.
         grid, explain: write the sheets of these names beside the pictures.
+        layers: write each picture's layers beside it.
         sheet: a PNG of all samples with their first results; None: not asked for.
     """
 
@@ -73,6 +76,7 @@ class InferenceJob:
     overwrite: bool = False
     grid: bool = False
     explain: bool = False
+    layers: bool = False
     sheet: Path | None = None
 
     @property
@@ -113,6 +117,7 @@ class InferencePlan:
         clashes: pictures that exist and would not, one line each.
         damaged: files named as pictures that are no whole PNGs, one line each; they are replaced.
         unexplained: finished samples without the pictures that `--explain` asks for.
+        unlayered: finished pictures without the layers that `--layers` asks for; they are made again.
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -121,6 +126,7 @@ class InferencePlan:
     clashes: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     unexplained: int = 0
+    unlayered: int = 0
 
     def add(self, other: InferencePlan) -> None:
         """Take in another process's share."""
@@ -130,6 +136,7 @@ class InferencePlan:
         self.clashes += other.clashes
         self.damaged += other.damaged
         self.unexplained += other.unexplained
+        self.unlayered += other.unlayered
 
 
 def make_plan(job: InferenceJob, common: Mapping[str, Any], ranks: Ranks) -> InferencePlan:
@@ -178,7 +185,7 @@ def _check_outputs(job: InferenceJob) -> None:
     folders = [("the sample", sample) for sample in job.samples if isinstance(sample, Path)]
     refuse_overwriting([("--output", job.output)], folders)
     if job.sheet is not None:
-        own = [("the results", job.output / name) for name in ("composed", "grids", "explain")]
+        own = [("the results", job.output / name) for name in ("composed", "grids", "explain", "layers")]
         refuse_overwriting([("--sheet", job.sheet)], [], own)
     if not _is_own_manifest(job.output / MANIFEST):
         job.folder.resumes(None, {}, f"a {MANIFEST} that pics infer did not write")
@@ -212,6 +219,8 @@ def _written_files(job: InferenceJob) -> Iterator[NamedPath]:
     for sample in map(sample_id, job.samples):
         paths = [composed_path(job.output, sample, candidate, job.format) for candidate in range(job.num)]
         others = [other for path in paths for other in other_formats(path)]
+        for candidate in range(job.num) if job.layers else ():
+            others += layer_paths(layers_path(job.output, sample, candidate))
         for path in (*paths, *others, grid_path(job.output, sample), *explain_paths(job.output, sample)):
             if path.exists():
                 yield "--output", path
@@ -239,6 +248,10 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
             wanted = {**input_record(files, hashes or {}), **common, "candidate": candidate}
             if lines := changes(record, wanted):
                 plan.clashes.append(f"{composed_path(job.output, files.id, candidate, job.format)}: {'; '.join(lines)}")
+        if job.layers:
+            done = {n for n in existing if (layers_path(job.output, files.id, n) / LAYERS_MANIFEST).is_file()}
+            plan.unlayered += len(existing) - len(done)
+            existing = {n: record for n, record in existing.items() if n in done}
         missing = tuple(candidate for candidate in range(job.num) if candidate not in existing)
         plan.finished += len(existing)
         if job.explain and not missing and not explain_path(job.output, files.id, "regions").exists():
@@ -275,6 +288,11 @@ def composed_path(output: Path, sample: str, candidate: int, format: OutputForma
 def other_formats(path: Path) -> list[Path]:
     """Paths of the same composite in other formats: there is one of them at a time."""
     return [path.with_suffix(suffix) for suffix in SUFFIXES.values() if suffix != path.suffix]
+
+
+def layers_path(output: Path, sample: str, candidate: int) -> Path:
+    """Path of the folder of a composite's layers."""
+    return output / "layers" / composed_name(sample, candidate).replace("composed", "layers", 1).removesuffix(".png")
 
 
 def grid_path(output: Path, sample: str) -> Path:

@@ -5,7 +5,7 @@ K: objects, S: model size, h, w: sides of a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -171,6 +171,8 @@ class WindowPaste(NamedTuple):
         network_alphas: uint8 [K, S, S], of each object as the network sees it; None as well.
         guess: the objects back to front as the first of two layers is pasted; None where the order is known.
         shadows: of a model that casts them, else None.
+        alphas: gives uint8 [h, w] of the part for each object pasted; None where the control image shows none.
+        orders: of the objects, back to front, in the first two layers.
     """
 
     part: Box
@@ -180,6 +182,8 @@ class WindowPaste(NamedTuple):
     network_alphas: Bytes | None
     guess: list[int] | None = None
     shadows: PartShadows | None = None
+    alphas: Callable[[], Iterator[Bytes]] | None = None
+    orders: tuple[Sequence[int], ...] = ()
 
 
 def window_paste(
@@ -219,7 +223,8 @@ def window_paste(
     letterbox = Letterbox(width, height, config.image_size)
     joint = np.zeros(part_image.shape[:2], np.uint8)
     small = []
-    for alpha in pasted_alphas(*canvas, paste_boxes, cutouts, fit, regions):
+    alphas = partial(pasted_alphas, *canvas, paste_boxes, cutouts, fit, regions)
+    for alpha in alphas():
         joint = joint_alpha(joint, alpha)
         square = np.zeros((letterbox.side, letterbox.side), np.uint8)
         letterbox.content(square)[part[1] : part[3], part[0] : part[2]] = alpha
@@ -238,8 +243,9 @@ def window_paste(
             lighting=lighting,
             room=(1 - config.fill) / 2,
         )
-    guess = paste_orders(regions, None)[0] if order is None else None
-    return WindowPaste(part, paint, match, joint, np.stack(small), guess, shadows)
+    orders = paste_orders(regions, order)
+    guess = orders[0] if order is None else None
+    return WindowPaste(part, paint, match, joint, np.stack(small), guess, shadows, alphas, orders)
 
 
 def object_shares(

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(
-    r"(?:composed_.+\.(?:png|jpg|webp)|grid_.+\.png|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)\.\d+\.tmp",
+    r"(?:composed_.+\.(?:png|jpg|webp)|grid_.+\.png|layers_.+\.ora|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)"
+    r"\.\d+\.tmp",
     re.DOTALL,
 )
 # Bytes of weights below which nothing is gained by keeping them off a GPU: its libraries alone take more.
@@ -84,6 +85,10 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
     if report.changed:
         raise PicsError(
             f"{report.changed:,} pixels changed outside the regions, which must be none", "please report it", FAILED
+        )
+    if report.differing:
+        raise PicsError(
+            f"layers recombine: {report.differing:,} values differ, which must be none", "please report it", FAILED
         )
     return report
 
@@ -173,6 +178,8 @@ def _log_plan(plan: InferencePlan, job: InferenceJob) -> None:
         logger.warning(
             "%d finished samples have no explanation; --overwrite makes them again with one", plan.unexplained
         )
+    if plan.unlayered:
+        logger.info("%d finished pictures have no layers: they are made again, with them", plan.unlayered)
     if job.explain and job.options.mode == "sequential":
         logger.warning("one object at a time knows no overlaps: --explain draws the regions alone")
 

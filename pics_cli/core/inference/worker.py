@@ -18,6 +18,8 @@ from pics_cli.core.inference.batch_compositor import DenoisingStep
 from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Method, ReferenceCutter
 from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
+from pics_cli.core.inference.layer_files import remove_layers, write_layers
+from pics_cli.core.inference.layers import merge, values_differing
 from pics_cli.core.inference.marking import creation_date
 from pics_cli.core.inference.plan import (
     FailedSample,
@@ -26,6 +28,7 @@ from pics_cli.core.inference.plan import (
     composed_path,
     explain_paths,
     grid_path,
+    layers_path,
     other_formats,
 )
 from pics_cli.core.inference.record import creation_record, input_record, write_composite
@@ -87,6 +90,8 @@ class InferenceReport:
         seconds: spent on them.
         peak: bytes of memory, and whose: `cuda` or `process`.
         changed: pixels that differ outside the regions, over all pictures.
+        layered: pictures whose layers were written.
+        differing: values of these in which the layers, put together, are another picture.
         unguided: samples with objects too small for their references to reach, and which objects.
         small: samples with objects that take clearly less than their boxes, whose aspect is another: which objects, and
             what part they take.
@@ -100,6 +105,8 @@ class InferenceReport:
     seconds: float = 0.0
     peak: tuple[int, str] = (0, "process")
     changed: int = 0
+    layered: int = 0
+    differing: int = 0
     unguided: list[tuple[str, list[int]]] = field(default_factory=list)
     small: list[tuple[str, dict[int, float]]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
@@ -111,6 +118,8 @@ class InferenceReport:
         self.seconds += other.seconds
         self.peak = max(self.peak, other.peak)
         self.changed += other.changed
+        self.layered += other.layered
+        self.differing += other.differing
         self.unguided += other.unguided
         self.small += other.small
         self.notes += other.notes
@@ -198,6 +207,7 @@ class Worker:
             self.options,
             batch_size=self.job.batch_size,
             explain=self.job.explain,
+            layers=self.job.layers,
             handle_error=lambda sample, error: self._fail(self._tasks[sample.name], error),
             callback_on_batch_start=on_batch_start,
             callback_on_step_end=on_step_end,
@@ -270,6 +280,9 @@ class Worker:
         job, sample, report = self.job, result.sample, self.report
         path = composed_path(job.output, sample.name, result.candidate, job.format)
         changed = result.changed_outside
+        folder = layers_path(job.output, sample.name, result.candidate)
+        differing = values_differing(merge(result.layers), result.stored.pixels) if job.layers else 0
+        layered = {"layers": {"folder": f"layers/{folder.name}", "values_differing": differing}} if job.layers else {}
         record = {
             "id": sample.name,
             "candidate": result.candidate,
@@ -289,6 +302,7 @@ class Worker:
             "shares": [round(share, 3) for share in result.shares],
             **({} if sample.keep is None else {"kept": int(np.count_nonzero(sample.keep))}),
             "changed_outside": changed,
+            **layered,
             "seconds": round(result.seconds, 3),
             "peak_memory": {"bytes": memory[0], "of": memory[1]},
             **environment,
@@ -304,6 +318,11 @@ class Worker:
             return
         for other in other_formats(path):
             other.unlink(missing_ok=True)
+        remove_layers(folder)
+        if job.layers:
+            write_layers(folder, result.layers)
+            report.layered += 1
+            report.differing += differing
         if result.candidate == sample.candidates[-1]:
             if result.unguided:
                 report.unguided.append((sample.name, result.unguided))

@@ -12,7 +12,7 @@ import pytest
 from pics_cli.core.conditioning.network_inputs import layer_painters
 from pics_cli.core.conditioning.placement import to_window
 from pics_cli.core.images.geometry import Box, Letterbox
-from pics_cli.core.inference.blend import blend_layers
+from pics_cli.core.inference.blend import blend_layers, seen_alphas
 
 
 def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:
@@ -132,3 +132,20 @@ def test_layers_are_untouched_where_nothing_is_added() -> None:
     first = seen.copy()
     paint[0](first)
     assert np.array_equal(blend_layers(seen, (0, 0, 210, 150), paint, logits[::-1], nothing, nothing), first)
+
+
+def test_what_is_seen_of_objects_that_cover_each_other() -> None:
+    """By the order of the layer that is taken, the ground by the third; a part is as the whole."""
+    rng = np.random.default_rng(0)
+    alphas = rng.integers(0, 256, (2, 70, 90), np.uint8)
+    alphas[:, :20] = 255
+    a, b = alphas / 255.0
+    for taken, expected in ((0, (a * (1 - b), b)), (1, (a, b * (1 - a))), (2, (a * 0, b * 0))):
+        logits = np.full((3, 8, 8), -50, np.float32)
+        logits[taken] = 50
+        seen = seen_alphas((90, 70), (0, 0, 90, 70), alphas, ((0, 1), (1, 0)), logits)
+        np.testing.assert_allclose(seen / 255, expected, atol=0.003)
+        part = seen_alphas((90, 70), (30, 10, 60, 50), alphas[:, 10:50, 30:60], ((0, 1), (1, 0)), logits)
+        np.testing.assert_array_equal(part, seen[:, 10:50, 30:60])
+    seen = seen_alphas((90, 70), (0, 0, 90, 70), alphas, ((1, 0), (1, 0)), None)
+    np.testing.assert_allclose(seen / 255, (a, b * (1 - a)), atol=0.003)

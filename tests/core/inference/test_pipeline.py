@@ -16,6 +16,8 @@ import pics_cli
 from helpers.composites import BOXES, SIZE, composed, make_sample, mask_of, outside, run, scene, thing
 from helpers.trainees import LAYERS, small
 from pics_cli import PicsPipeline
+from pics_cli.core.inference.layer_files import merge_files
+from pics_cli.core.inference.layers import merge
 from pics_cli.core.inference.record import model_fingerprint, read_record
 from pics_cli.errors import PicsError
 
@@ -113,6 +115,18 @@ def test_what_is_kept(pipe: PicsPipeline, tiny_model: Path, tmp_path: Path) -> N
     ):
         with pytest.raises(ValueError, match=text):
             pipe(scene(), OBJECTS[:2], BOXES, keep=value, steps=1)
+
+
+def test_layers(pipe: PicsPipeline, tmp_path: Path) -> None:
+    result = pipe(scene(), OBJECTS[:2], BOXES, steps=1, num_images=2, layers=True)
+    for number, layers in enumerate(result.layers):
+        np.testing.assert_array_equal(merge(layers), np.asarray(result.images[number]))
+        result.save_layers(tmp_path / f"{number}", number)
+        assert merge_files(tmp_path / f"{number}").unchanged
+    without = pipe(scene(), OBJECTS[:2], BOXES, steps=1)
+    assert without.images[0].tobytes() == result.images[0].tobytes()
+    with pytest.raises(ValueError, match="layers=True"):
+        without.save_layers(tmp_path)
 
 
 def test_noise(pipe: PicsPipeline, tmp_path: Path) -> None:
