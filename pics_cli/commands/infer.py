@@ -17,6 +17,7 @@ from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
     from pics_cli.core.inference.inputs import SampleFiles
+    from pics_cli.core.inference.pick import Judge
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.worker import InferenceReport
 
@@ -105,6 +106,13 @@ def infer(
         int,
         typer.Option(min=1, help="Candidates of each sample: they differ in noise, or in their lamp (see --light)."),
     ] = 1,
+    pick: Annotated[
+        bool,
+        typer.Option(
+            "--pick",
+            help="Rank candidates by seam, order, leak, shadow contact, copy-paste, likeness; the best: DIR/best.",
+        ),
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
@@ -229,6 +237,8 @@ def infer(
     from pics_cli.core.model.adapters import parse_adapter
     from pics_cli.core.runtime.outputs import refuse_overwriting
 
+    if pick and num < 2:
+        raise PicsError("--pick: there is one candidate of each sample to choose from", "such as --num 8 --pick")
     parsed_order = None if order is None else parse_order(order)
     # What of a preset no option says otherwise.
     presets = {name: value for name, value in PRESETS[preset].items() if _is_default(context, name)} if preset else {}
@@ -269,6 +279,7 @@ def infer(
         memory=memory,
         compile=compile,
         format=output_format,
+        pick=_judge() if pick else None,
         overwrite=overwrite,
         grid=save_grid,
         explain=explain,
@@ -276,6 +287,12 @@ def infer(
         sheet=sheet,
     )
     _run(job)
+
+
+def _judge() -> Judge:
+    from pics_cli.core.evaluation.candidates import judge
+
+    return judge
 
 
 def _is_default(context: typer.Context, name: str) -> bool:
@@ -347,7 +364,14 @@ def _run(job: InferenceJob) -> None:
 
 
 def _show(job: InferenceJob, report: InferenceReport) -> None:
+    from pics_cli.core.inference.pick import reasons
+
     console.table(str(job.output), _rows(job, report))
+    for name, scores in report.picks[:_SHOWN_NOTES]:
+        text = f"{name}: candidate {scores[0].candidate} is the best of {len(scores)}: {reasons(scores)}"
+        console.show(console.printable(text))
+    if len(report.picks) > _SHOWN_NOTES:
+        console.show(f"and {len(report.picks) - _SHOWN_NOTES:,} more: `rank` and `metrics` in the records")
     for remark in report.remarks:
         console.note(remark)
     for name, note in report.notes[:_SHOWN_NOTES]:
@@ -377,6 +401,8 @@ def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:
         rows.append(("layers", str(job.output / "layers")))
     if job.grid:
         rows.append(("grids", str(job.output / "grids")))
+    if job.pick is not None:
+        rows.append(("best of each", str(job.output / "best")))
     if job.explain:
         rows.append(("explained", str(job.output / "explain")))
     if job.sheet is not None:

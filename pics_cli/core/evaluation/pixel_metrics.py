@@ -125,7 +125,7 @@ def mean_difference(first: RGB, second: RGB, inside: Mask) -> float:
     return float(np.abs(first[inside].astype(np.float32) - second[inside]).mean())
 
 
-def _ground(full: Sequence[Mask], inside: Mask) -> Mask:
+def ground_of(full: Sequence[Mask], inside: Mask) -> Mask:
     """Pixels of U that are 2 pixels or more away from every object: bool [H, W]."""
     solid = np.any(np.stack(full), axis=0).astype(np.uint8)
     grown = cv2.dilate(solid, np.ones((2 * OBJECT_MARGIN + 1,) * 2, np.uint8))
@@ -136,14 +136,14 @@ def _ground(full: Sequence[Mask], inside: Mask) -> Mask:
 def shadow_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
     """Mean of |Y(X) - Y(T)| over the ground in the regions that really is in shadow: Y(C) - Y(T) >= 4."""
     expected = luminance(truth)
-    shaded = _ground(full, inside) & (luminance(clean) - expected >= SHADOW_STEPS)
+    shaded = ground_of(full, inside) & (luminance(clean) - expected >= SHADOW_STEPS)
     return _ground_error(luminance(result), expected, shaded)
 
 
 def lit_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
     """Mean of |Y(X) - Y(T)| over the ground in the regions that no shadow falls on: |Y(C) - Y(T)| <= 1."""
     expected = luminance(truth)
-    lit = _ground(full, inside) & (np.abs(luminance(clean) - expected) <= LIT_STEPS)
+    lit = ground_of(full, inside) & (np.abs(luminance(clean) - expected) <= LIT_STEPS)
     return _ground_error(luminance(result), expected, lit)
 
 
@@ -179,9 +179,9 @@ def is_order_right(result: RGB, right_orders: Sequence[RGB], wrong_orders: Seque
         None where no other order can be told from the truth.
     """
     verdicts = []
-    own, truth, *others = (_weighted_lab(picture) for picture in (result, *right_orders))
+    own, truth, *others = (weighted_lab(picture) for picture in (result, *right_orders))
     for picture in wrong_orders:
-        wrong = _weighted_lab(picture)
+        wrong = weighted_lab(picture)
         judged = both & (np.abs(truth - wrong).sum(axis=2) >= MIN_COLOUR_DISTANCE)
         if np.count_nonzero(judged) >= MIN_DIFFERENT_PIXELS:
             distance = min(np.abs(own - right)[judged].sum() for right in (truth, *others))
@@ -189,7 +189,7 @@ def is_order_right(result: RGB, right_orders: Sequence[RGB], wrong_orders: Seque
     return all(verdicts) if verdicts else None
 
 
-def _weighted_lab(rgb: RGB) -> Floats:
+def weighted_lab(rgb: RGB) -> Floats:
     """Lab with its lightness weighted, float32 [H, W, 3]."""
     lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).astype(np.float32, copy=False)
     lab[..., 0] *= LIGHTNESS_WEIGHT

@@ -14,6 +14,7 @@ from pics_cli.core.inference.inputs import SampleFiles, check_files, list_sample
 from pics_cli.core.inference.layer_files import MANIFEST as LAYERS_MANIFEST
 from pics_cli.core.inference.layer_files import layer_paths
 from pics_cli.core.inference.mask_region import RegionRule
+from pics_cli.core.inference.pick import BEST, Judge, pick_path, read_pick
 from pics_cli.core.inference.record import (
     MANIFEST,
     Damaged,
@@ -51,6 +52,7 @@ class InferenceJob:
         region: what of a mask is the region; see `find_region`.
         num: candidates of each sample.
         format: that the pictures are written in.
+        pick: ranks the candidates of each sample, of which there are several; None: nobody does.
         overwrite: make pictures again that exist.
         grid, explain: write the sheets of these names beside the pictures.
         layers: write each picture's layers beside it.
@@ -73,6 +75,7 @@ class InferenceJob:
     memory: str = "auto"
     compile: bool = False
     format: OutputFormat = "png"
+    pick: Judge | None = None
     overwrite: bool = False
     grid: bool = False
     explain: bool = False
@@ -98,7 +101,7 @@ class Task(NamedTuple):
 
     Attributes:
         files: of the sample.
-        candidates: those to be made; none: only its grid is missing.
+        candidates: those to be made; none: only its grid is missing, or which of them is best.
         hashes: sha256 of its files, by part, where finished candidates were compared with them; they must not have
             changed when the others are made. None: not read yet.
     """
@@ -185,7 +188,7 @@ def _check_outputs(job: InferenceJob) -> None:
     folders = [("the sample", sample) for sample in job.samples if isinstance(sample, Path)]
     refuse_overwriting([("--output", job.output)], folders)
     if job.sheet is not None:
-        own = [("the results", job.output / name) for name in ("composed", "grids", "explain", "layers")]
+        own = [("the results", job.output / name) for name in ("composed", "grids", "explain", "layers", BEST)]
         refuse_overwriting([("--sheet", job.sheet)], [], own)
     if not _is_own_manifest(job.output / MANIFEST):
         job.folder.resumes(None, {}, f"a {MANIFEST} that pics infer did not write")
@@ -256,7 +259,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
         plan.finished += len(existing)
         if job.explain and not missing and not explain_path(job.output, files.id, "regions").exists():
             plan.unexplained += 1
-        if missing or (job.grid and not grid_path(job.output, files.id).exists()):
+        if missing or needs_grid(job, files.id) or needs_pick(job, files.id):
             plan.tasks.append(Task(files, missing, hashes))
     refuse_overwriting(_written_files(job), inputs)
     return plan
@@ -293,6 +296,19 @@ def other_formats(path: Path) -> list[Path]:
 def layers_path(output: Path, sample: str, candidate: int) -> Path:
     """Path of the folder of a composite's layers."""
     return output / "layers" / composed_name(sample, candidate).replace("composed", "layers", 1).removesuffix(".png")
+
+
+def needs_grid(job: InferenceJob, sample: str) -> bool:
+    """Whether a sample's sheet is asked for and missing."""
+    return job.grid and not grid_path(job.output, sample).exists()
+
+
+def needs_pick(job: InferenceJob, sample: str) -> bool:
+    """Whether the best of a sample's candidates is asked for and not known yet."""
+    if job.pick is None:
+        return False
+    pick = read_pick(pick_path(job.output, sample))
+    return pick is None or len(pick[1]) != job.num
 
 
 def grid_path(output: Path, sample: str) -> Path:

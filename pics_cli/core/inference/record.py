@@ -194,8 +194,15 @@ def changes(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     return lines
 
 
-def write_manifest(output: Path, composed: Path) -> int:
+def write_manifest(
+    output: Path, composed: Path, ranks: Mapping[tuple[str, int], Mapping[str, Any]] | None = None
+) -> int:
     """Gather the records of all composites of a folder into its manifest, by sample and candidate.
+
+    Args:
+        output: folder of the manifest.
+        composed: of the composites.
+        ranks: what is added to records, by sample and candidate.
 
     Returns:
         Their number.
@@ -205,7 +212,8 @@ def write_manifest(output: Path, composed: Path) -> int:
         if path.suffix not in SUFFIXES.values():
             continue
         with contextlib.suppress(Damaged, Foreign):
-            records.append(read_record(path, whole=False) or {})
+            record = read_record(path, whole=False) or {}
+            records.append({**record, **(ranks or {}).get((str(record.get("id")), record.get("candidate", 0)), {})})
     records.sort(key=lambda record: (str(record.get("id")), record.get("candidate", 0)))
     with AtomicFile(output / MANIFEST) as file:
         for record in records:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pics_cli.core.inference.cutout import ReferenceCutter
-from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan
+from pics_cli.core.inference.pick import pick_path, read_pick, read_ranks
+from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan, sample_id
 from pics_cli.core.inference.record import model_fingerprint, model_record, settings_record, write_manifest
 from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.inference.sheets import check_overview, write_overview
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEMPORARY = re.compile(
-    r"(?:composed_.+\.(?:png|jpg|webp)|grid_.+\.png|layers_.+\.ora|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)"
+    r"(?:composed_.+\.(?:png|jpg|webp|json)|grid_.+\.png|layers_.+\.ora|.+_(?:regions|alpha|routing)\.png|manifest\.jsonl)"
     r"\.\d+\.tmp",
     re.DOTALL,
 )
@@ -74,13 +75,16 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         _log_plan(plan, job)
         report = InferenceReport(len(job.samples), plan.finished, failures=list(plan.failures))
         if ranks.rank == 0:  # after the plan, which refuses folders made otherwise
-            stack.callback(write_manifest, job.output, job.output / "composed")
+            stack.callback(lambda: write_manifest(job.output, job.output / "composed", read_ranks(job.output)))
         if plan.tasks:
             worker = Worker(job, options, common, cutter, plan.tasks[ranks.rank :: ranks.size], progress)
             for share in ranks.run_on_all(lambda: _run_tasks(worker, model)):
                 report.add(share)
         # By one process, when all are done: pictures of every process and of earlier runs are in it.
         ranks.run_local(lambda: write_overview(job) if job.sheet is not None and ranks.rank == 0 else None)
+    if job.pick is not None:
+        paths = [pick_path(job.output, sample_id(sample)) for sample in job.samples]
+        report.picks = [pick for pick in map(read_pick, paths) if pick is not None]
     report.failures.sort()
     if report.changed:
         raise PicsError(
@@ -197,7 +201,7 @@ def _run_tasks(worker: Worker, chosen: ChosenModel) -> InferenceReport:
             if job.num > 1 and steps == 1 and config.noise_schedule == "zero_terminal_snr" and not config.shadows:
                 logger.warning("--num %d: this model starts from no noise: a sample's candidates are alike", job.num)
             worker.composite_all(model)
-    worker.write_missing_grids()
+    worker.finish_samples(chosen.config)
     return worker.report
 
 

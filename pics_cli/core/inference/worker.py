@@ -21,6 +21,7 @@ from pics_cli.core.inference.inputs import decode, part_hashes, read_parts
 from pics_cli.core.inference.layer_files import remove_layers, write_layers
 from pics_cli.core.inference.layers import merge, values_differing
 from pics_cli.core.inference.marking import creation_date
+from pics_cli.core.inference.pick import Score, remove_pick, write_pick
 from pics_cli.core.inference.plan import (
     FailedSample,
     InferenceJob,
@@ -29,11 +30,14 @@ from pics_cli.core.inference.plan import (
     explain_paths,
     grid_path,
     layers_path,
+    needs_grid,
+    needs_pick,
     other_formats,
 )
 from pics_cli.core.inference.record import creation_record, input_record, write_composite
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample
 from pics_cli.core.inference.sheets import write_explanation, write_grid
+from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import peak_memory, reset_peak_memory
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import BadSample
@@ -96,6 +100,7 @@ class InferenceReport:
         small: samples with objects that take clearly less than their boxes, whose aspect is another: which objects, and
             what part they take.
         notes: samples with pictures that the user should look at, and why.
+        picks: samples and their candidates' scores, where the best was asked for.
         failures: samples that could not be composited.
     """
 
@@ -110,6 +115,7 @@ class InferenceReport:
     unguided: list[tuple[str, list[int]]] = field(default_factory=list)
     small: list[tuple[str, dict[int, float]]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    picks: list[tuple[str, list[Score]]] = field(default_factory=list)
     failures: list[FailedSample] = field(default_factory=list)
 
     def add(self, other: InferenceReport) -> None:
@@ -228,16 +234,27 @@ class Worker:
         for result in results:
             start = time.monotonic()
             self._write(result, peak_memory(model.device), environment)
+            if result.candidate == self._tasks[result.sample.name].candidates[-1]:
+                self._pick(result.sample, model.config)
             self.report.seconds += result.seconds + time.monotonic() - start
 
-    def write_missing_grids(self) -> None:
-        """Grids of samples whose pictures earlier runs made."""
+    def finish_samples(self, config: ModelConfig) -> None:
+        """What is missing of samples whose pictures earlier runs made: grids, and which candidate is best."""
         for task in self.tasks:
             if not task.candidates:
                 try:
-                    write_grid(self.job, self._decode(task, read_parts(task.files)))
+                    sample = self._decode(task, read_parts(task.files))
+                    if needs_grid(self.job, sample.name):
+                        write_grid(self.job, sample)
+                    self._pick(sample, config)
                 except BadSample as error:
                     self._fail(task, error)
+
+    def _pick(self, sample: CompositeSample, config: ModelConfig) -> None:
+        job = self.job
+        if job.pick is not None and needs_pick(job, sample.name):
+            paths = [composed_path(job.output, sample.name, candidate, job.format) for candidate in range(job.num)]
+            write_pick(job.output, paths, job.pick, sample, self.options, config)
 
     def _step_count(self, task: Task) -> int:
         passes = len(task.files.objects) if self.options.mode == "sequential" else 1
@@ -310,6 +327,7 @@ class Worker:
         # Sheets of a replaced picture would outlive it where this run makes none, or is stopped.
         for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
             sheet.unlink(missing_ok=True)
+        remove_pick(job.output, sample.name)
         try:
             write_composite(path, result.stored, record, job.format)
         except BadSample as error:
