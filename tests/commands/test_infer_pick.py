@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pics_cli
 from helpers.composites import SIZE, make_sample
 from helpers.infer_command import infer, records
 from helpers.trainees import LAYERS, small
@@ -79,6 +80,27 @@ def test_the_best_is_named_and_copied(tmp_path: Path, layers_model: Path) -> Non
     assert not list((out / "best").iterdir())
     infer(*words[:-1], 2, "--seed", 1, "--pick")
     assert sorted(one.get("rank", 0) for one in records(out)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_lamps_of_the_bundled_model(tmp_path: Path) -> None:
+    """The lamp that the model finds is the first candidate's; the others' stand apart from it as their records say."""
+    words = (
+        "--input",
+        Path(pics_cli.__file__).parent / "samples/egg_in_cup",
+        "--output",
+        tmp_path,
+        "--num",
+        2,
+        "--pick",
+    )
+    done = infer(*words)
+    assert done.exit_code == 0, done.stderr
+    first, second = sorted(records(tmp_path), key=lambda one: one["candidate"])
+    angle = abs((second["light"]["azimuth"] - first["light"]["azimuth"] + 180) % 360 - 180)
+    assert (first["metrics"]["lamp"], second["metrics"]["lamp"]) == (0, round(angle))
+    assert set(first["metrics"]) == {"seam", "leak", "contact", "copy_paste", "likeness", "lamp"}
+    assert infer(*words, "--light", "none", "--overwrite").exit_code == 0
+    assert all("lamp" not in one["metrics"] for one in records(tmp_path))
 
 
 def test_one_candidate_is_nothing_to_choose_from() -> None:

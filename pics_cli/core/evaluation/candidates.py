@@ -36,6 +36,7 @@ BETTER: dict[str, tuple[Literal["more", "less"], float]] = {
     "contact": ("more", 0.01),
     "copy_paste": ("less", 0.01),
     "likeness": ("more", 0.01),
+    "lamp": ("less", 1.0),
 }
 # Alpha from which on a pixel is the object's alone.
 _SOLID = 250
@@ -45,17 +46,18 @@ _PASTE_STEPS = 2
 _FOOT, _BELOW = 0.25, 0.04
 
 
-def judge(scene: PastedScene, pictures: Iterable[RGB]) -> list[Score]:
+def judge(scene: PastedScene, pictures: Iterable[RGB], lamps: Sequence[float | None]) -> list[Score]:
     """Measure and rank the candidates of a composite.
 
     Args:
         scene: what they were made from.
         pictures: the candidates, uint8 [h, w, 3] each, by number.
+        lamps: how far the lamp of each is from the scene's, in degrees; None where that is not known.
     """
-    return rank([measure(picture, scene) for picture in pictures])
+    return rank([measure(picture, scene, lamp) for picture, lamp in zip(pictures, lamps, strict=True)])
 
 
-def measure(picture: RGB, scene: PastedScene) -> dict[str, float | None]:
+def measure(picture: RGB, scene: PastedScene, lamp: float | None = None) -> dict[str, float | None]:
     """Values of all metrics, rounded; None where one is undefined. Formulas: docs/metrics.md."""
     values = {
         "seam": seam_error(picture, scene.background, scene.inside).mean,
@@ -64,6 +66,7 @@ def measure(picture: RGB, scene: PastedScene) -> dict[str, float | None]:
         "contact": shadow_contact(picture, scene),
         "copy_paste": pasted_share(picture, scene),
         "likeness": likeness(picture, scene),
+        "lamp": lamp,
     }
     return {
         name: None if value is None else round(round(value / BETTER[name][1]) * BETTER[name][1], 6)

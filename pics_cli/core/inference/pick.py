@@ -5,7 +5,7 @@ K: objects, h, w: sides of the part of the background around the regions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from pics_cli.core.images.masks import Mask
 from pics_cli.core.images.output_formats import SUFFIXES
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.inference.paste import kept_weight
+from pics_cli.core.inference.record import read_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.runtime.files import AtomicFile, load_json, make_folder, read_file, write_json
@@ -81,7 +82,7 @@ def reasons(scores: Sequence[Score]) -> str:
     return "; ".join([*filter(None, [", ".join(places)]), *([f"all alike: {', '.join(alike)}"] if alike else [])])
 
 
-Judge = Callable[[PastedScene, Iterable[RGB]], list[Score]]
+Judge = Callable[[PastedScene, Iterable[RGB], Sequence[float | None]], list[Score]]
 
 
 class _Pick(msgspec.Struct):
@@ -154,7 +155,8 @@ def write_pick(
         sample, options, config: as `paste_scene` takes them.
     """
     scene, part = paste_scene(sample, options, config)
-    scores = judge(scene, (np.ascontiguousarray(to_srgb(decode_stored(read_file(path)))[part]) for path in paths))
+    pictures = (np.ascontiguousarray(to_srgb(decode_stored(read_file(path)))[part]) for path in paths)
+    scores = judge(scene, pictures, _lamp_angles([read_record(path, whole=False) or {} for path in paths]))
     best = next(score.candidate for score in scores if score.rank == 1)
     remove_pick(output, sample.name)
     path = pick_path(output, sample.name)
@@ -162,6 +164,15 @@ def write_pick(
     with AtomicFile(path.with_suffix(paths[best].suffix)) as file:
         file.write(read_file(paths[best]))
     write_json(path, msgspec.to_builtins(_Pick(sample.name, scores)))
+
+
+def _lamp_angles(records: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Degrees around the scene between each candidate's lamp and the first one's, which is asked for, or found in the
+    picture; None where there is none."""
+    first, *_ = lights = [record.get("light") or {"strength": 0} for record in records]
+    if not first["strength"]:
+        return [None] * len(lights)
+    return [abs((light["azimuth"] - first["azimuth"] + 180) % 360 - 180) for light in lights]
 
 
 def pick_path(output: Path, sample: str) -> Path:

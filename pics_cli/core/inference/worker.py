@@ -252,7 +252,8 @@ class Worker:
 
     def _pick(self, sample: CompositeSample, config: ModelConfig) -> None:
         job = self.job
-        if job.pick is not None and needs_pick(job, sample.name):
+        failed = sample.name in {failure.id for failure in self.report.failures}
+        if job.pick is not None and not failed and needs_pick(job, sample.name):
             paths = [composed_path(job.output, sample.name, candidate, job.format) for candidate in range(job.num)]
             write_pick(job.output, paths, job.pick, sample, self.options, config)
 

@@ -91,8 +91,8 @@ def test_what_is_not_known_is_not_measured() -> None:
 
 
 def scores(*rows: Sequence[float | None]) -> list[Score]:
-    names = ("seam", "order", "leak", "contact", "copy_paste", "likeness")
-    return rank([dict(zip(names, row, strict=True)) for row in rows])
+    names = ("seam", "order", "leak", "contact", "copy_paste", "likeness", "lamp")
+    return rank([dict(zip(names, (*row, None)[:7], strict=True)) for row in rows])
 
 
 def test_ranks() -> None:
@@ -117,4 +117,6 @@ def test_the_harmonised_composite_is_picked() -> None:
     shaded = painted(PASTES[0] - np.uint8(10), (BELOW, (70, 70, 70)), (~INSIDE, (100, 100, 100)))
     shaded[GROUND & ~BELOW] = 100
     pictures = [PASTES[0], GREY, OFFSET, shaded, PASTES[1]]
-    assert judge(SCENE, pictures)[0].candidate == 3
+    assert judge(SCENE, pictures, [None] * 5)[0].candidate == 3
+    first, second = judge(SCENE, [shaded, shaded], [90.4, 20.0])
+    assert (first.candidate, first.metrics["lamp"], second.metrics["lamp"]) == (1, 20, 90)
