@@ -110,7 +110,7 @@ def infer(
         bool,
         typer.Option(
             "--pick",
-            help="Rank candidates by seam, order, leak, shadow contact, copy-paste, likeness, lamp; the best: DIR/best.",
+            help="Rank candidates by seam, order, leak, shadow contact, copy-paste, likeness, lamp; best: DIR/best.",
         ),
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.  [default: the model's]")] = None,
