@@ -27,9 +27,10 @@ from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.errors import BadSample, PicsError, read_error
 
 MANIFEST = "layers.json"
-_BACKGROUND, _OPACITY = "background.png", "opacity.png"
+_BACKGROUND, _REST = "background.png", ("rest_plus.png", "rest_minus.png")
 _THUMBNAIL = 256
-_OUR_FILES = (_BACKGROUND, _OPACITY, "light.png", "darker.png", "lighter.png", "object_*.png", "*.tmp", MANIFEST)
+_NAMES = ("light.png", "shade.png", "object_*.png", "darker.png", "lighter.png")
+_OUR_FILES = (_BACKGROUND, *_NAMES, *_REST, "*.tmp", MANIFEST)
 
 
 class _Entry(msgspec.Struct):
@@ -43,7 +44,7 @@ class _Manifest(msgspec.Struct):
     Attributes:
         size: width and height.
         bits: of each value.
-        alpha: whether the background has some, and there is `opacity.png`.
+        alpha: whether the background has some, and there is `rest_plus.png` and `rest_minus.png`.
         stack: the other layers, bottom to top; their files are NAME.png.
         sha256: of the composite's values.
     """
@@ -84,8 +85,8 @@ def write_layers(folder: Path, layers: Layers) -> None:
     files = {_BACKGROUND: encode_stored(layers.background)}
     for layer in layers.stack:
         files[f"{layer.name}.png"] = encode_stored(layers.background._replace(pixels=layers.whole(layer.pixels)))
-    if layers.opacity is not None:
-        files[_OPACITY] = encode_stored(StoredImage(_stacked(*[layers.whole(layers.opacity)] * 3)))
+    for name, pixels in zip(_REST, layers.rest or (), strict=False):
+        files[name] = encode_stored(StoredImage(layers.whole(pixels)))
     for name, data in files.items():
         with AtomicFile(folder / name) as file:
             file.write(data)
@@ -122,8 +123,14 @@ def read_layers(folder: Path) -> tuple[Layers, str]:
         if not layer.has_alpha:
             pixels = _stacked(pixels, np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype))
         stack.append(Layer(entry.name, entry.operator, pixels))
-    opacity = _read_layer(folder / _OPACITY, manifest).pixels[..., 0] if manifest.alpha else None
-    return Layers(background, (0, 0, *manifest.size), tuple(stack), opacity), manifest.sha256
+    rest = None
+    if manifest.alpha:
+        plus, minus = (_read_layer(folder / name, manifest) for name in _REST)
+        for name, layer in zip(_REST, (plus, minus), strict=True):
+            if not layer.has_alpha:
+                raise _wrong_mode(folder / name, layer, manifest, "with alpha")
+        rest = plus.pixels, minus.pixels
+    return Layers(background, (0, 0, *manifest.size), tuple(stack), rest), manifest.sha256
 
 
 class MergedFile(NamedTuple):
@@ -147,7 +154,7 @@ def merge_files(folder: Path, output: Path | None = None, overwrite: bool = Fals
     """
     path = output or folder / "merged.png"
     manifest = _read_manifest(folder)
-    names = [MANIFEST, _BACKGROUND, _OPACITY, *(f"{entry.name}.png" for entry in manifest.stack)]
+    names = [MANIFEST, _BACKGROUND, *_REST, *(f"{entry.name}.png" for entry in manifest.stack)]
     inputs = [("the layer", folder / name) for name in names]
     refuse_overwriting([("--output", path)], [*inputs, ("the layers", open_raster_path(folder))])
     if path.exists() and not overwrite:

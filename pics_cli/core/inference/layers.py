@@ -50,19 +50,21 @@ class Layers:
     Attributes:
         background: as its file stores it.
         box: of the picture, in which the others lie; outside it nothing changed.
-        stack: what lies on the background, bottom to top: `light`, the objects from back to front, `darker`, `lighter`.
-        opacity: of the composite minus the stack's, modulo M + 1, [h, w]; of a background with alpha alone.
+        stack: what lies on the background, bottom to top: `light`, the objects from back to front, `darker`, `lighter`;
+            of a background with alpha also, above `light`, `shade`.
+        rest: of a background with alpha, what is added to the values of all four channels at last, and what is taken
+            from them, [h, w, 4] each; else None.
     """
 
     background: StoredImage
     box: Box
     stack: tuple[Layer, ...]
-    opacity: Pixels | None = None
+    rest: tuple[Pixels, Pixels] | None = None
 
     def whole(self, pixels: Pixels) -> Pixels:
-        """Pixels of the box, [h, w] or [h, w, C], on a canvas of the picture's size, 0 outside."""
+        """Pixels of the box, [h, w, 4], on a canvas of the picture's size, 0 outside."""
         x0, y0, x1, y1 = self.box
-        canvas = np.zeros((*self.background.pixels.shape[:2], *pixels.shape[2:]), pixels.dtype)
+        canvas = np.zeros((*self.background.pixels.shape[:2], 4), pixels.dtype)
         canvas[y0:y1, x0:x1] = pixels
         return canvas
 
@@ -71,7 +73,8 @@ def separate(background: StoredImage, composite: Pixels, coverage: Coverage, ord
     """Take a composite apart.
 
     Where no object is seen, `light` is what the composite is darker by; below objects it goes on smoothly. An object is
-    the composite's colour where the object is seen, without the ground that shows through its rim.
+    the composite's colour where the object is seen, without the ground that shows through its rim. Where the ground is
+    transparent a factor means nothing: shadows there are dark colours in `shade`, and what is left stands in `rest`.
 
     Args:
         background: it was made from.
@@ -94,17 +97,15 @@ def separate(background: StoredImage, composite: Pixels, coverage: Coverage, ord
     before, after = before[y0:y1, x0:x1], composite[y0:y1, x0:x1]
     light = _light(before, after, np.asarray(seen.any(axis=0)))
     names: list[tuple[str, Operator]] = [(f"object_{k}", "src-over") for k in order]
-    names = [("light", "multiply"), *names, ("darker", "multiply"), ("lighter", "plus")]
-    stack = [Layer(name, operator, np.empty((*before.shape[:2], 4), before.dtype)) for name, operator in names]
-    opacity = np.empty(before.shape[:2], before.dtype) if background.has_alpha else None
+    shade: list[tuple[str, Operator]] = [("shade", "src-over")] if background.has_alpha else []
+    names = [("light", "multiply"), *shade, *names, ("darker", "multiply"), ("lighter", "plus")]
+    canvases = np.empty((len(names) + 2 * background.has_alpha, *before.shape[:2], 4), before.dtype)
     for rows in row_blocks(before):
-        shares = [seen[k, rows] for k in order]
-        parts, rest = _separate_rows(before[rows], after[rows], light[rows], shares)
-        for layer, part in zip(stack, parts, strict=True):
-            layer.pixels[rows] = part
-        if opacity is not None:
-            opacity[rows] = rest
-    return Layers(background, box, tuple(stack), opacity)
+        parts = _separate_rows(before[rows], after[rows], light[rows], [seen[k, rows] for k in order])
+        for canvas, part in zip(canvases, parts, strict=True):
+            canvas[rows] = part
+    stack = tuple(Layer(name, operator, canvas) for (name, operator), canvas in zip(names, canvases, strict=False))
+    return Layers(background, box, stack, (canvases[-2], canvases[-1]) if background.has_alpha else None)
 
 
 def merge(layers: Layers) -> Pixels:
@@ -117,7 +118,7 @@ def merge(layers: Layers) -> Pixels:
         src-over   x ← ⌊(c u + x v) / (u + v)⌉ with u = a M, v = α (M - a); α ← ⌊(u + v) / M⌉
         plus       x ← min(x + ⌊c a / M⌉, M)
 
-    At last α ← (α + opacity) modulo (M + 1), of a background with alpha.
+    At last, of a background with alpha, the rest is added and taken away in all four channels, in 0 to M.
     """
     x0, y0, x1, y1 = layers.box
     out: Pixels = layers.background.pixels.copy()
@@ -127,11 +128,10 @@ def merge(layers: Layers) -> Pixels:
         colour, alpha = _canvas(part[rows])
         for layer in layers.stack:
             _apply(colour, alpha, layer.operator, layer.pixels[rows], highest)
-        part[rows, :, :3] = colour
-        if layers.opacity is not None:
-            part[rows, :, 3] = (alpha[..., 0] + layers.opacity[rows]) % (highest + 1)
-        elif part.shape[2] == 4:
-            part[rows, :, 3] = alpha[..., 0]
+        values = np.dstack([colour, alpha])
+        if layers.rest is not None:
+            values = (values + layers.rest[0][rows] - layers.rest[1][rows]).clip(0, highest)
+        part[rows] = values[..., : part.shape[2]]
     return out
 
 
@@ -199,8 +199,9 @@ def _light(before: Pixels, after: Pixels, hidden: Mask) -> Pixels:
         light[rows] = _factor(x, after[rows, :, :3].astype(np.int64), highest)
         light[rows][(alpha[..., 0] < highest) | hidden[rows]] = highest
     if hidden.any() and not hidden.all():
-        filled = fill_hole(to_8_bits(light), hidden)[hidden].astype(before.dtype)
-        light[hidden] = filled * before.dtype.type(highest // 255)
+        opaque = hidden if before.shape[2] == 3 else hidden & (before[..., 3] == highest)
+        filled = fill_hole(to_8_bits(light), hidden)[opaque].astype(before.dtype)
+        light[opaque] = filled * before.dtype.type(highest // 255)
     return light
 
 
@@ -216,33 +217,53 @@ def _factor(below: Values, above: Values, highest: int) -> Values:
     return factor
 
 
-def _separate_rows(before: Pixels, after: Pixels, light: Pixels, seen: Sequence[Bytes]) -> tuple[list[Values], Values]:
-    """The layers of some rows, bottom to top, and what the opacity lacks, [h, w]; `seen` of the objects likewise."""
+def _separate_rows(before: Pixels, after: Pixels, light: Pixels, seen: Sequence[Bytes]) -> list[Values]:
+    """The layers of some rows, bottom to top, and the rest, [h, w, 4] each; `seen` of the objects, back to front."""
     highest = int(np.iinfo(before.dtype).max)
-    (colour, alpha), target = _canvas(before), after[..., :3].astype(np.int64)
+    (colour, alpha), (target, opacity) = _canvas(before), _canvas(after)
+    solid = alpha == highest
     layers = [_layer(light, highest)]
     _apply(colour, alpha, "multiply", layers[0], highest)
     shares = [share.astype(np.int64)[..., None] * (highest // 255) for share in seen]
     total = np.minimum(sum(shares), highest)
+    if before.shape[2] == 4:
+        # Opacity that is wanted below the objects, and of what brings the background to it.
+        below = _quotient((opacity - total) * highest, highest - total, highest)
+        own = _quotient((below - alpha) * highest, highest - alpha, highest)
+        own[(before == after).all(axis=2)] = 0
+        layers.append(np.dstack([_own_colour(target, colour, alpha, own, highest) * (total == 0), own]))
+        _apply(colour, alpha, "src-over", layers[-1], highest)
     # The one colour that, seen as much as all objects together, makes the composite of the ground.
-    upper, lower = total * highest, alpha * (highest - total)
-    own = np.rint((target * (upper + lower) - colour * lower) / np.maximum(upper, 1)).clip(0, highest)
-    own = own.astype(np.int64) * (total > 0)
+    own = _own_colour(target, colour, alpha, total, highest)
     objects = []
     room = np.full_like(total, highest)  # what objects in front leave to be seen
     for share in reversed(shares):
-        opacity = np.minimum(_ratio(share * highest, np.maximum(room, 1)), highest) * (room > 0)
-        objects.append(np.dstack([own * (opacity > 0), opacity]))
+        part = _quotient(share * highest, room, highest)
+        objects.append(np.dstack([own * (part > 0), part]))
         room = np.maximum(room - share, 0)
     for each in reversed(objects):
         _apply(colour, alpha, "src-over", each, highest)
         layers.append(each)
-    layers.append(_layer(_factor(colour, target, highest), highest))
+    layers.append(_layer(np.where(solid, _factor(colour, target, highest), highest), highest))
     _apply(colour, alpha, "multiply", layers[-1], highest)
-    lighter = np.maximum(target - colour, 0)
+    lighter = np.maximum(target - colour, 0) * solid
     layers.append(np.dstack([lighter, (lighter > 0).any(axis=2) * highest]))
-    rest = alpha[..., 0] * 0 if after.shape[2] == 3 else (after[..., 3] - alpha[..., 0]) % (highest + 1)
-    return layers, rest
+    if before.shape[2] == 4:
+        left = np.dstack([target - colour - lighter, opacity - alpha])
+        layers += [np.maximum(left, 0), np.maximum(-left, 0)]
+    return layers
+
+
+def _own_colour(target: Values, below: Values, alpha: Values, share: Values, highest: int) -> Values:
+    """The colour that, laid over what is below, makes the target, as nearly as there is one; 0 where its share is."""
+    upper, lower = share * highest, alpha * (highest - share)
+    return _quotient(target * (upper + lower) - below * lower, upper, highest)
+
+
+def _quotient(numerator: Values, denominator: Values, highest: int) -> Values:
+    """Nearest whole numbers in 0 to M; 0 where the denominator is."""
+    values: Values = np.rint(numerator / np.maximum(denominator, 1)).clip(0, highest).astype(np.int64)
+    return values * (denominator > 0)
 
 
 def _layer(factor: npt.NDArray[Any], highest: int) -> Values:

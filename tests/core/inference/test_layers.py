@@ -51,8 +51,9 @@ def test_they_recombine(dtype: type, channels: int, seed: int) -> None:
     layers = separate(background, after, coverage, order)
     assert values_differing(merge(layers), after) == 0
     np.testing.assert_array_equal(background.pixels, kept)
-    assert [layer.name for layer in layers.stack] == ["light", *(f"object_{k}" for k in order), "darker", "lighter"]
-    assert (layers.opacity is None) == (channels == 3)
+    names = [*["shade"] * (channels == 4), *(f"object_{k}" for k in order)]
+    assert [layer.name for layer in layers.stack] == ["light", *names, "darker", "lighter"]
+    assert (layers.rest is None) == (channels == 3)
     for layer in layers.stack:
         assert (layer.pixels.dtype, layer.pixels.shape[2]) == (dtype, 4)
 
@@ -80,8 +81,10 @@ def plain_merge(layers: Layers) -> np.ndarray:
                         values[i] = nearest(c * u + values[i] * v, u + v)
                 if layer.operator == "src-over":
                     alpha = nearest(u + v, m)
-            if layers.opacity is not None:
-                alpha = (alpha + int(layers.whole(layers.opacity)[y, x])) % (m + 1)
+            for sign, pixels in zip((1, -1), layers.rest or (), strict=False):
+                rest = [sign * int(value) for value in layers.whole(pixels)[y, x]]
+                values, alpha = [c + r for c, r in zip(values, rest[:3], strict=True)], alpha + rest[3]
+            values, alpha = [min(max(c, 0), m) for c in values], min(max(alpha, 0), m)
             out[y, x] = (*values, alpha) if has_alpha else values
     return out
 
@@ -95,7 +98,7 @@ def test_merging_is_what_the_formulas_say(dtype: type, channels: int) -> None:
         layer._replace(pixels=picture(rng, len(layer.pixels), layer.pixels.shape[1], dtype, 4))
         for layer in layers.stack
     )
-    layers = Layers(layers.background, layers.box, edited, layers.opacity)
+    layers = Layers(layers.background, layers.box, edited, layers.rest)
     np.testing.assert_array_equal(merge(layers), plain_merge(layers))
 
 
@@ -128,3 +131,23 @@ def test_what_each_layer_holds() -> None:
     assert not light[alpha == 0].any() or not (darker[alpha == 0, 3].any() or lighter[alpha == 0, 3].any())
     assert lighter[..., :3].max() <= 2
     assert darker[darker[..., 3] > 0, :3].min(initial=255) >= 250
+
+
+def test_a_shadow_on_nothing_is_a_dark_colour() -> None:
+    """Where the ground is transparent: what other programs make of the layers that they show is the composite, too."""
+    ground = np.zeros((20, 30, 4), np.uint8)
+    ground[:, :10] = (200, 180, 160, 255)
+    after, seen = ground.copy(), np.zeros((1, 20, 30), np.uint8)
+    after[12:] = (0, 0, 0, 90)
+    after[12:, :10] = (100, 90, 80, 255)
+    after[5:15, 8:25], seen[0, 5:15, 8:25] = (250, 10, 30, 255), 255
+    layers = separate(StoredImage(ground), after, Coverage((0, 0, 30, 20), seen), [0])
+    assert values_differing(merge(layers), after) == 0
+    light, shade, thing, darker, lighter = (layers.whole(layer.pixels) for layer in layers.stack)
+    assert (light[15:, :8] == (128, 128, 128, 255)).all()
+    assert (shade[15:, 10:] == (0, 0, 0, 90)).all()
+    for clear in (light[:, 10:], shade[:, :10], darker, lighter):
+        assert not clear[..., 3].any()
+    np.testing.assert_array_equal(thing, np.where(seen[0, ..., None] > 0, after, 0))
+    assert layers.rest is not None
+    assert not any(pixels.any() for pixels in layers.rest)
