@@ -164,6 +164,19 @@ async def _background(_server: Server, _request: Request, session: Session) -> R
     return _picture(session.shown_background)
 
 
+async def _set_kept(server: Server, request: Request, session: Session) -> Response:
+    data, _ = await _upload(request)
+    return await server.change(session, lambda: session.set_kept(data))
+
+
+async def _remove_kept(server: Server, _request: Request, session: Session) -> Response:
+    return await server.change(session, lambda: session.set_kept(None), decodes=False)
+
+
+async def _kept(_server: Server, _request: Request, session: Session) -> Response:
+    return _picture(session.folder / "keep_strokes.png" if session.kept else None)
+
+
 async def _add_object(server: Server, request: Request, session: Session) -> Response:
     data, label = await _upload(request)
     return await server.change(session, lambda: session.add_object(data, label, server.model))
@@ -257,6 +270,9 @@ _ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "", _state),
     ("PUT", "/background", _set_background),
     ("GET", "/background", _background),
+    ("PUT", "/kept", _set_kept),
+    ("GET", "/kept", _kept),
+    ("DELETE", "/kept", _remove_kept),
     ("POST", "/objects", _add_object),
     ("DELETE", "/objects/{number:int}", _remove_object),
     ("GET", "/objects/{number:int}/{what}", _object_picture),

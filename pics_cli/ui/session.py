@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from pics_cli.core.images.image_io import encode_png
+from pics_cli.core.images.masks import box_mask
 from pics_cli.core.inference.decoding import decode_reference
 from pics_cli.core.inference.inputs import decode, list_sample, read_parts, single_sample
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, Order
@@ -54,6 +55,7 @@ class Session:
         self.size = (0, 0)
         self.version = 0
         self.objects: list[ObjectPicture] = []
+        self.kept = 0
         self.drawing = Drawing()
         self.jobs: list[Job] = []
         self._numbers = 0
@@ -125,6 +127,15 @@ class Session:
         target.corrected = data is not None
         self._cut(target, self._pixels(target), model)
 
+    def set_kept(self, data: bytes | None) -> None:
+        """Take strokes of a brush over what stays in front of the objects (see `decode_strokes`); None: nothing does."""
+        if data is not None:
+            strokes = decode_strokes(data, self.label, self.size)
+            self.write("keep.png", box_mask(strokes[..., 3] > 127).png())
+            self.write("keep_strokes.png", data)
+        self._versions += 1
+        self.kept = 0 if data is None else self._versions
+
     def draw(self, drawing: Drawing, model: WarmModel) -> None:
         """Take what was drawn; objects are cut out again where the way of cutting is another one."""
         drawing.check()
@@ -144,6 +155,7 @@ class Session:
         boxes = decode(files, contents).boxes
         for each in list(self.objects):
             self.remove_object(each.number)
+        self.kept = 0
         self.set_background(contents["background"], files.background.name)
         self.drawing = Drawing()
         for k, (x0, y0, x1, y1) in enumerate(boxes):
@@ -170,7 +182,10 @@ class Session:
                 words.append(("box", ",".join(map(str, self.drawing.boxes[each.number]))))
         if self.background is not None:
             copies[self.background] = self.background
-        sample = single_sample(None if self.background is None else Path(self.background), words)
+        if self.kept:
+            copies["keep.png"] = "keep.png"
+        background = None if self.background is None else Path(self.background)
+        sample = single_sample(background, words, Path("keep.png") if self.kept else None)
         number = self.jobs[-1].number + 1 if self.jobs else 1
         folder = self.folder / f"job_{number}"
         try:
@@ -255,6 +270,7 @@ class Session:
         background = {"label": self.label, "size": self.size, "version": self.version}
         return {
             "background": None if self.background is None else background,
+            "kept": self.kept,
             "objects": [{field: getattr(each, field) for field in fields} for each in self.objects],
             "drawing": msgspec.to_builtins(self.drawing, str_keys=True),
             "job": job_json(self.jobs[-1], (ahead or {}).get(self.jobs[-1].number, 0)) if self.jobs else None,

@@ -55,6 +55,7 @@ class App {
     });
     at("relate").addEventListener("click", () => this.relate());
     at("composite").addEventListener("click", () => this.attempt(() => this.composite()));
+    at("keep").addEventListener("click", () => this.keep());
     at("cancel").addEventListener("click", () => this.attempt(() => this.api.delete("/job")));
     at("show-draw").addEventListener("click", () => this.view("draw"));
     at("show-result").addEventListener("click", () => this.view("result"));
@@ -88,6 +89,7 @@ class App {
   // Take what the server has; drawn: boxes, order and settings as well, else they are as the page has them.
   take(state, drawn = false) {
     this.background = state.background;
+    this.kept = state.kept;
     this.objects = state.objects;
     if (drawn) {
       const { boxes, order, ...settings } = state.drawing;
@@ -109,6 +111,7 @@ class App {
     this.stage.draw();
     this.list.draw();
     this.list.update();
+    at("keep").disabled = !back;
     at("ordering").hidden = this.objects.length < 2;
     at("order").value = this.order === null ? "none" : this.order === "auto" ? "auto" : "listed";
     for (const [id, k] of [["relation-a", 0], ["relation-b", 1]]) {
@@ -253,6 +256,24 @@ class App {
       const sent = strokes ? this.api.put(place, strokes) : this.api.delete(place);
       this.take(await this.busy("correcting the cut-out", sent));
     });
+  }
+
+  keep() {
+    return this.attempt(async () => {
+      const strokes = await brush({
+        title: "What stays in front of the objects",
+        picture: this.api.url(`/background?version=${this.background.version}`),
+        cut: null,
+        strokes: this.keptUrl(),
+        erases: true,
+      });
+      if (strokes === undefined) return;
+      this.take(await (strokes ? this.api.put("/kept", strokes) : this.api.delete("/kept")));
+    });
+  }
+
+  keptUrl() {
+    return this.kept ? this.api.url(`/kept?version=${this.kept}`) : null;
   }
 
   async composite() {

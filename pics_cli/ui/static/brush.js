@@ -19,8 +19,9 @@ export async function brush({ title, picture, cut, strokes, erases = false }) {
   const canvas = at("brush-canvas");
   const size = [below.naturalWidth, below.naturalHeight];
   [canvas.width, canvas.height] = size;
+  canvas.style.setProperty("--aspect", size[0] / size[1]);
   const layer = new OffscreenCanvas(...size);
-  const paint = layer.getContext("2d");
+  const paint = layer.getContext("2d", { willReadFrequently: true });
   if (earlier) paint.drawImage(earlier, 0, 0);
   const shown = canvas.getContext("2d");
   const history = [];

@@ -44,7 +44,7 @@ export class ObjectList {
     item.style.setProperty("--colour", colour(number));
     const grip = make("button", { className: "grip", textContent: "⠿", title: "Drag to the front or back", tabIndex: -1 });
     grip.setAttribute("aria-hidden", "true");
-    grip.addEventListener("pointerdown", (event) => this.drag(event, item, grip));
+    grip.addEventListener("pointerdown", (event) => this.drag(event, item));
     const thumb = make("img", { className: "thumb", src: app.cutUrl(object), alt: `Cut-out of ${object.label}` });
     const name = make("div", { className: "name", textContent: `${number}  ${object.label}` });
     name.append(make("div", { className: "quiet", textContent: `${object.size.join("×")} ${object.method}` }));
@@ -96,25 +96,28 @@ export class ObjectList {
     this.app.reorder(numbers);
   }
 
-  drag(event, item, grip) {
+  drag(event, item) {
     if (event.button !== 0) return;
     event.preventDefault();
-    grip.setPointerCapture(event.pointerId);
     item.classList.add("dragged");
     const move = ({ clientY }) => {
       for (const other of this.root.children) {
         const area = other.getBoundingClientRect();
         if (other === item || clientY < area.top || clientY > area.bottom) continue;
-        if (clientY < area.top + area.height / 2) other.before(item);
-        else other.after(item);
+        const upper = clientY < area.top + area.height / 2;
+        if (upper && other.previousElementSibling !== item) other.before(item);
+        if (!upper && other.nextElementSibling !== item) other.after(item);
+        return;
       }
     };
+    // Not by capturing the pointer: an element that is put elsewhere loses it.
+    const listening = new AbortController();
     const end = () => {
+      listening.abort();
       item.classList.remove("dragged");
-      grip.removeEventListener("pointermove", move);
       this.app.reorder(this.numbers());
     };
-    grip.addEventListener("pointermove", move);
-    grip.addEventListener("lostpointercapture", end, { once: true });
+    addEventListener("pointermove", move, { signal: listening.signal });
+    for (const name of ["pointerup", "pointercancel"]) addEventListener(name, end, { signal: listening.signal });
   }
 }

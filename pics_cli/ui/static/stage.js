@@ -109,6 +109,8 @@ export class Stage {
     const pixel = this.pixel;
     const back = this.app.backToFront().filter((number) => this.app.boxes[number]);
     for (const number of back) this.drawGhost(number);
+    const kept = this.app.keptUrl();
+    if (kept) make("image", { href: kept, width: this.size[0], height: this.size[1], class: "kept" }, this.svg);
     const chosen = this.app.chosen;
     for (const number of [...back.filter((each) => each !== chosen), ...back.filter((each) => each === chosen)]) {
       const [x, y, width, height] = this.app.boxes[number];
