@@ -54,4 +54,4 @@ def infer_command(job: Job) -> str:
     if order is not None:
         words += ["--order", order if isinstance(order, str) else ",".join(map(str, order))]
     words += ["--num", str(inference.num), "--cutout", inference.cutout]
-    return shlex.join(words)
+    return shlex.join([*words, *(["--layers"] if inference.layers else [])])

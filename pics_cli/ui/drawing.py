@@ -19,7 +19,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         boxes: x, y, width, height in pixels of the background, by object number; an object without has none yet.
         order: object numbers from back to front; `auto` or None as `--order`.
-        num, seed, steps, guidance, cutout, explain: as these options of `pics infer`.
+        num, seed, steps, guidance, cutout, explain, layers: as these options of `pics infer`.
     """
 
     boxes: dict[int, tuple[int, int, int, int]] = {}
@@ -30,6 +30,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
     guidance: float | None = None
     cutout: Cutout = "auto"
     explain: bool = True
+    layers: bool = False
 
     def check(self) -> None:
         """Raise PicsError for a number that is out of range."""

@@ -67,7 +67,9 @@ class Job:
 def job_json(job: Job, ahead: int) -> dict[str, Any]:
     """A job as plain data; `ahead`: number of jobs before it."""
     progress, report = job.progress, job.report
-    done = {} if report is None else {"seconds": report.seconds, "changed": report.changed}
+    done = (
+        {} if report is None else {"seconds": report.seconds, "changed": report.changed, "differing": report.differing}
+    )
     notes = [] if report is None else [*report.remarks, *(f"{name}: {note}" for name, note in report.notes)]
     return {
         "number": job.number,
@@ -78,6 +80,7 @@ def job_json(job: Job, ahead: int) -> dict[str, Any]:
         "error": job.error,
         "notes": notes,
         "num": job.job.num,
+        "layers": job.job.layers,
         "seed": job.job.options.seed,
         "explained": [name for name in MAPS if explained_file(job, name).exists()],
         **done,

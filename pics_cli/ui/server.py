@@ -114,7 +114,7 @@ class Server:
         config = self.model.config
         return JSONResponse(
             {
-                "model": self.model.job.model,
+                "model": Path(model).name if Path(model := self.model.job.model).exists() else model,
                 "steps": config.steps,
                 "guidance": config.guidance,
                 "fill": config.fill,

@@ -128,7 +128,7 @@ class Session:
         self._cut(target, self._pixels(target), model)
 
     def set_kept(self, data: bytes | None) -> None:
-        """Take strokes of a brush over what stays in front of the objects (see `decode_strokes`); None: nothing does."""
+        """Take strokes over what stays in front of the objects (see `decode_strokes`); None: nothing does."""
         if data is not None:
             strokes = decode_strokes(data, self.label, self.size)
             self.write("keep.png", box_mask(strokes[..., 3] > 127).png())
@@ -205,6 +205,7 @@ class Session:
             cutout=drawing.cutout,
             num=drawing.num,
             explain=drawing.explain,
+            layers=drawing.layers,
         )
         self.jobs.append(Job(number, job, sample, folder))
         for old in self.jobs[:-_KEPT_JOBS]:

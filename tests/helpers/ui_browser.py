@@ -73,14 +73,17 @@ class Film:
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(20_000)
         self.said, self.asked = list[str](), list[str]()
-        # A refused request is told in the console by itself.
-        self.page.on("console", lambda line: "Failed to load" in line.text or self.said.append(line.text))
+        self.page.on("console", lambda line: self._hear(line.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.address, self.folder = address, Path(os.environ.get(SHOTS) or folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.page.goto(address)
         self.page.wait_for_selector("body[data-ready]")
+
+    def _hear(self, text: str) -> None:
+        if "Failed to load resource" not in text:  # of a request that is refused, or a server that is gone
+            self.said.append(text)
 
     def shot(self, name: str, **options: Any) -> None:
         """Take a screenshot."""
@@ -111,7 +114,7 @@ class Film:
         return [int(fields.nth(k).input_value() or -1) for k in range(4)]
 
     def until(self, condition: str, argument: Any = None) -> None:
-        """Wait until a script says so. (Playwright's own way is text that the page evaluates, which its policy forbids.)"""
+        """Wait until a script says so; Playwright's own way is text to evaluate, which the page's policy forbids."""
         for _ in range(400):
             if self.page.evaluate(condition, argument):
                 return
@@ -127,7 +130,7 @@ class Film:
         """Click, and wait for the picture."""
         before = self.page.evaluate("document.body.dataset.shown")
         self.page.click("#composite")
-        self.until("before => document.body.dataset.shown !== before", before)
+        self.until("before => (document.body.dataset.shown ?? null) !== before", before)
 
     def download(self, selector: str) -> bytes:
         """What a link gives, by clicking it."""

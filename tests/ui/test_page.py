@@ -20,6 +20,7 @@ from helpers.photographs import photograph
 from helpers.ui_browser import Film, chromium, served
 from helpers.ui_pages import huge_png, png, warm
 from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
+from pics_cli.core.inference.layer_files import merge_files
 from pics_cli.core.inference.record import read_record
 from pics_cli.ui.server import Server
 
@@ -101,10 +102,11 @@ def test_from_an_empty_page_to_the_downloads(browser: Browser, address: str, tmp
     assert page.inner_text("#objects li:nth-child(1) .name").startswith("0")
     page.fill("#num", "2")
     page.fill("#seed", "4")
+    page.check("#layers")
     film.shot("06_ordered")
 
     film.composite()
-    assert "changed outside the boxes: 0 pixels" in page.inner_text("#made")
+    assert "changed outside the boxes: 0 pixels; layers recombine: 0 values differ" in page.inner_text("#made")
     film.shot("07_result")
     film.drag(film.place("#divider", 0.5, 0.5), film.place("#compare-area", 0.2, 0.5))
     assert abs(float(page.input_value("#divide")) - 20) < 1
@@ -132,6 +134,13 @@ def test_from_an_empty_page_to_the_downloads(browser: Browser, address: str, tmp
         kept = np.asarray(Image.open(io.BytesIO(file.read("picture/keep.png"))))
     assert kept.any()
     assert np.array_equal(after[kept], back[kept])
+
+    with zipfile.ZipFile(io.BytesIO(film.download("#download-layers"))) as file:
+        file.extractall(tmp_path)
+    assert (tmp_path / "layers/layers_picture_1.ora").is_file()
+    merged = merge_files(tmp_path / "layers/layers_picture_1", tmp_path / "merged.png")
+    assert merged.unchanged
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "merged.png")), after)
 
     # All of it is there after a reload; a second page is its own.
     boxes = film.box(0), film.box(1)

@@ -110,9 +110,10 @@ def test_the_folder_that_is_downloaded_gives_infer_the_same_picture(
 
 def test_what_is_drawn_is_there_after_a_reload(drawn: Page) -> None:
     drawing = {"boxes": {0: WHERE[0]}, "order": [1, 0], "num": 3, "seed": 9, "steps": 2, "guidance": 1.5}
-    drawn.ask("PUT", "/drawing", json={**drawing, "cutout": "auto", "explain": False})
+    chosen = {**drawing, "cutout": "auto", "explain": False, "layers": True}
+    drawn.ask("PUT", "/drawing", json=chosen)
     state = drawn.ask("GET", "")
-    assert state["drawing"] == {**drawing, "boxes": {"0": list(WHERE[0])}, "cutout": "auto", "explain": False}
+    assert state["drawing"] == {**chosen, "boxes": {"0": list(WHERE[0])}}
     assert [each["label"] for each in state["objects"]] == ["thing 0.png", "thing 1.png"]
     assert state["background"]["size"] == [120, 96]
     drawn.ask("DELETE", "/objects/0")

@@ -9,6 +9,7 @@ import { Stage } from "./stage.js";
 const at = (id) => document.getElementById(id);
 const SAVE_AFTER = 250; // ms without a change
 const NUMBERS = ["num", "seed", "steps", "guidance"];
+const CHECKS = ["explain", "layers"];
 
 class App {
   objects = [];
@@ -47,7 +48,7 @@ class App {
     this.dropZone(at("object-drop"), (file) => this.addObject(file));
     this.dropZone(at("stage"), (file) => (this.background ? this.addObject(file) : this.setBackground(file)));
     for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
-    for (const id of [...NUMBERS, "cutout", "explain"]) at(id).addEventListener("change", () => this.changed());
+    for (const id of [...NUMBERS, ...CHECKS, "cutout"]) at(id).addEventListener("change", () => this.changed());
     at("order").addEventListener("change", () => {
       const value = at("order").value;
       this.order = value === "none" ? null : value === "auto" ? "auto" : this.backToFront();
@@ -97,7 +98,7 @@ class App {
       this.order = order;
       for (const name of NUMBERS) at(name).value = settings[name] ?? "";
       at("cutout").value = settings.cutout;
-      at("explain").checked = settings.explain;
+      for (const name of CHECKS) at(name).checked = settings[name];
     }
     const numbers = this.objects.map((each) => each.number);
     for (const number of Object.keys(this.boxes)) if (!numbers.includes(Number(number))) delete this.boxes[number];
@@ -204,7 +205,7 @@ class App {
       steps: number("steps"),
       guidance: number("guidance"),
       cutout: at("cutout").value,
-      explain: at("explain").checked,
+      ...Object.fromEntries(CHECKS.map((name) => [name, at(name).checked])),
     });
   }
 
@@ -285,7 +286,7 @@ class App {
   async follow() {
     this.running(true);
     try {
-      for (let wait = 60; ; wait = Math.min(wait * 1.3, 500)) {
+      for (let asked = 0; ; asked++) {
         const job = await this.api.get("/job");
         at("progress").value = job.share;
         if (job.state === "queued" && job.ahead) this.say(`waiting: ${job.ahead} before you in the queue`);
@@ -296,7 +297,7 @@ class App {
           this.say("");
           throw new Error(job.error);
         }
-        await new Promise((resolve) => setTimeout(resolve, wait));
+        await new Promise((resolve) => setTimeout(resolve, asked < 40 ? 80 : 500));
       }
     } finally {
       this.running(false);

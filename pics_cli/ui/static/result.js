@@ -64,7 +64,8 @@ export class Result {
       at("candidates").append(button);
     }
     at("made").textContent =
-      `${job.seconds.toFixed(2)} s, seed ${job.seed}; changed outside the boxes: ${job.changed} pixels`;
+      `${job.seconds.toFixed(2)} s, seed ${job.seed}; changed outside the boxes: ${job.changed} pixels` +
+      (job.layers ? `; layers recombine: ${job.differing} values differ` : "");
     at("notes").replaceChildren(
       ...job.notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })),
     );
