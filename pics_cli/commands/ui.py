@@ -70,5 +70,5 @@ def ui(
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}/"
         console.show(f"{address}{'' if token is None else f'?token={token}'}", only=True)
         logger.info("open this address in a browser; Ctrl-C ends it and deletes what was uploaded")
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
             serve(server, listening)

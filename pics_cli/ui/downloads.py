@@ -53,5 +53,5 @@ def infer_command(job: Job) -> str:
     order = inference.order
     if order is not None:
         words += ["--order", order if isinstance(order, str) else ",".join(map(str, order))]
-    words += ["--num", str(inference.num), "--cutout", inference.cutout]
+    words += ["--num", str(inference.num), "--cutout", inference.cutout, "--fit", options.fit]
     return shlex.join([*words, *(["--layers"] if inference.layers else [])])

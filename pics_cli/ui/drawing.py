@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from pics_cli.core.images.cutouts import Fit
 from pics_cli.core.inference.cutout import Cutout
 from pics_cli.errors import PicsError
 
@@ -19,7 +20,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         boxes: x, y, width, height in pixels of the background, by object number; an object without has none yet.
         order: object numbers from back to front; `auto` or None as `--order`.
-        num, seed, steps, guidance, cutout, explain, layers: as these options of `pics infer`.
+        num, seed, steps, guidance, cutout, fit, explain, layers: as these options of `pics infer`.
     """
 
     boxes: dict[int, tuple[int, int, int, int]] = {}
@@ -29,6 +30,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
     steps: int | None = None
     guidance: float | None = None
     cutout: Cutout = "auto"
+    fit: Fit = "contain"
     explain: bool = True
     layers: bool = False
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from pics_cli.core.images.sheets import COLOURS
 from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
 from pics_cli.core.inference.plan import composed_path
 from pics_cli.core.inference.warm import WarmModel
@@ -119,6 +120,7 @@ class Server:
                 "guidance": config.guidance,
                 "fill": config.fill,
                 "size": config.image_size,
+                "colours": COLOURS,
                 "examples": sorted(self._examples),
                 "max_objects": MAX_OBJECTS,
                 "max_upload": MAX_UPLOAD,
@@ -362,8 +364,7 @@ def serve(server: Server, listening: socket.socket) -> None:
     """Answer until a signal comes, which is raised again when all is deleted."""
     import uvicorn
 
-    config = uvicorn.Config(server.app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        server.close()
+    config = uvicorn.Config(
+        server.app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2
+    )
+    uvicorn.Server(config).run(sockets=[listening])

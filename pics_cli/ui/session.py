@@ -93,7 +93,11 @@ class Session:
         self._numbers += 1
         added = ObjectPicture(number, label, file, (pixels.shape[1], pixels.shape[0]))
         self.objects.append(added)
-        self._cut(added, pixels, model)
+        try:
+            self._cut(added, pixels, model)
+        except PicsError:
+            self.objects.remove(added)
+            raise
         added.note = "\n".join([*notes, *filter(None, [added.note])])
         return added
 
@@ -121,11 +125,16 @@ class Session:
     def set_strokes(self, number: int, data: bytes | None, model: WarmModel) -> None:
         """Correct a cut-out with strokes of a brush (see `decode_strokes`), all there are; None: take them away."""
         target = self.object(number)
+        before = target.corrected
         if data is not None:
             decode_strokes(data, target.label, target.size)
             self.write(target.name("strokes"), data)
         target.corrected = data is not None
-        self._cut(target, self._pixels(target), model)
+        try:
+            self._cut(target, self._pixels(target), model)
+        except PicsError:
+            target.corrected = before
+            raise
 
     def set_kept(self, data: bytes | None) -> None:
         """Take strokes over what stays in front of the objects (see `decode_strokes`); None: nothing does."""
@@ -200,7 +209,7 @@ class Session:
             model.job,
             samples=(sample,),
             output=folder / "results",
-            options=CompositeOptions(seed=drawing.seed, steps=drawing.steps, guidance=drawing.guidance),
+            options=CompositeOptions(drawing.seed, drawing.steps, drawing.guidance, fit=drawing.fit),
             order=self._order(),
             cutout=drawing.cutout,
             num=drawing.num,

@@ -110,7 +110,7 @@ def test_the_folder_that_is_downloaded_gives_infer_the_same_picture(
 
 def test_what_is_drawn_is_there_after_a_reload(drawn: Page) -> None:
     drawing = {"boxes": {0: WHERE[0]}, "order": [1, 0], "num": 3, "seed": 9, "steps": 2, "guidance": 1.5}
-    chosen = {**drawing, "cutout": "auto", "explain": False, "layers": True}
+    chosen = {**drawing, "cutout": "none", "fit": "cover", "explain": False, "layers": True}
     drawn.ask("PUT", "/drawing", json=chosen)
     state = drawn.ask("GET", "")
     assert state["drawing"] == {**chosen, "boxes": {"0": list(WHERE[0])}}

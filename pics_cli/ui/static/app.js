@@ -4,12 +4,13 @@ import { Api } from "./api.js";
 import { brush } from "./brush.js";
 import { ObjectList } from "./objects.js";
 import { Result } from "./result.js";
-import { Stage } from "./stage.js";
+import { setColours, Stage } from "./stage.js";
 
 const at = (id) => document.getElementById(id);
 const SAVE_AFTER = 250; // ms without a change
 const NUMBERS = ["num", "seed", "steps", "guidance"];
 const CHECKS = ["explain", "layers"];
+const CHOICES = ["cutout", "fit"];
 
 class App {
   objects = [];
@@ -21,6 +22,7 @@ class App {
   async start() {
     this.api = await Api.open();
     this.fill = this.api.page.fill;
+    setColours(this.api.page.colours);
     at("model").textContent = this.api.page.model;
     at("steps").placeholder = this.api.page.steps;
     at("guidance").placeholder = this.api.page.guidance;
@@ -48,7 +50,7 @@ class App {
     this.dropZone(at("object-drop"), (file) => this.addObject(file));
     this.dropZone(at("stage"), (file) => (this.background ? this.addObject(file) : this.setBackground(file)));
     for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
-    for (const id of [...NUMBERS, ...CHECKS, "cutout"]) at(id).addEventListener("change", () => this.changed());
+    for (const id of [...NUMBERS, ...CHECKS, ...CHOICES]) at(id).addEventListener("change", () => this.changed());
     at("order").addEventListener("change", () => {
       const value = at("order").value;
       this.order = value === "none" ? null : value === "auto" ? "auto" : this.backToFront();
@@ -97,7 +99,7 @@ class App {
       this.boxes = boxes;
       this.order = order;
       for (const name of NUMBERS) at(name).value = settings[name] ?? "";
-      at("cutout").value = settings.cutout;
+      for (const name of CHOICES) at(name).value = settings[name];
       for (const name of CHECKS) at(name).checked = settings[name];
     }
     const numbers = this.objects.map((each) => each.number);
@@ -204,7 +206,7 @@ class App {
       seed: number("seed") ?? 0,
       steps: number("steps"),
       guidance: number("guidance"),
-      cutout: at("cutout").value,
+      ...Object.fromEntries(CHOICES.map((name) => [name, at(name).value])),
       ...Object.fromEntries(CHECKS.map((name) => [name, at(name).checked])),
     });
   }
@@ -314,7 +316,10 @@ class App {
     at("show-result").disabled = false;
     const back = this.background;
     const stem = back.label.replace(/\.[^.]*$/, "") || "picture";
-    if (look) this.view("result");
+    if (look) {
+      this.view("result");
+      document.querySelector(".picture").scrollIntoView({ block: "start" });
+    }
     await this.result.show(job, this.api.url(`/background?version=${back.version}`), back.size, stem);
     if (look) this.say("done");
     document.body.dataset.shown = job.number;

@@ -1,10 +1,11 @@
 // The background with a box for each object: drawn, moved and resized with mouse, finger or keys.
 
 const SVG = "http://www.w3.org/2000/svg";
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442", "#999999"];
+const COLOURS = ["black"];
 const SIDES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 
 export const colour = (number) => COLOURS[number % COLOURS.length];
+export const setColours = (colours) => COLOURS.splice(0, Infinity, ...colours.map((each) => `rgb(${each})`));
 
 function make(name, attributes, parent) {
   const element = document.createElementNS(SVG, name);
