@@ -21,7 +21,8 @@ def photo(rng: np.random.Generator, height: int, width: int, noise: float = 6.0)
     grain = np.empty((height, width, 3), np.float32)
     cv2.setRNGSeed(int(rng.integers(1 << 30)))
     cv2.randn(grain, np.zeros(3), np.full(3, noise))
-    drawn: npt.NDArray[np.uint8] = np.clip(image + grain, 0, 255).astype(np.uint8)
+    image += grain
+    drawn: npt.NDArray[np.uint8] = np.clip(image, 0, 255, out=image).astype(np.uint8)
     return drawn
 
 
@@ -65,5 +66,5 @@ def paint(
         x1, y1 = np.minimum(np.ceil(shape.max(0)).astype(int) + 1, image.shape[1::-1])
         inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillPoly(inside, [np.round(shape - [x0, y0]).astype(np.int32)], 1)
-        image[y0:y1, x0:x1][inside > 0] = photo(rng, y1 - y0, x1 - x0, noise)[inside > 0]
+        cv2.copyTo(photo(rng, y1 - y0, x1 - x0, noise), inside, image[y0:y1, x0:x1])
     return image
