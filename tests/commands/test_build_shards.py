@@ -9,10 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from helpers.infer_command import typed
+from pics_cli.core.runtime import engines
 from pics_cli.core.runtime.files import single_writer
 from pics_cli.core.shards.shard_files import read_shard
 
@@ -80,6 +83,22 @@ def test_objects_per_sample(mine: Path, pics, objects: int) -> None:
     checked = pics("build-shards", "--check", "shards/train", "--workers", "1")
     assert checked.returncode == 0
     assert f"with {objects} objects" in checked.stdout
+
+
+def test_a_worker_for_each_core(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where --workers says nothing."""
+    monkeypatch.chdir(mine)
+    asked, local_executor = list[int](), engines.local_executor
+
+    def one_worker(workers: int, *more: Any) -> Any:
+        asked.append(workers)
+        return local_executor(1, *more)
+
+    monkeypatch.setattr(engines, "local_executor", one_worker)
+    assert typed("build-shards", "mine.yaml", cores=3).exit_code == 0
+    assert typed("build-shards", "--check", "shards/train", cores=5).exit_code == 0
+    assert set(asked[:-1]) == {3}
+    assert asked[-1] == 5
 
 
 def test_second_run_has_nothing_to_do(mine: Path, pics) -> None:
@@ -268,18 +287,17 @@ def test_output_that_cannot_be_written_is_named(mine: Path, pics, out: str) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_full_disk_is_said_and_a_second_run_finishes(mine: Path, workers: int) -> None:
+def test_full_disk_is_said_and_a_second_run_finishes(mine: Path, pics, workers: int) -> None:
     """A limit on file size stands for the full disk: both come from the write call."""
     line = f"python -m pics_cli build-shards mine.yaml --shard-size 4 --workers {workers}"
-    pics = ["bash", "-c", f"ulimit -f 300; exec {line}"]
-    done = subprocess.run(pics, cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
+    limited = ["bash", "-c", f"ulimit -f 300; exec {line}"]
+    done = subprocess.run(limited, cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
     assert done.returncode == 2
     assert "00000.tar: disk full (file too large)" in done.stderr
     assert "run the same command again: it resumes" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in (mine / "shards/train").iterdir()] == ["manifest.json"]
-    done = subprocess.run(line.split(), cwd=mine, capture_output=True, text=True, check=False, env=_with_python())
-    assert done.returncode == 0, done.stderr
+    assert pics("build-shards", "mine.yaml", "--shard-size", "4", "--workers", "1").returncode == 0
 
 
 def _heed_modes() -> None:

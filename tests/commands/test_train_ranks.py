@@ -32,13 +32,14 @@ from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.training.data import find_data
 
 CLOSE = 1e-5
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     make_data(folder / "data")
-    write_recipe(folder / "small.yaml", batch_size=1, validation__every=20, validation__bins=1)
+    write_recipe(folder / "small.yaml", batch_size=1, steps=STEPS, validation__every=STEPS, validation__bins=1)
     return folder
 
 
@@ -65,14 +66,14 @@ def read(at: Path) -> list[list[list[str]]]:
 
 
 def test_every_position_once_and_the_numbers_of_one(place: Path) -> None:
-    """20 steps of two processes, stopped between by a signal to one, against one process with twice the batch."""
+    """Twelve steps of two processes, stopped between by a signal to one, against one process with twice the batch."""
     words = ["--recipe", "small.yaml", "--root-dir", "two", "--set", "data.workers=1"]
     ranks = two(place, *words)
     assert ranks[1].when(lambda: last_step(place / "two") >= 3, signal.SIGTERM) == 143
     assert ranks[0].code() in (130, 143)
     assert "stopped: what is finished is kept" in ranks[0].text
     stopped = last_step(place / "two")
-    assert 3 <= stopped < 20
+    assert 3 <= stopped < STEPS
     assert checkpoints(place / "two")[-1] == f"step_{stopped:08d}"
     first = read(place)
     ranks = two(place, *words)
@@ -80,28 +81,29 @@ def test_every_position_once_and_the_numbers_of_one(place: Path) -> None:
     assert "samples in" in ranks[0].text
     assert "samples in" not in ranks[1].text
     second = read(place)
-    wanted = expected(place / "small.yaml", place / "data", 40)
+    wanted = expected(place / "small.yaml", place / "data", 2 * STEPS)
     for rank in range(2):
         assert first[rank][:stopped] + second[rank] == [[key] for key in wanted[rank::2]]
     done = train("--recipe", place / "small.yaml", "--data-root", place / "data", "--root-dir", place / "one",
                  "--batch-size", "2")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert losses(place / "two") == pytest.approx(losses(place / "one"), rel=0, abs=CLOSE)
-    assert len(losses(place / "one")) == 20
+    assert len(losses(place / "one")) == STEPS
     ours, theirs = (lines(place / name, "validation")[-1] for name in ("two", "one"))
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=0, abs=CLOSE)
     assert model_files(place / "two").keys() == model_files(place / "one").keys()
     done = train("--recipe", place / "small.yaml", "--data-root", place / "data", "--root-dir", place / "two",
-                 "--batch-size", "2", "--steps", "21")  # fmt: skip
+                 "--batch-size", "2", "--steps", str(STEPS + 1))  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert "was 2 × 1 × 1, is 1 × 2 × 1: resuming at sample 40 of the same order, as step 21" in done.stderr
+    resumed = f"resuming at sample {2 * STEPS} of the same order, as step {STEPS + 1}"
+    assert f"was 2 × 1 × 1, is 1 × 2 × 1: {resumed}" in done.stderr
 
 
 @pytest.mark.slow
 def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None:
     """Two on the CPU; they train until a sample cannot be read, which --max-bad does not allow."""
-    order = expected(place / "small.yaml", place / "data", 40)
-    late = max(range(40), key=lambda position: order.index(order[position]))
+    order = expected(place / "small.yaml", place / "data", 2 * STEPS)
+    late = max(range(2 * STEPS), key=lambda position: order.index(order[position]))
     name, number = order[late].split("/")
     shard = (int(number) - FIRST[name]) // PER_SHARD
     path = make_data(place / "bad") / f"train/{name}/{shard:05d}.tar"
@@ -111,7 +113,7 @@ def test_gpus_starts_processes_and_hands_on_their_exit_code(place: Path) -> None
             if other == int(number):
                 parts["bg.jpg"] = parts["bg.jpg"][:300]
             writer.add(f"{other:04d}", parts)
-    words = ["--recipe", "small.yaml", "--data-root", "bad", "--root-dir", "gpus", "--max-bad", "0", "--steps", "21"]
+    words = ["--recipe", "small.yaml", "--data-root", "bad", "--root-dir", "gpus", "--max-bad", "0"]
     done = processes.start(place, "train", *words, "--device", "cpu", "--gpus", "2", prepare=processes.fork_ranks)
     assert done.code() == 2, done.stderr
     assert done.stderr.count("more than --max-bad 0") == 1

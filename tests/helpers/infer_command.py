@@ -6,10 +6,12 @@ import json
 import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from typer.testing import CliRunner, Result
 
 from pics_cli.cli import app
+from pics_cli.core.runtime import engines
 
 
 def infer(*words: object) -> Result:
@@ -17,11 +19,15 @@ def infer(*words: object) -> Result:
     return typed("infer", *words)
 
 
-def typed(*words: object) -> Result:
-    """A command in this process: starting another costs up to six seconds of imports."""
+def typed(*words: object, cores: int = 1) -> Result:
+    """A command in this process: starting another costs up to six seconds of imports.
+
+    So do workers; where none are asked for there is one for each core, of which a test has one (see `conftest`).
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
-        return CliRunner().invoke(app, [*map(str, words)])
+        with mock.patch.object(engines, "available_cores", return_value=cores):
+            return CliRunner().invoke(app, [*map(str, words)])
     finally:
         signal.signal(signal.SIGTERM, before)
 
