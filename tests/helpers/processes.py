@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import count
 from multiprocessing import connection, forkserver, resource_tracker
@@ -42,9 +43,12 @@ def serve() -> None:
         server = os.fork()
         if server == 0:
             os.close(alive_w)
-            # Those of pytest catch what is written.
+            # As a new interpreter has them: pytest catches what is written, and wants all warnings.
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+            warnings.resetwarnings()
+            for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+                warnings.simplefilter("ignore", category)
             try:
                 forkserver.main(listener.detach(), alive_r, LOADED)
             finally:
