@@ -25,6 +25,7 @@ def test_wheel_ships_recipes_and_the_command(tmp_path: Path) -> None:
         if bundled.is_file():
             assert bundled.relative_to(ROOT).as_posix() in names
     assert "pics_cli/models/pics-mini/files.json" in names
+    assert {f"pics_cli/ui/static/{path.name}" for path in (ROOT / "pics_cli/ui/static").iterdir()} <= set(names)
     assert any(name.startswith("pics_cli/samples/") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
     done = subprocess.run(

@@ -53,7 +53,8 @@ def ui(
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.warm import WarmModel
     from pics_cli.core.model.adapters import parse_adapter
-    from pics_cli.ui.server import Server, listen, serve
+    from pics_cli.ui.server import Server
+    from pics_cli.ui.serving import listen, serve
 
     if share and host in _LOOPBACK:
         host = "0.0.0.0"

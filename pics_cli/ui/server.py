@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -23,24 +20,17 @@ from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
 from pics_cli.core.inference.plan import composed_path
 from pics_cli.core.inference.warm import WarmModel
 from pics_cli.core.inference.worker import InferenceReport
-from pics_cli.core.runtime.files import load_json
-from pics_cli.errors import BadSample, PicsError, reason_of
+from pics_cli.errors import BadSample, PicsError
 from pics_cli.ui.downloads import folder_zip, sample_zip
-from pics_cli.ui.drawing import Drawing
 from pics_cli.ui.guard import Guard
 from pics_cli.ui.job import MAPS, Job, error_text, explained_file, job_json
 from pics_cli.ui.queue import Queue
-from pics_cli.ui.session import MAX_OBJECTS, MAX_UPLOAD, Session
+from pics_cli.ui.requests import MAX_UPLOAD, NotThere, picture_response, read_drawing, read_upload
+from pics_cli.ui.session import MAX_OBJECTS, Session
 from pics_cli.ui.sessions import Sessions
 
 _STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_MAX_DRAWING = 100_000  # bytes of what the page sends of boxes and settings
-_LABEL = 80  # letters of a file's name that are shown
-
-
-class NotThere(Exception):
-    """What was asked for is not there, or not yet."""
 
 
 Handler = Callable[["Server", Request, Session], Awaitable[Response]]
@@ -158,16 +148,16 @@ async def _state(server: Server, _request: Request, session: Session) -> Respons
 
 
 async def _set_background(server: Server, request: Request, session: Session) -> Response:
-    data, label = await _upload(request)
+    data, label = await read_upload(request)
     return await server.change(session, lambda: session.set_background(data, label))
 
 
 async def _background(_server: Server, _request: Request, session: Session) -> Response:
-    return _picture(session.shown_background)
+    return picture_response(session.shown_background)
 
 
 async def _set_kept(server: Server, request: Request, session: Session) -> Response:
-    data, _ = await _upload(request)
+    data, _ = await read_upload(request)
     return await server.change(session, lambda: session.set_kept(data))
 
 
@@ -176,11 +166,11 @@ async def _remove_kept(server: Server, _request: Request, session: Session) -> R
 
 
 async def _kept(_server: Server, _request: Request, session: Session) -> Response:
-    return _picture(session.folder / "keep_strokes.png" if session.kept else None)
+    return picture_response(session.folder / "keep_strokes.png" if session.kept else None)
 
 
 async def _add_object(server: Server, request: Request, session: Session) -> Response:
-    data, label = await _upload(request)
+    data, label = await read_upload(request)
     return await server.change(session, lambda: session.add_object(data, label, server.model))
 
 
@@ -189,7 +179,7 @@ async def _remove_object(server: Server, request: Request, session: Session) -> 
 
 
 async def _set_strokes(server: Server, request: Request, session: Session) -> Response:
-    data, _ = await _upload(request)
+    data, _ = await read_upload(request)
     number = request.path_params["number"]
     return await server.change(session, lambda: session.set_strokes(number, data, server.model))
 
@@ -206,11 +196,11 @@ async def _object_picture(_server: Server, request: Request, session: Session) -
         return Response(await run_in_threadpool(session.shown_object, target), media_type="image/png")
     if what not in ("cut", "strokes") or (what == "strokes" and not target.corrected):
         raise NotThere("error: no such picture")
-    return _picture(session.folder / target.name(what))
+    return picture_response(session.folder / target.name(what))
 
 
 async def _draw(server: Server, request: Request, session: Session) -> Response:
-    drawing = await _drawing(request)
+    drawing = await read_drawing(request)
     return await server.change(session, lambda: session.draw(drawing, server.model), decodes=False)
 
 
@@ -222,7 +212,7 @@ async def _load_example(server: Server, request: Request, session: Session) -> R
 
 
 async def _composite(server: Server, request: Request, session: Session) -> Response:
-    drawing = await _drawing(request)
+    drawing = await read_drawing(request)
 
     def start() -> None:
         session.draw(drawing, server.model)
@@ -246,14 +236,14 @@ async def _cancel(server: Server, request: Request, session: Session) -> Respons
 
 async def _result(_server: Server, request: Request, session: Session) -> Response:
     job = _finished(request, session)
-    return _picture(composed_path(job.job.output, job.sample.id, request.path_params["candidate"]))
+    return picture_response(composed_path(job.job.output, job.sample.id, request.path_params["candidate"]))
 
 
 async def _explained(_server: Server, request: Request, session: Session) -> Response:
     what = request.path_params["what"]
     if what not in MAPS:
         raise NotThere("error: no such map")
-    return _picture(explained_file(_finished(request, session), what))
+    return picture_response(explained_file(_finished(request, session), what))
 
 
 async def _sample_zip(_server: Server, request: Request, session: Session) -> Response:
@@ -304,67 +294,9 @@ def _finished(request: Request, session: Session) -> Job:
     raise NotThere("error: this result is not kept any more")
 
 
-def _picture(path: Path | None) -> Response:
-    if path is None or not path.is_file():
-        raise NotThere("error: no such picture")
-    return FileResponse(path)
-
-
-async def _upload(request: Request) -> tuple[bytes, str]:
-    """A picture's bytes, and what the user calls it."""
-    label = " ".join(request.query_params.get("name", "").split())[-_LABEL:] or "picture"
-    return await _body(request, MAX_UPLOAD, label), label
-
-
-async def _body(request: Request, limit: int, label: str) -> bytes:
-    too_large = PicsError(
-        f"{label}: more than {limit / 1e6:,g} MB, which the page does not take", "pics infer takes larger files"
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > limit:
-            raise too_large
-    return bytes(data)
-
-
-async def _drawing(request: Request) -> Drawing:
-    data = await _body(request, _MAX_DRAWING, "drawing")
-    try:
-        return msgspec.convert(load_json(data), Drawing, strict=False)
-    except (ValueError, msgspec.ValidationError) as error:
-        raise PicsError(f"drawing: {error}") from None
-
-
 async def _bad_request(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error_text(error)}, 400)
 
 
 async def _not_there(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 404)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        PicsError: it cannot.
-    """
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        hint = "--port 0 takes any that is free" if getattr(error, "errno", None) == errno.EADDRINUSE else None
-        raise PicsError(f"--host {host} --port {port}: cannot listen: {reason_of(error)}", hint) from None
-
-
-def serve(server: Server, listening: socket.socket) -> None:
-    """Answer until a signal comes, which is raised again when all is deleted."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        server.app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2
-    )
-    uvicorn.Server(config).run(sockets=[listening])

@@ -29,7 +29,6 @@ from pics_cli.ui.drawing import Drawing, ObjectPicture
 from pics_cli.ui.job import Job, error_text, job_json
 from pics_cli.ui.pictures import correct_cutout, decode_strokes, opaque_bounds, picture_suffix, read_background
 
-MAX_UPLOAD = 100_000_000  # bytes of one picture
 MAX_OBJECTS = 16
 MAX_STORED = 500_000_000  # bytes of one session
 # Results of earlier composites that are kept, for requests that are still on their way.

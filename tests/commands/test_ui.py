@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.ui import server
+from pics_cli.ui import serving
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,7 +47,7 @@ def test_other_machines_are_let_in_with_a_warning(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server, "serve", interrupted)
+    monkeypatch.setattr(serving, "serve", interrupted)
     done = pics("ui", "--port", "0", "--model", tiny_model, "--host", "0.0.0.0")
     assert (done.returncode, "token" in done.stdout) == (0, False)
     assert "--host 0.0.0.0: whoever reaches this machine may use the page; --share asks for a token" in done.stderr

@@ -14,7 +14,8 @@ from typing import Any
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pics_cli.ui.server import Server, listen
+from pics_cli.ui.server import Server
+from pics_cli.ui.serving import listen
 
 # Where screenshots are kept, in place of the test's temporary folder.
 SHOTS = "PICS_UI_SCREENSHOTS"

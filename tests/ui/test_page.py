@@ -142,17 +142,26 @@ def test_from_an_empty_page_to_the_downloads(browser: Browser, address: str, tmp
     assert merged.unchanged
     assert np.array_equal(np.asarray(Image.open(tmp_path / "merged.png")), after)
 
-    # All of it is there after a reload; a second page is its own.
+    # All of it is there after a reload; a second page is its own, even where it gets the first one's memory.
     boxes = film.box(0), film.box(1)
     page.reload()
     page.wait_for_selector("body[data-shown]")
     assert (film.box(0), film.box(1)) == boxes
     assert (page.input_value("#seed"), page.input_value("#order")) == ("4", "listed")
     assert page.locator(".kept").count() == 1
-    other = film.context.new_page()
-    other.goto(address)
+    with film.context.expect_page() as opened:
+        page.evaluate("() => void open('/')")
+    other = opened.value
     other.wait_for_selector("body[data-ready]")
     assert other.locator("#objects li").count() == 0
+    names = [tab.evaluate("sessionStorage.getItem('pics-session')") for tab in (page, other)]
+    assert names[0] != names[1]
+    page.reload()
+    page.wait_for_selector("body[data-shown]")
+    page.once("dialog", lambda dialog: dialog.dismiss())  # an example would replace all of it
+    page.click("#show-draw")
+    page.click("#example-list button:nth-child(1)")
+    assert (film.box(0), film.box(1)) == boxes
     assert film.said == []
     assert film.asked
     assert not [url for url in film.asked if not url.startswith((address, f"blob:{address}"))]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,8 +26,7 @@ from helpers.ui_pages import Page, huge_png, png, warm
 from pics_cli.core.inference import worker
 from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
 from pics_cli.core.inference.warm import WarmModel
-from pics_cli.ui import server as module
-from pics_cli.ui import session
+from pics_cli.ui import requests, session
 from pics_cli.ui.server import Server
 
 WHERE = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in BOXES]
@@ -199,7 +199,7 @@ def test_no_name_of_a_client_is_a_path(server: Server, page: Page, tmp_path: Pat
 
 
 def test_uploads_are_limited(drawn: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UPLOAD", 1000)
+    monkeypatch.setattr(requests, "MAX_UPLOAD", 1000)
     assert "cup.png: more than 0.001 MB" in drawn.error(
         "POST", "/objects", params={"name": "cup.png"}, content=bytes(1001)
     )
@@ -336,6 +336,43 @@ def test_a_brush_corrects_a_cutout(drawn: Page) -> None:
     )
     assert drawn.ask("DELETE", "/objects/0/strokes")["objects"][0]["corrected"] is False
     assert np.array_equal(pixels(drawn.get("/objects/0/cut")), before)
+
+
+def test_what_stays_in_front_and_a_background_of_another_size(drawn: Page) -> None:
+    strokes = Image.new("RGBA", (120, 96))
+    strokes.paste((0, 200, 60, 255), (30, 30, 60, 50))
+    assert drawn.ask("PUT", "/kept", content=png(strokes))["kept"]
+    assert Image.open(io.BytesIO(drawn.get("/kept"))).size == (120, 96)
+    job = drawn.composite(dict(enumerate(WHERE)))
+    assert job["state"] == "done", job
+    result = pixels(drawn.get("/jobs/1/results/0"))
+    assert np.array_equal(result[30:50, 30:60], np.asarray(scene())[30:50, 30:60])
+    drawn.background(png(scene((200, 150))))
+    job = drawn.composite(dict(enumerate(WHERE)))
+    assert job["error"].startswith("error: keep.png is 120x96, its background 200x150 (width x height)")
+    drawn.ask("DELETE", "/kept")
+    assert drawn.composite(dict(enumerate(WHERE)))["state"] == "done"
+
+
+def test_backgrounds_that_no_browser_shows(page: Page) -> None:
+    """Deep TIFF and CMYK JPEG: a PNG is shown, and the result is of the file itself."""
+    deep = np.asarray(scene()).astype(np.uint16) * 257
+    tiff = cv2.imencode(".tif", deep[..., ::-1])[1].tobytes()
+    jpeg = io.BytesIO()
+    scene().convert("CMYK").save(jpeg, "JPEG")
+    page.object(png(thing(0)))
+    for number, (data, name, mode) in enumerate(
+        ((tiff, "deep.tif", np.uint16), (jpeg.getvalue(), "print.jpg", np.uint8))
+    ):
+        page.background(data, name)
+        shown = page.client.get(f"{page.at}/background")
+        assert shown.headers["content-type"] == "image/png"
+        assert np.abs(pixels(shown.content).astype(int) - np.asarray(scene())).mean() < 4
+        assert page.composite({0: WHERE[0]}, steps=1)["state"] == "done"
+        result = np.frombuffer(page.get(f"/jobs/{number + 1}/results/0"), np.uint8)
+        made = cv2.imdecode(result, cv2.IMREAD_UNCHANGED)
+        assert made is not None
+        assert made.dtype == mode
 
 
 def test_what_cannot_be_cut_out_can_be_brushed(mini: WarmModel) -> None:

@@ -32,6 +32,7 @@ class App {
     this.bind();
     this.showExamples();
     this.take(this.api.state, true);
+    this.own = this.objects.length > 0; // something that an example would replace
     const job = this.api.state.job;
     if (job && ["queued", "running"].includes(job.state)) this.attempt(() => this.follow());
     else if (job?.state === "done") await this.showResult(job, false);
@@ -80,8 +81,10 @@ class App {
       button.append(name.replaceAll("_", " "));
       button.addEventListener("click", () =>
         this.attempt(async () => {
+          if (this.own && !confirm("Replace what is drawn here by the example?")) return;
           this.chosen = undefined;
           this.take(await this.busy("reading the example", this.api.post(`/examples/${name}`)), true);
+          this.own = false;
           this.view("draw");
         }),
       );
@@ -212,6 +215,7 @@ class App {
   }
 
   changed() {
+    this.own = true;
     clearTimeout(this.saving);
     this.saving = setTimeout(() => this.attempt(() => this.save()), SAVE_AFTER);
   }
@@ -234,6 +238,7 @@ class App {
   addObject(file) {
     return this.attempt(async () => {
       const state = await this.busy(`cutting out ${file.name}`, this.api.upload("POST", "/objects", file));
+      this.own = true;
       this.chosen = this.objects.some((each) => !this.boxes[each.number]) ? this.chosen : undefined;
       this.take(state);
       this.view("draw");
