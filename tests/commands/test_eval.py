@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,6 +29,7 @@ from helpers.tiny_encoders import save_clip, save_dino
 from helpers.trainees import CORRECTING, small
 from helpers.training_shards import write_shard
 from helpers.two_ranks import in_processes, in_threads
+from pics_cli.core.evaluation import example_sources
 from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.methods import composite_by_baseline
 from pics_cli.core.evaluation.metrics import METRICS
@@ -41,6 +45,13 @@ from pics_cli.core.shards.shard_sets import resolve_shard_sets
 SMALL = ("--recipe", "synth_bench", "--set", "scenes.size=96", "--device", "cpu")
 # Without distractors, plots and structural similarity.
 QUICK = (*SMALL, "--metrics", "psnr,untouched")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scenes_are_drawn_once() -> Iterator[None]:
+    """What `draw_example` gives is a function of its arguments alone; its own tests hold it to that."""
+    with mock.patch.object(example_sources, "draw_example", cache(example_sources.draw_example)):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -100,11 +100,12 @@ def test_killed_and_resumed(place: Path, straight: Path) -> None:
 
 
 def test_two_processes_are_one_with_twice_the_batch(place: Path) -> None:
-    words = ["--recipe", "lora.yaml", "--root-dir", "two"]
+    words = ["--recipe", "lora.yaml", "--steps", "4", "--root-dir", "two"]
     first, second = (start(place, *words, keys=None, **one) for one in environments())
     assert (first.code(), second.code()) == (0, 0), first.text + second.text
-    done = train("--recipe", place / "lora.yaml", "--root-dir", place / "one", "--batch-size", "2")
+    done = train("--recipe", place / "lora.yaml", "--steps", "4", "--root-dir", place / "one", "--batch-size", "2")
     assert done.exit_code == 0, done.stderr
+    assert len(losses(place / "one")) == 4
     assert losses(place / "two") == pytest.approx(losses(place / "one"), rel=1e-4)
     theirs = load_file(place / "one/adapter/pytorch_lora_weights.safetensors")
     for name, value in load_file(place / "two/adapter/pytorch_lora_weights.safetensors").items():
