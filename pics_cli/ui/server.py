@@ -46,6 +46,9 @@ class Server:
 
     def __init__(self, model: WarmModel, token: str | None = None) -> None:
         self.model = model
+        # Where the model lies is nobody's business.
+        name = model.job.model
+        self._name = Path(name).name if Path(name).exists() else name
         self.sessions = Sessions()
         self.queue = Queue(self._composite)
         self._files = {
@@ -105,7 +108,7 @@ class Server:
         config = self.model.config
         return JSONResponse(
             {
-                "model": Path(model).name if Path(model := self.model.job.model).exists() else model,
+                "model": self._name,
                 "steps": config.steps,
                 "guidance": config.guidance,
                 "fill": config.fill,

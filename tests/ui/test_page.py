@@ -205,6 +205,7 @@ def test_every_mistake_is_told_and_nothing_is_lost(browser: Browser, tiny_model:
         page.click("#composite")
         film.until("document.getElementById('error').textContent.includes('the model folder is not complete')")
         film.shot("15_model_deleted")
+        assert page.inner_text("#model") == "model"
         assert film.box(0) == [100, 100, 150, 150]
         page.reload()
         page.wait_for_selector("#objects li")
