@@ -31,6 +31,7 @@ from helpers.training_shards import write_shard
 from helpers.two_ranks import in_processes, in_threads
 from pics_cli.core.evaluation import example_sources
 from pics_cli.core.evaluation.example_sources import open_examples
+from pics_cli.core.evaluation.examples import draw_example
 from pics_cli.core.evaluation.methods import composite_by_baseline
 from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.run import EvaluationJob, EvaluationProgress, evaluate
@@ -50,7 +51,7 @@ QUICK = (*SMALL, "--metrics", "psnr,untouched")
 @pytest.fixture(scope="module", autouse=True)
 def _scenes_are_drawn_once() -> Iterator[None]:
     """What `draw_example` gives is a function of its arguments alone; its own tests hold it to that."""
-    with mock.patch.object(example_sources, "draw_example", cache(example_sources.draw_example)):
+    with mock.patch.object(example_sources, "draw_example", cache(draw_example)):
         yield
 
 
