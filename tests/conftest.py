@@ -22,10 +22,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+# Nothing is thrown away while libraries are loaded and tests are collected.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what the libraries hold out of garbage collections: one looks at a million objects, and there are many."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

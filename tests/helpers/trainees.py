@@ -28,12 +28,13 @@ CORRECTING: dict[str, Any] = {**GIVEN, "prediction_type": "sample", "correct_hin
 LAYERS: dict[str, Any] = {**CORRECTING, "hint": "layers", "fill": 0.75, "share_grid": 2}
 SHAPE = asdict(
     ModelShape(
-        block_out_channels=(16, 32), head_width=16, norm_groups=8, context_width=32, hint_widths=(8, 8, 8, 8),
-        encoder_width=24, encoder_layers=1, encoder_heads=2,
+        block_out_channels=(16, 32), attention_levels=(True, False), head_width=16, norm_groups=8, context_width=32,
+        hint_widths=(8, 8, 8, 8), encoder_width=24, encoder_layers=1, encoder_heads=2,
     )
 )  # fmt: skip
 SHADOWS: dict[str, Any] = {**LAYERS, "shadows": True, "noise_schedule": "zero_terminal_snr"}
-# In a square of 64: two that overlap at 8×8 and at 4×4 latent positions, two apart, and one that holds the other.
+# In a square of 64: two that overlap at 8×8 and (in the middle block) at 4×4 latent positions, two apart, and one that
+# holds the other.
 LAYOUTS = (
     ((4, 8, 40, 40), (20, 12, 60, 60)),
     ((0, 0, 20, 24), (40, 30, 64, 64)),

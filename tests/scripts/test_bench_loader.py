@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.in_process import run_script
 from helpers.training_shards import STILL, members
 from pics_cli.core.loading.training_sample import prepare_training_sample
 
@@ -63,11 +63,19 @@ def test_the_baseline_hands_over_what_the_research_code_does() -> None:
 
 
 @pytest.mark.slow
-def test_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its smallest pictures and some larger ones, of which no more goes to the trainer."""
     monkeypatch.setenv("PICS_CACHE", os.environ["PICS_CACHE"])  # which the script changes
-    done = run_script(BENCH / "loader.py", "worker", "--pictures", 2, "--rounds", 2, "--data", tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    monkeypatch.syspath_prepend(BENCH)
+    loader = importlib.import_module("loader")
+    monkeypatch.setattr(loader, "SIZES", (loader.SIZES[0], (960, 720, 1, 6.0)))
+    monkeypatch.setattr(loader, "BATCH", 2)
+    monkeypatch.setattr(
+        sys, "argv", ["loader.py", "worker", "--pictures", "2", "--rounds", "2", "--data", str(tmp_path)]
+    )
+    loader.main()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert len([row for row in rows if row[0].startswith("worker, ")]) == 2
     sent = [row for row in rows if row[0] == "MB a sample to the trainer"]
-    assert len(sent) == 3
+    assert len(sent) == 2
     assert all(row[3] == "yes" for row in sent)

@@ -40,22 +40,30 @@ def fit(model: Path, shards: Path, out: Path, *words: object) -> Done:
     return run_script(SCRIPT, model, shards, "--output", out, "--dtype", "fp32", "--epochs", 300, *words)
 
 
-def test_a_head_is_added(model: Path, shards: Path, tmp_path: Path) -> None:
-    done = fit(model, shards, tmp_path / "a", "--val", shards)
+@pytest.fixture(scope="module")
+def fitted(model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A model with a head, not to be changed, and what was said while it was made."""
+    out = tmp_path_factory.mktemp("fitted") / "model"
+    done = fit(model, shards, out, "--val", shards)
     assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_a_head_is_added(model: Path, shards: Path, tmp_path: Path, fitted: tuple[Path, Done]) -> None:
+    made, done = fitted
     assert done.stdout.count("order ") == 2
     right = float(done.stdout.split("order ")[1].split(";")[0])
     assert right >= 0.95
-    before, after = PicsModel.from_pretrained(model), PicsModel.from_pretrained(tmp_path / "a")
+    before, after = PicsModel.from_pretrained(model), PicsModel.from_pretrained(made)
     assert before.estimate_order(np.array([[0, 0, 9, 9], [4, 4, 20, 20]], np.float32)) is None
     for name, part in before.parts.items():
         theirs = after.parts[name].state_dict()
         assert all(torch.equal(value, theirs[key]) for key, value in part.state_dict().items()), name
     again = fit(model, shards, tmp_path / "b")
     assert again.returncode == 0, again.stderr
-    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    files = [path.relative_to(made) for path in made.rglob("*") if path.is_file()]
     assert len(files) > 8
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    assert all((made / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
 
     # Two boxes of which the upper one stands on the lower one, or behind it.
     standing = np.array([[40, 20, 60, 52], [20, 45, 80, 90]], np.float32)
@@ -66,13 +74,12 @@ def test_a_head_is_added(model: Path, shards: Path, tmp_path: Path) -> None:
     assert on[0, 1] > 0 > back[0, 1]
 
 
-def test_it_decides_what_is_in_front(model: Path, shards: Path, tmp_path: Path) -> None:
+def test_it_decides_what_is_in_front(fitted: tuple[Path, Done]) -> None:
     """Of the same network, whose own weights have no opinion: as the head says, unless the order is given."""
-    assert fit(model, shards, tmp_path / "model").returncode == 0
     red, blue = np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 4), np.uint8)
     red[...] = (255, 0, 0, 255)
     blue[...] = (0, 0, 255, 255)
-    loaded = PicsModel.from_pretrained(tmp_path / "model")
+    loaded = PicsModel.from_pretrained(fitted[0])
     with torch.no_grad():
         convolution, config = loaded.unet.conv_out, loaded.config
         convolution.weight.zero_()
@@ -86,7 +93,7 @@ def test_it_decides_what_is_in_front(model: Path, shards: Path, tmp_path: Path) 
         answer = None if log_odds is None else np.array([[0, log_odds], [-log_odds, 0]], np.float32)
         loaded.estimate_order = lambda _: answer  # type: ignore[method-assign, assignment]
         sample = CompositeSample("a", background, boxes, (red, blue), order)
-        (result,) = composite(loaded, [sample], CompositeOptions(match="none"))
+        (result,) = composite(loaded, [sample], CompositeOptions(steps=1, guidance=1.0, match="none"))
         pixel = result.image[30, 34].astype(int)
         return "red" if pixel[0] > pixel[2] else "blue"
 

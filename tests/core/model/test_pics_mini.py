@@ -76,7 +76,7 @@ def test_swapped_references_give_swapped_objects(model: PicsModel, scenes: list[
 @pytest.mark.parametrize("mode", ["parallel", "sequential"])
 def test_an_empty_reference_gives_no_object(model: PicsModel, scenes: list[Example], mode: Mode) -> None:
     """Where the other object's region does not reach, the background stays; with both empty, everywhere."""
-    for scene in scenes:
+    for scene in scenes[:2]:
         x0, y0, x1, y1 = scene.regions[0]
         alone = np.zeros((256, 256), bool)
         alone[y0:y1, x0:x1] = True

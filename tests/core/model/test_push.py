@@ -20,7 +20,7 @@ from helpers.fake_hub import TOKEN, FakeHub, connect, fake_hub
 from helpers.trainees import LAYERS, small
 from pics_cli import PicsPipeline
 from pics_cli.core.model import upload as upload_module
-from pics_cli.core.model.push import check_repository, plan_push
+from pics_cli.core.model.push import PushPlan, check_repository, plan_push
 from pics_cli.core.model.upload import upload
 from pics_cli.errors import PicsError
 
@@ -34,6 +34,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "small"
     small(**{**LAYERS, "steps": 1, "guidance": 1.0, "scheduler": "ddim"}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def plan(saved: Path) -> PushPlan:
+    """That it is whole and fits together is looked at once."""
+    return plan_push(saved, REPO)
 
 
 @pytest.fixture
@@ -137,11 +143,11 @@ def test_what_was_sent_is_not_sent_again(hub: FakeHub, model: Path) -> None:
     ],
 )
 def test_answers_of_the_hub(
-    hub: FakeHub, saved: Path, route: str, status: int, said: str, message: str, hint: str | None
+    hub: FakeHub, plan: PushPlan, route: str, status: int, said: str, message: str, hint: str | None
 ) -> None:
     hub.refusals = {route: (status, said)}
     with pytest.raises(PicsError, match=f"{REPO}: {message}") as error:
-        upload(plan_push(saved, REPO))
+        upload(plan)
     assert "\n" not in error.value.message
     assert error.value.exit_code == 2
     assert hint is None or hint in str(error.value.hint)
@@ -153,33 +159,33 @@ def test_somebody_elses_repository(hub: FakeHub, saved: Path) -> None:
         upload(plan_push(saved, "you/model"))
 
 
-def test_a_public_repository_does_not_pass_for_a_private_one(hub: FakeHub, saved: Path) -> None:
-    upload(plan_push(saved, REPO))
+def test_a_public_repository_does_not_pass_for_a_private_one(hub: FakeHub, plan: PushPlan) -> None:
+    upload(plan)
     with pytest.raises(PicsError, match=f"{REPO}: is there already, and public, but --private is given"):
-        upload(plan_push(saved, REPO), private=True)
+        upload(plan, private=True)
     assert len(hub.commits) == 1
 
 
-def test_without_login(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_login(plan: PushPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(PicsError, match="not logged in to the Hugging Face hub") as error:
-        upload(plan_push(saved, REPO))
+        upload(plan)
     assert "hf auth login" in str(error.value.hint)
 
 
-def test_a_hub_that_is_away_or_silent(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_away_or_silent(plan: PushPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(PicsError, match=f"{REPO}: the hub cannot be reached"):
-        upload(plan_push(saved, REPO))
+        upload(plan)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setattr(upload_module, "SECONDS_TO_ANSWER", 0.5)
         with pytest.raises(PicsError, match=f"{REPO}: the hub cannot be reached"):
-            upload(plan_push(saved, REPO))
+            upload(plan)
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,27 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+FEW = 10  # samples of a kind
+
+
+@pytest.fixture(scope="module")
+def compact(raws: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes]]:
+    """Key and members of a compact sample; not to be changed."""
+    _, out = build_folder(
+        "bdd100k", raws["bdd100k"], tmp_path_factory.mktemp("compact") / "out", shards__layout="compact", limit=3
+    )
+    return next(iter(oracle.read_tars(out).items()))
+
+
 @pytest.mark.parametrize(("recipe", "values"), KINDS, ids=lambda value: value if isinstance(value, str) else "")
 def test_both_layouts_hold_the_same_samples(
     recipe: str, values: dict[str, Any], raws: Mapping[str, Path], tmp_path: Path, pics: Callable[..., Any]
 ) -> None:
     out = {}
     for layout in ("published", "compact"):
-        _, out[layout] = build_folder(recipe, raws[recipe], tmp_path / layout, shards__layout=layout, **values)
+        _, out[layout] = build_folder(
+            recipe, raws[recipe], tmp_path / layout, limit=FEW, shards__layout=layout, **values
+        )
     published, compact = samples(out["published"]), samples(out["compact"])
     assert list(published) == list(compact)
     assert len(published) >= 3
@@ -99,7 +113,7 @@ def test_both_layouts_hold_the_same_samples(
 def test_compact_is_smaller(raws: Mapping[str, Path], tmp_path: Path) -> None:
     sizes = {}
     for layout in ("published", "compact"):
-        manifest, _ = build_folder("lvis", raws["lvis"], tmp_path / layout, shards__layout=layout)
+        manifest, _ = build_folder("lvis", raws["lvis"], tmp_path / layout, limit=FEW, shards__layout=layout)
         sizes[layout] = sum(shard["bytes"] for shard in manifest["shards"])
     assert sizes["compact"] < 0.75 * sizes["published"]
 
@@ -135,9 +149,10 @@ def test_published_shards_get_our_json(
     for layout in (None, "published"):
         more = ["--layout", layout] if layout else []
         out = tmp_path / f"out_{layout}"
-        done = pics("build-shards", "--convert", tmp_path / "BDD100K", "--out", out, "--split", "val", *more)
+        words = ("--convert", tmp_path / "BDD100K", "--out", out, "--split", "val", "--workers", 1)
+        done = pics("build-shards", *words, *more)
         assert done.returncode == 0, done.stderr
-        assert pics("build-shards", "--check", out).returncode == 0
+        assert pics("build-shards", "--check", out, "--workers", 1).returncode == 0
         assert [path.name for path in out.glob("*.tar")] == ["00007.tar"]
         truth, converted = samples(built), samples(out)
         for key, sample in converted.items():
@@ -168,13 +183,14 @@ def test_a_patch_that_cannot_be_cut_again_is_kept(
     Image.fromarray(strange).save(file, "PNG")
     found[key]["obj1.png"] = file.getvalue()
     oracle.write_tar(tmp_path / "plain/00007.tar", found)
-    assert pics("build-shards", "--convert", tmp_path / "plain", "--out", tmp_path / "out").returncode == 0
+    alone = ("--workers", 1)
+    assert pics("build-shards", "--convert", tmp_path / "plain", "--out", tmp_path / "out", *alone).returncode == 0
     members = oracle.read_tars(tmp_path / "out")[key]
     assert {name for name in members if name.startswith("obj")} == {"obj1.png"}
     sample = samples(tmp_path / "out")[key]
     assert np.array_equal(sample.references[1], strange)
     assert (sample.metadata or {})["objects"][1]["patch"] == {"crop": None, "padding": None}
-    assert pics("build-shards", "--convert", tmp_path / "out", "--out", tmp_path / "back").returncode == 0
+    assert pics("build-shards", "--convert", tmp_path / "out", "--out", tmp_path / "back", *alone).returncode == 0
     assert oracle.read_tars(tmp_path / "back")[key]["obj1.png"] == found[key]["obj1.png"]
 
 
@@ -223,19 +239,17 @@ def edited(members: Mapping[str, bytes], path: str, value: Any) -> dict[str, byt
     ],
 )
 def test_damaged_json_of_a_compact_sample(
-    raws: Mapping[str, Path], tmp_path: Path, path: str, value: Any, reason: str
+    compact: tuple[str, dict[str, bytes]], path: str, value: Any, reason: str
 ) -> None:
-    _, out = build_folder("bdd100k", raws["bdd100k"], tmp_path / "out", shards__layout="compact", limit=3)
-    key, members = next(iter(oracle.read_tars(out).items()))
+    key, members = compact
     decode_sample(key, members)
     with pytest.raises(BadSample) as caught:
         decode_sample(key, edited(members, path, value))
     assert caught.value.reason == reason
 
 
-def test_unpacking_does_not_change_what_it_reads(raws: Mapping[str, Path], tmp_path: Path) -> None:
-    _, out = build_folder("bdd100k", raws["bdd100k"], tmp_path / "out", shards__layout="compact", limit=3)
-    members = next(iter(oracle.read_tars(out).values()))
+def test_unpacking_does_not_change_what_it_reads(compact: tuple[str, dict[str, bytes]]) -> None:
+    _, members = compact
     before = dict(members)
     unpack_sample(members)
     assert members == before

@@ -89,7 +89,7 @@ def losses_of(model: PicsModel) -> Tensor:
 def test_is_on_the_attentions_and_nothing_else() -> None:
     before = {name for name, _ in named_parameters(small(3))}
     state = adapted()
-    blocks = 7 + 3  # of the UNet: two of the encoder, the middle, four of the decoder
+    blocks = 4 + 2  # of the UNet: one of the encoder, the middle, two of the decoder
     assert len(state.trained) == 2 * 12 * blocks
     assert {name.split(".")[-6 if "to_out" in name else -5] for name in state.trained} == {"attn1", "attn2", "attn_bg"}
     assert all(value.dtype == torch.float32 for value in state.trained.values())
