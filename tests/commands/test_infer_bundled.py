@@ -156,7 +156,7 @@ def _as_it_is(_package: Path) -> None:
         (
             _as_it_is,
             "--input in --memory offload",
-            ["--memory offload: of no use for pics-mini, which has 2.2 MB of weights", "hint: leave out --memory"],
+            ["--memory offload: of no use for pics-mini, which has 1.7 MB of weights", "hint: leave out --memory"],
         ),
         (_as_it_is, "--input in --memory sequential", ["--memory sequential: of no use for pics-mini"]),
         (_as_it_is, "--input sampel", ["--input sampel: no such folder", "bundled with pics: --input sample"]),
