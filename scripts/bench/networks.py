@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import diffusers
@@ -17,7 +18,7 @@ from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import published_scheduler
-from pics_cli.core.model.tiny_model import tiny_model
+from pics_cli.core.model.tiny_model import TINY_CONFIG, tiny_model
 from pics_cli.core.model.unet import InteractionUNet
 from reference_block import ReferenceDenoiser
 
@@ -26,6 +27,11 @@ CASES = {
     "30%": ((147, 75, 364, 292), (147, 219, 364, 436)),
     "80%": ((6, 47, 506, 298), (6, 214, 506, 465)),
 }
+# One level: figures of small shapes say nothing.
+_TINY_SHAPE: dict[str, Any] = {
+    "block_out_channels": (32,), "layers_per_block": 1, "attention_levels": (True,), "head_width": 16,
+    "context_width": TINY_CONFIG.context_width,
+}  # fmt: skip
 GUIDANCE = 5.0
 TIMESTEP = 601
 
@@ -47,13 +53,10 @@ class Networks:
     """
 
     def __init__(self, tiny: bool) -> None:
-        self.config: ModelConfig
-        if tiny:
-            small = tiny_model()
-            self.config, self.unet, self.controlnet = small.config, small.unet, small.controlnet
-        else:
-            self.config = ModelConfig()
-            self.unet, self.controlnet = (random(kind) for kind in (InteractionUNet, BackgroundControlNet))
+        self.config = TINY_CONFIG if tiny else ModelConfig()
+        shape, hint = (_TINY_SHAPE, {"hint_widths": (8, 8, 16, 16)}) if tiny else ({}, {})
+        self.unet = random(partial(InteractionUNet, **shape))
+        self.controlnet = random(partial(BackgroundControlNet, **shape, **hint))
         config, drawn = self.config, torch.Generator().manual_seed(1)
         side, tokens = config.image_size, (config.object_tokens, config.context_width)
         self.hint = torch.rand(1, 4, side, side, generator=drawn) * 2 - 1

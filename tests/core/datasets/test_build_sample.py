@@ -40,7 +40,7 @@ RATIOS = (1.1, 1.2, 1.3, 1.4)
 # --- patches ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
     st.integers(0, 2**32 - 1),

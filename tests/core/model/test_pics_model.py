@@ -333,7 +333,7 @@ def test_compiled_equals_eager(tiny: PicsModel, monkeypatch: pytest.MonkeyPatch)
     whose own compilation takes a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     shape = dict(
-        block_out_channels=(16,), layers_per_block=1, attention_levels=(True,), head_width=8, context_width=48,
+        block_out_channels=(16,), layers_per_block=1, attention_levels=(False,), head_width=8, context_width=48,
         norm_groups=8,
     )  # fmt: skip
     torch.manual_seed(0)
