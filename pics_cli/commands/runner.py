@@ -89,6 +89,9 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
             console.note(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode")
             raise typer.Exit(USER_CAN_MEND) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                console.note(f"error: {error.filename}: the name is too long\n\nhint: choose a shorter one")
+                raise typer.Exit(USER_CAN_MEND) from None
             if os.environ.get(TRACEBACK) or isinstance(error, (typer.Exit, typer.Abort)):
                 raise
             if os.strerror(errno.EMFILE) in str(error):

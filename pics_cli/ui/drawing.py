@@ -39,7 +39,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise PicsError(f"--{name}: {value:g} is not in the range {low:g}<=x<={high:g}")
+                raise PicsError(f"--{name}: {value} is not in the range {low:g}<=x<={high:g}")
 
 
 @dataclass

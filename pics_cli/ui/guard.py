@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "pics_ui_token"
+_MAX_PATH = 200  # letters; none of the page's own comes near
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,10 +58,12 @@ class Guard:
 
     def _refuse(self, headers: Headers, scope: Scope) -> Response | None:
         host = headers.get("host", "")
+        if len(scope["path"]) > _MAX_PATH:  # such as numbers that no int() takes
+            return PlainTextResponse("error: no such address", 414)
         if self._token is None and not _is_own(host):
             return PlainTextResponse(f"error: {host[:80]} is not a name of this server", 421)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return PlainTextResponse("error: requests of other sites are refused", 403)
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and scope["path"] != "/":
             return PlainTextResponse("error: requests of other sites are refused", 403)
@@ -86,11 +89,11 @@ def _cookie(headers: Headers) -> str:
 
 def _is_own(host: str) -> bool:
     """Whether a `Host` is no name that somebody else may have let point here: an address, or this machine's name."""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name in ("localhost", socket.gethostname().lower()):
-        return True
     try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in ("localhost", socket.gethostname().lower()):
+            return True
         ipaddress.ip_address(name)
-    except ValueError:
+    except ValueError:  # no address, or no name at all, such as `[`
         return False
     return True

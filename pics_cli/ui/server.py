@@ -11,7 +11,7 @@ import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -72,7 +72,12 @@ class Server:
         self.app = Starlette(
             routes=routes,
             middleware=[Middleware(Guard, token=token)],
-            exception_handlers={PicsError: _bad_request, BadSample: _bad_request, NotThere: _not_there},
+            exception_handlers={
+                PicsError: _bad_request,
+                BadSample: _bad_request,
+                NotThere: _not_there,
+                ClientDisconnect: _nobody_there,
+            },
             lifespan=self._lifespan,
         )
 
@@ -299,6 +304,10 @@ def _finished(request: Request, session: Session) -> Job:
 
 async def _bad_request(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error_text(error)}, 400)
+
+
+async def _nobody_there(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # of an upload that was broken off: nobody reads it
 
 
 async def _not_there(_request: Request, error: Exception) -> Response:

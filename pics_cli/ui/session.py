@@ -138,6 +138,8 @@ class Session:
     def set_kept(self, data: bytes | None) -> None:
         """Take strokes over what stays in front of the objects (see `decode_strokes`); None: nothing does."""
         if data is not None:
+            if self.background is None:
+                raise PicsError("brush strokes: there is no background yet")
             strokes = decode_strokes(data, self.label, self.size)
             self.write("keep.png", box_mask(strokes[..., 3] > 127).png())
             self.write("keep_strokes.png", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ def test_layers_beside_their_pictures(tmp_path: Path, tiny_model: Path, monkeypa
     [
         (["nowhere"], "nowhere: no folder of layers (no layers.json in it)"),
         (["a.png"], "a.png: no folder of layers"),
+        (["b"], "b/layers.json: 'a\\x00b' is no name of a layer"),
+        (["b", "--output", f"{'x' * 300}.png"], "x.png: the name is too long"),
         ([".", "--output", "x.jpg"], "--output x.jpg: expected the name of a .png file"),
         ([], "Usage: root merge-layers [OPTIONS] {DIR}"),
     ],
@@ -61,6 +64,11 @@ def test_layers_beside_their_pictures(tmp_path: Path, tiny_model: Path, monkeypa
 def test_what_cannot_be_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], text: str) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("a.png")
+    Path("b").mkdir()
+    stack = [{"name": "a\0b", "operator": "plus"}]
+    Path("b/layers.json").write_text(
+        json.dumps({"size": [4, 4], "bits": 8, "alpha": False, "stack": stack, "sha256": ""})
+    )
     done = typed("merge-layers", *words)
     assert done.exit_code == 2
     assert text in done.stderr

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import cv2
 import numpy as np
 import pytest
@@ -172,6 +173,7 @@ def test_errors_are_the_words_of_the_command_line(page: Page, tmp_path: Path, mo
         ({"steps": 0}, "--steps: 0 is not in the range 1<=x<=1000"),
         ({"boxes": {0: [1, 2, 3]}}, "drawing: Expected `array` of length 4, got 3"),
         ({"boxes": {0: [5, 5, 0, 10]}}, "--box 5,5,0,10: width 0 and height 10, both must be at least 1"),
+        ({"seed": 10**400}, f"--seed: {10**400} is not in the range"),
         ({"folder": "/etc"}, "drawing: Object contains unknown field `folder`"),
         ({"cutout": "sam"}, "--cutout sam: no weights of Segment Anything"),
     ],
@@ -196,6 +198,33 @@ def test_no_name_of_a_client_is_a_path(server: Server, page: Page, tmp_path: Pat
         answer = page.client.get(f"{page.at}{path}")
         assert answer.status_code in (404, 405), path
     assert page.client.get("/..%2fserver.py").status_code == 404
+    assert page.client.get(f"{page.at}/objects/{'9' * 5000}/cut").status_code == 414
+    assert page.client.get(f"{page.at}/jobs/1/results/{'9' * 100}").status_code == 404
+
+
+def test_an_upload_that_is_broken_off_changes_nothing(tiny: WarmModel) -> None:
+    server = Server(tiny)
+    name, session = server.sessions.new()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "PUT", "path": f"/api/sessions/{name}/background", "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+    }  # fmt: skip
+    anyio.run(server.app, scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert session.background is None
+    server.close()
+
+
+def test_strokes_over_no_background(page: Page) -> None:
+    assert "there is no background yet" in page.error("PUT", "/kept", content=png(scene()))
 
 
 def test_uploads_are_limited(drawn: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +426,10 @@ def test_requests_of_other_sites_are_refused(tiny: WarmModel) -> None:
     assert "unsafe" not in policy
     assert client.get("/", headers={"Host": "evil.example:7860"}).status_code == 421
     assert client.post("/api/sessions", headers={"Origin": "http://evil.example"}).status_code == 403
-    assert client.post("/api/sessions", headers={"Origin": "null"}).status_code == 403
+    for host in ("[", "[x]", "[::1"):
+        assert client.get("/", headers={"Host": host}).status_code == 421, host
+    for origin in ("null", "", "http://["):
+        assert client.post("/api/sessions", headers={"Origin": origin}).status_code == 403, origin
     assert client.get("/api/page", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert client.post("/api/sessions", headers={"Origin": "http://127.0.0.1:7860"}).status_code == 200
     assert client.get("/api/sessions/guessed").status_code == 404

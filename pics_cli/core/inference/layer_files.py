@@ -188,7 +188,7 @@ def _read_manifest(folder: Path) -> _Manifest:
     except (ValueError, msgspec.ValidationError) as error:
         raise PicsError(f"{path}: not as pics writes it: {error}", hint) from None
     for entry in manifest.stack:
-        if Path(entry.name).name != entry.name:
+        if Path(entry.name).name != entry.name or "\0" in entry.name:
             raise PicsError(f"{path}: {entry.name!r} is no name of a layer", hint)
     return manifest
 
