@@ -32,8 +32,12 @@ _numbers = count()
 def serve() -> None:
     """Fork the server from this process, whose test modules have the libraries: another one would load them again.
 
-    To be called before any test has run: what tests change is not to be seen in the processes.
+    To be called before any test has run: what tests change is not to be seen in the processes. From Python 3.14 on the
+    server wants a key as well: there `multiprocessing` starts its own.
     """
+    if sys.version_info >= (3, 14):
+        multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)
+        return
     resource_tracker.ensure_running()
     with socket.socket(socket.AF_UNIX) as listener:
         address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
