@@ -105,7 +105,7 @@ class CompositeResult:
             ValueError: `composite` was called without `layers`.
         """
         if self.coverage is None:
-            raise ValueError("no layers of a picture that was made without: composite(…, layers=True)")
+            raise ValueError("no layers of a picture that was made without: ask for them by layers=True")
         background = self.sample.stored or StoredImage(self.sample.background)
         return separate(background, self.stored.pixels, self.coverage, self.order)
 

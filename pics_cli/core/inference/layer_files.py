@@ -67,6 +67,18 @@ def layer_paths(folder: Path) -> list[Path]:
     return [path for path in (*paths, open_raster_path(folder)) if path.is_file()]
 
 
+def refuse_other_files(folder: Path) -> None:
+    """Refuse a folder whose files would be taken for layers and replaced, though it holds none, such as a sample's.
+
+    Raises:
+        PicsError: it is such a folder.
+    """
+    if not (folder / MANIFEST).is_file() and (found := layer_paths(folder)):
+        raise PicsError(
+            f"{found[0]}: is there already, and {folder} holds no layers (no {MANIFEST})", "choose another folder"
+        )
+
+
 def remove_layers(folder: Path) -> None:
     """Remove what `write_layers` wrote; other files stay."""
     for path in reversed(layer_paths(folder)):  # the manifest, which says that all is there, first

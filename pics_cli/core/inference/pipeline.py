@@ -24,7 +24,7 @@ from pics_cli.core.images.stored_image import to_pillow
 from pics_cli.core.inference.batch_compositor import DenoisingStep, NoiseFunction
 from pics_cli.core.inference.composite import CompositeResult, composite
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
-from pics_cli.core.inference.layer_files import write_layers
+from pics_cli.core.inference.layer_files import refuse_other_files, write_layers
 from pics_cli.core.inference.layers import Layers
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.python_inputs import ImageInput, read_inputs
@@ -123,14 +123,17 @@ class PicsPipelineOutput:
         """Write the layers of a picture: a folder of PNGs, which `pics merge-layers` reads, and FOLDER.ora beside it.
 
         Args:
-            folder: made where it is missing; of one that `save_layers` wrote the layers are replaced.
+            folder: made where it is missing; of one that `save_layers` wrote the layers are replaced. Any other must
+                not hold files of their names, as a sample folder does.
             number: of the picture in `images`.
 
         Raises:
             ValueError: the call did not ask for layers.
-            PicsError: they cannot be written.
+            PicsError: they cannot be written, or would replace other files.
         """
-        write_layers(Path(folder), self.results[number].layers)
+        layers = self.results[number].layers
+        refuse_other_files(Path(folder))
+        write_layers(Path(folder), layers)
 
 
 class PicsPipeline(DiffusionPipeline):

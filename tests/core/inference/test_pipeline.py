@@ -127,6 +127,11 @@ def test_layers(pipe: PicsPipeline, tmp_path: Path) -> None:
     assert without.images[0].tobytes() == result.images[0].tobytes()
     with pytest.raises(ValueError, match="layers=True"):
         without.save_layers(tmp_path)
+    sample = make_sample(tmp_path / "in/s")
+    before = {path: path.read_bytes() for path in sample.iterdir()}
+    with pytest.raises(PicsError, match=r"object_0\.png: is there already, and .* holds no layers"):
+        result.save_layers(sample)
+    assert {path: path.read_bytes() for path in sample.iterdir()} == before
 
 
 def test_noise(pipe: PicsPipeline, tmp_path: Path) -> None:
