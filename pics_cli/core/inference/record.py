@@ -185,7 +185,8 @@ def changes(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     old_parts, new_parts = existing.get("inputs") or {}, wanted["inputs"]
     for part in [*old_parts, *(part for part in new_parts if part not in old_parts)]:
         if old_parts.get(part) != new_parts.get(part):
-            lines.append(f"inputs.{part}: the folder's picture was made from another one")
+            how = "from another one" if part in new_parts else "with one, this run has none"
+            lines.append(f"inputs.{part}: the folder's picture was made {how if part in old_parts else 'without one'}")
     old, new = existing.get("model") or {}, wanted["model"]
     if old.get("fingerprint") != new["fingerprint"]:
         lines.append(f"model: the folder has {_shown(old)}, this run {_shown(new)}")

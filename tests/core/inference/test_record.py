@@ -188,9 +188,18 @@ def test_pictures_of_others_are_told_apart(tmp_path: Path) -> None:
         ("seed", 4, "seed: the folder has 3, this run 4"),
         ("settings", {"steps": 50, "order": None}, "settings.steps: the folder has 20, this run 50"),
         ("settings", {"steps": 20, "order": [1, 0]}, "settings.order: the folder has null, this run [1, 0]"),
-        ("inputs", {"background": "12", "object_0": "35", "box_0": [1, 2, 3, 4]}, "inputs.object_0: the folder's"),
+        (
+            "inputs",
+            {"background": "12", "object_0": "35", "box_0": [1, 2, 3, 4]},
+            "inputs.object_0: the folder's picture was made from another",
+        ),
         ("inputs", {"background": "12", "object_0": "34", "box_0": [1, 2, 3, 5]}, "inputs.box_0: the folder's"),
-        ("inputs", {"background": "12", "object_0": "34", "mask_0": "56"}, "inputs.mask_0: the folder's"),
+        (
+            "inputs",
+            {"background": "12", "object_0": "34", "mask_0": "56"},
+            "inputs.mask_0: the folder's picture was made without",
+        ),
+        ("inputs", {"background": "12", "object_0": "34"}, "inputs.box_0: the folder's picture was made with one"),
         (
             "model",
             {"name": "models/b", "fingerprint": "f" * 16},
