@@ -12,4 +12,4 @@ if ! command -v chromium chromium-browser google-chrome >/dev/null; then
     echo "no Chromium here: tests of the report in a browser are left out" >&2
     without=(-m "not browser")
 fi
-.venv/bin/python -m pytest -n auto "${without[@]}" "$@"
+.venv/bin/python -m pytest -n auto --dist worksteal "${without[@]}" "$@"

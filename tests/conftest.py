@@ -33,13 +33,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop() -> None:
-    """Processes that tests start are forked from a server, and that from this process as it is now."""
-    if processes := sys.modules.get("helpers.processes"):
-        processes.serve()
-
-
 def pytest_unconfigure() -> None:
     """Libraries complain at the end of what could not be freed."""
     gc.unfreeze()

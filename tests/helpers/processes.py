@@ -6,13 +6,10 @@ import multiprocessing
 import os
 import runpy
 import signal
-import socket
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from itertools import count
-from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -24,42 +21,9 @@ import torch
 # What the commands load.
 LOADED = [
     "pics_cli.core.evaluation.run", "pics_cli.core.inference.run", "pics_cli.core.segmentation.run",
-    "pics_cli.core.training.run", "torch.utils.tensorboard",
+    "pics_cli.core.training.run",
 ]  # fmt: skip
 _numbers = count()
-
-
-def serve() -> None:
-    """Fork the server from this process, whose test modules have the libraries: another one would load them again.
-
-    To be called before any test has run: what tests change is not to be seen in the processes. From Python 3.14 on the
-    server wants a key as well: there `multiprocessing` starts its own.
-    """
-    if sys.version_info >= (3, 14):
-        multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)
-        return
-    resource_tracker.ensure_running()
-    with socket.socket(socket.AF_UNIX) as listener:
-        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
-        listener.bind(address)
-        listener.listen()
-        alive_r, alive_w = os.pipe()
-        server = os.fork()
-        if server == 0:
-            os.close(alive_w)
-            # As a new interpreter has them: pytest catches what is written, and wants all warnings.
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-            warnings.resetwarnings()
-            for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-                warnings.simplefilter("ignore", category)
-            try:
-                forkserver.main(listener.detach(), alive_r, LOADED)
-            finally:
-                os._exit(0)
-        os.close(alive_r)
-    known: Any = forkserver._forkserver
-    known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive_w, server
 
 
 class Started:
@@ -121,6 +85,7 @@ def start(
         module: another one to run, a launcher for instance.
     """
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
     number = next(_numbers)
     texts = at / f"stdout{number}", at / f"stderr{number}"
     for text in texts:
