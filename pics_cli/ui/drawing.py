@@ -31,7 +31,7 @@ class Drawing(msgspec.Struct, forbid_unknown_fields=True):
     guidance: float | None = None
     cutout: Cutout = "auto"
     fit: Fit = "contain"
-    explain: bool = True
+    explain: bool = False
     layers: bool = False
 
     def check(self) -> None:

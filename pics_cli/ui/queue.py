@@ -45,10 +45,10 @@ class Queue:
         with self._changed:
             return self._waiting.index(job) + (self._running is not None) if job in self._waiting else 0
 
-    def wait(self, job: Job) -> None:
-        """Wait until a job is over."""
+    def wait(self, job: Job, seconds: float | None = None) -> None:
+        """Wait until a job is over, or for some seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: not job.pending)
+            self._changed.wait_for(lambda: not job.pending, seconds)
 
     def close(self) -> None:
         """Stop what runs at the end of its step, and drop what waits."""

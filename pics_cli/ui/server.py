@@ -30,6 +30,7 @@ from pics_cli.ui.session import MAX_OBJECTS, Session
 from pics_cli.ui.sessions import Sessions
 
 _STATIC = Path(__file__).parent / "static"
+_MOMENT = 0.25  # seconds
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -230,16 +231,23 @@ async def _composite(server: Server, request: Request, session: Session) -> Resp
 
 
 async def _job(server: Server, _request: Request, session: Session) -> Response:
+    """Once the job is over or a moment has passed: a page that asks again and again would slow the model down."""
+    if session.jobs:
+        await run_in_threadpool(server.queue.wait, session.jobs[-1], _MOMENT)
+    return _job_state(server, session)
+
+
+async def _cancel(server: Server, _request: Request, session: Session) -> Response:
+    if session.jobs:
+        server.queue.cancel(session.jobs[-1])
+    return _job_state(server, session)
+
+
+def _job_state(server: Server, session: Session) -> Response:
     if not session.jobs:
         raise NotThere("error: nothing was composited yet")
     job = session.jobs[-1]
     return JSONResponse(job_json(job, server.queue.ahead(job)))
-
-
-async def _cancel(server: Server, request: Request, session: Session) -> Response:
-    if session.jobs:
-        server.queue.cancel(session.jobs[-1])
-    return await _job(server, request, session)
 
 
 async def _result(_server: Server, request: Request, session: Session) -> Response:

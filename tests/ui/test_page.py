@@ -103,6 +103,7 @@ def test_from_an_empty_page_to_the_downloads(browser: Browser, address: str, tmp
     page.fill("#num", "2")
     page.fill("#seed", "4")
     page.check("#layers")
+    page.check("#explain")
     film.shot("06_ordered")
 
     film.composite()

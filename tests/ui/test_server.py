@@ -89,7 +89,7 @@ def test_the_folder_that_is_downloaded_gives_infer_the_same_picture(
     strokes = Image.new("RGBA", (width, height))
     strokes.paste((230, 0, 40, 255), (0, 0, width, height // 4))
     page.ask("PUT", "/objects/0/strokes", content=png(strokes))
-    job = page.composite(state["drawing"]["boxes"], order=[1, 0], num=2, seed=3)
+    job = page.composite(state["drawing"]["boxes"], order=[1, 0], num=2, seed=3, explain=True)
     assert (job["state"], job["changed"], job["error"]) == ("done", 0, "")
     results = [page.get(f"/jobs/1/results/{k}") for k in range(2)]
     assert [Image.open(io.BytesIO(page.get(f"/jobs/1/explained/{name}"))).format for name in job["explained"]] == [

@@ -293,7 +293,7 @@ class App {
   async follow() {
     this.running(true);
     try {
-      for (let asked = 0; ; asked++) {
+      for (;;) {
         const job = await this.api.get("/job");
         at("progress").value = job.share;
         if (job.state === "queued" && job.ahead) this.say(`waiting: ${job.ahead} before you in the queue`);
@@ -304,7 +304,6 @@ class App {
           this.say("");
           throw new Error(job.error);
         }
-        await new Promise((resolve) => setTimeout(resolve, asked < 40 ? 80 : 500));
       }
     } finally {
       this.running(false);
