@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pics_cli import console
 from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, OutputFormat, Preset, Region
+from pics_cli.commands.infer_report import show_report
 from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.errors import PicsError
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from pics_cli.core.inference.inputs import SampleFiles
     from pics_cli.core.inference.pick import Judge
     from pics_cli.core.inference.plan import InferenceJob
-    from pics_cli.core.inference.worker import InferenceReport
 
 _ORDER = "pics.order"
-# Notes on references and masks that are shown, of many.
-_SHOWN_NOTES = 10
 
 
 class OrderedCommand(Command):
@@ -350,7 +347,7 @@ def _run(job: InferenceJob) -> None:
     progress = InferenceProgress()
     report = run_job(
         lambda ranks: run_inference(job, ranks, progress),
-        lambda report: _show(job, report),
+        lambda report: show_report(job, report),
         label="infer",
         unit="steps",
         read=lambda: progress,
@@ -361,50 +358,3 @@ def _run(job: InferenceJob) -> None:
             f"{len(report.failures)} of {report.samples} samples failed",
             "mend them and run the same command again: it makes those only",
         )
-
-
-def _show(job: InferenceJob, report: InferenceReport) -> None:
-    from pics_cli.core.inference.pick import reasons
-
-    console.table(str(job.output), _rows(job, report))
-    for name, scores in report.picks[:_SHOWN_NOTES]:
-        text = f"{name}: candidate {scores[0].candidate} is the best of {len(scores)}: {reasons(scores)}"
-        console.show(console.printable(text))
-    if len(report.picks) > _SHOWN_NOTES:
-        console.show(f"and {len(report.picks) - _SHOWN_NOTES:,} more: `rank` and `metrics` in the records")
-    for remark in report.remarks:
-        console.note(remark)
-    for name, note in report.notes[:_SHOWN_NOTES]:
-        console.note(f"{name}: {note}")
-    if len(report.notes) > _SHOWN_NOTES:
-        console.note(f"and {len(report.notes) - _SHOWN_NOTES:,} more like that: `cutouts` and `notes` in the records")
-    for failure in report.failures:
-        console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
-
-
-def _rows(job: InferenceJob, report: InferenceReport) -> list[tuple[str, str]]:
-    rows = [("samples", f"{report.samples:,}"), ("pictures made", f"{report.written:,}")]
-    if report.finished_before:
-        rows.append(("there already", f"{report.finished_before:,}"))
-    rows += [(f"failed: {reason}", f"{count:,}") for reason, count in report.reasons.most_common()]
-    if report.written:
-        owner = "GPU" if report.peak[1] == "cuda" else "process"
-        rows += [
-            ("seconds a picture", f"{report.seconds / report.written:,.2f}"),
-            ("peak memory", f"{report.peak[0] / 1e9:,.2f} GB ({owner})"),
-            ("changed outside the regions", f"{report.changed:,} pixels{', before JPEG' * (job.format == 'jpeg')}"),
-        ]
-    if report.layered:
-        rows.append(("layers recombine", f"{report.differing:,} values differ"))
-    rows.append(("pictures", str(job.output / "composed")))
-    if job.layers:
-        rows.append(("layers", str(job.output / "layers")))
-    if job.grid:
-        rows.append(("grids", str(job.output / "grids")))
-    if job.pick is not None:
-        rows.append(("best of each", str(job.output / "best")))
-    if job.explain:
-        rows.append(("explained", str(job.output / "explain")))
-    if job.sheet is not None:
-        rows.append(("sheet", str(job.sheet)))
-    return [*rows, ("records", str(job.output / "manifest.jsonl"))]

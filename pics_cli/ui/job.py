@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pics_cli.core.inference.inputs import SampleFiles
-from pics_cli.core.inference.plan import InferenceJob, explain_path
+from pics_cli.core.inference.plan import EXPLANATIONS, InferenceJob, explain_path
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
 
-# Sheets of an explanation.
-MAPS = ("regions", "alpha", "routing")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -82,7 +80,7 @@ def job_json(job: Job, ahead: int) -> dict[str, Any]:
         "num": job.job.num,
         "layers": job.job.layers,
         "seed": job.job.options.seed,
-        "explained": [name for name in MAPS if explained_file(job, name).exists()],
+        "explained": [name for name in EXPLANATIONS if explained_file(job, name).exists()],
         **done,
     }
 

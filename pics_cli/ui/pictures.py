@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pics_cli.core.images.image_files import decoding, open_image
 from pics_cli.core.images.image_io import encode_png
+from pics_cli.core.images.masks import box_mask
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.inference.decoding import check_mask_size
 from pics_cli.core.inference.sample import Bytes
@@ -65,10 +66,8 @@ def _kind(data: bytes, label: str) -> tuple[str, str]:
 def opaque_bounds(picture: Bytes) -> tuple[int, int, int, int]:
     """Box of what is not transparent, half-open; the whole picture where nothing is."""
     height, width = picture.shape[:2]
-    if picture.shape[2] < 4 or not picture[..., 3].any():
-        return 0, 0, width, height
-    rows, columns = np.flatnonzero(picture[..., 3].any(1)), np.flatnonzero(picture[..., 3].any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    found = box_mask(picture[..., 3] > 0).box if picture.shape[2] == 4 else (0, 0, 0, 0)
+    return found if any(found) else (0, 0, width, height)
 
 
 def decode_strokes(data: bytes, label: str, size: tuple[int, int]) -> Bytes:

@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from pics_cli.core.images.sheets import COLOURS
 from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
-from pics_cli.core.inference.plan import composed_path
+from pics_cli.core.inference.plan import EXPLANATIONS, composed_path
 from pics_cli.core.inference.warm import WarmModel
 from pics_cli.core.inference.worker import InferenceReport
 from pics_cli.errors import BadSample, PicsError
 from pics_cli.ui.downloads import folder_zip, sample_zip
 from pics_cli.ui.guard import Guard
-from pics_cli.ui.job import MAPS, Job, error_text, explained_file, job_json
+from pics_cli.ui.job import Job, error_text, explained_file, job_json
 from pics_cli.ui.queue import Queue
 from pics_cli.ui.requests import MAX_UPLOAD, NotThere, picture_response, read_drawing, read_upload
 from pics_cli.ui.session import MAX_OBJECTS, Session
@@ -257,7 +257,7 @@ async def _result(_server: Server, request: Request, session: Session) -> Respon
 
 async def _explained(_server: Server, request: Request, session: Session) -> Response:
     what = request.path_params["what"]
-    if what not in MAPS:
+    if what not in EXPLANATIONS:
         raise NotThere("error: no such map")
     return picture_response(explained_file(_finished(request, session), what))
 

@@ -553,9 +553,9 @@ def test_files_of_another_shape_are_named(here: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_in_a_browser(done: Path, tmp_path: Path) -> None:
+def test_in_a_browser(done: Path) -> None:
     """No message in the console, pictures load, tables sort."""
-    seen = look(done / "report.html", tmp_path)
+    seen = look(done / "report.html")
     assert seen["errors"] == []
     assert seen["pictures"] > 20
     assert seen["broken"] == 0

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from pics_cli.ui.server import Server
 from pics_cli.ui.serving import listen
@@ -45,25 +44,11 @@ def served(server: Server) -> Iterator[str]:
             thread.join(20)
 
 
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless one."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    assert found, f"none of {', '.join(names)} is installed; leave such tests out with -m 'not browser'"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 class Film:
     """A page, its screenshots, and what it said and asked for.
 
     Args:
-        browser: see `chromium`.
+        browser: see `browser.chromium`.
         address: of the server.
         folder: for the screenshots, unless the environment names another.
         options: of the browser's context, such as `viewport`.

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser
 
+from helpers.browser import chromium
 from helpers.photographs import photograph
-from helpers.ui_browser import Film, chromium, served
+from helpers.ui_browser import Film, served
 from helpers.ui_pages import huge_png, png, warm
 from pics_cli.core.inference.inputs import BUNDLED_SAMPLES
 from pics_cli.core.inference.layer_files import merge_files

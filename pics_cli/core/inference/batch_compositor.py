@@ -23,7 +23,7 @@ from pics_cli.core.inference.blend import blend_layers, seen_alphas
 from pics_cli.core.inference.layers import Coverage, region_coverage
 from pics_cli.core.inference.match import MatchedObjects
 from pics_cli.core.inference.overlaps import order_prior, settle_layers, tight_boxes
-from pics_cli.core.inference.paste import kept_weight, paste_back
+from pics_cli.core.inference.paste import less_kept, paste_back
 from pics_cli.core.inference.prepare import PreparedSample, WindowPaste, window_inputs, window_paste
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.blending import LayerBlend
@@ -187,9 +187,7 @@ class BatchCompositor(NamedTuple):
             return None
         if self.model.config.hint == "background" or seen is None:
             return region_coverage(prepared.sample.background, image, self.regions(prepared), prepared.order)
-        if prepared.sample.keep is not None:
-            seen = np.rint(seen * (1 - kept_weight(prepared.sample.keep, box))).astype(np.uint8)
-        return Coverage(box, seen)
+        return Coverage(box, less_kept(seen, prepared.sample.keep, box))
 
     def _paste(
         self,
@@ -305,11 +303,9 @@ def _opaque(sample: CompositeSample, alphas: Sequence[tuple[Box, Bytes | None]])
     if sample.stored is None or not sample.stored.has_alpha:
         return None
     opaque = np.zeros(sample.background.shape[:2], np.uint8)
-    for (x0, y0, x1, y1), alpha in alphas:
+    for box, alpha in alphas:
         if alpha is None:
             return None
-        seen = alpha
-        if sample.keep is not None:
-            seen = np.rint(alpha * (1 - kept_weight(sample.keep, (x0, y0, x1, y1)))).astype(np.uint8)
-        opaque[y0:y1, x0:x1] = joint_alpha(opaque[y0:y1, x0:x1], seen)
+        x0, y0, x1, y1 = box
+        opaque[y0:y1, x0:x1] = joint_alpha(opaque[y0:y1, x0:x1], less_kept(alpha, sample.keep, box))
     return opaque

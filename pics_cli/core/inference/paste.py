@@ -115,6 +115,11 @@ def kept_weight(keep: Mask, box: Box) -> npt.NDArray[np.float32]:
     return weight
 
 
+def less_kept(alphas: Alpha, keep: Mask | None, box: Box) -> Alpha:
+    """Alphas of objects in a box, uint8 [..., h, w], less what is kept in front of them; None: nothing is."""
+    return alphas if keep is None else np.rint(alphas * (1 - kept_weight(keep, box))).astype(np.uint8)
+
+
 def changed_outside(before: Pixels, after: Pixels, boxes: Sequence[Box], keep: Mask | None = None) -> int:
     """Number of pixels outside the boxes, or where they are kept, that differ between two pictures of one size.
 

@@ -21,7 +21,7 @@ from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.images.output_formats import SUFFIXES
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
-from pics_cli.core.inference.paste import kept_weight
+from pics_cli.core.inference.paste import kept_weight, less_kept
 from pics_cli.core.inference.record import read_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.config import ModelConfig
@@ -132,9 +132,8 @@ def paste_scene(
         pastes.append(background.copy())
         paint(pastes[-1])
     if sample.keep is not None:
-        kept = kept_weight(sample.keep, part)
-        inside &= kept == 0
-        alphas = np.rint(alphas * (1 - kept)).astype(np.uint8)
+        inside &= kept_weight(sample.keep, part) == 0
+        alphas = less_kept(alphas, sample.keep, part)
     return PastedScene(background, inside, alphas, (pastes[0], pastes[1]), sample.order is not None), (rows, columns)
 
 

@@ -35,6 +35,8 @@ from pics_cli.errors import BadSample, PicsError, read_error
 # Bytes of a picture's name: file systems allow 255, and a temporary name is longer.
 _MAX_NAME_BYTES = 235
 _MAX_RECORD_BYTES = 1 << 20
+# Sheets that explain a result.
+EXPLANATIONS = ("regions", "alpha", "routing")
 
 
 @dataclass(frozen=True)
@@ -318,9 +320,9 @@ def grid_path(output: Path, sample: str) -> Path:
 
 def explain_paths(output: Path, sample: str) -> list[Path]:
     """Paths of all sheets that explain a sample's results."""
-    return [explain_path(output, sample, what) for what in ("regions", "alpha", "routing")]
+    return [explain_path(output, sample, what) for what in EXPLANATIONS]
 
 
 def explain_path(output: Path, sample: str, what: str) -> Path:
-    """Path of a sheet that explains a result: `regions`, `alpha` or `routing`."""
+    """Path of a sheet that explains a result: one of `EXPLANATIONS`."""
     return output / "explain" / f"{sample}_{what}.png"
