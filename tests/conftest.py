@@ -14,6 +14,7 @@ import pytest
 
 from demo_data import make_lvis, make_objects365
 from helpers.infer_command import typed
+from helpers.object_store import ObjectStore, object_store
 
 # One worker a core already: threads that wait for each other would slow everything down several times. Set before torch
 # is loaded; processes that the tests start inherit it.
@@ -86,6 +87,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[ObjectStore]:
+    """An S3 server on this machine, which the environment leads to from now on."""
+    with object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def s3(s3_server: ObjectStore) -> Iterator[ObjectStore]:
+    """The server, without requests and faults of other tests; `s3.new_bucket()` gives each a place of its own."""
+    s3_server.asked.clear()
+    yield s3_server
+    s3_server.faults.clear()
 
 
 @pytest.fixture
