@@ -171,12 +171,6 @@ def _check(report: AnnotationReport) -> None:
         )
     if not manifest["complete"]:
         console.note("some blocks are not there yet: run again without --range, or the other ranges, to make them")
-    if report.stale_locks:
-        raise PicsError(
-            f"{len(report.stale_locks)} blocks have locks of processes on other machines that nobody can ask",
-            "if those are gone, remove the locks and run the same command again: "
-            + " ".join(report.stale_locks[:_LINES]),
-        )
     if bad and not manifest["pictures"]:
         raise PicsError("no picture could be read", "does --raw hold the pictures that the annotations name?", FAILED)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers.infer_command import typed
 from pics_cli.core.runtime import engines
-from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.shards.shard_files import read_shard
 
 MINE = """

@@ -19,7 +19,8 @@ from typer.testing import Result
 from helpers.making import build_folder
 from helpers.training_runs import checkpoints, command, copied, last_step, lines, losses, make_data, train, write_recipe
 from helpers.training_shards import members, write_shard
-from pics_cli.core.runtime.files import file_sha256, single_writer
+from pics_cli.core.runtime.files import file_sha256
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.shards.shard_files import ShardWriter
 from pics_cli.core.training.objective import DiffusionLoss
 

@@ -118,5 +118,6 @@ def environment(store: ObjectStore) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",  # its client waits between tries
         "NO_PROXY": "127.0.0.1",
     }

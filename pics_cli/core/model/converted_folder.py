@@ -23,7 +23,8 @@ from pics_cli.core.model.load_weights import CheckpointPart
 from pics_cli.core.model.model_card import CONVERSION_FILE, write_card
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.weight_files import write_safetensors
-from pics_cli.core.runtime.files import load_json, make_folder, read_file, single_writer, sync_folder, write_json
+from pics_cli.core.runtime.files import load_json, make_folder, read_file, sync_folder, write_json
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError, write_error
 

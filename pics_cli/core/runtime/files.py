@@ -1,22 +1,27 @@
-"""Files that are written whole or not at all, fingerprints of files, and locks on folders with one writer."""
+"""Files that are written whole or not at all, and fingerprints of files; local ones, and those of a store.
+
+The path of a store (see `storage.location`) has the methods of a Path, but is none.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import socket
 import stat
+import tempfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from pics_cli.errors import PicsError, read_error, write_error
+
+if TYPE_CHECKING:
+    from pics_cli.core.runtime.remote_path import RemotePath
 
 _SAMPLE_BYTES, _MAX_BYTES = 1 << 16, 1 << 30
 INDEX_CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
@@ -53,12 +58,19 @@ def expand_path(path: str) -> str:
     return expanded
 
 
+def as_remote(path: Path) -> RemotePath | None:
+    """The path of a store as what it is; None of a local one."""
+    return None if isinstance(path, Path) else cast("RemotePath", path)
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a file for reading; a pipe, socket or device, which may be endless or never answer, is an error.
 
     Raises:
         OSError: it cannot be opened, or is no file.
     """
+    if remote := as_remote(path):
+        return cast(BinaryIO, remote.open("rb"))
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
@@ -74,6 +86,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         OSError: as `open_file`, or it holds more than can be a picture.
     """
+    if remote := as_remote(path):
+        return remote.read_bytes()
     with open_file(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
             raise OSError(errno.EFBIG, f"holds {size:,} bytes, expected at most {_MAX_BYTES:,}", str(path))
@@ -94,6 +108,11 @@ def load_json(text: bytes | str) -> Any:
 
 def fingerprint(path: Path) -> dict[str, int | str]:
     """Size and sha256 of head and tail (64 kB each): tells large files apart without reading them whole."""
+    if remote := as_remote(path):
+        size = int(remote.describe()["size"])
+        text = remote.read_range(0, min(size, _SAMPLE_BYTES)) if size else b""
+        text += remote.read_range(max(0, size - _SAMPLE_BYTES), size) if size else b""
+        return {"bytes": size, "head_and_tail": hashlib.sha256(text).hexdigest()}
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         text = file.read(_SAMPLE_BYTES)
@@ -132,14 +151,14 @@ def file_crc32(path: Path) -> int:
 
 
 def make_folder(path: Path, hint: str = "choose another folder") -> None:
-    """Create a folder that can be written to.
+    """Create a folder that can be written to. In a store whether it can is seen when something is.
 
     Raises:
         PicsError: it cannot be made, is a file, or is read-only.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
+        if as_remote(path) is None and not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise write_error(path, error, hint) from None
@@ -149,17 +168,19 @@ class AtomicFile:
     """A file that appears under its name only when complete: temporary name, fsync, rename, fsync of the folder.
 
     Writing goes through `write`; leaving the `with` block by an exception removes the temporary file.
-    `bytes` and `sha256` describe what was written.
+    `bytes` and `sha256` describe what was written. A store's file is written to this machine's folder of temporary
+    files (`TMPDIR`), and uploaded when it is complete.
 
     Args:
         path: name of the complete file.
         temporary: name until then, on the same file system, for a file that only one process at a time writes: it
-            overwrites what a killed one left. None: `path` with the process id, so that several may write it.
+            overwrites what a killed one left. None: `path` with a number of the process, so that several may write it.
     """
 
     def __init__(self, path: Path, temporary: Path | None = None) -> None:
         self.path = path
-        self.temporary = temporary or path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        self._remote = as_remote(path)
+        self.temporary = temporary or path.with_name(f"{path.name}.{writer_number()}.tmp")
         self.bytes = 0
         self._hash = hashlib.sha256()
 
@@ -173,32 +194,50 @@ class AtomicFile:
         try:
             return self._file.write(data)
         except OSError as error:
-            raise write_error(self.path, error) from None
+            raise self._write_error(error) from None
 
     def tell(self) -> int:
         return self.bytes
 
     def __enter__(self) -> AtomicFile:
         try:
-            self._file: IO[bytes] = self.temporary.open("wb")
+            if self._remote is None:
+                self._file: IO[bytes] = self.temporary.open("wb")
+            else:
+                self._file = cast(IO[bytes], tempfile.NamedTemporaryFile(prefix="pics-"))
         except OSError as error:
-            raise write_error(self.path, error) from None
+            raise self._write_error(error) from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
         try:
             if kind is None:
                 self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                self.temporary.replace(self.path)
-                sync_folder(self.path.parent)
+                if self._remote is None:
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    self.temporary.replace(self.path)
+                    sync_folder(self.path.parent)
+                else:
+                    self._remote.upload(Path(self._file.name), self.temporary)
         except OSError as error:
-            raise write_error(self.path, error) from None
+            raise self._write_error(error) from None
         finally:
             with contextlib.suppress(OSError):
                 self._file.close()
-            self.temporary.unlink(missing_ok=True)
+            if self._remote is None:
+                self.temporary.unlink(missing_ok=True)
+
+    def _write_error(self, error: OSError) -> PicsError:
+        if self._remote is None:
+            return write_error(self.path, error)
+        where = f"{tempfile.gettempdir()} (on the way to {self.path})"
+        return write_error(Path(where), error, "name another folder for temporary files with TMPDIR=DIR")
+
+
+def writer_number() -> str:
+    """A number of this process that no other one has, on this machine or another."""
+    return f"{zlib.crc32(socket.gethostname().encode()):010d}{os.getpid()}"
 
 
 def write_json(path: Path, data: Any, temporary: Path | None = None) -> None:
@@ -221,108 +260,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-class InUse(PicsError):
-    """Another process holds a lock file.
-
-    Attributes:
-        path: the lock file.
-        alive: whether its process is known to be running; False: it was on another machine and may have ended.
-    """
-
-    path: Path
-    alive: bool
-
-
-@contextlib.contextmanager
-def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
-    """Hold the folder's lock file, which names host and pid, while the block runs.
-
-    The lock is an advisory file lock and ends with its process. A lock file left behind on this host is taken over;
-    one of another host only by the same job of a batch scheduler, started again here, since whether its process still
-    runs cannot be known.
-
-    Args:
-        folder: what is written to.
-        name: of the lock file, where several may write to parts of the folder.
-
-    Raises:
-        InUse: another process writes here.
-    """
-    path = folder / name
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
-    try:
-        handle = _open_lock(path)
-    except OSError as error:
-        raise write_error(path, error) from None
-    if handle is None:
-        raise _in_use(path, True)
-    try:
-        owner = _owner(os.read(handle, 4096))
-        requeued = own["job"] is not None and owner.get("job") == own["job"]
-        if owner.get("host", own["host"]) != own["host"] and not requeued:
-            raise _in_use(path, False)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(own).encode(), 0)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
-    """Wait for, then hold a lock that goes with its process, however that ends. The file stays: it is empty.
-
-    Raises:
-        PicsError: it cannot be made.
-    """
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise write_error(path, error, hint) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _open_lock(path: Path) -> int | None:
-    """The lock file, locked; None where another process holds it."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError:
-            os.close(handle)
-            raise
-        # Whoever held it before may have removed the name between our open and our lock.
-        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
-            return handle
-        os.close(handle)
-
-
-def _owner(text: bytes) -> dict[str, Any]:
-    try:
-        owner = load_json(text)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _in_use(path: Path, alive: bool) -> InUse:
-    owner = _owner(path.read_bytes()) if path.exists() else {}
-    process = f"pid {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
-    error = InUse(
-        f"{path.parent}: another writer is at work here ({process})",
-        f"wait for it or choose another folder; if that process is gone, remove {path}",
-    )
-    error.path, error.alive = path, alive
-    return error

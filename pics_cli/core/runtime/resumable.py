@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pics_cli.core.runtime.files import make_folder, single_writer
+from pics_cli.core.runtime.files import make_folder
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 

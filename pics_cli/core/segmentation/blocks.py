@@ -24,7 +24,7 @@ from pics_cli.core.datasets.labels import (
 )
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.sources import CocoSource, SamSettings, ScalabelSource
-from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.segmentation.preprocessing import PreparedImage
 from pics_cli.errors import BadSample, PicsError
 

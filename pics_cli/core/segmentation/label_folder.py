@@ -22,7 +22,8 @@ from pics_cli.core.datasets.labels import (
     finished_stats,
     stats_path,
 )
-from pics_cli.core.runtime.files import InUse, make_folder, single_writer, write_json
+from pics_cli.core.runtime.files import make_folder, write_json
+from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
 from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan

@@ -15,7 +15,8 @@ from pics_cli.core.datasets.readers.base import no_picture
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.engines import local_executor, map_in_order
-from pics_cli.core.runtime.files import InUse, write_json
+from pics_cli.core.runtime.files import write_json
+from pics_cli.core.runtime.locks import InUse
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.signals import process_pending_signals
@@ -64,14 +65,12 @@ class AnnotationReport:
         segmented: `pictures` and `boxes` that all processes of this run segmented.
         seconds: of the slowest process, without reading the model.
         in_use: a line for each block that another run is working on.
-        stale_locks: of processes on other machines that may be gone.
         manifest: of the folder.
     """
 
     segmented: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     in_use: list[str] = field(default_factory=list)
-    stale_locks: list[str] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
@@ -128,7 +127,6 @@ def annotate(job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress) -> 
         segmented=sum((part.segmented for part in reports), Counter[str]()),
         seconds=max(part.seconds for part in reports),
         in_use=[line for part in reports for line in part.in_use],
-        stale_locks=[path for part in reports for path in part.stale_locks],
         manifest=ranks.run_on_all(lambda: write_manifest(job, identity, boxes) if first else {})[0],
     )
 
@@ -185,10 +183,7 @@ class _BlockRunner:
             try:
                 block = self.plan.claim(number)
             except InUse as error:
-                if error.alive:
-                    self.report.in_use.append(f"block {number:05d}: {error.message}")
-                else:
-                    self.report.stale_locks.append(str(error.path))
+                self.report.in_use.append(f"block {number:05d}: {error.message}")
                 continue
             if block is not None:
                 self.claimed.append(block)

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pics_cli.core.runtime.files import AtomicFile, cache_folder, locked, make_folder
+from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder
+from pics_cli.core.runtime.locks import locked
 from pics_cli.core.runtime.manifest import MANIFEST, parse_manifest
 from pics_cli.core.shards.shard_paths import PIPE, ListedShard, MissingShardsError, expand_ranges, is_pipe
 from pics_cli.core.shards.tar_index import index_shard

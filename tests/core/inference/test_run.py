@@ -24,7 +24,7 @@ from pics_cli.core.inference.run import cheaper_flags
 from pics_cli.core.inference.worker import InferenceProgress
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime import files
-from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.errors import PicsError
 

@@ -12,18 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.files import (
-    AtomicFile,
-    cache_folder,
-    file_sha256,
-    fingerprint,
-    load_json,
-    single_writer,
-    write_json,
-)
+from pics_cli.core.runtime.files import AtomicFile, cache_folder, file_sha256, fingerprint, load_json, write_json
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.errors import PicsError
 
-HOLD = "from pathlib import Path\nfrom pics_cli.core.runtime.files import single_writer\nimport sys, time\n"
+HOLD = "from pathlib import Path\nfrom pics_cli.core.runtime.locks import single_writer\nimport sys, time\n"
 HOLD += "with single_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pics_cli.core.runtime.files import InUse
+from pics_cli.core.runtime.locks import InUse
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.errors import PicsError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.images.image_io import decode_image
 from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
-from pics_cli.core.runtime.files import single_writer
+from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.segmentation.blocks import AnnotationJob, encoder_batch_size
 from pics_cli.core.segmentation.run import AnnotationProgress, AnnotationReport, annotate
@@ -301,16 +302,21 @@ def test_agreement_drops_objects(tmp_path: Path, sam: Path) -> None:
     assert none["samples"] == 0
 
 
-def test_locks_of_other_machines_are_named(tmp_path: Path, sam: Path) -> None:
+def test_blocks_of_other_machines_are_left_until_they_have_been_silent(
+    tmp_path: Path, sam: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = make_dataset(tmp_path, 6)
     folder = tmp_path / "labels"
     folder.mkdir()
-    (folder / ".00001.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": None}))
+    lock = {"host": "elsewhere", "pid": 1, "job": None}
+    (folder / ".00001.lock").write_text(json.dumps(lock | {"renewed": time.time() - 300}))
     report = run(job_of(recipe, folder, sam))
-    assert report.stale_locks == [str(folder / ".00001.lock")]
-    assert not report.in_use
-    (folder / ".00001.lock").unlink()
+    assert [line.partition(" (")[0] for line in report.in_use] == [
+        f"block 00001: {folder}: another writer is at work here"
+    ]
+    (folder / ".00001.lock").write_text(json.dumps(lock | {"renewed": time.time() - 660}))
     run(job_of(recipe, folder, sam))
+    assert "00001.lock: taken over: pid 1 on elsewhere has not been heard of for 11 minutes" in caplog.text
     run(job_of(recipe, tmp_path / "whole", sam))
     (folder / ".00002.lock").write_text("{}")  # of one that was killed when its block was done
     run(job_of(recipe, folder, sam))

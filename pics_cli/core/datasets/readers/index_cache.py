@@ -30,10 +30,10 @@ from pics_cli.core.runtime.files import (
     file_crc32,
     fingerprint,
     load_json,
-    locked,
     make_folder,
     open_file,
 )
+from pics_cli.core.runtime.locks import locked
 from pics_cli.errors import PicsError, read_error, write_error
 
 logger = logging.getLogger(__name__)

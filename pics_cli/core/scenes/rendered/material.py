@@ -22,10 +22,10 @@ from pics_cli.core.runtime.files import (
     cache_folder,
     file_crc32,
     load_json,
-    locked,
     make_folder,
     write_json,
 )
+from pics_cli.core.runtime.locks import locked
 from pics_cli.core.scenes.rendered.catalogue import (
     HDRI_SUFFIXES,
     PHOTO_SUFFIXES,
