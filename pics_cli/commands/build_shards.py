@@ -38,7 +38,12 @@ def build_shards(
         float | None, typer.Option(help="Objects must cover more than this share of the picture.")
     ] = None,
     objects: Annotated[int | None, typer.Option(help="Objects per sample, 1 to 4.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.  [default: all cores]")] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="ENGINE", help="local, ray, or ray://HOST:PORT: where processes run.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.  [default: all cores; on Ray as many as fit]")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at the first N pictures only.")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Candidates a shard is built from.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the patches' padding and of drawn scenes.")] = None,
@@ -75,13 +80,15 @@ def build_shards(
     """
     from pics_cli.commands import shard_tools
     from pics_cli.core.runtime.engines import available_cores
+    from pics_cli.core.runtime.open_engine import check_engine
 
+    check_engine(engine)
     processes = workers or available_cores()
     if check is not None or convert is not None:
         others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
         for_convert = (convert, out, layout, split, max_bad, overwrite or None)
         others += [labels, compat or None, dry_run or None, *(for_convert if check is not None else ())]
-        others.append(inspect or None)
+        others += [inspect or None, None if engine == "local" else engine]
         if any(other is not None for other in others):
             raise PicsError(
                 "--check DIR goes with --workers only; --convert DIR with --out, --layout, --split, --max-bad, "
@@ -122,16 +129,16 @@ def build_shards(
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
     if not (dry_run or inspect):
         refuse_result_folder(folder, folder, source.raw)
-    _build(BuildJob(source, folder, limit, max_bad, overwrite), processes, dry_run, inspect, contact_sheet)
+    _build(BuildJob(source, folder, limit, max_bad, overwrite), engine, workers, dry_run, inspect, contact_sheet)
 
 
-def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | None) -> None:
+def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: bool, sheet: Path | None) -> None:
     from pics_cli.core.datasets import contact_sheet
-    from pics_cli.core.datasets.build import BuildProgress, Engine, build, dry_run
+    from pics_cli.core.datasets.build import BuildProgress, build, dry_run
     from pics_cli.core.datasets.readers import open_reader
     from pics_cli.core.datasets.readers.base import no_picture
-    from pics_cli.core.runtime.engines import local_executor
     from pics_cli.core.runtime.files import make_folder
+    from pics_cli.core.runtime.open_engine import open_engine
     from pics_cli.core.runtime.outputs import refuse_overwriting
 
     source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
@@ -152,14 +159,14 @@ def _build(job: BuildJob, workers: int, dry: bool, inspect: bool, sheet: Path | 
 
         show_inspection(open_reader(source, as_given=True), recipe, split, job.limit)
     progress = BuildProgress()
-    engine = Engine(partial(local_executor, workers), workers)
+    opened = partial(open_engine, engine, workers)
     manifest = None
     with console.show_progress(f"{recipe.name} {split}", "pictures", lambda: progress):
         if dry or inspect:
-            candidates, stats = dry_run(job, reader, engine, progress)
+            candidates, stats = dry_run(job, reader, opened, progress)
             examples, bad = stats.examples, stats.bad
         else:
-            manifest = build(job, reader, engine, progress)
+            manifest = build(job, reader, opened, progress)
             examples, bad = manifest["skipped_examples"], manifest["bad_pictures"]
     if manifest:
         console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, recipe, progress))

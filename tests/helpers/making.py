@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.datasets.build import BuildJob, BuildProgress, Engine, build
+from pics_cli.core.datasets.build import BuildJob, BuildProgress, build
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
-from pics_cli.core.runtime.engines import local_executor
+from pics_cli.core.runtime.open_engine import open_engine
 
 RGB = npt.NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ def build_folder(
     overrides = [Override(key.replace("__", "."), value, key) for key, value in values.items()]
     tree = load_dataset(find_recipe(str(recipe)), overrides)
     dataset = DatasetSplit(tree, split, raw)
-    engine = Engine(partial(local_executor, 1), 1)
+    engine = partial(open_engine, "local", 1)
     manifest = build(BuildJob(dataset, out, limit), open_reader(dataset), engine, BuildProgress())
     return manifest, out
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from queue import SimpleQueue
+from typing import Any
 
 from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
 from pics_cli.core.datasets.compat import check_compat
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
-from pics_cli.core.datasets.shard_folder import folder_identity, is_complete, manifest_shards, resume_manifest
+from pics_cli.core.datasets.readers.index_cache import opened_indexes
+from pics_cli.core.datasets.shard_folder import (
+    folder_identity,
+    is_complete,
+    library_versions,
+    manifest_shards,
+    resume_manifest,
+)
 from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.recipes.sources import CityscapesSource
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import PictureCounter, map_in_order
+from pics_cli.core.runtime.engines import Engine, PictureCounter, map_in_order
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.runtime.requirements import Requirements
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.shards.shard_files import read_stats, remove_temporary_files
 from pics_cli.errors import PicsError
@@ -92,25 +101,17 @@ class BuildProgress(Progress):
         return "; ".join(words)
 
 
-class Engine(NamedTuple):
-    """Where blocks run.
-
-    Attributes:
-        start: gives an executor for the time of a `with` block; the counter counts its images as they are done.
-        slots: how many blocks it runs side by side.
-    """
-
-    start: Callable[[PictureCounter], AbstractContextManager[Executor]]
-    slots: int
+# Opens the engine that blocks run on: it counts their pictures, and its machines are what the job requires.
+OpenEngine = Callable[[PictureCounter, Requirements], AbstractContextManager[Engine]]
 
 
-def build(job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress) -> dict[str, Any]:
+def build(job: BuildJob, reader: Reader, open_engine: OpenEngine, progress: BuildProgress) -> dict[str, Any]:
     """Build what is missing in the folder and return its manifest.
 
     Args:
         job: what to build, and where.
         reader: of the job's dataset.
-        engine: where the blocks run.
+        open_engine: where the blocks run.
         progress: updated as the work goes on.
 
     Raises:
@@ -139,8 +140,8 @@ def build(job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress
         write_json(job.folder / MANIFEST, {"complete": False, "pictures": progress.total, **wanted})
         unchosen = BuildStats()
         try:
-            with engine.start(progress.counter) as executor:
-                blocks = list(_run_blocks(job, reader, executor, engine.slots, progress, unchosen))
+            with open_engine(progress.counter, _requirements(job, reader, [job.folder])) as engine:
+                blocks = list(_run_blocks(job, reader, engine, progress, unchosen))
         finally:
             remove_temporary_files(job.folder)
         manifest = _manifest(wanted, reader, progress.total, unchosen, blocks)
@@ -149,14 +150,14 @@ def build(job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress
 
 
 def dry_run(
-    job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress
+    job: BuildJob, reader: Reader, open_engine: OpenEngine, progress: BuildProgress
 ) -> tuple[list[Candidate], BuildStats]:
     """Make the choice alone, writing nothing: the candidates, and why the other images are skipped."""
     check_recipe(job.dataset, reader)
     progress.total = _image_count(job, reader)
     candidates = []
-    with engine.start(progress.counter) as executor:
-        for chosen, stats in _choices(job.dataset, reader, executor, engine.slots, progress.total):
+    with open_engine(progress.counter, _requirements(job, reader, [])) as engine:
+        for chosen, stats in _choices(job.dataset, reader, engine, progress.total):
             candidates.extend(chosen)
             progress.stats.add(stats)
             progress.settled += len(chosen) + stats.images
@@ -194,27 +195,33 @@ def _image_count(job: BuildJob, reader: Reader) -> int:
     return len(reader) if job.limit is None else min(job.limit, len(reader))
 
 
+def _requirements(job: BuildJob, reader: Reader, writes: Sequence[Path]) -> Requirements:
+    raw = [] if job.dataset.raw is None else [job.dataset.raw]
+    files = reader.annotation_files
+    return Requirements([*raw, *files], writes, library_versions, opened_indexes(files))
+
+
 def _run_blocks(
-    job: BuildJob, reader: Reader, executor: Executor, slots: int, progress: BuildProgress, unchosen: BuildStats
+    job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress, unchosen: BuildStats
 ) -> Iterator[dict[str, Any]]:
-    """Run the choice ahead of the building, both on the executor, and yield block stats in order.
+    """Run the choice ahead of the building, both on the engine, and yield block stats in order.
 
     `unchosen` gathers, in order, why the choice left images out.
     """
-    choices = _choices(job.dataset, reader, executor, slots, progress.total)
+    choices = _choices(job.dataset, reader, engine, progress.total)
     running: deque[Future[dict[str, Any]]] = deque()
+    ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
     waiting: list[Candidate] = []
-    size, block, more = job.dataset.recipe.shards.size, 0, True
+    size, block, busy, more = job.dataset.recipe.shards.size, 0, 0, True
     while more or waiting or running:
         while running and running[0].done():
             stats = running.popleft().result()
             progress.stats.add(BuildStats.from_dict(stats))
             _stop_at_max_bad(job, reader, progress)
             yield stats
-        busy = [future for future in running if not future.done()]
-        if len(busy) > slots or (busy and not more and not waiting):
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                future.result()  # a failure stops the job at once, whatever its place in the row
+        if busy > engine.slots or (busy and not more and not waiting) or not ended.empty():
+            ended.get().result()  # a failure stops the job at once, whatever its place in the row
+            busy -= 1
         elif more and len(waiting) < size:
             try:
                 candidates, skipped = next(choices)
@@ -235,7 +242,9 @@ def _run_blocks(
                 running.append(Future())
                 running[-1].set_result(finished)
             else:
-                running.append(executor.submit(build_block, job.dataset, job.folder, block, candidates))
+                running.append(engine.submit(build_block, job.dataset, job.folder, block, candidates))
+                running[-1].add_done_callback(ended.put)
+                busy += 1
             block += 1
 
 
@@ -258,12 +267,12 @@ def _finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) 
 
 
 def _choices(
-    dataset: DatasetSplit, reader: Reader, executor: Executor, slots: int, images: int
+    dataset: DatasetSplit, reader: Reader, engine: Engine, images: int
 ) -> Iterator[tuple[list[Candidate], BuildStats]]:
     """Choices of consecutive runs of images, in order, a few of them ahead of the reader."""
     starts = range(0, images, _CHOICE_BLOCK)
     runs = (reader.item_ids(start, min(start + _CHOICE_BLOCK, images)) for start in starts)
-    return map_in_order(executor, slots + 1, choose_block, ((dataset, item_ids) for item_ids in runs))
+    return map_in_order(engine, lambda: engine.slots + 1, choose_block, ((dataset, item_ids) for item_ids in runs))
 
 
 def _stop_at_max_bad(job: BuildJob, reader: Reader, progress: BuildProgress) -> None:

@@ -30,16 +30,20 @@ def folder_identity(split: str, recipe: dict[str, Any], source: dict[str, Any]) 
         recipe: as plain data.
         source: what tells the input from another.
     """
-    libraries = {name: version(name) for name in _LIBRARIES}
     return {
         "schema": SCHEMA_VERSION,
         "split": split,
         "recipe_sha256": digest(recipe),
         "recipe": recipe,
         "input": source,
-        # Everything that the bytes of a shard may depend on.
-        "versions": {"pics": __version__, **libraries, "zlib": zlib.ZLIB_RUNTIME_VERSION, "cpu": platform.machine()},
+        "versions": library_versions(),
     }
+
+
+def library_versions() -> dict[str, str]:
+    """Everything that the bytes of a shard may depend on."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"pics": __version__, **libraries, "zlib": zlib.ZLIB_RUNTIME_VERSION, "cpu": platform.machine()}
 
 
 def resume_manifest(folder: Path, identity: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:

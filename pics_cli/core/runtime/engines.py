@@ -1,6 +1,6 @@
-"""Executors for blocks of pictures: this process or a pool of processes, with live counts and a clean end.
+"""Engines, where blocks of pictures run: this process, a pool of processes or a Ray cluster; live counts, a clean end.
 
-A block is a picklable function of its arguments, so any `concurrent.futures.Executor` will do, a cluster's too.
+A block is a picklable function of its arguments, so any `concurrent.futures.Executor` will do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -26,8 +27,17 @@ T = TypeVar("T")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+class Engine(Executor):
+    """An executor that says how many calls it runs side by side."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many calls it runs side by side, now; of a cluster a few more than fit, which may make it grow."""
+
+
 class PictureCounter:
-    """Live counts of pictures that blocks have gone through and kept, shared with the workers."""
+    """Live counts of pictures that blocks have gone through and kept, shared with the workers of a pool."""
 
     def __init__(self) -> None:
         self._done: Any = _SPAWN.Value("q", 0)
@@ -41,27 +51,33 @@ class PictureCounter:
     def kept(self) -> int:
         return int(self._kept.value)
 
-    def add(self, kept: bool) -> None:
+    def add(self, done: int, kept: int) -> None:
         with self._done.get_lock():
-            self._done.value += 1
+            self._done.value += done
             self._kept.value += kept
 
 
-_counter: PictureCounter | None = None
+# Called with the pictures that blocks of this process have done, and those of them that were kept.
+_count: Callable[[int, int], None] | None = None
+_of_cluster = False
 
 
 def count_picture(kept: bool) -> None:
     """Called by a block after each picture: count it, where there is a counter, and act on pending signals."""
-    if _counter is not None:
-        _counter.add(kept)
+    if _count is not None:
+        _count(1, kept)
     process_pending_signals()
 
 
-class SerialExecutor(Executor):
+class SerialEngine(Engine):
     """Runs each call at once, in this process; signals wait for the end of a picture.
 
     An exception from a signal handler can rise inside a library's callback, which may turn it into one of its own.
     """
+
+    @property
+    def slots(self) -> int:
+        return 1
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -74,11 +90,19 @@ class SerialExecutor(Executor):
         return future
 
 
-class _Pool(ProcessPoolExecutor):
+class _Pool(ProcessPoolExecutor, Engine):
     """Its workers never see what a terminal sends to them, too: an interrupt, or that it is gone.
 
     They start with the submitting call.
     """
+
+    def __init__(self, workers: int, counter: PictureCounter | None) -> None:
+        super().__init__(workers, _SPAWN, _start_worker, (counter,))
+        self._workers = workers
+
+    @property
+    def slots(self) -> int:
+        return self._workers
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # a new process inherits it
@@ -89,19 +113,19 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextlib.contextmanager
-def local_executor(workers: int, counter: PictureCounter | None = None) -> Iterator[Executor]:
-    """An executor of `workers` processes (one: this process), whose workers end with this process, however it ends.
+def local_executor(workers: int, counter: PictureCounter | None = None) -> Iterator[Engine]:
+    """An engine of `workers` processes (one: this process), whose workers end with this process, however it ends.
 
     Leaving by an exception, a keyboard interrupt among them, stops the workers at once.
     """
     if workers == 1:
-        _start_counting(counter)
+        _start_counting(None if counter is None else counter.add)
         try:
-            yield SerialExecutor()
+            yield SerialEngine()
         finally:
             _start_counting(None)
         return
-    pool = _Pool(workers, _SPAWN, _start_worker, (counter,))
+    pool = _Pool(workers, counter)
     try:
         yield pool
     except BaseException as error:
@@ -120,12 +144,12 @@ def local_executor(workers: int, counter: PictureCounter | None = None) -> Itera
 
 
 def map_in_order(
-    executor: Executor, ahead: int, call: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
+    executor: Executor, ahead: int | Callable[[], int], call: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[T]:
     """Results of a call for each tuple of arguments, in their order, at most `ahead` submitted and not yet taken."""
     pending: deque[Future[T]] = deque()
     for call_arguments in arguments:
-        if len(pending) >= ahead:
+        if len(pending) >= (ahead if isinstance(ahead, int) else ahead()):
             yield pending.popleft().result()
         pending.append(executor.submit(call, *call_arguments))
     while pending:
@@ -137,15 +161,27 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_counting(counter: PictureCounter | None) -> None:
-    global _counter  # noqa: PLW0603  (a worker process has one counter)
-    _counter = counter
+def is_worker() -> bool:
+    """Whether this process runs blocks for another one."""
+    return _of_cluster or multiprocessing.parent_process() is not None
+
+
+def become_worker(count: Callable[[int, int], None]) -> None:
+    """Called by a process of a cluster: it runs blocks for another one, and tells the function of their pictures."""
+    global _of_cluster  # noqa: PLW0603  (for good)
+    _of_cluster = True
+    _start_counting(count)
+
+
+def _start_counting(count: Callable[[int, int], None] | None) -> None:
+    global _count  # noqa: PLW0603  (a process has one counter)
+    _count = count
 
 
 def _start_worker(counter: PictureCounter | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exit_with_parent()
-    _start_counting(counter)
+    _start_counting(None if counter is None else counter.add)
 
 
 def exit_with_parent() -> None:

@@ -8,15 +8,16 @@ import gzip
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import re
 import shutil
 import socket
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.core.runtime.engines import is_worker
 from pics_cli.core.runtime.files import (
     INDEX_CACHE_HINT,
     cache_folder,
@@ -45,6 +47,7 @@ _GZIP = b"\x1f\x8b"
 # A json's text takes a tenth of its room when compressed; this much more is an attack, or no text.
 _MAX_EXPANSION, _SMALL = 200, 64 << 20
 _CHUNK = 1 << 22
+_PIECE = 1 << 26
 
 
 class SpanIndex:
@@ -92,12 +95,8 @@ def open_cached_index(
     Raises:
         PicsError: the file cannot be read, or the cache folder not written.
     """
-    try:
-        state, source = path.stat(), fingerprint(path)
-    except OSError as error:
-        raise read_error(path, error) from None
-    key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
-    folder = cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    folder, source = _index_folder(path, version)
+    _opened[path] = CachedIndex(path, version, source)
 
     def write(work: Path) -> None:
         build(plain_json(path, work), work, source)
@@ -117,9 +116,62 @@ def open_cached_index(
     return load(folder)
 
 
+@dataclass(frozen=True)
+class CachedIndex:
+    """The index of an annotation file, for other machines that see the file; a `requirements.BuiltOnce`."""
+
+    path: Path
+    version: str
+    source: dict[str, Any]
+
+    def is_here(self, verify: bool) -> bool:
+        folder, source = _index_folder(self.path, self.version)
+        if source != self.source:
+            raise PicsError(f"{self.path}: is another file than on the machine that the command was started on")
+        return (folder / INDEX_METADATA).exists() and (not verify or _is_whole(folder))
+
+    def pack(self) -> Iterator[tuple[str, bytes]]:
+        for part in sorted(_index_folder(self.path, self.version)[0].iterdir()):
+            with part.open("rb") as file:
+                for data in chain([b""], iter(partial(file.read, _PIECE), b"")):  # an empty file is a file
+                    yield part.name, data
+
+    def unpack(self, pieces: Iterable[tuple[str, bytes]]) -> None:
+        folder, _ = _index_folder(self.path, self.version)
+
+        def write(work: Path) -> None:
+            for name, data in pieces:
+                with (work / name).open("ab") as file:
+                    file.write(data)
+
+        make_folder(folder.parent, INDEX_CACHE_HINT)
+        with locked(folder.parent / f"{folder.name}.lock", INDEX_CACHE_HINT):
+            if not (folder / INDEX_METADATA).exists() or not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _build_atomically(folder, write)
+
+
+_opened: dict[Path, CachedIndex] = {}
+
+
+def opened_indexes(paths: Iterable[Path]) -> list[CachedIndex]:
+    """The indexes of annotation files that this process has opened, as many of the files as have one."""
+    return [_opened[path] for path in paths if path in _opened]
+
+
+def _index_folder(path: Path, version: str) -> tuple[Path, dict[str, Any]]:
+    """Where a file's index lies on this machine, and the file's fingerprint."""
+    try:
+        state, source = path.stat(), fingerprint(path)
+    except OSError as error:
+        raise read_error(path, error) from None
+    key = json.dumps([version, str(path.resolve()), state.st_mtime_ns, source])
+    return cache_folder() / "index" / hashlib.sha256(key.encode()).hexdigest()[:32], source
+
+
 def _is_whole(folder: Path) -> bool:
-    """Whether an index is as it was built; its workers leave that to the process that started them."""
-    if multiprocessing.parent_process() is not None:
+    """Whether an index is as it was built; workers leave that to the process that started them."""
+    if is_worker():
         return True
     try:
         recorded = load_json((folder / _CHECKSUMS).read_bytes())
