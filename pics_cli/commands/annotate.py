@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pics_cli import console
-from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png
-from pics_cli.commands.runner import run_job
+from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png, parse_range
+from pics_cli.commands.plans import Machines, show_annotation_plan
+from pics_cli.commands.runner import note_in_use, run_job
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
@@ -68,6 +69,16 @@ def annotate(
         bool, typer.Option("--retry-failed", help="Look again at pictures that failed before, and at nothing else.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make labels again that are there.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Segment some pictures, throw the masks away and tell what all would take.")
+    ] = False,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Plan for N nodes.  [default: 1, 20 and 200]")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Of each node; on a CPU its cores.  [default: as this machine]")
+    ] = None,
+    gbit: Annotated[
+        float | None, typer.Option(min=0.001, help="Network of each node, gigabits a second.  [default: 10]")
+    ] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw pictures with boxes, masks and scores, worst first.")
     ] = None,
@@ -85,7 +96,13 @@ def annotate(
         raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")
     if retry_failed and overwrite:
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
-    row_range = _parse_range(rows)
+    machines = Machines(nodes, gpus, gbit)
+    machines.check(plan, "--gpus")
+    if plan and (contact_sheet is not None or rows is not None or retry_failed or overwrite):
+        raise PicsError(
+            "--plan goes without --range, --retry-failed, --overwrite and --contact-sheet", "leave them out"
+        )
+    row_range = parse_range(rows or "0:")
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
@@ -105,6 +122,9 @@ def annotate(
         device=device, dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()),
         max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
     )  # fmt: skip
+    if plan:
+        _plan(job, machines)
+        return
     if out is not None:
         annotations = annotation_file(recipe, split, source.raw)
         refuse_result_folder(out, job.state, source.raw, [("the annotations", annotations)])
@@ -113,15 +133,14 @@ def annotate(
     _run(job, contact_sheet, use)
 
 
-def _parse_range(text: str | None) -> tuple[int, int | None]:
-    low, colon, high = (text or "0:").partition(":")
-    try:
-        limits = int(low or 0), int(high) if high else None
-    except ValueError:
-        limits = -1, None
-    if not colon or limits[0] < 0:
-        raise PicsError(f"--range {text}: expected LOW:HIGH, such as 0:10000 or 10000:")
-    return limits
+def _plan(job: AnnotationJob, machines: Machines) -> None:
+    from pics_cli.core.runtime.progress import Progress
+    from pics_cli.core.segmentation.plan import plan_annotation
+
+    progress, name = Progress(), f"{job.source.recipe.name} {job.source.split}"
+    with console.show_progress(f"{name}: plan", "pictures", lambda: progress):
+        plan = plan_annotation(job, progress)
+    show_annotation_plan(name, plan, machines)
 
 
 def _run(job: AnnotationJob, sheet: Path | None, use: str | None) -> None:
@@ -161,10 +180,7 @@ def _check(report: AnnotationReport) -> None:
         PicsError: no image could be read, or blocks cannot be made.
     """
     manifest = report.manifest
-    for line in report.in_use[:_LINES]:
-        console.note(f"left to another run: {line}")
-    if len(report.in_use) > _LINES:
-        console.note(f"and {len(report.in_use) - _LINES} more blocks are left to other runs")
+    note_in_use(report.in_use, "blocks")
     if bad := sum(manifest["bad_pictures"].values()):
         console.note(
             f"{bad:,} pictures could not be read (listed in the blocks' stats): the same command tries them again"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli import console
-from pics_cli.commands.choices import check_png
+from pics_cli.commands.choices import check_png, parse_range
+from pics_cli.commands.plans import Machines, show_build_plan
+from pics_cli.commands.runner import note_in_use
 from pics_cli.errors import PicsError, abbreviate
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ def build_shards(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes.  [default: all cores; on Ray as many as fit]")
     ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW:HIGH", help="Shards LOW to HIGH only, for several runs on one folder."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at the first N pictures only.")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Candidates a shard is built from.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the patches' padding and of drawn scenes.")] = None,
@@ -61,6 +67,15 @@ def build_shards(
     inspect: Annotated[
         bool, typer.Option("--inspect", help="Tell what the dataset holds and what would be kept; write nothing.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Build some pictures, throw them away and tell what all would take."),
+    ] = False,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Plan for N nodes.  [default: 1, 20 and 200]")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Of each node.  [default: as this machine]")] = None,
+    gbit: Annotated[
+        float | None, typer.Option(min=0.001, help="Network of each node, gigabits a second.  [default: 10]")
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Check the shards of a folder instead of building.")
     ] = None,
@@ -88,7 +103,7 @@ def build_shards(
         others: list[object] = [dataset, raw, area_ratio, objects, limit, shard_size, seed, contact_sheet, settings]
         for_convert = (convert, out, layout, split, max_bad, overwrite or None)
         others += [labels, compat or None, dry_run or None, *(for_convert if check is not None else ())]
-        others += [inspect or None, None if engine == "local" else engine]
+        others += [inspect or None, plan or None, shards, None if engine == "local" else engine]
         if any(other is not None for other in others):
             raise PicsError(
                 "--check DIR goes with --workers only; --convert DIR with --out, --layout, --split, --max-bad, "
@@ -103,6 +118,19 @@ def build_shards(
     if dataset is None:
         raise PicsError("no dataset named", "pics build-shards NAME, for example: pics build-shards lvis")
     check_png("--contact-sheet", contact_sheet)
+    machines = Machines(nodes, cores, gbit)
+    machines.check(plan, "--cores")
+    if shards is not None and (contact_sheet is not None or dry_run or inspect or overwrite or plan):
+        raise PicsError(
+            "--range goes without --dry-run, --inspect, --plan, --overwrite and --contact-sheet",
+            "they are of the whole split; to replace shards: --overwrite without --range once",
+        )
+    shard_range = None if shards is None else parse_range(shards)
+    if plan and (contact_sheet is not None or dry_run or inspect or overwrite or engine != "local"):
+        raise PicsError(
+            "--plan goes without --engine, --dry-run, --inspect, --overwrite and --contact-sheet",
+            "it measures this machine, writes nothing, and --nodes says for what cluster it plans",
+        )
     from pics_cli.core.datasets.build import BuildJob
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
@@ -127,8 +155,14 @@ def build_shards(
     folder = Path(recipe.out.replace("{split}", source.split))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
+    if plan:
+        _plan(BuildJob(source, folder, limit, max_bad), processes, machines)
+        return
     if not (dry_run or inspect):
         refuse_result_folder(folder, folder, source.raw)
+    if shard_range is not None:
+        _build_range(BuildJob(source, folder, limit, max_bad), shard_range, engine, workers)
+        return
     _build(BuildJob(source, folder, limit, max_bad, overwrite), engine, workers, dry_run, inspect, contact_sheet)
 
 
@@ -139,19 +173,9 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
     from pics_cli.core.datasets.readers.base import no_picture
     from pics_cli.core.runtime.files import make_folder
     from pics_cli.core.runtime.open_engine import open_engine
-    from pics_cli.core.runtime.outputs import refuse_overwriting
 
     source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
-    reader = open_reader(source)
-    files = reader.annotation_files
-    if not (dry or inspect):
-        refuse_overwriting([("--out", job.folder)], [("the annotations", path) for path in files])
-    origin = f"annotations from {abbreviate(list(map(str, files)), 3)}" if files else f"drawn from seed {recipe.seed}"
-    if reader.unread:
-        origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"
-    console.note(f"{recipe.name} {split}: {len(reader):,} pictures, {origin}")
-    if not len(reader) and not reader.bad_records.counts:  # bad ones are told by the table of the build
-        raise no_picture(reader.annotations)
+    reader = _open(job, writes=not (dry or inspect))
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     if inspect:
@@ -195,6 +219,61 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
             if manifest["bad"]["pictures"]
             else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
         )
+
+
+def _open(job: BuildJob, writes: bool) -> Reader:
+    """The job's reader, of which the user is told."""
+    from pics_cli.core.datasets.readers import open_reader
+    from pics_cli.core.datasets.readers.base import no_picture
+    from pics_cli.core.runtime.outputs import refuse_overwriting
+
+    recipe = job.dataset.recipe
+    reader = open_reader(job.dataset)
+    files = reader.annotation_files
+    if writes:
+        refuse_overwriting([("--out", job.folder)], [("the annotations", path) for path in files])
+    origin = f"annotations from {abbreviate(list(map(str, files)), 3)}" if files else f"drawn from seed {recipe.seed}"
+    if reader.unread:
+        origin += f" (not from {', '.join(map(str, reader.unread))}: a pattern with * reads several)"
+    console.note(f"{recipe.name} {job.dataset.split}: {len(reader):,} pictures, {origin}")
+    if not len(reader) and not reader.bad_records.counts:  # bad ones are told by the table of the build
+        raise no_picture(reader.annotations)
+    return reader
+
+
+def _build_range(job: BuildJob, shards: tuple[int, int | None], engine: str, workers: int | None) -> None:
+    from pics_cli.core.datasets.build import BuildProgress
+    from pics_cli.core.datasets.build_range import build_range
+    from pics_cli.core.runtime.open_engine import open_engine
+
+    reader, recipe, progress = _open(job, writes=True), job.dataset.recipe, BuildProgress()
+    name = f"{recipe.name} {job.dataset.split}"
+    with console.show_progress(name, "pictures", lambda: progress):
+        report = build_range(job, shards, reader, partial(open_engine, engine, workers), progress)
+    manifest = report.manifest
+    rows = [("shards", f"{report.of_range:,} in this range, {report.built:,} of them built now")]
+    if manifest["complete"]:
+        rows += _build_rows(manifest, reader, recipe, progress)
+    else:
+        rows += _count_rows(progress.stats.skipped, progress.stats.bad, progress.stats.noted, reader, recipe)
+    console.table(f"{name} in {job.folder}", rows)
+    note_in_use(report.in_use, "shards")
+    if report.missing:
+        console.note(
+            f"{report.missing:,} of {report.of_shards:,} shards are not there yet: run again without --range, or the "
+            "other ranges, to make them"
+        )
+
+
+def _plan(job: BuildJob, workers: int, machines: Machines) -> None:
+    from pics_cli.core.datasets.plan_build import plan_build
+    from pics_cli.core.runtime.progress import Progress
+
+    reader, progress = _open(job, writes=False), Progress()
+    name = f"{job.dataset.recipe.name} {job.dataset.split}"
+    with console.show_progress(f"{name}: plan", "pictures", lambda: progress):
+        plan = plan_build(job, reader, progress)
+    show_build_plan(name, str(job.dataset.raw), plan, workers, machines)
 
 
 def _build_rows(

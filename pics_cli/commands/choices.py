@@ -43,3 +43,19 @@ def check_png(flag: str, path: Path | None) -> None:
     """
     if path is not None and (path.suffix.lower() != ".png" or path.is_dir()):
         raise PicsError(f"{flag} {path}: expected the name of a .png file")
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """The value of --range: where it begins, and where it ends; None: at the end of the data.
+
+    Raises:
+        PicsError: it is no range.
+    """
+    low, colon, high = text.partition(":")
+    try:
+        limits = int(low or 0), int(high) if high else None
+    except ValueError:
+        limits = -1, None
+    if not colon or limits[0] < 0 or (limits[1] is not None and limits[1] <= limits[0]):
+        raise PicsError(f"--range {text}: expected LOW:HIGH, LOW below HIGH, such as 0:10000 or 10000:")
+    return limits

@@ -10,7 +10,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -33,6 +33,8 @@ _TOO_MANY_FILES = PicsError(
 _LINGER = 1.0
 
 
+# Lines on what was left to other runs.
+_IN_USE = 5
 # Signals that end a command as an interrupt from the keyboard does: what is finished stays, the rest is undone.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -159,3 +161,11 @@ def run_job(
             result = work(ranks)
         show(result)
         return result
+
+
+def note_in_use(lines: Sequence[str], what: str) -> None:
+    """Tell what other runs on the same folder are working on, a line each, and of what kind the rest is."""
+    for line in lines[:_IN_USE]:
+        console.note(f"left to another run: {line}")
+    if len(lines) > _IN_USE:
+        console.note(f"and {len(lines) - _IN_USE} more {what} are left to other runs")

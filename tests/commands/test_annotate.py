@@ -116,7 +116,7 @@ def test_boxes_of_bdd100k(tmp_path: Path) -> None:
         ((*COMMAND, "--range", "a:b"), "--range a:b: expected LOW:HIGH"),
         ((*COMMAND, "--range", "6:9"), "--range 6:9: the dataset has pictures 0 to 5"),
         ((*COMMAND, "--range", "0:3"), "blocks of 2 pictures: expected multiples of 2, or 6 as the end, such as 0:4"),
-        ((*COMMAND, "--range", "3:3"), "--range 3:3: the dataset has pictures 0 to 5"),
+        ((*COMMAND, "--range", "3:3"), "--range 3:3: expected LOW:HIGH, LOW below HIGH"),
         ((*COMMAND, "--out", "raw"), "--out raw: is the raw folder raw, which this run reads"),
         ((*COMMAND, "--out", "raw/pictures"), "lies in the raw folder raw, where nothing is written"),
         ((*COMMAND, "--out", "raw/boxes.json"), "is the annotations raw/boxes.json, which this run reads"),

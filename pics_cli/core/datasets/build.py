@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
+from pics_cli.core.datasets.chosen_groups import refuse_while_ranges_run, remove_leftovers
 from pics_cli.core.datasets.compat import check_compat
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.index_cache import opened_indexes
@@ -39,7 +40,7 @@ from pics_cli.errors import PicsError
 logger = logging.getLogger(__name__)
 
 # Few enough that a block of 12-megapixel label maps takes seconds, and an interrupt no longer.
-_CHOICE_BLOCK = 64
+CHOICE_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class BuildProgress(Progress):
 
     @property
     def detail(self) -> str:
-        """Images kept, skipped and bad."""
-        words = [f"kept {self.kept_before + self.counter.kept:,}"]
+        """What it does besides building; images kept, skipped and bad."""
+        words = [self.activity] if self.activity else []
+        words.append(f"kept {self.kept_before + self.counter.kept:,}")
         skipped = self.stats.skipped.copy().most_common(3)  # a copy: the build goes on adding
         if skipped:
             words.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped))
@@ -119,34 +121,54 @@ def build(job: BuildJob, reader: Reader, open_engine: OpenEngine, progress: Buil
     """
     check_recipe(job.dataset, reader)
     with ResumableFolder(job.folder, "--out").hold():
+        refuse_while_ranges_run(job.folder)
         remove_temporary_files(job.folder)
-        recipe, split = dataset_identity(job.dataset.recipe), job.dataset.split
-        recipe["source"]["splits"] = {split: recipe["source"]["splits"][split]}
-        wanted = folder_identity(split, recipe, dict(reader.source))
-        earlier = resume_manifest(job.folder, wanted, job.overwrite)
-        progress.total = _image_count(job, reader)
-        if earlier and earlier["complete"] and earlier["pictures"] >= progress.total:
-            if is_complete(job.folder, earlier):
-                logger.info("%s is complete already: nothing to do", job.folder)
-                progress.settled, progress.kept_before = progress.total, earlier["samples"]
-                return earlier
-            logger.info("%s is complete by its manifest, but shards are missing: building those", job.folder)
-        if earlier and earlier.get("pictures", 0) > progress.total:
-            raise PicsError(
-                f"{job.folder}: holds an unfinished build of {earlier['pictures']:,} pictures, more than --limit "
-                f"{job.limit} asks for",
-                "finish it without --limit (or with a larger one), or choose another --out",
-            )
-        write_json(job.folder / MANIFEST, {"complete": False, "pictures": progress.total, **wanted})
+        wanted = build_identity(job, reader)
+        progress.total = image_count(job, reader)
+        manifest = resume_build(job, wanted, progress)
+        if manifest["complete"]:
+            return manifest
         unchosen = BuildStats()
         try:
-            with open_engine(progress.counter, _requirements(job, reader, [job.folder])) as engine:
+            with open_engine(progress.counter, requirements(job, reader, [job.folder])) as engine:
                 blocks = list(_run_blocks(job, reader, engine, progress, unchosen))
         finally:
             remove_temporary_files(job.folder)
-        manifest = _manifest(wanted, reader, progress.total, unchosen, blocks)
+        manifest = complete_manifest(wanted, reader, progress.total, unchosen, blocks)
         write_json(job.folder / MANIFEST, manifest)
+        remove_leftovers(job.folder)
         return manifest
+
+
+def build_identity(job: BuildJob, reader: Reader) -> dict[str, Any]:
+    """What a run that goes on with the folder must share with the one that began it."""
+    recipe, split = dataset_identity(job.dataset.recipe), job.dataset.split
+    recipe["source"]["splits"] = {split: recipe["source"]["splits"][split]}
+    return folder_identity(split, recipe, dict(reader.source))
+
+
+def resume_build(job: BuildJob, wanted: dict[str, Any], progress: BuildProgress) -> dict[str, Any]:
+    """The folder's manifest: a complete one, where nothing is left to do, or the one that this begins or goes on with.
+
+    Raises:
+        PicsError: the folder belongs to another build, or to one of more images.
+    """
+    earlier = resume_manifest(job.folder, wanted, job.overwrite)
+    if earlier and earlier["complete"] and earlier["pictures"] >= progress.total:
+        if is_complete(job.folder, earlier):
+            logger.info("%s is complete already: nothing to do", job.folder)
+            progress.settled, progress.kept_before = progress.total, earlier["samples"]
+            return earlier
+        logger.info("%s is complete by its manifest, but shards are missing: building those", job.folder)
+    if earlier and earlier.get("pictures", 0) > progress.total:
+        raise PicsError(
+            f"{job.folder}: holds an unfinished build of {earlier['pictures']:,} pictures, more than --limit "
+            f"{job.limit} asks for",
+            "finish it without --limit (or with a larger one), or choose another --out",
+        )
+    begun = {"complete": False, "pictures": progress.total, **wanted}
+    write_json(job.folder / MANIFEST, begun)
+    return begun
 
 
 def dry_run(
@@ -154,10 +176,10 @@ def dry_run(
 ) -> tuple[list[Candidate], BuildStats]:
     """Make the choice alone, writing nothing: the candidates, and why the other images are skipped."""
     check_recipe(job.dataset, reader)
-    progress.total = _image_count(job, reader)
+    progress.total = image_count(job, reader)
     candidates = []
-    with open_engine(progress.counter, _requirements(job, reader, [])) as engine:
-        for chosen, stats in _choices(job.dataset, reader, engine, progress.total):
+    with open_engine(progress.counter, requirements(job, reader, [])) as engine:
+        for chosen, stats in choose_all(job.dataset, reader, engine, progress.total):
             candidates.extend(chosen)
             progress.stats.add(stats)
             progress.settled += len(chosen) + stats.images
@@ -191,11 +213,13 @@ def check_recipe(dataset: DatasetSplit, reader: Reader) -> None:
         )
 
 
-def _image_count(job: BuildJob, reader: Reader) -> int:
+def image_count(job: BuildJob, reader: Reader) -> int:
+    """Images that a job looks at."""
     return len(reader) if job.limit is None else min(job.limit, len(reader))
 
 
-def _requirements(job: BuildJob, reader: Reader, writes: Sequence[Path]) -> Requirements:
+def requirements(job: BuildJob, reader: Reader, writes: Sequence[Path]) -> Requirements:
+    """What every machine that runs blocks of the job must see and have."""
     raw = [] if job.dataset.raw is None else [job.dataset.raw]
     files = reader.annotation_files
     return Requirements([*raw, *files], writes, library_versions, opened_indexes(files))
@@ -208,7 +232,7 @@ def _run_blocks(
 
     `unchosen` gathers, in order, why the choice left images out.
     """
-    choices = _choices(job.dataset, reader, engine, progress.total)
+    choices = choose_all(job.dataset, reader, engine, progress.total)
     running: deque[Future[dict[str, Any]]] = deque()
     ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
     waiting: list[Candidate] = []
@@ -235,7 +259,7 @@ def _run_blocks(
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            if finished := _finished_stats(job, block, candidates):
+            if finished := finished_stats(job, block, candidates):
                 progress.resumed += 1
                 progress.settled += finished["candidates"]
                 progress.kept_before += finished["samples"]
@@ -248,7 +272,7 @@ def _run_blocks(
             block += 1
 
 
-def _finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
+def finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
     """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
     stats = read_stats(job.folder, block)
     if stats is None:
@@ -266,12 +290,12 @@ def _finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) 
     return stats if stats["candidates"] == len(candidates) else None
 
 
-def _choices(
+def choose_all(
     dataset: DatasetSplit, reader: Reader, engine: Engine, images: int
 ) -> Iterator[tuple[list[Candidate], BuildStats]]:
     """Choices of consecutive runs of images, in order, a few of them ahead of the reader."""
-    starts = range(0, images, _CHOICE_BLOCK)
-    runs = (reader.item_ids(start, min(start + _CHOICE_BLOCK, images)) for start in starts)
+    starts = range(0, images, CHOICE_BLOCK)
+    runs = (reader.item_ids(start, min(start + CHOICE_BLOCK, images)) for start in starts)
     return map_in_order(engine, lambda: engine.slots + 1, choose_block, ((dataset, item_ids) for item_ids in runs))
 
 
@@ -279,7 +303,7 @@ def _stop_at_max_bad(job: BuildJob, reader: Reader, progress: BuildProgress) -> 
     stop_at_max_bad(job.max_bad, progress.total, progress.stats.bad, reader.bad_records)
 
 
-def _manifest(
+def complete_manifest(
     wanted: dict[str, Any], reader: Reader, images: int, stats: BuildStats, blocks: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Everything in the order of the images, so that the bytes do not depend on who finished first."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pics_cli.core.runtime.files import make_folder
-from pics_cli.core.runtime.locks import single_writer
+from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 
@@ -95,6 +96,26 @@ class ResumableFolder:
                 f"{self.path}: was {self.verb} otherwise:\n{shown}",
                 hint or f"choose another {self.flag}, or {self.replace}",
             )
+
+
+@contextlib.contextmanager
+def take_turns(folder: Path, seconds: float = 600.0) -> Iterator[None]:
+    """Hold the lock of a folder that several runs share, for what takes a moment, such as its manifest.
+
+    Raises:
+        InUse: another process has held it for so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(single_writer(folder))
+                break
+            except InUse:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        yield
 
 
 def identity_differences(recorded: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from pics_cli.core.datasets.labels import (
 from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
-from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences
+from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences, take_turns
 from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan
 from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.sam import SHAPES, SamCheckpoint
@@ -34,8 +33,6 @@ from pics_cli.errors import PicsError
 # Bins of the histogram of scores, over [0, 1].
 SCORE_BINS = 20
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
-# Seconds to wait for another run that writes the manifest.
-_PATIENCE = 600.0
 _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
 # Options of the recipe that concern readers of the labels, not the labels.
 _READERS_OPTIONS = ("min_score", "min_agreement")
@@ -86,7 +83,7 @@ def claim_label_folder(job: AnnotationJob, identity: Mapping[str, Any], pictures
         PicsError: as `check_label_folder`; or it cannot be written to.
     """
     make_folder(job.state, "name a folder that can be written to with --out")
-    with _manifest_lock(job):
+    with take_turns(job.state):
         check_label_folder(job, identity)
         manifest = read_manifest(job.state)
         if manifest is not None and identity_differences(manifest, identity):
@@ -102,7 +99,7 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
     Raises:
         PicsError: another run has begun labels of other settings in this folder meanwhile.
     """
-    with _manifest_lock(job):
+    with take_turns(job.state):
         if identity_differences(read_manifest(job.state) or {}, identity):
             raise PicsError(f"{job.folder}: was begun anew with other settings meanwhile", "choose another --out")
         blocks = BlockPlan(job, len(boxes)).count
@@ -188,19 +185,3 @@ def sum_statistics(finished: Sequence[Mapping[str, Any]], of_pictures: int, bloc
 
 def _sum_counts(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(sum(map(Counter[str], counts), Counter[str]()).items()))
-
-
-@contextlib.contextmanager
-def _manifest_lock(job: AnnotationJob) -> Iterator[None]:
-    """Runs that share a folder take turns at the manifest."""
-    deadline = time.monotonic() + _PATIENCE
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(single_writer(job.state))
-                break
-            except InUse:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield
