@@ -20,13 +20,12 @@ from conftest import Run
 CLUSTER = Path(__file__).parents[2] / "scripts/cluster"
 # A node's part of Ray: there until it is told to end.
 RAY = """#!/bin/bash
-echo "$1 ${*:2}" >>ray.log
 case $1 in
-    health-check) [ -e head ] ;;
+    health-check) grep -q "start --head" ray.log ;;
     start)
-        if [ "$2" = --head ]; then touch head; fi
         sleep 60 & sleeper=$!
         trap 'kill $sleeper; echo "end of $2" >>ray.log; exit 0' TERM
+        echo "$*" >>ray.log
         wait
 esac
 """
