@@ -145,7 +145,7 @@ def _plan(job: AnnotationJob, machines: Machines) -> None:
 
 def _run(job: AnnotationJob, sheet: Path | None, use: str | None) -> None:
     from pics_cli.core.runtime.files import make_folder
-    from pics_cli.core.segmentation.run import AnnotationProgress
+    from pics_cli.core.segmentation.annotator import AnnotationProgress
     from pics_cli.core.segmentation.run import annotate as run_annotation
 
     if sheet is not None:

@@ -13,8 +13,8 @@ from pics_cli.commands.runner import run_job
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
+    from pics_cli.core.evaluation.evaluator import EvaluationJob
     from pics_cli.core.evaluation.external_results import ExternalResults
-    from pics_cli.core.evaluation.run import EvaluationJob
     from pics_cli.core.model.adapters import AdapterChoice
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
 
@@ -120,7 +120,7 @@ def evaluate(
         loaded = load_evaluation(recipe, overrides)
     else:
         loaded = evaluation_from_options("shards" if shards is not None else "pictures", overrides)
-    from pics_cli.core.evaluation.run import EvaluationJob
+    from pics_cli.core.evaluation.evaluator import EvaluationJob
 
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
     job = EvaluationJob(

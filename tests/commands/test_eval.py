@@ -30,11 +30,12 @@ from helpers.trainees import CORRECTING, small
 from helpers.training_shards import write_shard
 from helpers.two_ranks import in_processes, in_threads
 from pics_cli.core.evaluation import example_sources
+from pics_cli.core.evaluation.evaluator import EvaluationJob
 from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.examples import draw_example
 from pics_cli.core.evaluation.methods import composite_by_baseline
 from pics_cli.core.evaluation.metrics import METRICS
-from pics_cli.core.evaluation.run import EvaluationJob, EvaluationProgress, evaluate
+from pics_cli.core.evaluation.run import EvaluationProgress, evaluate
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import Override

@@ -25,7 +25,7 @@ SCHEMA = 1
 # Holds manifest and stats of a folder whose files other programs read, of one json an image.
 HIDDEN_FOLDER = ".pics"
 _BLOCK_FILE_NAME = re.compile(r"([0-9]{5,})\.jsonl\.gz")
-LABEL_FILE_NAMES = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|tmp)|manifest\.(json|tmp)")
+LABEL_FILE_NAMES = re.compile(r"[0-9]{5,}\.(jsonl\.gz|stats\.json|([0-9]+\.)?tmp)|manifest\.(json|tmp)")
 _LEVEL = 6
 # Labels shrink to a third or so; what unpacks to more than this many times its size is something else.
 _MAX_RATIO = 100

@@ -24,7 +24,6 @@ from pics_cli.core.inference.record import model_fingerprint, settings_record
 from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.adapters import Adapter, AdapterChoice, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.devices import choose_dtype
 from pics_cli.core.model.find_model import find_model_together
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
@@ -62,12 +61,14 @@ class ModelFolder:
         name: as the user gave it: folder, repository, or name of the bundled one.
         folder: where its files are.
         adapters: added to its weights.
+        dtype: that it computes in.
     """
 
     label: str
     name: str
     folder: Path
     adapters: tuple[Adapter, ...] = ()
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -106,8 +107,8 @@ def find_models(
     return ranks.run_local(lambda: [with_adapters(*entry) for entry in folders.items()])
 
 
-def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) -> dict[str, Any]:
-    """A model's entry in `results.json`; device and dtype as `open_methods` takes them."""
+def describe_model(model: ModelFolder, device: torch.device) -> dict[str, Any]:
+    """A model's entry in `results.json`."""
     config = model.config
     # A resumed run may have another name of the model, not other adapters.
     adapters = [{"sha256": adapter.sha256, "weight": adapter.weight} for adapter in model.adapters]
@@ -121,7 +122,7 @@ def describe_model(model: ModelFolder, device: torch.device, dtype_name: str) ->
         "trained_steps": config.trained_steps,
         "image_size": config.image_size,
         "device": device.type,
-        "dtype": str(choose_dtype(dtype_name, device, config.full_size)).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
     }
 
 
@@ -130,19 +131,17 @@ def open_methods(
     models: Sequence[ModelFolder],
     external: Sequence[ExternalResults],
     device: torch.device,
-    dtype_name: str,
 ) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
     """Methods by name, those of models first, then baselines, then external results; and models' settings by label.
 
     Methods of the first model are called `parallel` and `sequential`, those of others `LABEL:parallel`. The models are
-    put on `device`; `dtype_name` is as on the command line.
+    put on `device`.
     """
     methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
     for model in models:
-        dtype = choose_dtype(dtype_name, device, model.config.full_size)
-        network = PicsModel.from_pretrained(model.folder, dtype=dtype, device=device, adapters=model.adapters)
+        network = PicsModel.from_pretrained(model.folder, dtype=model.dtype, device=device, adapters=model.adapters)
         options = CompositeOptions(seed=recipe.seed, steps=recipe.steps).resolve(model.config)
-        settings[model.label] = {**settings_record(options, None, dtype), "device": device.type}
+        settings[model.label] = {**settings_record(options, None, model.dtype), "device": device.type}
         modes = [mode for mode in MODEL_METHODS if mode in recipe.methods]
         for mode in sorted(modes, key=recipe.methods.index):
             name = f"{model.label}:{mode}" if model.label else mode

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,69 +16,45 @@ import cv2
 import torch
 
 from pics_cli import __version__
-from pics_cli.core.evaluation.appearance_metrics import build_reference_gallery
 from pics_cli.core.evaluation.distances import distances_to_truth
+from pics_cli.core.evaluation.evaluator import (
+    RECORDS,
+    EvaluationJob,
+    Evaluator,
+    MeasureJob,
+    describe_inputs,
+    describe_methods,
+    draw_gallery,
+    measure_examples,
+    open_evaluator,
+    record_path,
+)
 from pics_cli.core.evaluation.example_sources import ExampleSource, open_examples
-from pics_cli.core.evaluation.external_results import ExternalResults
-from pics_cli.core.evaluation.measure import measure_example
-from pics_cli.core.evaluation.methods import Method, ModelFolder, describe_model, find_models, open_methods
+from pics_cli.core.evaluation.methods import ModelFolder, describe_model, find_models
 from pics_cli.core.evaluation.metrics import check_names, select_metrics
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
-from pics_cli.core.evaluation.networks import open_network
-from pics_cli.core.evaluation.records import (
-    PER_SAMPLE,
-    ExampleRecord,
-    read_features,
-    read_json,
-    write_features,
-    write_per_sample,
-)
-from pics_cli.core.evaluation.report import REPORT, build_gallery, choose_examples, write_report
+from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, read_features, read_json, write_per_sample
+from pics_cli.core.evaluation.report import REPORT, choose_examples, write_report
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
-from pics_cli.core.model.adapters import AdapterChoice
-from pics_cli.core.model.devices import choose_device
+from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.recipes.base import digest, plain_recipe
-from pics_cli.core.recipes.evaluation import EvaluationRecipe
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.worker_group import Opened, WorkerGroup, in_blocks
 from pics_cli.errors import PicsError
 
 SCHEMA = 1
-RECORDS, IDENTITY = "cases", "begun.json"
+IDENTITY = "begun.json"
 OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 # Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
 _NOT_IN_IDENTITY = ("out", "limit", "name", "features")
+# Examples of a block, at most.
+_LARGEST_BLOCK = 16
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
-
-
-@dataclass(frozen=True)
-class EvaluationJob:
-    """Examples to be composited by some methods and measured.
-
-    Attributes:
-        recipe: examples, methods and metrics.
-        output: folder for the results.
-        models: folder, repository or name of the bundled one, by the label of its methods; the first's is empty.
-        adapters: added to the weights of these models, likewise.
-        external: pictures of other methods, measured beside.
-        device, dtype: as on the command line.
-        overwrite: begin anew where the folder holds other results.
-        resume: only go on with what was begun in the folder.
-    """
-
-    recipe: EvaluationRecipe
-    output: Path
-    models: dict[str, str] = field(default_factory=dict)
-    adapters: dict[str, list[AdapterChoice]] = field(default_factory=dict)
-    external: tuple[ExternalResults, ...] = ()
-    device: str = "auto"
-    dtype: str = "auto"
-    overwrite: bool = False
-    resume: bool = False
 
 
 @dataclass
@@ -91,8 +66,14 @@ class EvaluationProgress(Progress):
         return self.activity or (f"{self.done_before:,} from earlier runs" if self.done_before else "")
 
 
-def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, Any]:
+def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress, group: WorkerGroup | None = None) -> dict[str, Any]:
     """Measure examples that are not measured yet, and put all results together.
+
+    Args:
+        job: what to do.
+        ranks: the processes of the run; each calls this.
+        progress: of this process's share; updated as the work goes on.
+        group: measures; None: the ranks do.
 
     Returns:
         The contents of `results.json`.
@@ -101,7 +82,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
         PicsError: an unknown metric; examples or models that do not exist; a folder with other results.
     """
     cv2.setNumThreads(1)
-    recipe = job.recipe
+    group, recipe = group or WorkerGroup(ranks), job.recipe
     check_names(recipe.metrics)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
     metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
@@ -109,16 +90,21 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress) -> dict[str, 
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
     ranks.run_local(lambda: _check_output(job, models, source))
-    device = choose_device(job.device, ranks.device)
+    device = group.call(choose_device, job.device, ranks.device)
+    dtypes = [group.call(choose_dtype, job.dtype, device, model.config.full_size) for model in models]
+    models = [replace(model, dtype=dtype) for model, dtype in zip(models, dtypes, strict=True)]
     run = _Evaluation(job, device, models, weights, metrics, unavailable, source)
+    work = run.work(object_scale)
+    evaluator = Evaluator(work, models, weights, source)
     with contextlib.ExitStack() as stack:
         ranks.run_on_all(lambda: run.claim_folder(stack) if ranks.rank == 0 else None)
-        own = range(ranks.rank, run.count, ranks.size)
+        own = group.own(range(run.count))
         todo = [number for number in own if not run.is_measured(number)]
         progress.total = len(own)
         progress.done = progress.done_before = len(own) - len(todo)
-        ranks.run_on_all(lambda: run.measure(todo, progress))
-        return ranks.run_on_all(lambda: run.finish(progress) if ranks.rank == 0 else {})[0]
+        opened = stack.enter_context(group.open(open_evaluator, work, here=lambda: contextlib.nullcontext(evaluator)))
+        opened.run(measure_examples, todo, progress, in_blocks(todo, group.block_size(len(todo), _LARGEST_BLOCK)))
+        return ranks.run_on_all(lambda: run.finish(opened, progress) if ranks.rank == 0 else {})[0]
 
 
 def _check_output(job: EvaluationJob, models: Sequence[ModelFolder], source: ExampleSource) -> None:
@@ -152,11 +138,12 @@ class _Evaluation:
         """Examples that are measured."""
         return min(self.job.recipe.limit or len(self.source), len(self.source))
 
-    @cached_property
-    def _opened(self) -> tuple[dict[str, Method], dict[str, dict[str, Any]]]:
-        """Methods by name, and settings of the models; opened when first asked for."""
-        job = self.job
-        return open_methods(job.recipe, self.models, job.external, self.device, job.dtype)
+    def work(self, object_scale: float) -> MeasureJob:
+        """What whoever measures needs."""
+        identity = self.identity
+        found = {key: identity[key] for key in ("data", "models", "features")}
+        dtypes = tuple(model.dtype for model in self.models)
+        return MeasureJob(self.job, str(self.device), dtypes, tuple(self.metrics), object_scale, found)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -168,15 +155,14 @@ class _Evaluation:
         recipe["pictures"] = bool(recipe["pictures"])
         if recipe["samples"]:
             recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
-        models = [describe_model(model, self.device, job.dtype) for model in self.models]
-        names = [model.pop("name") for model in models]
+        inputs = describe_inputs(self.models, self.weights, self.source, self.device)
         return {
             "schema": SCHEMA,
             "recipe": {**recipe, "metrics": list(self.metrics)},
-            "data": json.loads(json.dumps(dict(self.source.provenance))),
-            "models": {str(number): model for number, model in enumerate(models)},
-            "names": names,
-            "features": [{"kind": weights.kind, "weights": weights.sha256} for weights in self.weights],
+            "data": inputs["data"],
+            "models": inputs["models"],
+            "names": [describe_model(model, self.device)["name"] for model in self.models],
+            "features": inputs["features"],
             "peers": [results.name for results in job.external],
             "versions": {
                 "pics": __version__,
@@ -211,7 +197,7 @@ class _Evaluation:
 
     def record_path(self, number: int) -> Path:
         """The file of an example's record."""
-        return self.job.output / RECORDS / f"{number:06d}.json"
+        return record_path(self.job.output, number)
 
     def is_measured(self, number: int) -> bool:
         """Whether an example has a record, made with the external results that exist now."""
@@ -223,39 +209,21 @@ class _Evaluation:
             record.peers.get(results.name) == results.sha256(record.key) for results in self.job.external
         )
 
-    def measure(self, numbers: Sequence[int], progress: Progress) -> None:
-        """Measure examples and write their records."""
-        if not numbers:
-            return
-        progress.activity = "reading the model" if self.models else ""
-        methods, _ = self._opened
-        networks = [open_network(weights, self.device) for weights in self.weights]
-        progress.activity = "references to tell apart from"
-        distractors = self.source.distractors() if "identity" in self.metrics else []
-        gallery = build_reference_gallery(distractors, self.job.recipe.seed)
-        progress.activity = ""
-        for number in numbers:
-            record, features = measure_example(self.source, number, methods, gallery, self.metrics, networks)
-            if features:
-                write_features(self.record_path(number), features)
-            record.write(self.record_path(number))
-            progress.done += 1
-
-    def finish(self, progress: Progress) -> dict[str, Any]:
+    def finish(self, opened: Opened[Evaluator], progress: Progress) -> dict[str, Any]:
         """Results from the records of all examples, and their files."""
         output, metrics = self.job.output, self.metrics
         records = [ExampleRecord.read(self.record_path(number)) for number in range(self.count)]
         good = [record for record in records if record.bad is None]
         progress.activity = "report"
-        methods, settings = self._opened
-        results = summarize(records, list(methods), metrics, self._provenance(settings))
+        names, settings = opened.ask(describe_methods)
+        results = summarize(records, names, metrics, self._provenance(settings))
         results["unavailable"] = self.unavailable
         encoders = [weights for weights in self.weights if weights.kind != "lpips"]  # LPIPS compares pairs, not sets
         features = [read_features(self.record_path(record.number)) for record in good] if encoders else []
         results["sets"] = distances_to_truth(features, results["methods"], encoders, self.job.recipe.seed)
         write_per_sample(output, records, metrics)
         chosen = choose_examples(good, results["methods"][0], metrics)
-        write_report(output, results, good, build_gallery(self.source, chosen, methods, metrics))
+        write_report(output, results, good, opened.ask(draw_gallery, chosen))
         write_results(output, results)  # last: where they exist, the rest is complete
         progress.activity = ""
         return results

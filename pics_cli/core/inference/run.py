@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
-from dataclasses import dataclass
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pics_cli.core.inference.cutout import ReferenceCutter
+from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
 from pics_cli.core.inference.pick import pick_path, read_pick, read_ranks
-from pics_cli.core.inference.plan import InferenceJob, InferencePlan, make_plan, sample_id
+from pics_cli.core.inference.plan import InferenceJob, InferencePlan, Task, make_plan, sample_id
 from pics_cli.core.inference.record import model_fingerprint, model_record, settings_record, write_manifest
 from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.inference.sheets import check_overview, write_overview
-from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
+from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker, step_count
 from pics_cli.core.model.adapters import Adapter, load_adapter, warn_of_other_base
 from pics_cli.core.model.bundled import describe_bundled, is_bundled
-from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.devices import choose_device, choose_dtype, explain_out_of_memory
-from pics_cli.core.model.find_model import find_model_together
+from pics_cli.core.model.config import HintKind, ModelConfig
+from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype, explain_out_of_memory
+from pics_cli.core.model.find_model import find_model, find_model_together
 from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.worker_group import WorkerGroup, in_blocks
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
@@ -39,15 +46,20 @@ _TEMPORARY = re.compile(
 )
 # Bytes of weights below which nothing is gained by keeping them off a GPU: its libraries alone take more.
 _SMALL_MODEL = 128_000_000
+# Batches of a block of samples, at most.
+_LARGEST_BLOCK = 16
 
 
-def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> InferenceReport:
+def infer(
+    job: InferenceJob, ranks: Ranks, progress: InferenceProgress, group: WorkerGroup | None = None
+) -> InferenceReport:
     """Composite what is missing in the output folder.
 
     Args:
         job: what to do.
-        ranks: the processes that share it; each calls this.
+        ranks: the processes of the run; each calls this.
         progress: of this process's share; updated as the work goes on.
+        group: does the samples; None: the ranks do.
 
     Returns:
         How it went, over all processes.
@@ -56,9 +68,12 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
             memory, disk full. Samples that cannot be composited are in the report instead.
     """
-    device = ranks.run_local(lambda: _choose_device(job, ranks))
+    group = group or WorkerGroup(ranks)
+    device = ranks.run_local(lambda: _choose_device(job, ranks, group))
     folder = find_model_together(job.model, ranks, progress)
-    model = ranks.run_local(lambda: choose_model(job, ranks, device, folder))
+    model = ranks.run_local(lambda: choose_model(job, device, folder, group))
+    if ranks.rank == 0:
+        warn_of_other_base(model.adapters, job.model, model.fingerprint)
     options = job.options.resolve(model.config)
     if is_bundled(job.model):
         logger.info(describe_bundled(model.config.image_size))
@@ -66,8 +81,8 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         logger.warning(
             "--guidance %g: this model is meant to go without (1): twice the work, not better", options.guidance
         )
-    cutter = ranks.run_local(lambda: ReferenceCutter(job.cutout, model.config.hint, model.device))
-    common = common_record(job, options, model, cutter)
+    cutout = ranks.run_local(lambda: group.call(describe_cutouts, job.cutout, model.config.hint, device))
+    common = common_record(job, options, model, cutout)
     output = job.folder.hold("composed", temporaries=_TEMPORARY)
     with contextlib.ExitStack() as stack:
         ranks.run_local(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
@@ -77,8 +92,8 @@ def infer(job: InferenceJob, ranks: Ranks, progress: InferenceProgress) -> Infer
         if ranks.rank == 0:  # after the plan, which refuses folders made otherwise
             stack.callback(lambda: write_manifest(job.output, job.output / "composed", read_ranks(job.output)))
         if plan.tasks:
-            worker = Worker(job, options, common, cutter, plan.tasks[ranks.rank :: ranks.size], progress)
-            for share in ranks.run_on_all(lambda: _run_tasks(worker, model)):
+            _warn_of_equal_candidates(job, options, model.config, plan)
+            for share in _do_tasks(group, job, options, common, model, plan.tasks, progress):
                 report.add(share)
         # By one process, when all are done: pictures of every process and of earlier runs are in it.
         ranks.run_local(lambda: write_overview(job) if job.sheet is not None and ranks.rank == 0 else None)
@@ -109,19 +124,21 @@ class ChosenModel:
     adapters: tuple[Adapter, ...]
 
 
-def _choose_device(job: InferenceJob, ranks: Ranks) -> torch.device:
+def _choose_device(job: InferenceJob, ranks: Ranks, group: WorkerGroup) -> torch.device:
     check_overview(job)
-    return choose_device(job.device, ranks.device)
+    return group.call(choose_device, job.device, ranks.device)
 
 
-def choose_model(job: InferenceJob, ranks: Ranks, device: torch.device, folder: Path) -> ChosenModel:
+def choose_model(
+    job: InferenceJob, device: torch.device, folder: Path, group: WorkerGroup | None = None
+) -> ChosenModel:
     """What a job's model is and how it is to be loaded; nothing of it is loaded yet, but adapters are.
 
     Args:
         job: what is asked for.
-        ranks: the processes; the first warns of adapters of another model.
         device: where it will run.
         folder: of the model.
+        group: where it will run; None: in this process.
 
     Raises:
         PicsError: a memory mode, configuration or adapter that will not do.
@@ -129,20 +146,28 @@ def choose_model(job: InferenceJob, ranks: Ranks, device: torch.device, folder: 
     check_memory_mode(job.memory, folder, job.model)
     config = ModelConfig.load(folder)
     adapters, fingerprint = tuple(map(load_adapter, job.adapters)), model_fingerprint(folder)
-    if ranks.rank == 0:
-        warn_of_other_base(adapters, job.model, fingerprint)
-    dtype = choose_dtype(job.dtype, device, config.full_size)
+    dtype = (group or WorkerGroup(Ranks())).call(choose_dtype, job.dtype, device, config.full_size)
     return ChosenModel(folder, config, device, dtype, fingerprint, adapters)
 
 
-def common_record(
-    job: InferenceJob, options: CompositeOptions, model: ChosenModel, cutter: ReferenceCutter
-) -> dict[str, Any]:
-    """What the records of all of a job's pictures hold; `options`: the job's, resolved."""
+def describe_cutouts(cutout: Cutout, hint: HintKind, device: torch.device) -> str:
+    """What decides the pixels of cut-outs made in this process; see `ReferenceCutter`."""
+    return ReferenceCutter(cutout, hint, device).description
+
+
+def common_record(job: InferenceJob, options: CompositeOptions, model: ChosenModel, cutout: str) -> dict[str, Any]:
+    """What the records of all of a job's pictures hold.
+
+    Args:
+        job: what is asked for.
+        options: of the job, resolved.
+        model: that makes them.
+        cutout: what decides the pixels of cut-outs.
+    """
     return {
         "seed": options.seed,
         "model": model_record(job.model, model.fingerprint, model.adapters),
-        "settings": settings_record(options, job.order, model.dtype, cutter.description, job.region),
+        "settings": settings_record(options, job.order, model.dtype, cutout, job.region),
     }
 
 
@@ -188,21 +213,102 @@ def _log_plan(plan: InferencePlan, job: InferenceJob) -> None:
         logger.warning("one object at a time knows no overlaps: --explain draws the regions alone")
 
 
-def _run_tasks(worker: Worker, chosen: ChosenModel) -> InferenceReport:
-    """A process's share of the tasks."""
-    job = worker.job
-    if any(task.candidates for task in worker.tasks):
-        with explain_out_of_memory(chosen.device, lambda: cheaper_flags(job, chosen.device)):
-            model = load_model(chosen, job.memory)
-            if job.compile:
-                model.compile()
-            config = model.config
-            steps = worker.options.steps or config.steps
-            if job.num > 1 and steps == 1 and config.noise_schedule == "zero_terminal_snr" and not config.shadows:
-                logger.warning("--num %d: this model starts from no noise: a sample's candidates are alike", job.num)
-            worker.composite_all(model)
+@dataclass(frozen=True)
+class TaskJob:
+    """What a process needs to composite tasks that it is given.
+
+    Attributes:
+        job: without its samples; with the device and the precision that were settled.
+        options: of the job, resolved.
+        common: what every record holds; see `common_record`.
+    """
+
+    job: InferenceJob
+    options: CompositeOptions
+    common: dict[str, Any]
+
+
+class Compositor:
+    """A model, loaded when a picture is to be made, and what cuts out its references."""
+
+    def __init__(self, work: TaskJob, chosen: ChosenModel) -> None:
+        self.work, self.chosen = work, chosen
+        self.cutter = ReferenceCutter(work.job.cutout, chosen.config.hint, chosen.device)
+
+    @cached_property
+    def model(self) -> PicsModel:
+        """The model on its device."""
+        model = load_model(self.chosen, self.work.job.memory)
+        if self.work.job.compile:
+            model.compile()
+        return model
+
+
+@contextlib.contextmanager
+def open_compositor(work: TaskJob) -> Iterator[Compositor]:
+    """In a process that knows no more than the job: choose its model and look whether it is the same.
+
+    Raises:
+        PicsError: as `choose_model`; a model, an adapter or a tool for cut-outs that is not the job's.
+    """
+    job = work.job
+    chosen = choose_model(job, choose_device(job.device), find_model(job.model))
+    compositor = Compositor(work, chosen)
+    found = common_record(job, work.options, chosen, compositor.cutter.description)
+    if other := [key for key in found if found[key] != work.common[key]]:
+        shown = "; ".join(f"{key} {json.dumps(found[key])}, not {json.dumps(work.common[key])}" for key in other)
+        raise PicsError(
+            f"{socket.gethostname()} would make other pictures than this job began with: {shown}",
+            "have all machines see the same models, adapters and checkpoints",
+        )
+    yield compositor
+
+
+def _do_tasks(
+    group: WorkerGroup,
+    job: InferenceJob,
+    options: CompositeOptions,
+    common: dict[str, Any],
+    model: ChosenModel,
+    tasks: Sequence[Task],
+    progress: InferenceProgress,
+) -> list[InferenceReport]:
+    """Reports on all tasks, of whoever did them."""
+    precision = next(name for name, dtype in DTYPES.items() if dtype == model.dtype)
+    work = TaskJob(replace(job, samples=(), device=str(model.device), dtype=precision), options, common)
+    # Batches are cut as one process does.
+    size = job.batch_size * group.block_size(-(-len(tasks) // job.batch_size), _LARGEST_BLOCK)
+    blocks = in_blocks(tasks, size, lambda task: (len(task.files.objects), len(task.candidates)))
+    own = group.own(tasks)
+    if group.executor is not None:
+        progress.total = sum(step_count(task, options, model.config) for task in own)
+        progress.total_pictures = sum(len(task.candidates) for task in own)
+        progress.started = time.monotonic()
+    with group.open(open_compositor, work, bool(own), lambda: nullcontext(Compositor(work, model))) as compositor:
+        return compositor.run(composite_tasks, own, progress, blocks)
+
+
+def composite_tasks(compositor: Compositor, tasks: Sequence[Task], progress: InferenceProgress) -> InferenceReport:
+    """Make and write what tasks lack.
+
+    Raises:
+        PicsError: out of memory, disk full.
+    """
+    work, chosen = compositor.work, compositor.chosen
+    worker = Worker(work.job, work.options, work.common, compositor.cutter, tasks, progress)
+    if any(task.candidates for task in tasks):
+        with explain_out_of_memory(chosen.device, lambda: cheaper_flags(work.job, chosen.device)):
+            worker.composite_all(compositor.model)
     worker.finish_samples(chosen.config)
     return worker.report
+
+
+def _warn_of_equal_candidates(
+    job: InferenceJob, options: CompositeOptions, config: ModelConfig, plan: InferencePlan
+) -> None:
+    steps, made = options.steps or config.steps, any(task.candidates for task in plan.tasks)
+    if made and job.num > 1 and steps == 1 and config.noise_schedule == "zero_terminal_snr" and not config.shadows:
+        logger.warning("--num %d: this model starts from no noise: a sample's candidates are alike", job.num)
 
 
 def load_model(chosen: ChosenModel, memory: str) -> PicsModel:

@@ -17,11 +17,11 @@ from pics_cli.core.inference.plan import InferenceJob, Task
 from pics_cli.core.inference.run import cheaper_flags, choose_model, common_record, load_model
 from pics_cli.core.inference.sample import Bytes
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker
+from pics_cli.core.model.adapters import warn_of_other_base
 from pics_cli.core.model.config import HintKind, ModelConfig
 from pics_cli.core.model.devices import choose_device, explain_out_of_memory
 from pics_cli.core.model.find_model import find_model
 from pics_cli.core.runtime.files import make_folder
-from pics_cli.core.runtime.ranks import Ranks
 
 # Bytes of cut-outs that are kept.
 _KEPT = 200_000_000
@@ -60,7 +60,8 @@ class WarmModel:
     def __init__(self, job: InferenceJob) -> None:
         self.job = job
         folder = find_model(job.model)
-        self._chosen = choose_model(job, Ranks(), choose_device(job.device), folder)
+        self._chosen = choose_model(job, choose_device(job.device), folder)
+        warn_of_other_base(self._chosen.adapters, job.model, self._chosen.fingerprint)
         self._cutters = dict[Cutout, RememberingCutter]()
         with self._explained(job):
             self._model = load_model(self._chosen, job.memory)
@@ -104,7 +105,7 @@ class WarmModel:
         options = job.options.resolve(self.config)
         make_folder(job.output / "composed")
         cutter = self.cutter(job.cutout)
-        common = common_record(job, options, self._chosen, cutter)
+        common = common_record(job, options, self._chosen, cutter.description)
         tasks = [Task(files, tuple(range(job.num)), None) for files in samples]
         worker = Worker(job, options, common, cutter, tasks, progress)
         with self._explained(job):

@@ -59,6 +59,7 @@ class InferenceProgress(Progress):
         sample: names of the samples being composited.
         step, last_step: of the denoising of these.
         started: when the first was begun (`time.monotonic`); None before that.
+        failed_steps, failed_pictures: that were in the totals and are not any more.
     """
 
     pictures: int = 0
@@ -67,6 +68,20 @@ class InferenceProgress(Progress):
     step: int = 0
     last_step: int = 0
     started: float | None = None
+    failed_steps: int = 0
+    failed_pictures: int = 0
+
+    def fail(self, steps: int, pictures: int) -> None:
+        """Take out of the totals what a sample would have had, had it not failed."""
+        self.total, self.failed_steps = self.total - steps, self.failed_steps + steps
+        self.total_pictures, self.failed_pictures = self.total_pictures - pictures, self.failed_pictures + pictures
+
+    def add(self, block: Progress) -> None:
+        """As that of `Progress`."""
+        super().add(block)
+        assert isinstance(block, InferenceProgress)
+        self.pictures += block.pictures
+        self.fail(block.failed_steps, block.failed_pictures)
 
     @property
     def detail(self) -> str:
@@ -151,6 +166,15 @@ class InferenceReport:
         return Counter(failure.reason for failure in self.failures)
 
 
+def step_count(task: Task, options: CompositeOptions, config: ModelConfig) -> int:
+    """Denoising steps of a task, by resolved options."""
+    sequential = options.mode == "sequential"
+    passes = len(task.files.objects) if sequential else 1
+    # Of a model with shadows each candidate has a light, and so a pass, of its own.
+    own_passes = config.shadows or sequential
+    return (options.steps or 0) * passes * (len(task.candidates) if own_passes else 1)
+
+
 class Worker:
     """Makes and writes the pictures that tasks lack; samples that cannot be composited are failures in its report.
 
@@ -177,7 +201,6 @@ class Worker:
         self.report = InferenceReport()
         creation_date()  # refused now where it is refused at all, not when the first picture is done
         self._steps = options.steps or 0
-        self._passes_per_candidate = False
         self._tasks = {task.files.id: task for task in tasks if task.candidates}
         self._hashes = dict[str, dict[str, str]]()
         self._cutouts = dict[str, list[Method]]()
@@ -202,9 +225,8 @@ class Worker:
             if callback_on_step_end is not None:
                 callback_on_step_end()
 
-        # Of a model with shadows each candidate has a light, and so a pass, of its own.
-        self._passes_per_candidate = model.config.shadows or self.options.mode == "sequential"
-        progress.total = sum(map(self._step_count, self._tasks.values()))
+        self._step_counts = {name: step_count(task, self.options, model.config) for name, task in self._tasks.items()}
+        progress.total = sum(self._step_counts.values())
         progress.total_pictures = sum(len(task.candidates) for task in self._tasks.values())
         progress.started = time.monotonic()
         results = composite(
@@ -257,10 +279,6 @@ class Worker:
             paths = [composed_path(job.output, sample.name, candidate, job.format) for candidate in range(job.num)]
             write_pick(job.output, paths, job.pick, sample, self.options, config)
 
-    def _step_count(self, task: Task) -> int:
-        passes = len(task.files.objects) if self.options.mode == "sequential" else 1
-        return self._steps * passes * (len(task.candidates) if self._passes_per_candidate else 1)
-
     def _read_samples(self) -> Iterator[CompositeSample]:
         for name, task in self._tasks.items():
             try:
@@ -291,8 +309,7 @@ class Worker:
     def _fail(self, task: Task, error: BadSample) -> None:
         self.report.failures.append(FailedSample(task.files.id, error.reason, error.detail))
         if task.candidates:
-            self.progress.total -= self._step_count(task)
-            self.progress.total_pictures -= len(task.candidates)
+            self.progress.fail(self._step_counts[task.files.id], len(task.candidates))
 
     def _write(self, result: CompositeResult, memory: tuple[int, str], environment: dict[str, Any]) -> None:
         job, sample, report = self.job, result.sample, self.report

@@ -127,20 +127,32 @@ def local_executor(workers: int, counter: PictureCounter | None = None) -> Itera
         return
     pool = _Pool(workers, counter)
     try:
-        yield pool
-    except BaseException as error:
+        with explain_lost_worker():
+            yield pool
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
             child.join()
-        if isinstance(error, BrokenProcessPool):
-            raise PicsError(
-                "a worker process died; often the machine ran out of memory",
-                "run the same command again with fewer --workers: it resumes",
-                FAILED,
-            ) from None
         raise
     pool.shutdown()
+
+
+@contextlib.contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """What a pool of processes raises where one of them has died, as a line for the user.
+
+    Raises:
+        PicsError: a worker has died.
+    """
+    try:
+        yield
+    except BrokenProcessPool:
+        raise PicsError(
+            "a worker process died; often the machine ran out of memory",
+            "run the same command again with fewer --workers: it resumes",
+            FAILED,
+        ) from None
 
 
 def map_in_order(

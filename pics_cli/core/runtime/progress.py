@@ -23,6 +23,10 @@ class Progress:
     done_before: int = 0
     activity: str = ""
 
+    def add(self, block: Progress) -> None:
+        """Count what was done elsewhere, from a progress of its own; `total` and what earlier runs did stay."""
+        self.done += block.done
+
     @property
     def detail(self) -> str:
         """Text behind the counts in a line of progress."""

@@ -133,14 +133,27 @@ class BlockPlan:
             return [] if self.job.retry else self.rows(block)
         return [int(entry["item"]) for entry in stats["bad"]]
 
-    def claim(self, number: int) -> Block | None:
-        """Lock a block to work on it; None where another run has finished it meanwhile.
+    def lock(self, number: int) -> contextlib.ExitStack:
+        """Lock a block until the stack is closed.
 
         Raises:
             InUse: another run holds the lock.
         """
-        state, lock = self.job.state, contextlib.ExitStack()
-        lock.enter_context(single_writer(state, f".{number:05d}.lock"))
+        lock = contextlib.ExitStack()
+        lock.enter_context(single_writer(self.job.state, f".{number:05d}.lock"))
+        return lock
+
+    def claim(self, number: int, locked: bool = False) -> Block | None:
+        """Lock a block to work on it; None where another run has finished it meanwhile.
+
+        Args:
+            number: of the block.
+            locked: whoever hands out the blocks holds the lock.
+
+        Raises:
+            InUse: another run holds the lock.
+        """
+        state, lock = self.job.state, contextlib.ExitStack() if locked else self.lock(number)
         due_rows = self.due_rows(number)
         if not due_rows:
             lock.close()

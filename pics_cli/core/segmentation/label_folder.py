@@ -6,7 +6,7 @@ import contextlib
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +34,7 @@ from pics_cli.errors import PicsError
 SCORE_BINS = 20
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
 _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
+_TEMPORARY = re.compile(r"([0-9]{5,})\.[0-9]+\.tmp")
 # Options of the recipe that concern readers of the labels, not the labels.
 _READERS_OPTIONS = ("min_score", "min_agreement")
 
@@ -120,6 +121,13 @@ def write_manifest(job: AnnotationJob, identity: Mapping[str, Any], boxes: BoxSo
                 with contextlib.suppress(InUse), single_writer(job.state, path.name):
                     pass
         return manifest
+
+
+def remove_temporary_files(job: AnnotationJob, blocks: Container[int]) -> None:
+    """Remove what lost workers left of these blocks half written."""
+    for path in job.state.glob("*.*.tmp"):
+        if (number := _TEMPORARY.fullmatch(path.name)) and int(number.group(1)) in blocks:
+            path.unlink(missing_ok=True)
 
 
 def _find_other_layout(job: AnnotationJob) -> str | None:

@@ -26,6 +26,7 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime import files
 from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.worker_group import WorkerGroup
 from pics_cli.errors import PicsError
 
 CPU = torch.device("cpu")
@@ -294,7 +295,7 @@ def test_no_process_waits_for_one_that_cannot_begin(
 ) -> None:
     """One of two has no device; both say so, before or after they look for the model together."""
 
-    def choose(job: InferenceJob, ranks: Ranks) -> torch.device:
+    def choose(job: InferenceJob, ranks: Ranks, group: WorkerGroup) -> torch.device:
         if ranks.rank == 1:
             raise PicsError("no such device here")
         return torch.device("cpu")

@@ -16,9 +16,10 @@ from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.segmentation.annotator import AnnotationProgress
 from pics_cli.core.segmentation.blocks import AnnotationJob
 from pics_cli.core.segmentation.boxes import open_boxes
-from pics_cli.core.segmentation.run import AnnotationProgress, annotate
+from pics_cli.core.segmentation.run import annotate
 
 
 def as_objects365(coco: Path, raw: Path) -> Path:

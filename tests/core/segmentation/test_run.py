@@ -21,8 +21,9 @@ from pics_cli.core.images.masks import decode_segmentation
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.segmentation.annotator import AnnotationProgress
 from pics_cli.core.segmentation.blocks import AnnotationJob, encoder_batch_size
-from pics_cli.core.segmentation.run import AnnotationProgress, AnnotationReport, annotate
+from pics_cli.core.segmentation.run import AnnotationReport, annotate
 from pics_cli.errors import PicsError
 
 
@@ -208,7 +209,9 @@ def test_begun_anew_meanwhile(tmp_path: Path, sam: Path, monkeypatch: pytest.Mon
         path.write_text(path.read_text().replace('"best"', '"off"'))
         return found
 
-    monkeypatch.setattr("pics_cli.core.segmentation.run._BlockRunner._check_name", lambda _self, found: other(found))
+    monkeypatch.setattr(
+        "pics_cli.core.segmentation.annotator._BlockRunner._check_name", lambda _self, found: other(found)
+    )
     with pytest.raises(PicsError, match="begun anew with other settings meanwhile"):
         run(job)
 

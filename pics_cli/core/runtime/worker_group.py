@@ -1,0 +1,210 @@
+"""Who does the items of a job: the ranks of a run, each its share, or an executor's workers, block by block.
+
+What they need for it, such as a model on its device, each process opens once and keeps: workers of an executor that
+live on for the next block.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.runtime.ranks import Ranks
+
+Job = TypeVar("Job")
+State = TypeVar("State")
+Item = TypeVar("Item")
+Counts = TypeVar("Counts", bound=Progress)
+Report = TypeVar("Report")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Blocks for each one that an executor runs side by side, so that none waits long for the last.
+_BLOCKS_PER_SLOT = 8
+
+
+class WorkerGroup:
+    """The processes that do a job's items.
+
+    Args:
+        ranks: of the run; with an executor this process alone, which plans, and writes what belongs to all.
+        executor: whose workers do the items, on machines that see the same files; None: the ranks do.
+        slots: how many blocks the executor runs side by side, asked again and again: a cluster may grow.
+    """
+
+    def __init__(self, ranks: Ranks, executor: Executor | None = None, slots: Callable[[], int] = lambda: 1) -> None:
+        if executor is not None and ranks.size > 1:
+            raise ValueError("an executor's workers are handed their items by one process")
+        self.ranks, self.executor, self.slots = ranks, executor, slots
+
+    def own(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items that this process does, or has done by the executor."""
+        return items[self.ranks.rank :: self.ranks.size]
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a function gives where the items are done: in this process, or in one of the workers."""
+        if self.executor is None:
+            return function(*args, **kwargs)
+        return self.executor.submit(function, *args, **kwargs).result()
+
+    def block_size(self, items: int, largest: int) -> int:
+        """Items of a block, at most `largest`, of which so many are handed to an executor."""
+        return max(1, min(largest, items // (_BLOCKS_PER_SLOT * max(1, self.slots()))))
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        opener: Callable[[Job], AbstractContextManager[State]],
+        job: Job,
+        needed: bool = True,
+        here: Callable[[], AbstractContextManager[State]] | None = None,
+    ) -> Iterator[Opened[State]]:
+        """Open what the items need, where they are done, for the time of a `with` block; all ranks call it.
+
+        Args:
+            opener: opens it; a function of a module, so that workers find it.
+            job: its argument, and the key under which workers keep what was opened.
+            needed: whether there are items; False: nothing is opened.
+            here: how a rank opens it, with what it has found already; None: as workers do.
+
+        Raises:
+            PicsError: it cannot be opened; of an executor one worker is asked, so that nothing is begun in vain.
+        """
+        with ExitStack() as stack:
+            if self.executor is None:
+                states = self.ranks.run_local(
+                    lambda: [stack.enter_context(here() if here else opener(job))] if needed else []
+                )
+                yield Opened(self, opener, job, states)
+            else:
+                opened = Opened[State](self, opener, job, [])
+                if needed:
+                    opened.ask(_nothing)
+                yield opened
+
+
+class Opened(Generic[State]):
+    """What the processes of a group have opened for a job."""
+
+    def __init__(self, group: WorkerGroup, opener: Callable[[Any], Any], job: Any, states: Sequence[State]) -> None:
+        self._group, self._opener, self._job, self._states = group, opener, job, states
+
+    def ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function of the opened gives, with these further arguments."""
+        if self._group.executor is None:
+            return function(self._states[0], *arguments)
+        return self._group.executor.submit(_call_opened, self._opener, self._job, function, *arguments).result()
+
+    def run(
+        self,
+        work: Callable[[State, Sequence[Item], Counts], Report],
+        items: Sequence[Item],
+        progress: Counts,
+        blocks: Iterable[Sequence[Item]],
+        take: Callable[[Sequence[Item], Report], None] = lambda _items, _report: None,
+    ) -> list[Report]:
+        """Do items; all ranks call it.
+
+        Args:
+            work: does some of them; its progress is counted here.
+            items: of this rank.
+            progress: of this rank, or of all workers together.
+            blocks: the items as they are handed to an executor, read as they are handed out; ranks do not use them.
+            take: called with each block that an executor's workers have done, and its report.
+
+        Returns:
+            Reports, the same in all ranks: of each rank that had items, or of each block; in their order.
+
+        Raises:
+            PicsError: one of them failed.
+        """
+        if self._group.executor is None:
+            found = self._group.ranks.run_on_all(
+                lambda: [work(state, items, progress) for state in self._states if items]
+            )
+            return [report for reports in found for report in reports]
+        executor, running = self._group.executor, dict[Future[tuple[Report, Counts]], tuple[int, Sequence[Item]]]()
+        reports = dict[int, Report]()
+
+        def finish() -> None:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number, block = running.pop(future)
+                reports[number], counts = future.result()
+                progress.add(counts)
+                take(block, reports[number])
+
+        for number, block in enumerate(blocks):
+            future = executor.submit(_do_block, self._opener, self._job, work, block, type(progress)())
+            running[future] = number, block
+            while len(running) > self._group.slots():  # one more, for the worker that is done first
+                finish()
+        while running:
+            finish()
+        return [reports[number] for number in sorted(reports)]
+
+
+def in_blocks(items: Sequence[Item], size: int, key: Callable[[Item], Any] = lambda _item: None) -> list[list[Item]]:
+    """Runs of consecutive items with the same key, cut into blocks of this size; the last of a run may be smaller."""
+    blocks: list[list[Item]] = []
+    for item in items:
+        if not blocks or len(blocks[-1]) == size or key(blocks[-1][0]) != key(item):
+            blocks.append([])
+        blocks[-1].append(item)
+    return blocks
+
+
+class _Kept(NamedTuple):
+    """What this process has opened: by which function, for which job, how it is closed, and itself."""
+
+    opener: Callable[[Any], Any]
+    job: Any
+    stack: ExitStack
+    state: Any
+
+
+_kept: _Kept | None = None
+
+
+def _call_opened(
+    opener: Callable[[Any], AbstractContextManager[State]], job: Any, function: Callable[..., T], *arguments: Any
+) -> T:
+    """In a worker: call a function of what was opened; an error closes it."""
+    global _kept  # noqa: PLW0603  (a cache of one)
+    if _kept is None or (_kept.opener, _kept.job) != (opener, job):
+        _close()
+        atexit.register(_close)
+        stack = ExitStack()
+        _kept = _Kept(opener, job, stack, stack.enter_context(opener(job)))
+    try:
+        return function(_kept.state, *arguments)
+    except BaseException:
+        _close()
+        raise
+
+
+def _close() -> None:
+    global _kept
+    kept, _kept = _kept, None
+    atexit.unregister(_close)
+    if kept is not None:
+        kept.stack.__exit__(*sys.exc_info())
+
+
+def _nothing(_state: object) -> None:
+    pass
+
+
+def _do_block(
+    opener: Callable[[Any], AbstractContextManager[Any]],
+    job: Any,
+    work: Callable[[Any, Sequence[Item], Counts], Report],
+    items: Sequence[Item],
+    progress: Counts,
+) -> tuple[Report, Counts]:
+    return _call_opened(opener, job, work, items, progress), progress
