@@ -26,7 +26,7 @@ def annotate(
     dataset: Annotated[str, typer.Argument(help="Recipe name (objects365, coco, …) or path of a .yaml.")],
     raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR", help="Folder for the labels.  [default: where build-shards looks for them in --raw]"
         ),
@@ -109,15 +109,17 @@ def annotate(
     from pics_cli.core.runtime.engines import available_cores
     from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
     from pics_cli.core.runtime.ranks import local_process_count
+    from pics_cli.core.runtime.storage import location
     from pics_cli.core.segmentation.blocks import AnnotationJob
     from pics_cli.core.segmentation.boxes import annotation_file, default_label_folder
 
     recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, {"raw": ("--raw", raw)}))
-    source = DatasetSplit(recipe, split, None if recipe.raw is None else Path(recipe.raw))
+    source = DatasetSplit(recipe, split, None if recipe.raw is None else location(recipe.raw))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
+    folder = None if out is None else location(out).expanduser()
     job = AnnotationJob(
-        source=source, folder=out or default_label_folder(recipe, split, source.raw), rows=row_range, sam=sam,
+        source=source, folder=folder or default_label_folder(recipe, split, source.raw), rows=row_range, sam=sam,
         checkpoint=checkpoint, batch_images=batch_images, batch_boxes=batch_boxes, multimask=multimask == "best",
         device=device, dtype=dtype, workers=workers or max(1, available_cores() // local_process_count()),
         max_bad=max_bad, overwrite=overwrite, layout=layout, retry=retry_failed,
@@ -125,10 +127,10 @@ def annotate(
     if plan:
         _plan(job, machines)
         return
-    if out is not None:
+    if folder is not None:
         annotations = annotation_file(recipe, split, source.raw)
-        refuse_result_folder(out, job.state, source.raw, [("the annotations", annotations)])
-    elsewhere = out is not None and out.absolute() != default_label_folder(recipe, split, source.raw).absolute()
+        refuse_result_folder(folder, job.state, source.raw, [("the annotations", annotations)])
+    elsewhere = folder is not None and folder.absolute() != default_label_folder(recipe, split, source.raw).absolute()
     use = f"to build from them: pics build-shards {dataset} --split {split} --labels {out}" if elsewhere else None
     _run(job, contact_sheet, use)
 

@@ -33,7 +33,7 @@ def build_shards(
     out: Annotated[str | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test.  [default: train]")] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Masks that `pics annotate --out DIR` made."),
     ] = None,
     area_ratio: Annotated[
@@ -77,10 +77,10 @@ def build_shards(
         float | None, typer.Option(min=0.001, help="Network of each node, gigabits a second.  [default: 10]")
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Check the shards of a folder instead of building.")
+        str | None, typer.Option(metavar="DIR", help="Check the shards of a folder instead of building.")
     ] = None,
     convert: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Turn the shards of a folder into the other layout, in --out.")
+        str | None, typer.Option(metavar="DIR", help="Turn the shards of a folder into the other layout, in --out.")
     ] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw chosen pairs and skipped pictures.")
@@ -96,6 +96,7 @@ def build_shards(
     from pics_cli.commands import shard_tools
     from pics_cli.core.runtime.engines import available_cores
     from pics_cli.core.runtime.open_engine import check_engine
+    from pics_cli.core.runtime.storage import location
 
     check_engine(engine)
     processes = workers or available_cores()
@@ -111,9 +112,9 @@ def build_shards(
                 "they read shards that are there and build none from raw files",
             )
         if check is not None:
-            shard_tools.check(check, processes)
+            shard_tools.check(location(check), processes)
         elif convert is not None:
-            shard_tools.convert(convert, out, layout, split, processes, max_bad, overwrite)
+            shard_tools.convert(location(convert), out, layout, split, processes, max_bad, overwrite)
         return
     if dataset is None:
         raise PicsError("no dataset named", "pics build-shards NAME, for example: pics build-shards lvis")
@@ -137,8 +138,14 @@ def build_shards(
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
 
+    def full(name: str) -> str:
+        return str(location(name).expanduser().resolve())
+
     flags: dict[str, tuple[str, Any]] = {
-        f"source.splits.{split or 'train'}.labels": ("--labels", labels and [str(labels.resolve())]),
+        f"source.splits.{split or 'train'}.labels": (
+            "--labels",
+            labels and [full(labels)],
+        ),
         "pairs.min_area_ratio": ("--area-ratio", area_ratio),
         "pairs.objects": ("--objects", objects),
         "shards.size": ("--shard-size", shard_size),
@@ -151,8 +158,8 @@ def build_shards(
     recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, flags))
     if recipe.source.format == "synth" and recipe.raw is not None:
         raise PicsError(f"{recipe.name} is drawn, not read: it takes no raw folder", "leave --raw away")
-    source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else Path(recipe.raw))
-    folder = Path(recipe.out.replace("{split}", source.split))
+    source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else location(recipe.raw))
+    folder = location(recipe.out.replace("{split}", source.split))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
     refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
     if plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ TRACEBACK = "PICS_TRACEBACK"
 _TOO_MANY_FILES = PicsError(
     "too many open files: this shell allows few for a process", "allow more: ulimit -n 4096, then the same command"
 )
+# What is left of scheme://… when it is read as a path.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
 
@@ -80,7 +83,7 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
                 signal.signal(number, _terminate)
         console.start_logging(_speaks())
         try:
-            command(*args, **{name: _at_home(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+            command(*args, **{name: _local_path(name, value) for name, value in kwargs.items()})  # type: ignore[arg-type]
         except PicsError as error:
             if error.local or _speaks():
                 console.note(error.text)
@@ -117,8 +120,11 @@ def _terminate(number: int, _frame: object) -> NoReturn:
     raise Terminated(number)
 
 
-def _at_home(value: object) -> object:
-    """A path with `~` replaced: shells do so for `--out ~/x`, not for `--out=~/x`."""
+def _local_path(name: str, value: object) -> object:
+    """A path with `~` replaced: shells do so for `--out ~/x`, not for `--out=~/x`. Addresses are no such paths."""
+    if isinstance(value, Path) and _ADDRESS.match(str(value)):
+        flag, text = name.replace("_", "-"), str(value).replace(":/", "://", 1)
+        raise PicsError(f"--{flag} {text}: expected a path on this machine", "copy it here, or from here afterwards")
     try:
         return value.expanduser() if isinstance(value, Path) else value
     except RuntimeError as error:

@@ -60,6 +60,7 @@ def convert(
     from pics_cli.core.recipes.dataset import Layout
     from pics_cli.core.runtime.engines import PictureCounter, local_executor
     from pics_cli.core.runtime.manifest import read_manifest
+    from pics_cli.core.runtime.storage import list_folder, location
 
     if out is None:
         raise PicsError("--convert needs --out DIR", "name the folder for the converted shards")
@@ -71,14 +72,15 @@ def convert(
     if split not in (None, earlier.get("split", split)):
         raise PicsError(f"--split {split}: {source} holds {earlier['split']} by its manifest", "leave --split away")
     split = earlier.get("split") or split or "train"
-    job = ConversionJob(source, Path(out.replace("{split}", split)), layout, split, max_bad, overwrite)
+    job = ConversionJob(source, location(out.replace("{split}", split)), layout, split, max_bad, overwrite)
     counter = PictureCounter()
     with (
         console.show_progress(f"convert {source.name}", "samples", lambda: Progress(counter.done, total)),
         local_executor(workers, counter) as executor,
     ):
         manifest, resumed = convert(job, executor, workers)
-    sizes = [sum(path.stat().st_size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]
+    before = list_folder(source)
+    sizes = [sum(before[path.name].size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]
     rows = [
         ("layout", manifest["recipe"]["shards"]["layout"]),
         ("samples", f"{manifest['samples']:,} in {len(manifest['shards']):,} shards"),

@@ -14,6 +14,7 @@ from pics_cli.core.datasets.shard_folder import list_shards
 from pics_cli.core.runtime.engines import count_picture
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.runtime.manifest import MANIFEST
+from pics_cli.core.runtime.storage import borrowed_file
 from pics_cli.core.shards.samples import decode_sample
 from pics_cli.core.shards.shard_files import read_shard
 from pics_cli.errors import BadSample, PicsError
@@ -53,11 +54,18 @@ class ShardReport:
 def check_shard(path: Path, expected: Mapping[str, Any] | None) -> ShardReport:
     """Read and decode every sample of a shard; compare it with its line in the manifest where there is one."""
     report = ShardReport(path.name)
+    with borrowed_file(path) as file:
+        _check_file(report, path, file, expected)
+    return report
+
+
+def _check_file(report: ShardReport, path: Path, file: Path, expected: Mapping[str, Any] | None) -> None:
+    """Check the shard `path`, whose contents are those of `file`."""
     seen: set[str] = set()
-    if expected is not None and (digest := file_sha256(path)) != expected["sha256"]:
+    if expected is not None and (digest := file_sha256(file)) != expected["sha256"]:
         report.add_error("", "checksum", f"sha256 {digest[:12]}…, manifest says {expected['sha256'][:12]}…")
     try:
-        for key, members in read_shard(path):
+        for key, members in read_shard(file, path):
             if key in seen:
                 report.add_error(key, "duplicate_key", "a second sample, or members that do not stand together")
             seen.add(key)
@@ -80,7 +88,6 @@ def check_shard(path: Path, expected: Mapping[str, Any] | None) -> ShardReport:
         report.add_error("", "empty_shard", "no sample in it, though it ends as a tar file does: all zeros?")
     if expected is not None and report.samples != expected["samples"]:
         report.add_error("", "sample_count", f"{report.samples} samples, manifest says {expected['samples']}")
-    return report
 
 
 def check_folder(folder: Path, executor: Executor) -> Iterator[ShardReport]:

@@ -33,6 +33,7 @@ from pics_cli.core.runtime.files import file_sha256, fingerprint, write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.storage import borrowed_file
 from pics_cli.core.shards.layouts import (
     SCHEMA_VERSION,
     Members,
@@ -47,6 +48,7 @@ from pics_cli.core.shards.shard_files import (
     REBUILD_HINT,
     SHARD_NAME,
     ShardWriter,
+    file_sizes,
     read_shard,
     read_stats,
     remove_temporary_files,
@@ -113,8 +115,8 @@ def convert(job: ConversionJob, executor: Executor, slots: int) -> tuple[dict[st
         if existing and is_complete(job.folder, existing):
             return existing, len(shards)
         write_json(job.folder / MANIFEST, {"complete": False, **wanted})
-        numbers = _block_numbers(shards)
-        finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number))}
+        numbers, there = _block_numbers(shards), file_sizes(job.folder)
+        finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number, there))}
         pending = (
             (path, expected.get(path.name), job.folder, number, layout, recipe["name"], job.split)
             for number, path in zip(numbers, shards, strict=True)
@@ -135,12 +137,20 @@ def convert_shard(
 ) -> dict[str, Any]:
     """Convert one shard, then write its stats file. Returns the stats. A function of its arguments alone."""
     cv2.setNumThreads(1)
-    if expected is not None and file_sha256(path) != expected["sha256"]:
-        raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", REBUILD_HINT)
+    with borrowed_file(path) as file:
+        if expected is not None and file_sha256(file) != expected["sha256"]:
+            raise PicsError(f"{path}: is not the file that its {MANIFEST} describes", REBUILD_HINT)
+        return _convert_file(path, file, folder, block, layout, dataset, split)
+
+
+def _convert_file(
+    path: Path, file: Path, folder: Path, block: int, layout: str, dataset: str, split: str
+) -> dict[str, Any]:
+    """Convert the shard `path`, whose contents are those of `file`."""
     bad: list[dict[str, Any]] = []
     try:
         with ShardWriter(shard_path(folder, block)) as writer:
-            for key, members in read_shard(path):
+            for key, members in read_shard(file, path):
                 try:
                     writer.add(key, _convert_sample(key, members, layout, dataset, split))
                 except BadSample as error:
@@ -153,7 +163,8 @@ def convert_shard(
 
 def _collect(job: ConversionJob, shards: list[Path], stats: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """Stats of all shards in order; stops where too many samples are bad, for as large a job as it looks so far."""
-    sizes = [path.stat().st_size for path in shards]
+    listed = file_sizes(job.source)
+    sizes = [listed[path.name] for path in shards]
     blocks: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     samples = read = 0

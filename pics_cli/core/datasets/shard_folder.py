@@ -14,8 +14,9 @@ from pics_cli.core.recipes.base import digest
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.storage import remove_files
 from pics_cli.core.shards.layouts import SCHEMA_VERSION
-from pics_cli.core.shards.shard_files import ShardWriter, read_stats, shard_folder_files, shard_path, stats_path
+from pics_cli.core.shards.shard_files import ShardWriter, file_sizes, shard_folder_files, shard_path, stats_path
 from pics_cli.core.shards.shard_paths import manifest_entries, tar_files
 from pics_cli.errors import PicsError
 
@@ -71,16 +72,15 @@ def resume_manifest(folder: Path, identity: Mapping[str, Any], overwrite: bool) 
 
 
 def _remove_shards(folder: Path) -> None:
-    for path in shard_folder_files(folder):
-        if path.name != MANIFEST:
-            path.unlink()
+    remove_files(path for path in shard_folder_files(folder) if path.name != MANIFEST)
 
 
 def is_complete(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Whether the manifest is of a finished build and all its shards are in the folder."""
-    shards = manifest.get("shards", ())
+    sizes = file_sizes(folder)
     return manifest["complete"] and all(
-        (folder / shard["file"]).exists() and read_stats(folder, shard["block"]) for shard in shards
+        sizes.get(shard["file"]) == shard["bytes"] and sizes.get(stats_path(folder, shard["block"]).name)
+        for shard in manifest.get("shards", ())
     )
 
 

@@ -75,10 +75,17 @@ Name = Annotated[Text, require(lambda name: "/" not in name and name not in ("."
 ImagePattern = Annotated[Text, AfterValidator(_relative_pattern)]
 RelativePath = Annotated[str, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
 Folder = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, ()))]
-# Inside the raw folder, or anywhere by an absolute path.
-LabelFolder = Annotated[
-    Text, AfterValidator(lambda path: "/" * path.startswith("/") + _relative_pattern(path.lstrip("/"), FOLDER_FIELDS))
-]
+
+
+def _label_folder(path: str) -> str:
+    scheme, address, rest = path.partition("://")
+    if not address:
+        return "/" * path.startswith("/") + _relative_pattern(path.lstrip("/"), FOLDER_FIELDS)
+    return f"{scheme}://{_relative_pattern(rest, FOLDER_FIELDS)}"
+
+
+# Inside the raw folder, or anywhere by an absolute path or an address.
+LabelFolder = Annotated[Text, AfterValidator(_label_folder)]
 FolderPattern = Annotated[Text, AfterValidator(lambda pattern: _relative_pattern(pattern, FOLDER_FIELDS))]
 
 

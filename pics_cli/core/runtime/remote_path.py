@@ -283,6 +283,11 @@ class RemotePath(ProxyUPath):
             if not missing_ok:
                 raise
 
+    def remove(self, names: list[str]) -> None:
+        """Remove files of this store by their names there, where they are."""
+        with contextlib.suppress(FileNotFoundError):
+            self.ask(lambda fs, _: fs.rm(names), writing=True)
+
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:  # noqa: ARG002
         """Make a folder where the store has them; buckets are never made."""
         if self.has_folders:

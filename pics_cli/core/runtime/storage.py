@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -161,6 +161,19 @@ def local_folder(path: Path, cache_gb: float = CACHE_GB) -> Path:
             remote.joinpath(name).download(target)
 
     return _cached([str(path), *([name, *identity(info)] for name, info in files.items())], fetch, cache_gb)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove files that may be there; of a store many with one request."""
+    stored: list[Path] = []
+    for path in paths:
+        if is_remote(path):
+            stored.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    if stored:
+        remotes = [remote for path in stored if (remote := as_remote(path))]
+        remotes[0].remove([remote.path for remote in remotes])
 
 
 @contextlib.contextmanager

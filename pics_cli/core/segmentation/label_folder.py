@@ -25,6 +25,7 @@ from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import ResumableFolder, identity_differences, take_turns
+from pics_cli.core.runtime.storage import list_folder, remove_files
 from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan
 from pics_cli.core.segmentation.boxes import BoxSource
 from pics_cli.core.segmentation.sam import SHAPES, SamCheckpoint
@@ -144,7 +145,8 @@ def _find_published_label(folder: Path) -> str | None:
     """A label file of a single image, `patchN/X.json`; None if there is none."""
     if not folder.is_dir():
         return None
-    subfolders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    listed = list_folder(folder).items()
+    subfolders = (folder / name for name, entry in listed if entry.is_dir and not name.startswith("."))
     label = next((path for subfolder in subfolders for path in subfolder.glob("*.json")), None)
     return None if label is None else str(label.relative_to(folder))
 
@@ -164,9 +166,7 @@ def _remove_labels(job: AnnotationJob) -> None:
         for path in job.state.glob(".*.lock"):
             if _LOCK.fullmatch(path.name):
                 stack.enter_context(single_writer(job.state, path.name))  # raises where another run works
-        for path in job.state.iterdir():
-            if LABEL_FILE_NAMES.fullmatch(path.name):
-                path.unlink()
+        remove_files(path for path in job.state.iterdir() if LABEL_FILE_NAMES.fullmatch(path.name))
 
 
 def _save(job: AnnotationJob, manifest: Mapping[str, Any]) -> None:

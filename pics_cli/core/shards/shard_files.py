@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
+from pics_cli.core.runtime.storage import borrowed_file, list_folder, remove_files
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample, PicsError, read_error
 
@@ -105,37 +106,50 @@ class ShardWriter:
         return {"samples": self.samples, "bytes": self._file.bytes, "sha256": self._file.sha256}
 
 
-def read_shard(path: Path) -> Iterator[tuple[str, Mapping[str, bytes]]]:
+def read_shard(path: Path, name: Path | None = None) -> Iterator[tuple[str, Mapping[str, bytes]]]:
     """Yield (key, members by extension) for each run of tar members with one key, in file order.
 
     Members of a sample may stand in any order; GNU and PAX headers are both read.
+
+    Args:
+        path: of the shard; one of a store is fetched for this.
+        name: what it is called in messages; None: its path.
 
     Raises:
         PicsError: the file is no tar or is truncated.
         BadSample: `duplicate_member`, `bad_name` or `too_large`, naming it: the samples after it cannot be separated.
     """
-    with open_tar(path) as tar:
-        for key, infos in group_members(tar):
-            yield key, read_members(tar, key, infos)
+    name = name or path
+    try:
+        with borrowed_file(path) as file, open_tar(file, name) as tar:
+            for key, infos in group_members(tar):
+                yield key, read_members(tar, key, infos)
+    except OSError as error:
+        raise read_error(name, error) from None
 
 
 @contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path, name: Path | None = None) -> Iterator[tarfile.TarFile]:
     """Open a shard to read all of its members in the `with` block, at whose end the archive must end, too.
+
+    Args:
+        path: of a file on this machine.
+        name: what it is called in messages; None: its path.
 
     Raises:
         PicsError: the file is no tar or is truncated.
     """
+    name = name or path
     try:
         with _damage_is_told():
             tar = tarfile.open(path, "r:", tarinfo=_Member)  # noqa: SIM115  # closed below
         with tar:
             yield tar
-            _check_end(path, tar.offset)
+            _check_end(path, name, tar.offset)
     except OSError as error:
-        raise read_error(path, error) from None
+        raise read_error(name, error) from None
     except tarfile.TarError as error:
-        raise PicsError(f"{path}: truncated or no tar file: {error}", REBUILD_HINT) from None
+        raise PicsError(f"{name}: truncated or no tar file: {error}", REBUILD_HINT) from None
 
 
 def open_tar_bytes(data: bytes) -> tarfile.TarFile:
@@ -206,7 +220,7 @@ def read_members(tar: tarfile.TarFile, key: str, infos: Sequence[tarfile.TarInfo
     return members
 
 
-def _check_end(path: Path, offset: int) -> None:
+def _check_end(path: Path, name: Path, offset: int) -> None:
     """tarfile takes a damaged header for the end of the archive; the real end is two blocks of zeros."""
     found, zero = 0, bytes(1 << 16)
     with path.open("rb") as file:
@@ -214,7 +228,7 @@ def _check_end(path: Path, offset: int) -> None:
         while (block := file.read(len(zero))) and zero.startswith(block):
             found += len(block)
     if found < 2 * tarfile.BLOCKSIZE or block:
-        raise PicsError(f"{path}: truncated or damaged: no archive header at byte {offset:,}", REBUILD_HINT)
+        raise PicsError(f"{name}: truncated or damaged: no archive header at byte {offset:,}", REBUILD_HINT)
 
 
 def split_member_name(name: str) -> tuple[str, str]:
@@ -225,11 +239,21 @@ def split_member_name(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", extension
 
 
-def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
-    """Stats of a finished block whose shard exists in full size; None where it has to be built."""
+def read_stats(folder: Path, block: int, sizes: Mapping[str, int] | None = None) -> dict[str, Any] | None:
+    """Stats of a finished block whose shard exists in full size; None where it has to be built.
+
+    Args:
+        folder, block: of the shard.
+        sizes: of the folder's files by name, see `file_sizes`, where somebody has listed them.
+    """
+    if sizes is not None and stats_path(folder, block).name not in sizes:
+        return None
     try:
         stats: dict[str, Any] = load_json(read_file(stats_path(folder, block)))
-        whole = stats["bytes"] is None or shard_path(folder, block).stat().st_size == stats["bytes"]
+        shard = shard_path(folder, block)
+        if stats["bytes"] is None:
+            return stats
+        whole = (shard.stat().st_size if sizes is None else sizes.get(shard.name)) == stats["bytes"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stats if whole else None
@@ -237,11 +261,14 @@ def read_stats(folder: Path, block: int) -> dict[str, Any] | None:
 
 def shard_folder_files(folder: Path) -> list[Path]:
     """The files of a folder of shards by their names: shards, stats, manifest and their temporary forms."""
-    return sorted(path for path in folder.iterdir() if _FOLDER_FILE.fullmatch(path.name))
+    return sorted(folder / name for name in file_sizes(folder) if _FOLDER_FILE.fullmatch(name))
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files of a folder by name, from one listing."""
+    return {name: entry.size for name, entry in list_folder(folder).items() if not entry.is_dir}
 
 
 def remove_temporary_files(folder: Path) -> None:
     """Delete what an interrupted writer left behind. Only the holder of the folder's lock may."""
-    for path in shard_folder_files(folder):
-        if path.suffix == ".tmp":
-            path.unlink(missing_ok=True)
+    remove_files(path for path in shard_folder_files(folder) if path.suffix == ".tmp")

@@ -21,8 +21,8 @@ from pics_cli.core.datasets.scene import ItemId, Scene
 from pics_cli.core.images.masks import BoxMask
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.runtime.bad_samples import BadRecords
-from pics_cli.core.runtime.files import read_file
-from pics_cli.core.runtime.manifest import read_manifest
+from pics_cli.core.runtime.files import as_remote, read_file
+from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 T = TypeVar("T")
@@ -141,6 +141,9 @@ class FolderReader(Reader):
         return names
 
     def _walk(self, folder: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        if remote := as_remote(folder):
+            yield from self._select(folder, list(remote.files_below()))
+            return
         state = folder.stat()
         identity = (state.st_dev, state.st_ino)
         if identity in parents or (prefix and _is_result(folder)):  # a link to a folder around it; shards, say
@@ -153,6 +156,13 @@ class FolderReader(Reader):
                     yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/", (*parents, identity))
                 elif entry.name.endswith(self._suffix):
                     yield prefix + entry.name
+
+    def _select(self, folder: Path, names: list[str]) -> Iterator[str]:
+        """What `_walk` takes of the names of all files of a store below the folder."""
+        names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+        parents = [name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}")]
+        results = tuple(parent for parent in parents if _is_result(folder / parent.rstrip("/")))
+        yield from (name for name in names if name.endswith(self._suffix) and not name.startswith(results))
 
     @property
     def source(self) -> dict[str, Any]:  # type: ignore[override]

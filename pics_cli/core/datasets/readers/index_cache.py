@@ -36,6 +36,7 @@ from pics_cli.core.runtime.files import (
     open_file,
 )
 from pics_cli.core.runtime.locks import locked
+from pics_cli.core.runtime.storage import local_file
 from pics_cli.errors import PicsError, read_error, write_error
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,7 @@ def plain_json(path: Path, folder: Path) -> Path:
     if plain.exists():
         return plain
     try:
+        path = local_file(path)
         with open_file(path) as file:
             head = file.read(4)
         encoding = json.detect_encoding(head)

@@ -27,6 +27,7 @@ from pics_cli.core.images.masks import decode_segmentation, has_polygon, segment
 from pics_cli.core.recipes.sources import SamSettings
 from pics_cli.core.runtime.bad_samples import BadRecords
 from pics_cli.core.runtime.manifest import read_manifest
+from pics_cli.core.runtime.storage import list_folder
 from pics_cli.errors import BadSample, PicsError
 
 
@@ -97,8 +98,11 @@ class LabelBlockReader(Reader):
     @cached_property
     def _block_stats(self) -> list[dict[str, Any]]:
         """Stats of the finished blocks, in order."""
+        there = list_folder(self.annotations)
         finished = [
-            stats for stats in finished_stats(self.annotations) if block_path(self.annotations, stats["block"]).exists()
+            stats
+            for stats in finished_stats(self.annotations)
+            if block_path(self.annotations, stats["block"]).name in there
         ]
         manifest = read_manifest(self.annotations) or {}
         if not manifest.get("complete"):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pics_cli.core.recipes.sources import CocoSource, FileSource, ScalabelSource, Source, VistasSource
+from pics_cli.core.runtime.files import as_remote
+from pics_cli.core.runtime.storage import list_folder, location
 from pics_cli.errors import BadSample, PicsError, abbreviate, read_error
 
 # Where `pics annotate` writes a split's labels, and build-shards looks for them, when the recipe names no folder.
@@ -144,6 +146,10 @@ def _find_files(root: Path, pattern: str) -> list[Path]:
 def _files_by_name(folder: Path) -> dict[str, list[str]]:
     """Files below a folder, relative to it and sorted, by their names."""
     files: dict[str, list[str]] = {}
+    if remote := as_remote(folder):
+        for path in remote.files_below():
+            files.setdefault(path.rpartition("/")[2], []).append(path)
+        return files
     visited = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         state = Path(path).stat()
@@ -199,7 +205,7 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
             for pattern in names:
                 for version in versions if "{version}" in pattern else ("",):
                     name = pattern.format(split=split, version=version)
-                    is_asked_for = Path(name).is_absolute()  # as only labels may be: nothing else is taken for them
+                    is_asked_for = _is_whole(name)  # as only labels may be: nothing else is taken for them
                     if names is not label_patterns or patterns.labels:
                         tried.append(name + "/" * is_folder)
                     if paths := _existing(root, name, is_folder, split):
@@ -210,7 +216,7 @@ def find_split_files(source: FileSource, split: str, raw: Path | None, dataset: 
                     if is_asked_for:
                         raise PicsError(f"labels folder {name}: no such folder", "`pics annotate --out DIR` makes one")
     within = f" (also inside {', '.join(source.folder)})" if source.folder else ""
-    names_in_raw = sorted(path.name + ("/" if path.is_dir() else "") for path in raw.iterdir())
+    names_in_raw = sorted(name + "/" * entry.is_dir for name, entry in list_folder(raw).items())
     raise PicsError(
         f"raw folder {raw} holds no {dataset} {split} annotations: looked for {', '.join(dict.fromkeys(tried))}"
         f"{within}; found {abbreviate(names_in_raw) or 'nothing'}",
@@ -225,18 +231,23 @@ def _root_of(patterns: Sequence[str], roots: Sequence[Path], split: str) -> Path
     return next((root for root in roots for name in names if _existing(root, name, False, split)), roots[0])
 
 
+def _is_whole(name: str) -> bool:
+    """Whether a name is an absolute path or an address, and not one below the raw folder."""
+    return "://" in name or Path(name).is_absolute()
+
+
 def _existing(root: Path, name: str, is_folder: bool, split: str) -> list[Path]:
     """The annotations of this name, or all that fit it where it has a * and is no name itself.
 
     Raises:
         PicsError: a file instead of a folder, a folder instead of a file, several folders, or a * that cannot be.
     """
-    path = root / name
+    path = location(name) if _is_whole(name) else root / name
     try:
         exists = path.exists()
     except OSError as error:  # of a name too long, say
         raise read_error(path, error) from None
-    if "*" in name and not exists and not Path(name).is_absolute():
+    if "*" in name and not exists and not _is_whole(name):
         if any("**" in part and part != "**" for part in Path(name).parts):  # which Python takes from 3.13 on
             raise PicsError(
                 f"source.splits.{split}: {name!r}: ** can only be an entire path component",
