@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pics_cli.core.runtime.manifest import MANIFEST
+from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import PicsError
 
 NamedPath = tuple[str, Path]
@@ -34,7 +35,8 @@ def refuse_overwriting(
                 f"{flag} {path}: is {found[0]} {found[1]}, which this run reads: it would be overwritten",
                 f"choose another {flag}",
             )
-        for folder in (path, *Path(os.path.realpath(path)).parents) if kept else ():
+        real = path if is_remote(path) else Path(os.path.realpath(path))
+        for folder in (path, *real.parents) if kept else ():
             if found := kept.get(_identity(folder)):
                 raise PicsError(
                     f"{flag} {path}: lies in {found[0]} {found[1]}, where nothing is written", f"choose another {flag}"
@@ -62,7 +64,10 @@ def refuse_result_folder(folder: Path, state: Path, raw: Path | None, inputs: It
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
-    """What tells a file from another by all of its names: device and inode; its resolved path where it is not there."""
+    """What tells a file from another by all of its names: device and inode; its resolved path where it is not there;
+    its address in a store."""
+    if is_remote(path):
+        return str(path).rstrip("/")
     try:
         state = path.stat()
     except (OSError, ValueError):
