@@ -10,6 +10,7 @@ import typer
 from pics_cli import console
 from pics_cli.commands.choices import Dtype
 from pics_cli.commands.runner import run_job
+from pics_cli.core.runtime.storage import is_address, location
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def evaluate(
         str | None, typer.Option(metavar="DIR|FILES", help="Shards whose pictures are rebuilt, instead of a recipe.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="True pictures that those of --input are held against.")
+        Path | None,
+        typer.Option(metavar="DIR", parser=location, help="True pictures that those of --input are held against."),
     ] = None,
     pictures: Annotated[
         list[str] | None,
@@ -64,7 +66,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first N cases.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Composites of each case by each model.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the model's]")] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="For results.  [default: the recipe's]")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", parser=location, help="For results.  [default: the recipe's]")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Of the models; as in pics infer.")] = "auto",
     resume: Annotated[
@@ -124,7 +128,7 @@ def evaluate(
 
     models = _models(model or ["pics-mini"]) if loaded.methods else {}
     job = EvaluationJob(
-        recipe=loaded, output=output or Path(loaded.out), models=models, adapters=_adapters(lora or [], models),
+        recipe=loaded, output=output or location(loaded.out), models=models, adapters=_adapters(lora or [], models),
         external=_external(pictures or [], loaded),
         device=device, dtype=dtype, overwrite=overwrite, resume=resume,
     )  # fmt: skip
@@ -138,7 +142,7 @@ def _split(text: str | None) -> list[str] | None:
 def _split_name(text: str) -> tuple[str | None, str]:
     """NAME=PATH, unless that is the path of something itself and PATH is not; PATH may be followed by :WEIGHT."""
     name, equals, rest = text.partition("=")
-    if not equals or (_exists(text) and not _exists(rest)):
+    if not equals or is_address(name) or (_exists(text) and not _exists(rest)):
         return None, text
     return name, rest
 
@@ -181,7 +185,7 @@ def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResul
     external: dict[str, ExternalResults] = {}
     for text in texts:
         given, directory = _split_name(text)
-        folder = Path(directory)
+        folder = location(directory)
         name = folder.resolve().name if given is None else given
         if not name or ":" in name:
             raise PicsError(f"--input {text}: a method's name is not empty and holds no colon", "--input NAME=DIR")

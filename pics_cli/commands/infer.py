@@ -13,6 +13,7 @@ from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, M
 from pics_cli.commands.infer_report import show_report
 from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
+from pics_cli.core.runtime.storage import location
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ def infer(
         Path | None,
         typer.Option(
             metavar="PATH",
+            parser=location,
             help="A sample folder, or a folder of sample folders; sample, where no such folder is: samples bundled "
             "with pics.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the results.  [default: results/NAME of the input]")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=location, help="Folder for the results.  [default: results/NAME of the input]"
+        ),
     ] = None,
     obj_thr: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Objects to take from each sample folder.  [default: all]")
@@ -75,7 +80,8 @@ def infer(
         ),
     ] = None,
     background: Annotated[
-        Path | None, typer.Option(metavar="IMG", help="One picture without folders: the background.")
+        Path | None,
+        typer.Option(metavar="IMG", parser=location, help="One picture without folders: the background."),
     ] = None,
     object: Annotated[
         list[str] | None,
@@ -92,6 +98,7 @@ def infer(
         Path | None,
         typer.Option(
             metavar="MASK",
+            parser=location,
             help="Of --background: what stays in front of the objects and their shadows; no pixel under it changes.",
         ),
     ] = None,
@@ -204,7 +211,11 @@ def infer(
     ] = False,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw one sheet of all samples: regions, references, first result."),
+        typer.Option(
+            metavar="FILE.png",
+            parser=location,
+            help="Draw one sheet of all samples: regions, references, first result.",
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Write regions, gate weights and routing as pictures: DIR/explain.")
@@ -333,7 +344,7 @@ def _samples(
     if root is not None:
         if root.name in ("", ".."):
             root = root.resolve()
-        return find_folders(choose_input(root)), root.name
+        return find_folders(choose_input(root)), root.name or str(root).rstrip("/").rpartition("/")[2]
     if max_objects is not None and background is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
     sample = single_sample(background, objects, keep)

@@ -13,6 +13,7 @@ import typer
 from pics_cli import console
 from pics_cli.commands.choices import check_png
 from pics_cli.commands.runner import run_job
+from pics_cli.core.runtime.storage import is_address
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ def train(
         "validation.every": ("--logger-freq", logger_freq),
     }
     loaded = load_training(recipe, parse_overrides(settings, flags))
+    if is_address(loaded.out):
+        raise PicsError(
+            f"out: {loaded.out}: a run is written to a disk of this machine",
+            "name a folder with --root-dir DIR, and copy DIR/model when it is done",
+        )
     # Torch's advice on unused parameters, which there may be; torch reads it when it is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if gpus is not None and not (plan or preview or export):

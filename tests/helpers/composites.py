@@ -61,7 +61,7 @@ def make_sample(
     return folder
 
 
-def run(root: Path, output: Path, model: Path, **options: Any) -> InferenceReport:
+def run(root: Path, output: Path, model: Path | str, **options: Any) -> InferenceReport:
     """Composite the samples of a folder with one denoising step, in this process.
 
     A model is loaded once while runs with it follow each other: that takes longer than most runs do.

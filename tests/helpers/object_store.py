@@ -53,6 +53,10 @@ class ObjectStore:
         store, prefix = _client(), url.removeprefix("s3://").rstrip("/")
         return {name[len(prefix) + 1 :]: store.cat_file(name) for name in store.find(prefix)}
 
+    def remove(self, url: str) -> None:
+        """Remove a file."""
+        _client().rm_file(url)
+
     def fault(self, request: str) -> int | None:
         """Status to answer a request with instead, or `DROP`."""
         for pattern, statuses in self.faults.items():

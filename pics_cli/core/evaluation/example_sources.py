@@ -23,14 +23,15 @@ from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, Shar
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.runtime.manifest import read_manifest
+from pics_cli.core.runtime.storage import CACHE_GB, location, map_files
 from pics_cli.core.scenes.drawn.spec import SceneSettings
+from pics_cli.core.shards.shard_paths import is_url
 from pics_cli.core.shards.shard_sets import resolve_shard_sets
 from pics_cli.core.shards.tar_index import read_sample
 from pics_cli.errors import BadSample, PicsError
 
 # Drawn scenes that serve as distractors are numbered from here: beyond those that are measured.
 _FIRST_DISTRACTOR, NUM_DISTRACTORS = 10_000_000, 24
-_CACHE_GB = 50.0
 
 
 class ExampleSource(ABC):
@@ -74,7 +75,7 @@ def open_examples(
     if recipe.scenes is not None:
         return DrawnExamples(recipe.scenes, recipe.seed, object_scale)
     if recipe.pictures is not None:
-        pictures = PictureExamples(Path(recipe.pictures))
+        pictures = PictureExamples(location(recipe.pictures))
         for results in external:
             if not set(results.files) & set(pictures.keys):
                 own, other = (", ".join(list(keys)[:3]) for keys in (pictures.keys, results.files))
@@ -132,7 +133,8 @@ class ShardExamples(ExampleSource):
             "contents": self.shards.contents_sha256,
         }  # fmt: skip
         self.folders = {Path(source).parent for source in self.shards.sources if not self.shards.remote}
-        splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in self.folders} | {samples.split}
+        folders = {location(str(name)).parent for name in self.shards.sources if not is_url(str(name))}
+        splits = {str((read_manifest(folder) or {}).get("split", "")) for folder in folders} | {samples.split}
         seen = "these samples are of a training split: models that were trained on them have seen the answers"
         self.warnings = [seen] if "train" in splits else []
 
@@ -141,7 +143,7 @@ class ShardExamples(ExampleSource):
 
     def __getitem__(self, number: int) -> Example:
         shard = int(np.searchsorted(self._ends, number, side="right"))
-        path = self.shards.local_path(shard, _CACHE_GB)
+        path = self.shards.local_path(shard, CACHE_GB)
         row = number - int(self._ends[shard]) + self.shards.counts[shard]
         index = self.shards.load_index(shard, path)
         key, members = read_sample(path, int(index[row]), int(index[row + 1]))
@@ -161,7 +163,8 @@ class PictureExamples(ExampleSource):
 
     def __init__(self, folder: Path) -> None:
         self.files, self.folders = find_pictures(folder, "--reference"), [folder]
-        listing = "\n".join(f"{key}\0{file_sha256(path)}" for key, path in self.files.items())
+        hashes = map_files(file_sha256, list(self.files.values()))
+        listing = "\n".join(f"{key}\0{sha256}" for key, sha256 in zip(self.files, hashes, strict=True))
         self.keys = list(self.files)
         self.provenance = {"kind": "pictures", "pictures": len(self.keys),
                            "listing": hashlib.sha256(listing.encode()).hexdigest()}  # fmt: skip

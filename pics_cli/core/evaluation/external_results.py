@@ -10,6 +10,7 @@ from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.runtime.files import file_sha256, read_file
+from pics_cli.core.runtime.storage import list_folder
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -70,7 +71,12 @@ def find_pictures(folder: Path, flag: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise PicsError(f"{flag} {folder}: no such folder", "name a folder of pictures called after their samples")
     directory = folder / "composed" if (folder / "composed").is_dir() else folder
-    files = sorted(p for p in directory.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    entries = list_folder(directory)
+    files = [
+        path
+        for name in sorted(entries)
+        if not entries[name].is_dir and (path := directory / name).suffix.lower() in _SUFFIXES
+    ]
     if not files:
         raise PicsError(f"{flag} {folder}: no picture in it", f"expected files such as ID{_SUFFIXES[0]}")
     pictures = dict[str, Path]()

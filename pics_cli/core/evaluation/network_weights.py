@@ -20,6 +20,7 @@ import torch
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.weight_files import read_weights
 from pics_cli.core.runtime.files import file_sha256, load_json, read_file
+from pics_cli.core.runtime.storage import is_remote, local_file, location
 from pics_cli.errors import PicsError, reason_of
 
 Kind = Literal["dino", "clip", "inception", "lpips"]
@@ -126,7 +127,9 @@ def find_published(name: str) -> NetworkWeights | None:
     Raises:
         PicsError: they do not exist, cannot be downloaded, or are not the weights of their name.
     """
-    path = Path(name)
+    path = location(name)
+    if path.suffix in (".pth", ".safetensors") and is_remote(path) and path.is_file():
+        path = local_file(path)
     if not path.is_file():
         if path.suffix in (".pth", ".safetensors") and not path.is_dir():
             raise PicsError(f"--features {name}: no such file", f"known weights by name: {', '.join(_PUBLISHED)}")

@@ -43,6 +43,7 @@ from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.storage import file_names, map_files
 from pics_cli.core.runtime.worker_group import Opened, WorkerGroup, in_blocks
 from pics_cli.errors import PicsError
 
@@ -183,27 +184,33 @@ class _Evaluation:
         folder = ResumableFolder(output, "--output", replace="begin anew with --overwrite")
         stack.enter_context(folder.hold(RECORDS))
         recorded = read_json(path) if path.exists() else None
-        contents = [name for name in OUTPUT_FILES if (output / name).exists()]
-        contents += [RECORDS] if any((output / RECORDS).iterdir()) else []
+        present, records = file_names(output), file_names(output / RECORDS)
+        contents = [name for name in OUTPUT_FILES if name in present]
+        contents += [RECORDS] if records else []
         foreign = f"{contents[0]}, which pics eval did not begin" if contents else None
         compared = {key: value for key, value in self.identity.items() if key != "names"}
         if not folder.resumes(recorded, compared, foreign, self.job.overwrite):
             for name in OUTPUT_FILES:  # first: they are of the records that are removed now
                 (output / name).unlink(missing_ok=True)
-            for old in (output / RECORDS).iterdir():
-                if _RECORD_NAME.fullmatch(old.name):
-                    old.unlink()
+            for old in records:
+                if _RECORD_NAME.fullmatch(old):
+                    (output / RECORDS / old).unlink()
             write_json(path, self.identity)
 
     def record_path(self, number: int) -> Path:
         """The file of an example's record."""
         return record_path(self.job.output, number)
 
+    @cached_property
+    def _recorded(self) -> set[str]:
+        """Files of the folder of records when the work begins."""
+        return file_names(self.job.output / RECORDS)
+
     def is_measured(self, number: int) -> bool:
         """Whether an example has a record, made with the external results that exist now."""
         path = self.record_path(number)
-        if not (self.job.external and path.exists()):
-            return path.exists()
+        if not (self.job.external and path.name in self._recorded):
+            return path.name in self._recorded
         record = ExampleRecord.read(path)
         return record.bad is not None or all(
             record.peers.get(results.name) == results.sha256(record.key) for results in self.job.external
@@ -212,14 +219,15 @@ class _Evaluation:
     def finish(self, opened: Opened[Evaluator], progress: Progress) -> dict[str, Any]:
         """Results from the records of all examples, and their files."""
         output, metrics = self.job.output, self.metrics
-        records = [ExampleRecord.read(self.record_path(number)) for number in range(self.count)]
+        records = list(map_files(ExampleRecord.read, [self.record_path(number) for number in range(self.count)]))
         good = [record for record in records if record.bad is None]
         progress.activity = "report"
         names, settings = opened.ask(describe_methods)
         results = summarize(records, names, metrics, self._provenance(settings))
         results["unavailable"] = self.unavailable
         encoders = [weights for weights in self.weights if weights.kind != "lpips"]  # LPIPS compares pairs, not sets
-        features = [read_features(self.record_path(record.number)) for record in good] if encoders else []
+        paths = [self.record_path(record.number) for record in good] if encoders else []
+        features = list(map_files(read_features, paths))
         results["sets"] = distances_to_truth(features, results["methods"], encoders, self.job.recipe.seed)
         write_per_sample(output, records, metrics)
         chosen = choose_examples(good, results["methods"][0], metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,8 @@ from pics_cli.core.inference.decoding import decode_mask, decode_reference, mask
 from pics_cli.core.inference.mask_region import RegionRule, find_kept
 from pics_cli.core.inference.sample import CompositeSample, Order
 from pics_cli.core.model.bundled import PACKAGE, restore_hint
-from pics_cli.core.runtime.files import open_file, read_file
+from pics_cli.core.runtime.files import as_remote, open_file, read_file
+from pics_cli.core.runtime.storage import is_remote, location
 from pics_cli.errors import BadSample, PicsError, abbreviate, read_error, reason_of
 
 logger = logging.getLogger(__name__)
@@ -104,21 +105,26 @@ def find_folders(root: Path) -> list[Path]:
             )
         raise PicsError(f"--input {root}: no such folder", f"{_LAYOUT}; for samples bundled with pics: --input sample")
     try:
-        if _is_sample(root):
-            return [root]
-        listed = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-        folders = [path for path in listed if path.is_dir()]
-        is_sample = {path: _is_sample(path) for path in folders}
+        if remote := as_remote(root):
+            names = _names_by_folder(remote.files_below())
+            if _is_sample(names.pop("", ())):
+                return [root]
+            is_sample = {root / folder: _is_sample(found) for folder, found in sorted(names.items())}
+        else:
+            if _is_sample(_names(root)):
+                return [root]
+            listed = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+            if dangling := [path.name for path in listed if path.is_symlink() and not path.exists()]:
+                logger.warning("--input %s: links that lead nowhere, passed over: %s", root, abbreviate(dangling, 5))
+            is_sample = {path: _is_sample(_names(path)) for path in listed if path.is_dir()}
     except OSError as error:
         raise read_error(error.filename, error) from None
-    samples = [path for path in folders if is_sample[path]]
-    if dangling := [path.name for path in listed if path.is_symlink() and not path.exists()]:
-        logger.warning("--input %s: links that lead nowhere, passed over: %s", root, abbreviate(dangling, 5))
+    samples = [path for path, found in is_sample.items() if found]
     if not samples:
         raise PicsError(
             f"--input {root}: no sample: looked for image.* and object_* in it and in each folder of it", _LAYOUT
         )
-    others = [path.name for path in folders if not is_sample[path]]
+    others = [path.name for path, found in is_sample.items() if not found]
     if others:
         logger.info("no sample in %d folders, passed over: %s", len(others), ", ".join(others[:5]))
     return samples
@@ -135,7 +141,7 @@ def list_sample(folder: Path, objects: int | None) -> SampleFiles:
         BadSample: a file is missing (its expected name is named) or exists twice, or there are too few objects.
     """
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        names = _names(folder)
     except OSError as error:
         raise BadSample("unreadable_folder", f"{folder}: {reason_of(error)}") from None
     backgrounds = [name for name in names if _BACKGROUND.fullmatch(name)]
@@ -187,14 +193,14 @@ def single_sample(background: Path | None, words: Sequence[tuple[str, str]], kee
     for kind, value in words:
         if kind == "object":
             _check_region(objects)
-            objects.append(ObjectFiles(Path(value), None))
+            objects.append(ObjectFiles(location(value), None))
             continue
         if not objects:
             raise PicsError(f"--{kind} {value} stands before any --object", _FLAGS)
         last = objects[-1]
         if last.mask is not None or last.box is not None:
             raise PicsError(f"--object {last.reference}: two regions, the second is --{kind} {value}", _FLAGS)
-        objects[-1] = last._replace(mask=Path(value)) if kind == "mask" else last._replace(box=parse_box(value))
+        objects[-1] = last._replace(mask=location(value)) if kind == "mask" else last._replace(box=parse_box(value))
     _check_region(objects)
     if not objects:
         raise PicsError(f"--background {background}: no --object to put into it", _FLAGS)
@@ -219,10 +225,14 @@ def parse_box(text: str) -> Box:
 
 
 def check_files(files: SampleFiles) -> None:
-    """Raise BadSample for a file of a sample that does not exist or is none, as a named pipe; nothing is read."""
+    """Raise BadSample for a file of a sample that does not exist or is none, as a named pipe; nothing is read.
+
+    Files of a store were listed a moment ago: it is not asked for each of them again.
+    """
     for part, path in files.parts().items():
         try:
-            open_file(files.root / path).close()
+            if not is_remote(path):
+                open_file(files.root / path).close()
         except OSError as error:
             raise _unreadable(path, part, error) from None
 
@@ -236,7 +246,7 @@ def read_parts(files: SampleFiles) -> dict[str, bytes]:
     contents = {}
     for part, path in files.parts().items():
         try:
-            contents[part] = read_file(files.root / path)
+            contents[part] = read_file(path if is_remote(path) else files.root / path)
         except OSError as error:
             raise _unreadable(path, part, error) from None
     return contents
@@ -296,8 +306,22 @@ def decode(
     )
 
 
-def _is_sample(folder: Path) -> bool:
-    return any(_BACKGROUND.fullmatch(path.name) or _OBJECT.fullmatch(path.name) for path in folder.iterdir())
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _names_by_folder(files: Iterable[str]) -> dict[str, list[str]]:
+    """Names of the files of a folder (as "") and of the folders in it that are not hidden, from all paths below it."""
+    names = dict[str, list[str]]()
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        if "/" not in folder and not folder.startswith("."):
+            names.setdefault(folder, []).append(name)
+    return names
+
+
+def _is_sample(names: Iterable[str]) -> bool:
+    return any(_BACKGROUND.fullmatch(name) or _OBJECT.fullmatch(name) for name in names)
 
 
 def _single_file(folder: Path, present: Sequence[str], names: Sequence[str], expected: str, *partners: str) -> Path:

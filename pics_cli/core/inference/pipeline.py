@@ -38,6 +38,7 @@ from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
 from pics_cli.core.model.push import plan_push
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.model.upload import upload
+from pics_cli.core.runtime.storage import location
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
@@ -113,8 +114,9 @@ class PicsPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: `pics-mini`, the small model that comes with the package; `pics`, the
-                published one, once it is downloaded; a research checkpoint; a model folder; or a repository on the
-                Hugging Face hub (`owner/name` or `owner/name@revision`).
+                published one, once it is downloaded; a research checkpoint; a model folder; one of these in a store
+                (`s3://bucket/folder`); or a repository on the Hugging Face hub (`owner/name` or
+                `owner/name@revision`).
             torch_dtype: precision to compute in; None: float32.
 
         Raises:
@@ -140,7 +142,7 @@ class PicsPipeline(DiffusionPipeline):
             PicsError: no adapter, one of another model, or a weight out of range.
             ValueError: parts are kept off the device by one of the `enable_…_cpu_offload` methods: call it before them.
         """
-        adapter = load_adapter(AdapterChoice(Path(path), check_weight(weight, f"{path}")))
+        adapter = load_adapter(AdapterChoice(location(str(path)), check_weight(weight, f"{path}")))
         if self._origin is not None:
             warn_of_other_base([adapter], *self._origin)
         self.model.load_adapters([adapter])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from pics_cli.core.runtime.files import load_json, open_file
 from pics_cli.core.runtime.outputs import NamedPath, refuse_overwriting
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
+from pics_cli.core.runtime.storage import file_names, is_remote
 from pics_cli.errors import BadSample, PicsError, read_error
 
 # Bytes of a picture's name: file systems allow 255, and a temporary name is longer.
@@ -219,20 +220,21 @@ def _written_files(job: InferenceJob) -> Iterator[NamedPath]:
     """Files that are there and that the run would replace: what is not there is no input either."""
     if job.sheet is not None:
         yield "--sheet", job.sheet
-    if not job.output.exists():
+    remote = is_remote(job.output)  # whose files have no second name: they are inputs if they are called so
+    if not remote and not job.output.exists():
         return
     for sample in map(sample_id, job.samples):
         paths = [composed_path(job.output, sample, candidate, job.format) for candidate in range(job.num)]
         others = [other for path in paths for other in other_formats(path)]
-        for candidate in range(job.num) if job.layers else ():
+        for candidate in range(job.num) if job.layers and not remote else ():
             others += layer_paths(layers_path(job.output, sample, candidate))
         for path in (*paths, *others, grid_path(job.output, sample), *explain_paths(job.output, sample)):
-            if path.exists():
+            if remote or path.exists():
                 yield "--output", path
 
 
 def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[Path | SampleFiles]) -> InferencePlan:
-    plan = InferencePlan()
+    plan, exists = InferencePlan(), _look_up(job.output / "composed")
     inputs = list[NamedPath]()
     for sample in samples:
         try:
@@ -242,7 +244,7 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
                 )
             files = sample if isinstance(sample, SampleFiles) else list_sample(sample, job.objects)
             inputs += files.parts().items()
-            existing = {} if job.overwrite else _existing_records(job, files.id, plan)
+            existing = {} if job.overwrite else _existing_records(job, files.id, plan, exists)
             check_files(files)
             # Inputs are read now only to compare them with those of finished pictures; others when it is their turn.
             hashes = part_hashes(read_parts(files)) if existing else None
@@ -267,16 +269,26 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
     return plan
 
 
-def _existing_records(job: InferenceJob, sample: str, plan: InferencePlan) -> dict[int, dict[str, Any]]:
+def _look_up(folder: Path) -> Callable[[Path], bool]:
+    """Tells whether a file of the folder exists. A store is asked once for all of them."""
+    if not is_remote(folder):
+        return Path.exists
+    names = file_names(folder)
+    return lambda path: path.name in names
+
+
+def _existing_records(
+    job: InferenceJob, sample: str, plan: InferencePlan, exists: Callable[[Path], bool]
+) -> dict[int, dict[str, Any]]:
     """Records of a sample's finished candidates, by number; other files of their names are noted in the plan."""
     records = {}
     for candidate in range(job.num):
         path = composed_path(job.output, sample, candidate, job.format)
         for other in other_formats(path):
-            if other.exists():
+            if exists(other):
                 plan.clashes.append(f"{other}: --output-format: the folder has {other.suffix}, this run {path.suffix}")
         try:
-            if (record := read_record(path)) is not None:
+            if exists(path) and (record := read_record(path)) is not None:
                 records[candidate] = record
         except Damaged as error:
             plan.damaged.append(f"{path}: {error}")

@@ -27,6 +27,7 @@ from pics_cli.core.inference.decoding import (
 from pics_cli.core.inference.mask_region import MaskRegion, RegionRule, find_kept, find_region
 from pics_cli.core.inference.sample import Bytes, CompositeSample, Order
 from pics_cli.core.runtime.files import read_file
+from pics_cli.core.runtime.storage import location
 from pics_cli.errors import BadSample, reason_of
 
 ImageInput = Image.Image | npt.NDArray[Any] | str | Path
@@ -170,6 +171,6 @@ def _read_file(path: str | Path | Any, name: str) -> bytes:
     if not isinstance(path, str | Path):
         raise ValueError(f"{name}: got {type(path).__name__}, expected a PIL image, a NumPy array or a path")
     try:
-        return read_file(Path(path))
+        return read_file(location(path) if isinstance(path, str) else path)
     except OSError as error:
         raise ValueError(f"{name}: cannot read {path}: {reason_of(error)}") from None

@@ -31,6 +31,7 @@ from pics_cli.core.model.adapters import Adapter
 from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile, load_json, open_file
 from pics_cli.core.runtime.resumable import identity_differences
+from pics_cli.core.runtime.storage import map_files
 from pics_cli.errors import BadSample, read_error
 
 MANIFEST = "manifest.jsonl"
@@ -39,6 +40,8 @@ _IDENTITY = ("id", "candidate", "seed", "settings")
 _KEYWORD = b"pics\0"
 # Parts of a file that a fingerprint reads, spread evenly from its head to its tail, and bytes of each.
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
+# What is fetched of a store's picture at a time for its record alone, which stands at the begin.
+_HEAD_BYTES = 1 << 16
 
 
 class Foreign(Exception):
@@ -160,7 +163,7 @@ def read_record(path: Path, whole: bool = True) -> dict[str, Any] | None:
         Foreign: a picture without a record.
     """
     try:
-        with open_file(path) as file:
+        with open_file(path, -1 if whole else _HEAD_BYTES) as file:
             match format_of_file(file):
                 case "png":
                     text = _png_record(file, whole)
@@ -208,18 +211,23 @@ def write_manifest(
     Returns:
         Their number.
     """
+    paths = [path for path in composed.glob("composed_*") if path.suffix in SUFFIXES.values()]
     records = []
-    for path in composed.glob("composed_*"):
-        if path.suffix not in SUFFIXES.values():
-            continue
-        with contextlib.suppress(Damaged, Foreign):
-            record = read_record(path, whole=False) or {}
+    for record in map_files(_record_alone, paths):
+        if record is not None:
             records.append({**record, **(ranks or {}).get((str(record.get("id")), record.get("candidate", 0)), {})})
     records.sort(key=lambda record: (str(record.get("id")), record.get("candidate", 0)))
     with AtomicFile(output / MANIFEST) as file:
         for record in records:
             file.write((json.dumps(record) + "\n").encode())
     return len(records)
+
+
+def _record_alone(path: Path) -> dict[str, Any] | None:
+    """The record of a picture of which nothing else is looked at; None of one without."""
+    with contextlib.suppress(Damaged, Foreign):
+        return read_record(path, whole=False) or {}
+    return None
 
 
 def _png_record(file: IO[bytes], whole: bool) -> bytes | None:

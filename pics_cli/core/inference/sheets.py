@@ -31,6 +31,7 @@ from pics_cli.core.inference.inputs import SampleFiles, decode, list_sample, rea
 from pics_cli.core.inference.plan import InferenceJob, composed_path, explain_path, grid_path, sample_id
 from pics_cli.core.inference.sample import CompositeSample
 from pics_cli.core.runtime.files import read_file
+from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import BadSample, PicsError
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ def check_overview(job: InferenceJob) -> None:
     if path.suffix.lower() != ".png" or path.is_dir():
         raise PicsError(f"--sheet {path}: expected the name of a .png file")
     folder = path.absolute().parent
-    if not folder.is_dir() and folder != job.output.absolute():
+    if not is_remote(path) and not folder.is_dir() and folder != job.output.absolute():
         raise PicsError(f"--sheet {path}: no such folder: {path.parent}", f"make it: mkdir -p {path.parent}")
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from pics_cli.core.runtime.files import apply_umask, load_json, open_file, write_json
+from pics_cli.core.runtime.storage import is_address, location
 from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)
@@ -102,15 +103,15 @@ class Adapter:
 
 
 def parse_adapter(text: str) -> AdapterChoice:
-    """Read `PATH[:WEIGHT]`.
+    """Read `PATH[:WEIGHT]`; the path may be the address of a store.
 
     Raises:
         PicsError: a weight that is no number, or out of range.
     """
     path, colon, weight = text.rpartition(":")
-    if not colon or (not _NUMBER.fullmatch(weight) and Path(text).exists()):
-        return AdapterChoice(Path(text))
-    return AdapterChoice(Path(path), check_weight(weight, f"--lora {text}"))
+    if not colon or (not _NUMBER.fullmatch(weight) and (is_address(text) or Path(text).exists())):
+        return AdapterChoice(location(text))
+    return AdapterChoice(location(path), check_weight(weight, f"--lora {text}"))
 
 
 def check_weight(weight: str | float, where: str) -> float:

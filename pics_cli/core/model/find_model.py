@@ -12,6 +12,7 @@ from pics_cli.core.model.hub import CHECKPOINTS, DINOV2_FILE, snapshot
 from pics_cli.core.runtime.files import cache_folder, fingerprint
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.storage import local_file, location
 from pics_cli.errors import PicsError, read_error
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ def find_model(name: str, progress: Progress | None = None, flag: str = "--model
 
     Args:
         name: `pics-mini`, the bundled model; `pics`, the published one, where it was downloaded; a checkpoint file of
-            the research code, which is converted into the cache at its first use; a model folder; or a repository on
-            the Hugging Face hub. A folder of the same name has precedence.
+            the research code, which is converted into the cache at its first use; a model folder; one of these two in a
+            store, such as `s3://bucket/folder`; or a repository on the Hugging Face hub. A folder of the same name has
+            precedence.
         progress: tells of a conversion.
         flag: the command-line flag that the name came with, for messages.
 
@@ -46,9 +48,9 @@ def find_model(name: str, progress: Progress | None = None, flag: str = "--model
         return bundled_model()
     if name == PUBLISHED_NAME and not Path(name).exists():
         return _published_model(flag, progress)
-    path = Path(name)
-    if path.is_file() and path.suffix in _SUFFIXES:
-        return converted_model(path, progress)
+    path = location(name)
+    if path.suffix in _SUFFIXES and path.is_file():
+        return converted_model(local_file(path), progress)
     return snapshot(name, flag, DOWNLOAD_PATTERNS)
 
 

@@ -11,12 +11,15 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pics_cli.core.runtime.files import cache_folder, file_sha256, load_json, make_folder, read_file, write_json
+from pics_cli.core.runtime.storage import is_address, list_folder, local_folder, location
 from pics_cli.errors import PicsError, abbreviate, read_error, reason_of
 
 # Where downloaded models are looked for, as the research project does, and DINOv2's file in it.
 CHECKPOINTS, DINOV2_FILE = Path("checkpoints"), "dinov2_vitg14_pretrain.pth"
 HASHES_FILE = "hashes.json"
 SECONDS_TO_ANSWER = 10.0
+# One of them lies in the folder of every model, diffusers', transformers' or ours.
+_MODEL_FILES = {"config.json", "model_index.json", "pics.json"}
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
 # The hub's client changed its HTTP library twice; its own error derives from that library's in every version.
 HUB_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
@@ -31,13 +34,16 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
     """The folder that `name` stands for.
 
     Args:
-        name: a local folder, which comes first, or a hub repository: `owner/name` or `owner/name@revision`.
+        name: a local folder, which comes first; a folder of a store, such as `s3://bucket/folder`, which is fetched
+            into the cache; or a hub repository: `owner/name` or `owner/name@revision`.
         flag: the command-line flag that the name came with, for the error.
         patterns: of the files to download from a repository, such as `unet/*`; a local folder is taken as it is.
 
     Raises:
         PicsError: no such folder; the hub cannot be reached and its cache does not hold the files; no such repository.
     """
+    if is_address(name):
+        return _stored_folder(name, flag)
     if is_local(name):
         path = Path(name)
         if path.is_dir():
@@ -83,6 +89,21 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
             f"name a local copy: {flag} FOLDER; where there is a connection, `hf download {repository}"
             f"{f' --revision {revision}' if revision else ''} --local-dir FOLDER` makes one",
         ) from None
+
+
+def _stored_folder(name: str, flag: str) -> Path:
+    """The copy of a store's folder in the cache; not of just any, which may hold terabytes."""
+    folder = location(name)
+    try:
+        if not _MODEL_FILES & list_folder(folder).keys():
+            raise PicsError(
+                f"{flag} {name}: no model in it: neither of {', '.join(sorted(_MODEL_FILES))}", "name its folder"
+            )
+        return local_folder(folder)
+    except NotADirectoryError:
+        raise PicsError(f"{flag} {name}: is a file, expected a folder", f"name the folder: {folder.parent}") from None
+    except FileNotFoundError:
+        raise PicsError(f"{flag} {name}: no such folder", "look at the spelling") from None
 
 
 def cached_snapshot(name: str, file: str) -> Path | None:

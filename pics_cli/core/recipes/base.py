@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pics_cli.core.recipes.validation import error_line, short_json
 from pics_cli.core.recipes.yaml_values import YamlError, parse_yaml
+from pics_cli.core.runtime.storage import location
 from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
@@ -45,13 +46,13 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str, what: str = "recipe") -> Path:
-    """Find a recipe by shipped name or by path.
+    """Find a recipe by shipped name, by path, or by the address of a file in a store.
 
     Raises:
         PicsError: there is none; names the nearest shipped recipes.
     """
     if "/" in name or Path(name).suffix in (".yaml", ".yml"):
-        path = Path(name)
+        path = location(name)
         if not path.is_file():
             raise PicsError(f"{name}: no such recipe file", f"shipped recipes: {', '.join(recipe_names())}")
         return path

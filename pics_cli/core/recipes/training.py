@@ -32,6 +32,7 @@ from pics_cli.core.recipes.training_sections import (
     ValidationSettings,
 )
 from pics_cli.core.recipes.validation import CONFIG, Text, UserPath
+from pics_cli.core.runtime.storage import is_address
 
 # Model settings that are defaults of `pics infer` alone: training does not depend on them.
 INFERENCE_DEFAULTS = ("share_sharpness", "scheduler", "steps", "guidance")
@@ -120,7 +121,8 @@ def load_training(name: str, overrides: Sequence[Override] = ()) -> TrainingReci
     }
     if not sets:
         root = data["data"].get("root", "data")
-        shards = dataset.out if Path(dataset.out).is_absolute() else os.path.relpath(dataset.out, root)
+        whole = is_address(dataset.out) or Path(dataset.out).is_absolute()
+        shards = dataset.out if whole else os.path.relpath(dataset.out, root)
         sets = {dataset.name: {"shards": shards, "recipe": path.stem}}
     data["data"]["sets"] = sets
     data["name"], data["out"] = path.stem, f"LOGS/{path.stem}"

@@ -63,21 +63,25 @@ def as_remote(path: Path) -> RemotePath | None:
     return None if isinstance(path, Path) else cast("RemotePath", path)
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path, buffering: int = -1) -> BinaryIO:
     """Open a file for reading; a pipe, socket or device, which may be endless or never answer, is an error.
+
+    Args:
+        path: of the file.
+        buffering: bytes that are read, or fetched from a store, at a time; -1: what does well for a whole file.
 
     Raises:
         OSError: it cannot be opened, or is no file.
     """
     if remote := as_remote(path):
-        return cast(BinaryIO, remote.open("rb"))
+        return cast(BinaryIO, remote.open("rb", buffering))
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise OSError(errno.EINVAL, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file", str(path))
-    return os.fdopen(handle, "rb")
+    return os.fdopen(handle, "rb", buffering)
 
 
 def read_file(path: Path) -> bytes:

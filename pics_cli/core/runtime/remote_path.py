@@ -203,14 +203,14 @@ class RemotePath(ProxyUPath):
         """Bytes [start, stop), fewer at the end of the file."""
         return bytes(self.ask(lambda fs, path: fs.cat_file(path, start=start, end=stop)))
 
-    def open(self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any) -> IO[Any]:  # type: ignore[override]
+    def open(self, mode: str = "r", buffering: int = -1, *_: Any, encoding: str | None = None, **__: Any) -> IO[Any]:  # type: ignore[override]
         """The file for reading, in large ranges. Writing goes through `AtomicFile`."""
         if mode not in ("r", "rt", "rb"):
             raise NotImplementedError(f"{self}: opened for writing")
         info = self.describe()
         if info["type"] == "directory":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self))
-        file = io.BufferedReader(_Ranges(self, int(info["size"])), _READ_AHEAD)
+        file = io.BufferedReader(_Ranges(self, int(info["size"])), buffering if buffering > 0 else _READ_AHEAD)
         return file if mode == "rb" else io.TextIOWrapper(file, encoding or "utf-8")
 
     def download(self, target: Path) -> None:

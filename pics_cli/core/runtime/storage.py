@@ -12,14 +12,19 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from pics_cli.core.runtime.files import as_remote, cache_folder, make_folder
 from pics_cli.core.runtime.locks import locked
 from pics_cli.errors import PicsError
 
+T = TypeVar("T")
+
+# Files of a store that are read at a time.
+_THREADS = 16
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)")
 # What `pip install` takes for a scheme, where one of our extras has it.
 _PACKAGES = {
@@ -112,6 +117,28 @@ def list_folder(folder: Path) -> dict[str, Entry]:
             with contextlib.suppress(FileNotFoundError):  # a link to nothing
                 found[entry.name] = Entry(entry.is_dir(), entry.stat().st_size)
     return found
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is written as an address, `scheme://…`."""
+    return "://" in text
+
+
+def file_names(folder: Path) -> set[str]:
+    """Names of what lies in a folder, from one listing; none where there is no such folder."""
+    try:
+        return {*list_folder(folder)}
+    except FileNotFoundError:
+        return set()
+
+
+def map_files(function: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
+    """Results of a function that reads each of some files, in their order; of a store several are read at a time."""
+    if not paths or not is_remote(paths[0]):
+        yield from map(function, paths)
+        return
+    with ThreadPoolExecutor(min(_THREADS, 1 + len(paths) // _THREADS)) as pool:
+        yield from pool.map(function, paths)
 
 
 def local_file(path: Path, cache_gb: float = CACHE_GB) -> Path:

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder
+from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder, open_file
 from pics_cli.core.runtime.locks import locked
 from pics_cli.core.runtime.manifest import MANIFEST, parse_manifest
-from pics_cli.core.shards.shard_paths import PIPE, ListedShard, MissingShardsError, expand_ranges, is_pipe
+from pics_cli.core.runtime.storage import location
+from pics_cli.core.shards.shard_paths import PIPE, ListedShard, MissingShardsError, expand_ranges, is_pipe, is_store
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import FAILED, PicsError, write_error
 
@@ -56,7 +57,7 @@ def fetch_shard(source: str, cache_gb: float, sha256: str | None = None) -> Path
     The least recently used shards are removed where the cache would hold more than `cache_gb`.
 
     Args:
-        source: http(s) URL, or `pipe:` and a command whose output is the shard.
+        source: http(s) URL, address of a store, or `pipe:` and a command whose output is the shard.
         cache_gb: room for all fetched shards together; the newest is kept in any case.
         sha256: expected, where known.
 
@@ -152,7 +153,10 @@ def _request(url: str, method: str) -> bytes | None:
 def _download(source: str, path: Path, sha256: str | None, cache_gb: float) -> None:
     def attempt() -> None:
         with AtomicFile(path) as file:
-            _run_command(source, file) if is_pipe(source) else _copy(source, file, cache_gb)
+            if is_pipe(source):
+                _run_command(source, file)
+            else:
+                (_copy_stored if is_store(source) else _copy)(source, file, max(cache_gb * 1e9, _MAX_SHARD))
         try:
             if sha256 is not None and file.sha256 != sha256:
                 raise _TransferError(f"sha256 is {file.sha256[:12]}…, its {MANIFEST} says {sha256[:12]}…")
@@ -234,10 +238,21 @@ def _read_limited(response: http.client.HTTPResponse, most: float) -> Iterator[b
         raise _TransferError(f"the connection ended after {received:,} of {length:,} bytes")
 
 
-def _copy(url: str, file: AtomicFile, cache_gb: float) -> None:
+def _copy(url: str, file: AtomicFile, most: float) -> None:
     with _open(url) as response:
-        for block in _read_limited(response, max(cache_gb * 1e9, _MAX_SHARD)):
+        for block in _read_limited(response, most):
             file.write(block)
+
+
+def _copy_stored(address: str, file: AtomicFile, most: float) -> None:
+    try:
+        with open_file(location(address)) as stored:
+            while block := stored.read(_BLOCK):
+                file.write(block)
+                if file.bytes > most:
+                    raise _RefusedError(f"it has more than {most / 1e6:,.0f} MB")
+    except FileNotFoundError:
+        raise _RefusedError("no such file") from None
 
 
 def _run_command(source: str, file: AtomicFile) -> None:

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from pics_cli.core.images.cutouts import PATCH_SIZE
 from pics_cli.core.images.image_io import RGB, decode_image, decode_rgba, upright_size
 from pics_cli.core.images.masks import Mask
+from pics_cli.core.runtime.storage import CACHE_GB
 from pics_cli.core.shards.layouts import SampleParts, recut_patch, unpack_sample
+from pics_cli.core.shards.remote import fetch_shard, list_remote_shards
 from pics_cli.core.shards.shard_files import read_shard
-from pics_cli.core.shards.shard_paths import ListedShard, list_local_shards
+from pics_cli.core.shards.shard_paths import ListedShard, is_url, list_shards
 from pics_cli.errors import BadSample, PicsError
 
 
@@ -46,27 +48,30 @@ class Sample:
 
 
 def open_shards(path: str | Path) -> Iterator[Sample]:
-    """Decode the samples of local shards one after the other, in the order in which they are stored.
+    """Decode the samples of shards one after the other, in the order in which they are stored.
 
     Args:
         path: a folder of shards (also the research project's), a .tar file, a range such as `{00000..00010}.tar` or a
-            pattern with * and ?.
+            pattern with * and ?; on this machine or in a store, as `s3://bucket/folder`; or a URL. What is not on this
+            machine is fetched into the cache folder, shard by shard.
 
     Raises:
         PicsError: no such shards, an unfinished build; while iterating: a damaged shard or sample, naming it.
     """
-    return _decode_shards(list_local_shards(str(path)))
+    name = str(path)
+    return _decode_shards(list_remote_shards(name) if is_url(name) else list_shards(name))
 
 
 def _decode_shards(shards: list[ListedShard]) -> Iterator[Sample]:
     for shard in shards:
-        key = ""
+        key, source = "", shard.source
+        file = source if isinstance(source, Path) else fetch_shard(source, CACHE_GB, shard.sha256)
         try:
-            for key, members in read_shard(Path(shard.source)):
+            for key, members in read_shard(file):
                 yield decode_sample(key, members)
         except BadSample as error:
             raise PicsError(
-                f"{shard.source}: {f'sample {key}: ' if key else ''}{error.reason}: {error.detail}",
+                f"{source}: {f'sample {key}: ' if key else ''}{error.reason}: {error.detail}",
                 "look at the set with `pics build-shards --check DIR`",
             ) from None
 

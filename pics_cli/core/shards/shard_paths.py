@@ -1,13 +1,16 @@
-"""How users name shards, and the shards that a name means: folders, files with ranges and wildcards, URLs, commands."""
+"""How users name shards, and the shards that a name means: folders, files with ranges and wildcards, on this machine or
+in a store; URLs, commands."""
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
+from pics_cli.core.runtime.storage import Entry, is_address, is_remote, list_folder, location
 from pics_cli.core.shards.shard_files import REBUILD_HINT
 from pics_cli.errors import PicsError
 
@@ -20,13 +23,15 @@ class ListedShard(NamedTuple):
     """A shard before it is opened.
 
     Attributes:
-        source: local path, URL or command.
+        source: local path; or URL, address of a store or command.
         samples, sha256: as a manifest says; None without one.
+        bytes: its size, but of URLs and commands.
     """
 
     source: str | Path
     samples: int | None = None
     sha256: str | None = None
+    bytes: int | None = None
 
 
 class MissingShardsError(PicsError):
@@ -41,6 +46,18 @@ def is_pipe(name: str) -> bool:
 def is_url(name: str) -> bool:
     """Whether this is an http(s) URL."""
     return name.startswith(("http://", "https://"))
+
+
+def is_store(name: str) -> bool:
+    """Whether this is an address of a store, such as s3://bucket/folder."""
+    return is_address(name) and not is_url(name) and not is_pipe(name)
+
+
+def join_root(root: str, name: str) -> str:
+    """A name of shards below the folder or address `root`, where it is not complete by itself."""
+    if is_pipe(name) or is_address(name):
+        return name
+    return f"{root.rstrip('/')}/{name}" if is_address(root) and not name.startswith("/") else str(Path(root) / name)
 
 
 def is_pattern(name: str) -> bool:
@@ -77,40 +94,51 @@ def expand_ranges(name: str) -> list[str]:
 
 def glob_files(pattern: str) -> list[Path]:
     """Files that match a pattern with * and ?, in order of their names; hidden ones match none, as in a shell."""
-    anchor = Path(pattern).anchor
-    relative = re.sub(r"\[", "[[]", pattern.removeprefix(anchor))  # which Path.glob takes for a choice of letters
-    return sorted(path for path in Path(anchor).glob(relative) if path.is_file() and not path.name.startswith("."))
+    if is_store(pattern):
+        parts = pattern.split("/")
+        fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
+        anchor, relative = location("/".join(parts[:fixed])), "/".join(parts[fixed:])
+    else:
+        anchor = Path(Path(pattern).anchor)
+        relative = pattern.removeprefix(Path(pattern).anchor)
+    relative = re.sub(r"\[", "[[]", relative)  # which Path.glob takes for a choice of letters
+    paths = [path for path in anchor.glob(relative) if not path.name.startswith(".")]
+    return sorted(_file_sizes(paths))
 
 
 def tar_files(folder: Path) -> list[Path]:
     """The .tar files of a folder in order of their names, without the hidden ones that macOS leaves beside them."""
-    return sorted(path for path in folder.glob("*.tar") if path.is_file() and not path.name.startswith("."))
+    return sorted(_file_sizes([path for path in folder.glob("*.tar") if not path.name.startswith(".")]))
 
 
-def list_local_shards(name: str) -> list[ListedShard]:
-    """The shards of a folder, a .tar file, a range or a pattern; samples and sha256 where a manifest says them.
+def list_shards(name: str) -> list[ListedShard]:
+    """The shards of a folder, a .tar file, a range or a pattern, on this machine or in a store; samples and sha256
+    where a manifest says them.
 
     Raises:
         MissingShardsError: none of them exists.
-        PicsError: some are missing, of another size than their manifest says, or not in it; an unfinished build.
+        PicsError: some are missing, of another size than their manifest says, or not in it; an unfinished build; a
+            store that cannot be reached or refuses.
     """
     names = expand_ranges(name)
     if len(names) == 1 and not is_pattern(name) and not name.endswith(".tar"):
-        return _list_folder(Path(names[0]))
+        return _list_folder(location(names[0]))
     if is_pattern(name):
         paths = [path for pattern in names for path in glob_files(pattern)]
         if not paths:
             raise MissingShardsError(f"{name}: no such file")
     else:
-        paths = [Path(path) for path in names]
-        missing = [path for path in paths if not path.is_file()]
+        paths = [location(path) for path in names]
+        sizes = _file_sizes(paths)
+        missing = [path for path in paths if path not in sizes]
         if len(missing) == len(paths):
             raise MissingShardsError(f"{name}: no such file" + (f"s ({len(paths):,} named)" if len(paths) > 1 else ""))
         if missing:
             count = f"{len(missing):,} of {len(paths):,} named shards are missing"
             raise PicsError(f"{missing[0]}: no such file; {count}", REBUILD_HINT)
     manifests = {folder: manifest_entries(folder) for folder in {path.parent for path in paths}}
-    return [_listed(path, manifests[path.parent].get(path.name)) for path in paths]
+    sizes = _file_sizes(paths)
+    return [_listed(path, sizes[path], manifests[path.parent].get(path.name)) for path in paths]
 
 
 def _list_folder(folder: Path) -> list[ListedShard]:
@@ -126,7 +154,27 @@ def _list_folder(folder: Path) -> list[ListedShard]:
             raise PicsError(f"{folder / missing[0]}: no such file; {count}", REBUILD_HINT)
         if unlisted := [name for name in paths if name not in manifest]:
             raise PicsError(f"{paths[unlisted[0]]}: not in {MANIFEST}", "move it to a folder of its own")
-    return [_listed(path, manifest.get(name)) for name, path in paths.items()]
+    sizes = _file_sizes(list(paths.values()))
+    return [_listed(path, sizes[path], manifest.get(name)) for name, path in paths.items()]
+
+
+def _file_sizes(paths: Sequence[Path]) -> dict[Path, int]:
+    """Bytes of those paths that are files; the folders of a store are listed, and not asked file by file."""
+    sizes, listings = dict[Path, int](), dict[Path, dict[str, Entry]]()
+    for path in paths:
+        if not is_remote(path):
+            if path.is_file():
+                sizes[path] = path.stat().st_size
+            continue
+        if path.parent not in listings:
+            try:
+                listings[path.parent] = list_folder(path.parent)
+            except FileNotFoundError:
+                listings[path.parent] = {}
+        entry = listings[path.parent].get(path.name)
+        if entry is not None and not entry.is_dir:
+            sizes[path] = entry.size
+    return sizes
 
 
 def manifest_entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -143,9 +191,10 @@ def manifest_entries(folder: Path) -> dict[str, dict[str, Any]]:
     return {entry["file"]: entry for entry in manifest.get("shards", [])}
 
 
-def _listed(path: Path, entry: dict[str, Any] | None) -> ListedShard:
+def _listed(path: Path, size: int, entry: dict[str, Any] | None) -> ListedShard:
+    source = str(path) if is_remote(path) else path
     if entry is None:
-        return ListedShard(path)
-    if (size := path.stat().st_size) != entry["bytes"]:
+        return ListedShard(source, bytes=size)
+    if size != entry["bytes"]:
         raise PicsError(f"{path}: {size:,} bytes, {MANIFEST} says {entry['bytes']:,}", REBUILD_HINT)
-    return ListedShard(path, entry["samples"], entry["sha256"])
+    return ListedShard(source, entry["samples"], entry["sha256"], size)

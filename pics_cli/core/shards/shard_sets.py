@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,8 +24,10 @@ from pics_cli.core.shards.shard_paths import (
     expand_ranges,
     is_pattern,
     is_pipe,
+    is_store,
     is_url,
-    list_local_shards,
+    join_root,
+    list_shards,
 )
 from pics_cli.core.shards.tar_index import SampleIndex, index_shard, is_indexed, read_sample
 from pics_cli.errors import BadSample, PicsError
@@ -35,7 +38,7 @@ Split = Literal["train", "val"]
 
 # Fewer shards than this are indexed faster than other processes start.
 _MIN_PARALLEL = 8
-# Remote shards that are read at a time: few enough for the cache, enough to mix.
+# Shards of a windowed set that are read at a time: few enough for the cache, enough to mix.
 SHARD_WINDOW = 8
 # The first samples of a set that are tried; one of them must be readable.
 _CHECKED_SAMPLES = 8
@@ -49,10 +52,11 @@ class ShardSet:
         name: of the set.
         repeat: how often each sample is seen in an epoch.
         augment: how its references are varied; None: as the recipe says for all.
-        sources: local files, or URLs and commands.
+        sources: local files, or URLs, addresses of a store and commands.
         counts: samples of each.
         remote: the sources are to be fetched.
         hashes: sha256 of each shard where a manifest says it, else None.
+        windowed: they are read a few at a time, `SHARD_WINDOW`: the cache does not hold all of them, or nobody knows.
     """
 
     name: str
@@ -62,6 +66,7 @@ class ShardSet:
     counts: list[int]
     remote: bool
     hashes: list[str | None]
+    windowed: bool = False
 
     @property
     def samples(self) -> int:
@@ -105,6 +110,12 @@ class _ListedSet:
     settings: TrainingSet
     shards: list[ListedShard]
     remote: bool = False
+
+    @property
+    def fetched_bytes(self) -> float:
+        """Room that its shards take in the cache; infinite where nobody knows."""
+        sizes = [math.inf if shard.bytes is None else shard.bytes for shard in self.shards]
+        return sum(sizes) if self.remote else 0
 
 
 def resolve_shard_sets(
@@ -152,7 +163,7 @@ def resolve_shard_sets(
 
 
 def _list_shards(name: str, settings: TrainingSet, data: DataSettings, split: Split, allow_pipe: bool) -> _ListedSet:
-    text = settings.shards.replace("{split}", split)
+    text = join_root(data.root, settings.shards.replace("{split}", split))
     if is_pipe(text):
         if not allow_pipe:
             raise PicsError(
@@ -163,7 +174,7 @@ def _list_shards(name: str, settings: TrainingSet, data: DataSettings, split: Sp
     if is_url(text):
         return _ListedSet(name, settings, list_remote_shards(text), remote=True)
     try:
-        return _ListedSet(name, settings, list_local_shards(str(Path(data.root) / text)))
+        return _ListedSet(name, settings, list_shards(text), remote=is_store(text))
     except MissingShardsError:
         raise
     except PicsError as error:
@@ -184,6 +195,8 @@ def _count(listed_sets: Sequence[_ListedSet], cache_gb: float) -> list[ShardSet]
     with local_executor(min(available_cores(), len(unindexed)) if len(unindexed) >= _MIN_PARALLEL else 1) as executor:
         for future in [executor.submit(index_shard, path) for path in unindexed]:
             future.result()
+    known = [listed.fetched_bytes for listed in listed_sets if listed.fetched_bytes < math.inf]
+    fit = sum(known) <= cache_gb * 1e9
     shard_sets = []
     for listed in listed_sets:
         uncounted = sum(shard.samples is None for shard in listed.shards)
@@ -191,7 +204,7 @@ def _count(listed_sets: Sequence[_ListedSet], cache_gb: float) -> list[ShardSet]
             text = "%s: fetching %s shards without a %s to count their samples"
             logger.info(text, listed.name, f"{uncounted:,}", MANIFEST)
         counts = []
-        for source, samples, _ in listed.shards:
+        for source, samples, *_ in listed.shards:
             if samples is not None:
                 counts.append(samples)
             elif listed.remote:
@@ -207,6 +220,7 @@ def _count(listed_sets: Sequence[_ListedSet], cache_gb: float) -> list[ShardSet]
                 counts=counts,
                 remote=listed.remote,
                 hashes=[shard.sha256 for shard in listed.shards],
+                windowed=listed.remote and not (fit and listed.fetched_bytes < math.inf),
             )
         )
     return shard_sets
@@ -241,7 +255,7 @@ def _missing_text(name: str, settings: TrainingSet, data: DataSettings, where: s
     lines = [f"{name}: {where}"]
     if settings.recipe:
         names_files = is_url(settings.shards) or is_pattern(settings.shards) or settings.shards.endswith(".tar")
-        out = "" if names_files else f" --out {Path(data.root) / settings.shards.replace('{split}', 'train')}"
+        out = "" if names_files else f" --out {join_root(data.root, settings.shards.replace('{split}', 'train'))}"
         lines.append(f"  build it: pics build-shards {settings.recipe} --raw DIR{out}")
     if settings.fetch:
         lines.append(f"  or fetch it: {settings.fetch}")

@@ -64,7 +64,8 @@ class DataSplit(NamedTuple):
         """The identity of the data: must be the same when a run is resumed."""
         return {
             shards.name: {"samples": shards.samples, "contents": shards.contents_sha256,
-                          "validation": "held out" if validation is shards else validation.contents_sha256}
+                          "validation": "held out" if validation is shards else validation.contents_sha256,
+                          **({"order": f"{SHARD_WINDOW} shards at a time"} if shards.windowed else {})}
             for shards, validation in zip(self.sets, self.validation_sets, strict=True)
         }  # fmt: skip
 
@@ -107,7 +108,7 @@ def find_data(recipe: TrainingRecipe, *, allow_missing: bool = False, allow_pipe
             held_out=[
                 set() if shards.name in own_by_name else chosen for shards, chosen in zip(sets, numbers, strict=True)
             ],
-            windows=[SHARD_WINDOW if shards.remote else None for shards in sets],
+            windows=[SHARD_WINDOW if shards.windowed else None for shards in sets],
         )
         empty = [shards.name for shards, share in zip(sets, order.shares, strict=True) if not share]
     except ValueError:

@@ -18,12 +18,15 @@ from pathlib import Path
 import pytest
 
 from helpers.making import build_folder
+from helpers.object_store import DROP, ObjectStore
 from helpers.training_shards import STILL, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
+from pics_cli.core.runtime import remote_path
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.core.shards import remote
 from pics_cli.core.shards.remote import fetch_shard, list_remote_shards
+from pics_cli.core.shards.shard_paths import MissingShardsError, list_shards
 from pics_cli.core.shards.shard_sets import SHARD_WINDOW, ShardSet, resolve_shard_sets
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import PicsError
@@ -335,3 +338,45 @@ def test_commands(tmp_path: Path) -> None:
         fetch_shard("pipe:echo hello", 1)
     with pytest.raises(PicsError, match="truncated"):
         fetch_shard(f"pipe:head -c 2000 {path}", 1)
+
+
+@pytest.fixture
+def stored(s3: ObjectStore, built: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The folder of shards in a store of its own."""
+    monkeypatch.setattr(remote_path, "PAUSES", (0.0,))
+    folder = f"{s3.new_bucket()}/Synth"
+    s3.put(built / "train/Synth", folder)
+    return folder
+
+
+def test_shards_of_a_store_are_those_of_the_disk(stored: str, built: Path, s3: ObjectStore) -> None:
+    """By folder, range and pattern; each is fetched once, though a connection drops."""
+    local = list_shards(str(built / "train/Synth"))
+    for name in (stored, f"{stored}/", f"{stored}/{{00000..00002}}.tar", f"{stored}/*.tar", f"{stored}/0000?.tar"):
+        shards = list_shards(name)
+        assert [str(shard.source) for shard in shards] == [f"{stored}/{number:05d}.tar" for number in range(3)]
+        assert [shard[1:] for shard in shards] == [shard[1:] for shard in local]
+    assert not [request for request in s3.asked if request.endswith(".tar") and request.startswith("GET")]
+    s3.faults["GET .*00001.tar"] = [DROP, 503]
+    for ours, theirs in zip([*shards, *shards], [*local, *local], strict=True):
+        assert fetch_shard(str(ours.source), 1, ours.sha256).read_bytes() == Path(theirs.source).read_bytes()
+    assert s3.asked[f"GET /{stored.removeprefix('s3://')}/00000.tar"] == 1
+
+
+def test_shards_of_a_store_that_cannot_be_had(stored: str, built: Path, s3: ObjectStore) -> None:
+    first, second = (f"{stored}/{number:05d}.tar" for number in (0, 1))
+    with pytest.raises(PicsError, match=f"{first}: cannot be fetched: sha256 is .*, its manifest.json says 0000"):
+        fetch_shard(first, 1, "0" * 64)
+    s3.faults["(GET|HEAD) .*00000.tar"] = [403, None]
+    with pytest.raises(PicsError, match=f"{first}: no permission to read there"):
+        fetch_shard(first, 1)
+    with pytest.raises(PicsError, match=f"{stored}/7.tar: cannot be fetched: no such file"):
+        fetch_shard(f"{stored}/7.tar", 1)
+    s3.put(built / "train/Synth/00000.tar", second)
+    with pytest.raises(PicsError, match=f"{second}: .* bytes, manifest.json says"):
+        list_shards(stored)
+    s3.remove(second)
+    with pytest.raises(PicsError, match=f"{second}: no such file; 1 of 3 shards in manifest.json are missing"):
+        list_shards(stored)
+    with pytest.raises(MissingShardsError, match="no such folder"):
+        list_shards(f"{stored}/none")

@@ -14,7 +14,7 @@ import pytest
 
 from pics_cli.core.datasets.check_shards import check_folder
 from pics_cli.core.shards.shard_files import read_shard
-from pics_cli.core.shards.shard_paths import list_local_shards
+from pics_cli.core.shards.shard_paths import list_shards
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import BadSample, PicsError
 
@@ -149,4 +149,4 @@ def test_what_macos_leaves_beside_shards_is_none(tmp_path: Path) -> None:
     for name in ("00000.tar", "._00000.tar", ".hidden.tar"):
         (tmp_path / name).write_bytes(bytes(1024))
     for names in (str(tmp_path), f"{tmp_path}/*.tar"):
-        assert [Path(shard.source).name for shard in list_local_shards(names)] == ["00000.tar"]
+        assert [Path(shard.source).name for shard in list_shards(names)] == ["00000.tar"]
