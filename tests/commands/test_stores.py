@@ -7,11 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from fsspec import get_filesystem_class
+from fsspec.config import conf
 
 from helpers.detection import make_dataset, save_tiny
 from helpers.infer_command import typed
 from helpers.object_store import ObjectStore
 from helpers.processes import start
+from helpers.ssh_server import ssh_server
 from pics_cli.core.runtime import remote_path
 
 
@@ -111,6 +114,33 @@ def test_a_build_that_is_killed_or_refused_ends_the_same(
     assert (other.exit_code, "was built otherwise" in other.stderr) == (2, True)
     pics(*build("--raw", lvis_raw, "--out", out, "--area-ratio", 0.2, "--overwrite"))
     assert s3.files(out)["manifest.json"] != contents(tmp_path / "here")["manifest.json"]
+
+
+def test_shards_over_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lvis_raw: Path) -> None:
+    """Built to and checked on a real server, whose disk is this one's; a key that is wrong, a server that is gone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_path, "PAUSES", (0.0,))
+    pics(*build("--raw", lvis_raw, "--out", "here"))
+    monkeypatch.setitem(conf, "sftp", {"key_filename": str(tmp_path / "user"), "look_for_keys": False})
+    with ssh_server(tmp_path) as host:
+        out = f"{host}{tmp_path}/there"
+        said = pics(*build("--raw", f"{host}{lvis_raw}", "--out", out))
+        assert f"LVIS train in {out}" in said
+        assert contents(tmp_path / "there") == contents(tmp_path / "here")
+        (tmp_path / "there/00001.stats.json").unlink()
+        (tmp_path / "there/00001.tar.123.tmp").write_bytes(b"half of it")
+        assert "shards were there already" in pics(*build("--raw", lvis_raw, "--out", out))
+        assert contents(tmp_path / "there") == contents(tmp_path / "here")
+        assert f"check of {out}" in pics("build-shards", "--check", out, "--workers", 1)
+        get_filesystem_class("sftp").clear_instance_cache()
+        monkeypatch.setitem(conf, "sftp", {"key_filename": str(tmp_path / "host"), "look_for_keys": False})
+        refused = typed("build-shards", "--check", out, "--workers", "1")
+        assert (refused.exit_code, "credentials are missing or wrong: auth" in refused.stderr) == (2, True)
+    get_filesystem_class("sftp").clear_instance_cache()
+    gone = typed("build-shards", "--check", out, "--workers", "1")
+    assert (gone.exit_code, f"error: {out}: cannot be read: " in gone.stderr) == (1, True)
+    assert not list(tmp_path.glob("*:*"))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.requirements import Requirements
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.core.shards.shard_files import read_stats, remove_temporary_files
+from pics_cli.core.shards.shard_files import read_all_stats, remove_temporary_files
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -233,6 +233,7 @@ def _run_blocks(
     `unchosen` gathers, in order, why the choice left images out.
     """
     choices = choose_all(job.dataset, reader, engine, progress.total)
+    before = read_all_stats(job.folder)
     running: deque[Future[dict[str, Any]]] = deque()
     ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
     waiting: list[Candidate] = []
@@ -259,7 +260,7 @@ def _run_blocks(
             _stop_at_max_bad(job, reader, progress)
         elif waiting:
             candidates, waiting = waiting[:size], waiting[size:]
-            if finished := finished_stats(job, block, candidates):
+            if finished := finished_stats(job, block, candidates, before.get(block)):
                 progress.resumed += 1
                 progress.settled += finished["candidates"]
                 progress.kept_before += finished["samples"]
@@ -272,9 +273,10 @@ def _run_blocks(
             block += 1
 
 
-def finished_stats(job: BuildJob, block: int, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
-    """Stats of a block that an earlier run finished; a block that --limit had cut short is to be built again."""
-    stats = read_stats(job.folder, block)
+def finished_stats(
+    job: BuildJob, block: int, candidates: Sequence[Candidate], stats: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Stats of a block that an earlier run finished, if they are; one that --limit had cut short is built again."""
     if stats is None:
         return None
     try:

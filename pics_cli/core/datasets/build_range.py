@@ -36,7 +36,7 @@ from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import identity_differences, take_turns
-from pics_cli.core.shards.shard_files import read_stats
+from pics_cli.core.shards.shard_files import read_all_stats, read_stats
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class _RangeRun:
         folder, progress = self.job.folder, self.progress
         for number, candidates in blocks:
             lock = contextlib.ExitStack()
-            finished = finished_stats(self.job, number, candidates)
+            finished = finished_stats(self.job, number, candidates, read_stats(folder, number))
             if finished is None:
                 try:
                     lock.enter_context(single_writer(folder, f".{number:05d}.lock"))
@@ -137,7 +137,7 @@ class _RangeRun:
                     self.report.in_use.append(f"shard {number:05d}: {error.message}")
                     progress.total -= len(candidates)
                     continue
-                finished = finished_stats(self.job, number, candidates)  # meanwhile
+                finished = finished_stats(self.job, number, candidates, read_stats(folder, number))  # meanwhile
             if finished is not None:
                 lock.close()
                 progress.resumed += 1
@@ -173,9 +173,9 @@ def _finish(
     recorded = read_manifest(job.folder) or {"complete": False}
     if identity_differences(recorded, {"pictures": images, **wanted}):
         raise PicsError(f"{job.folder}: was begun anew with other settings meanwhile", "choose another --out")
-    blocks = []
+    blocks, there = [], read_all_stats(job.folder)
     for number, (count, digest) in enumerate(choice.digests):
-        stats = read_stats(job.folder, number)
+        stats = there.get(number)
         if stats is not None and (stats["candidates"], stats["candidates_sha256"]) == (count, digest):
             blocks.append(stats)
     report.missing, report.manifest = len(choice.digests) - len(blocks), recorded

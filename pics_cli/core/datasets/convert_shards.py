@@ -49,8 +49,8 @@ from pics_cli.core.shards.shard_files import (
     SHARD_NAME,
     ShardWriter,
     file_sizes,
+    read_all_stats,
     read_shard,
-    read_stats,
     remove_temporary_files,
     shard_path,
 )
@@ -115,8 +115,8 @@ def convert(job: ConversionJob, executor: Executor, slots: int) -> tuple[dict[st
         if existing and is_complete(job.folder, existing):
             return existing, len(shards)
         write_json(job.folder / MANIFEST, {"complete": False, **wanted})
-        numbers, there = _block_numbers(shards), file_sizes(job.folder)
-        finished = {number: stats for number in numbers if (stats := read_stats(job.folder, number, there))}
+        numbers, there = _block_numbers(shards), read_all_stats(job.folder)
+        finished = {number: there[number] for number in numbers if number in there}
         pending = (
             (path, expected.get(path.name), job.folder, number, layout, recipe["name"], job.split)
             for number, path in zip(numbers, shards, strict=True)

@@ -19,6 +19,7 @@ import msgspec
 
 from pics_cli.core.datasets.json_scanner import JSON_ERRORS
 from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
+from pics_cli.core.runtime.storage import map_files
 from pics_cli.errors import BadSample, PicsError, reason_of
 
 SCHEMA = 1
@@ -145,7 +146,10 @@ def finished_stats(folder: Path, blocks: int | None = None) -> list[dict[str, An
     # Listed once: asking for a hundred thousand that do not exist takes seconds.
     numbers = sorted(int(match.group(1)) for path in folder.iterdir() if (match := _STATS.fullmatch(path.name)))
     wanted = numbers if blocks is None else [number for number in numbers if number < blocks]
-    return [stats for number in wanted if (stats := read_stats(folder, number))]
+    found = map_files(lambda path: read_stats(folder, int(path.name.partition(".")[0])), [
+        stats_path(folder, number) for number in wanted
+    ])  # fmt: skip
+    return [stats for stats in found if stats]
 
 
 def read_stats(folder: Path, block: int) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.runtime.engines import become_worker
+from pics_cli.core.runtime.files import as_remote
 from pics_cli.core.runtime.requirements import Requirements
 from pics_cli.errors import reason_of, write_error
 
@@ -99,7 +100,7 @@ def start(pickled: bytes) -> list[str]:
                 token.parent.stat()
             elif not token.exists():
                 faults.append(f"{token.parent}: is another folder there")
-            elif not os.access(token.parent, os.W_OK):
+            elif as_remote(token) is None and not os.access(token.parent, os.W_OK):
                 faults.append(f"{token.parent}: permission denied")
     return faults
 

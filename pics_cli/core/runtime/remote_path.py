@@ -98,7 +98,7 @@ class RemotePath(ProxyUPath):
                 reason = _text(error)
             if pause is None:
                 break
-            self.fs.clear_instance_cache()  # a connection that is broken stays so
+            fsspec.get_filesystem_class(self.protocol).clear_instance_cache()  # a connection that broke stays so
             time.sleep(pause)
         what = "written" if writing else "read"
         raise PicsError(f"{self}: cannot be {what}: {reason}", "run the same command again once that is mended", FAILED)

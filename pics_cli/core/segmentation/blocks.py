@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from pics_cli.core.datasets.labels import (
     LabelledImage,
     MaskAnnotation,
     block_path,
+    finished_stats,
     read_block,
     read_stats,
     stats_path,
@@ -25,6 +27,7 @@ from pics_cli.core.datasets.labels import (
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.sources import CocoSource, SamSettings, ScalabelSource
 from pics_cli.core.runtime.locks import single_writer
+from pics_cli.core.runtime.storage import file_names
 from pics_cli.core.segmentation.preprocessing import PreparedImage
 from pics_cli.errors import BadSample, PicsError
 
@@ -128,10 +131,21 @@ class BlockPlan:
         """Images of a block to segment: all to overwrite or of a missing block, else those that could not be read."""
         if self.job.overwrite:
             return self.rows(block)
-        stats = read_stats(self.job.state, block)
+        return self._rows_after(block, read_stats(self.job.state, block))
+
+    def _rows_after(self, block: int, stats: dict[str, Any] | None) -> list[int]:
         if stats is None:
             return [] if self.job.retry else self.rows(block)
         return [int(entry["item"]) for entry in stats["bad"]]
+
+    def all_due_rows(self, blocks: Sequence[int]) -> dict[int, list[int]]:
+        """`due_rows` of each of many blocks that has any; the folder is listed once."""
+        if self.job.overwrite:
+            return {block: self.rows(block) for block in blocks}
+        there = file_names(self.job.state)
+        stats = {entry["block"]: entry for entry in finished_stats(self.job.state)} if there else {}
+        due = {block: self._rows_after(block, stats.get(block)) for block in blocks}
+        return {block: rows for block, rows in due.items() if rows}
 
     def lock(self, number: int) -> contextlib.ExitStack:
         """Lock a block until the stack is closed.

@@ -79,8 +79,8 @@ def annotate(
     identity = label_identity(job, boxes, checkpoint, precision)
     ranks.run_on_all(lambda: check_label_folder(job, identity))
     own_blocks = group.own(all_blocks)
-    due_blocks = [block for block in own_blocks if plan.due_rows(block)]
-    due_images = sum(len(plan.due_rows(block)) for block in due_blocks)
+    due_rows = plan.all_due_rows(own_blocks)
+    due_blocks, due_images = [*due_rows], sum(map(len, due_rows.values()))
     work = BlockJob(
         replace(job, device=device, dtype=precision), len(boxes), due_images, checkpoint.sha256,
         locked=group.executor is not None, rank=ranks.rank if ranks.size > 1 else None,

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.runtime.files import AtomicFile, load_json, read_file
-from pics_cli.core.runtime.storage import borrowed_file, list_folder, remove_files
+from pics_cli.core.runtime.storage import borrowed_file, list_folder, map_files, remove_files
 from pics_cli.core.shards.layouts import Members
 from pics_cli.errors import BadSample, PicsError, read_error
 
 REBUILD_HINT = "build or download it again"
 SHARD_NAME = re.compile(r"[0-9]{5,}\.tar")
+_STATS_NAME = re.compile(r"([0-9]{5,})\.stats\.json")
 _FOLDER_FILE = re.compile(r"([0-9]{5,}\.(tar|stats\.json)|manifest\.json)(\.[0-9]+\.tmp)?")
 
 
@@ -257,6 +258,15 @@ def read_stats(folder: Path, block: int, sizes: Mapping[str, int] | None = None)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stats if whole else None
+
+
+def read_all_stats(folder: Path) -> dict[int, dict[str, Any]]:
+    """Stats of all finished blocks by their numbers, see `read_stats`; the folder is listed once."""
+    sizes = file_sizes(folder)
+    numbers = [int(match[1]) for name in sizes if (match := _STATS_NAME.fullmatch(name))]
+    paths = [stats_path(folder, number) for number in numbers]
+    found = map_files(lambda path: read_stats(folder, int(path.name.partition(".")[0]), sizes), paths)
+    return {number: stats for number, stats in zip(numbers, found, strict=True) if stats is not None}
 
 
 def shard_folder_files(folder: Path) -> list[Path]:
