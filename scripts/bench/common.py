@@ -27,12 +27,13 @@ class Row(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """Folders of inputs (kept where the user named it) and outputs; pictures a figure builds, None: its own default."""
+    """Folders of inputs (kept where the user named it) and outputs; pictures or blocks of a figure, None: its own."""
 
     data: Path
     work: Path
     pictures: int | None
     repeats: int
+    blocks: int | None = None
 
     def cached_input(self, name: str, make: Callable[[Path], object]) -> Path:
         """The input of that name, made unless it exists already."""

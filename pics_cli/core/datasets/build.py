@@ -131,7 +131,7 @@ def build(job: BuildJob, reader: Reader, open_engine: OpenEngine, progress: Buil
         unchosen = BuildStats()
         try:
             with open_engine(progress.counter, requirements(job, reader, [job.folder])) as engine:
-                blocks = list(_run_blocks(job, reader, engine, progress, unchosen))
+                blocks = list(run_blocks(job, reader, engine, progress, unchosen))
         finally:
             remove_temporary_files(job.folder)
         manifest = complete_manifest(wanted, reader, progress.total, unchosen, blocks)
@@ -225,7 +225,7 @@ def requirements(job: BuildJob, reader: Reader, writes: Sequence[Path]) -> Requi
     return Requirements([*raw, *files], writes, library_versions, opened_indexes(files))
 
 
-def _run_blocks(
+def run_blocks(
     job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress, unchosen: BuildStats
 ) -> Iterator[dict[str, Any]]:
     """Run the choice ahead of the building, both on the engine, and yield block stats in order.
