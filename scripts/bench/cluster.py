@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.cluster_utils import Cluster
@@ -32,7 +32,7 @@ from ray.cluster_utils import Cluster
 from cluster_simulation import simulate
 from common import Bench, Row, demo, spread
 from pics_cli.core.datasets import build as build_module
-from pics_cli.core.datasets.build import BuildJob, BuildProgress, build
+from pics_cli.core.datasets.build import BuildJob, BuildOutcome, BuildProgress, build, run_blocks
 from pics_cli.core.datasets.build_blocks import BuildStats, Candidate
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
@@ -167,23 +167,18 @@ def memory(bench: Bench) -> Iterator[Row]:
         load_dataset(find_recipe("lvis", "dataset"), [Override("shards.size", 64, "--shard-size")]), "train",
         demo(bench, "lvis", 48),
     )  # fmt: skip
-    reader = open_reader(source)
     sizes = list[tuple[int, float]]()
-    seen = 0
 
-    class Watch(BuildProgress):
-        """Looks at the memory whenever a block is taken."""
+    def watched(blocks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for count, stats in enumerate(blocks, 1):
+            yield stats
+            if count in (few, many // 10, many):
+                sizes.append((count, resident()))
 
-    with ray_here(2), warm("ray", 2) as engine:
-        progress = Watch(total=64 * many)
-        job = BuildJob(source, bench.work / "out", limit=64 * many)
-        blocks = list[dict[str, Any]]()
-        with _nothing_is_done():
-            for stats in build_module.run_blocks(job, _Long(reader, 64 * many), engine, progress, BuildStats()):
-                blocks.append(stats)
-                seen += 1
-                if seen in (few, many // 10, many):
-                    sizes.append((seen, resident()))
+    with ray_here(2), warm("ray", 2) as engine, _nothing_is_done():
+        progress = BuildProgress(total=64 * many)
+        job, reader = BuildJob(source, bench.work / "out"), _Long(open_reader(source), 64 * many)
+        BuildOutcome(watched(run_blocks(job, cast(Any, reader), engine, progress, BuildStats())))
     for count, size in sizes:
         yield Row(f"driver after {count:,} blocks", f"{size:.0f} MB")
     grown = sizes[-1][1] - sizes[0][1]
@@ -208,9 +203,9 @@ class _Long:
         return range(start, stop)
 
 
-def choose_nothing(_: DatasetSplit, item_ids: range) -> tuple[list[Candidate], BuildStats]:
+def choose_nothing(_: DatasetSplit, item_ids: range) -> tuple[list[Candidate], BuildStats, float]:
     """A choice that looks at nothing: every picture, with a group of two."""
-    return [Candidate(item, (0, 1), (0.0,) * 10) for item in item_ids], BuildStats()
+    return [Candidate(item, (0, 1), (0.0,) * 10) for item in item_ids], BuildStats(), 0.0
 
 
 def build_nothing(_: DatasetSplit, __: Path, block: int, candidates: list[Candidate]) -> dict[str, Any]:
@@ -223,12 +218,13 @@ def build_nothing(_: DatasetSplit, __: Path, block: int, candidates: list[Candid
 
 @contextlib.contextmanager
 def _nothing_is_done() -> Iterator[None]:
-    before = build_module.choose_block, build_module.build_block
-    vars(build_module).update(choose_block=choose_nothing, build_block=build_nothing)
+    module = vars(build_module)
+    before = {name: module[name] for name in ("_timed_choice", "build_block")}
+    module.update(_timed_choice=choose_nothing, build_block=build_nothing)
     try:
         yield
     finally:
-        vars(build_module).update(choose_block=before[0], build_block=before[1])
+        module.update(before)
 
 
 def resident() -> float:

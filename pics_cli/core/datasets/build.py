@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pics_cli.core.datasets.chosen_groups import refuse_while_ranges_run, remove
 from pics_cli.core.datasets.compat import check_compat
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.index_cache import opened_indexes
+from pics_cli.core.datasets.scene import ItemId
 from pics_cli.core.datasets.shard_folder import (
     folder_identity,
     is_complete,
@@ -39,8 +41,9 @@ from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
 
-# Few enough that a block of 12-megapixel label maps takes seconds, and an interrupt no longer.
-CHOICE_BLOCK = 64
+# Images of a run of the choice: so few that 12-megapixel label maps take seconds, and an interrupt no longer; so many
+# that what is chosen ahead takes little memory. And how many runs are ahead.
+_SHORTEST_RUN, LONGEST_RUN, _MOST_RUNS = 64, 4096, 256
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,10 @@ def build(job: BuildJob, reader: Reader, open_engine: OpenEngine, progress: Buil
         unchosen = BuildStats()
         try:
             with open_engine(progress.counter, requirements(job, reader, [job.folder])) as engine:
-                blocks = list(run_blocks(job, reader, engine, progress, unchosen))
+                outcome = BuildOutcome(run_blocks(job, reader, engine, progress, unchosen))
         finally:
             remove_temporary_files(job.folder)
-        manifest = complete_manifest(wanted, reader, progress.total, unchosen, blocks)
+        manifest = complete_manifest(wanted, reader, progress.total, unchosen, outcome)
         write_json(job.folder / MANIFEST, manifest)
         remove_leftovers(job.folder)
         return manifest
@@ -295,23 +298,69 @@ def finished_stats(
 def choose_all(
     dataset: DatasetSplit, reader: Reader, engine: Engine, images: int
 ) -> Iterator[tuple[list[Candidate], BuildStats]]:
-    """Choices of consecutive runs of images, in order, a few of them ahead of the reader."""
-    starts = range(0, images, CHOICE_BLOCK)
-    runs = (reader.item_ids(start, min(start + CHOICE_BLOCK, images)) for start in starts)
-    return map_in_order(engine, lambda: engine.slots + 1, choose_block, ((dataset, item_ids) for item_ids in runs))
+    """Choices of consecutive runs of images, in order, a few of them ahead of the reader.
+
+    Runs are as long as takes a worker about a second, so that the driver of many workers has few to hand out; what is
+    chosen does not depend on it.
+    """
+    size = _SHORTEST_RUN
+
+    def runs() -> Iterator[tuple[DatasetSplit, Sequence[ItemId]]]:
+        start = 0
+        while start < images:
+            stop = min(start + size, images)
+            yield dataset, reader.item_ids(start, stop)
+            start = stop  # the size may be another one by now
+
+    for candidates, stats, seconds in map_in_order(
+        engine, lambda: min(engine.slots + 1, _MOST_RUNS), _timed_choice, runs()
+    ):
+        if seconds < 0.5:
+            size = min(2 * size, LONGEST_RUN)
+        elif seconds > 2:
+            size = max(size // 2, _SHORTEST_RUN)
+        yield candidates, stats
+
+
+def _timed_choice(dataset: DatasetSplit, item_ids: Sequence[ItemId]) -> tuple[list[Candidate], BuildStats, float]:
+    start = time.monotonic()
+    candidates, stats = choose_block(dataset, item_ids)
+    return candidates, stats, time.monotonic() - start
 
 
 def _stop_at_max_bad(job: BuildJob, reader: Reader, progress: BuildProgress) -> None:
     stop_at_max_bad(job.max_bad, progress.total, progress.stats.bad, reader.bad_records)
 
 
+class BuildOutcome:
+    """What blocks came to, given in their order; of each little is kept, as there may be a hundred thousand.
+
+    Attributes:
+        stats: of all their images that gave no sample.
+    """
+
+    def __init__(self, blocks: Iterable[dict[str, Any]]) -> None:
+        self.stats, self._shards = BuildStats(), list[tuple[int, int, int, bytes]]()
+        for block in blocks:
+            self.stats.add(BuildStats.from_dict(block))
+            if block["samples"]:
+                sha256 = bytes.fromhex(block["sha256"])
+                self._shards.append((block["block"], block["samples"], block["bytes"], sha256))
+
+    def shards(self) -> list[dict[str, Any]]:
+        """The manifest's list of shards."""
+        keys = ("block", "samples", "bytes", "sha256")
+        return manifest_shards([dict(zip(keys, (*row, sha256.hex()), strict=True)) for *row, sha256 in self._shards])
+
+
 def complete_manifest(
-    wanted: dict[str, Any], reader: Reader, images: int, stats: BuildStats, blocks: Sequence[dict[str, Any]]
+    wanted: dict[str, Any], reader: Reader, images: int, unchosen: BuildStats, built: BuildOutcome
 ) -> dict[str, Any]:
     """Everything in the order of the images, so that the bytes do not depend on who finished first."""
-    for block in blocks:
-        stats.add(BuildStats.from_dict(block))
-    shards, outcome = manifest_shards(blocks), stats.as_dict()
+    stats = BuildStats()
+    stats.add(unchosen)
+    stats.add(built.stats)
+    shards, outcome = built.shards(), stats.as_dict()
     reasons = Counter(entry["reason"] for entry in stats.bad)
     return {
         "complete": True,

@@ -16,6 +16,7 @@ from typing import Any
 
 from pics_cli.core.datasets.build import (
     BuildJob,
+    BuildOutcome,
     BuildProgress,
     OpenEngine,
     build_identity,
@@ -181,7 +182,7 @@ def _finish(
     report.missing, report.manifest = len(choice.digests) - len(blocks), recorded
     if report.missing:
         return
-    manifest = complete_manifest(wanted, reader, images, choice.unchosen, blocks)
+    manifest = complete_manifest(wanted, reader, images, choice.unchosen, BuildOutcome(blocks))
     bad = manifest["bad_pictures"]
     stop_at_max_bad(job.max_bad, images, bad, reader.bad_records)
     if not recorded["complete"]:

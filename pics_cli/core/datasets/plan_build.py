@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.datasets.build import CHOICE_BLOCK, BuildJob, check_recipe, image_count
+from pics_cli.core.datasets.build import LONGEST_RUN, BuildJob, check_recipe, image_count
 from pics_cli.core.datasets.build_blocks import build_block, choose_block
 from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.runtime.cluster_model import MOST_BLOCKS, Ratio, Work, ratio_of_blocks, sample_blocks
@@ -85,7 +85,7 @@ class BuildPlan:
         return Work(
             items=self.pictures, seconds=self.per_picture("cpu", "reading").value,
             read=self.per_picture("read").value, written=self.per_picture("written").value,
-            block=block, calls=1 / block + 1 / CHOICE_BLOCK,
+            block=block, calls=1 / block + 1 / LONGEST_RUN,
         )  # fmt: skip
 
 

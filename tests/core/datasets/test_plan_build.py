@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from helpers.making import build_folder
+from pics_cli.core.datasets import build
 from pics_cli.core.datasets.build import BuildJob
+from pics_cli.core.datasets.build_blocks import BuildStats
 from pics_cli.core.datasets.plan_build import plan_build
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
+from pics_cli.core.runtime.open_engine import open_engine
 from pics_cli.core.runtime.progress import Progress
 
 
@@ -41,3 +46,22 @@ def test_all_pictures_tried_are_all_pictures_built(lvis_raw: Path, tmp_path: Pat
     assert work.seconds >= plan.per_picture("cpu").value > 1e-4
     limited = plan_build(replace(job, limit=3), open_reader(source), Progress())
     assert [block.pictures for block in limited.tried] == [3]
+
+
+def test_the_choice_is_made_in_longer_runs_where_it_is_quick(lvis_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs double from their shortest to their longest, shorten where they take long, and cover all images once."""
+    source = DatasetSplit(load_dataset(find_recipe("lvis")), "train", lvis_raw)
+    lengths = list[int]()
+
+    def choose(_: DatasetSplit, item_ids: range) -> tuple[list[int], BuildStats, float]:
+        lengths.append(len(item_ids))
+        return list(item_ids), BuildStats(), 0.1 if len(lengths) < 10 else 3.0
+
+    long: Any = SimpleNamespace(item_ids=range)
+    monkeypatch.setattr(build, "_timed_choice", choose)
+    with open_engine("local", 1) as engine:
+        chosen = [items for items, _ in build.choose_all(source, long, engine, 40_000)]
+    assert list(chain.from_iterable(chosen)) == list(range(40_000))
+    assert max(lengths) == 4096
+    assert lengths[:4] == [64, 64, 64, 128]  # two runs are ahead
+    assert lengths[-2] < 4096
