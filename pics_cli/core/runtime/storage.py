@@ -190,23 +190,6 @@ def local_folder(path: Path, cache_gb: float = CACHE_GB) -> Path:
     return _cached([str(path), *([name, *identity(info)] for name, info in files.items())], fetch, cache_gb)
 
 
-def file_names(folder: Path) -> set[str]:
-    """Names of what lies in a folder, from one listing; none where there is no such folder."""
-    try:
-        return {*list_folder(folder)}
-    except FileNotFoundError:
-        return set()
-
-
-def map_files(function: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
-    """Results of a function that reads each of some files, in their order; of a store several are read at a time."""
-    if not paths or not is_remote(paths[0]):
-        yield from map(function, paths)
-        return
-    with ThreadPoolExecutor(min(_THREADS, 1 + len(paths) // _THREADS)) as pool:
-        yield from pool.map(function, paths)
-
-
 def remove_files(paths: Iterable[Path]) -> None:
     """Remove files that may be there; of a store many with one request."""
     stored: list[Path] = []
