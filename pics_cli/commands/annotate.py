@@ -9,17 +9,21 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png, parse_range
+from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.plans import Machines, show_annotation_plan
 from pics_cli.commands.runner import note_in_use, run_job
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
+    from pics_cli.core.runtime.worker_group import OpenEngine
     from pics_cli.core.segmentation.blocks import AnnotationJob
     from pics_cli.core.segmentation.run import AnnotationReport
 
 
 # Lines on what was left to other runs.
 _LINES = 5
+# Of a worker with a GPU, which waits for pictures that one alone reads.
+_CORES_PER_GPU = 4
 
 
 def annotate(
@@ -58,9 +62,13 @@ def annotate(
         "auto"
     ),
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="ENGINE", help=ENGINE_HELP)] = "local",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read and write, for each GPU.  [default: all cores]"),
+        typer.Option(
+            min=1,
+            help="Processes that read and write, for each GPU.  [default: all cores; on Ray 4 a GPU, without GPUs 1]",
+        ),
     ] = None,
     max_bad: Annotated[
         int | None, typer.Option(min=0, help="Stop above N unreadable pictures.  [default: 1 %, at least 100]")
@@ -89,7 +97,7 @@ def annotate(
     """Turn a detection dataset's boxes into masks with Segment Anything, for build-shards to read.
 
     Run again to resume: only blocks that are missing are made. Several GPUs: `accelerate launch -m pics_cli annotate
-    …`; or several runs with --range on one folder. Weights: see docs/data.md.
+    …`; or several runs with --range on one folder; several machines: --engine. Weights: see docs/data.md.
     """
     check_png("--contact-sheet", contact_sheet)
     if contact_sheet is not None and layout == "published":
@@ -98,10 +106,12 @@ def annotate(
         raise PicsError("--retry-failed and --overwrite exclude each other", "leave one out")
     machines = Machines(nodes, gpus, gbit)
     machines.check(plan, "--gpus")
-    if plan and (contact_sheet is not None or rows is not None or retry_failed or overwrite):
+    others = (contact_sheet is not None, rows is not None, retry_failed, overwrite, engine != "local")
+    if plan and any(others):
         raise PicsError(
-            "--plan goes without --range, --retry-failed, --overwrite and --contact-sheet", "leave them out"
+            "--plan goes without --range, --retry-failed, --overwrite, --contact-sheet and --engine", "leave them out"
         )
+    open_engine = engine_opener(engine, device, workers, _CORES_PER_GPU)
     row_range = parse_range(rows or "0:")
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
@@ -132,7 +142,7 @@ def annotate(
         refuse_result_folder(folder, job.state, source.raw, [("the annotations", annotations)])
     elsewhere = folder is not None and folder.absolute() != default_label_folder(recipe, split, source.raw).absolute()
     use = f"to build from them: pics build-shards {dataset} --split {split} --labels {out}" if elsewhere else None
-    _run(job, contact_sheet, use)
+    _run(job, open_engine, contact_sheet, use)
 
 
 def _plan(job: AnnotationJob, machines: Machines) -> None:
@@ -145,7 +155,7 @@ def _plan(job: AnnotationJob, machines: Machines) -> None:
     show_annotation_plan(name, plan, machines)
 
 
-def _run(job: AnnotationJob, sheet: Path | None, use: str | None) -> None:
+def _run(job: AnnotationJob, open_engine: OpenEngine | None, sheet: Path | None, use: str | None) -> None:
     from pics_cli.core.runtime.files import make_folder
     from pics_cli.core.segmentation.annotator import AnnotationProgress
     from pics_cli.core.segmentation.run import annotate as run_annotation
@@ -166,7 +176,7 @@ def _run(job: AnnotationJob, sheet: Path | None, use: str | None) -> None:
             console.note(use)
 
     run_job(
-        lambda ranks: run_annotation(job, ranks, progress),
+        lambda ranks: run_annotation(job, ranks, progress, open_engine),
         show,
         label="annotate",
         unit="pictures",

@@ -9,6 +9,7 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import Dtype
+from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.runner import run_job
 from pics_cli.core.runtime.storage import is_address, location
 from pics_cli.errors import PicsError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pics_cli.core.evaluation.external_results import ExternalResults
     from pics_cli.core.model.adapters import AdapterChoice
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
+    from pics_cli.core.runtime.worker_group import OpenEngine
 
 # Metrics that the terminal shows; the files have all.
 SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
@@ -70,6 +72,7 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", parser=location, help="For results.  [default: the recipe's]")
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="ENGINE", help=ENGINE_HELP)] = "local",
     dtype: Annotated[Dtype, typer.Option(help="Of the models; as in pics infer.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with what --output holds: an error where nothing was begun.")
@@ -85,7 +88,8 @@ def evaluate(
 ) -> None:
     """Composite cases whose truth is known by several methods, and measure the results.
 
-    Run again to resume: only cases that are missing are measured. Several GPUs: `accelerate launch -m pics_cli eval …`.
+    Run again to resume: only cases that are missing are measured. Several GPUs: `accelerate launch -m pics_cli eval …`,
+    or --engine.
     What each metric is: docs/metrics.md.
     """
     if compare is not None:
@@ -96,6 +100,7 @@ def evaluate(
             "name what is to be evaluated: one of --recipe NAME, --shards DIR, or --reference DIR with --input DIR",
             "such as pics eval --recipe synth_bench --limit 50",
         )
+    open_engine = engine_opener(engine, device)
     if resume and overwrite:
         raise PicsError("--resume and --overwrite exclude each other", "leave one out")
     if reference is not None and not pictures:
@@ -132,7 +137,7 @@ def evaluate(
         external=_external(pictures or [], loaded),
         device=device, dtype=dtype, overwrite=overwrite, resume=resume,
     )  # fmt: skip
-    _run(job)
+    _run(job, open_engine)
 
 
 def _split(text: str | None) -> list[str] | None:
@@ -197,13 +202,13 @@ def _external(texts: list[str], recipe: EvaluationRecipe) -> tuple[ExternalResul
     return tuple(external.values())
 
 
-def _run(job: EvaluationJob) -> None:
+def _run(job: EvaluationJob, open_engine: OpenEngine | None) -> None:
     from pics_cli.core.evaluation.run import EvaluationProgress
     from pics_cli.core.evaluation.run import evaluate as run_evaluation
 
     progress = EvaluationProgress()
     run_job(
-        lambda ranks: run_evaluation(job, ranks, progress),
+        lambda ranks: run_evaluation(job, ranks, progress, open_engine),
         lambda results: _show(job, results),
         label="evaluate",
         unit="cases",

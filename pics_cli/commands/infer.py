@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli.commands.choices import Crop, Cutout, Dtype, Fit, Match, Memory, Mode, OutputFormat, Preset, Region
+from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.infer_report import show_report
 from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pics_cli.core.inference.inputs import SampleFiles
     from pics_cli.core.inference.pick import Judge
     from pics_cli.core.inference.plan import InferenceJob
+    from pics_cli.core.runtime.worker_group import OpenEngine
 
 _ORDER = "pics.order"
 
@@ -186,6 +188,7 @@ def infer(
         ),
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="ENGINE", help=ENGINE_HELP)] = "local",
     compile: Annotated[
         bool,
         typer.Option("--compile", help="Compile the networks: minutes for the first picture of a kind, then faster."),
@@ -226,7 +229,7 @@ def infer(
     A sample is a folder with image.jpg, object_0.png, object_0_mask.png, object_1.png, … (and keep.png, a mask of what
     stays in front of the objects) or is given as --background IMG --object A.png --box X,Y,W,H --object B.png --mask
     B_mask.png. Outside the regions no pixel changes. Run again to resume; `accelerate launch -m pics_cli infer …`
-    shares the samples among several GPUs.
+    shares the samples among several GPUs, --engine among those of several machines.
 
     A reference has alpha or is cut out: from a plain background of any colour, with the holes in it, softly. Any other
     is a photograph: with --cutout auto Segment Anything cuts it out where its weights lie in checkpoints/ (see pics
@@ -239,6 +242,7 @@ def infer(
     that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB. On a CPU
     sequential and offload both read a part from disk when it is used; for a full-size model auto does so, too.
     """
+    open_engine = engine_opener(engine, device)
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.sample import PRESETS, CompositeOptions, parse_light, parse_order
@@ -294,7 +298,7 @@ def infer(
         layers=layers,
         sheet=sheet,
     )
-    _run(job)
+    _run(job, open_engine)
 
 
 def _judge() -> Judge:
@@ -351,13 +355,13 @@ def _samples(
     return [sample], sample.id
 
 
-def _run(job: InferenceJob) -> None:
+def _run(job: InferenceJob, open_engine: OpenEngine | None) -> None:
     from pics_cli.core.inference.run import infer as run_inference
     from pics_cli.core.inference.worker import InferenceProgress
 
     progress = InferenceProgress()
     report = run_job(
-        lambda ranks: run_inference(job, ranks, progress),
+        lambda ranks: run_inference(job, ranks, progress, open_engine),
         lambda report: show_report(job, report),
         label="infer",
         unit="steps",

@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.requirements import Requirements, existing_folder, installed_versions, worker_memory
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.runtime.storage import file_names, map_files
-from pics_cli.core.runtime.worker_group import Opened, WorkerGroup, in_blocks
+from pics_cli.core.runtime.worker_group import Opened, OpenEngine, WorkerGroup, in_blocks, open_group
 from pics_cli.errors import PicsError
 
 SCHEMA = 1
@@ -67,14 +68,16 @@ class EvaluationProgress(Progress):
         return self.activity or (f"{self.done_before:,} from earlier runs" if self.done_before else "")
 
 
-def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress, group: WorkerGroup | None = None) -> dict[str, Any]:
+def evaluate(
+    job: EvaluationJob, ranks: Ranks, progress: Progress, open_engine: OpenEngine | None = None
+) -> dict[str, Any]:
     """Measure examples that are not measured yet, and put all results together.
 
     Args:
         job: what to do.
         ranks: the processes of the run; each calls this.
         progress: of this process's share; updated as the work goes on.
-        group: measures; None: the ranks do.
+        open_engine: whose workers measure; None: the ranks do.
 
     Returns:
         The contents of `results.json`.
@@ -83,7 +86,7 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress, group: Worker
         PicsError: an unknown metric; examples or models that do not exist; a folder with other results.
     """
     cv2.setNumThreads(1)
-    group, recipe = group or WorkerGroup(ranks), job.recipe
+    recipe = job.recipe
     check_names(recipe.metrics)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
     metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
@@ -91,21 +94,27 @@ def evaluate(job: EvaluationJob, ranks: Ranks, progress: Progress, group: Worker
     object_scale = recipe.fill or min((model.config.fill for model in models), default=1.0)
     source = ranks.run_local(lambda: open_examples(recipe, object_scale, job.external))
     ranks.run_local(lambda: _check_output(job, models, source))
-    device = group.call(choose_device, job.device, ranks.device)
-    dtypes = [group.call(choose_dtype, job.dtype, device, model.config.full_size) for model in models]
-    models = [replace(model, dtype=dtype) for model, dtype in zip(models, dtypes, strict=True)]
-    run = _Evaluation(job, device, models, weights, metrics, unavailable, source)
-    work = run.work(object_scale)
-    evaluator = Evaluator(work, models, weights, source)
-    with contextlib.ExitStack() as stack:
-        ranks.run_on_all(lambda: run.claim_folder(stack) if ranks.rank == 0 else None)
-        own = group.own(range(run.count))
-        todo = [number for number in own if not run.is_measured(number)]
-        progress.total = len(own)
-        progress.done = progress.done_before = len(own) - len(todo)
-        opened = stack.enter_context(group.open(open_evaluator, work, here=lambda: contextlib.nullcontext(evaluator)))
-        opened.run(measure_examples, todo, progress, in_blocks(todo, group.block_size(len(todo), _LARGEST_BLOCK)))
-        return ranks.run_on_all(lambda: run.finish(opened, progress) if ranks.rank == 0 else {})[0]
+    with open_group(ranks, progress, open_engine, lambda: _requirements(job, models, source, weights)) as group:
+        device = group.call(choose_device, job.device, ranks.device)
+        dtypes = [group.call(choose_dtype, job.dtype, device, model.config.full_size) for model in models]
+        models = [replace(model, dtype=dtype) for model, dtype in zip(models, dtypes, strict=True)]
+        run = _Evaluation(job, device, models, weights, metrics, unavailable, source)
+        return run.run(group, object_scale, progress)
+
+
+def _requirements(
+    job: EvaluationJob, models: Sequence[ModelFolder], source: ExampleSource, weights: Sequence[NetworkWeights]
+) -> Requirements:
+    named = [path for model in models if (path := Path(model.name)).exists()]
+    learnt = [path for network in weights if (path := Path(network.name)).exists()]
+    adapters = [choice.path for choices in job.adapters.values() for choice in choices]
+    files = [path for model in models for path in model.folder.glob("*/*.safetensors")]
+    return Requirements(
+        reads=[*source.folders, *(results.folder for results in job.external), *named, *learnt, *adapters],
+        writes=[existing_folder(job.output)],
+        versions=partial(installed_versions, _LIBRARIES),
+        memory=worker_memory(sum(path.stat().st_size for path in files)),
+    )
 
 
 def _check_output(job: EvaluationJob, models: Sequence[ModelFolder], source: ExampleSource) -> None:
@@ -139,7 +148,23 @@ class _Evaluation:
         """Examples that are measured."""
         return min(self.job.recipe.limit or len(self.source), len(self.source))
 
-    def work(self, object_scale: float) -> MeasureJob:
+    def run(self, group: WorkerGroup, object_scale: float, progress: Progress) -> dict[str, Any]:
+        """Measure what is not measured yet, and put all results together."""
+        ranks, work = group.ranks, self._work(object_scale)
+        evaluator = Evaluator(work, self.models, self.weights, self.source)
+        with contextlib.ExitStack() as stack:
+            ranks.run_on_all(lambda: self.claim_folder(stack) if ranks.rank == 0 else None)
+            own = group.own(range(self.count))
+            todo = [number for number in own if not self.is_measured(number)]
+            progress.total = len(own)
+            progress.done = progress.done_before = len(own) - len(todo)
+            opened = stack.enter_context(
+                group.open(open_evaluator, work, here=lambda: contextlib.nullcontext(evaluator))
+            )
+            opened.run(measure_examples, todo, progress, in_blocks(todo, group.block_size(len(todo), _LARGEST_BLOCK)))
+            return ranks.run_on_all(lambda: self.finish(opened, progress) if ranks.rank == 0 else {})[0]
+
+    def _work(self, object_scale: float) -> MeasureJob:
         """What whoever measures needs."""
         identity = self.identity
         found = {key: identity[key] for key in ("data", "models", "features")}

@@ -11,19 +11,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pics_cli.core.inference.cutout import Cutout, ReferenceCutter
+from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.pick import pick_path, read_pick, read_ranks
 from pics_cli.core.inference.plan import InferenceJob, InferencePlan, Task, make_plan, sample_id
 from pics_cli.core.inference.record import model_fingerprint, model_record, settings_record, write_manifest
 from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.inference.sheets import check_overview, write_overview
-from pics_cli.core.inference.worker import InferenceProgress, InferenceReport, Worker, step_count
+from pics_cli.core.inference.worker import LIBRARIES, InferenceProgress, InferenceReport, Worker, step_count
 from pics_cli.core.model.adapters import Adapter, load_adapter, warn_of_other_base
 from pics_cli.core.model.bundled import describe_bundled, is_bundled
 from pics_cli.core.model.config import HintKind, ModelConfig
@@ -31,7 +32,8 @@ from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype, exp
 from pics_cli.core.model.find_model import find_model, find_model_together
 from pics_cli.core.runtime.files import load_json, read_file
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.worker_group import WorkerGroup, in_blocks
+from pics_cli.core.runtime.requirements import Requirements, existing_folder, installed_versions, worker_memory
+from pics_cli.core.runtime.worker_group import OpenEngine, WorkerGroup, in_blocks, open_group
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ _LARGEST_BLOCK = 16
 
 
 def infer(
-    job: InferenceJob, ranks: Ranks, progress: InferenceProgress, group: WorkerGroup | None = None
+    job: InferenceJob, ranks: Ranks, progress: InferenceProgress, open_engine: OpenEngine | None = None
 ) -> InferenceReport:
     """Composite what is missing in the output folder.
 
@@ -59,7 +61,7 @@ def infer(
         job: what to do.
         ranks: the processes of the run; each calls this.
         progress: of this process's share; updated as the work goes on.
-        group: does the samples; None: the ranks do.
+        open_engine: whose workers do the samples; None: the ranks do.
 
     Returns:
         How it went, over all processes.
@@ -68,7 +70,12 @@ def infer(
         PicsError: no such model, a folder that holds pictures made otherwise or belongs to another writer, out of
             memory, disk full. Samples that cannot be composited are in the report instead.
     """
-    group = group or WorkerGroup(ranks)
+    with open_group(ranks, progress, open_engine, lambda: _requirements(job, progress)) as group:
+        return _infer(job, group, progress)
+
+
+def _infer(job: InferenceJob, group: WorkerGroup, progress: InferenceProgress) -> InferenceReport:
+    ranks = group.ranks
     device = ranks.run_local(lambda: _choose_device(job, ranks, group))
     folder = find_model_together(job.model, ranks, progress)
     model = ranks.run_local(lambda: choose_model(job, device, folder, group))
@@ -110,6 +117,19 @@ def infer(
             f"layers recombine: {report.differing:,} values differ, which must be none", "please report it", FAILED
         )
     return report
+
+
+def _requirements(job: InferenceJob, progress: InferenceProgress) -> Requirements:
+    folder = find_model(job.model, progress)
+    samples = {sample.parent for sample in job.samples if isinstance(sample, Path)}
+    files = [path for sample in job.samples if isinstance(sample, SampleFiles) for path in sample.parts().values()]
+    model = [] if is_bundled(job.model) or not Path(job.model).exists() else [Path(job.model)]
+    return Requirements(
+        reads=[*sorted(samples), *files, *model, *(adapter.path for adapter in job.adapters)],
+        writes=[existing_folder(job.output)],
+        versions=partial(installed_versions, LIBRARIES),
+        memory=worker_memory(sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))),
+    )
 
 
 @dataclass(frozen=True)
@@ -280,7 +300,7 @@ def _do_tasks(
     size = job.batch_size * group.block_size(-(-len(tasks) // job.batch_size), _LARGEST_BLOCK)
     blocks = in_blocks(tasks, size, lambda task: (len(task.files.objects), len(task.candidates)))
     own = group.own(tasks)
-    if group.executor is not None:
+    if group.engine is not None:
         progress.total = sum(step_count(task, options, model.config) for task in own)
         progress.total_pictures = sum(len(task.candidates) for task in own)
         progress.started = time.monotonic()

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # What part of its box an object takes where the box is half as wide, or as high, again: less is told.
 _SMALL_SHARE = 1 / 1.5
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
 
 
 @dataclass
@@ -250,7 +250,7 @@ class Worker:
             "versions": {
                 "pics": __version__,
                 "python": platform.python_version(),
-                **{name: version(name) for name in _LIBRARIES},
+                **{name: version(name) for name in LIBRARIES},
             },
         }
         for result in results:

@@ -28,7 +28,13 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class Engine(Executor):
-    """An executor that says how many calls it runs side by side."""
+    """An executor that says how many calls it runs side by side.
+
+    Attributes:
+        cores: that a call may keep busy.
+    """
+
+    cores: int = 1
 
     @property
     @abstractmethod

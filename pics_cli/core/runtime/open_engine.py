@@ -26,8 +26,9 @@ def open_engine(
     counter: PictureCounter | None = None,
     requirements: Requirements | None = None,
     *,
-    gpus_per_worker: float = 0,
-    cpus_per_worker: float = 1,
+    device: str = "cpu",
+    cpus_per_worker: int = 1,
+    cpus_per_gpu: int = 1,
 ) -> AbstractContextManager[Engine]:
     """Open the engine that --engine names, for the time of a `with` block; leaving by an exception stops its workers.
 
@@ -37,7 +38,8 @@ def open_engine(
         workers: processes; None: a local one for each core, on a cluster as many as fit.
         counter: counts pictures as they are done.
         requirements: of the job; of no concern to a local engine.
-        gpus_per_worker, cpus_per_worker: what a worker process holds of its machine, on a cluster.
+        device: what workers of a cluster compute on: `cpu`; `cuda`: each holds a GPU; `auto`: where there are some.
+        cpus_per_worker, cpus_per_gpu: cores that one holds, without and with a GPU.
 
     Raises:
         PicsError: no cluster there, or its machines lack what the job requires.
@@ -46,5 +48,8 @@ def open_engine(
         return engines.local_executor(workers or engines.available_cores(), counter)
     from pics_cli.core.runtime.ray_engine import ray_engine  # loaded where it is asked for
 
-    resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
-    return ray_engine(choice, workers, counter or PictureCounter(), requirements or Requirements(), resources)
+    without, with_gpu = {"num_cpus": cpus_per_worker}, {"num_cpus": cpus_per_gpu, "num_gpus": 1}
+    resources = with_gpu if device == "cuda" else without
+    where_gpus = with_gpu if device == "auto" else None
+    counter, requirements = counter or PictureCounter(), requirements or Requirements()
+    return ray_engine(choice, workers, counter, requirements, resources, where_gpus)

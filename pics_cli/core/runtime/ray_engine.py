@@ -38,6 +38,8 @@ _MAX_FAILED_STARTS = 8  # in a row
 # workers to end.
 _LOOK, _ANSWER, _SAY, _END = 5.0, 60.0, 60.0, 5.0
 _SHOWN_FAULTS = 8
+# What a worker asks for, and what nodes call it.
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
 
 @dataclass(eq=False)
@@ -66,6 +68,7 @@ def ray_engine(
     counter: PictureCounter,
     requirements: Requirements,
     resources: Mapping[str, float],
+    gpu_resources: Mapping[str, float] | None = None,
 ) -> Iterator[Engine]:
     """Workers on a Ray cluster for the time of a `with` block; leaving by an exception stops them first.
 
@@ -75,12 +78,15 @@ def ray_engine(
         counter: counts pictures as blocks return them.
         requirements: checked on every node before the work, and on nodes that join later.
         resources: `num_cpus` and `num_gpus` of a worker.
+        gpu_resources: likewise, where the cluster has a GPU; None: the same.
 
     Raises:
         PicsError: no cluster, or a node of it cannot do the job.
     """
     with connect(choice, workers) as joinable, ray_worker.prepare_setup(requirements) as setup:
-        engine = RayEngine(workers, counter, setup, resources, joinable)
+        chosen = gpu_resources if gpu_resources is not None and _has_gpu() else resources
+        memory = {"memory": requirements.memory} if requirements.memory else {}
+        engine = RayEngine(workers, counter, setup, {**chosen, **memory}, joinable)
         try:
             engine.start()
             yield engine
@@ -88,6 +94,12 @@ def ray_engine(
             engine.shutdown(wait=False, cancel_futures=True)
             raise
         engine.shutdown()
+
+
+def _has_gpu() -> bool:
+    import ray
+
+    return any(node["Alive"] and node["Resources"].get("GPU", 0) >= 1 for node in ray.nodes())
 
 
 class RayEngine(Engine):
@@ -102,7 +114,7 @@ class RayEngine(Engine):
         joinable: bool,
     ) -> None:
         self._asked, self._counter, self._setup, self._resources = workers, counter, setup, dict(resources)
-        self._joinable = joinable
+        self._joinable, self.cores = joinable, int(resources["num_cpus"])
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._pending: deque[_Task] = deque()
         self._workers: set[_Worker] = set()
@@ -190,12 +202,14 @@ class RayEngine(Engine):
         self._wanted = self._asked or max(1, room + beyond)
 
     def _room(self, node: Mapping[str, Any]) -> int:
-        has = {"num_cpus": node["Resources"].get("CPU", 0), "num_gpus": node["Resources"].get("GPU", 0)}
+        has = {name: node["Resources"].get(word, 0) for name, word in _RESOURCES.items()}
         return min(int(has[name] // needed) for name, needed in self._resources.items() if needed)
 
     def _resource_text(self) -> str:
-        words = {"num_cpus": "CPU", "num_gpus": "GPU"}
-        return " and ".join(f"{number:g} free {words[name]}" for name, number in self._resources.items() if number)
+        shown = {name: f"{number:g}" for name, number in self._resources.items() if number}
+        if "memory" in shown:
+            shown["memory"] = f"{self._resources['memory'] / 1e9:,.1f} GB of"
+        return " and ".join(f"{text} free {_RESOURCES[name]}" for name, text in shown.items())
 
     def _probe_nodes(self) -> None:
         """A worker on every node; what it says of its node decides whether the work begins."""

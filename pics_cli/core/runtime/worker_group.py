@@ -1,6 +1,6 @@
-"""Who does the items of a job: the ranks of a run, each its share, or an executor's workers, block by block.
+"""Who does the items of a job: the ranks of a run, each its share, or an engine's workers, block by block.
 
-What they need for it, such as a model on its device, each process opens once and keeps: workers of an executor that
+What they need for it, such as a model on its device, each process opens once and keeps: workers of an engine that
 live on for the next block.
 """
 
@@ -10,12 +10,14 @@ import atexit
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
+from pics_cli.core.runtime.engines import Engine
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
+from pics_cli.core.runtime.requirements import Requirements
 
 Job = TypeVar("Job")
 State = TypeVar("State")
@@ -25,37 +27,70 @@ Report = TypeVar("Report")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Blocks for each one that an executor runs side by side, so that none waits long for the last.
+# Blocks for each one that an engine runs side by side, so that none waits long for the last.
 _BLOCKS_PER_SLOT = 8
+
+
+# Opens an engine whose machines are what a job requires, for the time of a `with` block.
+OpenEngine = Callable[[Requirements], AbstractContextManager[Engine]]
+
+
+@contextlib.contextmanager
+def open_group(
+    ranks: Ranks, progress: Progress, open_engine: OpenEngine | None, requirements: Callable[[], Requirements]
+) -> Iterator[WorkerGroup]:
+    """The group of an engine, for the time of a `with` block, or of the ranks where there is none.
+
+    Args:
+        ranks: of the run.
+        progress: says that the engine is being waited for.
+        open_engine: opens it; None: the ranks do the items.
+        requirements: of the job, asked for where there is an engine.
+
+    Raises:
+        PicsError: the engine cannot be opened.
+    """
+    if open_engine is None:
+        yield WorkerGroup(ranks)
+        return
+    progress.activity = "starting workers"
+    with open_engine(requirements()) as engine:
+        progress.activity = ""
+        yield WorkerGroup(ranks, engine)
 
 
 class WorkerGroup:
     """The processes that do a job's items.
 
     Args:
-        ranks: of the run; with an executor this process alone, which plans, and writes what belongs to all.
-        executor: whose workers do the items, on machines that see the same files; None: the ranks do.
-        slots: how many blocks the executor runs side by side, asked again and again: a cluster may grow.
+        ranks: of the run; with an engine this process alone, which plans, and writes what belongs to all.
+        engine: whose workers do the items, on machines that see the same files; None: the ranks do.
     """
 
-    def __init__(self, ranks: Ranks, executor: Executor | None = None, slots: Callable[[], int] = lambda: 1) -> None:
-        if executor is not None and ranks.size > 1:
-            raise ValueError("an executor's workers are handed their items by one process")
-        self.ranks, self.executor, self.slots = ranks, executor, slots
+    def __init__(self, ranks: Ranks, engine: Engine | None = None) -> None:
+        if engine is not None and ranks.size > 1:
+            raise ValueError("an engine's workers are handed their items by one process")
+        self.ranks, self.engine = ranks, engine
+
+    @property
+    def cores(self) -> int | None:
+        """Cores of a worker of the engine; None without."""
+        return None if self.engine is None else self.engine.cores
 
     def own(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The items that this process does, or has done by the executor."""
+        """The items that this process does, or has done by the engine."""
         return items[self.ranks.rank :: self.ranks.size]
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function gives where the items are done: in this process, or in one of the workers."""
-        if self.executor is None:
+        if self.engine is None:
             return function(*args, **kwargs)
-        return self.executor.submit(function, *args, **kwargs).result()
+        return self.engine.submit(function, *args, **kwargs).result()
 
     def block_size(self, items: int, largest: int) -> int:
-        """Items of a block, at most `largest`, of which so many are handed to an executor."""
-        return max(1, min(largest, items // (_BLOCKS_PER_SLOT * max(1, self.slots()))))
+        """Items of a block, at most `largest`, of which so many are handed to an engine."""
+        slots = 1 if self.engine is None else self.engine.slots
+        return max(1, min(largest, items // (_BLOCKS_PER_SLOT * slots)))
 
     @contextlib.contextmanager
     def open(
@@ -74,10 +109,10 @@ class WorkerGroup:
             here: how a rank opens it, with what it has found already; None: as workers do.
 
         Raises:
-            PicsError: it cannot be opened; of an executor one worker is asked, so that nothing is begun in vain.
+            PicsError: it cannot be opened; of an engine one worker is asked, so that nothing is begun in vain.
         """
         with ExitStack() as stack:
-            if self.executor is None:
+            if self.engine is None:
                 states = self.ranks.run_local(
                     lambda: [stack.enter_context(here() if here else opener(job))] if needed else []
                 )
@@ -97,9 +132,9 @@ class Opened(Generic[State]):
 
     def ask(self, function: Callable[..., T], *arguments: Any) -> T:
         """What a function of the opened gives, with these further arguments."""
-        if self._group.executor is None:
+        if self._group.engine is None:
             return function(self._states[0], *arguments)
-        return self._group.executor.submit(_call_opened, self._opener, self._job, function, *arguments).result()
+        return self._group.engine.submit(_call_opened, self._opener, self._job, function, *arguments).result()
 
     def run(
         self,
@@ -115,8 +150,8 @@ class Opened(Generic[State]):
             work: does some of them; its progress is counted here.
             items: of this rank.
             progress: of this rank, or of all workers together.
-            blocks: the items as they are handed to an executor, read as they are handed out; ranks do not use them.
-            take: called with each block that an executor's workers have done, and its report.
+            blocks: the items as they are handed to an engine, read as they are handed out; ranks do not use them.
+            take: called with each block that an engine's workers have done, and its report.
 
         Returns:
             Reports, the same in all ranks: of each rank that had items, or of each block; in their order.
@@ -124,12 +159,12 @@ class Opened(Generic[State]):
         Raises:
             PicsError: one of them failed.
         """
-        if self._group.executor is None:
+        if self._group.engine is None:
             found = self._group.ranks.run_on_all(
                 lambda: [work(state, items, progress) for state in self._states if items]
             )
             return [report for reports in found for report in reports]
-        executor, running = self._group.executor, dict[Future[tuple[Report, Counts]], tuple[int, Sequence[Item]]]()
+        engine, running = self._group.engine, dict[Future[tuple[Report, Counts]], tuple[int, Sequence[Item]]]()
         reports = dict[int, Report]()
 
         def finish() -> None:
@@ -140,9 +175,9 @@ class Opened(Generic[State]):
                 take(block, reports[number])
 
         for number, block in enumerate(blocks):
-            future = executor.submit(_do_block, self._opener, self._job, work, block, type(progress)())
+            future = engine.submit(_do_block, self._opener, self._job, work, block, type(progress)())
             running[future] = number, block
-            while len(running) > self._group.slots():  # one more, for the worker that is done first
+            while len(running) > engine.slots:  # one more, for the worker that is done first
                 finish()
         while running:
             finish()

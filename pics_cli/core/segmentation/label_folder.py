@@ -33,7 +33,7 @@ from pics_cli.errors import PicsError
 
 # Bins of the histogram of scores, over [0, 1].
 SCORE_BINS = 20
-_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
+LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pycocotools", "segment-anything", "simplejpeg", "torch")
 _LOCK = re.compile(r"\.([0-9]{5,})\.lock")
 _TEMPORARY = re.compile(r"([0-9]{5,})\.[0-9]+\.tmp")
 # Options of the recipe that concern readers of the labels, not the labels.
@@ -55,7 +55,7 @@ def label_identity(job: AnnotationJob, boxes: BoxSource, checkpoint: SamCheckpoi
         "dtype": dtype,
         "options": options,
         "input": dict(boxes.source),
-        "versions": {"pics": __version__, **{name: version(name) for name in _LIBRARIES}, "cpu": platform.machine()},
+        "versions": {"pics": __version__, **{name: version(name) for name in LIBRARIES}, "cpu": platform.machine()},
     }
 
 

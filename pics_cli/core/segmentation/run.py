@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pics_cli.core.datasets.readers.base import no_picture
+from pics_cli.core.datasets.readers.index_cache import opened_indexes
 from pics_cli.core.model.devices import DTYPES, choose_device, choose_dtype
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
 from pics_cli.core.runtime.locks import InUse
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.worker_group import WorkerGroup
+from pics_cli.core.runtime.requirements import Requirements, existing_folder, installed_versions, worker_memory
+from pics_cli.core.runtime.worker_group import OpenEngine, open_group
 from pics_cli.core.segmentation.annotator import (
     AnnotationProgress,
     BlockJob,
@@ -26,6 +29,7 @@ from pics_cli.core.segmentation.annotator import (
 from pics_cli.core.segmentation.blocks import AnnotationJob, BlockPlan
 from pics_cli.core.segmentation.boxes import BoxSource, open_boxes
 from pics_cli.core.segmentation.label_folder import (
+    LIBRARIES,
     check_label_folder,
     claim_label_folder,
     label_identity,
@@ -54,7 +58,7 @@ class AnnotationReport:
 
 
 def annotate(
-    job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress, group: WorkerGroup | None = None
+    job: AnnotationJob, ranks: Ranks, progress: AnnotationProgress, open_engine: OpenEngine | None = None
 ) -> AnnotationReport:
     """Write the label files that are missing.
 
@@ -62,41 +66,42 @@ def annotate(
         job: what to do.
         ranks: the processes of the run; each calls this.
         progress: of this process's share; updated as the work goes on.
-        group: does the blocks; None: the ranks do.
+        open_engine: whose workers do the blocks; None: the ranks do.
 
     Raises:
         PicsError: dataset, model or folder are not what they should be; too many unreadable images; out of memory.
     """
-    group = group or WorkerGroup(ranks)
     first = ranks.rank == 0
     boxes = ranks.run_first_alone(lambda: _open_boxes(job))  # one builds the index, then all open it
     records = boxes.bad_records
     ranks.run_on_all(lambda: stop_at_max_bad(job.max_bad, len(boxes), [], records, "records", "nothing was begun"))
     plan = BlockPlan(job, len(boxes))
     all_blocks = ranks.run_local(plan.in_range)
-    device, precision = group.call(_settle_precision, job.device, ranks.device, job.dtype)
-    checkpoint = ranks.run_local(lambda: find_checkpoint(job.sam, job.checkpoint))
-    identity = label_identity(job, boxes, checkpoint, precision)
-    ranks.run_on_all(lambda: check_label_folder(job, identity))
-    own_blocks = group.own(all_blocks)
-    due_rows = plan.all_due_rows(own_blocks)
-    due_blocks, due_images = [*due_rows], sum(map(len, due_rows.values()))
-    work = BlockJob(
-        replace(job, device=device, dtype=precision), len(boxes), due_images, checkpoint.sha256,
-        locked=group.executor is not None, rank=ranks.rank if ranks.size > 1 else None,
-    )  # fmt: skip
-    progress.activity = "reading the model"
-    with group.open(open_annotator, work, bool(due_blocks)) as annotator:
-        progress.activity = ""
-        # Only after the model has been read: a job that cannot begin leaves no folder.
-        ranks.run_on_all(lambda: claim_label_folder(job, identity, len(boxes)) if first else None)
-        progress.total = sum(len(plan.rows(block)) for block in own_blocks)
-        progress.done = progress.done_before = progress.total - due_images
-        start = time.monotonic()
-        with _Handout(plan, work) as handout:
-            reports = annotator.run(segment_blocks, due_blocks, progress, handout.lock(due_blocks), handout.take)
-        reports.append(handout.report)
-        seconds = time.monotonic() - start
+    with open_group(ranks, progress, open_engine, lambda: _requirements(job, boxes)) as group:
+        device, precision = group.call(_settle_precision, job.device, ranks.device, job.dtype)
+        checkpoint = ranks.run_local(lambda: find_checkpoint(job.sam, job.checkpoint))
+        identity = label_identity(job, boxes, checkpoint, precision)
+        ranks.run_on_all(lambda: check_label_folder(job, identity))
+        own_blocks = group.own(all_blocks)
+        due_rows = plan.all_due_rows(own_blocks)
+        due_blocks, due_images = [*due_rows], sum(map(len, due_rows.values()))
+        settled = replace(job, device=device, dtype=precision, workers=group.cores or job.workers)
+        work = BlockJob(
+            settled, len(boxes), due_images, checkpoint.sha256,
+            locked=group.engine is not None, rank=ranks.rank if ranks.size > 1 else None,
+        )  # fmt: skip
+        progress.activity = "reading the model"
+        with group.open(open_annotator, work, bool(due_blocks)) as annotator:
+            progress.activity = ""
+            # Only after the model has been read: a job that cannot begin leaves no folder.
+            ranks.run_on_all(lambda: claim_label_folder(job, identity, len(boxes)) if first else None)
+            progress.total = sum(len(plan.rows(block)) for block in own_blocks)
+            progress.done = progress.done_before = progress.total - due_images
+            start = time.monotonic()
+            with _Handout(plan, work) as handout:
+                reports = annotator.run(segment_blocks, due_blocks, progress, handout.lock(due_blocks), handout.take)
+            reports.append(handout.report)
+            seconds = time.monotonic() - start
     return AnnotationReport(
         segmented=sum((part.segmented for part in reports), Counter[str]()),
         seconds=seconds,
@@ -105,8 +110,19 @@ def annotate(
     )
 
 
+def _requirements(job: AnnotationJob, boxes: BoxSource) -> Requirements:
+    raw, checkpoint = job.source.raw, find_checkpoint(job.sam, job.checkpoint)
+    return Requirements(
+        reads=[*([] if raw is None else [raw]), boxes.annotations, checkpoint.path],
+        writes=[existing_folder(job.state)],
+        versions=partial(installed_versions, LIBRARIES),
+        built=opened_indexes([boxes.annotations]),
+        memory=worker_memory(checkpoint.path.stat().st_size),
+    )
+
+
 class _Handout:
-    """Blocks on their way to an executor's workers and back: this process holds their locks meanwhile.
+    """Blocks on their way to an engine's workers and back: this process holds their locks meanwhile.
 
     So another worker can take over from one that is lost, at once and wherever it was.
     """

@@ -30,11 +30,11 @@ from pics_cli.core.inference.worker import InferenceProgress
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.recipes.evaluation import load_evaluation
-from pics_cli.core.runtime.engines import local_executor
+from pics_cli.core.runtime.engines import Engine, local_executor
 from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
-from pics_cli.core.runtime.worker_group import WorkerGroup, in_blocks
+from pics_cli.core.runtime.worker_group import OpenEngine, WorkerGroup, in_blocks
 from pics_cli.core.segmentation.annotator import AnnotationProgress
 from pics_cli.core.segmentation.blocks import AnnotationJob
 from pics_cli.core.segmentation.run import annotate
@@ -42,14 +42,24 @@ from pics_cli.core.segmentation.sam import find_checkpoint
 from pics_cli.errors import PicsError
 
 
+class TwoProcesses(ProcessPoolExecutor, Engine):
+    """They have the libraries when they start."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
+        super().__init__(2, context, torch.set_num_threads, (1,))
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+
 @pytest.fixture(scope="module")
-def group() -> Iterator[WorkerGroup]:
-    """Two processes that have the libraries."""
+def engine() -> Iterator[OpenEngine]:
     torch.set_num_threads(1)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LOADED)
-    with ProcessPoolExecutor(2, context, torch.set_num_threads, (1,)) as executor:
-        yield WorkerGroup(Ranks(), executor, lambda: 2)
+    with TwoProcesses() as processes:
+        yield lambda _requirements: contextlib.nullcontext(processes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -57,55 +67,55 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("layout", ["blocks", "published"])
-def test_annotate(tmp_path: Path, group: WorkerGroup, layout: Any) -> None:
+def test_annotate(tmp_path: Path, engine: OpenEngine, layout: Any) -> None:
     """Also where another run has a block, which is left to it, and no lock or temporary file stays."""
     recipe = make_dataset(tmp_path, 7)
     source = DatasetSplit(load_dataset(recipe), "train", tmp_path / "raw")
     sam = str(save_tiny(tmp_path / "sam"))
 
-    def run(name: str, group: WorkerGroup | None, **options: Any) -> Any:
+    def run(name: str, engine: OpenEngine | None, **options: Any) -> Any:
         progress = AnnotationProgress()
         job = AnnotationJob(source, tmp_path / name, sam=sam, device="cpu", dtype="fp32", layout=layout, **options)
-        report = annotate(job, Ranks(), progress, group)
+        report = annotate(job, Ranks(), progress, engine)
         return report, progress
 
     (tmp_path / "raw/pictures/p3.jpg").write_bytes(b"no picture")
     run("one", None)
-    report, progress = run("two", group, rows=(0, 2))
+    report, progress = run("two", engine, rows=(0, 2))
     assert (report.segmented, progress.done) == ({"pictures": 2, "boxes": 6}, 2)
     with single_writer(tmp_path / "two" / (".pics" if layout == "published" else ""), ".00002.lock"):
-        report, _ = run("two", group)
+        report, _ = run("two", engine)
         assert report.in_use == [f"block 00002: {report.in_use[0].partition(': ')[2]}"]
-    report, progress = run("two", group)
+    report, progress = run("two", engine)
     assert report.manifest["complete"]
     again = layout == "published"  # whose blocks with a bad picture are made again as a whole
     assert report.segmented == {"pictures": 2 + again, "boxes": 6 + 3 * again}
     assert (progress.done, progress.total, progress.boxes) == (7 + again, 7, 6 + 3 * again)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    _, progress = run("two", group, overwrite=True)
+    _, progress = run("two", engine, overwrite=True)
     assert (progress.done, progress.bad) == (7, 1)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     with pytest.raises(PicsError, match="1 bad pictures, more than --max-bad 0"):
-        run("three", group, max_bad=0)
+        run("three", engine, max_bad=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_infer(tmp_path: Path, group: WorkerGroup, tiny_model: Path, batch_size: int) -> None:
+def test_infer(tmp_path: Path, engine: OpenEngine, tiny_model: Path, batch_size: int) -> None:
     """Samples with as many objects go together, in the batches of one process."""
     for number, (name, count) in enumerate({"a": 2, "b": 1, "c": 2, "d": 2, "e": 1, "f": 2}.items()):
         make_sample(tmp_path / "samples" / name, [(20, 16, 70, 66), (50, 30, 104, 88)][:count], seed=number)
     (tmp_path / "samples/f/object_1.png").write_bytes(b"no picture")
     options = CompositeOptions(steps=2)
 
-    def run(name: str, group: WorkerGroup | None) -> Any:
+    def run(name: str, engine: OpenEngine | None) -> Any:
         job = InferenceJob(
             tuple(find_folders(tmp_path / "samples")), tmp_path / name, str(tiny_model), options, num=2,
             batch_size=batch_size, device="cpu", grid=True,
         )  # fmt: skip
         progress = InferenceProgress()
-        return infer(job, Ranks(), progress, group), progress
+        return infer(job, Ranks(), progress, engine), progress
 
-    (one, mine), (two, theirs) = run("one", None), run("two", group)
+    (one, mine), (two, theirs) = run("one", None), run("two", engine)
     pictures, others = composed(tmp_path / "one"), composed(tmp_path / "two")
     assert pictures.keys() == others.keys()
     assert all(np.array_equal(picture, others[name]) for name, picture in pictures.items())
@@ -114,10 +124,10 @@ def test_infer(tmp_path: Path, group: WorkerGroup, tiny_model: Path, batch_size:
         assert (report.written, report.changed, report.reasons) == (10, 0, {"unreadable_image": 1})
     assert (theirs.done, theirs.total) == pytest.approx((mine.done, mine.total))
     assert (theirs.pictures, theirs.total_pictures) == (10, 10)
-    assert run("two", group)[0].written == 0
+    assert run("two", engine)[0].written == 0
 
 
-def test_eval(tmp_path: Path, group: WorkerGroup) -> None:
+def test_eval(tmp_path: Path, engine: OpenEngine) -> None:
     folder = tmp_path / "model"
     small(stirred=True, **{**CORRECTING, "hint": "overlay", "fill": 0.8, "steps": 1, "guidance": 1.0}).save_pretrained(
         folder
@@ -126,14 +136,14 @@ def test_eval(tmp_path: Path, group: WorkerGroup) -> None:
         "scenes.size": 96, "limit": 3, "methods": ["parallel", "paste"], "metrics": ["psnr_region", "identity"],
     }  # fmt: skip
     recipe = load_evaluation("synth_bench", [Override(key, value, "--set") for key, value in values.items()])
-    for name, one in (("one", None), ("two", group)):
+    for name, one in (("one", None), ("two", engine)):
         progress = Progress()
         evaluate(EvaluationJob(recipe, tmp_path / name, {"": str(folder)}, device="cpu"), Ranks(), progress, one)
         assert (progress.done, progress.total) == (3, 3)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-def test_weights_that_are_not_the_jobs(tmp_path: Path, group: WorkerGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_the_jobs(tmp_path: Path, engine: OpenEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has another file under the same name."""
     from pics_cli.core.segmentation import run as module
 
@@ -144,7 +154,7 @@ def test_weights_that_are_not_the_jobs(tmp_path: Path, group: WorkerGroup, monke
     with pytest.raises(
         PicsError, match=r"other weights \(sha256 .*\) than those that this job began with \(00000000\)"
     ):
-        annotate(job, Ranks(), AnnotationProgress(), group)
+        annotate(job, Ranks(), AnnotationProgress(), engine)
     assert not (tmp_path / "out").exists()
 
 
@@ -170,8 +180,8 @@ def count(state: str, items: Sequence[int], progress: Progress) -> tuple[str, li
 def test_opened_once() -> None:
     """Until another job or an error; reports come in the order of the blocks."""
     opened.clear()
-    with local_executor(1) as executor:
-        group = WorkerGroup(Ranks(), executor)
+    with local_executor(1) as serial:
+        group = WorkerGroup(Ranks(), serial)
         progress, taken = Progress(), list[Any]()
         with group.open(open_counted, "a") as work:
             blocks = in_blocks([1, 2, 3, 5, 7], 2, lambda item: item % 2)
