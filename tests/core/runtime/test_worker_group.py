@@ -99,18 +99,17 @@ def test_annotate(tmp_path: Path, engine: OpenEngine, layout: Any) -> None:
         run("three", engine, max_bad=0)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_infer(tmp_path: Path, engine: OpenEngine, tiny_model: Path, batch_size: int) -> None:
+def test_infer(tmp_path: Path, engine: OpenEngine, tiny_model: Path) -> None:
     """Samples with as many objects go together, in the batches of one process."""
     for number, (name, count) in enumerate({"a": 2, "b": 1, "c": 2, "d": 2, "e": 1, "f": 2}.items()):
         make_sample(tmp_path / "samples" / name, [(20, 16, 70, 66), (50, 30, 104, 88)][:count], seed=number)
     (tmp_path / "samples/f/object_1.png").write_bytes(b"no picture")
-    options = CompositeOptions(steps=2)
+    options = CompositeOptions(steps=1)
 
     def run(name: str, engine: OpenEngine | None) -> Any:
         job = InferenceJob(
             tuple(find_folders(tmp_path / "samples")), tmp_path / name, str(tiny_model), options, num=2,
-            batch_size=batch_size, device="cpu", grid=True,
+            batch_size=2, device="cpu", grid=True,
         )  # fmt: skip
         progress = InferenceProgress()
         return infer(job, Ranks(), progress, engine), progress
