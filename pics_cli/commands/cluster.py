@@ -11,7 +11,7 @@ from pics_cli.errors import PicsError
 if TYPE_CHECKING:
     from pics_cli.core.runtime.worker_group import OpenEngine
 
-ENGINE_HELP = "local, ray, or ray://HOST:PORT: on the cluster's GPUs, or on its cores; see docs/scale.md."
+ENGINE_HELP = "local, ray, or ray://HOST:PORT: by a cluster's GPUs, or else its cores."
 _DEVICES = ("auto", "cpu", "cuda")
 
 
