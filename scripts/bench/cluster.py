@@ -24,12 +24,11 @@ from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray.cluster_utils import Cluster
 
-from cluster_simulation import simulate
 from common import Bench, Row, demo, spread
 from pics_cli.core.datasets import build as build_module
 from pics_cli.core.datasets.build import BuildJob, BuildOutcome, BuildProgress, build, run_blocks
@@ -40,6 +39,7 @@ from pics_cli.core.recipes.base import Override, find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.runtime.engines import Engine, PictureCounter
 from pics_cli.core.runtime.open_engine import open_engine
+from simulate_cluster import simulate
 
 NODES, SLOTS, SECONDS, ROUNDS = 8, 2, 2.0, 10
 FEW, MANY = 1_000, 100_000
@@ -72,17 +72,25 @@ def fake_nodes(nodes: int, cores: int) -> Iterator[None]:
         cluster.shutdown()
 
 
-def sleep(seconds: float) -> tuple[float, float]:
-    """A block; when it began and ended."""
+class Slept(NamedTuple):
+    """A block that did nothing: in which process, from when to when."""
+
+    pid: int
+    start: float
+    end: float
+
+
+def sleep(seconds: float) -> Slept:
+    """A block."""
     start = time.time()
     time.sleep(seconds)
-    return start, time.time()
+    return Slept(os.getpid(), start, time.time())
 
 
-def run_all(engine: Engine, blocks: int, seconds: float) -> list[tuple[float, float]]:
+def run_all(engine: Engine, blocks: int, seconds: float) -> list[Slept]:
     """Submit blocks as a build does: one more than run side by side, the next one when any has ended."""
-    ended: SimpleQueue[Future[tuple[float, float]]] = SimpleQueue()
-    times, submitted = list[tuple[float, float]](), 0
+    ended: SimpleQueue[Future[Slept]] = SimpleQueue()
+    times, submitted = list[Slept](), 0
     while len(times) < blocks:
         while submitted < blocks and submitted - len(times) <= engine.slots:
             engine.submit(sleep, seconds).add_done_callback(ended.put)
@@ -135,11 +143,19 @@ def constants(bench: Bench, blocks: int, choice: str = "ray") -> tuple[float, fl
         for _ in range(bench.repeats):
             times = run_all(engine, max(20, blocks // 20), nap)
             if choice == "ray":
-                gaps += [later[0] - earlier[1] for earlier, later in pairwise(times)]
+                gaps += between(times)
             start = time.process_time()
             run_all(engine, blocks, 0.0)
             cpu.append((time.process_time() - start) / blocks)
     return median(gaps) if gaps else 0.0, median(cpu)
+
+
+def between(times: list[Slept]) -> list[float]:
+    """Seconds between two blocks of a worker."""
+    by_worker: dict[int, list[Slept]] = {}
+    for block in sorted(times, key=lambda block: block.start):
+        by_worker.setdefault(block.pid, []).append(block)
+    return [later.start - earlier.end for blocks in by_worker.values() for earlier, later in pairwise(blocks)]
 
 
 def overhead(bench: Bench) -> Iterator[Row]:
@@ -235,12 +251,20 @@ def resident() -> float:
 
 def nodes(_: Bench) -> Iterator[Row]:
     """Eight nodes of two workers, each with ten blocks that sleep: the share of the time in which workers work."""
-    with fake_nodes(NODES, SLOTS), open_engine("ray", NODES * SLOTS, PictureCounter()) as engine:
-        run_all(engine, 2 * NODES * SLOTS, 1.0)
-        times = run_all(engine, ROUNDS * NODES * SLOTS, SECONDS)
-    begin, end = min(start for start, _ in times), max(end for _, end in times)
-    busy = sum(end - start for start, end in times) / (NODES * SLOTS * (end - begin))
+    slots, blocks = NODES * SLOTS, ROUNDS * NODES * SLOTS
+    with fake_nodes(NODES, SLOTS), open_engine("ray", slots, PictureCounter()) as engine:
+        run_all(engine, 2 * slots, 1.0)
+        cpu = time.process_time()
+        times = run_all(engine, blocks, SECONDS)
+        cpu = (time.process_time() - cpu) / blocks
+    begin, end = min(block.start for block in times), max(block.end for block in times)
+    busy = sum(block.end - block.start for block in times) / (slots * (end - begin))
     yield Row(f"{NODES} nodes of {SLOTS} workers, {SECONDS:g} s blocks", f"{busy:.1%} busy", ">= 95 %", busy >= 0.95)
+    gap = median(between(times))
+    simulated = simulate(slots, blocks, lambda _: SECONDS, cpu, gap).busy
+    agrees = abs(simulated - busy) <= 0.02
+    constants = f"with a gap of {1e3 * gap:.1f} ms, driver {1e3 * cpu:.2f} ms a block"
+    yield Row("  simulated", f"{simulated:.1%}, {constants}", "2 % off", agrees)
 
 
 def model(bench: Bench) -> Iterator[Row]:

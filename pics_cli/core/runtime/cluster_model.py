@@ -1,7 +1,7 @@
 """How long a large job takes on a cluster, and what limits it: workers, the number of blocks, the network, the driver.
 
 A model of four lines, fed with figures that `--plan` measures and with the constants below, which
-`scripts/bench/cluster.py` measures; the same script holds the model against a simulation and against a real cluster.
+`scripts/bench/cluster.py` measures; docs/scale.md works through examples.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 # Seconds of the driver's one process for a call: submit it, take its result. Ray on one machine.
-DISPATCH_SECONDS = 0.004
+DISPATCH_SECONDS = 0.001
 # Seconds until the first block runs: processes are started, libraries imported.
-START_SECONDS = 15.0
+START_SECONDS = 10.0
 # Bytes a second and direction of a node's network where nothing else is said: 10 Gbit/s.
 NODE_GBIT = 10.0
 # Clusters that are shown where the user names none.
