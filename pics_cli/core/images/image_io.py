@@ -6,7 +6,7 @@ import errno
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -24,11 +24,14 @@ from pics_cli.core.images.image_files import (
 )
 from pics_cli.core.images.pixels import decode_pixels, over_white, turned
 from pics_cli.core.runtime.files import AtomicFile, make_folder, open_file, read_file
+from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import BadSample, reason_of
 
 RGB = npt.NDArray[np.uint8]
 T = TypeVar("T")
 BACKGROUND_QUALITY = 95
+# Bytes of a picture in a store in which its header lies, nearly always.
+_HEADER = 1 << 16
 
 
 class DecodedImage(NamedTuple):
@@ -61,9 +64,13 @@ def first_image_size(files: Sequence[Path]) -> tuple[int, int]:
     Raises:
         BadSample: `missing_image`, `unreadable_image` or `image_too_large`.
     """
-    path, file = _first_existing(files, open_file)
+    path, file = _first_existing(files, _open_header)
     with file, decoding(f"{path}: "):
         return upright_image_size(open_header(file))
+
+
+def _open_header(path: Path) -> BinaryIO:
+    return open_file(path, _HEADER) if is_remote(path) else open_file(path)
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None = None) -> DecodedImage:

@@ -22,6 +22,8 @@ from fsspec.config import conf
 from upath import UPath
 from upath.extensions import ProxyUPath
 
+from pics_cli.core.runtime.http_client import RefusedError
+from pics_cli.core.runtime.http_files import HttpFiles
 from pics_cli.errors import FAILED, PicsError
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ T = TypeVar("T")
 PAUSES = (1.0, 4.0, 15.0)
 # What is asked for at a time of a file that is read from its begin to its end.
 _READ_AHEAD = 8 << 20
+_MAX_BYTES = 1 << 30
 # Stores of keys that look like paths; in all others folders are made, and a file is renamed when it is complete.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "http", "https"}
 # Other machines write there, too: what a listing said a moment ago is not what there is.
@@ -70,6 +73,8 @@ class RemotePath(ProxyUPath):
     @property
     def fs(self) -> AbstractFileSystem:
         """The store, as this thread of this process is connected to it."""
+        if self.protocol in ("http", "https"):
+            return HttpFiles()
         return fsspec.filesystem(self.protocol, **self.storage_options)
 
     @property
@@ -98,7 +103,8 @@ class RemotePath(ProxyUPath):
                 reason = _text(error)
             if pause is None:
                 break
-            fsspec.get_filesystem_class(self.protocol).clear_instance_cache()  # a connection that broke stays so
+            if self.protocol not in ("http", "https"):  # a connection that broke stays so
+                fsspec.get_filesystem_class(self.protocol).clear_instance_cache()
             time.sleep(pause)
         what = "written" if writing else "read"
         raise PicsError(f"{self}: cannot be {what}: {reason}", "run the same command again once that is mended", FAILED)
@@ -120,7 +126,7 @@ class RemotePath(ProxyUPath):
                 f"{self}: the store is full, or refuses to take more ({text})",
                 "make room there, then run the same command again: it resumes",
             )
-        if isinstance(error, NotImplementedError | ValueError | TypeError):
+        if isinstance(error, NotImplementedError | RefusedError | ValueError | TypeError):
             return PicsError(f"{self}: cannot be used: {text or kind}", "look at docs/storage.md for what can")
         return None
 
@@ -194,7 +200,25 @@ class RemotePath(ProxyUPath):
         return self
 
     def read_bytes(self) -> bytes:
-        return bytes(self.ask(lambda fs, path: fs.cat_file(path)))
+        """The whole file, which holds no more than can be a picture.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it holds more.
+        """
+
+        def read(fs: AbstractFileSystem, path: str) -> bytes:
+            try:  # a range, which saves the question how long the file is
+                return bytes(fs.cat_file(path, start=0, end=_MAX_BYTES + 1))
+            except (OSError, ValueError):
+                if fs.info(path)["size"] == 0:  # of which there is no range
+                    return b""
+                raise
+
+        data = self.ask(read)
+        if len(data) > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"holds more than {_MAX_BYTES:,} bytes", str(self))
+        return data
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:  # noqa: ARG002
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")

@@ -59,7 +59,8 @@ def location(text: str) -> Path:
     import fsspec
 
     try:
-        fsspec.get_filesystem_class(scheme)
+        if scheme not in ("http", "https"):  # which are ours
+            fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         package = _PACKAGES.get(scheme)
         hint = f"pip install '{package}'" if package else str(error)

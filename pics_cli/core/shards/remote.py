@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import ipaddress
 import os
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -15,11 +13,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pics_cli.core.runtime.files import AtomicFile, cache_folder, make_folder, open_file
+from pics_cli.core.runtime.http_client import BLOCK, MISSING_CODES, RefusedError, TransferError, open_url, read_limited
 from pics_cli.core.runtime.locks import locked
 from pics_cli.core.runtime.manifest import MANIFEST, parse_manifest
 from pics_cli.core.runtime.storage import location
@@ -29,26 +28,13 @@ from pics_cli.errors import FAILED, PicsError, write_error
 
 T = TypeVar("T")
 
-# Seconds without a byte, and pauses between tries: a server that restarts is worth waiting for.
-_TIMEOUT = 60.0
+# Seconds between tries: a server that restarts is worth waiting for.
 _PAUSES = (1.0, 4.0, 15.0)
-_BLOCK = 1 << 20
 # HTTP codes that another try will not change.
 _FINAL_CODES = (400, 401, 403, 404, 405, 410, 451)
-# 403 is what object stores answer for names that do not exist.
-_MISSING_CODES = (403, 404, 410)
 # A manifest of a million shards has 150 MB. What claims to be a shard ends at the room for all of them, or here.
 _MAX_MANIFEST, _MAX_SHARD = 256e6, 10e9
-ANY_REDIRECT = "PICS_REDIRECTS"
 _HINT = "fetched shards are kept there: name another folder with PICS_CACHE=DIR"
-
-
-class _TransferError(Exception):
-    """A try that failed, and may succeed the next time."""
-
-
-class _RefusedError(Exception):
-    """An answer that is not taken, and that another try will not change."""
 
 
 def fetch_shard(source: str, cache_gb: float, sha256: str | None = None) -> Path:
@@ -140,10 +126,10 @@ def _request(url: str, method: str) -> bytes | None:
 
     def attempt() -> bytes | None:
         try:
-            with _open(url, method) as response:
-                return b"" if method == "HEAD" else b"".join(_read_limited(response, _MAX_MANIFEST))
+            with open_url(url, method) as response:
+                return b"" if method == "HEAD" else b"".join(read_limited(response, _MAX_MANIFEST))
         except urllib.error.HTTPError as error:
-            if error.code in _MISSING_CODES:
+            if error.code in MISSING_CODES:
                 return None
             raise
 
@@ -159,11 +145,11 @@ def _download(source: str, path: Path, sha256: str | None, cache_gb: float) -> N
                 (_copy_stored if is_store(source) else _copy)(source, file, max(cache_gb * 1e9, _MAX_SHARD))
         try:
             if sha256 is not None and file.sha256 != sha256:
-                raise _TransferError(f"sha256 is {file.sha256[:12]}…, its {MANIFEST} says {sha256[:12]}…")
+                raise TransferError(f"sha256 is {file.sha256[:12]}…, its {MANIFEST} says {sha256[:12]}…")
             index_shard(path)
-        except (PicsError, _TransferError) as error:
+        except (PicsError, TransferError) as error:
             path.unlink(missing_ok=True)
-            raise _TransferError(str(error).replace(f"{path}: ", "")) from None
+            raise TransferError(str(error).replace(f"{path}: ", "")) from None
 
     _retry(source, attempt)
 
@@ -179,9 +165,9 @@ def _retry(source: str, attempt: Callable[[], T]) -> T:
             return attempt()
         except urllib.error.HTTPError as error:
             reason, final = f"{error.code} {error.reason}".strip().lower(), error.code in _FINAL_CODES
-        except _TransferError as error:
+        except TransferError as error:
             reason, final = str(error), is_pipe(source)
-        except (_RefusedError, ValueError) as error:  # or an address that is none
+        except (RefusedError, ValueError) as error:  # or an address that is none
             reason, final = str(error), True
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
@@ -193,66 +179,21 @@ def _retry(source: str, attempt: Callable[[], T]) -> T:
     raise PicsError(f"{source}: cannot be fetched: {reason}", "run the same command again once that is mended", FAILED)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server to the same host or a public one, by http(s): no other's word opens what only this machine,
-    or its network, can reach."""
-
-    def redirect_request(self, request: Any, file: Any, code: int, reason: str, headers: Any, url: str) -> Any:
-        old, new = urllib.parse.urlsplit(request.full_url), urllib.parse.urlsplit(url)
-        if new.scheme != old.scheme and (old.scheme, new.scheme) != ("http", "https"):
-            raise _RefusedError(f"the server redirects from {old.scheme} to {new.scheme}: {url[:200]}")
-        anywhere = os.environ.get(ANY_REDIRECT, "") == "any"
-        if new.hostname != old.hostname and not anywhere and not _is_public(new.hostname or ""):
-            raise _RefusedError(
-                f"the server redirects to {new.hostname}, which is not public ({ANY_REDIRECT}=any follows)"
-            )
-        return super().redirect_request(request, file, code, reason, headers, url)
-
-
-def _is_public(host: str) -> bool:
-    try:
-        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):  # cannot be reached either, but by a proxy, which looks for itself
-        return "." in host and not host.replace(".", "").isdigit()
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in addresses)
-
-
-def _open(url: str, method: str = "GET") -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": "pics"}, method=method)
-    response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
-    return response
-
-
-def _read_limited(response: http.client.HTTPResponse, most: float) -> Iterator[bytes]:
-    """The body in blocks; its length must be the header's, and at most `most`."""
-    header, received = response.headers.get("Content-Length"), 0
-    length = int(header) if header is not None and header.isascii() and header.isdigit() else None
-    if header is not None and length is None:
-        raise _RefusedError(f"the server sends Content-Length: {header[:40]!r}")
-    while block := response.read(_BLOCK):
-        received += len(block)
-        if received > most:
-            raise _RefusedError(f"the server sends more than {most / 1e6:,.0f} MB")
-        yield block
-    if length is not None and received != length:
-        raise _TransferError(f"the connection ended after {received:,} of {length:,} bytes")
-
-
 def _copy(url: str, file: AtomicFile, most: float) -> None:
-    with _open(url) as response:
-        for block in _read_limited(response, most):
+    with open_url(url) as response:
+        for block in read_limited(response, most):
             file.write(block)
 
 
 def _copy_stored(address: str, file: AtomicFile, most: float) -> None:
     try:
         with open_file(location(address)) as stored:
-            while block := stored.read(_BLOCK):
+            while block := stored.read(BLOCK):
                 file.write(block)
                 if file.bytes > most:
-                    raise _RefusedError(f"it has more than {most / 1e6:,.0f} MB")
+                    raise RefusedError(f"it has more than {most / 1e6:,.0f} MB")
     except FileNotFoundError:
-        raise _RefusedError("no such file") from None
+        raise RefusedError("no such file") from None
 
 
 def _run_command(source: str, file: AtomicFile) -> None:
@@ -262,12 +203,12 @@ def _run_command(source: str, file: AtomicFile) -> None:
             ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
         ) as process:
             assert process.stdout is not None
-            while block := process.stdout.read(_BLOCK):
+            while block := process.stdout.read(BLOCK):
                 file.write(block)
         if process.returncode:
             stderr.seek(0)
             last = stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise _TransferError(f"the command ended with code {process.returncode}" + (f": {last}" if last else ""))
+            raise TransferError(f"the command ended with code {process.returncode}" + (f": {last}" if last else ""))
 
 
 def _touch(path: Path) -> bool:

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import pickle
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +61,10 @@ def test_a_store_has_the_methods_of_a_folder(s3: ObjectStore, folder: Path, tmp_
         file.write(data := os.urandom(200_000))
         assert not (folder / "b.bin").exists()
     write_json(folder / "c/d.json", {"x": 1})
+    with AtomicFile(folder / "empty"):
+        pass
+    assert read_file(folder / "empty") == b""
+    (folder / "empty").unlink()
     (tmp_path / "b.bin").write_bytes(data)
     assert fingerprint(folder / "b.bin") == fingerprint(tmp_path / "b.bin")
     assert file_sha256(folder / "b.bin") == file.sha256 == hashlib.sha256(data).hexdigest()
@@ -150,6 +157,45 @@ def test_addresses_that_are_none(text: str, message: str) -> None:
     with pytest.raises(PicsError, match=message) as caught:
         location(text)
     assert "secret" not in caught.value.text
+
+
+class _Web(SimpleHTTPRequestHandler):
+    """Of the working directory; /away leads to another host."""
+
+    def send_head(self) -> Any:
+        if self.path != "/away":
+            return super().send_head()
+        self.send_response(302)
+        self.send_header("Location", "http://169.254.1.1/a.json")
+        self.end_headers()
+        return None
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to the terminal."""
+
+
+def test_files_of_a_web_server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the client that follows no redirects into this network, whatever fsspec has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_bytes(b"[1, 2]")
+    (tmp_path / "empty").touch()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        web = location(f"http://127.0.0.1:{server.server_port}")
+        assert str(web / "a.json") == f"http://127.0.0.1:{server.server_port}/a.json"
+        assert (read_file(web / "a.json"), read_file(web / "empty")) == (b"[1, 2]", b"")
+        assert local_file(web / "a.json").read_bytes() == b"[1, 2]"
+        with open_file(web / "a.json") as opened:
+            assert (opened.seek(3), opened.read()) == (3, b" 2]")
+        assert [(web / name).is_file() for name in ("a.json", "none")] == [True, False]
+        for act, text in (
+            (lambda: list_folder(web), "cannot be listed"),
+            (lambda: write_json(web / "b.json", {}), "nothing is written by http"),
+            (lambda: read_file(web / "away"), "the server redirects to 169.254.1.1, which is not public"),
+        ):
+            with pytest.raises(PicsError, match=text):
+                act()
+        server.shutdown()
 
 
 def test_local_paths_stay_paths(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from helpers.object_store import DROP, ObjectStore
 from helpers.training_shards import STILL, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
-from pics_cli.core.runtime import remote_path
+from pics_cli.core.runtime import http_client, remote_path
 from pics_cli.core.runtime.files import cache_folder
 from pics_cli.core.shards import remote
 from pics_cli.core.shards.remote import fetch_shard, list_remote_shards
@@ -88,7 +88,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and no patience."""
     monkeypatch.setenv("PICS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(remote, "_TIMEOUT", 5.0)
+    monkeypatch.setattr(http_client, "TIMEOUT", 5.0)
     return tmp_path / "cache/shards"
 
 
@@ -142,7 +142,7 @@ def test_redirects_of_the_same_host_and_allowed_ones(server: Server, monkeypatch
         other = f"{address.replace('127.0.0.1', 'localhost')}/00001.tar"
         with pytest.raises(PicsError, match="which is not public"):
             fetch_shard(other, 1)
-        monkeypatch.setenv(remote.ANY_REDIRECT, "any")
+        monkeypatch.setenv(http_client.ANY_REDIRECT, "any")
         assert fetch_shard(other, 1).is_file()
 
 
