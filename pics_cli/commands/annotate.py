@@ -28,11 +28,14 @@ _CORES_PER_GPU = 4
 
 def annotate(
     dataset: Annotated[str, typer.Argument(help="Recipe name (objects365, coco, …) or path of a .yaml.")],
-    raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
+    raw: Annotated[
+        str | None, typer.Option(help="Folder of the raw dataset, or its address, as s3://….  [default: the recipe's]")
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Folder for the labels.  [default: where build-shards looks for them in --raw]"
+            metavar="DIR",
+            help="Folder for the labels, or address.  [default: where build-shards looks for them in --raw]",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",

@@ -29,8 +29,10 @@ _MANY_CROWDS = 0.2
 
 def build_shards(
     dataset: Annotated[str | None, typer.Argument(help="Recipe name (lvis, coco, …) or path of a .yaml.")] = None,
-    raw: Annotated[str | None, typer.Option(help="Folder of the raw dataset.  [default: the recipe's]")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the shards.  [default: the recipe's]")] = None,
+    raw: Annotated[
+        str | None, typer.Option(help="Folder of the raw dataset, or its address, as s3://….  [default: the recipe's]")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the shards, or address.  [default: the recipe's]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test.  [default: train]")] = None,
     labels: Annotated[
         str | None,

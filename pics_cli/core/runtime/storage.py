@@ -28,8 +28,9 @@ _THREADS = 16
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)")
 # What `pip install` takes for a scheme, where one of our extras has it.
 _PACKAGES = {
-    "s3": "pics-cli[s3]", "s3a": "pics-cli[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
-    "abfss": "adlfs", "sftp": "pics-cli[sftp]", "ssh": "pics-cli[sftp]", "smb": "smbprotocol", "hf": "huggingface_hub",
+    "s3": "pics-cli[s3]", "s3a": "pics-cli[s3]", "gs": "pics-cli[gs]", "gcs": "pics-cli[gs]", "az": "pics-cli[az]",
+    "abfs": "pics-cli[az]", "abfss": "pics-cli[az]", "sftp": "pics-cli[sftp]", "ssh": "pics-cli[sftp]",
+    "smb": "smbprotocol", "hf": "huggingface_hub",
 }  # fmt: skip
 _HINT = "fetched files are kept there: name another folder with PICS_CACHE=DIR"
 CACHE_GB = 50.0
