@@ -24,6 +24,7 @@ from pics_cli.core.inference.layers import Layer, Layers, Operator, merge
 from pics_cli.core.inference.marking import make_packet
 from pics_cli.core.runtime.files import AtomicFile, load_json, make_folder, read_file, write_json
 from pics_cli.core.runtime.outputs import refuse_overwriting
+from pics_cli.core.runtime.storage import remove_files
 from pics_cli.errors import BadSample, PicsError, read_error
 
 MANIFEST = "layers.json"
@@ -81,8 +82,7 @@ def refuse_other_files(folder: Path) -> None:
 
 def remove_layers(folder: Path) -> None:
     """Remove what `write_layers` wrote; other files stay."""
-    for path in reversed(layer_paths(folder)):  # the manifest, which says that all is there, first
-        path.unlink(missing_ok=True)
+    remove_files(reversed(layer_paths(folder)))  # the manifest, which says that all is there, first
 
 
 def write_layers(folder: Path, layers: Layers) -> None:

@@ -26,6 +26,7 @@ from pics_cli.core.inference.record import read_record
 from pics_cli.core.inference.sample import Bytes, CompositeOptions, CompositeSample
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.runtime.files import AtomicFile, load_json, make_folder, read_file, write_json
+from pics_cli.core.runtime.storage import remove_files
 
 BEST = "best"
 # Pixels around the regions that are looked at, too: steps across their borders.
@@ -182,8 +183,7 @@ def pick_path(output: Path, sample: str) -> Path:
 def remove_pick(output: Path, sample: str) -> None:
     """Forget which candidate was best, for one of them is another now."""
     path = pick_path(output, sample)
-    for suffix in (path.suffix, *SUFFIXES.values()):
-        path.with_suffix(suffix).unlink(missing_ok=True)
+    remove_files([path.with_suffix(suffix) for suffix in (path.suffix, *SUFFIXES.values())])
 
 
 def read_pick(path: Path) -> tuple[str, list[Score]] | None:

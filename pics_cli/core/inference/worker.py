@@ -40,6 +40,7 @@ from pics_cli.core.inference.sheets import write_explanation, write_grid
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.devices import peak_memory, reset_peak_memory
 from pics_cli.core.runtime.progress import Progress
+from pics_cli.core.runtime.storage import remove_files
 from pics_cli.errors import BadSample
 
 if TYPE_CHECKING:
@@ -343,8 +344,7 @@ class Worker:
             **environment,
         }
         # Sheets of a replaced picture would outlive it where this run makes none, or is stopped.
-        for sheet in (grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)):
-            sheet.unlink(missing_ok=True)
+        remove_files([grid_path(job.output, sample.name), *explain_paths(job.output, sample.name)])
         remove_pick(job.output, sample.name)
         try:
             write_composite(path, result.stored, record, job.format)
@@ -352,8 +352,7 @@ class Worker:
             if sample.name not in {failure.id for failure in report.failures}:
                 self._fail(self._tasks[sample.name], error)
             return
-        for other in other_formats(path):
-            other.unlink(missing_ok=True)
+        remove_files(other_formats(path))
         remove_layers(folder)
         if job.layers:
             write_layers(folder, result.layers)

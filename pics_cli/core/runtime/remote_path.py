@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -184,7 +186,7 @@ class RemotePath(ProxyUPath):
 
     def glob(self, pattern: str, **_: Any) -> Iterator[RemotePath]:
         own = self.path.rstrip("/")
-        for name in self.ask(lambda fs, path: fs.glob(f"{path.rstrip('/')}/{pattern}")):
+        for name in self.ask(lambda fs, path: fs.glob(f"{glob.escape(path.rstrip('/'))}/{pattern}")):
             yield self / name.removeprefix(own).strip("/")
 
     def rglob(self, pattern: str, **_: Any) -> Iterator[RemotePath]:
@@ -295,22 +297,23 @@ class RemotePath(ProxyUPath):
         self.ask(put, writing=True)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        def remove(fs: AbstractFileSystem, path: str) -> None:
-            try:
-                fs.rm_file(path)
-            except NotImplementedError:
-                fs.rm(path)
-
         try:
-            self.ask(remove, writing=True)
+            self.ask(_remove_file, writing=True)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove(self, names: list[str]) -> None:
         """Remove files of this store by their names there, where they are."""
+        # At once where that is one request, and where no name is taken for a pattern.
+        together = [name for name in names if not self.has_folders and not glob.has_magic(name)]
         with contextlib.suppress(FileNotFoundError):
-            self.ask(lambda fs, _: fs.rm(names), writing=True)
+            if together:
+                self.ask(lambda fs, _: fs.rm(together), writing=True)
+        for name in names:
+            if name not in together:
+                with contextlib.suppress(FileNotFoundError):
+                    self.ask(partial(_remove_file, name=name), writing=True)
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:  # noqa: ARG002
         """Make a folder where the store has them; buckets are never made."""
@@ -350,6 +353,13 @@ class _Ranges(io.RawIOBase):
         data = self._path.read_range(self._at, stop) if self._at < stop else b""
         self._at += len(data)
         return data
+
+
+def _remove_file(fs: AbstractFileSystem, path: str, name: str | None = None) -> None:
+    try:
+        fs.rm_file(name or path)
+    except NotImplementedError:
+        fs.rm(name or path)
 
 
 def open_path(url: str) -> RemotePath:
