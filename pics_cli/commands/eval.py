@@ -79,7 +79,7 @@ def evaluate(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where other results are.")] = False,
     compare: Annotated[
-        tuple[Path, Path] | None,
+        tuple[str, str] | None,
         typer.Option(metavar="A.json B.json", help="Print how two results.json differ, and do nothing else."),
     ] = None,
     settings: Annotated[
@@ -93,7 +93,7 @@ def evaluate(
     What each metric is: docs/metrics.md.
     """
     if compare is not None:
-        _compare(*compare)
+        _compare(location(compare[0]), location(compare[1]))
         return
     if sum(source is not None for source in (recipe, shards, reference)) != 1:
         raise PicsError(

@@ -34,6 +34,8 @@ from pics_cli.core.training import run as _training  # noqa: F401
 from storage import make_shards, s3_server
 
 BUCKET = "kills"
+# Seconds that workers of a killed process may take to notice.
+_EXIT = 2.0
 SAMPLES, STEPS = 64, 12
 RECIPE = {
     "kind": "training", "name": "small", "out": "LOGS/small", "steps": STEPS, "batch_size": 2, "train": "full",
@@ -129,6 +131,7 @@ def survives(name: str, folder: Path, kills: int, draw: random.Random) -> bool:
             happened += process.is_alive()
             process.kill()
             process.join()
+            time.sleep(_EXIT)
         taken = finish(words, log)
         where = str(disk / "run") if name == "train" else out
         found[side] = RESULTS[name](files_of(where))
