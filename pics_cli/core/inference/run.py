@@ -121,11 +121,11 @@ def _infer(job: InferenceJob, group: WorkerGroup, progress: InferenceProgress) -
 
 def _requirements(job: InferenceJob, progress: InferenceProgress) -> Requirements:
     folder = find_model(job.model, progress)
-    samples = {sample.parent for sample in job.samples if isinstance(sample, Path)}
+    samples = {sample.parent for sample in job.samples if not isinstance(sample, SampleFiles)}
     files = [path for sample in job.samples if isinstance(sample, SampleFiles) for path in sample.parts().values()]
     model = [] if is_bundled(job.model) or not Path(job.model).exists() else [Path(job.model)]
     return Requirements(
-        reads=[*sorted(samples), *files, *model, *(adapter.path for adapter in job.adapters)],
+        reads=[*sorted(samples, key=str), *files, *model, *(adapter.path for adapter in job.adapters)],
         writes=[existing_folder(job.output)],
         versions=partial(installed_versions, LIBRARIES),
         memory=worker_memory(sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))),

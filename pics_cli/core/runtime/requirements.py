@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
+from pics_cli.core.runtime.files import as_remote
+
 _SMALL_WEIGHTS = 500_000_000
 
 
@@ -65,7 +67,9 @@ def installed_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def existing_folder(path: Path) -> Path:
-    """A folder, or the nearest one above it that exists."""
+    """A folder, or the nearest one above it that exists; in a store, where folders need not, the folder itself."""
+    if as_remote(path) is not None:
+        return path
     return next((folder for folder in (path, *path.absolute().parents) if folder.is_dir()), path)
 
 
