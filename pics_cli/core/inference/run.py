@@ -100,8 +100,7 @@ def _infer(job: InferenceJob, group: WorkerGroup, progress: InferenceProgress) -
             stack.callback(lambda: write_manifest(job.output, job.output / "composed", read_ranks(job.output)))
         if plan.tasks:
             _warn_of_equal_candidates(job, options, model.config, plan)
-            for share in _do_tasks(group, job, options, common, model, plan.tasks, progress):
-                report.add(share)
+            _do_tasks(group, job, options, common, model, plan.tasks, progress, report)
         # By one process, when all are done: pictures of every process and of earlier runs are in it.
         ranks.run_local(lambda: write_overview(job) if job.sheet is not None and ranks.rank == 0 else None)
     if job.pick is not None:
@@ -292,8 +291,9 @@ def _do_tasks(
     model: ChosenModel,
     tasks: Sequence[Task],
     progress: InferenceProgress,
-) -> list[InferenceReport]:
-    """Reports on all tasks, of whoever did them."""
+    report: InferenceReport,
+) -> None:
+    """Have all tasks done, and add to the report."""
     precision = next(name for name, dtype in DTYPES.items() if dtype == model.dtype)
     work = TaskJob(replace(job, samples=(), device=str(model.device), dtype=precision), options, common)
     # Batches are cut as one process does.
@@ -305,7 +305,7 @@ def _do_tasks(
         progress.total_pictures = sum(len(task.candidates) for task in own)
         progress.started = time.monotonic()
     with group.open(open_compositor, work, bool(own), lambda: nullcontext(Compositor(work, model))) as compositor:
-        return compositor.run(composite_tasks, own, progress, blocks)
+        compositor.run(composite_tasks, own, progress, blocks, report.add)
 
 
 def composite_tasks(compositor: Compositor, tasks: Sequence[Task], progress: InferenceProgress) -> InferenceReport:

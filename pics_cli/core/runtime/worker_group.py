@@ -142,8 +142,8 @@ class Opened(Generic[State]):
         items: Sequence[Item],
         progress: Counts,
         blocks: Iterable[Sequence[Item]],
-        take: Callable[[Sequence[Item], Report], None] = lambda _items, _report: None,
-    ) -> list[Report]:
+        take: Callable[[Report], None] = lambda _report: None,
+    ) -> None:
         """Do items; all ranks call it.
 
         Args:
@@ -151,10 +151,7 @@ class Opened(Generic[State]):
             items: of this rank.
             progress: of this rank, or of all workers together.
             blocks: the items as they are handed to an engine, read as they are handed out; ranks do not use them.
-            take: called with each block that an engine's workers have done, and its report.
-
-        Returns:
-            Reports, the same in all ranks: of each rank that had items, or of each block; in their order.
+            take: called, in all ranks, with the report of each rank that had items, or of each block, in their order.
 
         Raises:
             PicsError: one of them failed.
@@ -163,25 +160,31 @@ class Opened(Generic[State]):
             found = self._group.ranks.run_on_all(
                 lambda: [work(state, items, progress) for state in self._states if items]
             )
-            return [report for reports in found for report in reports]
-        engine, running = self._group.engine, dict[Future[tuple[Report, Counts]], tuple[int, Sequence[Item]]]()
-        reports = dict[int, Report]()
+            for reports in found:
+                for report in reports:
+                    take(report)
+            return
+        engine, running = self._group.engine, dict[Future[tuple[Report, Counts]], int]()
+        waiting = dict[int, Report]()  # for blocks before them, so that not one stays for each block of a long job
+        taken = 0
 
         def finish() -> None:
+            nonlocal taken
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number, block = running.pop(future)
-                reports[number], counts = future.result()
+                number = running.pop(future)
+                waiting[number], counts = future.result()
                 progress.add(counts)
-                take(block, reports[number])
+            while taken in waiting:
+                take(waiting.pop(taken))
+                taken += 1
 
         for number, block in enumerate(blocks):
             future = engine.submit(_do_block, self._opener, self._job, work, block, type(progress)())
-            running[future] = number, block
+            running[future] = number
             while len(running) > engine.slots:  # one more, for the worker that is done first
                 finish()
         while running:
             finish()
-        return [reports[number] for number in sorted(reports)]
 
 
 def in_blocks(items: Sequence[Item], size: int, key: Callable[[Item], Any] = lambda _item: None) -> list[list[Item]]:

@@ -91,6 +91,12 @@ class BlocksReport:
     bad: list[dict[str, Any]] = field(default_factory=list)
     in_use: list[str] = field(default_factory=list)
 
+    def add(self, other: BlocksReport) -> None:
+        """Take in the report on further blocks."""
+        self.segmented.update(other.segmented)
+        self.bad += other.bad
+        self.in_use += other.in_use
+
     def leave(self, block: int, error: InUse) -> None:
         """Note a block that another run has locked."""
         self.in_use.append(f"block {block:05d}: {error.message}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -99,13 +99,12 @@ def annotate(
             progress.done = progress.done_before = progress.total - due_images
             start = time.monotonic()
             with _Handout(plan, work) as handout:
-                reports = annotator.run(segment_blocks, due_blocks, progress, handout.lock(due_blocks), handout.take)
-            reports.append(handout.report)
+                annotator.run(segment_blocks, due_blocks, progress, handout.lock(due_blocks), handout.take)
             seconds = time.monotonic() - start
     return AnnotationReport(
-        segmented=sum((part.segmented for part in reports), Counter[str]()),
+        segmented=handout.report.segmented,
         seconds=seconds,
-        in_use=[line for part in reports for line in part.in_use],
+        in_use=handout.report.in_use,
         manifest=ranks.run_on_all(lambda: write_manifest(job, identity, boxes) if first else {})[0],
     )
 
@@ -125,40 +124,42 @@ class _Handout:
     """Blocks on their way to an engine's workers and back: this process holds their locks meanwhile.
 
     So another worker can take over from one that is lost, at once and wherever it was.
+
+    Attributes:
+        report: of all that are back, and on those that were left to other runs.
     """
 
     def __init__(self, plan: BlockPlan, work: BlockJob) -> None:
-        self._plan, self._work = plan, work
-        self._locks, self._numbers = dict[int, ExitStack](), set[int]()
-        self.report = BlocksReport()
+        self._plan, self._work, self.report = plan, work, BlocksReport()
+        self._locks, self._numbers = deque[ExitStack](), set[int]()
 
     def lock(self, blocks: Sequence[int]) -> Iterator[list[int]]:
         """Lock and yield each block, but for those that another run is working on."""
         for number in blocks:
             try:
-                self._locks[number] = self._plan.lock(number)
+                self._locks.append(self._plan.lock(number))
             except InUse as error:
                 self.report.leave(number, error)
                 continue
             self._numbers.add(number)
             yield [number]
 
-    def take(self, blocks: Sequence[int], report: BlocksReport) -> None:
-        """Unlock blocks that are done.
+    def take(self, report: BlocksReport) -> None:
+        """Add the report of a rank, or of the next block, and unlock that.
 
         Raises:
             PicsError: too many images of all blocks so far were bad.
         """
-        for number in blocks:
-            self._locks.pop(number).close()
-        self.report.bad += report.bad
-        stop_at_bad_images(self._work, self.report.bad)
+        self.report.add(report)
+        if self._work.locked:
+            self._locks.popleft().close()
+            stop_at_bad_images(self._work, self.report.bad)
 
     def __enter__(self) -> _Handout:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for lock in self._locks.values():
+        for lock in self._locks:
             lock.close()
         if self._numbers:
             remove_temporary_files(self._plan.job, self._numbers)
