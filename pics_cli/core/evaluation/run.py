@@ -52,6 +52,7 @@ SCHEMA = 1
 IDENTITY = "begun.json"
 OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
+_TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
 # Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
 _NOT_IN_IDENTITY = ("out", "limit", "name", "features")
 # Examples of a block, at most.
@@ -153,7 +154,8 @@ class _Evaluation:
         ranks, work = group.ranks, self._work(object_scale)
         evaluator = Evaluator(work, self.models, self.weights, self.source)
         with contextlib.ExitStack() as stack:
-            ranks.run_on_all(lambda: self.claim_folder(stack) if ranks.rank == 0 else None)
+            workers = group.engine is not None
+            ranks.run_on_all(lambda: self.claim_folder(stack, workers) if ranks.rank == 0 else None)
             own = group.own(range(self.count))
             todo = [number for number in own if not self.is_measured(number)]
             progress.total = len(own)
@@ -197,8 +199,12 @@ class _Evaluation:
             },
         }
 
-    def claim_folder(self, stack: contextlib.ExitStack) -> None:
+    def claim_folder(self, stack: contextlib.ExitStack, workers: bool) -> None:
         """Be the output folder's one writer until the stack closes, if what it holds is of this kind.
+
+        Args:
+            stack: closed when the run ends.
+            workers: of an engine write into it, too.
 
         Raises:
             PicsError: it was begun otherwise, or another process writes to it.
@@ -207,7 +213,7 @@ class _Evaluation:
         if self.job.resume and not path.exists():
             raise PicsError(f"--resume: nothing was begun in {output}", "leave out --resume, or name another --output")
         folder = ResumableFolder(output, "--output", replace="begin anew with --overwrite")
-        stack.enter_context(folder.hold(RECORDS))
+        stack.enter_context(folder.hold(RECORDS, temporaries=_TEMPORARY, workers=workers))
         recorded = read_json(path) if path.exists() else None
         present, records = file_names(output), file_names(output / RECORDS)
         contents = [name for name in OUTPUT_FILES if name in present]

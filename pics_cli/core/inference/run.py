@@ -90,7 +90,7 @@ def _infer(job: InferenceJob, group: WorkerGroup, progress: InferenceProgress) -
         )
     cutout = ranks.run_local(lambda: group.call(describe_cutouts, job.cutout, model.config.hint, device))
     common = common_record(job, options, model, cutout)
-    output = job.folder.hold("composed", temporaries=_TEMPORARY)
+    output = job.folder.hold("composed", temporaries=_TEMPORARY, workers=group.engine is not None)
     with contextlib.ExitStack() as stack:
         ranks.run_local(lambda: stack.enter_context(output) if ranks.rank == 0 else None)
         plan = make_plan(job, common, ranks)

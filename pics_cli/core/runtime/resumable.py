@@ -35,13 +35,16 @@ class ResumableFolder:
     replace: str = "replace what is there with --overwrite"
 
     @contextlib.contextmanager
-    def hold(self, *subfolders: str, temporaries: re.Pattern[str] | None = None) -> Iterator[None]:
+    def hold(
+        self, *subfolders: str, temporaries: re.Pattern[str] | None = None, workers: bool = False
+    ) -> Iterator[None]:
         """Be the folder's only writer while the block runs.
 
         Args:
             subfolders: created where they are missing, as the folder itself.
             temporaries: names of files that a killed run leaves half written; removed from the folder and the folders
                 in it.
+            workers: of an engine write here for this process; what lost ones leave is removed at the end, too.
 
         Raises:
             PicsError: another process writes here, or the folder cannot be written to.
@@ -49,11 +52,16 @@ class ResumableFolder:
         for name in ("", *subfolders):
             make_folder(self.path / name, f"choose another {self.flag}")
         with single_writer(self.path):
-            if temporaries is not None:
-                for path in (*self.path.glob("*.tmp"), *self.path.glob("*/*.tmp")):
-                    if temporaries.fullmatch(path.name) and path.is_file():
-                        path.unlink(missing_ok=True)
+            self._remove(temporaries)
             yield
+            if workers:
+                self._remove(temporaries)
+
+    def _remove(self, temporaries: re.Pattern[str] | None) -> None:
+        if temporaries is not None:
+            for path in (*self.path.glob("*.tmp"), *self.path.glob("*/*.tmp")):
+                if temporaries.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
 
     def resumes(
         self,

@@ -58,6 +58,10 @@ def test_one_writer_who_clears_away_what_a_killed_one_left(tmp_path: Path) -> No
         assert other.exists()
         with pytest.raises(InUse), folder.hold():
             pass
+    with folder.hold(temporaries=re.compile(r"\d+\.json\.\d+\.tmp"), workers=True):
+        leftover.touch()  # of a worker that is lost
+    assert not leftover.exists()
+    assert other.exists()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
