@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from helpers import infer_command
 from helpers.composites import BOXES, composed, make_sample, scene
 from helpers.infer_command import records
-from pics_cli.cli import app
 from pics_cli.core.images.sheets import CAPTION_HEIGHT, TILE_GAP
 from pics_cli.core.inference import sheets
 from pics_cli.core.inference.sheets import ROW
@@ -34,12 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def infer(model: Path, *words: str) -> Result:
     """The command in this process."""
-    torch.set_num_threads(1)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return CliRunner().invoke(app, ["infer", "--model", str(model), "--steps", "1", *words])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return infer_command.infer("--model", model, "--steps", 1, *words)
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from helpers.kept_models import kept_models
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.inference.inputs import find_folders
 from pics_cli.core.inference.plan import InferenceJob
 from pics_cli.core.inference.sample import CompositeOptions
 from pics_cli.core.inference.worker import InferenceProgress, InferenceReport
-from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.runtime.ranks import Ranks
 
 RGB = npt.NDArray[np.uint8]
@@ -62,32 +60,15 @@ def make_sample(
 
 
 def run(root: Path, output: Path, model: Path | str, **options: Any) -> InferenceReport:
-    """Composite the samples of a folder with one denoising step, in this process.
-
-    A model is loaded once while runs with it follow each other: that takes longer than most runs do.
-    """
+    """Composite the samples of a folder with one denoising step, in this process."""
     from pics_cli.core.inference import run as module
 
     fields = CompositeOptions.__dataclass_fields__
     composite_options = CompositeOptions(**{"steps": 1, **{key: options[key] for key in options if key in fields}})
     others = {key: value for key, value in options.items() if key not in fields}
     job = InferenceJob(tuple(find_folders(root)), output, str(model), composite_options, **{"device": "cpu", **others})
-    with mock.patch.object(module, "load_model", partial(_load, module.load_model)):
+    with kept_models():
         return module.infer(job, Ranks(), InferenceProgress())
-
-
-_loaded: dict[Any, PicsModel] = {}  # the last one
-
-
-def _load(load: Callable[[Any, str], PicsModel], chosen: Any, memory: str) -> PicsModel:
-    files = tuple((path, path.stat().st_mtime_ns) for path in sorted(chosen.folder.rglob("*")))
-    key = (load, PicsModel.from_pretrained, files, chosen.dtype, chosen.device, memory)
-    if chosen.adapters:
-        return load(chosen, memory)
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = load(chosen, memory)
-    return _loaded[key]
 
 
 def composed(output: Path) -> dict[str, RGB]:

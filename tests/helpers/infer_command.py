@@ -10,13 +10,15 @@ from unittest import mock
 
 from typer.testing import CliRunner, Result
 
+from helpers.kept_models import kept_models
 from pics_cli.cli import app
 from pics_cli.core.runtime import engines
 
 
 def infer(*words: object) -> Result:
-    """`pics infer` in this process."""
-    return typed("infer", *words)
+    """`pics infer` in this process; a model is kept from one run to the next."""
+    with kept_models():
+        return typed("infer", *words)
 
 
 def typed(*words: object, cores: int = 1) -> Result:

@@ -115,14 +115,20 @@ def _edge_histogram(light: Floats, inside: Mask, position: Sequence[Floats]) -> 
     part = (turn * DIRECTIONS - low).astype(np.float32)
     histogram = np.zeros((*EDGE_GRID, DIRECTIONS), np.float32)
     for bins, share in ((low, 1 - part), (low + 1, part)):
-        for k in range(DIRECTIONS):
-            weight = length * share * (bins % DIRECTIONS == k)
-            histogram[..., k] += _soft_histogram(position, EDGE_GRID, weight).reshape(EDGE_GRID)
+        histogram += _soft_histogram(position, EDGE_GRID, length * share, bins % DIRECTIONS).reshape(histogram.shape)
     return histogram.ravel()
 
 
-def _soft_histogram(axes: Sequence[Floats], bins: Sequence[int], weights: Floats | None = None) -> Floats:
-    """Histogram of N points, by their values in 0..1 and the number of bins along each axis; raveled."""
+def _soft_histogram(
+    axes: Sequence[Floats],
+    bins: Sequence[int],
+    weights: Floats | None = None,
+    direction: npt.NDArray[np.intp] | None = None,
+) -> Floats:
+    """Histogram of N points, by their values in 0..1 and the number of bins along each axis; raveled.
+
+    `direction`: the bin of each along one more axis, of `DIRECTIONS`.
+    """
     count = len(axes[0])
     flat = np.zeros((1, count), np.intp)
     share = np.ones((1, count), np.float32) if weights is None else weights[None]
@@ -132,6 +138,8 @@ def _soft_histogram(axes: Sequence[Floats], bins: Sequence[int], weights: Floats
         part = (at - low).astype(np.float32)
         flat = np.concatenate([flat * size + low, flat * size + np.minimum(low + 1, size - 1)])
         share = np.concatenate([share * (1 - part), share * part])
+    if direction is not None:
+        flat, bins = flat * DIRECTIONS + direction, (*bins, DIRECTIONS)
     return np.bincount(flat.ravel(), share.ravel(), int(np.prod(bins))).astype(np.float32)
 
 

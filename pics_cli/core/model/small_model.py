@@ -60,7 +60,18 @@ def small_config(shape: ModelShape, overrides: Mapping[str, Any]) -> ModelConfig
 
 def blank_small_parts(config: ModelConfig, shape: ModelShape) -> dict[str, Any]:
     """The parts of a small network by name, without memory; `config`: from `small_config`."""
-    unet = build_on_meta(
+    unet = _blank_unet(config, shape)
+    return {
+        "unet": unet,
+        "controlnet": blank_controlnet(unet, shape.hint_widths, config.hint_channels, config.shadows),
+        "image_encoder": build_on_meta(lambda: _encoder(config, shape), _WHERE),
+        "projector": build_on_meta(lambda: Projector(shape.encoder_width, shape.context_width), _WHERE),
+        "vae": PixelAutoencoder(shape.patch),
+    }
+
+
+def _blank_unet(config: ModelConfig, shape: ModelShape) -> Any:
+    return build_on_meta(
         lambda: InteractionUNet(
             in_channels=config.latent_channels, out_channels=config.output_channels,
             block_out_channels=tuple(shape.block_out_channels), layers_per_block=shape.layers_per_block,
@@ -69,13 +80,6 @@ def blank_small_parts(config: ModelConfig, shape: ModelShape) -> dict[str, Any]:
         ),
         _WHERE,
     )  # fmt: skip
-    return {
-        "unet": unet,
-        "controlnet": blank_controlnet(unet, shape.hint_widths, config.hint_channels, config.shadows),
-        "image_encoder": build_on_meta(lambda: _encoder(config, shape), _WHERE),
-        "projector": build_on_meta(lambda: Projector(shape.encoder_width, shape.context_width), _WHERE),
-        "vae": PixelAutoencoder(shape.patch),
-    }
 
 
 def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int = 0) -> PicsModel:
@@ -89,10 +93,11 @@ def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int =
         PicsError: see `small_config`.
     """
     config = small_config(shape, overrides)
-    blank = blank_small_parts(config, shape)
+    blank_unet = _blank_unet(config, shape)
+    build_on_meta(lambda: _encoder(config, shape), _WHERE)  # a shape that cannot be built is said
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet: Any = fill_module(blank["unet"], {}, _ALL_LAYERS, _WHERE)
+        unet: Any = fill_module(blank_unet, {}, _ALL_LAYERS, _WHERE)
         nn.init.zeros_(unet.conv_out.weight)
         unet.conv_out.bias.data.copy_(initial_output_bias(config))
         controlnet: Any = controlnet_from_unet(unet, shape.hint_widths, config.hint_channels, config.shadows)
@@ -100,7 +105,7 @@ def new_small_model(shape: ModelShape, overrides: Mapping[str, Any], seed: int =
         encoder = _encoder(config, shape)
         projector = new_projector(encoder, shape.context_width)
     scheduler = pixel_scheduler(config.noise_schedule == "zero_terminal_snr")
-    return PicsModel(config, unet, controlnet, encoder, projector, blank["vae"], scheduler)
+    return PicsModel(config, unet, controlnet, encoder, projector, PixelAutoencoder(shape.patch), scheduler)
 
 
 def _init_hint_layers(controlnet: Any) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
 
 from helpers.trainees import CPU, GIVEN, SHAPE, pipeline_of, recipe_of, small
 from pics_cli.core.model.controlnet import BackgroundControlNet
@@ -97,6 +98,42 @@ def test_what_lives_and_what_lived(device: str) -> None:
         assert (counter.current, counter.peak) == (8000, 12000)
         del two
     assert (counter.current, counter.peak) == (0, 12000)
+
+
+ALIKE: list[Callable[[Tensor], Any]] = [
+    lambda rows: rows + 1,
+    lambda rows: rows + 1.5,
+    lambda rows: (rows.long() + 1, rows.long() + 1.0, rows.long() + True),  # int64, float32, int64
+    lambda rows: rows.t() * 2,
+    lambda rows: rows @ rows.t(),
+    lambda rows: rows.reshape(2, 4, 8) @ rows.reshape(2, 8, 4),  # with views that are not declared as such
+    lambda rows: F.layer_norm(rows, (8,)),
+    lambda rows: torch.var_mean(rows, dim=0),
+    lambda rows: rows.max(dim=1),
+    lambda rows: rows.split(3),
+    lambda rows: rows.clone().mul_(2).unsqueeze(0),
+    lambda rows: torch.zeros_like(rows, dtype=torch.bfloat16),
+    lambda rows: F.conv2d(rows[None, None], rows.new_ones(4, 1, 3, 3), padding=1),
+]
+
+
+@pytest.mark.parametrize("operation", ALIKE)
+def test_what_is_inferred_once_is_what_torch_infers(operation: Callable[[Tensor], Any]) -> None:
+    """Shapes, strides, types and what shares memory, of every run and of tensors of other shapes after it."""
+
+    def described(rows: Tensor) -> list[tuple[Any, ...]]:
+        found = operation(rows)
+        storages = [value.untyped_storage()._cdata for value in (rows, *tree_leaves(found))]
+        return [
+            (value.shape, value.stride(), value.dtype, value.device, storages.index(value.untyped_storage()._cdata))
+            for value in tree_leaves(found)
+        ]
+
+    shapes = [torch.empty(8, 8, device="meta"), torch.empty(8, 8, device="meta").t(), torch.ones(8, 8)]
+    plain = [described(rows) for rows in shapes]
+    for _ in range(2):
+        with MemoryCounter():
+            assert [described(rows) for rows in shapes] == plain
 
 
 def call(name: str, device: str) -> Tensor:
