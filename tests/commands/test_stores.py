@@ -6,16 +6,21 @@ import json
 import signal
 from pathlib import Path
 
+import moto.backends
 import pytest
 from fsspec import get_filesystem_class
 from fsspec.config import conf
 
 from helpers.detection import make_dataset, save_tiny
 from helpers.infer_command import typed
+from helpers.making import build_folder
 from helpers.object_store import ObjectStore
 from helpers.processes import start
+from helpers.six_formats import PAIR, SIX
 from helpers.ssh_server import ssh_server
+from pics_cli.core.datasets.shard_folder import list_shards
 from pics_cli.core.runtime import remote_path
+from pics_cli.core.runtime.storage import location
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +146,29 @@ def test_shards_over_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lvis_r
     gone = typed("build-shards", "--check", out, "--workers", "1")
     assert (gone.exit_code, f"error: {out}: cannot be read: " in gone.stderr) == (1, True)
     assert not list(tmp_path.glob("*:*"))
+
+
+@pytest.mark.parametrize("recipe", ["objects365", "viton_hd"])
+def test_folders_with_an_annotation_file_a_picture(s3: ObjectStore, bucket: str, tmp_path: Path, recipe: str) -> None:
+    raw = SIX[recipe].write(tmp_path / recipe, {"a": PAIR, "b": PAIR})
+    s3.put(raw, f"{bucket}/{recipe}")
+    manifests = []
+    for number, folder in enumerate((raw, location(f"{bucket}/{recipe}"))):
+        manifest, out = build_folder(recipe, folder, tmp_path / f"out{number}", pairs__min_area_ratio=0.01)
+        assert manifest["samples"] == 2
+        manifests.append(contents(out))
+    assert manifests[0] == manifests[1]
+
+
+def test_a_large_folder_is_listed_and_not_asked_file_by_file(s3: ObjectStore, bucket: str) -> None:
+    many = 1100  # a page of a listing has 1,000
+    files = moto.backends.get_backend("s3")["123456789012"]["global"]
+    for number in range(many):
+        files.put_object(bucket.removeprefix("s3://"), f"many/{number:05d}.tar", b"x")
+    s3.asked.clear()
+    shards, _ = list_shards(location(f"{bucket}/many"))
+    assert [path.name for path in shards] == [f"{number:05d}.tar" for number in range(many)]
+    assert sum(s3.asked.values()) < 10
 
 
 @pytest.mark.parametrize(

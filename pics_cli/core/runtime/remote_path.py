@@ -289,9 +289,11 @@ class RemotePath(ProxyUPath):
         def put(fs: AbstractFileSystem, path: str) -> None:
             try:
                 fs.pipe_file(path, data, mode="create")
-            except (OSError, ValueError, TypeError, NotImplementedError):
+            except (OSError, ValueError, TypeError, NotImplementedError) as error:
                 if fs.exists(path):
                     raise FileExistsError(errno.EEXIST, "exists", path) from None
+                if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+                    raise
                 fs.pipe_file(path, data)  # by a store without conditional writes
 
         self.ask(put, writing=True)

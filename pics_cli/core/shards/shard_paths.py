@@ -108,7 +108,12 @@ def glob_files(pattern: str) -> list[Path]:
 
 def tar_files(folder: Path) -> list[Path]:
     """The .tar files of a folder in order of their names, without the hidden ones that macOS leaves beside them."""
-    return sorted(_file_sizes([path for path in folder.glob("*.tar") if not path.name.startswith(".")]))
+    try:
+        listed = list_folder(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = [name for name, entry in listed.items() if name.endswith(".tar") and not entry.is_dir]
+    return sorted(folder / name for name in names if not name.startswith("."))
 
 
 def list_shards(name: str) -> list[ListedShard]:

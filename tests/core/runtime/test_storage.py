@@ -10,7 +10,7 @@ import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,6 +26,7 @@ from pics_cli.core.runtime.files import (
     write_json,
 )
 from pics_cli.core.runtime.locks import InUse, single_writer
+from pics_cli.core.runtime.remote_path import RemotePath
 from pics_cli.core.runtime.storage import (
     Entry,
     borrowed_file,
@@ -215,6 +216,8 @@ def test_a_folder_of_a_store_has_one_writer(folder: Path, caplog: pytest.LogCapt
     write_json(lock, other | {"renewed": time.time() - 300})
     with pytest.raises(InUse, match="pid 1 on elsewhere"):
         single_writer(folder).__enter__()
+    with pytest.raises(FileExistsError):  # as of two that asked at once, and found none
+        cast(RemotePath, lock).create(b"{}")
     write_json(lock, other | {"renewed": time.time() - 1200})
     with single_writer(folder):
         assert "taken over: pid 1 on elsewhere has not been heard of for 20 minutes" in caplog.text

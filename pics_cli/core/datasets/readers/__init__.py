@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pics_cli.core.datasets.labels import has_label_blocks
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
@@ -30,6 +32,8 @@ from pics_cli.core.recipes.sources import (
     VocSource,
     YoloSource,
 )
+from pics_cli.core.runtime.storage import local_folder
+from pics_cli.errors import read_error
 
 
 def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
@@ -50,7 +54,11 @@ def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
     if isinstance(source, RenderedSource):
         from pics_cli.core.datasets.readers.rendered_scenes import RenderedSceneReader
 
-        return RenderedSceneReader(dataset)
+        try:  # Mitsuba opens its files itself
+            raw = None if dataset.raw is None else local_folder(dataset.raw)
+        except OSError as error:
+            raise read_error(f"raw folder {dataset.raw}", error) from None
+        return RenderedSceneReader(replace(dataset, raw=raw))
     files = find_split_files(source, dataset.split, dataset.raw, dataset.recipe.name)
     paths = (files.annotations, *files.more)
     trusting = as_given or dataset.recipe.compat or dataset.recipe.pairs.box_mask_disagree == "keep"
