@@ -111,10 +111,14 @@ class _Lease:
             os.pwrite(self.handle, data, 0)
             os.ftruncate(self.handle, len(data))
 
+    def is_held(self) -> bool:
+        """Whether the file says that this process holds it."""
+        return bool(_read(self.path).get("token") == self.token)
+
     def renew(self) -> None:
         """Say that this process is alive; or find that another one holds the lock."""
         try:
-            if _read(self.path).get("token") == self.token:
+            if self.is_held():
                 self.write()
                 return
         except (OSError, PicsError) as error:
@@ -176,7 +180,7 @@ def _held_locally(lease: _Lease) -> Iterator[None]:
         try:
             yield
         finally:
-            if not lease.lost:
+            if lease.is_held():
                 path.unlink(missing_ok=True)
     finally:
         os.close(handle)
@@ -189,10 +193,8 @@ def _held_in_store(lease: _Lease, remote: RemotePath) -> Iterator[None]:
         if owner.get("host") != socket.gethostname() or _runs(owner):
             _take_over(lease.path, owner, 0.0)
         remote.unlink(missing_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):  # another one was faster; or this one, whose answer was lost
         remote.create(lease.contents())
-    except FileExistsError:
-        pass  # another one was faster; or this one, whose answer was lost
     if owner:
         time.sleep(_SETTLE)
     if (now := _read(lease.path)).get("token") != lease.token:
@@ -202,8 +204,8 @@ def _held_in_store(lease: _Lease, remote: RemotePath) -> Iterator[None]:
         yield
     finally:
         _own_tokens.discard(lease.token)
-        if not lease.lost:
-            with contextlib.suppress(PicsError):  # the store is gone: so will be the lease, in a while
+        with contextlib.suppress(PicsError):  # the store is gone: so will be the lease, in a while
+            if lease.is_held():
                 remote.unlink(missing_ok=True)
 
 
