@@ -87,12 +87,12 @@ def start(allocation: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 def test_a_ray_cluster_lives_as_long_as_the_command(tmp_path: Path, allocation: Mapping[str, str]) -> None:
-    text = 'echo "$RAY_ADDRESS" >command\nprintf "%s\\n" "$@" >>command\nexit 5\n'
+    text = 'echo "$RAY_ADDRESS $RAY_AUTH_MODE ${#RAY_AUTH_TOKEN}" >command\nprintf "%s\\n" "$@" >>command\nexit 5\n'
     write(tmp_path / ".venv/bin/pics", f"#!/bin/bash\n{ALL_NODES}{text}")
     assert start(allocation).wait(60) == 5  # that of the command
     address = "10.0.0.1:24017"
     started = (tmp_path / "command").read_text().splitlines()
-    assert started == [address, "build-shards", "lvis", "--out", "a folder", "--engine", "ray"]
+    assert started == [f"{address} token 64", "build-shards", "lvis", "--out", "a folder", "--engine", "ray"]
     log = (tmp_path / "ray.log").read_text().splitlines()
     each = "--num-cpus 32 --num-gpus 0 --disable-usage-stats --block"
     head = f"start --head --node-ip-address 10.0.0.1 --port 24017 --temp-dir /scratch/ray-4017 {each}"

@@ -37,7 +37,7 @@ from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import identity_differences, take_turns
-from pics_cli.core.shards.shard_files import read_all_stats, read_stats
+from pics_cli.core.shards.shard_files import read_all_stats, read_stats, remove_temporary_files
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -188,4 +188,5 @@ def _finish(
     if not recorded["complete"]:
         write_json(job.folder / MANIFEST, manifest)
     remove_leftovers(job.folder)
+    remove_temporary_files(job.folder)
     report.manifest = manifest

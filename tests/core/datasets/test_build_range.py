@@ -103,7 +103,8 @@ def test_a_run_that_is_killed_is_taken_up(
 
         def killed(dataset: Any, folder: Path, block: int, *more: Any) -> dict[str, Any]:
             if block == 1:
-                (folder / "00001.tar.77.tmp").write_bytes(b"half")
+                for name in ("00001.tar.77.tmp", "manifest.json.78.tmp"):
+                    (folder / name).write_bytes(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
             return build_block(dataset, folder, block, *more)
 
