@@ -37,6 +37,7 @@ from pics_cli.core.runtime.files import make_folder, write_json
 from pics_cli.core.runtime.locks import InUse, single_writer
 from pics_cli.core.runtime.manifest import MANIFEST, read_manifest
 from pics_cli.core.runtime.resumable import identity_differences, take_turns
+from pics_cli.core.runtime.storage import is_remote
 from pics_cli.core.shards.shard_files import read_all_stats, read_stats, remove_temporary_files
 from pics_cli.errors import PicsError
 
@@ -145,7 +146,7 @@ class _RangeRun:
                 progress.settled += finished["candidates"]
                 progress.kept_before += finished["samples"]
                 continue
-            for path in folder.glob(f"{number:05d}.*.tmp"):  # of a run that was killed
+            for path in () if is_remote(folder) else folder.glob(f"{number:05d}.*.tmp"):  # of a run that was killed
                 path.unlink(missing_ok=True)
             self.locks.append(lock)
             yield self.job.dataset, folder, number, candidates
