@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -44,10 +43,11 @@ _RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
 @dataclass(eq=False)
 class _Task:
+    """A call; `ended_on` are the nodes of workers that ended during it."""
+
     future: Future[Any]
     call: bytes
-    deaths: int = 0
-    node_losses: int = 0
+    ended_on: list[str] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -121,6 +121,7 @@ class RayEngine(Engine):
         self._unfit: list[_Worker] = []  # they hold their places on bad nodes, where others would go
         self._idle: list[_Worker] = []
         self._nodes: dict[str, Mapping[str, Any]] = {}
+        self._names: dict[str, str] = {}  # of nodes that had workers
         self._lost_nodes: set[str] = set()
         self._checked: set[str] = set()
         self._pieces: dict[int, list[tuple[str, Any]]] = {}
@@ -197,6 +198,9 @@ class RayEngine(Engine):
         import ray
 
         self._nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        for node in self._names.keys() - self._nodes.keys() - self._lost_nodes:
+            self._lost_nodes.add(node)
+            logger.warning("lost %s: what ran there runs again elsewhere", self._names[node])
         room = sum(self._room(node) for node in self._nodes.values())
         beyond = max(1, room // 8) if self._joinable else 0
         self._wanted = self._asked or max(1, room + beyond)
@@ -235,10 +239,12 @@ class RayEngine(Engine):
         self._grow()
 
     def _add_worker(self, strategy: Any = "DEFAULT") -> _Worker:
+        from ray import cloudpickle
+
         actor = self._class.options(scheduling_strategy=strategy, **self._resources).remote()
         worker = _Worker(actor)
         self._workers.add(worker)
-        self._call(worker, self._started, "start", __version__, pickle.dumps(self._setup))
+        self._call(worker, self._started, "start", __version__, cloudpickle.dumps(self._setup))
         return worker
 
     def _grow(self) -> None:
@@ -281,7 +287,7 @@ class RayEngine(Engine):
 
     def _started(self, worker: _Worker, answer: Mapping[str, Any]) -> None:
         worker.node, worker.pid, self._failed_starts = answer["node"], answer["pid"], 0
-        worker.node_name = f"node {worker.node[:8]} ({answer['host']})"
+        worker.node_name = self._names[worker.node] = f"node {worker.node[:8]} ({answer['host']})"
         if answer["faults"]:
             self._refuse(worker, answer["faults"])
         elif self._setup.requirements.built:
@@ -306,14 +312,14 @@ class RayEngine(Engine):
 
     def _refuse(self, worker: _Worker, faults: list[str]) -> None:
         """Take no work to the worker's node."""
-        lines = [f"{worker.node_name}: {fault}" for fault in faults]
+        line = f"{worker.node_name}: {'; '.join(faults)}"
         self._workers.discard(worker)
         self._unfit.append(worker)
         if self._ready.is_set():
-            logger.warning("left out of the work: %s", "; ".join(lines))
+            logger.warning("left out of the work: %s", line)
             self._grow()
         else:
-            self._faults += lines
+            self._faults.append(line)
             self._probing.discard(worker)
             self._finish_probing(time.monotonic())
 
@@ -356,34 +362,27 @@ class RayEngine(Engine):
         if self._ending:
             return
         self._look()
-        node_lost = worker.node != "" and worker.node not in self._nodes
         reason = "out of memory" if isinstance(error, OutOfMemoryError) else "it ended unexpectedly"
-        if not node_lost:
+        if worker.node in self._nodes:  # or its node is lost, too, and that is not known yet
             again = "; its block runs again" if task else ""
             logger.warning("lost worker %d of %s: %s%s", worker.pid, worker.node_name, reason, again)
-        elif worker.node not in self._lost_nodes:
-            self._lost_nodes.add(worker.node)
-            logger.warning("lost %s: its blocks run again elsewhere", worker.node_name)
         if task is None:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 text = " ".join(str(error).split())
                 raise PicsError(f"{self._failed_starts} workers in a row ended before their first block: {text}")
         else:
-            task.deaths, task.node_losses = task.deaths + (not node_lost), task.node_losses + node_lost
-            if task.deaths < _MAX_DEATHS and task.node_losses < _MAX_NODE_LOSSES:
+            task.ended_on.append(worker.node)
+            blameless = sum(node not in self._nodes for node in task.ended_on)
+            if len(task.ended_on) - blameless < _MAX_DEATHS and blameless < _MAX_NODE_LOSSES:
                 self._pending.appendleft(task)
             else:
-                times = task.node_losses if node_lost else task.deaths
-                task.future.set_exception(
-                    PicsError(
-                        f"one block of pictures ended its worker {times} times, the last one on {worker.node_name}: "
-                        f"{reason}; often the machine ran out of memory",
-                        "run the same command again with fewer --workers, or nodes with more memory: it resumes",
-                        FAILED,
-                    )
-                )
+                text = f"{len(task.ended_on)} workers ended during the same block, the last one on {worker.node_name}"
+                hint = "run the same command again with fewer --workers, or nodes with more memory: it resumes"
+                why = f"{reason}; often a machine runs out of memory"
+                _set_exception(task, PicsError(f"{text}: {why}", hint, FAILED))
         self._finish_probing(time.monotonic())
+        self._assign()
         self._grow()
 
     def _end(self, cancel: bool) -> None:

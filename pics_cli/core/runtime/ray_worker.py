@@ -18,13 +18,15 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.runtime.engines import become_worker
-from pics_cli.core.runtime.files import as_remote
 from pics_cli.core.runtime.requirements import Requirements
+from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import reason_of, write_error
 
 # Variables that a worker gets from the process that started the command; a machine's own cache folder stays its own.
 _TRAVELS = ("PICS_", "OMP_NUM_THREADS", "HF_", "SOURCE_DATE_EPOCH")
 _OWN = ("PICS_CACHE",)
+# In a folder of results while workers run: those of other machines see whether they have the same folder.
+_TOKEN = ".seen-by-workers"
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Setup:
         requirements: of the job.
         versions: of pics, its source and the libraries, on the machine that the command was started on.
         folder: that the command was started in: paths may be relative to it.
-        tokens: of the folders that the job writes to, a file in each that the command has made.
+        token: what is in a file of each of the folders that the job writes to.
         environment: variables to set.
     """
 
     requirements: Requirements
     versions: Mapping[str, str]
     folder: str
-    tokens: tuple[Path, ...]
+    token: bytes
     environment: Mapping[str, str]
 
 
@@ -53,19 +55,19 @@ def prepare_setup(requirements: Requirements) -> Iterator[Setup]:
     Raises:
         PicsError: such a folder cannot be written to.
     """
-    name = f".seen-from-here-{secrets.token_hex(4)}.tmp"
-    tokens = tuple(folder / name for folder in requirements.writes)
+    token = secrets.token_bytes(8)
     environment = {key: value for key, value in os.environ.items() if key.startswith(_TRAVELS)}
+    files = [folder / _TOKEN for folder in requirements.writes]
     try:
-        for token in tokens:
+        for path in files:
             try:
-                token.write_bytes(b"")
+                path.write_bytes(token)
             except OSError as error:
-                raise write_error(token.parent, error) from None
-        yield Setup(requirements, _versions(requirements), str(Path.cwd()), tokens, environment)
+                raise write_error(path.parent, error) from None
+        yield Setup(requirements, _versions(requirements), str(Path.cwd()), token, environment)
     finally:
-        for token in tokens:
-            token.unlink(missing_ok=True)
+        for path in files:
+            path.unlink(missing_ok=True)
 
 
 def start(pickled: bytes) -> list[str]:
@@ -94,14 +96,14 @@ def start(pickled: bytes) -> list[str]:
     for path in setup.requirements.reads:
         with _fault(path, faults):
             path.stat()
-    for token in setup.tokens:
-        with _fault(token.parent, faults):
-            if not token.parent.exists():
-                token.parent.stat()
-            elif not token.exists():
-                faults.append(f"{token.parent}: is another folder there")
-            elif as_remote(token) is None and not os.access(token.parent, os.W_OK):
-                faults.append(f"{token.parent}: permission denied")
+    for folder in setup.requirements.writes:
+        with _fault(folder, faults):
+            folder.stat()
+            path = folder / _TOKEN
+            if not path.exists() or path.read_bytes() != setup.token:
+                faults.append(f"{folder}: is another folder there")
+            elif not is_remote(folder) and not os.access(folder, os.W_OK):
+                faults.append(f"{folder}: permission denied")
     return faults
 
 
