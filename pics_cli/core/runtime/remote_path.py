@@ -392,5 +392,7 @@ def _number(error: OSError) -> int:
 
 def _text(error: BaseException) -> str:
     """An error in one line, with its name where it has no words."""
+    cause = getattr(error, "reason", None)  # of urllib's errors
+    error = cause if isinstance(cause, OSError) else error
     words = " ".join(str(getattr(error, "strerror", None) or error).split())
     return (words[:1].lower() + words[1:])[:300] or type(error).__name__
