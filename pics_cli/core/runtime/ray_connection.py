@@ -99,7 +99,10 @@ def _ping(address: str, server: str) -> None:
         with grpc.insecure_channel(server) as channel:
             ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(request, timeout=_SECONDS)
     except grpc.RpcError as error:
+        code = error.code()
+        if code == grpc.StatusCode.UNAUTHENTICATED:  # it is one; Ray's own client has the token
+            return
         raise PicsError(
-            f"--engine {address}: answers, but not as a server of Ray's clients: {error.code().name}",
+            f"--engine {address}: answers, but not as a server of Ray's clients: {code.name}",
             "its port is 10001, unless `ray start --head` was given another --ray-client-server-port",
         ) from None

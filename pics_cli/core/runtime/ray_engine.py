@@ -302,8 +302,9 @@ class RayEngine(Engine):
         for number in lacking:
             built = self._setup.requirements.built[number]
             if number not in self._pieces:
+                logger.info("copying what was made from %s to nodes that lack it", built.path)
                 self._pieces[number] = [(name, ray.put(data)) for name, data in built.pack()]
-            logger.info("%s: copying the index to %s", built.path, worker.node_name)
+            logger.debug("copying to %s", worker.node_name)
         if lacking:
             pieces = [(number, self._pieces[number]) for number in lacking]
             self._call(worker, lambda worker, _: self._give(worker), "install", pieces)
