@@ -180,11 +180,11 @@ class RayEngine(Engine):
                     self._look()
                     self._finish_probing(now)
                     self._grow()
-                if self._idle or self._busy():
-                    said = now
-                elif self._pending and now - said >= _SAY:
-                    said = now
-                    logger.warning("waiting for a node of the cluster with %s for a worker", self._resource_text())
+                    if self._idle or self._busy():
+                        said = now
+                    elif now - said >= _SAY:
+                        said = now
+                        logger.warning("waiting for a node of the cluster with %s for a worker", self._resource_text())
         except BaseException as error:
             self._fail(error)
         finally:
@@ -225,7 +225,8 @@ class RayEngine(Engine):
         self._finish_probing(time.monotonic())
 
     def _finish_probing(self, now: float) -> None:
-        if self._ready.is_set() or (self._probing and not (now > self._deadline and self._idle)):
+        late = now > self._deadline and bool(self._idle or self._faults)  # the rest is busy with other jobs
+        if self._ready.is_set() or (self._probing and not late):
             return
         if self._faults:
             more = f"\n  and {len(self._faults) - _SHOWN_FAULTS} more" if len(self._faults) > _SHOWN_FAULTS else ""
@@ -248,7 +249,7 @@ class RayEngine(Engine):
         return worker
 
     def _grow(self) -> None:
-        if self._ready.is_set() and not self._ending:
+        if self._ready.is_set() and not self._ending and len(self._workers) < self._wanted:
             needed = min(self._wanted, len(self._pending) + len(self._busy()))
             for _ in range(needed - len(self._workers)):
                 self._add_worker()

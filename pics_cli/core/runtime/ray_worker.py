@@ -23,7 +23,7 @@ from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import reason_of, write_error
 
 # Variables that a worker gets from the process that started the command; a machine's own cache folder stays its own.
-_TRAVELS = ("PICS_", "OMP_NUM_THREADS", "HF_", "SOURCE_DATE_EPOCH")
+_TRAVELS = ("PICS_", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "HF_ENDPOINT", "SOURCE_DATE_EPOCH")
 _OWN = ("PICS_CACHE",)
 # In a folder of results while workers run: those of other machines see whether they have the same folder.
 _TOKEN = ".seen-by-workers"
