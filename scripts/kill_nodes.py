@@ -10,6 +10,7 @@ local run's, or that is left over, ends the script with code 1.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -22,7 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from demo_data import make_lvis
+from helpers.composites import composed, make_sample
+from helpers.detection import make_dataset, save_tiny
 from helpers.ray_cluster import RayCluster
+from pics_cli.core.model.tiny_model import tiny_model
 
 
 class Case(NamedTuple):
@@ -51,7 +55,43 @@ def build_words(inputs: Path) -> list[str]:
     return ["build-shards", "lvis", "--raw", raw, "--area-ratio", "0.001", "--shard-size", "6"]
 
 
-CASES = {"build-shards": Case(build_words, "--out", every_file)}
+def annotate_words(inputs: Path) -> list[str]:
+    """Labels of 240 pictures, by a tiny model."""
+    recipe, raw = make_dataset(inputs / "boxed", 240), str(inputs / "boxed" / "raw")
+    return ["annotate", str(recipe), "--raw", raw, "--sam", str(save_tiny(inputs / "sam"))]
+
+
+def infer_words(inputs: Path) -> list[str]:
+    """Two composites of each of 24 samples, of one object and of two."""
+    for number in range(24):
+        boxes = [(20, 16, 70, 66), (50, 30, 104, 88)][: 1 + number % 2]
+        make_sample(inputs / "samples" / f"s{number:02d}", boxes, seed=number)
+    tiny_model().save_pretrained(inputs / "tiny")
+    options = ["--model", str(inputs / "tiny"), "--steps", "6", "--num", "2"]
+    return ["infer", "--input", str(inputs / "samples"), *options]
+
+
+def pixels_and_names(folder: Path) -> dict[str, bytes]:
+    """Pixels of the pictures, in whose records are times; what else there is, and the records' ids, by names alone."""
+    records = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    ids = json.dumps([[record["id"], record["candidate"]] for record in records]).encode()
+    pixels = {name: picture.tobytes() for name, picture in composed(folder).items()}
+    return {**dict.fromkeys(every_file(folder), b""), **pixels, "ids": ids}
+
+
+def eval_words(inputs: Path) -> list[str]:
+    """Figures of 20 drawn scenes."""
+    tiny_model().save_pretrained(inputs / "tiny")
+    scenes = ["--recipe", "synth_bench", "--set", "scenes.size=96", "--metrics", "psnr,untouched", "--limit", "20"]
+    return ["eval", *scenes, "--model", str(inputs / "tiny"), "--methods", "parallel,paste", "--steps", "2"]
+
+
+CASES = {
+    "build-shards": Case(build_words, "--out", every_file),
+    "annotate": Case(annotate_words, "--out", every_file),
+    "infer": Case(infer_words, "--output", pixels_and_names),
+    "eval": Case(eval_words, "--output", every_file),
+}
 
 
 def run(words: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:

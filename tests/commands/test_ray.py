@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.composites import composed, make_sample
+from helpers.detection import make_dataset, save_tiny
 from helpers.infer_command import typed
 from helpers.ray_cluster import RayCluster
 from pics_cli.core.runtime import ray_connection, ray_engine
@@ -172,6 +174,53 @@ def test_nodes_that_cannot_do_the_job(cluster: RayCluster, tmp_path: Path) -> No
     assert f"instead of {os.getpid()}" in text
     assert "every node needs pics" in str(raised.value.hint)
     assert not list((tmp_path / "here").iterdir())
+
+
+def test_jobs_with_a_model(
+    cluster: RayCluster,
+    tiny_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Labels, with a node lost on the way, then pixels and figures by the one that is left: those of one process."""
+    monkeypatch.chdir(tmp_path)
+    make_dataset(Path(), 40)
+    save_tiny(Path("sam"))
+    for number in range(3):
+        make_sample(Path("samples") / str(number), [(20, 16, 70, 66), (50, 30, 104, 88)][: 1 + number % 2])
+    model = ("--model", tiny_model, "--steps", "1")
+    scenes = ("--recipe", "synth_bench", "--set", "scenes.size=96", "--limit", "2", "--metrics", "psnr")
+    jobs: dict[str, tuple[str | Path, ...]] = {
+        "labels": ("annotate", "boxed.yaml", "--raw", "raw", "--sam", "sam", "--out"),
+        "pictures": ("infer", "--input", "samples", *model, "--output"),
+        "figures": ("eval", *scenes, *model, "--methods", "parallel,paste", "--output"),
+    }
+    lost = cluster.nodes[1]
+    killing = when(lambda: any(Path("ray/labels").glob("*.stats.json")), lambda: cluster.kill(lost))
+    for name, words in jobs.items():
+        for done in (typed(*words, f"ray/{name}", "--engine", "ray"), typed(*words, f"local/{name}")):
+            assert done.exit_code == 0, done.stderr
+    killing.join()
+    assert f"lost node {lost[:8]}" in caplog.text
+    for name in ("labels", "figures"):
+        assert files(Path("ray", name)) == files(Path("local", name))
+    pictures, expected = composed(Path("ray/pictures")), composed(Path("local/pictures"))
+    assert pictures.keys() == expected.keys()
+    assert all((picture == expected[name]).all() for name, picture in pictures.items())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are some, or as --device says; no node of this cluster has room for such a worker."""
+    monkeypatch.setattr(ray_engine, "_has_gpu", lambda: True)
+    for device, cores, text in [
+        ("auto", 4, "4 free CPU and 1 free GPU"), ("cuda", 4, "4 free CPU and 1 free GPU"), ("cpu", 2, "2 free CPU"),
+    ]:  # fmt: skip
+        with open_engine("ray", None, device=device, cpus_per_worker=2, cpus_per_gpu=4) as engine:
+            assert isinstance(engine, ray_engine.RayEngine)
+            assert engine.cores == cores
+            assert engine._resource_text() == text
 
 
 def test_addresses_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

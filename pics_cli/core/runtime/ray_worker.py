@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from pics_cli import __version__
 from pics_cli.core.runtime.engines import become_worker
+from pics_cli.core.runtime.files import writer_number
 from pics_cli.core.runtime.requirements import Requirements
 from pics_cli.core.runtime.storage import is_remote
 from pics_cli.errors import reason_of, write_error
@@ -26,7 +26,7 @@ from pics_cli.errors import reason_of, write_error
 _TRAVELS = ("PICS_", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "HF_ENDPOINT", "SOURCE_DATE_EPOCH")
 _OWN = ("PICS_CACHE",)
 # In a folder of results while workers run: those of other machines see whether they have the same folder.
-_TOKEN = ".seen-by-workers"
+_TOKEN = ".seen-by-workers."
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Setup:
         requirements: of the job.
         versions: of pics, its source and the libraries, on the machine that the command was started on.
         folder: that the command was started in: paths may be relative to it.
-        token: what is in a file of each of the folders that the job writes to.
+        token: name of a file in each of the folders that the job writes to.
         environment: variables to set.
     """
 
     requirements: Requirements
     versions: Mapping[str, str]
     folder: str
-    token: bytes
+    token: str
     environment: Mapping[str, str]
 
 
@@ -55,19 +55,36 @@ def prepare_setup(requirements: Requirements) -> Iterator[Setup]:
     Raises:
         PicsError: such a folder cannot be written to.
     """
-    token = secrets.token_bytes(8)
+    token = _TOKEN + writer_number()  # of its own: several commands may write to a folder, or below it
     environment = {key: value for key, value in os.environ.items() if key.startswith(_TRAVELS)}
-    files = [folder / _TOKEN for folder in requirements.writes]
+    files = [folder / token for folder in requirements.writes]
     try:
         for path in files:
             try:
-                path.write_bytes(token)
+                for left in path.parent.glob(f"{_TOKEN}*"):
+                    if _is_of_a_killed_process(left.name):
+                        left.unlink(missing_ok=True)
+                path.write_bytes(b"")
             except OSError as error:
                 raise write_error(path.parent, error) from None
         yield Setup(requirements, _versions(requirements), str(Path.cwd()), token, environment)
     finally:
         for path in files:
             path.unlink(missing_ok=True)
+
+
+def _is_of_a_killed_process(token: str) -> bool:
+    """Whether its command was started on this machine and has ended."""
+    host = writer_number().removesuffix(str(os.getpid()))
+    pid = token.removeprefix(_TOKEN).removeprefix(host)
+    if token != f"{_TOKEN}{host}{pid}" or not pid.isdecimal():
+        return False
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+    return False
 
 
 def start(pickled: bytes) -> list[str]:
@@ -99,8 +116,7 @@ def start(pickled: bytes) -> list[str]:
     for folder in setup.requirements.writes:
         with _fault(folder, faults):
             folder.stat()
-            path = folder / _TOKEN
-            if not path.exists() or path.read_bytes() != setup.token:
+            if not (folder / setup.token).exists():
                 faults.append(f"{folder}: is another folder there")
             elif not is_remote(folder) and not os.access(folder, os.W_OK):
                 faults.append(f"{folder}: permission denied")
