@@ -5,7 +5,7 @@
 Two workers read every sample once: from the disk; from the server into an empty cache (streaming), checksums and
 indexes included; and from the server with what is in the cache by then (cached). Wall times are of a machine that the
 server, moto, shares with the workers; CPU times are the workers' and the main process's alone. Needs `pip install
-moto[server] s3fs`.
+"moto[s3]" flask flask-cors s3fs`.
 """
 
 from __future__ import annotations
