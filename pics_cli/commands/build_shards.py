@@ -18,7 +18,7 @@ from pics_cli.errors import PicsError, abbreviate
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pics_cli.core.datasets.build import BuildJob, BuildProgress
+    from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
     from pics_cli.core.datasets.readers.base import Reader
     from pics_cli.core.recipes.dataset import DatasetRecipe
 
@@ -134,7 +134,7 @@ def build_shards(
             "--plan goes without --engine, --dry-run, --inspect, --overwrite and --contact-sheet",
             "it measures this machine, writes nothing, and --nodes says for what cluster it plans",
         )
-    from pics_cli.core.datasets.build import BuildJob
+    from pics_cli.core.datasets.build_job import BuildJob
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
@@ -177,7 +177,8 @@ def build_shards(
 
 def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: bool, sheet: Path | None) -> None:
     from pics_cli.core.datasets import contact_sheet
-    from pics_cli.core.datasets.build import BuildProgress, build, dry_run
+    from pics_cli.core.datasets.build import build, dry_run
+    from pics_cli.core.datasets.build_job import BuildProgress
     from pics_cli.core.datasets.readers import open_reader
     from pics_cli.core.datasets.readers.base import no_picture
     from pics_cli.core.runtime.files import make_folder
@@ -251,7 +252,7 @@ def _open(job: BuildJob, writes: bool) -> Reader:
 
 
 def _build_range(job: BuildJob, shards: tuple[int, int | None], engine: str, workers: int | None) -> None:
-    from pics_cli.core.datasets.build import BuildProgress
+    from pics_cli.core.datasets.build_job import BuildProgress
     from pics_cli.core.datasets.build_range import build_range
     from pics_cli.core.runtime.open_engine import open_engine
 

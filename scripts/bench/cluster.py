@@ -30,9 +30,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from common import Bench, Row, demo, spread
-from pics_cli.core.datasets import build as build_module
-from pics_cli.core.datasets.build import BuildJob, BuildOutcome, BuildProgress, build, run_blocks
+from pics_cli.core.datasets import build_schedule
+from pics_cli.core.datasets.build import BuildOutcome, build
 from pics_cli.core.datasets.build_blocks import BuildStats, Candidate
+from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
+from pics_cli.core.datasets.build_schedule import run_blocks
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe
@@ -235,7 +237,7 @@ def build_nothing(_: DatasetSplit, __: Path, block: int, candidates: list[Candid
 
 @contextlib.contextmanager
 def _nothing_is_done() -> Iterator[None]:
-    module = vars(build_module)
+    module = vars(build_schedule)
     before = {name: module[name] for name in ("_timed_choice", "build_block")}
     module.update(_timed_choice=choose_nothing, build_block=build_nothing)
     try:

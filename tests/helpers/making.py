@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pics_cli.core.datasets.build import BuildJob, BuildProgress, build
+from pics_cli.core.datasets.build import build
+from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
 from pics_cli.core.recipes.base import Override, find_recipe

@@ -1,25 +1,22 @@
-"""Build a folder of shards from a raw dataset: plan, run blocks, resume, manifest."""
+"""Build a folder of shards from a raw dataset: checks, resumption, manifest."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_block, choose_block, digest_candidates
+from pics_cli.core.datasets.build_blocks import BuildStats, Candidate
+from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
+from pics_cli.core.datasets.build_schedule import choose_all, run_blocks, stop_at_bad_pictures
 from pics_cli.core.datasets.chosen_groups import refuse_while_ranges_run, remove_leftovers
 from pics_cli.core.datasets.compat import check_compat
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.index_cache import opened_indexes
-from pics_cli.core.datasets.scene import ItemId
 from pics_cli.core.datasets.shard_folder import (
     folder_identity,
     is_complete,
@@ -29,82 +26,15 @@ from pics_cli.core.datasets.shard_folder import (
 )
 from pics_cli.core.recipes.dataset import dataset_identity
 from pics_cli.core.recipes.sources import CityscapesSource
-from pics_cli.core.runtime.bad_samples import stop_at_max_bad
-from pics_cli.core.runtime.engines import Engine, PictureCounter, map_in_order
+from pics_cli.core.runtime.engines import Engine, PictureCounter
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.manifest import MANIFEST
-from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.requirements import Requirements
 from pics_cli.core.runtime.resumable import ResumableFolder
-from pics_cli.core.shards.shard_files import read_all_stats, remove_temporary_files
+from pics_cli.core.shards.shard_files import remove_temporary_files
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
-
-# Images of a run of the choice: so few that 12-megapixel label maps take seconds, and an interrupt no longer; so many
-# that what is chosen ahead takes little memory. And how many runs are ahead.
-_SHORTEST_RUN, LONGEST_RUN, _MOST_RUNS = 64, 4096, 256
-
-
-@dataclass(frozen=True)
-class BuildJob:
-    """One split of a raw dataset to be built into one folder.
-
-    Attributes:
-        dataset: the raw images.
-        folder: of the shards.
-        limit: number of images that are looked at, the first ones; None: all.
-        max_bad: unreadable images and records that are tolerated; None: 1 % of the images, at least 100.
-        overwrite: remove the shards that an earlier build left in the folder.
-    """
-
-    dataset: DatasetSplit
-    folder: Path
-    limit: int | None = None
-    max_bad: int | None = None
-    overwrite: bool = False
-
-
-@dataclass
-class BuildProgress(Progress):
-    """How far a build is, in images.
-
-    Attributes:
-        settled: images decided upon, besides those in the blocks that run.
-        kept_before: samples in the shards that earlier runs finished.
-        resumed: shards that earlier runs finished.
-        stats: why images gave no sample, so far, in no particular order.
-        counter: images of the blocks that run.
-    """
-
-    settled: float = 0
-    kept_before: int = 0
-    resumed: int = 0
-    stats: BuildStats = field(default_factory=BuildStats)
-    counter: PictureCounter = field(default_factory=PictureCounter)
-
-    @property  # type: ignore[misc]
-    def done(self) -> float:
-        return self.settled + self.counter.done
-
-    @done.setter
-    def done(self, value: float) -> None:
-        self.settled = value
-
-    @property
-    def detail(self) -> str:
-        """What it does besides building; images kept, skipped and bad."""
-        words = [self.activity] if self.activity else []
-        words.append(f"kept {self.kept_before + self.counter.kept:,}")
-        skipped = self.stats.skipped.copy().most_common(3)  # a copy: the build goes on adding
-        if skipped:
-            words.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped))
-        if self.stats.bad:
-            words.append(f"bad {len(self.stats.bad):,}")
-        if self.resumed:
-            words.append(f"{self.resumed:,} shards were there")
-        return "; ".join(words)
-
 
 # Opens the engine that blocks run on: it counts their pictures, and its machines are what the job requires.
 OpenEngine = Callable[[PictureCounter, Requirements], AbstractContextManager[Engine]]
@@ -187,7 +117,7 @@ def dry_run(
             progress.stats.add(stats)
             progress.settled += len(chosen) + stats.images
             progress.kept_before += len(chosen)
-            _stop_at_max_bad(job, reader, progress)
+            stop_at_bad_pictures(job, reader, progress)
     return candidates, progress.stats
 
 
@@ -226,110 +156,6 @@ def requirements(job: BuildJob, reader: Reader, writes: Sequence[Path]) -> Requi
     raw = [] if job.dataset.raw is None else [job.dataset.raw]
     files = reader.annotation_files
     return Requirements([*raw, *files], writes, library_versions, opened_indexes(files))
-
-
-def run_blocks(
-    job: BuildJob, reader: Reader, engine: Engine, progress: BuildProgress, unchosen: BuildStats
-) -> Iterator[dict[str, Any]]:
-    """Run the choice ahead of the building, both on the engine, and yield block stats in order.
-
-    `unchosen` gathers, in order, why the choice left images out.
-    """
-    choices = choose_all(job.dataset, reader, engine, progress.total)
-    before = read_all_stats(job.folder)
-    running: deque[Future[dict[str, Any]]] = deque()
-    ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
-    waiting: list[Candidate] = []
-    size, block, busy, more = job.dataset.recipe.shards.size, 0, 0, True
-    while more or waiting or running:
-        while running and running[0].done():
-            stats = running.popleft().result()
-            progress.stats.add(BuildStats.from_dict(stats))
-            _stop_at_max_bad(job, reader, progress)
-            yield stats
-        if busy > engine.slots or (busy and not more and not waiting) or not ended.empty():
-            ended.get().result()  # a failure stops the job at once, whatever its place in the row
-            busy -= 1
-        elif more and len(waiting) < size:
-            try:
-                candidates, skipped = next(choices)
-            except StopIteration:
-                more = False
-                continue
-            waiting.extend(candidates)
-            unchosen.add(skipped)
-            progress.stats.add(skipped)
-            progress.settled += skipped.images
-            _stop_at_max_bad(job, reader, progress)
-        elif waiting:
-            candidates, waiting = waiting[:size], waiting[size:]
-            if finished := finished_stats(job, block, candidates, before.get(block)):
-                progress.resumed += 1
-                progress.settled += finished["candidates"]
-                progress.kept_before += finished["samples"]
-                running.append(Future())
-                running[-1].set_result(finished)
-            else:
-                running.append(engine.submit(build_block, job.dataset, job.folder, block, candidates))
-                running[-1].add_done_callback(ended.put)
-                busy += 1
-            block += 1
-
-
-def finished_stats(
-    job: BuildJob, block: int, candidates: Sequence[Candidate], stats: dict[str, Any] | None
-) -> dict[str, Any] | None:
-    """Stats of a block that an earlier run finished, if they are; one that --limit had cut short is built again."""
-    if stats is None:
-        return None
-    try:
-        BuildStats.from_dict(stats)
-        same = stats["candidates_sha256"] == digest_candidates(candidates[: stats["candidates"]])
-    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: the block is built again
-        return None
-    if not same:
-        raise PicsError(
-            f"{job.folder}: the annotations have changed since block {block} was built",
-            "choose another --out, or replace what is there with --overwrite",
-        )
-    return stats if stats["candidates"] == len(candidates) else None
-
-
-def choose_all(
-    dataset: DatasetSplit, reader: Reader, engine: Engine, images: int
-) -> Iterator[tuple[list[Candidate], BuildStats]]:
-    """Choices of consecutive runs of images, in order, a few of them ahead of the reader.
-
-    Runs are as long as takes a worker about a second, so that the driver of many workers has few to hand out; what is
-    chosen does not depend on it.
-    """
-    size = _SHORTEST_RUN
-
-    def runs() -> Iterator[tuple[DatasetSplit, Sequence[ItemId]]]:
-        start = 0
-        while start < images:
-            stop = min(start + size, images)
-            yield dataset, reader.item_ids(start, stop)
-            start = stop  # the size may be another one by now
-
-    for candidates, stats, seconds in map_in_order(
-        engine, lambda: min(engine.slots + 1, _MOST_RUNS), _timed_choice, runs()
-    ):
-        if seconds < 0.5:
-            size = min(2 * size, LONGEST_RUN)
-        elif seconds > 2:
-            size = max(size // 2, _SHORTEST_RUN)
-        yield candidates, stats
-
-
-def _timed_choice(dataset: DatasetSplit, item_ids: Sequence[ItemId]) -> tuple[list[Candidate], BuildStats, float]:
-    start = time.monotonic()
-    candidates, stats = choose_block(dataset, item_ids)
-    return candidates, stats, time.monotonic() - start
-
-
-def _stop_at_max_bad(job: BuildJob, reader: Reader, progress: BuildProgress) -> None:
-    stop_at_max_bad(job.max_bad, progress.total, progress.stats.bad, reader.bad_records)
 
 
 class BuildOutcome:

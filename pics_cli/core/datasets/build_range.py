@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.datasets.build import (
-    BuildJob,
     BuildOutcome,
-    BuildProgress,
     OpenEngine,
     build_identity,
     check_recipe,
-    choose_all,
     complete_manifest,
-    finished_stats,
     image_count,
     requirements,
     resume_build,
 )
 from pics_cli.core.datasets.build_blocks import BuildStats, Candidate, build_block
+from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
+from pics_cli.core.datasets.build_schedule import choose_all, finished_stats, stop_at_bad_pictures
 from pics_cli.core.datasets.chosen_groups import Choice, range_run, read_choice, remove_leftovers, share_choice
 from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.runtime.bad_samples import stop_at_max_bad
@@ -111,7 +109,7 @@ def _make_choice(
     for candidates, skipped in choose_all(job.dataset, reader, engine, progress.total):
         progress.stats.add(skipped)
         progress.settled += len(candidates) + skipped.images
-        stop_at_max_bad(job.max_bad, progress.total, progress.stats.bad, reader.bad_records)
+        stop_at_bad_pictures(job, reader, progress)
         yield candidates, skipped
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pics_cli.core.datasets.build import LONGEST_RUN, BuildJob, check_recipe, image_count
+from pics_cli.core.datasets.build import check_recipe, image_count
 from pics_cli.core.datasets.build_blocks import build_block, choose_block
+from pics_cli.core.datasets.build_job import BuildJob
+from pics_cli.core.datasets.build_schedule import LONGEST_RUN
 from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.runtime.cluster_model import MOST_BLOCKS, Ratio, Work, ratio_of_blocks, sample_blocks
 from pics_cli.core.runtime.progress import Progress

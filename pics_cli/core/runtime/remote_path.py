@@ -11,7 +11,6 @@ import errno
 import glob
 import io
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,8 +23,8 @@ from fsspec.config import conf
 from upath import UPath
 from upath.extensions import ProxyUPath
 
-from pics_cli.core.runtime.http_client import RefusedError
 from pics_cli.core.runtime.http_files import HttpFiles
+from pics_cli.core.runtime.store_errors import final_answer, reason_in_words
 from pics_cli.errors import FAILED, PicsError
 
 T = TypeVar("T")
@@ -40,14 +39,6 @@ _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss",
 # Other machines write there, too: what a listing said a moment ago is not what there is.
 for _scheme in _OBJECT_STORES - {"http", "https"}:
     conf.setdefault(_scheme, {}).setdefault("use_listings_cache", False)
-
-_ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-_FULL = re.compile(r"no space|storage ?full|quota ?exceeded|insufficient ?storage|disk full|\b507\b", re.IGNORECASE)
-_NO_BUCKET = re.compile(r"(bucket|container)( does not exist|notfound| not found)|nosuchbucket", re.IGNORECASE)
-_CREDENTIALS = re.compile(
-    r"credential|authenticat|accesskeyid|signaturedoesnotmatch|access key|signature", re.IGNORECASE
-)
-_CREDENTIALS_HINT = "credentials are given as fsspec's package for this store takes them: see docs/storage.md"
 
 
 class RemotePath(ProxyUPath):
@@ -94,15 +85,10 @@ class RemotePath(ProxyUPath):
         for pause in (*PAUSES, None):
             try:
                 return request(self.fs, self.path)
-            except _ANSWERS as error:
-                if _NO_BUCKET.search(str(error)):
-                    raise PicsError(f"{self}: there is no such bucket", "make it first, or name another one") from None
-                raise type(error)(error.errno or _number(error), os.strerror(_number(error)), str(self)) from None
             except Exception as error:  # whatever the packages of a hundred stores raise
-                refused = self._refusal(error, writing)
-                if refused is not None:
-                    raise refused from None
-                reason = _text(error)
+                if answer := final_answer(error, str(self), writing):
+                    raise answer from None
+                reason = reason_in_words(error)
             if pause is None:
                 break
             if self.protocol not in ("http", "https"):  # a connection that broke stays so
@@ -110,27 +96,6 @@ class RemotePath(ProxyUPath):
             time.sleep(pause)
         what = "written" if writing else "read"
         raise PicsError(f"{self}: cannot be {what}: {reason}", "run the same command again once that is mended", FAILED)
-
-    def _refusal(self, error: Exception, writing: bool) -> PicsError | None:
-        """What an error means that another try will not change; None of others."""
-        text, kind = _text(error), type(error).__name__
-        said = f"{kind} {text}"
-        if isinstance(error, PermissionError) and not _CREDENTIALS.search(text):
-            return PicsError(
-                f"{self}: no permission to {'write' if writing else 'read'} there: {text}", _CREDENTIALS_HINT
-            )
-        if _CREDENTIALS.search(said):
-            return PicsError(f"{self}: credentials are missing or wrong: {text}", _CREDENTIALS_HINT)
-        number = error.errno if isinstance(error, OSError) else None
-        # What OpenSSH's server says of a disk without room is this one word.
-        if writing and (number in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(said) or text == "failure"):
-            return PicsError(
-                f"{self}: the store is full, or refuses to take more ({text})",
-                "make room there, then run the same command again: it resumes",
-            )
-        if isinstance(error, NotImplementedError | RefusedError | ValueError | TypeError):
-            return PicsError(f"{self}: cannot be used: {text or kind}", "look at docs/storage.md for what can")
-        return None
 
     def describe(self) -> dict[str, Any]:
         """What the store says of a file or folder: `type`, `size` and more.
@@ -383,16 +348,3 @@ def modified_ns(info: dict[str, Any]) -> int | None:
         return int(UPathStatResult.from_info(info).st_mtime_ns) or None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-
-
-def _number(error: OSError) -> int:
-    numbers = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR}
-    return next((number for kind, number in numbers.items() if isinstance(error, kind)), errno.ENOTDIR)
-
-
-def _text(error: BaseException) -> str:
-    """An error in one line, with its name where it has no words."""
-    cause = getattr(error, "reason", None)  # of urllib's errors
-    error = cause if isinstance(cause, OSError) else error
-    words = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return (words[:1].lower() + words[1:])[:300] or type(error).__name__

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pics_cli.core.datasets import build_blocks
-from pics_cli.core.datasets.build import BuildJob, BuildProgress, build
+from pics_cli.core.datasets.build import build
+from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
 from pics_cli.core.datasets.build_range import RangeReport, build_range
 from pics_cli.core.datasets.chosen_groups import CHOICE
 from pics_cli.core.datasets.readers import open_reader

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from helpers.making import build_folder
-from pics_cli.core.datasets import build
-from pics_cli.core.datasets.build import BuildJob
+from pics_cli.core.datasets import build_schedule
 from pics_cli.core.datasets.build_blocks import BuildStats
+from pics_cli.core.datasets.build_job import BuildJob
 from pics_cli.core.datasets.plan_build import plan_build
 from pics_cli.core.datasets.readers import open_reader
 from pics_cli.core.datasets.readers.base import DatasetSplit
@@ -58,9 +58,9 @@ def test_the_choice_is_made_in_longer_runs_where_it_is_quick(lvis_raw: Path, mon
         return list(item_ids), BuildStats(), 0.1 if len(lengths) < 10 else 3.0
 
     long: Any = SimpleNamespace(item_ids=range)
-    monkeypatch.setattr(build, "_timed_choice", choose)
+    monkeypatch.setattr(build_schedule, "_timed_choice", choose)
     with open_engine("local", 1) as engine:
-        chosen = [items for items, _ in build.choose_all(source, long, engine, 40_000)]
+        chosen = [items for items, _ in build_schedule.choose_all(source, long, engine, 40_000)]
     assert list(chain.from_iterable(chosen)) == list(range(40_000))
     assert max(lengths) == 4096
     assert lengths[:4] == [64, 64, 64, 128]  # two runs are ahead
