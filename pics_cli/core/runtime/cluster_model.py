@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 # Seconds of the driver's one process for a call: submit it, take its result. Ray on one machine.
-DISPATCH_SECONDS = 0.001
+DISPATCH_SECONDS = 0.0022
 # Seconds until the first block runs: processes are started, libraries imported.
-START_SECONDS = 10.0
+START_SECONDS = 6.0
 # Bytes a second and direction of a node's network where nothing else is said: 10 Gbit/s.
 NODE_GBIT = 10.0
 # Clusters that are shown where the user names none.
