@@ -45,6 +45,8 @@ class Example:
         order: back to front, guessed from the regions: what every method is given.
         visible_masks: what is seen of each object in the truth, bool [H, W].
         full_masks: with the parts that other objects hide; None where they are not known.
+        shadow_masks: where each object's shadow falls in the truth, bool [H, W], as a data set says it; None where none
+            does. Of a true background, what darkens it is the shadow.
         true_background: whether the background is the true picture without objects and their shadows, not inpainted.
         wrong_orders: the truth with the objects in other orders, where it is known and they overlap.
         pasted_orders: the truth's order in the light of the references, where `wrong_orders` are pasted.
@@ -62,6 +64,7 @@ class Example:
     order: tuple[int, ...] = ()
     visible_masks: tuple[Mask, ...] = ()
     full_masks: tuple[Mask, ...] | None = None
+    shadow_masks: tuple[Mask, ...] | None = None
     true_background: bool = False
     wrong_orders: tuple[RGB, ...] = ()
     pasted_orders: tuple[RGB, ...] = ()
@@ -100,6 +103,7 @@ def reverse_objects(example: Example) -> Example:
         order=tuple(last - k for k in example.order),
         visible_masks=example.visible_masks[::-1],
         full_masks=None if example.full_masks is None else example.full_masks[::-1],
+        shadow_masks=None if example.shadow_masks is None else example.shadow_masks[::-1],
         front_to_back=None if front is None else tuple(last - k for k in front),
     )
 

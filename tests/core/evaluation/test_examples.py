@@ -99,8 +99,10 @@ def test_order_only_where_objects_overlap(examples: list[Example]) -> None:
 
 
 def test_reversed_twice_is_the_same(examples: list[Example]) -> None:
-    example = examples[1]
+    example = replace(examples[1], shadow_masks=examples[2].visible_masks)
     once = reverse_objects(example)
+    assert example.shadow_masks is not None
+    assert once.shadow_masks == example.shadow_masks[::-1]
     twice = reverse_objects(once)
     assert twice.regions == example.regions
     assert twice.order == example.order
