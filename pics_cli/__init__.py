@@ -20,17 +20,21 @@ __all__ = [
 ]  # fmt: skip
 
 # The public API by the module that defines it, imported when first used: `import pics_cli` stays light.
-_LAZY = {
+_OF_MODELS = {
     "BackgroundControlNet": "pics_cli.core.model.controlnet",
     "InteractionUNet": "pics_cli.core.model.unet",
     "PicsPipeline": "pics_cli.core.inference.pipeline",
     "PixelAutoencoder": "pics_cli.core.model.pixel_autoencoder",
     "Projector": "pics_cli.core.model.image_encoder",
-    "open_shards": "pics_cli.core.shards.samples",
 }
+_LAZY = {**_OF_MODELS, "open_shards": "pics_cli.core.shards.samples"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _OF_MODELS:
+        from pics_cli.core.runtime.extras import require
+
+        require("infer", name)
     return getattr(importlib.import_module(_LAZY[name]), name)

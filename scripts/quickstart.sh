@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/setup.sh
+scripts/setup.sh infer
 demo=data/demo
 .venv/bin/pics build-shards synth --out "$demo/shards" --limit 60 --shard-size 20 --overwrite \
     --contact-sheet "$demo/contact_sheet.png"

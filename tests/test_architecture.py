@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ui": {"errors", "images", "inference", "runtime"},
     "cli": {"commands"},
     "__main__": {"cli"},
-    "": {"inference", "model", "shards"},
+    "": {"inference", "model", "runtime", "shards"},
 }  # fmt: skip
 # What only the outer rooms may import: the core knows nothing of terminals.
 TERMINAL = {"typer", "click", "rich", "tqdm"}

@@ -26,7 +26,7 @@ def test_wheel_ships_recipes_and_the_command(tmp_path: Path, monkeypatch: pytest
         file.extractall(tmp_path / "installed", [name for name in names if not name.startswith("pics_cli/models/")])
     for recipe in (ROOT / "recipes").glob("*.yaml"):
         assert f"pics_cli/recipes/{recipe.name}" in names
-    for bundled in (*(ROOT / "pics_cli/models").rglob("*"), *(ROOT / "pics_cli/samples").rglob("*")):
+    for bundled in (path for name in ("models", "photos", "samples") for path in (ROOT / "pics_cli" / name).rglob("*")):
         if bundled.is_file():
             assert bundled.relative_to(ROOT).as_posix() in names
     assert "pics_cli/models/pics-mini/files.json" in names

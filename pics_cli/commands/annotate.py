@@ -12,6 +12,7 @@ from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png, 
 from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.plans import Machines, show_annotation_plan
 from pics_cli.commands.runner import note_in_use, run_job
+from pics_cli.core.runtime.extras import require
 from pics_cli.errors import FAILED, PicsError
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def annotate(
     Run again to resume: only blocks that are missing are made. Several GPUs: `accelerate launch -m pics_cli annotate
     …`; or several runs with --range on one folder; several machines: --engine. Weights: see docs/data.md.
     """
+    require("annotate", "pics annotate")
     check_png("--contact-sheet", contact_sheet)
     if contact_sheet is not None and layout == "published":
         raise PicsError("--contact-sheet: label files of layout published hold no scores", "leave out --layout")

@@ -9,6 +9,7 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import Dtype, check_png
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import FAILED
 
@@ -28,6 +29,7 @@ def check_sam(
     Each object's box is the prompt. Prints the IoU of each scene's masks and their mean. Trained weights reach the mean
     asked for with room to spare, random ones do not; exit code 1 where it is not reached.
     """
+    require("annotate", "pics check-sam")
     check_png("--sheet", sheet)
     from pics_cli.core.model.devices import choose_device, choose_dtype
     from pics_cli.core.runtime.outputs import refuse_overwriting

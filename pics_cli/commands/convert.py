@@ -9,6 +9,7 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import WeightsDtype
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.progress import Progress
 
 
@@ -46,6 +47,7 @@ def convert(
     error. Run again after an interruption to go on. The widths and the size are not in the weights; the defaults are
     the published network's.
     """
+    require("infer", "pics convert")
     from pics_cli.core.model.convert import convert_checkpoint
     from pics_cli.core.model.devices import DTYPES
     from pics_cli.core.model.model_card import CONVERSION_FILE

@@ -11,6 +11,7 @@ from pics_cli import console
 from pics_cli.commands.choices import Dtype
 from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.runner import run_job
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import is_address, location
 from pics_cli.errors import PicsError
 
@@ -92,6 +93,7 @@ def evaluate(
     or --engine.
     What each metric is: docs/metrics.md.
     """
+    require("eval", "pics eval")
     if compare is not None:
         _compare(location(compare[0]), location(compare[1]))
         return

@@ -14,6 +14,7 @@ from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
 from pics_cli.commands.infer_report import show_report
 from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import location
 from pics_cli.errors import PicsError
 
@@ -242,6 +243,7 @@ def infer(
     that fits. Peaks of the full-size model at 512x512 in bf16, computed, not measured: 6.2, 3.2 and 1.2 GB. On a CPU
     sequential and offload both read a part from disk when it is used; for a full-size model auto does so, too.
     """
+    require("infer", "pics infer")
     open_engine = engine_opener(engine, device)
     objects = _ordered_options(context, {"object": object, "box": box, "mask": mask})
     from pics_cli.core.inference.plan import InferenceJob

@@ -9,6 +9,7 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import WeightsDtype
+from pics_cli.core.runtime.extras import require
 from pics_cli.errors import PicsError
 
 
@@ -39,6 +40,7 @@ def new_model(
     are recorded at their first use and compared later. --size tiny makes a small random model without any download: it
     shows how the commands work, its pictures are noise.
     """
+    require("infer", "pics new-model")
     import torch
 
     from pics_cli.core.model import new_model as full_size

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pics_cli import console
+from pics_cli.core.runtime.extras import require
 
 if TYPE_CHECKING:
     from pics_cli.core.model.push import PushPlan
@@ -44,6 +45,7 @@ def push(
     a model are refused. You are logged in by `hf auth login`, or by HF_TOKEN. Large files that were sent are not sent
     again when the command is repeated.
     """
+    require("infer", "pics push")
     from pics_cli.core.evaluation.card_figures import card_figures
     from pics_cli.core.model.bundled import bundled_model, is_bundled
     from pics_cli.core.model.push import RESULTS_FILE, plan_push

@@ -13,6 +13,7 @@ import typer
 from pics_cli import console
 from pics_cli.commands.choices import check_png
 from pics_cli.commands.runner import run_job
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import is_address
 from pics_cli.errors import PicsError
 
@@ -93,6 +94,7 @@ def train(
     was trained. --set train=lora --base MODEL trains an adapter of a model instead, DIR/adapter, for `pics infer
     --model MODEL --lora DIR/adapter`. Several GPUs: --gpus N, or `accelerate launch -m pics_cli train …`, or torchrun.
     """
+    require("train", "pics train")
     _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
     if merge and export is None:
         raise PicsError("--merge goes with --export", "such as --export models/mine --merge")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import secrets
 import socket
@@ -14,12 +13,11 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import Dtype, Memory
-from pics_cli.errors import PicsError
+from pics_cli.core.runtime.extras import require
 
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_PACKAGES = ("starlette", "uvicorn")
 
 
 def ui(
@@ -47,9 +45,7 @@ def ui(
     The page asks no other machine for anything. Uploads lie in a private temporary folder and are deleted at the end.
     Several people are served one after the other. Ctrl-C ends it.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise PicsError(f"pics ui needs {' and '.join(missing)}", "pip install 'pics-cli[ui]'")
+    require("ui", "pics ui")
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.warm import WarmModel
     from pics_cli.core.model.adapters import parse_adapter

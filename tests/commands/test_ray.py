@@ -243,7 +243,3 @@ def test_addresses_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(PicsError, match=re.escape(text)), open_engine(address, 1):
                 pass
     assert "expected local, ray or ray://HOST:PORT" in typed("build-shards", "synth", "--engine", "spark").stderr
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(PicsError, match="ray is not installed") as raised, open_engine("ray", 1):
-        pass
-    assert raised.value.hint == "pip install 'pics-cli[ray]'"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -18,15 +17,6 @@ import pytest
 from pics_cli.ui import serving
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def test_the_extra_is_missing(pics: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "uvicorn" else find(name, *more)
-    )
-    done = pics("ui")
-    assert (done.returncode, done.stderr) == (2, "error: pics ui needs uvicorn\n\nhint: pip install 'pics-cli[ui]'\n")
 
 
 def test_a_port_in_use_and_a_model_that_is_not_there(pics: Run) -> None:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.metrics import structural_similarity
 
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
@@ -78,6 +77,8 @@ def ssim(result: RGB, truth: RGB) -> tuple[float, Floats] | None:
     """
     if min(truth.shape[:2]) < SSIM_WINDOW:
         return None
+    from skimage.metrics import structural_similarity  # a second of SciPy, which no other metric needs
+
     mean, channels = structural_similarity(
         truth, result, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
         full=True,

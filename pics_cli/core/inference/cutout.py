@@ -18,6 +18,7 @@ from pics_cli.core.images.matting import remove_fringe, rgba_from_mask, rim_widt
 from pics_cli.core.images.plain_background import PlainBackground, background_mask, find_plain_background
 from pics_cli.core.inference.sample import Bytes
 from pics_cli.core.model.config import HintKind
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.segmentation.checkpoints import CHECKPOINTS, DOWNLOAD, FOLDER, find_local_model
 from pics_cli.errors import BadSample, PicsError
 
@@ -60,7 +61,7 @@ class ReferenceCutter:
         device: where Segment Anything computes.
 
     Raises:
-        PicsError: an unknown value; `sam` without weights.
+        PicsError: an unknown value; `sam` without weights; weights without the packages that use them.
     """
 
     def __init__(self, cutout: Cutout, hint: HintKind, device: torch.device) -> None:
@@ -76,6 +77,8 @@ class ReferenceCutter:
                 f"--cutout sam: no weights of Segment Anything in {FOLDER}/ ({', '.join(CHECKPOINTS.values())})",
                 f"get {DOWNLOAD.format(CHECKPOINTS['vit_b'])} and put it there, or take --cutout grabcut",
             )
+        if self._sam_name is not None:
+            require("annotate", f"--cutout {cutout} with Segment Anything")
 
     @property
     def description(self) -> str:

@@ -8,10 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
-import torch
 
 from pics_cli.core.images.output_formats import (
     ENCODINGS,
@@ -27,12 +26,15 @@ from pics_cli.core.inference.inputs import SampleFiles
 from pics_cli.core.inference.marking import creation_date, make_packet, record_text
 from pics_cli.core.inference.mask_region import RegionRule
 from pics_cli.core.inference.sample import CompositeOptions, Order
-from pics_cli.core.model.adapters import Adapter
-from pics_cli.core.model.devices import DTYPES
 from pics_cli.core.runtime.files import AtomicFile, load_json, open_file
 from pics_cli.core.runtime.resumable import identity_differences
 from pics_cli.core.runtime.storage import map_files
 from pics_cli.errors import BadSample, read_error
+
+if TYPE_CHECKING:  # records are read where there is no torch
+    import torch
+
+    from pics_cli.core.model.adapters import Adapter
 
 MANIFEST = "manifest.jsonl"
 # Keys that decide the pixels, besides the model and the inputs.
@@ -89,6 +91,8 @@ def settings_record(
 
     How references are cut out and masks read is left out where pictures are made of neither, or as earlier ones were.
     """
+    from pics_cli.core.model.devices import DTYPES
+
     settings = asdict(options)
     del settings["seed"]
     precision = next(name for name, kind in DTYPES.items() if kind == dtype)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pics_cli.core.runtime.engines import available_cores
+from pics_cli.core.runtime.extras import require
 from pics_cli.errors import PicsError, reason_of
 
 logger = logging.getLogger(__name__)
@@ -34,10 +35,9 @@ def connect(choice: str, workers: int | None) -> Iterator[bool]:
     Raises:
         PicsError: Ray is not installed, does not answer, or is of another version there.
     """
-    try:
-        import ray
-    except ImportError:
-        raise PicsError("--engine ray: the package ray is not installed", "pip install 'pics-cli[ray]'") from None
+    require("ray", "--engine ray")
+    import ray
+
     if ray.is_initialized():
         yield True
         return

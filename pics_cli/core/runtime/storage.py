@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.files import as_remote, cache_folder, make_folder
 from pics_cli.core.runtime.locks import locked
 from pics_cli.errors import PicsError
@@ -26,12 +27,12 @@ T = TypeVar("T")
 # Files of a store that are read at a time.
 _THREADS = 16
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)")
-# What `pip install` takes for a scheme, where one of our extras has it.
-_PACKAGES = {
-    "s3": "pics-cli[s3]", "s3a": "pics-cli[s3]", "gs": "pics-cli[gs]", "gcs": "pics-cli[gs]", "az": "pics-cli[az]",
-    "abfs": "pics-cli[az]", "abfss": "pics-cli[az]", "sftp": "pics-cli[sftp]", "ssh": "pics-cli[sftp]",
-    "smb": "smbprotocol", "hf": "huggingface_hub",
+# Our extra that speaks to a store, and the package that does where none of ours has it.
+_EXTRAS = {
+    "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "sftp": "sftp",
+    "ssh": "sftp",
 }  # fmt: skip
+_PACKAGES = {"smb": "smbprotocol", "hf": "huggingface_hub"}
 _HINT = "fetched files are kept there: name another folder with PICS_CACHE=DIR"
 CACHE_GB = 50.0
 
@@ -51,12 +52,14 @@ def location(text: str) -> Path:
         return Path(text)
     scheme, slashes = match[1].lower(), match[2]
     if slashes == "/":
-        if scheme in _PACKAGES or scheme in ("http", "https", "file"):
+        if scheme in {**_EXTRAS, **_PACKAGES} or scheme in ("http", "https", "file"):
             raise PicsError(f"{text}: no address: expected {scheme}://…", "two slashes follow the scheme")
         return Path(text)
     rest = text[match.end() :]
     if scheme in ("file", "local"):
         return Path(rest)
+    if scheme in _EXTRAS:
+        require(_EXTRAS[scheme], f"{scheme}://")
     import fsspec
 
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import LoraSettings
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.training.networks import is_adapter
 from pics_cli.errors import PicsError
 
@@ -39,8 +39,7 @@ def add_adapters(model: PicsModel, settings: LoraSettings, seed: int) -> None:
     Raises:
         PicsError: PEFT is not installed, or the rank is above what the narrowest projection can have.
     """
-    if find_spec("peft") is None:
-        raise PicsError("train: lora needs the package peft", "pip install 'pics-cli[lora]'")
+    require("lora", "train: lora")
     from peft import LoraConfig
 
     targets = target_modules(settings)

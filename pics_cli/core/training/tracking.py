@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +13,9 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from pics_cli.core.images.image_io import RGB, write_png
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.files import AtomicFile, load_json
-from pics_cli.errors import PicsError, abbreviate, write_error
+from pics_cli.errors import abbreviate, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,8 @@ def tracker_names(wandb: bool) -> list[str]:
     Raises:
         PicsError: one that is asked for is not installed.
     """
-    if wandb and find_spec("wandb") is None:
-        raise PicsError(
-            "log.wandb: Weights & Biases is not installed", "pip install 'pics-cli[wandb]', or --set log.wandb=false"
-        )
+    if wandb:
+        require("wandb", "log.wandb")
     return ["tensorboard", *(["wandb"] if wandb else [])]
 
 

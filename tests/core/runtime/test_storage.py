@@ -146,7 +146,6 @@ def test_credentials_and_buckets_that_are_missing(folder: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gs://b/x", "gs:// needs a package that is not installed"),
         ("foo://b/x", "unknown scheme foo://"),
         ("s3:/b/x", "no address"),
         ("s3://", "names no host or bucket"),

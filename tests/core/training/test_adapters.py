@@ -270,10 +270,3 @@ def test_a_rank_above_the_width() -> None:
     add_adapters(small(3), LoraSettings(rank=16), 0)
     with pytest.raises(PicsError, match=r"lora\.rank: got 17, expected at most 16, the width of this model's"):
         add_adapters(small(3), LoraSettings(rank=17), 0)
-
-
-def test_without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pics_cli.core.training.adapters.find_spec", lambda _: None)
-    with pytest.raises(PicsError, match="train: lora needs the package peft") as caught:
-        add_adapters(small(3), SETTINGS, 0)
-    assert caught.value.hint == "pip install 'pics-cli[lora]'"

@@ -32,6 +32,7 @@ from pics_cli.core.recipes.sources import (
     VocSource,
     YoloSource,
 )
+from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import local_folder
 from pics_cli.errors import read_error
 
@@ -44,7 +45,8 @@ def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
         as_given: boxes and areas are those of the annotation, also where the masks show that they are wrong.
 
     Raises:
-        PicsError: the folder or its annotations are missing, unreadable or of another dataset.
+        PicsError: the folder or its annotations are missing, unreadable or of another dataset;
+            or a package that draws scenes is.
     """
     source = dataset.recipe.source
     if isinstance(source, SynthSource):
@@ -52,6 +54,7 @@ def open_reader(dataset: DatasetSplit, as_given: bool = False) -> Reader:
 
         return DrawnSceneReader(dataset.recipe, dataset.split)
     if isinstance(source, RenderedSource):
+        require("render", "format rendered")
         from pics_cli.core.datasets.readers.rendered_scenes import RenderedSceneReader
 
         try:  # Mitsuba opens its files itself

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from importlib.metadata import version
 
 from pics_cli.core.datasets.readers.base import Reader
 from pics_cli.core.datasets.readers.split_files import check_split
@@ -35,7 +34,7 @@ class DrawnSceneReader(Reader):
         self._split, self._seed = source.splits[split], recipe.seed
         weights, view = tuple(source.relations.items()), source.view
         self._settings = SceneSettings(source.size, recipe.pairs.objects, weights, view.turn, view.light, view.detail)
-        self.source = {"format": "synth", "scikit-image": version("scikit-image")}  # which brings textures
+        self.source = {"format": "synth"}
         self.bad_records = BadRecords()
 
     def __len__(self) -> int:

@@ -16,19 +16,13 @@ from pics_cli.core.datasets.scene import Instance, ItemId, Scene
 from pics_cli.core.images.lighting import Lighting
 from pics_cli.core.recipes.sources import RenderedSource
 from pics_cli.core.runtime.bad_samples import BadRecords
+from pics_cli.core.scenes.drawn.render import RenderedScene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
+from pics_cli.core.scenes.rendered.material import open_material
+from pics_cli.core.scenes.rendered.plan import plan_scene
+from pics_cli.core.scenes.rendered.render import render_scene
+from pics_cli.core.scenes.rendered.spec import RenderedPlan
 from pics_cli.errors import FAILED, BadSample, PicsError
-
-try:
-    from pics_cli.core.scenes.drawn.render import RenderedScene
-    from pics_cli.core.scenes.rendered.material import open_material
-    from pics_cli.core.scenes.rendered.plan import plan_scene
-    from pics_cli.core.scenes.rendered.render import render_scene
-    from pics_cli.core.scenes.rendered.spec import RenderedPlan
-except ImportError as error:
-    raise PicsError(
-        f"format rendered needs mitsuba, trimesh and pyoidn: {error}", "pip install 'pics-cli[render]'"
-    ) from None
 
 # Scenes are planned twice, when groups are chosen and when they are rendered, often by the same process.
 _KEPT_PLANS = 512

@@ -1,11 +1,10 @@
-"""Photographs that textures are cut from: those of the scikit-image wheel that are in the public domain or CC0.
+"""Photographs that textures are cut from, in the public domain or CC0: files of `pics_cli/photos`.
 
 docs/credits.md names their authors. Every file belongs to one pool only.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from pics_cli.core.images.image_io import RGB
 from pics_cli.errors import PicsError
 
+FOLDER = Path(__file__).parents[3] / "photos"
 PHOTOS: dict[str, tuple[str, ...]] = {
     "train": ("coffee.png", "chelsea.png", "hubble_deep_field.jpg"),
     "held_out": ("rocket.jpg", "retina.jpg"),
@@ -23,28 +23,17 @@ PHOTOS: dict[str, tuple[str, ...]] = {
 LONGEST_SIDE = 640
 
 
-@lru_cache(maxsize=1)
-def _photo_directory() -> Path:
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise PicsError(
-            "drawing scenes needs the photographs of scikit-image, which is not installed",
-            "pip install scikit-image",
-        )
-    return Path(spec.submodule_search_locations[0]) / "data"
-
-
 @lru_cache(maxsize=8)
 def load_photo(name: str) -> RGB:
     """A photograph, uint8 [H, W, 3] with sides of at most 640, read-only.
 
     Raises:
-        PicsError: scikit-image or the file is missing.
+        PicsError: the file is missing or damaged.
     """
-    path = _photo_directory() / name
+    path = FOLDER / name
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
     if bgr is None:
-        raise PicsError(f"{path}: cannot be read", "pip install --force-reinstall scikit-image")
+        raise PicsError(f"{path}: cannot be read", "pip install --force-reinstall --no-deps pics-cli")
     scale = LONGEST_SIDE / max(bgr.shape[:2])
     if scale < 1:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,17 +109,6 @@ def test_what_the_raw_folder_lacks(
         build_folder("rendered", tmp_path / "raw", tmp_path / "out", limit=1, source__relations=relations, **TINY)
     assert caught.value.exit_code == 2
     assert hint in str(caught.value.hint)
-
-
-def test_without_mitsuba_the_extra_is_named(raw: Path) -> None:
-    code = (
-        "import sys\nsys.modules['mitsuba'] = None\nfrom pics_cli.cli import main\n"
-        f"sys.argv = ['pics', 'build-shards', 'rendered', '--raw', {str(raw)!r}, '--out', '/nowhere/out']\nmain()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "error: format rendered needs mitsuba, trimesh and pyoidn" in done.stderr
-    assert "hint: pip install 'pics-cli[render]'" in done.stderr
 
 
 def test_no_raw_folder(tmp_path: Path, pics: Callable[..., Any]) -> None:

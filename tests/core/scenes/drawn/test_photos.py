@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+from pathlib import Path
 
 import pytest
+from skimage.data._registry import registry
 
 from pics_cli.core.images.image_io import RGB
+from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.scenes.drawn import colors, patterns, photos
 from pics_cli.errors import PicsError
 
@@ -26,10 +28,14 @@ def test_pools_open_only_their_own_photographs(monkeypatch: pytest.MonkeyPatch) 
         assert opened == set(photos.PHOTOS[pool])
 
 
-def test_missing_photographs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos._photo_directory.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(PicsError, match="scikit-image, which is not installed") as caught:
+def test_they_are_those_of_scikit_image() -> None:
+    """Which says of each where it is from and under what terms."""
+    for name in (*photos.PHOTOS["train"], *photos.PHOTOS["held_out"]):
+        assert file_sha256(photos.FOLDER / name) == registry[f"data/{name}"]
+
+
+def test_a_missing_photograph_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "FOLDER", tmp_path)
+    with pytest.raises(PicsError, match=r"coffee.png: cannot be read") as caught:
         photos.load_photo.__wrapped__("coffee.png")
-    assert caught.value.hint == "pip install scikit-image"
-    photos._photo_directory.cache_clear()
+    assert caught.value.hint == "pip install --force-reinstall --no-deps pics-cli"

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Do the oldest and the newest versions that pyproject.toml admits work, and what does each extra take? In fresh environments,
+# one after the other, each deleted at its end; a table in Markdown on stdout, what the commands say in build/bounds.log.
+#
+#   scripts/bounds.sh [ROW...]     base, an extra, lowest, newest.  [default: base lowest newest]
+#   PYTHONS="python3.10 python3.13" scripts/bounds.sh lowest      interpreters.  [default: all from 3.10 to 3.14 there are]
+#
+# lowest: direct dependencies at their lower bounds, theirs as new as may be, chosen by uv, which is installed for the time
+# of the run; newest: everything. Both have the extras train and eval, and do what such a user does: shards of drawn scenes,
+# a composite of a bundled sample, some steps of the tiny recipe, a composite by what they gave, an evaluation of some cases.
+# An extra's row installs newest versions and does what the extra is for, as far as that needs no files from elsewhere.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+acts=train,eval
+
+pythons=${PYTHONS:-}
+for minor in 10 11 12 13 14; do
+    [ -n "${PYTHONS:-}" ] || ! command -v "python3.$minor" >/dev/null || pythons+=" python3.$minor"
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$root/build/bounds.log
+mkdir -p build
+: >"$log"
+export PICS_CACHE=$work/cache PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# Install what a row has into $work/env.
+install() { # ROW PYTHON
+    "$2" -m venv "$work/env"
+    "$work/env/bin/python" -m pip install -q -U pip
+    case $1 in
+    base) "$work/env/bin/python" -m pip install -q "$root" ;;
+    lowest)
+        [ -x "$work/uv/bin/uv" ] || { "$2" -m venv "$work/uv" && "$work/uv/bin/python" -m pip install -q uv; }
+        "$work/uv/bin/uv" pip compile -q --resolution lowest-direct --python "$work/env/bin/python" --extra train --extra eval \
+            "$root/pyproject.toml" -o "$work/lowest.txt"
+        "$work/env/bin/python" -m pip install -q -r "$work/lowest.txt"
+        "$work/env/bin/python" -m pip install -q --no-deps "$root"
+        ;;
+    newest) "$work/env/bin/python" -m pip install -q "$root[$acts]" ;;
+    *) "$work/env/bin/python" -m pip install -q "$root[$1]" ;;
+    esac
+}
+
+# Do what a user of the row does, in an empty folder.
+use() { # ROW
+    local pics=$work/env/bin/pics sample
+    sample=$("$work/env/bin/python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
+    drawn=(--set source.size=128 --set source.view.turn=8 --workers 1 --overwrite)
+    "$pics" build-shards synth --limit 16 --shard-size 8 "${drawn[@]}" --contact-sheet sheet.png
+    "$pics" build-shards --check data/train/Synth --workers 1
+    "$pics" build-shards --convert data/train/Synth --out compact --layout compact --workers 1
+    case $1 in
+    base | annotate | s3 | gs | az | sftp) ;;
+    render) "$work/env/bin/python" -c 'import pics_cli.core.datasets.readers.rendered_scenes' ;;
+    ray) "$pics" build-shards synth --limit 4 --out by_ray "${drawn[@]}" --engine ray ;;
+    *) "$pics" infer --input "$sample" --output composed ;;
+    esac
+    case $1 in
+    annotate) "$work/env/bin/python" -c 'import pics_cli.core.segmentation.run' ;;
+    ui) "$work/env/bin/python" -c 'import pics_cli.ui.server, pics_cli.ui.serving' ;;
+    s3 | gs | az | sftp)
+        "$work/env/bin/python" -c 'import sys; from pics_cli.core.runtime.storage import location; location(f"{sys.argv[1]}://host/x")' "$1"
+        ;;
+    train | lora | wandb | all | lowest | newest)
+        "$pics" build-shards synth --split val --limit 4 "${drawn[@]}"
+        steps=(--steps 4 --batch-size 2 --set checkpoints.every=2 --set validation.every=4 --set validation.samples=2
+            --set validation.sheet=2)
+        "$pics" train --recipe tiny "${steps[@]}"
+        "$pics" infer --input "$sample" --model LOGS/tiny/model --output by_mine
+        ;;
+    esac
+    case $1 in
+    lora | all) "$pics" train --recipe tiny "${steps[@]}" --base pics-mini --set train=lora --root-dir LOGS/lora ;;
+    esac
+    case $1 in
+    eval | all | lowest | newest) "$pics" eval --recipe synth_bench --limit 5 --output measured ;;
+    esac
+}
+
+echo "| what | Python | packages | MB | seconds to install | torch | works |"
+echo "| --- | --- | ---: | ---: | ---: | --- | --- |"
+rows=("$@") failed=0
+[ $# -gt 0 ] || rows=(base lowest newest)
+for row in "${rows[@]}"; do
+    for python in $pythons; do
+        rm -rf "$work/env" "$work/use"
+        mkdir "$work/use"
+        echo "== $row, $python" >>"$log"
+        began=$SECONDS size=- count=- seconds=- torch=- works="**not installed**"
+        # Not as a condition, in which bash would go on after a command that fails.
+        set +e
+        (set -e; install "$row" "$python") >>"$log" 2>&1
+        code=$?
+        set -e
+        if [ $code = 0 ]; then
+            seconds=$((SECONDS - began))
+            size=$(du -sm "$work/env" | cut -f1)
+            count=$("$work/env/bin/python" -m pip list --format freeze | wc -l)
+            torch=$("$work/env/bin/python" -m pip list --format freeze | sed -n 's/^torch==//p')
+            "$work/env/bin/python" -m pip freeze >>"$log"
+            set +e
+            (set -e; cd "$work/use"; use "$row") >>"$log" 2>&1
+            code=$?
+            set -e
+            if [ $code = 0 ]; then works=yes; else works="**no**"; fi
+        fi
+        [ "$works" = yes ] || failed=1
+        echo "| $row | $("$python" -c 'import platform; print(platform.python_version())') | $count | $size | $seconds | ${torch:--} | $works |"
+    done
+done
+exit $failed
