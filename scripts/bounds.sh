@@ -45,7 +45,7 @@ install() { # ROW PYTHON
 
 # Do what a user of the row does, in an empty folder.
 use() { # ROW
-    local pics=$work/env/bin/pics sample
+    local sample drawn steps pics=$work/env/bin/pics
     sample=$("$work/env/bin/python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
     drawn=(--set source.size=128 --set source.view.turn=8 --workers 1 --overwrite)
     "$pics" build-shards synth --limit 16 --shard-size 8 "${drawn[@]}" --contact-sheet sheet.png
