@@ -101,7 +101,8 @@ def annotate(
     """Turn a detection dataset's boxes into masks with Segment Anything, for build-shards to read.
 
     Run again to resume: only blocks that are missing are made. Several GPUs: `accelerate launch -m pics_cli annotate
-    …`; or several runs with --range on one folder; several machines: --engine. Weights: see docs/data.md.
+    …`; or several runs with --range on one folder; several machines: --engine. Where weights are
+    missing, the command says where to get them.
     """
     require("annotate", "pics annotate")
     check_png("--contact-sheet", contact_sheet)

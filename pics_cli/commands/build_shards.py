@@ -93,7 +93,7 @@ def build_shards(
 ) -> None:
     """Turn a raw dataset into training shards: choose interacting objects, cut references, pack WebDataset tars.
 
-    Run again to resume. A dataset of your own in a known format needs one YAML file (see docs/data.md).
+    Run again to resume. A dataset of your own in a known format needs one YAML file.
     """
     from pics_cli.commands import shard_tools
     from pics_cli.core.runtime.engines import available_cores

@@ -90,8 +90,7 @@ def evaluate(
     """Composite cases whose truth is known by several methods, and measure the results.
 
     Run again to resume: only cases that are missing are measured. Several GPUs: `accelerate launch -m pics_cli eval …`,
-    or --engine.
-    What each metric is: docs/metrics.md.
+    or --engine. The report says what each metric is.
     """
     require("eval", "pics eval")
     if compare is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -22,7 +22,14 @@ PATH_FIELDS = ("split", "file_name", "name", "stem", "path", "parent", "parent2"
 FOLDER_FIELDS = ("split", "version")
 
 
-def require(is_valid: Callable[[Any], object], expected: str) -> AfterValidator:
+@dataclass(frozen=True)
+class Requirement(AfterValidator):
+    """A check of a value, and in words what it expects, for messages and docs/recipes.md."""
+
+    expected: str
+
+
+def require(is_valid: Callable[[Any], object], expected: str) -> Requirement:
     """Values for which `is_valid` is true; `expected` names them in error messages."""
 
     def check(value: Any) -> Any:
@@ -30,10 +37,10 @@ def require(is_valid: Callable[[Any], object], expected: str) -> AfterValidator:
             return value
         raise PydanticCustomError("value", "{expected}", {"expected": expected})
 
-    return AfterValidator(check)
+    return Requirement(check, expected)
 
 
-def between(low: float, high: float, closed: bool) -> AfterValidator:
+def between(low: float, high: float, closed: bool) -> Requirement:
     """Numbers in [low, high], or in (low, high) where not `closed`."""
     sign = "<=" if closed else "<"
     bounds = f"{low} {sign} value" + ("" if math.isinf(high) else f" {sign} {high}")

@@ -80,7 +80,7 @@ def location(text: str) -> Path:
     if ":" in host.rpartition("@")[0]:
         raise PicsError(
             f"{scheme}://{host.rpartition('@')[2]}: has a password in its address, which manifests would repeat",
-            "leave it out: see docs/storage.md for where credentials go",
+            "leave it out: credentials come from the environment, or from where the store's own tools keep them",
         )
     from pics_cli.core.runtime.remote_path import open_path
 

@@ -15,7 +15,7 @@ _NO_BUCKET = re.compile(r"(bucket|container)( does not exist|notfound| not found
 _CREDENTIALS = re.compile(
     r"credential|authenticat|accesskeyid|signaturedoesnotmatch|access key|signature", re.IGNORECASE
 )
-_CREDENTIALS_HINT = "credentials are given as fsspec's package for this store takes them: see docs/storage.md"
+_CREDENTIALS_HINT = "they come from the environment, or from where the store's own tools keep them"
 
 
 def final_answer(error: Exception, address: str, writing: bool) -> OSError | PicsError | None:
@@ -47,7 +47,10 @@ def final_answer(error: Exception, address: str, writing: bool) -> OSError | Pic
             "make room there, then run the same command again: it resumes",
         )
     if isinstance(error, NotImplementedError | RefusedError | ValueError | TypeError):
-        return PicsError(f"{address}: cannot be used: {text or kind}", "look at docs/storage.md for what can")
+        return PicsError(
+            f"{address}: cannot be used: {text or kind}",
+            "folders are read from s3://, gs://, az://, hf:// and sftp://, single files and shards from https://, too",
+        )
     return None
 
 

@@ -246,7 +246,7 @@ def _check_layout(shards: ShardSet, cache_gb: float) -> None:
             reason = reason or f"{error.reason}: {error.detail}"
     raise PicsError(
         f"{shards.name}: {shards.sources[first]}: its samples are none of pics: {reason}",
-        "a sample is KEY.bg.jpg, KEY.obj0.png, KEY.mask0.png, …: see docs/data.md",
+        "a sample is KEY.bg.jpg, KEY.obj0.png, KEY.mask0.png, …",
     )
 
 

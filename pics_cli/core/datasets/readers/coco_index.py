@@ -159,7 +159,7 @@ def open_coco_index(path: Path, block_bytes: int = BLOCK_BYTES) -> CocoIndex:
         if bad.counts and not kept:
             raise PicsError(
                 f"{path}: none of its {name} can be used; {bad.summary}",
-                "mend the file; docs/data.md says what a record needs",
+                "images need id and file_name or coco_url, annotations image_id, category_id and segmentation or bbox",
             )
     return index
 
@@ -190,7 +190,7 @@ class _IndexBuilder:
         except PanopticError:
             raise PicsError(
                 f"{path}: COCO panoptic annotations (segments_info): their masks are in PNG files beside it",
-                "build it with source.format: coco_panoptic (see docs/data.md), or take the file of instances",
+                "build it by recipe coco_panoptic, or one of that source.format, or take the file of instances",
             ) from None
         finally:
             for file in files.values():

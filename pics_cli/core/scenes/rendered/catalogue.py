@@ -24,7 +24,7 @@ _OPEN_LICENCE = re.compile(r"public domain|cc.?0|creative commons (zero|(3\.0 |4
 _CLOSED_LICENCE = re.compile(r"sharealike|share alike|non.?commercial|no.?deriv|by-(sa|nc|nd)", re.I)
 _CATALOGUE = "PluginFurnitureCatalog.properties"
 _ENTRY = re.compile(r"(\w+)#(\d+)\s*=\s*(.*)")
-_MORE = "scripts/fetch_models.sh gets free ones, docs/data.md says where there are more"
+_MORE = "free ones: polyhaven.com, ambientcg.com; models also as libraries of Sweet Home 3D (.sh3f)"
 
 T = TypeVar("T")
 

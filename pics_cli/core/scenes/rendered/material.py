@@ -73,7 +73,8 @@ def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, 
     if not usable:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.counts.items()))
         raise PicsError(
-            f"{models}: none of {len(entries)} models can be used: {counts}", "docs/data.md says what a model must be"
+            f"{models}: none of {len(entries)} models can be used: {counts}",
+            "a model is OBJ, GLB or .sh3f, neither flat nor of glass, of at most 120,000 triangles",
         )
     pictures = []
     for folder, suffixes, what, load, reason in (
@@ -90,7 +91,8 @@ def open_material(models: Path, hdris: Path, grounds: Path, pool: RenderedPool, 
         if not readable:
             problem = bad.lines[-1].partition(": ")[2]
             raise PicsError(
-                f"{folder}: no {what} that can be read: {problem}", "docs/data.md says where there are some"
+                f"{folder}: no {what} that can be read: {problem}",
+                f"there are free {what} at polyhaven.com and ambientcg.com",
             )
         pictures.append(tuple(pool_of(readable, pool, what)))
     return Material(tuple(pool_of([(model.entry.name, model) for model in usable], pool, "models")), *pictures)

@@ -85,18 +85,18 @@ def only_broken(folder: Path) -> None:
     ("change", "message", "hint"),
     [
         (shutil.rmtree, r"folder .*models does not exist", "--raw DIR"),
-        (remove("models/*"), r"models: no 3D models in it \(\*\.obj, \*\.glb, \*\.sh3f\)", "fetch_models.sh"),
-        (only_broken, r"none of 1 models can be used: 1 no_faces", "docs/data.md"),
+        (remove("models/*"), r"models: no 3D models in it \(\*\.obj, \*\.glb, \*\.sh3f\)", "polyhaven.com"),
+        (only_broken, r"none of 1 models can be used: 1 no_faces", "120,000 triangles"),
         (
             remove("models/b[!r]*", "models/c*"),
             r"only 1 models \(slab.obj\): train, val and test share none",
-            "fetch_models",
+            "polyhaven.com",
         ),
         (only_cones, r"none of the \d models has a (level surface|hollow), which the relation", "source.relations"),
-        (remove("hdris/*"), r"hdris: no HDRI panoramas in it \(\*\.exr, \*\.hdr\)", "fetch_models.sh"),
-        (only_small_hdri, r"square.exr is 32 x 32 pixels, and no panorama", "docs/data.md"),
-        (remove("grounds/*"), r"grounds: no photographs in it \(\*\.jpg, \*\.jpeg, \*\.png\)", "fetch_models.sh"),
-        (remove("grounds/*1.png"), r"only 2 photographs", "docs/data.md"),
+        (remove("hdris/*"), r"hdris: no HDRI panoramas in it \(\*\.exr, \*\.hdr\)", "polyhaven.com"),
+        (only_small_hdri, r"square.exr is 32 x 32 pixels, and no panorama", "polyhaven.com"),
+        (remove("grounds/*"), r"grounds: no photographs in it \(\*\.jpg, \*\.jpeg, \*\.png\)", "polyhaven.com"),
+        (remove("grounds/*1.png"), r"only 2 photographs", "polyhaven.com"),
     ],
 )
 def test_what_the_raw_folder_lacks(
