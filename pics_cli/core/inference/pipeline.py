@@ -49,10 +49,11 @@ StepCallback = Callable[["PicsPipeline", int, float, dict[str, Any]], Any]
 class PicsPipeline(DiffusionPipeline):
     """Composites objects into a picture.
 
-    >>> pipe = PicsPipeline.from_pretrained("pics-mini").to("cuda")
-    >>> boxes = [(210, 340, 390, 460), (190, 400, 420, 520)]
-    >>> result = pipe("table.jpg", objects=["cup.png", "saucer.png"], boxes=boxes, seed=0)
-    >>> result.images[0].save("out.png")
+    Examples:
+        >>> pipe = PicsPipeline.from_pretrained("pics-mini").to("cuda")
+        >>> boxes = [(210, 340, 390, 460), (190, 400, 420, 520)]
+        >>> result = pipe("table.jpg", objects=["cup.png", "saucer.png"], boxes=boxes, seed=0)
+        >>> result.images[0].save("out.png")
 
     It is what `DiffusionPipeline.from_pretrained(…, trust_remote_code=True)` gives for a model folder of pics, too.
     That imports the classes which the folder names; `PicsPipeline.from_pretrained` does not, and knows them.
