@@ -15,7 +15,7 @@ import cv2
 import torch
 
 from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery, build_reference_gallery
-from pics_cli.core.evaluation.example_sources import ExampleSource, open_examples
+from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.external_results import ExternalResults
 from pics_cli.core.evaluation.measure import measure_example
 from pics_cli.core.evaluation.methods import Method, ModelFolder, describe_model, find_models, open_methods
@@ -23,6 +23,7 @@ from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weight
 from pics_cli.core.evaluation.networks import ImageEncoder, Inception, Lpips, open_network
 from pics_cli.core.evaluation.records import ExampleRecord, write_features
 from pics_cli.core.evaluation.report import GalleryEntry, build_gallery
+from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.model.adapters import AdapterChoice
 from pics_cli.core.model.devices import choose_device
 from pics_cli.core.recipes.evaluation import EvaluationRecipe

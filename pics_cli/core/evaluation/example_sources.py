@@ -1,29 +1,30 @@
-"""Where examples come from: scenes drawn on the spot, samples of shards, or folders of pictures.
+"""Where examples come from: scenes drawn on the spot, samples of shards, pairs with and without a shadow, or pictures.
 
 A new source is a subclass of `ExampleSource`, and a line in `open_examples`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pics_cli.core.evaluation.examples import Example, draw_example, example_from_sample
 from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures, read_picture
+from pics_cli.core.evaluation.shadow_examples import ShadowExamples
+from pics_cli.core.evaluation.source_base import (
+    NUM_DISTRACTORS,
+    ExampleSource,
+    hash_listing,
+    readable_examples,
+)
 from pics_cli.core.evaluation.subsets import UNKNOWN
 from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
-from pics_cli.core.runtime.files import file_sha256
 from pics_cli.core.runtime.manifest import read_manifest
-from pics_cli.core.runtime.storage import CACHE_GB, location, map_files
+from pics_cli.core.runtime.storage import CACHE_GB, location
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.core.shards.shard_paths import is_url
 from pics_cli.core.shards.shard_sets import resolve_shard_sets
@@ -31,32 +32,7 @@ from pics_cli.core.shards.tar_index import read_sample
 from pics_cli.errors import BadSample, PicsError
 
 # Drawn scenes that serve as distractors are numbered from here: beyond those that are measured.
-_FIRST_DISTRACTOR, NUM_DISTRACTORS = 10_000_000, 24
-
-
-class ExampleSource(ABC):
-    """Examples by number, the same in every process.
-
-    Attributes:
-        provenance: plain data that identify this source.
-        folders: on this machine that it reads.
-        warnings: for readers of the results.
-    """
-
-    provenance: Mapping[str, Any]
-    folders: Collection[Path] = ()
-    warnings: Sequence[str] = ()
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitem__(self, number: int) -> Example:
-        """Raises BadSample."""
-
-    @abstractmethod
-    def distractors(self) -> list[Example]:
-        """Examples whose references `identity` draws from, however many examples are measured."""
+_FIRST_DISTRACTOR = 10_000_000
 
 
 def open_examples(
@@ -65,7 +41,7 @@ def open_examples(
     """The examples that a recipe names.
 
     Args:
-        recipe: with one of `scenes`, `samples` and `pictures`.
+        recipe: with one of `scenes`, `samples`, `shadows` and `pictures`.
         object_scale: share of a region's sides that an object takes.
         external: results that must have pictures of some of them, where they are a folder of pictures.
 
@@ -84,6 +60,8 @@ def open_examples(
                     "pictures are paired by their names without suffix",
                 )
         return pictures
+    if recipe.shadows is not None:
+        return ShadowExamples(recipe.shadows, object_scale)
     assert recipe.samples is not None
     return ShardExamples(recipe.samples, object_scale)
 
@@ -113,7 +91,7 @@ class DrawnExamples(ExampleSource):
 
     def distractors(self) -> list[Example]:
         """Scenes that are not measured."""
-        return list(_readable(self, range(_FIRST_DISTRACTOR, _FIRST_DISTRACTOR + NUM_DISTRACTORS)))
+        return list(readable_examples(self, range(_FIRST_DISTRACTOR, _FIRST_DISTRACTOR + NUM_DISTRACTORS)))
 
 
 class ShardExamples(ExampleSource):
@@ -149,10 +127,6 @@ class ShardExamples(ExampleSource):
         key, members = read_sample(path, int(index[row]), int(index[row + 1]))
         return example_from_sample(key, members, self.object_scale)
 
-    def distractors(self) -> list[Example]:
-        """The first samples of the set that can be read."""
-        return list(islice(_readable(self, range(len(self))), NUM_DISTRACTORS))
-
 
 class PictureExamples(ExampleSource):
     """A folder of true pictures, of which nothing else is known; keys are their names.
@@ -163,11 +137,8 @@ class PictureExamples(ExampleSource):
 
     def __init__(self, folder: Path) -> None:
         self.files, self.folders = find_pictures(folder, "--reference"), [folder]
-        hashes = map_files(file_sha256, list(self.files.values()))
-        listing = "\n".join(f"{key}\0{sha256}" for key, sha256 in zip(self.files, hashes, strict=True))
         self.keys = list(self.files)
-        self.provenance = {"kind": "pictures", "pictures": len(self.keys),
-                           "listing": hashlib.sha256(listing.encode()).hexdigest()}  # fmt: skip
+        self.provenance = {"kind": "pictures", "pictures": len(self.keys), "listing": hash_listing(self.files)}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -180,9 +151,3 @@ class PictureExamples(ExampleSource):
     def distractors(self) -> list[Example]:
         """None: there are no objects to tell apart."""
         return []
-
-
-def _readable(source: ExampleSource, numbers: Iterable[int]) -> Iterator[Example]:
-    for number in numbers:
-        with contextlib.suppress(BadSample):
-            yield source[number]

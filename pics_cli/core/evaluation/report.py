@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from pics_cli.core.evaluation.example_sources import ExampleSource
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.evaluation.methods import Method
 from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.records import ExampleRecord, metric_column
 from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
+from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.core.images.image_io import RGB, encode_jpeg
 from pics_cli.core.images.sheets import draw_box, object_colour, on_white

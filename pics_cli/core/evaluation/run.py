@@ -29,13 +29,14 @@ from pics_cli.core.evaluation.evaluator import (
     open_evaluator,
     record_path,
 )
-from pics_cli.core.evaluation.example_sources import ExampleSource, open_examples
+from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.methods import ModelFolder, describe_model, find_models
 from pics_cli.core.evaluation.metrics import check_names, select_metrics
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
 from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, read_features, read_json, write_per_sample
 from pics_cli.core.evaluation.report import REPORT, choose_examples, write_report
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
+from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.runtime.files import write_json
@@ -183,6 +184,8 @@ class _Evaluation:
         recipe["pictures"] = bool(recipe["pictures"])
         if recipe["samples"]:
             recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
+        if recipe["shadows"]:
+            recipe["shadows"] = {"split": recipe["shadows"]["split"]}
         inputs = describe_inputs(self.models, self.weights, self.source, self.device)
         return {
             "schema": SCHEMA,

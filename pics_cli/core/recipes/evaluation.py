@@ -15,7 +15,16 @@ from typing_extensions import Self
 from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
 from pics_cli.core.recipes.sources import Pool, ReferenceView, SceneRelation
 from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
-from pics_cli.core.recipes.validation import CONFIG, SOME_WEIGHT, Text, UserPath, between
+from pics_cli.core.recipes.validation import (
+    CONFIG,
+    SOME_WEIGHT,
+    Folder,
+    FolderPattern,
+    Name,
+    Text,
+    UserPath,
+    between,
+)
 
 Method = Literal["parallel", "sequential", "paste", "poisson"]
 
@@ -50,6 +59,26 @@ class ShardSamples:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ShadowPairs:
+    """Pictures with an object's shadow and without it, as DESOBAv2 has them: folders of files of the same names."""
+
+    root: UserPath
+    """Folder of the data set."""
+    split: Name = "test"
+    """What {split} stands for."""
+    names: FolderPattern = "{split}.txt"
+    """List of the pairs, one name a line, with or without the ending of its files."""
+    shadow: Folder = "shadow_imgs"
+    """Pictures with the shadow: the truth."""
+    shadow_free: Folder = "shadowfree_imgs"
+    """The same without the shadow."""
+    object_masks: Folder = "object_masks"
+    """Masks of the object: white, or any value from 128 on."""
+    shadow_masks: Folder = "shadow_masks"
+    """Masks of its shadow."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EvaluationRecipe:
     """What is evaluated, and how."""
 
@@ -80,13 +109,16 @@ class EvaluationRecipe:
     """Drawn scenes …"""
     samples: ShardSamples | None = None
     """… or samples of shards …"""
+    shadows: ShadowPairs | None = None
+    """… or pictures with and without the shadow of an object …"""
     pictures: UserPath | None = None
-    """… or a folder of pictures, the truth of those that other methods made: one of the three."""
+    """… or a folder of pictures, the truth of those that other methods made: one of the four."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        if sum(source is not None for source in (self.scenes, self.samples, self.pictures)) != 1:
-            raise PydanticCustomError("source", "one of scenes, samples and pictures")
+        sources = self.scenes, self.samples, self.shadows, self.pictures
+        if sum(source is not None for source in sources) != 1:
+            raise PydanticCustomError("source", "one of scenes, samples, shadows and pictures")
         return self
 
 
