@@ -1,4 +1,4 @@
-"""What the user sees: log lines and progress on stderr, results on stdout.
+"""What the user sees: log lines and progress on stderr, results on stdout, as text or as one JSON object (--json).
 
 A stream that nobody reads, that is full or was never opened is no fault of the work, which goes on without it.
 """
@@ -6,16 +6,20 @@ A stream that nobody reads, that is full or was never opened is no fault of the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
+import json
 import logging
+import math
+import numbers
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import FAILED, PicsError, reason_of
@@ -24,8 +28,48 @@ TERMINAL_SECONDS, LOG_SECONDS = 0.25, 15.0
 LOG_WIDTH = 160
 
 
+class Output(NamedTuple):
+    """How a command talks.
+
+    Attributes:
+        quiet: errors and what it was asked to print alone.
+        verbose: what the loggers say from DEBUG on, and the tracebacks of faults of ours.
+        as_json: its result is one JSON object on stdout, and everything else goes to stderr.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+
+
+_output = Output()
+_result: dict[str, Any] | None = {}  # None: printed
+
 # What a terminal may take for a command, or for another order of the letters.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def set_output(output: Output) -> None:
+    """Choose how the command of this process talks, before it begins."""
+    global _output, _result
+    _output, _result = output, {}
+
+
+def add_output(output: Output) -> None:
+    """Choose it further: an option that is given once, before the command's name or after it, is given.
+
+    Raises:
+        PicsError: --quiet and --verbose are given.
+    """
+    global _output  # noqa: PLW0603
+    _output = Output(*(before or now for before, now in zip(_output, output, strict=True)))
+    if _output.quiet and _output.verbose:
+        raise PicsError("--quiet and --verbose exclude each other", "leave one out")
+
+
+def is_verbose() -> bool:
+    """Whether --verbose was given."""
+    return _output.verbose
 
 
 def prepare_streams() -> None:
@@ -48,7 +92,7 @@ def finish_streams() -> None:
         PicsError: stdout is full.
     """
     _write(sys.stderr, "")
-    show("", only=True)
+    _print("", only=True)
 
 
 def printable(text: str) -> str:
@@ -57,20 +101,72 @@ def printable(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """One line on stderr."""
-    _write(sys.stderr, f"{printable(text)}\n")
+    """One line on stderr, but with --quiet."""
+    if not _output.quiet:
+        _write(sys.stderr, f"{printable(text)}\n")
 
 
 def show(text: str, only: bool = False) -> None:
-    """Lines on stdout.
+    """Lines on stdout; on stderr with --json.
 
     Args:
         text: without control characters; see `printable`.
-        only: the command does nothing else, so that it fails where they cannot be written.
+        only: the command does nothing else, so that it fails where they cannot be written, and --quiet shows them.
 
     Raises:
         PicsError: that. A reader that has seen enough, as in `| head`, is no failure.
     """
+    if _output.as_json:
+        note(text)
+    elif only or not _output.quiet:
+        _print(text, only)
+
+
+def result(record: object) -> None:
+    """Keep what a command found or made, a dataclass of `commands.results` or plain data; see `finish`."""
+    global _result  # noqa: PLW0603  (of the command that this process runs)
+    _result = _plain(record)
+
+
+def tell_error(error: PicsError) -> None:
+    """An error, on stderr."""
+    _write(sys.stderr, f"{printable(error.text)}\n")
+
+
+def finish(error: PicsError | None = None) -> None:
+    """With --json, print the result of a command and the error that it ended with as one object, if there is any.
+
+    Raises:
+        PicsError: stdout is full.
+    """
+    global _result  # noqa: PLW0603
+    if not _output.as_json or _result is None:
+        return
+    record = dict(_result)
+    if error is not None:
+        record["error"] = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    if record:
+        _result = None
+        _print(json.dumps(record, indent=2, allow_nan=False), only=True)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: numbers that are none (nan, infinity) are null, paths texts."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, numbers.Real):  # of NumPy, too
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)
+        return number if math.isfinite(number) else None
+    return str(value)
+
+
+def _print(text: str, only: bool) -> None:
     error = _write(sys.stdout, text and f"{text}\n")
     if error is None or error.errno == errno.EPIPE:
         return
@@ -97,25 +193,31 @@ class _LineHandler(logging.Handler):
     """Each record is a line on stderr, as it is at that moment: a live progress bar puts itself in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(self.format(record))
+        _write(sys.stderr, f"{printable(self.format(record))}\n")
 
 
 def start_logging(speaks: bool = True) -> None:
-    """Show what the loggers of `pics_cli` say from INFO on; errors alone where another process speaks for this one."""
+    """Show what the loggers of `pics_cli` say from INFO on, or as `Output` has it; errors alone where another process
+    speaks for this one."""
     logger = logging.getLogger("pics_cli")
     logger.handlers = [_LineHandler()]
-    logger.setLevel(logging.INFO if speaks else logging.ERROR)
+    level = logging.ERROR if _output.quiet else logging.DEBUG if _output.verbose else logging.INFO
+    logger.setLevel(level if speaks else logging.ERROR)
 
 
 @contextlib.contextmanager
 def show_progress(label: str, unit: str, read: Callable[[], Progress]) -> Iterator[None]:
-    """Show a live line while the block runs: a bar at a terminal, a line now and then where stderr is a log.
+    """Show a live line while the block runs: a bar at a terminal, a line now and then where stderr is a log; with
+    --quiet nothing.
 
     Args:
         label: what is done, such as `train`.
         unit: what is counted, in the plural.
         read: how far it is at the moment.
     """
+    if _output.quiet:
+        yield
+        return
     show = _terminal_line if sys.stderr.isatty() else _log_line
     with show(label, unit) as update:
         stop = threading.Event()
@@ -161,7 +263,7 @@ def table(
         grid.add_row(*map(printable, row))
     text, terminal = io.StringIO(), sys.stdout.isatty()
     console = Console(
-        file=text, force_terminal=terminal, highlight=False, markup=False, width=None if terminal else LOG_WIDTH
+        file=text, force_terminal=terminal or None, highlight=False, markup=False, width=None if terminal else LOG_WIDTH
     )
     console.print(printable(title), style="bold")
     console.print(grid)

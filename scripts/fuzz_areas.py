@@ -279,7 +279,8 @@ class Recipes(Area):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        from pics_cli.core.recipes.base import find_recipe, recipe_names
+        from pics_cli.core.recipes.base import find_recipe
+        from pics_cli.core.recipes.shipped import recipe_names
 
         self.texts = [(find_recipe(name).read_bytes(), name) for name in recipe_names()]
 

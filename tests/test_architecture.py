@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training", "ui",
     },
     "ui": {"errors", "images", "inference", "runtime"},
-    "cli": {"commands"},
+    "cli": {"commands", "console"},
     "__main__": {"cli"},
     "": {"inference", "model", "runtime", "shards"},
 }  # fmt: skip

@@ -10,6 +10,7 @@ import typer
 from pics_cli import console
 from pics_cli.commands.choices import Dtype, LabelLayout, Multimask, check_png, parse_range
 from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
+from pics_cli.commands.completions import complete_recipe
 from pics_cli.commands.plans import Machines, show_annotation_plan
 from pics_cli.commands.runner import note_in_use, run_job
 from pics_cli.core.runtime.extras import require
@@ -28,7 +29,12 @@ _CORES_PER_GPU = 4
 
 
 def annotate(
-    dataset: Annotated[str, typer.Argument(help="Recipe name (objects365, coco, …) or path of a .yaml.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_recipe("dataset"), help="Recipe name (objects365, coco, …) or path of a .yaml."
+        ),
+    ],
     raw: Annotated[
         str | None, typer.Option(help="Folder of the raw dataset, or its address, as s3://….  [default: the recipe's]")
     ] = None,
@@ -171,6 +177,7 @@ def _run(job: AnnotationJob, open_engine: OpenEngine | None, sheet: Path | None,
     progress = AnnotationProgress()
 
     def show(report: AnnotationReport) -> None:
+        _keep(job, report)
         console.table(f"{job.source.recipe.name} {job.source.split} in {job.folder}", _rows(report))
         if sheet is not None:
             from pics_cli.core.segmentation.contact_sheet import write_sheet
@@ -188,6 +195,30 @@ def _run(job: AnnotationJob, open_engine: OpenEngine | None, sheet: Path | None,
         unit="pictures",
         read=lambda: progress,
         device=job.device,
+    )
+
+
+def _keep(job: AnnotationJob, report: AnnotationReport) -> None:
+    from pics_cli.commands.results import Labels
+
+    manifest = report.manifest
+    console.result(
+        Labels(
+            folder=job.folder,
+            complete=manifest["complete"],
+            pictures=manifest["pictures"],
+            of_pictures=manifest["of_pictures"],
+            blocks=manifest["blocks_done"],
+            of_blocks=manifest["of_blocks"],
+            boxes=manifest["boxes"],
+            made=report.segmented,
+            seconds=report.seconds,
+            dropped=manifest["dropped"],
+            flags=manifest["flags"],
+            bad=manifest["bad_pictures"],
+            bad_records=manifest["bad_records"],
+            in_use=report.in_use,
+        )
     )
 
 

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli import console
+from pics_cli.commands.build_report import build_rows, count_rows, keep_build
 from pics_cli.commands.choices import check_png, parse_range
+from pics_cli.commands.completions import complete_recipe
 from pics_cli.commands.plans import Machines, show_build_plan
 from pics_cli.commands.runner import note_in_use
 from pics_cli.errors import PicsError, abbreviate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pics_cli.core.datasets.build_job import BuildJob, BuildProgress
+    from pics_cli.core.datasets.build_job import BuildJob
     from pics_cli.core.datasets.readers.base import Reader
-    from pics_cli.core.recipes.dataset import DatasetRecipe
-
-
-# The share of crowds above which they are told: COCO has one in a hundred.
-_MANY_CROWDS = 0.2
 
 
 def build_shards(
-    dataset: Annotated[str | None, typer.Argument(help="Recipe name (lvis, coco, …) or path of a .yaml.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=complete_recipe("dataset"), help="Recipe name (lvis, coco, …) or path of a .yaml."
+        ),
+    ] = None,
     raw: Annotated[
         str | None, typer.Option(help="Folder of the raw dataset, or its address, as s3://….  [default: the recipe's]")
     ] = None,
@@ -176,6 +176,7 @@ def build_shards(
 
 
 def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: bool, sheet: Path | None) -> None:
+    from pics_cli.commands.results import DryRun
     from pics_cli.core.datasets import contact_sheet
     from pics_cli.core.datasets.build import build, dry_run
     from pics_cli.core.datasets.build_job import BuildProgress
@@ -185,13 +186,13 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
     from pics_cli.core.runtime.open_engine import open_engine
 
     source, recipe, split = job.dataset, job.dataset.recipe, job.dataset.split
-    reader = _open(job, writes=not (dry or inspect))
+    reader, looked = _open(job, writes=not (dry or inspect)), None
     if sheet:
         make_folder(sheet.parent)  # hours of building must not end in a misspelt folder
     if inspect:
         from pics_cli.commands.shard_tools import show_inspection
 
-        show_inspection(open_reader(source, as_given=True), recipe, split, job.limit)
+        looked = show_inspection(open_reader(source, as_given=True), recipe, split, job.limit)
     progress = BuildProgress()
     opened = partial(open_engine, engine, workers)
     manifest = None
@@ -203,10 +204,21 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
             manifest = build(job, reader, opened, progress)
             examples, bad = manifest["skipped_examples"], manifest["bad_pictures"]
     if manifest:
-        console.table(f"{recipe.name} {split} in {job.folder}", _build_rows(manifest, reader, recipe, progress))
+        keep_build(job, manifest, reader, progress.resumed)
+        console.table(f"{recipe.name} {split} in {job.folder}", build_rows(manifest, reader, recipe, progress))
     else:
+        console.result(
+            DryRun(
+                pictures=progress.total,
+                candidates=len(candidates),
+                skipped=stats.skipped,
+                bad=Counter(entry["reason"] for entry in bad),
+                bad_records=reader.bad_records.counts,
+                inspection=looked,
+            )
+        )
         rows = [("pictures", f"{progress.total:,}"), ("would be tried", f"{len(candidates):,}")]
-        rows += _count_rows(stats.skipped, bad, stats.noted, reader, recipe)
+        rows += count_rows(stats.skipped, bad, stats.noted, reader, recipe)
         console.table(f"{recipe.name} {split}: dry run, nothing written", rows, only=True)
     if sheet:
         if manifest:
@@ -263,9 +275,10 @@ def _build_range(job: BuildJob, shards: tuple[int, int | None], engine: str, wor
     manifest = report.manifest
     rows = [("shards", f"{report.of_range:,} in this range, {report.built:,} of them built now")]
     if manifest["complete"]:
-        rows += _build_rows(manifest, reader, recipe, progress)
+        rows += build_rows(manifest, reader, recipe, progress)
     else:
-        rows += _count_rows(progress.stats.skipped, progress.stats.bad, progress.stats.noted, reader, recipe)
+        rows += count_rows(progress.stats.skipped, progress.stats.bad, progress.stats.noted, reader, recipe)
+    keep_build(job, manifest, reader, progress.resumed, report)
     console.table(f"{name} in {job.folder}", rows)
     note_in_use(report.in_use, "shards")
     if report.missing:
@@ -284,44 +297,3 @@ def _plan(job: BuildJob, workers: int, machines: Machines) -> None:
     with console.show_progress(f"{name}: plan", "pictures", lambda: progress):
         plan = plan_build(job, reader, progress)
     show_build_plan(name, str(job.dataset.raw), plan, workers, machines)
-
-
-def _build_rows(
-    manifest: dict[str, Any], reader: Reader, recipe: DatasetRecipe, progress: BuildProgress
-) -> list[tuple[str, str]]:
-    size = sum(shard["bytes"] for shard in manifest["shards"])
-    per_sample = f" ({size / manifest['samples'] / 1e3:,.0f} kB a sample)" if manifest["samples"] else ""
-    rows = [
-        ("pictures", f"{manifest['pictures']:,} of {manifest['of_pictures']:,}"),
-        ("kept", f"{manifest['samples']:,} in {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB{per_sample}"),
-    ]
-    rows += _count_rows(manifest["skipped"], manifest["bad_pictures"], manifest.get("noted", {}), reader, recipe)
-    if progress.resumed:
-        rows.append(("resumed", f"{progress.resumed:,} shards were there already"))
-    return rows
-
-
-def _count_rows(
-    skipped: Mapping[str, int],
-    bad: Sequence[Mapping[str, Any]],
-    noted: Mapping[str, int],
-    reader: Reader,
-    recipe: DatasetRecipe,
-) -> list[tuple[str, str]]:
-    """Why pictures gave no sample, each reason of bad ones with the first of them, and what was left out or noted."""
-    from pics_cli.core.datasets.build_sample import NOTES
-    from pics_cli.core.datasets.pairs import SKIP_REASONS
-
-    ranked = sorted(skipped.items(), key=lambda entry: -entry[1])
-    rows = [(f"skipped: {reason}", f"{count:,} ({SKIP_REASONS[reason]})") for reason, count in ranked]
-    first = {entry["reason"]: entry for entry in reversed(bad)}
-    for reason, count in sorted(Counter(entry["reason"] for entry in bad).items()):
-        rows.append((f"bad: {reason}", f"{count:,}, such as {first[reason]['item']}: {first[reason]['detail']}"))
-    for reason, count in reader.bad_records.counts.items():
-        line = next((line for line in reader.bad_records.lines if line.startswith(f"{reason}: ")), "")
-        rows.append((f"bad records: {reason}", f"{count:,}, such as {line.partition(': ')[2]}"))
-    marked, of = reader.crowds or (0, 0)
-    if recipe.pairs.crowd == "drop" and marked > _MANY_CROWDS * of:
-        share = f"all {of:,}" if marked == of else f"{marked:,} of {of:,}"
-        rows.append(("crowds", f"{share} objects are marked as crowds and left out; --set pairs.crowd=keep takes them"))
-    return rows + [(f"noted: {note}", f"{count:,} {NOTES[note]}") for note, count in noted.items()]

@@ -11,7 +11,7 @@ from pics_cli import console
 from pics_cli.commands.choices import Dtype, check_png
 from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.progress import Progress
-from pics_cli.errors import FAILED
+from pics_cli.errors import FAILED, PicsError
 
 
 def check_sam(
@@ -31,6 +31,7 @@ def check_sam(
     """
     require("annotate", "pics check-sam")
     check_png("--sheet", sheet)
+    from pics_cli.commands.results import SamCheck
     from pics_cli.core.model.devices import choose_device, choose_dtype
     from pics_cli.core.runtime.outputs import refuse_overwriting
     from pics_cli.core.segmentation import sam as segment_anything
@@ -50,8 +51,13 @@ def check_sam(
     values = [iou for scene in scenes for iou in scene.iou]
     mean = sum(values) / len(values)
     verdict = "these weights work" if mean >= least else f"below {least}: these weights do not work"
+    console.result(SamCheck(scenes=[list(scene.iou) for scene in scenes], mean=mean, least=least))
     console.table("IoU of the masks", [*rows, ("mean", f"{mean:.3f}"), ("", verdict)])
     if sheet is not None:
         draw_scenes(scenes, sheet)
     if mean < least:
-        raise typer.Exit(FAILED)
+        raise PicsError(
+            f"mean IoU of the masks: got {mean:.3f}, expected at least {least}",
+            f"{weights.path}: are these trained weights of {sam}?",
+            FAILED,
+        )

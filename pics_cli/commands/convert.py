@@ -48,6 +48,7 @@ def convert(
     the published network's.
     """
     require("infer", "pics convert")
+    from pics_cli.commands.results import ConvertedModel
     from pics_cli.core.model.convert import convert_checkpoint
     from pics_cli.core.model.devices import DTYPES
     from pics_cli.core.model.model_card import CONVERSION_FILE
@@ -66,11 +67,13 @@ def convert(
             image_size=image_size,
             progress=progress,
         )
-    rows = [("tensors mapped", f"{sum(map(len, report.mapped.values())):,}")]
+    mapped, listing = sum(map(len, report.mapped.values())), folder / CONVERSION_FILE
+    console.result(ConvertedModel(folder=folder, mapped=mapped, not_needed=report.reasons, listing=listing))
+    rows = [("tensors mapped", f"{mapped:,}")]
     rows += [(f"not needed: {reason}", f"{count:,}") for reason, count in report.reasons.most_common()]
     rows += [
         ("missing", "0"),
-        ("every tensor", str(folder / CONVERSION_FILE)),
+        ("every tensor", str(listing)),
         ("composite with it", f"--model {folder}"),
     ]
     console.table(str(folder), rows)

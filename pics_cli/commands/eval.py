@@ -10,6 +10,7 @@ import typer
 from pics_cli import console
 from pics_cli.commands.choices import Dtype
 from pics_cli.commands.cluster import ENGINE_HELP, engine_opener
+from pics_cli.commands.completions import complete_recipe
 from pics_cli.commands.runner import run_job
 from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import is_address, location
@@ -28,7 +29,12 @@ SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "m
 
 def evaluate(
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Evaluation recipe, such as synth_bench.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            autocompletion=complete_recipe("evaluation"),
+            help="Evaluation recipe, such as synth_bench.",
+        ),
     ] = None,
     shards: Annotated[
         str | None, typer.Option(metavar="DIR|FILES", help="Shards whose pictures are rebuilt, instead of a recipe.")
@@ -220,9 +226,12 @@ def _run(job: EvaluationJob, open_engine: OpenEngine | None) -> None:
 
 def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     """The table on stdout, and what is to be known of it on stderr."""
+    from pics_cli.commands.results import Evaluation
     from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
+    keys = ("name", "measured", "figures", "sets", "unavailable", "bad", "missed", "warnings")
+    console.result(Evaluation(results=job.output / RESULTS, **{key: results[key] for key in keys}))
     known = known_metrics(results)
     names = [name for name in SHOWN if name in known] or known[: len(SHOWN)]
     title = f"{results['name']}: {results['measured']:,} cases, mean ± half of its 95 % interval"
@@ -251,10 +260,19 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
 
 
 def _compare(first: Path, second: Path) -> None:
+    from pics_cli.commands.results import Comparison, Difference
     from pics_cli.core.evaluation.compare import compare
     from pics_cli.core.evaluation.metrics import METRICS
 
     comparison = compare(first, second)
+    differences = [
+        Difference(
+            subset=line.subset, method=line.method, metric=line.metric, mean=mean, low=low, high=high, cases=cases
+        )
+        for line in comparison.differences
+        for mean, low, high, cases in (line.difference,)
+    ]
+    console.result(Comparison(cases=comparison.common, differences=differences, warnings=comparison.warnings))
     title = f"{first} minus {second}: {comparison.common:,} cases"
     rows = []
     for line in comparison.differences:

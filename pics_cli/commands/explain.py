@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,12 +23,11 @@ _ROWS = {
 
 def explain(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture that pics made.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as it is, as JSON.")] = False,
 ) -> None:
     """Print the record that a result of pics infer carries: model, seed, settings, order, boxes, light, version, date.
 
     PNG, JPEG and WebP are read, whatever they are called. The record says how the picture was made, not what became of
-    it since: other programs keep it when they change pixels.
+    it since: other programs keep it when they change pixels. --json prints it as it is.
     """
     from pics_cli.core.inference.record import Damaged, Foreign, read_record
 
@@ -42,13 +40,11 @@ def explain(
     if record is None:
         raise PicsError(f"{file}: no such file", "such as results/sample/composed/composed_ID.png")
     try:
-        text, rows = json.dumps(record, indent=2), list(_rows(record))
+        console.result(record)
+        rows = list(_rows(record))
     except RecursionError:
         raise PicsError(f"{file}: its record is nested too deeply", "pics wrote no such record") from None
-    if as_json:
-        console.show(text, only=True)
-    else:
-        console.table(str(file), rows, only=True)
+    console.table(str(file), rows, only=True)
 
 
 def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,26 @@ _SHOWN_NOTES = 10
 
 def show_report(job: InferenceJob, report: InferenceReport) -> None:
     """Print a table of what was made and where, the best candidates, and what the user should look at."""
+    from pics_cli.commands.results import Composites, FailedSample
     from pics_cli.core.inference.pick import reasons
 
+    console.result(
+        Composites(
+            output=job.output,
+            samples=report.samples,
+            written=report.written,
+            finished_before=report.finished_before,
+            seconds=report.seconds,
+            peak_memory=report.peak[0],
+            peak_memory_of=report.peak[1],
+            changed_outside=report.changed,
+            layer_differences=report.differing if job.layers else None,
+            best={name: scores[0].candidate for name, scores in report.picks},
+            notes=[*report.remarks, *(f"{name}: {note}" for name, note in report.notes)],
+            failures=[FailedSample(id=each.id, reason=each.reason, detail=each.detail) for each in report.failures],
+            sheet=job.sheet,
+        )
+    )
     console.table(str(job.output), _rows(job, report))
     for name, scores in report.picks[:_SHOWN_NOTES]:
         text = f"{name}: candidate {scores[0].candidate} is the best of {len(scores)}: {reasons(scores)}"

@@ -24,9 +24,11 @@ def merge_layers(
     composite to the bit. Layers keep their size and depth (8 or 16 bits), and objects their alpha.
     """
     check_png("--output", output)
+    from pics_cli.commands.results import MergedLayers
     from pics_cli.core.inference.layer_files import merge_files
 
     merged = merge_files(folder, output, overwrite)
+    console.result(MergedLayers(layers=merged.layers, unchanged=merged.unchanged, picture=merged.path))
     rows = [
         ("layers", f"{merged.layers}"),
         ("as the composite", "yes, to the bit" if merged.unchanged else "no: edited"),

@@ -43,6 +43,7 @@ def new_model(
     require("infer", "pics new-model")
     import torch
 
+    from pics_cli.commands.results import NewModel
     from pics_cli.core.model import new_model as full_size
     from pics_cli.core.model.base_models import DEFAULT_BASE, DEFAULT_DINOV2
     from pics_cli.core.model.config import ModelConfig
@@ -70,5 +71,8 @@ def new_model(
         )
     with atomic_folder(out) as folder:
         model.save_pretrained(folder)
-    millions = sum(value.numel() for part in model.parts.values() for value in part.parameters()) / 1e6
-    console.table(str(out), [("parameters", f"{millions:,.1f} million, not trained"), ("train it", f"--base {out}")])
+    parameters = sum(value.numel() for part in model.parts.values() for value in part.parameters())
+    console.result(NewModel(folder=out, parameters=parameters))
+    console.table(
+        str(out), [("parameters", f"{parameters / 1e6:,.1f} million, not trained"), ("train it", f"--base {out}")]
+    )

@@ -9,6 +9,7 @@ from pics_cli import console
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
+    from pics_cli.commands.results import ClusterForecast
     from pics_cli.core.datasets.plan_build import BuildPlan
     from pics_cli.core.runtime.cluster_model import Ratio, Work
     from pics_cli.core.segmentation.plan import AnnotationPlan
@@ -67,7 +68,12 @@ def show_build_plan(name: str, raw: str, plan: BuildPlan, cores: int, machines: 
     rows.append(("this machine", f"{duration(speed.of(plan.pictures / cores))} on {_count(cores, 'core')}"))
     console.table(f"{name}: plan, nothing written", rows, only=True)
     words = {"blocks": "shards", "smaller": "a lower --shard-size", "larger": "a higher --shard-size"}
-    _show_clusters(plan.work, START_SECONDS, "core", words, machines._replace(workers=machines.workers or cores))
+    clusters = _show_clusters(
+        plan.work, START_SECONDS, "core", words, machines._replace(workers=machines.workers or cores)
+    )
+    columns = ("cpu", "reading", "candidates", "samples", "read", "written")
+    per_picture = {column: plan.per_picture(column) for column in columns}
+    _keep(name, plan.pictures, tried, per_picture, speed.of(plan.pictures / cores), clusters)
 
 
 def show_annotation_plan(name: str, plan: AnnotationPlan, machines: Machines) -> None:
@@ -90,18 +96,27 @@ def show_annotation_plan(name: str, plan: AnnotationPlan, machines: Machines) ->
     rows.append(("this machine", f"{duration(speed.of(plan.images / plan.devices))} on {_count(plan.devices, worker)}"))
     console.table(f"{name}: plan, nothing written", rows, only=True)
     words = {"blocks": "blocks", "smaller": "a lower source.sam.block", "larger": "a higher source.sam.block"}
-    _show_clusters(plan.work, plan.start, worker, words, machines._replace(workers=machines.workers or plan.devices))
+    clusters = _show_clusters(
+        plan.work, plan.start, worker, words, machines._replace(workers=machines.workers or plan.devices)
+    )
+    columns = ("boxes", "model", "cpu", "waiting", "read", "written")
+    per_picture = {column: plan.per_image(column) for column in columns}
+    _keep(name, plan.images, tried, per_picture, speed.of(plan.images / plan.devices), clusters)
 
 
-def _show_clusters(work: Work, start: float, worker: str, words: dict[str, str], machines: Machines) -> None:
+def _show_clusters(
+    work: Work, start: float, worker: str, words: dict[str, str], machines: Machines
+) -> list[ClusterForecast]:
     """A table of clusters: hours, node-hours, what limits, and what the storage must give."""
+    from pics_cli.commands.results import ClusterForecast
     from pics_cli.core.runtime.cluster_model import NODE_GBIT, NODES, Cluster, Ratio, forecast
 
     workers, gbit = machines.workers or 1, machines.gbit or NODE_GBIT
     words = {**words, "workers": f"{worker}s"}
-    rows = []
+    rows, forecasts = [], []
     for nodes in (machines.nodes,) if machines.nodes else NODES:
         ahead = forecast(work, Cluster(nodes, workers, gbit, start=start))
+        forecasts.append(ClusterForecast(nodes=nodes, workers=nodes * workers, **ahead._asdict()))
         rows.append((
             f"{nodes:,}", f"{nodes * workers:,}", duration(Ratio(ahead.seconds, math.inf)),
             f"{nodes * ahead.seconds / 3600:,.3g}", f"{ahead.read_rate / 1e9:,.2g}", f"{ahead.write_rate / 1e9:,.2g}",
@@ -110,6 +125,29 @@ def _show_clusters(work: Work, start: float, worker: str, words: dict[str, str],
     header = ("nodes", f"{worker}s", "time", "node-hours", "GB/s read", "GB/s written", "limited by")
     title = f"on nodes of {_count(workers, worker)} and {gbit:g} Gbit/s, where storage gives and takes what is needed"
     console.table(title, rows, header, right=range(6), only=True)
+    return forecasts
+
+
+def _keep(
+    name: str,
+    pictures: int,
+    tried: int,
+    per_picture: dict[str, Ratio],
+    seconds: Ratio,
+    clusters: list[ClusterForecast],
+) -> None:
+    from pics_cli.commands.results import Estimate, JobPlan
+
+    console.result(
+        JobPlan(
+            name=name,
+            pictures=pictures,
+            tried=tried,
+            per_picture={key: Estimate(value=ratio.value, margin=ratio.error) for key, ratio in per_picture.items()},
+            seconds=Estimate(value=seconds.value, margin=seconds.error),
+            clusters=clusters,
+        )
+    )
 
 
 def duration(seconds: Ratio) -> str:

@@ -57,6 +57,7 @@ def push(
     figures = None if results is None else card_figures(results, model)
     plan = plan_push(model, repo, figures=figures, sheet=sheet)
     if dry_run:
+        _keep(plan, None)
         _show(plan, f"{folder} would go to {repo}{f', branch {revision}' if revision else ''}")
         return
     if not sys.stderr.isatty():
@@ -64,9 +65,25 @@ def push(
 
         disable_progress_bars()
     url = upload(plan, private=private, revision=revision, message=message)
+    _keep(plan, url)
     sizes = plan.sizes
     rows = [("files", f"{len(sizes):,}, {_size(sum(sizes.values()))}"), ("card", _origin(plan)), ("commit", url)]
     console.table(f"{folder} is {repo} on the hub: pics infer --model {repo}", rows)
+
+
+def _keep(plan: PushPlan, commit: str | None) -> None:
+    from pics_cli.commands.results import Push
+
+    console.result(
+        Push(
+            repository=plan.repository,
+            files=plan.sizes,
+            left_out=plan.left_out,
+            own_card=plan.own_card,
+            card=plan.card,
+            commit=commit,
+        )
+    )
 
 
 def _show(plan: PushPlan, title: str) -> None:

@@ -5,25 +5,28 @@ Of several processes that a launcher started, the one of rank 0 speaks to the us
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import inspect
 import os
 import re
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from pics_cli import console
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks, join_ranks, launched
-from pics_cli.errors import FAILED, USER_CAN_MEND, PicsError
+from pics_cli.errors import FAILED, PicsError
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "PICS_TRACEBACK"
@@ -40,6 +43,21 @@ _LINGER = 1.0
 _IN_USE = 5
 # Signals that end a command as an interrupt from the keyboard does: what is finished stays, the rest is undone.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Whatever is wrong with a command line; typer has a copy of click in it, or takes the installed one.
+_LineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+# Options of `pics` and of each of its commands.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors alone: no progress, no closing table.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Tell what is cached, chosen and tried again; faults in full.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, all else on stderr.")
+]
+_OUTPUT_OPTIONS = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+    for name, annotation in (("quiet", Quiet), ("verbose", Verbose), ("as_json", AsJson))
+]
 
 
 class Terminated(KeyboardInterrupt):
@@ -52,12 +70,43 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         values, _, _ = self.make_parser(ctx).parse_args(list(args))
         for name, value in values.items():
-            if "" in (value if isinstance(value, list | tuple) else (value,)):
+            if not ctx.resilient_parsing and "" in (value if isinstance(value, list | tuple) else (value,)):
                 words = next(parameter.opts for parameter in self.params if parameter.name == name)
                 flag = next((word for word in words if word.startswith("--")), name.upper())
-                console.note(PicsError(f"{flag}: is empty", "is a variable of the shell in it that is not set?").text)
-                raise typer.Exit(USER_CAN_MEND)
+                raise PicsError(f"{flag}: is empty", "is a variable of the shell in it that is not set?")
         return super().parse_args(ctx, args)
+
+
+class Commands(TyperGroup):
+    """Tells what is wrong with a command line as it tells all errors: a line and a hint, and in JSON if asked to."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> NoReturn:
+        console.set_output(console.Output(as_json="--json" in (sys.argv[1:] if args is None else args)))
+        try:
+            code = super().main(args, *others, **{**options, "standalone_mode": False})
+        except PicsError as error:
+            code = _tell(error)
+        except _LineError as error:
+            code = _tell_line_error(error)
+        sys.exit(code)
+
+
+def _tell_line_error(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    path = "pics" if context is None else context.command_path
+    return _tell(PicsError(" ".join(error.format_message().split()), f"{path} --help says what it takes"))
+
+
+def _tell(error: PicsError) -> int:
+    """Tell the user of an error; returns the exit code."""
+    console.tell_error(error)
+    if _speaks():
+        with contextlib.suppress(PicsError):  # stdout is full
+            console.finish(error)
+    return error.exit_code
 
 
 def run_app(app: typer.Typer) -> None:
@@ -69,51 +118,79 @@ def run_app(app: typer.Typer) -> None:
         try:
             console.finish_streams()
         except PicsError as error:
-            console.note(error.text)
+            console.tell_error(error)
             raise SystemExit(error.exit_code) from None
 
 
-def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command: exit with 0 done, 1 failed, 2 the user can mend it, 129/130/143 stopped by a signal."""
+def handle_errors(command: Callable[..., None], uses_cache: bool = False) -> Callable[..., None]:
+    """Wrap a command: it takes --quiet, --verbose and --json as well, and exits with 0 done, 1 failed, 2 the user can
+    mend it, 129/130/143 stopped by a signal.
+
+    Args:
+        command: the function.
+        uses_cache: whether it may read what `pics cache clean` removes, which then waits.
+    """
 
     @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: Any, quiet: bool = False, verbose: bool = False, as_json: bool = False, **kwargs: Any) -> None:
         for number in _ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` does with SIGHUP
                 signal.signal(number, _terminate)
-        console.start_logging(_speaks())
         try:
-            command(*args, **{name: _local_path(name, value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+            console.add_output(console.Output(quiet, verbose, as_json))
+            console.start_logging(_speaks())
+            with _kept_cache() if uses_cache else contextlib.nullcontext():
+                command(*args, **{name: _local_path(name, value) for name, value in kwargs.items()})
+            console.finish()
         except PicsError as error:
-            if error.local or _speaks():
-                console.note(error.text)
-            else:
+            if not (error.local or _speaks()):
                 time.sleep(_LINGER)
-            raise typer.Exit(error.exit_code) from None
-        except PermissionError as error:
-            console.note(f"error: {error.filename}: permission denied\n\nhint: look at its owner and mode")
-            raise typer.Exit(USER_CAN_MEND) from None
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                console.note(f"error: {error.filename}: the name is too long\n\nhint: choose a shorter one")
-                raise typer.Exit(USER_CAN_MEND) from None
-            if os.environ.get(TRACEBACK) or isinstance(error, (typer.Exit, typer.Abort)):
-                raise
-            if os.strerror(errno.EMFILE) in str(error):
-                console.note(_TOO_MANY_FILES.text)
-                raise typer.Exit(USER_CAN_MEND) from None
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            console.note(
-                f"error: {what}\n\nhint: this is a fault of pics; please report it with the text that "
-                f"{TRACEBACK}=1 in front of the same command gives"
-            )
-            raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt as error:
-            console.note("stopped: what is finished is kept; the same command resumes")
+                raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(_tell(error)) from None
+        except typer.Exit:
+            console.finish()
+            raise
+        except (KeyboardInterrupt, typer.Abort) as error:
             number = error.args[0] if isinstance(error, Terminated) else signal.SIGINT
+            kept = "what is finished is kept; the same command resumes"
+            console.note(f"stopped: {kept}")
+            if _speaks():
+                console.finish(PicsError("stopped", kept, 128 + number))
             raise typer.Exit(128 + number) from None
+        except Exception as error:
+            fault = _explain(error)
+            if fault.exit_code == FAILED and os.environ.get(TRACEBACK):
+                raise
+            if console.is_verbose():
+                console.note(traceback.format_exc().rstrip())
+            raise typer.Exit(_tell(fault)) from None
 
+    signature = inspect.signature(command, eval_str=True)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *_OUTPUT_OPTIONS]
+    )
     return run
+
+
+def _kept_cache() -> contextlib.AbstractContextManager[None]:
+    from pics_cli.core.runtime.caches import using_cache
+
+    return using_cache()
+
+
+def _explain(error: Exception) -> PicsError:
+    """What an exception of Python's means to the user."""
+    if isinstance(error, PermissionError):
+        return PicsError(f"{error.filename}: permission denied", "look at its owner and mode")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return PicsError(f"{error.filename}: the name is too long", "choose a shorter one")
+    if os.strerror(errno.EMFILE) in str(error):
+        return _TOO_MANY_FILES
+    return PicsError(
+        f"{type(error).__name__}: {' '.join(str(error).split())}",
+        "this is a fault of pics; please report it with what the same command says with --verbose",
+        FAILED,
+    )
 
 
 def _terminate(number: int, _frame: object) -> NoReturn:

@@ -11,12 +11,14 @@ from pics_cli.core.runtime.progress import Progress
 from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
+    from pics_cli.commands.results import Inspection
     from pics_cli.core.datasets.readers.base import Reader
     from pics_cli.core.recipes.dataset import DatasetRecipe
 
 
 def check(folder: Path, workers: int) -> None:
     """Check every shard of a folder and list what is wrong."""
+    from pics_cli.commands.results import Check, ShardFault
     from pics_cli.core.datasets.check_shards import check_folder
     from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.runtime.engines import PictureCounter, local_executor
@@ -31,8 +33,11 @@ def check(folder: Path, workers: int) -> None:
         reports = list(check_folder(folder, executor))
     errors = [error for report in reports for error in report.errors]
     kinds = sum((report.objects for report in reports), Counter[int]())
+    samples = sum(report.samples for report in reports)
+    faults = [ShardFault(**error._asdict()) for error in errors]
+    console.result(Check(folder=folder, shards=len(shards), samples=samples, objects=kinds, errors=faults))
     rows = [("shards", f"{len(shards):,}" + ("" if expected else " (no manifest: no checksums to compare)"))]
-    rows += [("samples", f"{sum(report.samples for report in reports):,}")]
+    rows += [("samples", f"{samples:,}")]
     rows += [(f"with {count} objects", f"{samples:,}") for count, samples in sorted(kinds.items())]
     if published := sum(report.without_json for report in reports):
         rows.append(("without json", f"{published:,} (as the research project publishes them)"))
@@ -55,6 +60,7 @@ def convert(
     overwrite: bool,
 ) -> None:
     """Turn a folder of shards into the other layout."""
+    from pics_cli.commands.results import ConvertedShards
     from pics_cli.core.datasets.convert_shards import ConversionJob, convert
     from pics_cli.core.datasets.shard_folder import list_shards
     from pics_cli.core.recipes.dataset import Layout
@@ -81,6 +87,18 @@ def convert(
         manifest, resumed = convert(job, executor, workers)
     before = list_folder(source)
     sizes = [sum(before[path.name].size for path in shards), sum(shard["bytes"] for shard in manifest["shards"])]
+    console.result(
+        ConvertedShards(
+            folder=job.folder,
+            layout=manifest["recipe"]["shards"]["layout"],
+            samples=manifest["samples"],
+            shards=len(manifest["shards"]),
+            bytes=sizes[1],
+            bytes_before=sizes[0],
+            bad=manifest["bad"]["pictures"],
+            resumed=resumed,
+        )
+    )
     rows = [
         ("layout", manifest["recipe"]["shards"]["layout"]),
         ("samples", f"{manifest['samples']:,} in {len(manifest['shards']):,} shards"),
@@ -94,8 +112,9 @@ def convert(
         raise PicsError(f"no sample of {source} could be converted", f"{job.folder / 'manifest.json'} lists why")
 
 
-def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: int | None) -> None:
+def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: int | None) -> Inspection:
     """Look into a raw dataset and print what it holds."""
+    from pics_cli.commands.results import Inspection
     from pics_cli.core.datasets.inspect import BOX_ALONE, inspect_dataset
     from pics_cli.core.datasets.pairs import MIN_AGREEMENT
     from pics_cli.core.datasets.readers.base import no_picture
@@ -126,3 +145,12 @@ def show_inspection(reader: Reader, recipe: DatasetRecipe, split: str, limit: in
     rows.append(("categories", (", ".join(names) or "none named") + more))
     rows += [(f"bad: {why}", f"{count:,}, such as {found.examples[why]}") for why, count in found.faults.most_common()]
     console.table(f"{recipe.name} {split}: what it holds", rows, only=True)
+    return Inspection(
+        pictures=found.pictures,
+        objects=found.objects,
+        masks=found.masks,
+        crowds=found.crowds,
+        ignored=found.ignored,
+        categories=found.categories,
+        faults=found.faults,
+    )

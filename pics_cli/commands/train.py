@@ -12,6 +12,7 @@ import typer
 
 from pics_cli import console
 from pics_cli.commands.choices import check_png
+from pics_cli.commands.completions import complete_recipe
 from pics_cli.commands.runner import run_job
 from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import is_address
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="Training recipe, or dataset recipe for that set alone.")
+        str,
+        typer.Option(
+            metavar="NAME|PATH",
+            autocompletion=complete_recipe("training", "dataset"),
+            help="Training recipe, or dataset recipe for that set alone.",
+        ),
     ] = "joint",
     root_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of logs and checkpoints.  [default: the recipe's]")
@@ -98,7 +104,8 @@ def train(
     _check([("--plan", plan), ("--preview", preview), ("--export", export)], gpus, resume, preview)
     if merge and export is None:
         raise PicsError("--merge goes with --export", "such as --export models/mine --merge")
-    from pics_cli.core.recipes.base import parse_overrides
+    from pics_cli.commands.results import TrainingPlan, Written
+    from pics_cli.core.recipes.base import parse_overrides, plain_recipe
     from pics_cli.core.recipes.training import load_training
 
     flags: dict[str, tuple[str, Any]] = {
@@ -131,6 +138,9 @@ def train(
         from pics_cli.core.training.plan import plan_training
 
         planned = plan_training(job)
+        memory = {**planned.memory._asdict(), "peak": planned.memory.peak}
+        tables = {title: dict(rows) for title, rows in planned.tables}
+        console.result(TrainingPlan(recipe=plain_recipe(loaded), memory=memory, tables=tables))
         console.show(console.printable(planned.recipe), only=True)
         for title, rows in planned.tables:
             console.table(title, rows, only=True)
@@ -138,10 +148,12 @@ def train(
         from pics_cli.core.training.preview import write_preview
 
         write_preview(job, preview)
+        console.result(Written(path=preview))
     elif export is not None:
         from pics_cli.core.training.export import export_run
 
         export_run(loaded, job.root, export, None if resume in ("auto", "none") else Path(resume), merge)
+        console.result(Written(path=export))
     else:
         _train(job)
 
@@ -165,12 +177,32 @@ def _train(job: TrainingJob) -> None:
     progress = TrainingProgress()
     run_job(
         lambda ranks: run_training(job, ranks, progress),
-        lambda report: console.table(str(job.root), _rows(job, report)),
+        lambda report: _show(job, report),
         label="train",
         unit="steps",
         read=lambda: progress,
         device=job.device,
     )
+
+
+def _show(job: TrainingJob, report: TrainingReport) -> None:
+    from pics_cli.commands.results import TrainingRun
+
+    console.result(
+        TrainingRun(
+            folder=job.root,
+            step=report.step,
+            new_steps=report.new_steps,
+            seconds=report.seconds,
+            samples=report.samples,
+            peak_memory=report.peak_memory[0],
+            peak_memory_of=report.peak_memory[1],
+            metrics=report.metrics,
+            bad_samples=len(report.bad_samples),
+            model=report.model,
+        )
+    )
+    console.table(str(job.root), _rows(job, report))
 
 
 def _rows(job: TrainingJob, report: TrainingReport) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ def ui(
     Several people are served one after the other. Ctrl-C ends it.
     """
     require("ui", "pics ui")
+    from pics_cli.commands.results import Page
     from pics_cli.core.inference.plan import InferenceJob
     from pics_cli.core.inference.warm import WarmModel
     from pics_cli.core.model.adapters import parse_adapter
@@ -65,7 +66,10 @@ def ui(
             logger.warning("--host %s: whoever reaches this machine may use the page; --share asks for a token", host)
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}/"
-        console.show(f"{address}{'' if token is None else f'?token={token}'}", only=True)
+        address += "" if token is None else f"?token={token}"
+        console.result(Page(address=address))
+        console.finish()  # what starts it waits for the address
+        console.show(address, only=True)
         logger.info("open this address in a browser; Ctrl-C ends it and deletes what was uploaded")
         with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
             serve(server, listening)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from make_cli_docs import cli_docs
+from make_cli_docs import cli_docs, json_docs, json_schemas
 from pics_cli.commands.runner import handle_errors
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,9 @@ def test_version(pics) -> None:
 
 
 def test_the_docs_show_the_help_of_every_command() -> None:
-    """docs/cli.md is written by the script, so that it cannot lag behind."""
-    assert cli_docs() == (ROOT / "docs/cli.md").read_text(), "run: python scripts/make_cli_docs.py"
+    """What the script writes cannot lag behind."""
+    for name, text in (("cli.md", cli_docs()), ("json.md", json_docs()), ("json_schema.json", json_schemas())):
+        assert text == (ROOT / "docs" / name).read_text(), "run: python scripts/make_cli_docs.py"
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -82,4 +83,4 @@ def test_a_fault_of_ours_is_told_and_not_shown_as_a_traceback(asked: bool, monke
     assert stop.value.exit_code == 1
     text = capsys.readouterr().err
     assert text.startswith("error: LookupError: no such thing\n\nhint: ")
-    assert "PICS_TRACEBACK=1" in text
+    assert "--verbose" in text

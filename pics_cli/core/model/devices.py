@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from pics_cli.errors import PicsError
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -67,11 +70,13 @@ def choose_dtype(name: str, device: torch.device, full_size: bool = False) -> to
         if name not in DTYPES:
             raise PicsError(f"--dtype: got {name}, expected auto, {', '.join(DTYPES)}")
         return DTYPES[name]
+    chosen = torch.float32
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu":
-        return torch.bfloat16 if full_size and cpu_has_bf16() else torch.float32
-    return torch.float32
+        chosen = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    elif device.type == "cpu" and full_size and cpu_has_bf16():
+        chosen = torch.bfloat16
+    logger.debug("precision on %s: %s", device, chosen)
+    return chosen
 
 
 def cpu_has_bf16() -> bool:

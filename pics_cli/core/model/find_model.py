@@ -50,8 +50,11 @@ def find_model(name: str, progress: Progress | None = None, flag: str = "--model
         return _published_model(flag, progress)
     path = location(name)
     if path.suffix in _SUFFIXES and path.is_file():
-        return converted_model(local_file(path), progress)
-    return snapshot(name, flag, DOWNLOAD_PATTERNS)
+        folder = converted_model(local_file(path), progress)
+    else:
+        folder = snapshot(name, flag, DOWNLOAD_PATTERNS)
+    logger.debug("%s %s: %s", flag, name, folder)
+    return folder
 
 
 def find_model_together(name: str, ranks: Ranks, progress: Progress | None = None) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from pics_cli.core.recipes.shipped import recipe_folder, recipe_names
 from pics_cli.core.recipes.validation import error_line, short_json
 from pics_cli.core.recipes.yaml_values import YamlError, parse_yaml
 from pics_cli.core.runtime.storage import location
@@ -31,18 +32,6 @@ class Override(NamedTuple):
     key: str
     value: Any
     origin: str
-
-
-def recipe_folder() -> Path:
-    """Folder of the recipes that ship with the package (beside it in a source tree)."""
-    package = Path(__file__).resolve().parents[2]
-    shipped = package / "recipes"
-    return shipped if shipped.is_dir() else package.parent / "recipes"
-
-
-def recipe_names() -> list[str]:
-    """Names of the shipped recipes, sorted."""
-    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
 
 
 def find_recipe(name: str, what: str = "recipe") -> Path:

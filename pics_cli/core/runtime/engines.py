@@ -6,6 +6,7 @@ A block is a picklable function of its arguments, so any `concurrent.futures.Exe
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -103,7 +104,7 @@ class _Pool(ProcessPoolExecutor, Engine):
     """
 
     def __init__(self, workers: int, counter: PictureCounter | None) -> None:
-        super().__init__(workers, _SPAWN, _start_worker, (counter,))
+        super().__init__(workers, _SPAWN, _start_worker, (counter, logging.getLogger("pics_cli").getEffectiveLevel()))
         self._workers = workers
 
     @property
@@ -196,7 +197,10 @@ def _start_counting(count: Callable[[int, int], None] | None) -> None:
     _count = count
 
 
-def _start_worker(counter: PictureCounter | None) -> None:
+def _start_worker(counter: PictureCounter | None, level: int) -> None:
+    # What is told once is told by the process that started them.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("pics_cli").setLevel(logging.WARNING if level == logging.INFO else level)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exit_with_parent()
     _start_counting(None if counter is None else counter.add)

@@ -62,6 +62,29 @@ def single_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
         yield
 
 
+def lock_holder(path: Path) -> str | None:
+    """Who holds the local lock file of a `single_writer`, such as `pid 7 on node3`; None: nobody, and it is removed.
+
+    Raises:
+        PicsError: it cannot be read.
+    """
+    try:
+        handle = _open_lock(path)
+    except OSError as error:
+        raise write_error(path, error) from None
+    owner = _read(path)
+    if handle is None:
+        return _name(owner)
+    try:
+        renewed = owner.get("renewed", 0.0)
+        if owner.get("host", socket.gethostname()) != socket.gethostname() and time.time() - renewed < _LEASE:
+            return _name(owner)
+        path.unlink(missing_ok=True)
+        return None
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
     """Wait for, then hold a lock that goes with its process, however that ends. The file stays: it is empty.

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import glob
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from upath.extensions import ProxyUPath
 from pics_cli.core.runtime.http_files import HttpFiles
 from pics_cli.core.runtime.store_errors import final_answer, reason_in_words
 from pics_cli.errors import FAILED, PicsError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -91,6 +94,7 @@ class RemotePath(ProxyUPath):
                 reason = reason_in_words(error)
             if pause is None:
                 break
+            logger.debug("%s: %s; once more in %g s", self, reason, pause)
             if self.protocol not in ("http", "https"):  # a connection that broke stays so
                 fsspec.get_filesystem_class(self.protocol).clear_instance_cache()
             time.sleep(pause)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from pics_cli.core.runtime.locks import locked
 from pics_cli.errors import PicsError
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 # Files of a store that are read at a time.
 _THREADS = 16
@@ -229,7 +231,9 @@ def borrowed_file(path: Path) -> Iterator[Path]:
 def _cached(key: list[object], fetch: Callable[[Path], None], cache_gb: float) -> Path:
     """The folder of the cache that holds what `fetch` wrote into a folder for this key."""
     folder = cache_folder() / "fetched" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-    if not _touch(folder):
+    if _touch(folder):
+        logger.debug("%s: fetched before, in %s", key[0], folder)
+    else:
         make_folder(folder.parent, _HINT)
         with locked(folder.with_suffix(".lock"), _HINT):
             if not _touch(folder):

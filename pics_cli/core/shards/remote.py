@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import logging
 import os
 import ssl
 import subprocess
@@ -25,6 +26,8 @@ from pics_cli.core.runtime.storage import location
 from pics_cli.core.shards.shard_paths import PIPE, ListedShard, MissingShardsError, expand_ranges, is_pipe, is_store
 from pics_cli.core.shards.tar_index import index_shard
 from pics_cli.errors import FAILED, PicsError, write_error
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,6 +55,7 @@ def fetch_shard(source: str, cache_gb: float, sha256: str | None = None) -> Path
     """
     path = _cache_path(source, sha256)
     if _touch(path):
+        logger.debug("%s: fetched before, in %s", source, path)
         return path
     make_folder(path.parent, _HINT)
     with locked(path.with_suffix(".lock"), _HINT):
@@ -175,6 +179,7 @@ def _retry(source: str, attempt: Callable[[], T]) -> T:
             final = isinstance(cause, ssl.SSLCertVerificationError)
         if final or pause is None:
             break
+        logger.debug("%s: %s; once more in %g s", source, reason, pause)
         time.sleep(pause)
     raise PicsError(f"{source}: cannot be fetched: {reason}", "run the same command again once that is mended", FAILED)
 

@@ -14,7 +14,7 @@ from helpers import compat_scenes, oracle
 from helpers.compat_making import assert_masks, block, build, compare, research_choices, square, write_lvis
 from helpers.making import annotation, build_folder, smooth
 from helpers.street import bdd_label, thing, write_bdd, write_cityscapes, write_vistas, write_viton
-from pics_cli.core.recipes.base import recipe_folder
+from pics_cli.core.recipes.shipped import recipe_folder
 
 CAR, TRUCK = 108, 114
 

@@ -34,8 +34,9 @@ from helpers.six_formats import (
     viton_hd,
 )
 from helpers.street import bdd_label, put, rle, write_bdd, write_cityscapes, write_vistas, write_viton
-from pics_cli.core.recipes.base import find_recipe, recipe_folder
+from pics_cli.core.recipes.base import find_recipe
 from pics_cli.core.recipes.dataset import load_dataset
+from pics_cli.core.recipes.shipped import recipe_folder
 
 Members = Mapping[str, bytes]
 

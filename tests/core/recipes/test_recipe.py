@@ -14,9 +14,9 @@ from pics_cli.core.recipes.base import (
     parse_override,
     parse_overrides,
     recipe_kind,
-    recipe_names,
 )
 from pics_cli.core.recipes.dataset import dataset_identity, load_dataset
+from pics_cli.core.recipes.shipped import recipe_names
 from pics_cli.errors import PicsError
 
 GOOD = """

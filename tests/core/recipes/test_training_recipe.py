@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pics_cli.core.recipes.base import Override, find_recipe, parse_override, plain_recipe, recipe_kind, recipe_names
+from pics_cli.core.recipes.base import Override, find_recipe, parse_override, plain_recipe, recipe_kind
+from pics_cli.core.recipes.shipped import recipe_names
 from pics_cli.core.recipes.training import TrainingRecipe, load_training, training_identity
 from pics_cli.core.recipes.training_sections import AugmentSettings
 from pics_cli.errors import PicsError

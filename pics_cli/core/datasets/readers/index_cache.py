@@ -98,6 +98,7 @@ def open_cached_index(
     """
     folder, source = _index_folder(path, version)
     _opened[path] = CachedIndex(path, version, source)
+    logger.debug("the index of %s: %s", path, folder)
 
     def write(work: Path) -> None:
         build(plain_json(path, work), work, source)
