@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from pics_cli.core.recipes import validation
-from pics_cli.core.recipes.base import find_recipe, recipe_kind, recipe_names
+from pics_cli.core.recipes.base import find_recipe, recipe_kind
 from pics_cli.core.recipes.dataset import DatasetRecipe
 from pics_cli.core.recipes.evaluation import EvaluationRecipe
+from pics_cli.core.recipes.shipped import recipe_names
 from pics_cli.core.recipes.training import TrainingRecipe
 
 OUT = Path(__file__).parents[1] / "docs/recipes.md"
