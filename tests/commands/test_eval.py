@@ -296,6 +296,8 @@ def test_learnt_features(learnt: Run, encoders: Path, model: Path) -> None:
     for kind in ("dino", "clip"):
         for method in ("parallel", "paste"):
             assert 0 < both["figures"]["all"][method][f"{kind}_i"]["mean"] <= 1
+            collapsed = [both["figures"]["all"][method][f"collapse_{limit}"]["mean"] for limit in (40, 50, 60)]
+            assert collapsed == sorted(collapsed)
             one = both["sets"][kind][method]
             assert (one["pictures"], one["enough"]) == (4, False)
             assert one["frechet"] > 0
@@ -364,7 +366,8 @@ def test_resume_goes_on_with_what_was_begun(here: Path) -> None:
 def test_without_weights_the_rest_is_computed(done: Path) -> None:
     found = results(done)
     assert found["unavailable"] == {
-        "dino_i": "needs --features with DINO weights", "clip_i": "needs --features with CLIP weights",
+        "clip_i": "needs --features with CLIP weights",
+        **dict.fromkeys(("dino_i", "collapse_40", "collapse_50", "collapse_60"), "needs --features with DINO weights"),
         **dict.fromkeys(("lpips", "lpips_region", "lpips_overlap"), "needs --features with LPIPS weights"),
     }  # fmt: skip
     assert found["sets"] == {}

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery
+from pics_cli.core.evaluation.composites import Composite, ExampleContext
 from pics_cli.core.evaluation.examples import Example, draw_example
-from pics_cli.core.evaluation.metrics import METRICS, Composite, ExampleContext, compute_metrics
+from pics_cli.core.evaluation.metrics import METRICS, compute_metrics
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.errors import PicsError
 

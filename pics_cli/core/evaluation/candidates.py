@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from pics_cli.core.evaluation.descriptor import describe
 from pics_cli.core.evaluation.pixel_metrics import (
     MIN_COLOUR_DISTANCE,
     MIN_DIFFERENT_PIXELS,
-    MIN_GROUND,
-    OBJECT_MARGIN,
-    SHADOW_STEPS,
-    ground_of,
+    MIN_PIXELS,
     luminance,
     seam_error,
     weighted_lab,
 )
+from pics_cli.core.evaluation.shadow_metrics import SHADOW_STEPS, ground_below, ground_of, shadow_contact
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
 from pics_cli.core.inference.pick import PastedScene, Score
@@ -42,8 +39,6 @@ BETTER: dict[str, tuple[Literal["more", "less"], float]] = {
 _SOLID = 250
 # 8-bit steps by which a pixel may differ from the paste and still count as nothing but it.
 _PASTE_STEPS = 2
-# Of an object's height: its foot, below which it must touch its shadow, and how far below it.
-_FOOT, _BELOW = 0.25, 0.04
 
 
 def judge(scene: PastedScene, pictures: Iterable[RGB], lamps: Sequence[float | None]) -> list[Score]:
@@ -63,7 +58,7 @@ def measure(picture: RGB, scene: PastedScene, lamp: float | None = None) -> dict
         "seam": seam_error(picture, scene.background, scene.inside).mean,
         "order": order_agreement(picture, scene) if scene.is_ordered else None,
         "leak": unexplained_change(picture, scene),
-        "contact": shadow_contact(picture, scene),
+        "contact": contact(picture, scene),
         "copy_paste": pasted_share(picture, scene),
         "likeness": likeness(picture, scene),
         "lamp": lamp,
@@ -128,32 +123,17 @@ def unexplained_change(picture: RGB, scene: PastedScene) -> float | None:
     Ground is 2 pixels or more away from every object.
     """
     ground = _ground(scene)
-    if np.count_nonzero(ground) < MIN_GROUND:
+    if np.count_nonzero(ground) < MIN_PIXELS:
         return None
     own, clean = picture[ground].astype(np.float32), scene.background[ground].astype(np.float32)
     shade = np.clip((own * clean).sum(axis=1) / np.maximum((clean**2).sum(axis=1), 1), 0, 1)
     return float(np.abs(own - shade[:, None] * clean).mean())
 
 
-def shadow_contact(picture: RGB, scene: PastedScene) -> float | None:
-    """Share of the ground right below the objects that is in shadow, Y(C) - Y(X) >= 4: nothing floats.
-
-    Judged below the lowest quarter of each object, down to 4 % of its height (3 pixels at least), where no other object
-    lies; None of fewer than 16 such pixels.
-    """
-    seen = scene.alphas > 0
-    free = scene.inside & ~np.any(seen, axis=0)
-    below = np.zeros_like(free)
-    for mask in seen:
-        _, y, _, height = cv2.boundingRect(mask.view(np.uint8))
-        reach = max(OBJECT_MARGIN + 1, round(_BELOW * height))
-        grown = cv2.dilate(mask.view(np.uint8), np.ones((reach + 1, 1), np.uint8), anchor=(0, reach))
-        below |= (grown > 0) & (np.arange(len(mask)) >= y + (1 - _FOOT) * height)[:, None]
-    below &= free
-    if np.count_nonzero(below) < MIN_GROUND:
-        return None
-    darker = luminance(scene.background) - luminance(picture)
-    return float((darker[below] >= SHADOW_STEPS).mean())
+def contact(picture: RGB, scene: PastedScene) -> float | None:
+    """Share of the ground right below the objects that is in shadow, Y(C) - Y(X) >= 4: nothing floats."""
+    below = ground_below([alpha > 0 for alpha in scene.alphas], scene.inside)
+    return shadow_contact(luminance(scene.background) - luminance(picture) >= SHADOW_STEPS, below)
 
 
 def pasted_share(picture: RGB, scene: PastedScene) -> float | None:
@@ -174,7 +154,7 @@ def likeness(picture: RGB, scene: PastedScene) -> float | None:
     similarities = [
         float(describe(picture, mask) @ describe(scene.pastes[0], mask))
         for mask in alone
-        if np.count_nonzero(mask) >= MIN_GROUND
+        if np.count_nonzero(mask) >= MIN_PIXELS
     ]
     return float(np.mean(similarities)) if similarities else None
 

@@ -78,6 +78,12 @@ class Example:
         return region_counts(self.regions, *self.truth.shape[:2]) > 0
 
     @cached_property
+    def seen(self) -> Mask:
+        """What is seen of any object in the truth, bool [H, W]."""
+        seen: Mask = np.any(self.visible_masks, axis=0)
+        return seen
+
+    @cached_property
     def overlap(self) -> Mask:
         """Where at least two regions overlap, bool [H, W]."""
         return region_counts(self.regions, *self.truth.shape[:2]) > 1

@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 
 from pics_cli.core.evaluation.appearance_metrics import ReferenceGallery
+from pics_cli.core.evaluation.composites import Composite, ExampleContext
 from pics_cli.core.evaluation.examples import reverse_objects
 from pics_cli.core.evaluation.methods import Method
-from pics_cli.core.evaluation.metrics import Composite, ExampleContext, compute_metrics
+from pics_cli.core.evaluation.metrics import compute_metrics
 from pics_cli.core.evaluation.networks import Features, ImageEncoder, Inception, Lpips
 from pics_cli.core.evaluation.records import ExampleRecord, Failure
 from pics_cli.core.evaluation.source_base import ExampleSource

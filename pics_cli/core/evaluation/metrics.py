@@ -1,130 +1,31 @@
 """The registry of metrics. A new one is an entry of `METRICS` and, if it needs one, a pure function elsewhere.
 
-Formulas: docs/metrics.md; as code: `pixel_metrics`, `appearance_metrics`, `networks`.
+Formulas: docs/metrics.md; as code: `pixel_metrics`, `shadow_metrics`, `object_metrics`, `appearance_metrics`,
+`networks`. What metrics share of a picture is computed once: `composites`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from pics_cli.core.evaluation import appearance_metrics as appearance
+from pics_cli.core.evaluation import object_metrics as objects
 from pics_cli.core.evaluation import pixel_metrics as pixels
-from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery
-from pics_cli.core.evaluation.descriptor import Floats, describe_references
-from pics_cli.core.evaluation.examples import Example
-from pics_cli.core.evaluation.networks import (
-    Features,
-    ImageEncoder,
-    Inception,
-    Lpips,
-    cosine_similarity,
-    crop_objects,
-    pad_references,
-)
-from pics_cli.core.images.image_io import RGB
+from pics_cli.core.evaluation import shadow_metrics as shadows
+from pics_cli.core.evaluation.appearance_metrics import CHOICES
+from pics_cli.core.evaluation.composites import Composite
+from pics_cli.core.evaluation.descriptor import Floats
 from pics_cli.core.images.masks import Mask
 from pics_cli.errors import PicsError
 
 # Commonly used weights of each kind.
 _USUAL_WEIGHTS = {"dino": "facebook/dinov2-base", "clip": "openai/clip-vit-large-patch14", "lpips": "alexnet"}
-
-
-@dataclass(frozen=True)
-class ExampleContext:
-    """An example, networks of learnt metrics by kind, and values that all of its composites share, computed once."""
-
-    example: Example
-    gallery: ReferenceGallery
-    networks: Mapping[str, ImageEncoder | Inception | Lpips] = field(default_factory=dict)
-
-    @cached_property
-    def references(self) -> Floats:
-        """Descriptors, float32 [K, d]."""
-        return describe_references(self.example.references)
-
-    @cached_property
-    def truth_similarity(self) -> Floats:
-        """Similarity of the objects in the truth to the references, float32 [K, K]."""
-        similarity: Floats = appearance.describe_objects(self.example.truth, self.example) @ self.references.T
-        return similarity
-
-    @cached_property
-    def reference_features(self) -> dict[str, Features]:
-        """Features of the references by kind of image encoder, float32 [K, d]."""
-        crops = pad_references(self.example.references)
-        return {kind: net(crops) for kind, net in self.networks.items() if isinstance(net, ImageEncoder)}
-
-
-@dataclass(frozen=True)
-class Composite:
-    """A picture made of an example, and values that several metrics share, computed once.
-
-    Attributes:
-        picture: uint8 [H, W, 3], of the truth's size.
-        context: of the example.
-        composite_reversed: makes the same picture with the objects listed the other way round; None: there is no model.
-
-    Raises:
-        PicsError: the picture has another size than the truth.
-    """
-
-    picture: RGB
-    context: ExampleContext
-    composite_reversed: Callable[[], RGB] | None = None
-
-    def __post_init__(self) -> None:
-        if self.picture.shape != self.truth.shape:
-            own, truth = ("x".join(str(side) for side in rgb.shape[1::-1]) for rgb in (self.picture, self.truth))
-            key = self.example.key
-            raise PicsError(f"{key}: the picture is {own}, the truth {truth}", "results keep the truth's size")
-
-    @property
-    def example(self) -> Example:
-        return self.context.example
-
-    @property
-    def truth(self) -> RGB:
-        return self.example.truth
-
-    @cached_property
-    def objects(self) -> Floats:
-        """Descriptors of each object in the picture, float32 [K, d]."""
-        return appearance.describe_objects(self.picture, self.example)
-
-    @cached_property
-    def similarity(self) -> Floats:
-        """Similarity of object i in the picture to reference j, float32 [K, K]."""
-        if not self.example.references:
-            return np.zeros((0, 0), np.float32)
-        similarity: Floats = self.objects @ self.context.references.T
-        return similarity
-
-    @cached_property
-    def ssim(self) -> tuple[float, Floats] | None:
-        return pixels.ssim(self.picture, self.truth)
-
-    @cached_property
-    def lpips(self) -> tuple[float, Floats] | None:
-        network = self.context.networks["lpips"]
-        assert isinstance(network, Lpips)
-        return network(self.picture, self.truth)
-
-    @cached_property
-    def region_seam(self) -> pixels.SeamError:
-        """Along the border of the regions' union."""
-        return pixels.seam_error(self.picture, self.truth, self.example.inside)
-
-    @cached_property
-    def object_seam(self) -> pixels.SeamError:
-        """Along the outlines of what is seen of each object in the truth."""
-        masks = self.example.visible_masks
-        return pixels.pool_seams([pixels.seam_error(self.picture, self.truth, mask) for mask in masks])
 
 
 def _psnr_of(c: Composite, inside: Mask | None = None) -> float | None:
@@ -139,11 +40,39 @@ def _mean_in(measured: tuple[float, Floats] | None, mask: Mask) -> float | None:
     return float(measured[1][mask].mean()) if measured is not None and mask.any() else None
 
 
-def _ground_error(c: Composite, error: Callable[[RGB, RGB, RGB, Sequence[Mask], Mask], float | None]) -> float | None:
-    example = c.example
-    if example.full_masks is None or not example.true_background:
+def _ground_error(c: Composite, where: Mask | None) -> float | None:
+    return None if where is None else shadows.ground_error(c.luminance, c.context.truth_luminance, where)
+
+
+def _balanced_error(c: Composite) -> float | None:
+    shadow = c.context.shadow
+    return None if shadow is None else shadows.balanced_error(c.shadow, shadow, c.context.ground)
+
+
+def _contact(c: Composite) -> float | None:
+    below = c.context.touched_ground
+    return None if below is None else shadows.shadow_contact(c.shadow, below)
+
+
+def _light(c: Composite) -> float | None:
+    outlines, true_angle = c.context.outlines, c.context.shadow_angle
+    if true_angle is None or outlines is None:
         return None
-    return error(c.picture, c.truth, example.background, example.full_masks, example.inside)
+    return shadows.light_disagreement(shadows.shadow_angle(c.darker, outlines, c.context.grounds), true_angle)
+
+
+def _colour_chamfer(c: Composite) -> float | None:
+    seen = [objects.object_colours(c.picture, mask) for mask in c.example.visible_masks]
+    pairs = zip(seen, c.context.reference_colours, strict=True)
+    known = [objects.colour_chamfer(a, b) for a, b in pairs if a is not None and b is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _detail(c: Composite) -> float | None:
+    detail, patches = objects.fine_detail(c.luminance), c.context.detailed_patches
+    found = [objects.detail_correlation(detail, c.context.truth_detail, corners) for corners in patches]
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _order(c: Composite) -> float | None:
@@ -162,13 +91,6 @@ def _order_dependence(c: Composite) -> float | None:
     if c.composite_reversed is None or len(c.example.references) < 2:
         return None
     return pixels.mean_difference(c.picture, c.composite_reversed(), c.example.inside)
-
-
-def _feature_similarity(c: Composite, kind: str) -> float:
-    encoder = c.context.networks[kind]
-    assert isinstance(encoder, ImageEncoder)
-    crops = crop_objects(c.picture, c.example.paste_boxes)
-    return float(cosine_similarity(encoder(crops), c.context.reference_features[kind]).mean())
 
 
 @dataclass(frozen=True)
@@ -194,12 +116,24 @@ class Metric:
     needs_objects: bool = True
 
 
+def _collapse(below: float) -> Metric:
+    meaning = f"of objects less like their reference than {below} by DINOv2 (--features)"
+    share = partial(_share_below, below)
+    return Metric(f"collapse at {below}", "share", "less", meaning, share, needs="dino")
+
+
+def _share_below(limit: float, c: Composite) -> float:
+    return float(np.mean(c.dino < limit))
+
+
 METRICS: dict[str, Metric] = {
     "psnr": Metric("PSNR", "dB", "more", "of the whole picture to the truth", _psnr_of, needs_objects=False),
     "psnr_region": Metric("PSNR in regions", "dB", "more", "in the union of the regions",
                           lambda c: _psnr_of(c, c.example.inside)),
     "psnr_overlap": Metric("PSNR in overlap", "dB", "more", "where regions overlap",
                            lambda c: _psnr_of(c, c.example.overlap)),
+    "psnr_object": Metric("PSNR of objects", "dB", "more", "of what is seen of the objects in the truth",
+                          lambda c: _psnr_of(c, c.example.seen)),
     "ssim": Metric("SSIM", "", "more", "of the whole picture (Wang et al. 2004)", lambda c: _whole(c.ssim),
                    needs_objects=False),
     "ssim_region": Metric("SSIM in regions", "", "more", "its map's mean in the union of the regions",
@@ -213,9 +147,16 @@ METRICS: dict[str, Metric] = {
     "seam_object": Metric("seam at objects", "grey levels", "less", "of those, along the objects' outlines",
                           lambda c: c.object_seam.mean),
     "shadow": Metric("shadow", "grey levels", "less", "luminance error on ground that is in shadow in truth",
-                     lambda c: _ground_error(c, pixels.shadow_error)),
+                     lambda c: _ground_error(c, c.context.shaded)),
     "lit": Metric("lit ground", "grey levels", "less", "luminance error on ground that is not",
-                  lambda c: _ground_error(c, pixels.lit_error)),
+                  lambda c: _ground_error(c, c.context.lit)),
+    "shadow_rmse": Metric("shadow RMSE", "grey levels", "less", "root mean square error of colours in the true shadow",
+                          lambda c: None if c.context.shaded is None else
+                          shadows.shadow_rmse(c.picture, c.truth, c.context.shaded)),
+    "shadow_ber": Metric("shadow BER", "share", "less", "balanced error rate of ground in shadow", _balanced_error),
+    "contact": Metric("contact", "share", "more", "of the shadow right below the objects that is there", _contact),
+    "light": Metric("light agreement", "degrees", "less", "by which two shadows point apart more than in the truth",
+                    _light),
     "order": Metric("order", "share", "more", "overlaps with the right object in front", _order),
     "identity": Metric("identity", "share", "more", f"objects nearest to their own reference among {CHOICES}",
                        lambda c: appearance.identity(c.objects, c.context.references, c.example, c.context.gallery)),
@@ -225,11 +166,16 @@ METRICS: dict[str, Metric] = {
                    lambda c: appearance.leak(c.similarity, c.context.truth_similarity)),
     "ceiling": Metric("copy-paste", "", "less", "similarity to the own reference above what the truth reaches",
                       lambda c: appearance.ceiling(c.similarity, c.context.truth_similarity)),
+    "detail": Metric("fine detail", "", "more", "correlation of letters, logos, patterns with the truth's", _detail),
+    "chamfer": Metric("colour Chamfer", "", "less", "distance in Lab of objects' colours to their references'",
+                      _colour_chamfer),
     "missing": Metric("missing", "share", "less", "objects of which less than a quarter is there",
                       lambda c: pixels.missing_share(c.picture, c.truth, c.example.background,
                                                      c.example.visible_masks)),
     "untouched": Metric("changed outside", "pixels", "less", "that differ from the background outside the regions",
                         _count_changed_outside),
+    "background_mse": Metric("background MSE", "", "less", "outside the regions to the background, values from 0 to 1",
+                             lambda c: pixels.background_error(c.picture, c.example.background, ~c.example.inside)),
     "sharpness": Metric("sharpness", "", "neither", "gradient energy in the regions over the truth's",
                         lambda c: pixels.sharpness(c.picture, c.truth, c.example.inside)),
     "order_dependence": Metric("order dependence", "grey levels", "less",
@@ -241,9 +187,12 @@ METRICS: dict[str, Metric] = {
     "lpips_overlap": Metric("LPIPS in overlap", "", "less", "its map's mean where regions overlap",
                             lambda c: _mean_in(c.lpips, c.example.overlap), needs="lpips"),
     "dino_i": Metric("DINO-I", "", "more", "similarity of objects to their references by DINOv2 (--features)",
-                     lambda c: _feature_similarity(c, "dino"), needs="dino"),
+                     lambda c: float(c.dino.mean()), needs="dino"),
+    "collapse_40": _collapse(0.4),
+    "collapse_50": _collapse(0.5),
+    "collapse_60": _collapse(0.6),
     "clip_i": Metric("CLIP-I", "", "more", "similarity of objects to their references by CLIP (--features)",
-                     lambda c: _feature_similarity(c, "clip"), needs="clip"),
+                     lambda c: float(c.feature_similarity("clip").mean()), needs="clip"),
 }  # fmt: skip
 
 

@@ -22,20 +22,15 @@ Floats = npt.NDArray[np.float32]
 SSIM_WINDOW = 11
 # PSNR of two equal pictures, in dB.
 MAX_PSNR = 99.0
-# A pixel is in shadow where the truth is darker than the empty scene by this many 8-bit steps, and free of it where the
-# two differ by no more than one: grain is the same in both.
-SHADOW_STEPS, LIT_STEPS = 4.0, 1.0
-# Ground this near to an object, in pixels, is not judged: the object's edge is mixed with it.
-OBJECT_MARGIN = 2
-# Pixels of shadow, or of lit ground, below which they are not judged.
-MIN_GROUND = 16
+# Pixels of an object or of the ground below which they are not judged.
+MIN_PIXELS = 16
 # Two renderings differ in a pixel where their colours are this far apart, and no fewer pixels tell them apart. Colours
 # are compared in Lab, lightness with this weight: the other light on a reference, and the shadow of what stands before
 # it, change how light a thing is far more than its hue.
 MIN_COLOUR_DISTANCE, MIN_DIFFERENT_PIXELS, LIGHTNESS_WEIGHT = 4.0, 60, 0.1
 # An object is missing where less than this share of what it changes in the truth is changed. It is judged by pixels
-# that differ from the background by so many 8-bit steps in the truth, where there are so many of them.
-CHANGED_SHARE, CHANGED_STEPS, MIN_CHANGED_PIXELS = 0.25, 12.0, 16
+# that differ from the background by so many 8-bit steps in the truth, where there are `MIN_PIXELS` of them.
+CHANGED_SHARE, CHANGED_STEPS = 0.25, 12.0
 
 
 class SeamError(NamedTuple):
@@ -116,42 +111,22 @@ def missing_share(result: RGB, truth: RGB, background: RGB, visible: Sequence[Ma
     missing = []
     for mask in visible:
         judged = mask & (expected >= CHANGED_STEPS)
-        if np.count_nonzero(judged) >= MIN_CHANGED_PIXELS:
+        if np.count_nonzero(judged) >= MIN_PIXELS:
             missing.append(bool(changed[judged].sum() < CHANGED_SHARE * expected[judged].sum()))
     return float(np.mean(missing)) if missing else None
+
+
+def background_error(result: RGB, background: RGB, outside: Mask) -> float | None:
+    """Mean of ((X - C) / 255)² over pixels outside the regions and the three channels; None where there are none."""
+    if not outside.any():
+        return None
+    squares = float(cv2.norm(result, background, cv2.NORM_L2SQR, outside.view(np.uint8)))
+    return squares / (3 * 255**2 * int(np.count_nonzero(outside)))
 
 
 def mean_difference(first: RGB, second: RGB, inside: Mask) -> float:
     """Mean absolute difference of two pictures in a mask, in 8-bit steps."""
     return float(np.abs(first[inside].astype(np.float32) - second[inside]).mean())
-
-
-def ground_of(full: Sequence[Mask], inside: Mask) -> Mask:
-    """Pixels of U that are 2 pixels or more away from every object: bool [H, W]."""
-    solid = np.any(np.stack(full), axis=0).astype(np.uint8)
-    grown = cv2.dilate(solid, np.ones((2 * OBJECT_MARGIN + 1,) * 2, np.uint8))
-    free: Mask = inside & (grown == 0)
-    return free
-
-
-def shadow_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
-    """Mean of |Y(X) - Y(T)| over the ground in the regions that really is in shadow: Y(C) - Y(T) >= 4."""
-    expected = luminance(truth)
-    shaded = ground_of(full, inside) & (luminance(clean) - expected >= SHADOW_STEPS)
-    return _ground_error(luminance(result), expected, shaded)
-
-
-def lit_error(result: RGB, truth: RGB, clean: RGB, full: Sequence[Mask], inside: Mask) -> float | None:
-    """Mean of |Y(X) - Y(T)| over the ground in the regions that no shadow falls on: |Y(C) - Y(T)| <= 1."""
-    expected = luminance(truth)
-    lit = ground_of(full, inside) & (np.abs(luminance(clean) - expected) <= LIT_STEPS)
-    return _ground_error(luminance(result), expected, lit)
-
-
-def _ground_error(values: Floats, expected: Floats, where: Mask) -> float | None:
-    if np.count_nonzero(where) < MIN_GROUND:
-        return None
-    return float(np.abs(values[where] - expected[where]).mean())
 
 
 def is_order_right(result: RGB, right_orders: Sequence[RGB], wrong_orders: Sequence[RGB], both: Mask) -> bool | None:

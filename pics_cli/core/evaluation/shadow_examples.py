@@ -16,7 +16,7 @@ import numpy as np
 
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.evaluation.external_results import read_picture
-from pics_cli.core.evaluation.pixel_metrics import OBJECT_MARGIN
+from pics_cli.core.evaluation.shadow_metrics import OBJECT_MARGIN
 from pics_cli.core.evaluation.source_base import ExampleSource, hash_listing
 from pics_cli.core.evaluation.subsets import UNKNOWN
 from pics_cli.core.images.geometry import clip_box, scale_box

@@ -11,8 +11,9 @@ from skimage.metrics import structural_similarity
 from helpers.measured import distractors, metric_values
 from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_reference_gallery, identity
 from pics_cli.core.evaluation.baselines import paste_references
+from pics_cli.core.evaluation.composites import Composite, ExampleContext
 from pics_cli.core.evaluation.examples import Example, draw_example
-from pics_cli.core.evaluation.metrics import check_names
+from pics_cli.core.evaluation.metrics import check_names, compute_metrics
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 from pics_cli.errors import PicsError
 
@@ -130,6 +131,14 @@ def test_ssim_is_the_reference_implementation(examples: list[Example], gallery: 
             data_range=255,
         )  # fmt: skip
         assert metric_values(spoilt, example, gallery)["ssim"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_objects_that_collapse(examples: list[Example], gallery: ReferenceGallery) -> None:
+    """By their cosines to their references: of 0.35, 0.45, 0.55 and 0.9 one, two and three are below 0.4, 0.5, 0.6."""
+    composite = Composite(examples[0].truth, ExampleContext(examples[0], gallery))
+    vars(composite)["dino"] = np.array([0.55, 0.35, 0.9, 0.45], np.float32)
+    found = compute_metrics(composite, ["collapse_40", "collapse_50", "collapse_60", "dino_i"])
+    assert found == {"dino_i": pytest.approx(0.5625), "collapse_40": 0.25, "collapse_50": 0.5, "collapse_60": 0.75}
 
 
 def test_only_what_is_asked_for(examples: list[Example], gallery: ReferenceGallery) -> None:

@@ -70,43 +70,6 @@ def test_seams_of_objects_are_pooled() -> None:
     assert found.mean == pytest.approx(12 * 104 / (104 + 16))
 
 
-def shadowed() -> tuple[RGB, RGB, np.ndarray, np.ndarray]:
-    """Truth, the same without the object and its shadow, the object's mask, and where the shadow is."""
-    clean, thing = texture(), region_counts([(14, 16, 24, 28)], SIZE, SIZE) > 0
-    shade = (region_counts([(24, 20, 32, 30)], SIZE, SIZE) > 0) & ~thing
-    truth = clean.copy()
-    truth[shade] -= 30
-    truth[thing] = 200
-    return truth, clean, thing, shade
-
-
-def test_shadow_is_judged_where_it_is() -> None:
-    truth, clean, thing, shade = shadowed()
-
-    def error(result: RGB) -> float | None:
-        return pixel_metrics.shadow_error(result, truth, clean, [thing], inside())
-
-    assert error(clean) == pytest.approx(30, abs=0.01)
-    assert error(truth) == 0
-    half = clean.copy()
-    half[shade] -= 15
-    assert error(half) == pytest.approx(15, abs=0.01)
-    deep = truth.copy()
-    deep[thing] = 0  # the object itself is another figure's
-    deep[~inside()] = 0
-    assert error(deep) == 0
-    assert pixel_metrics.shadow_error(clean, clean, clean, [thing], inside()) is None
-
-
-def test_shadow_where_there_is_none() -> None:
-    truth, clean, thing, _ = shadowed()
-    dark = truth.copy()
-    dark[inside()] -= 20
-    assert pixel_metrics.lit_error(dark, truth, clean, [thing], inside()) == pytest.approx(20, abs=0.01)
-    assert pixel_metrics.lit_error(clean, truth, clean, [thing], inside()) == 0
-    assert pixel_metrics.lit_error(truth, truth, clean, [inside()], inside()) is None
-
-
 def test_sharpness() -> None:
     truth = texture()
     assert pixel_metrics.sharpness(truth, truth, inside()) == 1
