@@ -164,7 +164,8 @@ def measure_examples(evaluator: Evaluator, numbers: Sequence[int], progress: Pro
     gallery = evaluator.gallery
     progress.activity = ""
     for number in numbers:
-        record, features = measure_example(evaluator.source, number, methods, gallery, work.metrics, networks)
+        reverse = number % work.job.recipe.reverse_every == 0
+        record, features = measure_example(evaluator.source, number, methods, gallery, work.metrics, networks, reverse)
         path = record_path(work.job.output, number)
         if features:
             write_features(path, features)

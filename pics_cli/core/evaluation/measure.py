@@ -26,8 +26,17 @@ def measure_example(
     gallery: ReferenceGallery,
     metrics: Sequence[str],
     networks: Sequence[ImageEncoder | Inception | Lpips] = (),
+    reverse: bool = True,
 ) -> tuple[ExampleRecord, dict[str, Features]]:
     """Metrics of one example by every method, or what is wrong with it.
+
+    Args:
+        source, number: where the example is from, and which it is.
+        methods: by name.
+        gallery: see `ReferenceGallery`.
+        metrics: names of those to compute.
+        networks: of learnt metrics.
+        reverse: also make models' pictures with the objects the other way round, for `order_dependence`.
 
     Returns:
         The record; and features of whole pictures, float32 [1, d], by `KIND/METHOD`: of the truth, which has no method,
@@ -54,7 +63,7 @@ def measure_example(
             record.failed[name] = Failure(error.reason, error.detail)
             continue
         composites = [
-            Composite(picture, context, partial(method.composite, reversed_example, seed) if method.by_model else None)
+            Composite(picture, context, partial(method.composite, reversed_example, seed) if method.by_model and reverse else None)
             for seed, picture in enumerate(pictures)
         ]
         by_seed = [compute_metrics(composite, metrics) for composite in composites]

@@ -67,18 +67,25 @@ def psnr(result: RGB, truth: RGB, inside: Mask | None = None) -> float | None:
 def ssim(result: RGB, truth: RGB) -> tuple[float, Floats] | None:
     """Structural similarity, mean of the three channels, and its map [H, W]; None of pictures smaller than a window.
 
-    Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image does it: Gaussian windows of deviation 1.5, weights
-    that sum to 1, borders of 5 pixels left out of the mean.
+    Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004: Gaussian windows of deviation 1.5 and 11 pixels, weights that sum to
+    1, borders of 5 pixels left out of the mean; the values of scikit-image, in less than half of its time.
     """
     if min(truth.shape[:2]) < SSIM_WINDOW:
         return None
-    from skimage.metrics import structural_similarity  # a second of SciPy, which no other metric needs
 
-    mean, channels = structural_similarity(
-        truth, result, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
-        full=True,
-    )  # fmt: skip
-    return float(mean), channels.mean(axis=2).astype(np.float32)
+    def average(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return cv2.GaussianBlur(values, (SSIM_WINDOW, SSIM_WINDOW), 1.5, borderType=cv2.BORDER_REFLECT)
+
+    x, y = result.astype(np.float64), truth.astype(np.float64)
+    mean_x, mean_y = average(x), average(y)
+    variances = average(x * x) - mean_x**2 + average(y * y) - mean_y**2
+    covariance = average(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
+    border = SSIM_WINDOW // 2
+    inner = similarity[border:-border, border:-border]
+    return float(inner.mean()), similarity.mean(axis=2).astype(np.float32)
 
 
 def seam_error(result: RGB, truth: RGB, inside: Mask) -> SeamError:

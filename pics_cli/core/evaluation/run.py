@@ -58,7 +58,7 @@ _TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
 _NOT_IN_IDENTITY = ("out", "limit", "name", "features")
 # Examples of a block, at most.
 _LARGEST_BLOCK = 16
-_LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "torch")
+_LIBRARIES = ("numpy", "opencv-python-headless", "torch")
 
 
 @dataclass

@@ -160,9 +160,12 @@ def _decided(difference: Floats, cover: Labels, sharpness: float) -> Floats:
 
 def _cover(alphas: Bytes) -> Labels:
     """int32 [S, S]: a number for each set of solid objects; 0 for none."""
-    solid = (alphas >= _SOLID).reshape(len(alphas), -1)
-    _, codes = np.unique(np.packbits(solid, axis=0), axis=1, return_inverse=True)
-    return np.where(solid.any(axis=0), codes.reshape(-1) + 1, 0).reshape(alphas.shape[1:]).astype(np.int32)
+    solid = alphas >= _SOLID
+    first, *rest = np.packbits(solid, axis=0).astype(np.int64)  # eight objects each
+    codes = first
+    for more in rest:
+        codes = np.unique(codes * 256 + more, return_inverse=True)[1].reshape(first.shape)
+    return np.where(solid.any(axis=0), codes + 1, 0).astype(np.int32)
 
 
 def _pieces(cover: Labels) -> Labels:

@@ -103,16 +103,16 @@ def attention_sizes(network: Any, height: int, width: int) -> list[tuple[int, in
     return sorted({(height >> level, width >> level) for _, level in _levels(network)})
 
 
-def _levels(network: Any) -> Iterator[tuple[Transformer2DModel, int]]:
-    """Every transformer with the level of the pyramid it works at."""
+def _levels(network: Any) -> list[tuple[Transformer2DModel, int]]:
+    """Every transformer with the level of the pyramid it works at, in the order of their interaction blocks."""
     last = len(network.down_blocks) - 1
-    levels = {}
+    levels = dict[Transformer2DModel, int]()
     for level, block in enumerate(network.down_blocks):
         levels.update(dict.fromkeys(getattr(block, "attentions", ()), level))
     for level, block in enumerate(getattr(network, "up_blocks", ())):
         levels.update(dict.fromkeys(getattr(block, "attentions", ()), last - level))
     levels.update(dict.fromkeys(network.mid_block.attentions, last))
-    return ((transformer, levels[transformer]) for transformer in transformer_layers(network))
+    return sorted(levels.items(), key=lambda entry: entry[0].transformer_blocks[0].layer_index)
 
 
 class LayerRunner:

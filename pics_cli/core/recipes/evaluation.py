@@ -98,6 +98,8 @@ class EvaluationRecipe:
     """By model: all objects in one pass, or one after the other; without: pasted, or Poisson blending."""
     metrics: tuple[str, ...] = ()
     """Metrics, by name; empty: all."""
+    reverse_every: PositiveInt = 1
+    """`order_dependence` is measured on every so manieth example, from the first: it needs all pictures of models twice."""
     features: tuple[UserPath, ...] = ()
     """Weights of learnt metrics: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""

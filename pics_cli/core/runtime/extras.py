@@ -11,7 +11,7 @@ _MODEL = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "hu
 PACKAGES: dict[str, tuple[str, ...]] = {
     "infer": _MODEL,
     "train": (*_MODEL, "tensorboard"),
-    "eval": (*_MODEL, "matplotlib", "pyarrow", "skimage", "torch_fidelity", "torchmetrics", "torchvision"),
+    "eval": (*_MODEL, "matplotlib", "pyarrow", "torch_fidelity", "torchmetrics", "torchvision"),
     "annotate": ("torch", "torchvision", "segment_anything", "safetensors", "huggingface_hub"),
     "render": ("mitsuba", "pyoidn", "trimesh", "skimage"),
     "ui": (*_MODEL, "starlette", "uvicorn"),
