@@ -107,6 +107,8 @@ def test_all_files(done: Path) -> None:
             mean = np.mean([np.mean(values) for values in by_key.values()])
             assert found["figures"]["all"][method][metric]["mean"] == pytest.approx(mean, abs=1e-4)
     assert found["figures"]["all"]["parallel"]["untouched"]["mean"] == 0
+    reversed_of = {row["key"] for row in rows if row["order_dependence"] is not None}
+    assert len(reversed_of) == found["figures"]["all"]["parallel"]["order_dependence"]["cases"] == 2  # every fourth
     lead = found["differences"]["parallel minus paste"]["all"]["psnr_region"]
     means = [found["figures"]["all"][name]["psnr_region"]["mean"] for name in ("parallel", "paste")]
     assert lead["mean"] == pytest.approx(means[0] - means[1], abs=2e-5)

@@ -62,8 +62,9 @@ def measure_example(
         except BadSample as error:
             record.failed[name] = Failure(error.reason, error.detail)
             continue
+        again = method.by_model and reverse
         composites = [
-            Composite(picture, context, partial(method.composite, reversed_example, seed) if method.by_model and reverse else None)
+            Composite(picture, context, partial(method.composite, reversed_example, seed) if again else None)
             for seed, picture in enumerate(pictures)
         ]
         by_seed = [compute_metrics(composite, metrics) for composite in composites]

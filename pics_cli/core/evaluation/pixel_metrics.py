@@ -7,7 +7,7 @@ U: union of the regions. A metric is None where it is undefined for the example.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -73,7 +73,7 @@ def ssim(result: RGB, truth: RGB) -> tuple[float, Floats] | None:
     if min(truth.shape[:2]) < SSIM_WINDOW:
         return None
 
-    def average(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def average(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return cv2.GaussianBlur(values, (SSIM_WINDOW, SSIM_WINDOW), 1.5, borderType=cv2.BORDER_REFLECT)
 
     x, y = result.astype(np.float64), truth.astype(np.float64)
