@@ -5,14 +5,16 @@
 #   scripts/bounds.sh [ROW...]     base, an extra, lowest, newest.  [default: base lowest newest]
 #   PYTHONS="python3.10 python3.13" scripts/bounds.sh lowest      interpreters.  [default: all from 3.10 to 3.14 there are]
 #
-# lowest: direct dependencies at their lower bounds, theirs as new as may be, chosen by uv, which is installed for the time
-# of the run; newest: everything. Both have the extras train and eval, and do what such a user does: shards of drawn scenes,
-# a composite of a bundled sample, some steps of the tiny recipe, a composite by what they gave, an evaluation of some cases.
+# lowest: direct dependencies at their lower bounds (the lowest that has a wheel for the interpreter), theirs as new as may
+# be; newest: everything. Both have the extras train and eval, and do what such a user does: shards of drawn scenes, a composite
+# of a bundled sample, some steps of the tiny recipe, a composite by what they gave, an evaluation of some cases.
 # An extra's row installs newest versions and does what the extra is for, as far as that needs no files from elsewhere.
+#
+# uv installs, itself installed for the time of the run. It downloads a package once for all rows, and once for several runs
+# where UV_CACHE_DIR names a folder; the seconds of a row are those with what was downloaded before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-acts=train,eval
 
 pythons=${PYTHONS:-}
 for minor in 10 11 12 13 14; do
@@ -23,23 +25,25 @@ trap 'rm -rf "$work"' EXIT
 log=$root/build/bounds.log
 mkdir -p build
 : >"$log"
-export PICS_CACHE=$work/cache PIP_DISABLE_PIP_VERSION_CHECK=1
+uv=$work/tool/bin/uv
+export UV_CACHE_DIR=${UV_CACHE_DIR:-$work/downloads} PICS_CACHE=$work/cache
+python3 -m venv "$work/tool"
+"$work/tool/bin/python" -m pip install -q uv >>"$log" 2>&1
 
 # Install what a row has into $work/env.
 install() { # ROW PYTHON
-    "$2" -m venv "$work/env"
-    "$work/env/bin/python" -m pip install -q -U pip
+    local into=(--python "$work/env/bin/python")
+    "$uv" venv -q --python "$2" "$work/env"
     case $1 in
-    base) "$work/env/bin/python" -m pip install -q "$root" ;;
     lowest)
-        [ -x "$work/uv/bin/uv" ] || { "$2" -m venv "$work/uv" && "$work/uv/bin/python" -m pip install -q uv; }
-        "$work/uv/bin/uv" pip compile -q --resolution lowest-direct --python "$work/env/bin/python" --extra train --extra eval \
+        "$uv" pip compile -q --resolution lowest-direct --only-binary :all: "${into[@]}" --extra train --extra eval \
             "$root/pyproject.toml" -o "$work/lowest.txt"
-        "$work/env/bin/python" -m pip install -q -r "$work/lowest.txt"
-        "$work/env/bin/python" -m pip install -q --no-deps "$root"
+        "$uv" pip install -q "${into[@]}" -r "$work/lowest.txt"
+        "$uv" pip install -q "${into[@]}" --no-deps "$root"
         ;;
-    newest) "$work/env/bin/python" -m pip install -q "$root[$acts]" ;;
-    *) "$work/env/bin/python" -m pip install -q "$root[$1]" ;;
+    newest) "$uv" pip install -q "${into[@]}" "$root[train,eval]" ;;
+    base) "$uv" pip install -q "${into[@]}" "$root" ;;
+    *) "$uv" pip install -q "${into[@]}" "$root[$1]" ;;
     esac
 }
 
@@ -65,7 +69,7 @@ use() { # ROW
         ;;
     train | lora | wandb | all | lowest | newest)
         "$pics" build-shards synth --split val --limit 4 "${drawn[@]}"
-        steps=(--steps 4 --batch-size 2 --set checkpoints.every=2 --set validation.every=4 --set validation.samples=2
+        steps=(--steps 2 --batch-size 2 --set checkpoints.every=2 --set validation.every=2 --set validation.samples=2
             --set validation.sheet=2)
         "$pics" train --recipe tiny "${steps[@]}"
         "$pics" infer --input "$sample" --model LOGS/tiny/model --output by_mine
@@ -75,7 +79,7 @@ use() { # ROW
     lora | all) "$pics" train --recipe tiny "${steps[@]}" --base pics-mini --set train=lora --root-dir LOGS/lora ;;
     esac
     case $1 in
-    eval | all | lowest | newest) "$pics" eval --recipe synth_bench --limit 5 --output measured ;;
+    eval | all | lowest | newest) "$pics" eval --recipe synth_bench --limit 3 --output measured ;;
     esac
 }
 
@@ -97,9 +101,10 @@ for row in "${rows[@]}"; do
         if [ $code = 0 ]; then
             seconds=$((SECONDS - began))
             size=$(du -sm "$work/env" | cut -f1)
-            count=$("$work/env/bin/python" -m pip list --format freeze | wc -l)
-            torch=$("$work/env/bin/python" -m pip list --format freeze | sed -n 's/^torch==//p')
-            "$work/env/bin/python" -m pip freeze >>"$log"
+            "$uv" pip freeze -q --python "$work/env/bin/python" >"$work/versions"
+            cat "$work/versions" >>"$log"
+            count=$(wc -l <"$work/versions")
+            torch=$(sed -n "s/^torch==//p" "$work/versions")
             set +e
             (set -e; cd "$work/use"; use "$row") >>"$log" 2>&1
             code=$?

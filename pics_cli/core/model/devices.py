@@ -81,6 +81,8 @@ def choose_dtype(name: str, device: torch.device, full_size: bool = False) -> to
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies in bf16; one that emulates it is several times slower than in float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
