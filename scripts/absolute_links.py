@@ -33,7 +33,7 @@ def with_addresses(project: str, address: str, tag: str) -> str:
     urls = {
         "Source": address,
         "Issues": f"{address}/issues",
-        "Documentation": absolute("docs", address, tag),
+        "Documentation": f"{address}/tree/{tag}/docs",
         "Changelog": absolute("CHANGELOG.md", address, tag),
     }
     lines = "".join(f'{name} = "{url}"\n' for name, url in urls.items())
