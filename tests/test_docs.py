@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +87,22 @@ def test_what_is_wrong_is_noticed() -> None:
     shown = [("no", " --x"), ("infer", " --y"), ("train", " --recipe x"), ("eval", " --y")]
     assert list(commands_in(text)) == shown
     assert IDENTIFIER.findall(text) == ["NoSuchClass", "no_such_name"]
+
+
+def test_no_message_names_a_file_of_the_repository() -> None:
+    """Who installed the package has neither docs/ nor scripts/; what `--help` prints are docstrings of commands."""
+    found = []
+    for path in sorted((ROOT / "pics_cli").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+            and not (isinstance(node, ast.FunctionDef) and path.parent.name == "commands")
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                found += [f"{name_of(path)}:{node.lineno}" for _ in re.findall(r"\b(?:docs|scripts)/\w", node.value)]
+    assert found == []
