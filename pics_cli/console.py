@@ -288,7 +288,14 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
+    from rich.table import Column
     from rich.text import Text
+
+    class DetailColumn(ProgressColumn):
+        """Cut off where the line is full: a second one would need a cursor that moves up, which notebooks lack."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["detail"], no_wrap=True, overflow="ellipsis")
 
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -296,9 +303,11 @@ def _terminal_line(label: str, unit: str) -> Iterator[Callable[[Progress], None]
             slow = 0 < speed < 1
             return Text(f"{1 / speed:,.1f} s/{unit.removesuffix('s')}" if slow else f"{speed:,.0f} {unit}/s")
 
+    whole = Column(no_wrap=True)
     columns = (
-        TextColumn(printable(label), markup=False), BarColumn(20), MofNCompleteColumn(), RateColumn(),
-        TextColumn("{task.fields[detail]}", markup=False), TextColumn("ETA"), TimeRemainingColumn(),
+        TextColumn(printable(label), markup=False, table_column=whole), BarColumn(20),
+        MofNCompleteColumn(table_column=whole), RateColumn(whole), DetailColumn(),
+        TextColumn("ETA", table_column=whole), TimeRemainingColumn(table_column=whole),
     )  # fmt: skip
     stderr: Any = _Terminal(sys.stderr)
     with ProgressBar(*columns, console=Console(file=stderr), refresh_per_second=4, speed_estimate_period=60) as bar:

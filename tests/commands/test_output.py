@@ -221,11 +221,12 @@ def test_a_bar_without_colours(monkeypatch) -> None:
 
     def colours() -> bool:
         monkeypatch.setattr(sys, "stderr", Terminal())
-        with console.show_progress("work", "things", lambda: Progress(3, 4)):
+        with console.show_progress("work", "things", lambda: Progress(3, 4, activity="reading " * 20)):
             pass
         text = "".join(written)
         written.clear()
         assert "3/4" in text
+        assert "\x1b[1A" not in text, "a second line"
         return any(f"\x1b[{code}" in text for code in ("3", "9", "38;"))
 
     monkeypatch.setenv("TERM", "xterm-256color")
