@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pics_cli.core.evaluation.results import format_cell, format_heading, format_table
-from pics_cli.core.evaluation.subsets import ALL
+from pics_cli.core.evaluation.subsets import ALL, SUBSETS
 from pics_cli.errors import FAILED, PicsError
 from run_script import run_script
 
@@ -42,7 +42,8 @@ def card_text(results: dict[str, Any]) -> str:
 
 def order_table(results: dict[str, Any]) -> str:
     """How often the right object is in front: a row for each method, a column for each subset where that is known."""
-    subsets = {name: methods for name, methods in results["figures"].items() if methods["parallel"]["order"]["cases"]}
+    named = {name: results["figures"][name] for name in (ALL, *SUBSETS) if name in results["figures"]}
+    subsets = {name: methods for name, methods in named.items() if methods["parallel"]["order"]["cases"]}
     lines = [f"| right one in front | {' | '.join(subsets)} |", f"| --- |{' ---: |' * len(subsets)}"]
     for method in results["methods"]:
         cells = [format_cell(methods[method]["order"]) for methods in subsets.values()]

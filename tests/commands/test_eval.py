@@ -93,6 +93,9 @@ def test_all_files(done: Path) -> None:
     found = results(done)
     assert found["methods"] == ["parallel", "sequential", "paste", "poisson"]
     assert found["strata"]["all"] == found["measured"] == 5
+    thirds = [count for name, count in found["strata"].items() if name.startswith("difficulty")]
+    assert sum(thirds) == 5
+    assert len(found["difficulty_limits"]) == 2
     assert set(found["figures"]["all"]["paste"]) == {name for name, metric in METRICS.items() if not metric.needs}
     assert found["models"][0]["trained_steps"] == 0
     assert found["computed"][""]["steps"] == 1

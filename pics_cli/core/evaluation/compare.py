@@ -10,7 +10,7 @@ from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, metric_column, read_per_sample
 from pics_cli.core.evaluation.results import read_results
 from pics_cli.core.evaluation.statistics import Estimate, bootstrap_difference
-from pics_cli.core.evaluation.subsets import ALL, SUBSETS
+from pics_cli.core.evaluation.strata import split_records
 from pics_cli.core.runtime.manifest import differences
 from pics_cli.errors import PicsError
 
@@ -53,12 +53,12 @@ def compare(first_path: Path, second_path: Path) -> Comparison:
     if len(common) < max(len(records_1), len(records_2)):
         warnings.append(f"{len(common)} cases in common of {len(records_1)} and {len(records_2)}")
     pairs = [(name, name) for name in first["methods"] if name in second["methods"]]
+    groups = split_records([records_1[key] for key in common])
     lines = []
     for a, b in pairs or [(first["methods"][0], second["methods"][0])]:
         metrics = [name for name in METRICS if _has(records_1, a, name) and _has(records_2, b, name)]
-        for subset in (ALL, *SUBSETS):
-            keys = [key for key in common if subset in (ALL, records_1[key].stratum)]
-            left, right = ([records[key] for key in keys] for records in (records_1, records_2))
+        for subset, left in groups.items():
+            right = [records_2[record.key] for record in left]
             for name in metrics:
                 lead = bootstrap_difference(metric_column(left, a, name), metric_column(right, b, name))
                 if lead.size:

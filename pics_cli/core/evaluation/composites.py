@@ -29,6 +29,7 @@ from pics_cli.core.evaluation.networks import (
     crop_objects,
     pad_references,
 )
+from pics_cli.core.evaluation.subsets import overlap_difficulty
 from pics_cli.core.images.cutouts import OPAQUE_ALPHA, cut_out
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.images.masks import Mask
@@ -47,6 +48,11 @@ class ExampleContext:
     def references(self) -> Floats:
         """Descriptors, float32 [K, d]."""
         return describe_references(self.example.references)
+
+    @cached_property
+    def difficulty(self) -> float | None:
+        """See `overlap_difficulty`."""
+        return overlap_difficulty(self.example.paste_boxes, self.references) if self.example.references else None
 
     @cached_property
     def truth_similarity(self) -> Floats:

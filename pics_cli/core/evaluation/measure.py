@@ -52,7 +52,7 @@ def measure_example(
     reversed_example = reverse_objects(example)
     record = ExampleRecord(
         number, example.key, example.relation, subset_of(example.relation, example.iou), round(example.iou, 5),
-        len(example.references),
+        len(example.references), _round(context.difficulty),
     )  # fmt: skip
     for name, method in methods.items():
         if method.file_sha256 is not None:

@@ -25,6 +25,8 @@ PER_SAMPLE = "per_sample.parquet"
 AGAIN = "remove it and run the same command again"
 _CHECKSUM = "sha256"
 _EXAMPLE_COLUMNS = ("number", "key", "stratum", "relation", "iou", "objects")
+# Not of tables of earlier versions.
+_DIFFICULTY = "difficulty"
 
 
 @dataclass
@@ -42,6 +44,7 @@ class ExampleRecord:
     Attributes:
         number, key: of the example.
         relation, stratum, iou, objects: its relation, its subset, the highest IoU of its boxes, and K.
+        difficulty: see `overlap_difficulty`; None of fewer than two objects, and of tables that do not have it.
         values: by method and metric, of each seed; None where the metric is undefined for the example.
         similarity: by method, mean over seeds, of region i to reference j.
         failed: why a method has no picture of it.
@@ -55,6 +58,7 @@ class ExampleRecord:
     stratum: str = ""
     iou: float = 0.0
     objects: int = 0
+    difficulty: float | None = None
     values: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     similarity: dict[str, list[list[float]]] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
@@ -136,11 +140,11 @@ def read_features(record_path: Path) -> dict[str, Features]:
 
 def write_per_sample(folder: Path, records: Sequence[ExampleRecord], metrics: Sequence[str]) -> None:
     """Write `per_sample.parquet`: a row for each example, method and seed, a column for each metric."""
-    columns: dict[str, list[Any]] = {name: [] for name in (*_EXAMPLE_COLUMNS, "method", "seed", *metrics)}
+    columns: dict[str, list[Any]] = {name: [] for name in (*_EXAMPLE_COLUMNS, _DIFFICULTY, "method", "seed", *metrics)}
     for record in records:
         for method, values in record.values.items():
             for seed in range(len(next(iter(values.values()), ()))):
-                for name in _EXAMPLE_COLUMNS:
+                for name in (*_EXAMPLE_COLUMNS, _DIFFICULTY):
                     columns[name].append(getattr(record, name))
                 columns["method"].append(method)
                 columns["seed"].append(seed)
@@ -173,7 +177,8 @@ def read_per_sample(path: Path) -> dict[str, ExampleRecord]:
     records: dict[int, ExampleRecord] = {}
     for row in rows:
         example = {name: row.pop(name) for name in _EXAMPLE_COLUMNS}
-        record = records.setdefault(example["number"], ExampleRecord(**example))
+        difficulty = row.pop(_DIFFICULTY, None)
+        record = records.setdefault(example["number"], ExampleRecord(**example, difficulty=difficulty))
         del row["seed"]
         values = record.values.setdefault(row.pop("method"), {})
         for name, value in row.items():

@@ -21,6 +21,7 @@ from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.records import ExampleRecord, metric_column
 from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
 from pics_cli.core.evaluation.source_base import ExampleSource
+from pics_cli.core.evaluation.strata import split_records
 from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.core.images.image_io import RGB, encode_jpeg
 from pics_cli.core.images.sheets import draw_box, object_colour, on_white
@@ -157,7 +158,7 @@ def _caption(record: ExampleRecord, method: str, metrics: Sequence[str]) -> str:
 
 def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecord], metric: str) -> str:
     """Box plots of a metric by subset and method (median, quartiles, 5 and 95 %), SVG."""
-    subsets = {name: [r for r in records if name in (ALL, r.stratum)] for name in results["strata"]}
+    subsets = split_records(records)
     methods = results["methods"]
     figure = Figure(figsize=(1.6 + 1.25 * len(subsets), 2.8))
     axes = figure.add_subplot()

@@ -15,7 +15,8 @@ import numpy as np
 from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.records import ExampleRecord, metric_column, read_json
 from pics_cli.core.evaluation.statistics import Estimate, bootstrap_difference, bootstrap_mean
-from pics_cli.core.evaluation.subsets import ALL, SUBSETS
+from pics_cli.core.evaluation.strata import difficulty_limits, split_records
+from pics_cli.core.evaluation.subsets import ALL
 from pics_cli.core.runtime.files import AtomicFile, write_json
 from pics_cli.errors import PicsError
 
@@ -79,8 +80,7 @@ def summarize(
         keys = ", ".join(record.key for record in good[:3])
         raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {keys}, …")
     missed = {name: Counter(r.failed[name].reason for r in good if name in r.failed) for name in requested}
-    by_subset = {name: [r for r in good if r.stratum == name] for name in SUBSETS}
-    subsets = {ALL: good} | {name: members for name, members in by_subset.items() if members}
+    subsets = split_records(good)
     seed = int(provenance["recipe"]["seed"])
     columns = {
         (subset, method, metric): metric_column(members, method, metric)
@@ -95,6 +95,7 @@ def summarize(
         "measured": len(good),
         "bad": dict(sorted(bad.items())),
         "missed": {name: dict(sorted(reasons.items())) for name, reasons in missed.items() if reasons},
+        "difficulty_limits": difficulty_limits(good),
         "strata": {name: len(members) for name, members in subsets.items()},
         "methods": methods,
         "figures": {

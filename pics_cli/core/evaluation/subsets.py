@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pics_cli.core.images.geometry import Box, box_iou, box_relation
 from pics_cli.core.images.masks import Mask
@@ -48,6 +50,18 @@ def most_overlapping_pair(boxes: Sequence[Box]) -> tuple[int, int, float]:
     if a == b:
         return 0, 1, 0.0
     return int(a), int(b), float(iou[a, b])
+
+
+def overlap_difficulty(boxes: Sequence[Box], descriptors: npt.NDArray[np.floating[Any]]) -> float | None:
+    """OverLayScore of an example: the sum over pairs of K boxes of their IoU times the cosine of what they hold.
+
+    Li et al., "OverLayBench", NeurIPS 2025, whose cosine is of the captions' text embeddings by CLIP; here it is of
+    descriptors of unit length, [K, d]. None where K < 2.
+    """
+    if len(boxes) < 2:
+        return None
+    corners = np.array(boxes, np.float64)
+    return float(np.triu(box_iou(corners, corners) * (descriptors @ descriptors.T), 1).sum())
 
 
 def rests_on(upper: Mask, lower: Mask) -> bool:
