@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pics_cli.core.inference.pipeline import PicsPipeline
     from pics_cli.core.model.controlnet import BackgroundControlNet
+    from pics_cli.core.model.dinov2 import Dinov2Encoder
     from pics_cli.core.model.image_encoder import Projector
     from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
     from pics_cli.core.model.unet import InteractionUNet
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "BackgroundControlNet", "InteractionUNet", "PicsPipeline", "PixelAutoencoder", "Projector", "__version__",
-    "open_shards",
+    "BackgroundControlNet", "Dinov2Encoder", "InteractionUNet", "PicsPipeline", "PixelAutoencoder", "Projector",
+    "__version__", "open_shards",
 ]  # fmt: skip
 
 # The public API by the module that defines it, imported when first used: `import pics_cli` stays light.
 _OF_MODELS = {
     "BackgroundControlNet": "pics_cli.core.model.controlnet",
+    "Dinov2Encoder": "pics_cli.core.model.dinov2",
     "InteractionUNet": "pics_cli.core.model.unet",
     "PicsPipeline": "pics_cli.core.inference.pipeline",
     "PixelAutoencoder": "pics_cli.core.model.pixel_autoencoder",

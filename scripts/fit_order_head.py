@@ -151,7 +151,7 @@ def main() -> None:
     for folder in options.val:
         print(f"{folder}: {measure(head, read_pairs(folder))}")
     model.controlnet.order_head = head
-    model.controlnet.register_to_config(estimates_order=True)
+    model.controlnet.config["estimates_order"] = True
     for module in model.parts.values():
         nn.Module.to(module, DTYPES[options.dtype])  # diffusers' own warns of nothing
     record = Path(options.model) / TRAINING_FILE

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.conditioning.network_inputs import prepare_network_inputs
 from pics_cli.core.model import layers
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.image_encoder import encode_null_reference, encode_references
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.key_mapping import KeyMapping, TensorSource, map_dinov2_keys, map_projector_keys, map_unet_keys
@@ -252,10 +252,8 @@ def check_encoder(golden: Golden) -> Iterator[Figure]:
     part, projection = (golden.part(f"weights.cond_stage_model.{name}.") for name in ("model", "projector"))
     width, size = part["cls_token"][-1], images.shape[-1]
     options = dinov2_options(part, width // int(golden.setting("heads")), size)
-    module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(golden.path))
-    encoder = golden.fill(
-        module, map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"]), part
-    )
+    module = build_on_meta(lambda: Dinov2Encoder(**options), str(golden.path))
+    encoder = golden.fill(module, map_dinov2_keys(part, size // options["patch_size"]), part)
     out, inside = projection["weight"]
     projector = golden.fill(
         build_on_meta(lambda: nn.Linear(inside, out), ""), map_projector_keys(projection), projection

@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+from pics_cli.core.model.attention import Attention
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
 from pics_cli.core.model.regions import RegionTable
 from pics_cli.core.model.sampling import Denoiser

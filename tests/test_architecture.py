@@ -17,6 +17,11 @@ import pics_cli
 PACKAGE = Path(pics_cli.__file__).parent
 # Not pydantic: typer itself loads it where it is installed.
 HEAVY = ("torch", "numpy", "cv2", "PIL", "diffusers", "transformers", "accelerate", "webdataset", "rich", "yaml")
+# What no process imports that makes a picture with the bundled model.
+SLOW = (
+    "torch._dynamo", "torch._inductor", "torchvision", "diffusers", "transformers", "accelerate", "peft",
+    "huggingface_hub", "scipy", "skimage", "matplotlib", "pyarrow", "pandas", "boto3", "botocore", "tensorflow", "flax", "webdataset",
+)  # fmt: skip
 
 # Room → rooms of the package that it may import. An arrow that no file needs any more is taken out.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -172,3 +177,17 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_a_picture_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """`pics infer` with the bundled model: torch, and nothing of what takes as long again."""
+    sample, out = PACKAGE / "samples" / "egg_in_cup", tmp_path / "out"
+    code = (
+        "import sys\nfrom pics_cli.cli import main\n"
+        f"sys.argv = ['pics', 'infer', '--input', {str(sample)!r}, '--output', {str(out)!r}]\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"print('slow:', 'torch' in sys.modules, [name for name in {SLOW} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "slow: True []"
+    assert (out / "composed/composed_egg_in_cup.png").is_file()

@@ -10,11 +10,11 @@ import diffusers
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.conditioning.network_inputs import NetworkInputs
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.schedulers import published_scheduler
@@ -126,7 +126,7 @@ def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsModel:
     if tiny:
         return tiny_model(device=str(device), memory=memory)
     config, place = ModelConfig(), device if memory == "resident" else torch.device("cpu")
-    giant = Dinov2Config(
+    giant: dict[str, Any] = dict(
         hidden_size=1536,
         num_hidden_layers=40,
         num_attention_heads=24,
@@ -137,8 +137,8 @@ def full_pipeline(tiny: bool, device: torch.device, memory: str) -> PicsModel:
     kinds: list[Callable[[], nn.Module]] = [
         InteractionUNet,
         BackgroundControlNet,
-        lambda: Dinov2Model(giant),
-        lambda: nn.Linear(giant.hidden_size, config.context_width),
+        lambda: Dinov2Encoder(**giant),
+        lambda: nn.Linear(giant["hidden_size"], config.context_width),
         lambda: diffusers.AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,

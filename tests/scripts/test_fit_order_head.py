@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,8 @@ def test_it_decides_what_is_in_front(fitted: tuple[Path, Done]) -> None:
     blue[...] = (0, 0, 255, 255)
     loaded = PicsModel.from_pretrained(fitted[0])
     with torch.no_grad():
-        convolution, config = loaded.unet.conv_out, loaded.config
+        convolution: Any = loaded.unet.conv_out
+        config = loaded.config
         convolution.weight.zero_()
         convolution.bias.zero_()
         pastes = slice(config.latent_channels, config.latent_channels + 2 * config.share_grid**2)

@@ -86,7 +86,9 @@ class ImageEncoder(_SquareEncoder):
 
     def __init__(self, weights: NetworkWeights, device: torch.device) -> None:
         from transformers import AutoModel, CLIPVisionModelWithProjection
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # the command shows its own
         self.kind, self.device = weights.kind, device
         model_class = CLIPVisionModelWithProjection if self.kind == "clip" else AutoModel
         try:

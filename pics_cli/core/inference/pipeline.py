@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
-from transformers import Dinov2Model
 
 from pics_cli.core.conditioning.placement import CropKind
 from pics_cli.core.images.cutouts import Fit
@@ -28,7 +28,9 @@ from pics_cli.core.inference.sample import CompositeOptions, Light, MatchKind, M
 from pics_cli.core.model.adapters import AdapterChoice, check_weight, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.ddim import DDIMScheduler
 from pics_cli.core.model.describe_folder import CONFIG_KEY, INDEX_FILE
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.find_model import find_model
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.model_folder import PARTS
@@ -75,7 +77,7 @@ class PicsPipeline(DiffusionPipeline):
         self,
         unet: InteractionUNet,
         controlnet: BackgroundControlNet,
-        image_encoder: Dinov2Model,
+        image_encoder: Dinov2Encoder,
         projector: Projector,
         vae: AutoencoderKL | PixelAutoencoder,
         scheduler: SchedulerMixin,
@@ -88,7 +90,7 @@ class PicsPipeline(DiffusionPipeline):
                 "load an older folder with PicsPipeline.from_pretrained, and save it again for diffusers",
             )
         config = ModelConfig.parse(pics, Path(INDEX_FILE))
-        parts = {
+        parts: dict[str, Any] = {
             "unet": unet, "controlnet": controlnet, "image_encoder": image_encoder, "projector": projector, "vae": vae
         }  # fmt: skip
         if mismatches := find_mismatches(config, **parts):
@@ -126,7 +128,10 @@ class PicsPipeline(DiffusionPipeline):
         name = pretrained_model_name_or_path
         folder = find_model(str(name), flag="model")
         model = PicsModel.from_pretrained(folder, dtype=torch_dtype or torch.float32, flag="model")
-        parts: dict[str, Any] = {**model.parts, "scheduler": model.scheduler}
+        scheduler = model.scheduler
+        if isinstance(scheduler, DDIMScheduler):  # users of pipelines expect that of diffusers
+            scheduler = diffusers.DDIMScheduler(**scheduler.config)
+        parts: dict[str, Any] = {**model.parts, "scheduler": scheduler}
         pipe = cls(**parts, pics=asdict(model.config))
         pipe._origin = (str(name), model_fingerprint(folder))
         return pipe

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import diffusers
 import torch
 from safetensors import SafetensorError
-from transformers import Dinov2Config, Dinov2Model
 
-from pics_cli.core.model.hub import CHECKPOINTS, DINOV2_FILE, cached_snapshot, check_recorded_hashes, is_local, snapshot
+from pics_cli.core.model.ddim import load_scheduler_config
+from pics_cli.core.model.dinov2 import Dinov2Encoder
+from pics_cli.core.model.hub import CHECKPOINTS, DINOV2_FILE, check_recorded_hashes, is_local, snapshot
 from pics_cli.core.model.key_mapping import map_dinov2_keys, resample_positions
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
@@ -20,7 +20,7 @@ from pics_cli.core.model.load_weights import (
     load_mapped_weights,
     mapping_errors,
 )
-from pics_cli.core.model.model_folder import load_module, quiet_libraries
+from pics_cli.core.model.model_folder import load_module
 from pics_cli.core.model.weight_files import open_checkpoint
 from pics_cli.errors import PicsError
 
@@ -109,7 +109,11 @@ def find_local_base_model(name: str, flag: str, patterns: Sequence[str], file: s
     """
     if is_local(name):
         return find_base_model(name, flag, patterns)
-    return next((path for path in checkpoint_copies(name) if path.exists()), None) or cached_snapshot(name, file)
+    if copy := next((path for path in checkpoint_copies(name) if path.exists()), None):
+        return copy
+    from pics_cli.core.model.hub_client import cached_snapshot
+
+    return cached_snapshot(name, file)
 
 
 def checkpoint_copies(name: str) -> list[Path]:
@@ -137,8 +141,7 @@ def load_base_module(kind: Any, folder: Path, weights: bool = True) -> Any:
         PicsError: it is missing, damaged or incomplete.
     """
     try:
-        with quiet_libraries():
-            return load_module(kind, folder, torch.float32, weights)
+        return load_module(kind, folder, torch.float32, weights)
     except READ_ERRORS as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise PicsError(
@@ -153,7 +156,7 @@ def read_scheduler_config(folder: Path) -> dict[str, Any]:
         PicsError: it cannot be read.
     """
     try:
-        return dict(diffusers.DDIMScheduler.load_config(folder))
+        return load_scheduler_config(folder)
     except READ_ERRORS as error:
         raise PicsError(
             f"{folder}: cannot be read: {str(error).splitlines()[0]}", "copy the base model again"
@@ -174,18 +177,17 @@ def load_dinov2(path: Path, size: int, weights: bool = True) -> Any:
     if path.is_file():
         part = CheckpointPart(open_checkpoint(path))
         options = dinov2_options(part, 64, size)  # its head width is not in the weights
-        module = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), str(path))
-        mapping = map_dinov2_keys(part, module.state_dict().keys(), size // options["patch_size"])
+        module = build_on_meta(lambda: Dinov2Encoder(**options), str(path))
+        mapping = map_dinov2_keys(part, size // options["patch_size"])
         if errors := mapping_errors("DINOv2", module, mapping, part):
             raise PicsError("\n".join(errors), "name the original dinov2_vitg14_pretrain.pth")
         if weights:
             load_mapped_weights(module, mapping, part, torch.float32)
         return module.eval()
-    stock = load_base_module(Dinov2Model, path, weights)
+    stock = load_base_module(Dinov2Encoder, path, weights)
     if size % stock.config.patch_size:
         raise PicsError(f"{path}: patches of {stock.config.patch_size} do not divide references of {size} pixels")
-    stock.config.image_size = size
-    module = build_on_meta(lambda: Dinov2Model(stock.config), str(path))
+    module = build_on_meta(lambda: Dinov2Encoder(**{**stock.config, "image_size": size}), str(path))
     if weights:
         state = stock.state_dict()
         key = "embeddings.position_embeddings"

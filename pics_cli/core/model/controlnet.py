@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import PeftAdapterMixin
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from pics_cli.core.model import layers
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.light_head import LightHead
 from pics_cli.core.model.order_head import OrderHead
 from pics_cli.core.model.regions import Regions
+from pics_cli.core.model.saved_module import SavedModule, keep_arguments
+from pics_cli.core.model.unet_layers import HintEmbedding, NetworkShape, TimestepEmbedding, zero_convolution
 
 
-class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class BackgroundControlNet(SavedModule):
     """ControlNet whose hint embedding replaces the input convolution's output; parameter names are diffusers'.
 
     Its outputs depend on hint, timestep, objects and regions, never on the noisy latent: all candidates of a composite
@@ -31,7 +29,7 @@ class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         others, and `gradient_checkpointing`: see `InteractionUNet`.
     """
 
-    @register_to_config
+    @keep_arguments
     def __init__(
         self,
         hint_channels: int = 4,
@@ -48,13 +46,17 @@ class BackgroundControlNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        options = layers.diffusers_options(
-            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
+        shape = NetworkShape(
+            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups, tau
         )
-        stock = ControlNetModel(
-            conditioning_channels=hint_channels, conditioning_embedding_out_channels=tuple(hint_widths), **options
-        )
-        layers.adopt_layers(self, stock, tau, exclude=("conv_in",))
+        width = block_out_channels[0]
+        self.time_embedding = TimestepEmbedding(width, shape.time_width)
+        self.controlnet_cond_embedding = HintEmbedding(hint_channels, hint_widths, width)
+        self.down_blocks = shape.down_blocks()
+        self.controlnet_down_blocks = nn.ModuleList(map(zero_convolution, shape.skip_widths, shape.skip_widths))
+        self.controlnet_mid_block = zero_convolution(block_out_channels[-1], block_out_channels[-1])
+        self.mid_block = shape.mid_block()
+        layers.number_blocks(self)
         if estimates_light:
             self.light_head = LightHead()
         if estimates_order:

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.converted_folder import ConversionReport, MappedPart, write_converted
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.hub import DINOV2_FILE
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.key_mapping import map_dinov2_keys, map_projector_keys, map_unet_keys, map_vae_keys
@@ -105,15 +104,15 @@ def convert_checkpoint(
     entries = _map_parts(parts, head_width, encoder_head_width, reference_size, image_size, scale)
     if errors := [
         line
-        for name, (part, mapping, module, _) in entries.items()
+        for name, (part, mapping, module) in entries.items()
         for line in mapping_errors(name, module, mapping, part)
     ]:
         raise PicsError("\n".join(errors), _WRONG_NETWORK)
     config = _config(entries, image_size, reference_size, source.steps or 0)
     _check_schedule(source)
-    for name, (part, mapping, _, stored) in entries.items():
+    for name, (part, mapping, _) in entries.items():
         report.mapped[name] = {}
-        for key, tensor_source in stored.sources.items():
+        for key, tensor_source in mapping.sources.items():
             report.mapped[name].setdefault(part.prefix + tensor_source.key, []).append(key)
         report.dropped.update({part.prefix + key: why for key, why in mapping.dropped.items()})
     files = {"checkpoint": checkpoint, "dinov2": dinov2}
@@ -192,6 +191,8 @@ def _map_parts(
     scale: float,
 ) -> dict[str, MappedPart]:
     """For each part its module on the meta device, and the sources of the module's tensors."""
+    import diffusers
+
     unet, controlnet, vae, encoder, projector = (parts[name] for name in PREFIXES)
     of_vae = {**vae_options(vae), "scaling_factor": scale, "sample_size": image_size}
     of_encoder = dinov2_options(encoder, encoder_head_width, reference_size)
@@ -199,7 +200,7 @@ def _map_parts(
         "unet": lambda: InteractionUNet(**network_options(unet, head_width)),
         "controlnet": lambda: BackgroundControlNet(**network_options(controlnet, head_width)),
         "vae": lambda: diffusers.AutoencoderKL(**of_vae),
-        "image_encoder": lambda: Dinov2Model(Dinov2Config(**of_encoder)),
+        "image_encoder": lambda: Dinov2Encoder(**of_encoder),
         "projector": lambda: Projector(in_features=projector["weight"][1], out_features=projector["weight"][0]),
     }
     modules = {name: build_on_meta(build[name], f"{part.checkpoint.path}: {name}") for name, part in parts.items()}
@@ -208,11 +209,10 @@ def _map_parts(
         "unet": map_unet_keys(unet),
         "controlnet": map_unet_keys(controlnet),
         "vae": map_vae_keys(vae),
-        "image_encoder": map_dinov2_keys(encoder, modules["image_encoder"].state_dict().keys(), grid),
+        "image_encoder": map_dinov2_keys(encoder, grid),
         "projector": map_projector_keys(projector),
     }
-    stored = {**mappings, "image_encoder": map_dinov2_keys(encoder, None, grid)}
-    return {name: MappedPart(part, mappings[name], modules[name], stored[name]) for name, part in parts.items()}
+    return {name: MappedPart(part, mappings[name], modules[name]) for name, part in parts.items()}
 
 
 def _config(entries: dict[str, MappedPart], image_size: int, reference_size: int, steps: int) -> ModelConfig:

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import diffusers
 import torch
 from torch import nn
 
-from pics_cli.core.model import model_folder
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.describe_folder import describe_folder
 from pics_cli.core.model.key_mapping import KeyMapping
 from pics_cli.core.model.load_weights import CheckpointPart
 from pics_cli.core.model.model_card import CONVERSION_FILE, write_card
+from pics_cli.core.model.model_folder import AUTOENCODERS, atomic_folder
+from pics_cli.core.model.saved_module import SavedModule
 from pics_cli.core.model.schedulers import published_scheduler
 from pics_cli.core.model.weight_files import write_safetensors
 from pics_cli.core.runtime.files import load_json, make_folder, read_file, sync_folder, write_json
@@ -50,13 +50,11 @@ class ConversionReport:
 
 
 class MappedPart(NamedTuple):
-    """A part of a checkpoint: its tensors, their places in the module, the module on the meta device, and their places
-    in the files of the module's library, which may have other names."""
+    """A part of a checkpoint: its tensors, their places in the module, and the module on the meta device."""
 
     part: CheckpointPart
     mapping: KeyMapping
     module: nn.Module
-    stored: KeyMapping
 
 
 def write_converted(
@@ -85,7 +83,7 @@ def write_converted(
     counts = {name: len(keys) for name, keys in report.mapped.items()}
     counted = {"counts": {**counts, "dropped": len(report.dropped), "missing": 0}, "missing": []}
     record = {**facts, **counted, "dropped": report.dropped, "mapped": report.mapped}
-    progress.total = sum(len(entry.stored.sources) for entry in entries.values())
+    progress.total = sum(len(entry.mapping.sources) for entry in entries.values())
     folder = out.with_name(out.name + UNFINISHED)
     resumed = _read_record(folder) == record
     left = [name for name in entries if not (resumed and (folder / name).is_dir())]
@@ -102,16 +100,16 @@ def write_converted(
         write_json(folder / CONVERSION_FILE, record)
         for name, entry in entries.items():
             if name not in left:
-                progress.done += len(entry.stored.sources)
-                progress.done_before += len(entry.stored.sources)
+                progress.done += len(entry.mapping.sources)
+                progress.done_before += len(entry.mapping.sources)
                 continue
             millions = _bytes(entry, dtype) / dtype.itemsize / 1e6
             logger.info("%s: %d tensors, %s million parameters", name, counts[name], f"{millions:,.1f}")
-            with model_folder.atomic_folder(folder / name) as part_folder:
+            with atomic_folder(folder / name) as part_folder:
                 _write_part(entry, part_folder, dtype, progress)
         scheduler = published_scheduler()
         scheduler.save_pretrained(folder / "scheduler")
-        describe_folder(folder, config, scheduler, diffusers.AutoencoderKL)
+        describe_folder(folder, config, type(scheduler).__name__, AUTOENCODERS[0])
         write_card(folder)
     with _explained(out):
         folder.rename(out)
@@ -156,7 +154,7 @@ def _bytes(entry: MappedPart, dtype: torch.dtype) -> int:
 
 def _write_part(entry: MappedPart, folder: Path, dtype: torch.dtype, progress: Progress) -> None:
     """Configuration and weights of a part, tensor by tensor."""
-    part, sources = entry.part, entry.stored.sources
+    part, sources = entry.part, entry.mapping.sources
     expected = {key: tuple(value.shape) for key, value in entry.module.state_dict().items()}
     shapes = {key: source.shape(part, expected.get(key, part[source.key])) for key, source in sources.items()}
 
@@ -164,5 +162,7 @@ def _write_part(entry: MappedPart, folder: Path, dtype: torch.dtype, progress: P
         progress.done += 1
         return sources[key].read(part.read(sources[key].key), shapes[key])
 
-    model_folder.save_config(entry.module, folder)
-    write_safetensors(folder / model_folder.weights_file(entry.module), shapes, dtype, read)
+    module: Any = entry.module
+    module.save_config(folder)
+    kind = type(module) if isinstance(module, SavedModule) else SavedModule  # diffusers' have that name, too
+    write_safetensors(folder / kind.weights_name, shapes, dtype, read)

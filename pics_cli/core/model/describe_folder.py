@@ -8,25 +8,29 @@ from this package. `PicsModel.from_pretrained` reads none of them: its classes a
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import transformers
-
+from pics_cli import __version__
 from pics_cli.core.model.config import ModelConfig
-from pics_cli.core.model.model_folder import PARTS
+from pics_cli.core.model.model_folder import AUTOENCODERS, CLASSES
 from pics_cli.core.runtime.files import write_json
 
 INDEX_FILE, PIPELINE_FILE = "model_index.json", "pipeline.py"
 # Name of diffusers' library for our classes: a file of a part's folder, or the package where it is imported already.
 LIBRARY = "pics_cli"
 CONFIG_KEY = "pics"
-_LIBRARIES = {transformers.Dinov2Model: "transformers", diffusers.AutoencoderKL: "diffusers"}
 
 
-def describe_folder(folder: Path, config: ModelConfig, scheduler: Any, vae: type) -> None:
-    """Write `pics.json`, `model_index.json`, and the files that diffusers imports our classes from."""
+def describe_folder(folder: Path, config: ModelConfig, scheduler: str, vae: str) -> None:
+    """Write `pics.json`, `model_index.json`, and the files that diffusers imports our classes from.
+
+    Args:
+        folder: of the model.
+        config: of the model.
+        scheduler, vae: names of their classes.
+    """
     write_json(folder / INDEX_FILE, model_index(config, scheduler, vae))
     for name, text in code_files(vae).items():
         if (folder / name).parent.is_dir():  # not of a part that lies elsewhere
@@ -34,26 +38,31 @@ def describe_folder(folder: Path, config: ModelConfig, scheduler: Any, vae: type
     config.save(folder)
 
 
-def model_index(config: ModelConfig, scheduler: Any, vae: type) -> dict[str, Any]:
+def model_index(config: ModelConfig, scheduler: str, vae: str) -> dict[str, Any]:
     """The contents of `model_index.json`: classes of pipeline, parts and scheduler, and the model's configuration."""
-    from pics_cli import __version__
-
-    kinds: dict[str, Any] = {**PARTS, "vae": vae}
     return {
         "_class_name": [PIPELINE_FILE.removesuffix(".py"), "PicsPipeline"],
-        "_diffusers_version": diffusers.__version__,
+        "_diffusers_version": version("diffusers"),
         "_pics_version": __version__,
-        **{name: [_LIBRARIES.get(kind, LIBRARY), kind.__name__] for name, kind in kinds.items()},
-        "scheduler": ["diffusers", type(scheduler).__name__],
+        **{name: [_library(kind), kind] for name, kind in _part_classes(vae).items()},
+        "scheduler": ["diffusers", scheduler],
         CONFIG_KEY: asdict(config),
     }
 
 
-def code_files(vae: type) -> dict[str, str]:
+def code_files(vae: str) -> dict[str, str]:
     """Python files of a model folder by name: an import from this package each."""
-    kinds: dict[str, Any] = {**PARTS, "vae": vae}
-    classes = {f"{name}/{LIBRARY}.py": kind.__name__ for name, kind in kinds.items() if kind not in _LIBRARIES}
+    kinds = _part_classes(vae).items()
+    classes = {f"{name}/{LIBRARY}.py": kind for name, kind in kinds if _library(kind) == LIBRARY}
     return {
         name: f"# For diffusers: the class is in the package, pip install pics-cli.\nfrom pics_cli import {kind}\n"
         for name, kind in {PIPELINE_FILE: "PicsPipeline", **classes}.items()
     }
+
+
+def _part_classes(vae: str) -> dict[str, str]:
+    return {**{name: kind.__name__ for name, kind in CLASSES.items()}, "vae": vae}
+
+
+def _library(kind: str) -> str:
+    return "diffusers" if kind == AUTOENCODERS[0] else LIBRARY

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
 from pics_cli.core.runtime.files import cache_folder, file_sha256, load_json, make_folder, read_file, write_json
 from pics_cli.core.runtime.storage import is_address, list_folder, local_folder, location
 from pics_cli.errors import PicsError, abbreviate, read_error, reason_of
@@ -17,12 +14,9 @@ from pics_cli.errors import PicsError, abbreviate, read_error, reason_of
 # Where downloaded models are looked for, as the research project does, and DINOv2's file in it.
 CHECKPOINTS, DINOV2_FILE = Path("checkpoints"), "dinov2_vitg14_pretrain.pth"
 HASHES_FILE = "hashes.json"
-SECONDS_TO_ANSWER = 10.0
 # One of them lies in the folder of every model, diffusers', transformers' or ours.
 _MODEL_FILES = {"config.json", "model_index.json", "pics.json"}
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
-# The hub's client changed its HTTP library twice; its own error derives from that library's in every version.
-HUB_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
 
 
 def is_local(name: str) -> bool:
@@ -54,41 +48,10 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
             f"{flag} {name}: no such folder",
             "give a folder that exists, or a repository on the hub as owner/name or owner/name@revision",
         )
-    repository, _, revision = name.partition("@")
-    unreachable = None
-    try:
-        unreachable = _unreachable(repository, revision or None)
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                local_files_only=unreachable is not None,
-            )
-        )
-    except GatedRepoError:
-        raise PicsError(
-            f"{flag} {name}: this repository wants you to accept its terms first",
-            f"accept them on its page and run `hf auth login`, or name a local copy: {flag} FOLDER",
-        ) from None
-    except RevisionNotFoundError:
-        raise PicsError(
-            f"{flag} {name}: the repository has no revision {revision or 'main'!r}",
-            "name a branch, tag or commit of it after the @, or leave the @ out",
-        ) from None
-    except RepositoryNotFoundError:
-        raise PicsError(
-            f"{flag} {name}: neither a folder here nor a public repository on the hub",
-            f"look at the spelling, or name a local copy: {flag} FOLDER",
-        ) from None
-    except HUB_ERRORS as error:
-        cause = unreachable or error
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise PicsError(
-            f"{flag} {name}: no such folder here, and the hub cannot be reached ({reason})",
-            f"name a local copy: {flag} FOLDER; where there is a connection, `hf download {repository}"
-            f"{f' --revision {revision}' if revision else ''} --local-dir FOLDER` makes one",
-        ) from None
+    # Imported here: local models do without the hub's client.
+    from pics_cli.core.model.hub_client import download
+
+    return download(name, flag, patterns)
 
 
 def _stored_folder(name: str, flag: str) -> Path:
@@ -106,17 +69,6 @@ def _stored_folder(name: str, flag: str) -> Path:
         raise PicsError(f"{flag} {name}: no such folder", "look at the spelling") from None
 
 
-def cached_snapshot(name: str, file: str) -> Path | None:
-    """The folder of a hub repository (`owner/name` or `owner/name@revision`) in the hub's cache, without a connection;
-    None where it does not hold `file`."""
-    repository, _, revision = name.partition("@")
-    try:
-        folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except HUB_ERRORS:
-        return None
-    return folder if (folder / file).is_file() else None
-
-
 def cached_sha256(path: Path) -> str:
     """sha256 (hex) of a file; kept in the cache folder for as long as its size and time stay the same.
 
@@ -124,17 +76,6 @@ def cached_sha256(path: Path) -> str:
         PicsError: the file, or the cache of hashes, cannot be read.
     """
     return _hash_file(path, _load_hashes())
-
-
-def _unreachable(repository: str, revision: str | None) -> Exception | None:
-    """Why the hub does not answer, None where it does; a download would wait for the same answer without a limit."""
-    try:
-        HfApi().repo_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise
-    except HUB_ERRORS as error:
-        return error
-    return None
 
 
 def check_recorded_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str]:

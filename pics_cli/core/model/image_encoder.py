@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+from pics_cli.core.model.saved_module import SavedModule, keep_arguments
 
 # ImageNet's channel means and standard deviations, which DINOv2 was trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Projector(nn.Linear, ModelMixin, ConfigMixin):
+class Projector(nn.Linear, SavedModule):
     """The linear layer from the encoder's width to the context width D, saved and loaded like a model of diffusers.
 
     Args:
@@ -21,7 +21,7 @@ class Projector(nn.Linear, ModelMixin, ConfigMixin):
         out_features: D.
     """
 
-    @register_to_config
+    @keep_arguments
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
 
@@ -30,7 +30,7 @@ def encode_references(encoder: Any, projector: nn.Linear, references: Tensor) ->
     """Tokens of reference pictures.
 
     Args:
-        encoder: transformers' Dinov2Model; gradients reach it where its parameters require them.
+        encoder: a `Dinov2Encoder`, or transformers' Dinov2Model; gradients reach it where its parameters require them.
         projector: from its width to D.
         references: [B, 3, R, R] in [0, 1], on white.
 

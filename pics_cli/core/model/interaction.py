@@ -28,10 +28,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention import FeedForward
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from pics_cli.core.model.attention import Attention, FeedForward
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.regions import RegionTable, TokenGroup
 
@@ -90,18 +89,18 @@ class InteractionBlock(nn.Module):
         self.tau = tau
         self.layer_index = 0  # of this block in its network; index of its cache
         self.norm1 = nn.LayerNorm(width)
-        self.attn1 = Attention(width, heads=heads, dim_head=head_width)
+        self.attn1 = Attention(width, heads=heads, head_width=head_width)
         self.norm2 = nn.LayerNorm(width)
-        self.attn2 = Attention(width, context_width, heads=heads, dim_head=head_width)
+        self.attn2 = Attention(width, context_width, heads=heads, head_width=head_width)
         self.norm3 = nn.LayerNorm(width)
-        self.ff = FeedForward(width, activation_fn="geglu")
+        self.ff = FeedForward(width)
         self.norm2g = nn.LayerNorm(width)
         self.gate_q = nn.Linear(width, context_width)
         self.norm_c = nn.LayerNorm(context_width)
         self.k_proj = nn.Linear(context_width, context_width, bias=False)
         self.v_proj = nn.Linear(context_width, context_width, bias=False)
         self.norm2b = nn.LayerNorm(width)
-        self.attn_bg = Attention(width, heads=heads, dim_head=head_width)
+        self.attn_bg = Attention(width, heads=heads, head_width=head_width)
 
     def forward(self, hidden: Tensor, objects: ObjectContexts, table: RegionTable) -> Tensor:
         """Run the block.
@@ -115,7 +114,7 @@ class InteractionBlock(nn.Module):
             [G · n, N, C].
         """
         normed = self.norm1(hidden)
-        hidden = table.repeat_branches(hidden + attend(self.attn1, normed, normed))
+        hidden = table.repeat_branches(hidden + self.attn1(normed, normed))
         if table.targets is not None:
             cache = objects.caches[self.layer_index] if objects.caches else self.make_cache(objects, table)
             updates = self._experts(hidden, cache, objects, table)
@@ -161,7 +160,7 @@ class InteractionBlock(nn.Module):
             if len(group.objects) == 1:
                 k = group.objects[0]
                 keys, values = (_rows(cached[:, k], group.rows) for cached in (cache.keys, cache.values))
-                x = _attention(self.attn2, self.attn2.to_q(self.norm2(tokens)), keys, values)
+                x = self.attn2.attend(self.attn2.to_q(self.norm2(tokens)), keys, values)
             else:
                 assert overlap is not None
                 x = overlap(tokens.view(rows * table.candidates, -1, tokens.shape[-1]), group)
@@ -193,7 +192,7 @@ class _OverlapExpert:
             self.scores = torch.linalg.vecdot(self.attention, values)  # s [O, n · N, K]
         flat = hidden.flatten(0, 1)
         self.keys, self.values = (
-            _heads(block.attn_bg, projection(flat)) for projection in (block.attn_bg.to_k, block.attn_bg.to_v)
+            block.attn_bg.split(projection(flat)) for projection in (block.attn_bg.to_k, block.attn_bg.to_v)
         )
 
     def __call__(self, tokens: Tensor, group: TokenGroup) -> Tensor:
@@ -209,33 +208,20 @@ class _OverlapExpert:
         mixed = self._select(self.mixed, group, 1).flatten(1, 2)
         context = weights.flatten(2).to(mixed.dtype) @ mixed  # keys and values of ĉ, [R, n · N, 2 C]
         context = context.view(len(tokens), -1, context.shape[-1])
-        keys, values = (_heads(block.attn2, half) for half in context.chunk(2, -1))
-        attended = _attention(block.attn2, block.attn2.to_q(block.norm2(tokens)), keys, values)
+        keys, values = map(block.attn2.split, context.chunk(2, -1))
+        attended = block.attn2.attend(block.attn2.to_q(block.norm2(tokens)), keys, values)
         query = block.attn_bg.to_q(block.norm2b(attended))
         n = self.table.candidates
         keys, values = (
             _rows(shared.unflatten(0, (-1, n)), group.among_overlaps).flatten(0, 1)
             for shared in (self.keys, self.values)
         )
-        return _attention(block.attn_bg, query, keys, values)
+        return block.attn_bg.attend(query, keys, values)
 
     def _select(self, values: Tensor, group: TokenGroup, dimension: int) -> Tensor:
         """The group's rows among the O, and its objects along a dimension of all K."""
         values = _rows(values, group.among_overlaps)
         return values if group.members is None else values.index_select(dimension, group.members)
-
-
-def attend(layer: Attention, queries: Tensor, context: Tensor) -> Tensor:
-    """Multi-head attention of tokens [B, L, C] to a context [B, N, …] with a layer's own projections."""
-    keys, values = (_heads(layer, projection(context)) for projection in (layer.to_k, layer.to_v))
-    return _attention(layer, layer.to_q(queries), keys, values)
-
-
-def _attention(layer: Attention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Queries [B, L, C] to keys and values [B, heads, N, d], through the output projection: [B, L, C]."""
-    out = F.scaled_dot_product_attention(_heads(layer, queries), keys, values)
-    projected: Tensor = layer.to_out[0](out.transpose(1, 2).flatten(2))
-    return projected
 
 
 def _exact_norm(layer: nn.LayerNorm, tokens: Tensor) -> Tensor:
@@ -249,11 +235,6 @@ def _exact_weight(layer: Any) -> Tensor:
     for name in getattr(layer, "active_adapters", ()):
         weight = weight + layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight).float()
     return weight
-
-
-def _heads(layer: Attention, tokens: Tensor) -> Tensor:
-    """[B, L, heads · d] to [B, heads, L, d]."""
-    return tokens.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:

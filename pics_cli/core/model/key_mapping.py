@@ -8,7 +8,7 @@ Every function takes the shapes of one part's tensors, with the part's prefix ta
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -165,27 +165,21 @@ def map_vae_keys(shapes: Shapes) -> KeyMapping:
     return _map_keys(shapes, names, {r"^loss\.": "the autoencoder's training loss"})
 
 
-def map_dinov2_keys(shapes: Shapes, module_names: Collection[str] | None, grid: int) -> KeyMapping:
+def map_dinov2_keys(shapes: Shapes, grid: int) -> KeyMapping:
     """The original DINOv2.
 
     Args:
         shapes: of the original file's tensors.
-        module_names: names in the Dinov2Model, which differ between versions of transformers; None: names in its
-            files, which all versions read.
         grid: patches a side of the pictures that the model will see, to which the position table is resampled.
     """
-    in_files = module_names is None
-    fused = in_files or any(".mlp.weights_in." in name for name in module_names or ())
-    separate = not in_files and any(".attention.q_proj." in name for name in module_names or ())
     inside = {
         **{name: name for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")},
         "ls1.gamma": "layer_scale1.lambda1",
         "ls2.gamma": "layer_scale2.lambda1",
-        "attn.proj": "attention.o_proj" if separate else "attention.output.dense",
-        "mlp.w3": "mlp.weights_out" if fused else "mlp.down_proj",
+        "attn.proj": "attention.output.dense",
+        "mlp.w12": "mlp.weights_in",
+        "mlp.w3": "mlp.weights_out",
     }
-    qkv = ["q_proj", "k_proj", "v_proj"] if separate else [f"attention.{name}" for name in ("query", "key", "value")]
-    gate = ["weights_in"] if fused else ["gate_proj", "up_proj"]
     names: dict[str, Any] = {
         "cls_token": "embeddings.cls_token",
         "mask_token": "embeddings.mask_token",
@@ -196,10 +190,8 @@ def map_dinov2_keys(shapes: Shapes, module_names: Collection[str] | None, grid: 
     for i in range(count_modules(shapes, "blocks")):
         block, layer = f"blocks.{i}", f"encoder.layer.{i}"
         names |= _prefixed(block, layer, inside)
-        names[f"{block}.attn.qkv"] = [f"{layer}.attention.{name}" for name in qkv]
-        names[f"{block}.mlp.w12"] = [f"{layer}.mlp.{name}" for name in gate]
-    unused = {"^mask_token$": "mask token, used in DINOv2's pretraining only"}
-    mapping = _map_keys(shapes, names, {} if in_files or names["mask_token"] in (module_names or ()) else unused)
+        names[f"{block}.attn.qkv"] = [f"{layer}.attention.attention.{name}" for name in ("query", "key", "value")]
+    mapping = _map_keys(shapes, names)
     if "pos_embed" in shapes:
         mapping.sources[names["pos_embed"]] = TensorSource("pos_embed", grid=grid)
     return mapping

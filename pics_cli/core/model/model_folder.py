@@ -11,10 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -22,12 +19,14 @@ from torch import nn
 from pics_cli.core.model.config import Link, ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.devices import is_out_of_memory
-from pics_cli.core.model.hub import cached_snapshot, check_hashes, is_local, snapshot
+from pics_cli.core.model.dinov2 import Dinov2Encoder
+from pics_cli.core.model.hub import check_hashes, is_local, snapshot
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.part_checks import find_mismatches
 from pics_cli.core.model.pixel_autoencoder import PixelAutoencoder
-from pics_cli.core.model.schedulers import SCHEDULERS
+from pics_cli.core.model.saved_module import SavedModule, check_weights
+from pics_cli.core.model.schedulers import load_scheduler
 from pics_cli.core.model.unet import InteractionUNet
 from pics_cli.core.runtime.files import apply_umask, load_json, make_folder, read_file, sync_folder
 from pics_cli.errors import PicsError, write_error
@@ -67,19 +66,16 @@ def atomic_folder(out: Path) -> Iterator[Path]:
 
 
 # Classes are fixed: nothing is imported because a file of a model folder names it.
-PARTS: dict[str, Any] = {
+CLASSES: dict[str, type[SavedModule]] = {
     "unet": InteractionUNet,
     "controlnet": BackgroundControlNet,
-    "image_encoder": transformers.Dinov2Model,
+    "image_encoder": Dinov2Encoder,
     "projector": Projector,
-    "vae": diffusers.AutoencoderKL,
 }
+PARTS = (*CLASSES, "vae")
 # Autoencoders by the class that their configuration names; the first where it names none.
-AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": diffusers.AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
+AUTOENCODERS = ("AutoencoderKL", "PixelAutoencoder")
 _AGAIN = "copy or convert the model again"
-# The command shows its own progress and errors.
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
 
 
 def load_parts(folder: Path, config: ModelConfig, dtype: torch.dtype, weights: bool = True) -> dict[str, Any]:
@@ -126,13 +122,12 @@ def load_part(
         for path in part_folder.iterdir():
             if path.exists() and not path.is_dir() and not path.is_file():
                 raise ValueError(f"{path.name} is no file")  # the libraries would wait for what a pipe holds
-        with quiet_libraries():
-            if name == "scheduler":
-                return _load_scheduler(part_folder)
-            if name == "projector":
-                return _load_projector(part_folder, encoder_width, config.context_width, dtype, weights)
-            kind = autoencoder_class(part_folder) if name == "vae" else PARTS[name]
-            return load_module(kind, part_folder, dtype, weights)
+        if name == "scheduler":
+            return load_scheduler(part_folder)
+        if name == "projector":
+            return _load_projector(part_folder, encoder_width, config.context_width, dtype, weights)
+        kind = autoencoder_class(part_folder) if name == "vae" else CLASSES[name]
+        return load_module(kind, part_folder, dtype, weights)
     except Exception as error:  # the libraries raise anything on damaged files
         if isinstance(error, PicsError) or is_out_of_memory(error):  # the caller has advice on memory
             raise
@@ -146,46 +141,54 @@ def autoencoder_class(part_folder: Path) -> Any:
     Raises:
         OSError, ValueError: it cannot be read, or names another.
     """
-    name = load_json(read_file(part_folder / "config.json")).get("_class_name", PARTS["vae"].__name__)
+    name = load_json(read_file(part_folder / "config.json")).get("_class_name", AUTOENCODERS[0])
     if name not in AUTOENCODERS:
         raise ValueError(f"config.json names the class {name}, expected one of {', '.join(AUTOENCODERS)}")
-    return AUTOENCODERS[name]
+    if name == PixelAutoencoder.__name__:
+        return PixelAutoencoder
+    import diffusers
+
+    return diffusers.AutoencoderKL
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence the loggers of diffusers and transformers; what matters in their messages becomes an error."""
-    loggers = (diffusers.utils.logging, transformers.utils.logging)
-    before = [logger.get_verbosity() for logger in loggers]
-    for logger in loggers:
-        logger.set_verbosity(logging.CRITICAL)
+def _quiet_diffusers() -> Iterator[None]:
+    """Silence its loggers and progress bars; what matters in their messages becomes an error."""
+    import diffusers
+
+    logger = diffusers.utils.logging
+    logger.disable_progress_bar()
+    before = logger.get_verbosity()
+    logger.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.set_verbosity(level)
+        logger.set_verbosity(before)
 
 
 def _linked(name: str, link: Link, weights: bool) -> Path:
     """Where a linked part lies. Repositories are not downloaded on a model's word: whoever made it named them."""
     if is_local(link.source):
         part_folder = snapshot(link.source, f"pics.json: links.{name}", []) / link.folder
-    elif (cached := cached_snapshot(link.source, str(Path(link.folder) / "config.json"))) is not None:
-        part_folder = cached / link.folder
     else:
-        repository, _, revision = link.source.partition("@")
-        files = f"--include '{Path(link.folder) / '*'}'" + (f" --revision {revision}" if revision else "")
-        raise PicsError(
-            f"pics.json: links.{name}: the part lies in the repository {link.source}, which is not on this machine",
-            f"models do not download others by themselves; if you trust it: hf download {repository} {files}",
-        )
+        from pics_cli.core.model.hub_client import cached_snapshot
+
+        cached = cached_snapshot(link.source, str(Path(link.folder) / "config.json"))
+        if cached is None:
+            repository, _, revision = link.source.partition("@")
+            files = f"--include '{Path(link.folder) / '*'}'" + (f" --revision {revision}" if revision else "")
+            raise PicsError(
+                f"pics.json: links.{name}: the part lies in the repository {link.source}, which is not on this machine",
+                f"models do not download others by themselves; if you trust it: hf download {repository} {files}",
+            )
+        part_folder = cached / link.folder
     if weights:
         check_hashes(part_folder, link.sha256)
     return part_folder
 
 
 def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool = True) -> nn.Module:
-    """A module of this package, diffusers or transformers.
+    """A module of this package or diffusers.
 
     Args:
         kind: its class.
@@ -199,34 +202,23 @@ def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool 
     if kind is PixelAutoencoder:
         return PixelAutoencoder.from_pretrained(part_folder)
     if not weights:
-        if kind is transformers.Dinov2Model:
-            return build_on_meta(
-                lambda: kind(transformers.Dinov2Config.from_json_file(part_folder / "config.json")), str(part_folder)
-            )
-        return build_on_meta(
-            lambda: kind.from_config(kind.load_config(part_folder, local_files_only=True)), str(part_folder)
-        )
+        with _quiet_diffusers() if not issubclass(kind, SavedModule) else contextlib.nullcontext():
+            return build_on_meta(lambda: kind.from_config(kind.load_config(part_folder)), str(part_folder))
     if "quantization_config" in load_json(read_file(part_folder / "config.json")):
         raise ValueError("config.json asks for quantised weights, which are not supported")
-    options: dict[str, Any] = {"torch_dtype": dtype}
-    if kind is transformers.Dinov2Model:
-        # Given explicitly, because a configuration may name kernels that would be fetched from the hub.
-        options = {"dtype": dtype, "attn_implementation": "sdpa"}
-    module, report = kind.from_pretrained(
-        part_folder,
-        output_loading_info=True,
-        use_safetensors=True,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,
-        **options,
-    )
-    problems = {what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[what]}
-    if problems:
-        shown = "; ".join(
-            f"{len(keys)} {what.replace('_', ' ')}, such as {', '.join(map(str, sorted(keys)[:3]))}"
-            for what, keys in problems.items()
+    if issubclass(kind, SavedModule):
+        module: nn.Module = kind.from_pretrained(part_folder, dtype)
+        return module
+    with _quiet_diffusers():
+        module, report = kind.from_pretrained(
+            part_folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            torch_dtype=dtype,
         )
-        raise ValueError(f"weights and configuration differ: {shown}")
+    check_weights(**{what: report[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys")})
     return module
 
 
@@ -241,27 +233,6 @@ def _load_projector(part_folder: Path, width: int, context_width: int, dtype: to
     projector = Projector(inside, out)
     projector.load_state_dict(state)
     return nn.Module.to(projector, dtype)
-
-
-def _load_scheduler(part_folder: Path) -> Any:
-    name = diffusers.DDIMScheduler.load_config(part_folder)["_class_name"]
-    if name not in {kind for kind, _ in SCHEDULERS.values()}:
-        raise ValueError(f"scheduler_config.json names the class {name}, which is none of those known")
-    return getattr(diffusers, name).from_pretrained(part_folder)
-
-
-def save_config(part: Any, folder: Path) -> None:
-    """Write what a part is built from, beside its weights."""
-    if isinstance(part, transformers.PreTrainedModel):
-        part.config.save_pretrained(folder)
-    else:
-        part.save_config(folder)
-
-
-def weights_file(part: Any) -> str:
-    """Name of the file that a part's library keeps its weights in."""
-    of_transformers = isinstance(part, transformers.PreTrainedModel)
-    return transformers.utils.SAFE_WEIGHTS_NAME if of_transformers else SAFETENSORS_WEIGHTS_NAME
 
 
 def save_part(name: str, part: nn.Module, folder: Path) -> None:

@@ -21,10 +21,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.base_models import (
     BASE_FILES,
@@ -42,6 +40,7 @@ from pics_cli.core.model.base_models import (
 )
 from pics_cli.core.model.config import Link, ModelConfig, checked_config
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.hub import is_local, record_hashes
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta, check_image_size
@@ -92,6 +91,8 @@ def new_model(
     Raises:
         PicsError: a base model is not found, of another kind, or has changed since its first use.
     """
+    import diffusers
+
     config = config or ModelConfig()
     logger.info("checking that %s and %s are the files of their first use", base, dinov2)
     base_files, dinov2_files = find_base(base), find_dinov2(dinov2)
@@ -137,6 +138,8 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
     Raises:
         PicsError: a path that does not exist or holds something else, or values that do not fit each other.
     """
+    import diffusers
+
     config, noise = checked_config(overrides), dict[str, Any]()
     base_files = find_local_base_model(base, "--base", BASE_FILES, "unet/config.json")
     dinov2_files = find_local_base_model(dinov2, "--dinov2", DINOV2_FILES, "config.json")
@@ -153,8 +156,8 @@ def blank_model(base: str, dinov2: str, overrides: Mapping[str, Any]) -> tuple[P
         noise = read_scheduler_config(base_files / "scheduler")
     if dinov2_files is None:
         origin += f"; image_encoder as published: {dinov2} is not on this machine"
-        published = Dinov2Config(**PUBLISHED_DINOV2, image_size=config.reference_size)
-        encoder: Any = build_on_meta(lambda: Dinov2Model(published), dinov2)
+        published = {**PUBLISHED_DINOV2, "image_size": config.reference_size}
+        encoder: Any = build_on_meta(lambda: Dinov2Encoder(**published), dinov2)
     else:
         origin += f"; image_encoder of {dinov2_files}"
         encoder = load_dinov2(dinov2_files, config.reference_size, weights=False)

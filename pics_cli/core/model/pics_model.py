@@ -22,7 +22,6 @@ from pics_cli.core.model.describe_folder import describe_folder
 from pics_cli.core.model.gate_trace import GateTrace
 from pics_cli.core.model.hub import snapshot
 from pics_cli.core.model.light_head import LightOutput, lighting_of
-from pics_cli.core.model.model_card import TRAINING_FILE, write_card
 from pics_cli.core.model.offload import ModelOffloader, PartReader, choose_memory
 from pics_cli.core.model.order_head import order_log_odds
 from pics_cli.core.model.sampling import Denoiser, denoise
@@ -66,10 +65,10 @@ class PicsModel:
     Args:
         config: shape and meaning of the model.
         unet, controlnet: the networks.
-        image_encoder: transformers' Dinov2Model.
+        image_encoder: a `Dinov2Encoder`, or transformers' Dinov2Model.
         projector: from its width to D.
         vae: diffusers' AutoencoderKL, or a `PixelAutoencoder`.
-        scheduler: a diffusers scheduler, of which the noise schedule is taken.
+        scheduler: a `DDIMScheduler`, or one of diffusers; the noise schedule is taken of it.
         device, memory: where the parts run, and their memory mode; see `ModelOffloader`.
         read_part: gives a part by name, with its weights, for as long as it is used; the parts given here are on the
             meta device then. None: they have their weights.
@@ -169,12 +168,15 @@ class PicsModel:
         """
         if self.memory == "offload" or isinstance(self._offloader, PartReader):
             raise ValueError(f"a model with memory={self.memory!r} cannot be saved: load it with memory='resident'")
+        from pics_cli.core.model.model_card import TRAINING_FILE, write_card
+
         folder = Path(folder)
         make_folder(folder)
         for name, part in self.parts.items():
             model_folder.save_part(name, part, folder)
         self.scheduler.save_pretrained(folder / "scheduler")
-        describe_folder(folder, replace(self.config, links={}), self.scheduler, type(self.vae))
+        names = type(self.scheduler).__name__, type(self.vae).__name__
+        describe_folder(folder, replace(self.config, links={}), *names)
         if training is not None:
             write_json(folder / TRAINING_FILE, training)
         write_card(folder)

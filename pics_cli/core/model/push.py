@@ -128,8 +128,8 @@ def check_repository(name: str) -> None:
         ) from None
 
 
-def _check_model(folder: Path) -> type:
-    """Check that a folder holds a whole model; returns the class of its autoencoder."""
+def _check_model(folder: Path) -> str:
+    """Check that a folder holds a whole model; returns the name of its autoencoder's class."""
     config = ModelConfig.load(folder)
     if config.links:
         listed = ", ".join(f"{name} in {link.source}" for name, link in sorted(config.links.items()))
@@ -152,7 +152,7 @@ def _check_model(folder: Path) -> type:
             "which diffusers reads",
             f"{_SAVE_AGAIN}; that takes what {CONFIG_FILE} says",
         )
-    return type(parts["vae"])
+    return type(parts["vae"]).__name__
 
 
 def _list_files(folder: Path, code: dict[str, str]) -> tuple[dict[str, Path], list[str]]:

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.blending import initial_output_bias
 from pics_cli.core.model.config import ModelConfig, checked_config
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.load_weights import build_on_meta
 from pics_cli.core.model.new_model import blank_controlnet, controlnet_from_unet, fill_module, new_projector
@@ -123,12 +123,10 @@ def _init_hint_layers(controlnet: Any) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _encoder(config: ModelConfig, shape: ModelShape) -> Any:
-    return Dinov2Model(
-        Dinov2Config(
-            hidden_size=shape.encoder_width, num_hidden_layers=shape.encoder_layers,
-            num_attention_heads=shape.encoder_heads, image_size=config.reference_size, patch_size=shape.encoder_patch,
-        )
+def _encoder(config: ModelConfig, shape: ModelShape) -> Dinov2Encoder:
+    return Dinov2Encoder(
+        hidden_size=shape.encoder_width, num_hidden_layers=shape.encoder_layers,
+        num_attention_heads=shape.encoder_heads, image_size=config.reference_size, patch_size=shape.encoder_patch,
     )  # fmt: skip
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import diffusers
 import torch
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model
 
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.image_encoder import Projector
 from pics_cli.core.model.pics_model import PicsModel
 from pics_cli.core.model.schedulers import published_scheduler
@@ -37,16 +36,16 @@ def tiny_model(seed: int = 0, device: str = "cpu", memory: str = "resident", **o
         device, memory: see `PicsModel`.
         overrides: values of its `ModelConfig`.
     """
+    import diffusers
+
     config = replace(TINY_CONFIG, **overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = InteractionUNet(config.latent_channels, config.latent_channels, **_TINY_SHAPE, tau=config.tau)
         controlnet = BackgroundControlNet(hint_widths=(8, 8, 16, 16), **_TINY_SHAPE, tau=config.tau)
-        encoder = Dinov2Model(
-            Dinov2Config(
-                hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=config.reference_size,
-                patch_size=14, use_swiglu_ffn=True, mlp_ratio=4,
-            )
+        encoder = Dinov2Encoder(
+            hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=config.reference_size,
+            patch_size=14, use_swiglu_ffn=True, mlp_ratio=4,
         )  # fmt: skip
         vae = diffusers.AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,

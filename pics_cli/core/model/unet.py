@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import PeftAdapterMixin
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from pics_cli.core.model import layers
 from pics_cli.core.model.interaction import ObjectContexts
 from pics_cli.core.model.regions import Regions
+from pics_cli.core.model.saved_module import SavedModule, keep_arguments
+from pics_cli.core.model.unet_layers import NetworkShape, TimestepEmbedding, output_norm
 
 
-class InteractionUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class InteractionUNet(SavedModule):
     """UNet of Stable Diffusion's shape whose transformer blocks are interaction blocks; parameter names are diffusers'.
 
     Args:
@@ -33,7 +32,7 @@ class InteractionUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         gradient_checkpointing: recompute layers in the backward pass, see `layers.LayerRunner`.
     """
 
-    @register_to_config
+    @keep_arguments
     def __init__(
         self,
         in_channels: int = 4,
@@ -48,12 +47,16 @@ class InteractionUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        options = layers.diffusers_options(
-            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups
+        shape = NetworkShape(
+            block_out_channels, layers_per_block, attention_levels, head_width, context_width, norm_groups, tau
         )
-        up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attention_levels))
-        stock = UNet2DConditionModel(in_channels=in_channels, out_channels=out_channels, up_block_types=up, **options)
-        layers.adopt_layers(self, stock, tau)
+        width = block_out_channels[0]
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.time_embedding = TimestepEmbedding(width, shape.time_width)
+        self.down_blocks, self.up_blocks, self.mid_block = shape.down_blocks(), shape.up_blocks(), shape.mid_block()
+        self.conv_norm_out = output_norm(shape)
+        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+        layers.number_blocks(self)
 
     def forward(
         self, latent: Tensor, timestep: Tensor, objects: ObjectContexts, regions: Regions, residuals: Sequence[Tensor]
@@ -81,7 +84,7 @@ class InteractionUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         ]
         hidden = runner.mid_block(hidden) + _repeat_candidates(last, n)
         hidden = runner.up_blocks(hidden, skips)
-        prediction: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        prediction: Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)))
         return prediction
 
 

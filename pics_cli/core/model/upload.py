@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from pics_cli.core.model.hub import HUB_ERRORS, SECONDS_TO_ANSWER
+from pics_cli.core.model.hub_client import HUB_ERRORS, SECONDS_TO_ANSWER
 from pics_cli.core.model.model_card import CARD_FILE
 from pics_cli.core.model.push import PushPlan
 from pics_cli.errors import PicsError, read_error

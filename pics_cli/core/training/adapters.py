@@ -40,7 +40,7 @@ def add_adapters(model: PicsModel, settings: LoraSettings, seed: int) -> None:
         PicsError: PEFT is not installed, or the rank is above what the narrowest projection can have.
     """
     require("lora", "train: lora")
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     targets = target_modules(settings)
     networks: tuple[Any, ...] = (model.unet, model.controlnet)
@@ -60,7 +60,7 @@ def add_adapters(model: PicsModel, settings: LoraSettings, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for network in networks:
-            network.add_adapter(config, _NAME)
+            inject_adapter_in_model(config, network, _NAME)
 
 
 def adapter_config(recipe: TrainingRecipe, base_fingerprint: str, steps: int) -> AdapterConfig:

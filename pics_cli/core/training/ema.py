@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from pics_cli.core.recipes.training_sections import EmaSettings
@@ -23,16 +22,21 @@ class ModelEma:
 
     def __init__(self, trained: Mapping[str, nn.Parameter], options: EmaSettings) -> None:
         self.trained, self.options = dict(trained), options
-        self._ema = EMAModel(self._weights(), decay=options.decay)
+        self._averages = [value.clone() for value in self._weights()]
+        self._steps = 0
 
+    @torch.no_grad()
     def step(self) -> None:
         """Update the average, after each optimizer step."""
-        self._ema.step(self._weights())
+        decay = min(self.options.decay, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
+        for average, value in zip(self._averages, self._weights(), strict=True):
+            average.sub_((1 - decay) * (average - value))
+        self._steps += 1
 
     def swap(self) -> None:
         """Exchange the weights with their average, in place; a second call undoes it."""
         with torch.no_grad():
-            for parameter, average in zip(self.trained.values(), self._ema.shadow_params, strict=True):
+            for parameter, average in zip(self.trained.values(), self._averages, strict=True):
                 weights = parameter.detach().clone()
                 parameter.copy_(average)
                 average.copy_(weights)
@@ -48,17 +52,15 @@ class ModelEma:
 
     def state(self) -> tuple[dict[str, Tensor], int]:
         """The averages by parameter name, and how many steps they include."""
-        return dict(zip(self.trained, self._ema.shadow_params, strict=True)), self._ema.optimization_step
+        return dict(zip(self.trained, self._averages, strict=True)), self._steps
 
     def load(self, averages: Mapping[str, Tensor], steps: int) -> None:
         """Restore what `state` returned."""
-        for name, average in zip(self.trained, self._ema.shadow_params, strict=True):
+        for name, average in zip(self.trained, self._averages, strict=True):
             average.copy_(averages[name])
-        self._ema.optimization_step = steps
+        self._steps = steps
 
-    def _weights(self) -> Sequence[Tensor]:
+    def _weights(self) -> Iterator[Tensor]:
         """The weights on the average's device."""
-        weights = list(self.trained.values())
-        if self.options.device == "same":
-            return weights
-        return [value.detach().cpu().requires_grad_() for value in weights]  # EMAModel skips what needs no gradient
+        for value in self.trained.values():
+            yield value.detach() if self.options.device == "same" else value.detach().cpu()

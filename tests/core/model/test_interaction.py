@@ -190,7 +190,7 @@ def test_without_regions_only_self_attention_and_feed_forward_remain(objects: in
     poison(block, *PAIR_ONLY, "norm2", "attn2")
     found = ours(block, hidden, contexts, cover)
     normed = block.norm1(hidden)
-    middle = hidden + block.attn1(normed)
+    middle = hidden + block.attn1(normed, normed)
     assert distance(found, middle + block.ff(block.norm3(middle))) < 1e-6
     weights = make_block()
     assert distance(found, theirs(weights, hidden, contexts, cover)) < 1e-5
@@ -220,7 +220,7 @@ def test_background_tokens_reach_overlap_tokens_as_keys(through: str, plain: boo
     for parameter in block.attn1.to_out.parameters():
         parameter.zero_()
     if through == "attn_bg":
-        block.attn2.to_out[0].weight.zero_()
+        torch.nn.init.zeros_(block.attn2.to_out[0].weight)  # type: ignore[arg-type]
     else:
         for layer in (block.attn_bg.to_k, block.attn_bg.to_v):
             layer.weight[:, C // 2 :] = 0

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Dinov2Config, Dinov2Model
 
 from helpers import research
 from pics_cli.core.model.controlnet import BackgroundControlNet
+from pics_cli.core.model.dinov2 import Dinov2Encoder
 from pics_cli.core.model.key_mapping import map_dinov2_keys, map_unet_keys, map_vae_keys, resample_positions
 from pics_cli.core.model.load_weights import (
     CheckpointPart,
@@ -88,8 +88,8 @@ def test_published_shape() -> None:
     part = shapes_of(maker)
     options = dinov2_options(part, 64, 224)
     assert options["num_attention_heads"] == 24
-    encoder = build_on_meta(lambda: Dinov2Model(Dinov2Config(**options)), "")
-    plan = map_dinov2_keys(part, encoder.state_dict().keys(), 16)
+    encoder = build_on_meta(lambda: Dinov2Encoder(**options), "")
+    plan = map_dinov2_keys(part, 16)
     assert mapping_errors("image_encoder", encoder, plan, part) == []
     dinov2 = sum(value.numel() for value in maker.state.values())
     assert round(dinov2 / 1e6, 1) == 1136.5
@@ -99,11 +99,10 @@ def test_published_shape() -> None:
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_dinov2_names_of_older_transformers(gated: bool) -> None:
+def test_dinov2_tensors_are_named_as_in_the_files_of_transformers(gated: bool) -> None:
     maker = research.Maker(device="meta")
     research.dinov2(maker, "", 48, 1, gated=gated)
-    old = ["encoder.layer.0.attention.attention.query.weight", "encoder.layer.0.mlp.weights_in.weight"]
-    plan = map_dinov2_keys(shapes_of(maker), old, 16)
+    plan = map_dinov2_keys(shapes_of(maker), 16)
     assert plan.unknown == []
     key = plan.sources["encoder.layer.0.attention.attention.key.weight"]
     assert (key.key, key.part, key.parts) == ("blocks.0.attn.qkv.weight", 1, 3)
@@ -113,7 +112,6 @@ def test_dinov2_names_of_older_transformers(gated: bool) -> None:
         assert "encoder.layer.0.mlp.weights_out.weight" in plan.sources
     else:
         assert "encoder.layer.0.mlp.fc1.weight" in plan.sources
-    assert "mask_token" in plan.dropped
 
 
 def test_research_names_are_the_golden_ones(shared_data: Path) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, Transformer2DModel, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from helpers.diffusers_networks import diffusers_options
 from pics_cli.core.images.geometry import Box
 from pics_cli.core.model.controlnet import BackgroundControlNet
 from pics_cli.core.model.interaction import InteractionBlock, ObjectContexts
-from pics_cli.core.model.layers import diffusers_options, transformer_layers
+from pics_cli.core.model.layers import transformer_layers
 from pics_cli.core.model.regions import Regions
 from pics_cli.core.model.sampling import Denoiser
 from pics_cli.core.model.unet import InteractionUNet
@@ -61,7 +62,7 @@ def networks(shape: int = 0) -> Networks:
 
 
 def blocks(network: nn.Module) -> list[InteractionBlock]:
-    return [block for transformer in transformer_layers(network) for block in transformer.transformer_blocks]
+    return [transformer.block for transformer in transformer_layers(network)]
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
@@ -168,7 +169,8 @@ def stock(kind: Any, network: nn.Module, objects: ObjectContexts, regions: Regio
     known: Any = network.config
     shape = ("block_out_channels", "layers_per_block", "attention_levels", "head_width", "context_width", "norm_groups")
     twin = kind(**diffusers_options(**{name: known[name] for name in shape}), **options).eval()
-    for ours, transformer in zip(blocks(network), transformer_layers(twin), strict=True):
+    theirs = (module for module in twin.modules() if isinstance(module, Transformer2DModel))
+    for ours, transformer in zip(blocks(network), theirs, strict=True):
         block = StockBlock(ours.norm1.weight.numel(), ours.attn1.heads, 8, D, ours.tau)
         block.place_ = objects, regions
         transformer.transformer_blocks[0] = block
@@ -308,7 +310,7 @@ def test_gradients_of_a_batch_equal_the_plain_paths() -> None:
         for network in pair:
             network.requires_grad_()
         denoiser(inputs, pair, plain=plain, cache=False)(inputs["latent"], T).square().mean().backward()
-        grads.append({f"{i}.{name}": p.grad for i in (0, 1) for name, p in pair[i].named_parameters()})
+        grads.append({f"{i}.{name}": cast(Tensor, p.grad) for i in (0, 1) for name, p in pair[i].named_parameters()})
     fast, plain_ = grads
     assert all(gradient is not None for gradient in fast.values())
     scale = max(float(gradient.norm()) for gradient in plain_.values())
@@ -336,7 +338,7 @@ def test_levels_and_attention_must_agree() -> None:
 
 def test_layout_of_the_weights_changes_nothing() -> None:
     """torch's group norm in channels-last layout loses digits where a group's mean is large; ours must not."""
-    unet, controlnet = (copy.deepcopy(network) for network in networks())
+    unet, controlnet = copy.deepcopy(networks())
     for network in (unet, controlnet):
         for name, parameter in network.named_parameters():
             if name.endswith(("conv_in.bias", "conv1.bias", "conv2.bias")):

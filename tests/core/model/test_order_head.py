@@ -67,7 +67,7 @@ def test_learns_that_the_lower_box_is_nearer() -> None:
 def test_a_model_says_the_same_in_every_memory_mode(memory: str) -> None:
     model = small(**LAYERS)
     model.controlnet.order_head = OrderHead()
-    model.controlnet.register_to_config(estimates_order=True)
+    model.controlnet.config["estimates_order"] = True
     given = boxes(1)[0].numpy()
     expected = model.estimate_order(given)
     assert expected is not None

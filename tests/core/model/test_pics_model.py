@@ -314,7 +314,7 @@ def test_memory_modes_paint_the_same_picture(tiny: PicsModel, saved: Path, memor
 
 def test_values_that_are_no_numbers_are_no_picture(saved: Path) -> None:
     pipeline = PicsModel.from_pretrained(saved)
-    pipeline.unet.conv_out.bias.fill_(float("nan"))
+    pipeline.unet.conv_out.weight.fill_(float("nan"))
     with pytest.raises(PicsError, match="no numbers") as error:
         picture(pipeline)
     assert error.value.exit_code == 1
