@@ -20,7 +20,8 @@ HEAVY = ("torch", "numpy", "cv2", "PIL", "diffusers", "transformers", "accelerat
 # What no process imports that makes a picture with the bundled model.
 SLOW = (
     "torch._dynamo", "torch._inductor", "torchvision", "diffusers", "transformers", "accelerate", "peft",
-    "huggingface_hub", "scipy", "skimage", "matplotlib", "pyarrow", "pandas", "boto3", "botocore", "tensorflow", "flax", "webdataset",
+    "huggingface_hub", "scipy", "skimage", "matplotlib", "pyarrow", "pandas", "boto3", "botocore", "tensorflow", "flax",
+    "webdataset",
 )  # fmt: skip
 
 # Room → rooms of the package that it may import. An arrow that no file needs any more is taken out.
