@@ -28,7 +28,7 @@ GOALS = {"pics --help": 0.3, "pics infer, one picture": 3.5}
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """Command lines by what they are called; what they write goes to a folder."""
-    words = {
+    words: dict[str, list[object]] = {
         "pics --help": ["--help"],
         "pics infer, one picture": ["infer", "--input", SAMPLE, "--output", folder / "infer"],
         "pics build-shards, one drawn scene": ["build-shards", "synth", "--out", folder / "shards", "--limit", 1],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from pics_cli.core.model import hub
+from pics_cli.core.model import hub, hub_client
 from pics_cli.core.model.hub import HASHES_FILE as HASHES
 from pics_cli.core.model.hub import check_hashes, check_recorded_hashes, record_hashes
 from pics_cli.errors import PicsError
@@ -49,7 +49,7 @@ def test_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(hub, "SECONDS_TO_ANSWER", 1.0)
+        monkeypatch.setattr(hub_client, "SECONDS_TO_ANSWER", 1.0)
         start = time.monotonic()
         with pytest.raises(PicsError, match="cannot be reached"):
             hub.snapshot("owner/name", "--model", ["*"])
