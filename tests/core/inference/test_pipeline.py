@@ -124,7 +124,9 @@ def test_layers(pipe: PicsPipeline, tmp_path: Path) -> None:
         result.save_layers(tmp_path / f"{number}", number)
         assert merge_files(tmp_path / f"{number}").unchanged
     without = pipe(scene(), OBJECTS[:2], BOXES, steps=1)
-    assert without.images[0].tobytes() == result.images[0].tobytes()
+    # One picture or two in a batch: sums may be rounded otherwise.
+    apart = np.asarray(without.images[0]).astype(int) - np.asarray(result.images[0])
+    assert np.abs(apart).max() <= 1
     with pytest.raises(ValueError, match="layers=True"):
         without.save_layers(tmp_path)
     sample = make_sample(tmp_path / "in/s")
