@@ -25,6 +25,7 @@ from typer.core import TyperCommand, TyperGroup
 from pics_cli import console
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks, join_ranks, launched
+from pics_cli.core.runtime.signals import ENDING
 from pics_cli.errors import FAILED, PicsError
 
 R = TypeVar("R")
@@ -41,8 +42,6 @@ _LINGER = 1.0
 
 # Lines on what was left to other runs.
 _IN_USE = 5
-# Signals that end a command as an interrupt from the keyboard does: what is finished stays, the rest is undone.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 # Whatever is wrong with a command line; typer has a copy of click in it, or takes the installed one.
 _LineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -133,7 +132,7 @@ def handle_errors(command: Callable[..., None], uses_cache: bool = False) -> Cal
 
     @functools.wraps(command)
     def run(*args: Any, quiet: bool = False, verbose: bool = False, as_json: bool = False, **kwargs: Any) -> None:
-        for number in _ENDING:
+        for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` does with SIGHUP
                 signal.signal(number, _terminate)
         try:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from pics_cli.core.loading.dataset import TrainingDataset, WorkerError
 from pics_cli.core.runtime.engines import exit_with_parent
+from pics_cli.core.runtime.signals import ignore_terminal_signals
 from pics_cli.errors import FAILED, PicsError
 
 Batch = dict[str, Any]
@@ -125,8 +126,7 @@ def build_dataloader(
 
 def init_worker(_: int) -> None:
     """Leave signals to the main process, which still wants samples for the step it is in; one thread for OpenCV."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_terminal_signals()
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_exit_on_sigterm_of_parent, daemon=True).start()

@@ -118,7 +118,9 @@ class DDIMScheduler:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `scheduler_config.json` into a folder, which is made."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / SCHEDULER_FILE).write_text(diffusers_json(type(self).__name__, self.config), encoding="utf-8")
+        (Path(folder) / SCHEDULER_FILE).write_text(
+            diffusers_json(type(self).__name__, self.config), encoding="utf-8", newline="\n"
+        )
 
 
 def load_scheduler_config(folder: Path) -> dict[str, Any]:

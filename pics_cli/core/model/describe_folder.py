@@ -34,7 +34,7 @@ def describe_folder(folder: Path, config: ModelConfig, scheduler: str, vae: str)
     write_json(folder / INDEX_FILE, model_index(config, scheduler, vae))
     for name, text in code_files(vae).items():
         if (folder / name).parent.is_dir():  # not of a part that lies elsewhere
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, newline="\n")
     config.save(folder)
 
 

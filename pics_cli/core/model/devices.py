@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
-import sys
 from collections.abc import Callable, Iterator
 
 import torch
 
+from pics_cli.core.runtime.resources import peak_resident_bytes
 from pics_cli.errors import PicsError
 
 logger = logging.getLogger(__name__)
@@ -122,5 +121,4 @@ def peak_memory(device: torch.device) -> tuple[int, str]:
     """Peak in bytes, and what it counts: `cuda`: allocated on the device; `process`: resident since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "cuda"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
+    return peak_resident_bytes(), "process"

@@ -83,7 +83,7 @@ def model_card(
     )  # fmt: skip
     text = ModelCard.from_template(
         _card_data(folder, config, training, licence, title, figures),
-        template_str=_TEMPLATE.read_text(),
+        template_str=_TEMPLATE.read_text(encoding="utf-8"),
         name=title,
         model=name or "FOLDER",
         about="The model that comes with the package: small enough for a CPU, trained on drawn and path-traced scenes "

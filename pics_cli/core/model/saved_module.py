@@ -129,7 +129,7 @@ class SavedModule(nn.Module):
 
     def save_config(self, folder: str | Path) -> None:
         """Write `config.json`."""
-        (Path(folder) / CONFIG_FILE).write_text(self.config_text(), encoding="utf-8")
+        (Path(folder) / CONFIG_FILE).write_text(self.config_text(), encoding="utf-8", newline="\n")
 
     def config_text(self) -> str:
         """The contents of `config.json`."""

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, ParamSpec, TypeVar
 
-from pics_cli.core.runtime.signals import defer_signals, process_pending_signals
+from pics_cli.core.runtime.signals import defer_signals, process_pending_signals, terminal_signals_blocked
 from pics_cli.errors import FAILED, PicsError
 
 P = ParamSpec("P")
@@ -112,11 +112,8 @@ class _Pool(ProcessPoolExecutor, Engine):
         return self._workers
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # a new process inherits it
-        try:
+        with terminal_signals_blocked():  # a new process inherits it
             return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ import os
 import re
 import socket
 import stat
+import sys
 import tempfile
+import threading
 import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from pics_cli.core.runtime.remote_path import RemotePath
 
 _SAMPLE_BYTES, _MAX_BYTES = 1 << 16, 1 << 30
+# Flags of a file that is read, as far as a system knows them; a pipe into which nobody writes is not waited for.
+_READING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_position_guard = threading.Lock()
 INDEX_CACHE_HINT = "indexes live there: name another folder with PICS_CACHE=DIR"
 
 
@@ -75,13 +80,35 @@ def open_file(path: Path, buffering: int = -1) -> BinaryIO:
     """
     if remote := as_remote(path):
         return cast(BinaryIO, remote.open("rb", buffering))
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = open_handle(path)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise OSError(errno.EINVAL, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file", str(path))
     return os.fdopen(handle, "rb", buffering)
+
+
+def open_handle(path: Path) -> int:
+    """A file opened for reading, as the system numbers it, for `read_at`.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return os.open(path, _READING)
+
+
+def read_at(handle: int, length: int, offset: int) -> bytes:
+    """Bytes of an open file from a position on; threads may share it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if hasattr(os, "pread"):
+        return os.pread(handle, length, offset)
+    with _position_guard:  # on Windows a file has one position
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.read(handle, length)
 
 
 def read_file(path: Path) -> bytes:
@@ -258,7 +285,9 @@ def apply_umask(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename inside this folder survive a power cut."""
+    """Make a rename inside this folder survive a power cut; Windows does so by itself and opens no folders."""
+    if sys.platform == "win32":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

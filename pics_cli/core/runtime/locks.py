@@ -7,11 +7,9 @@ machine is gone and the folder is another one's to take.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -21,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pics_cli.core.runtime.file_lock import LockedFile, lock_file
 from pics_cli.core.runtime.files import as_remote, load_json
+from pics_cli.core.runtime.signals import interrupt_this_process, process_runs
 from pics_cli.errors import PicsError, write_error
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ def lock_holder(path: Path) -> str | None:
         PicsError: it cannot be read.
     """
     try:
-        handle = _open_lock(path)
+        file = lock_file(path)
     except OSError as error:
         raise write_error(path, error) from None
     owner = _read(path)
-    if handle is None:
+    if file is None:
         return _name(owner)
     try:
         renewed = owner.get("renewed", 0.0)
@@ -82,7 +82,7 @@ def lock_holder(path: Path) -> str | None:
         path.unlink(missing_ok=True)
         return None
     finally:
-        os.close(handle)
+        file.close()
 
 
 @contextlib.contextmanager
@@ -93,14 +93,14 @@ def locked(path: Path, hint: str = "choose another folder") -> Iterator[None]:
         PicsError: it cannot be made.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = lock_file(path, wait=True)
     except OSError as error:
         raise write_error(path, error, hint) from None
+    assert file is not None  # it was waited for
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        file.close()
 
 
 @dataclass
@@ -109,13 +109,13 @@ class _Lease:
 
     Attributes:
         path: of the file.
-        handle: of a local one.
+        file: a local one.
         token: what no other holder has.
         lost: another one has taken it over.
     """
 
     path: Path
-    handle: int = -1
+    file: LockedFile | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
     lost: bool = False
 
@@ -129,10 +129,8 @@ class _Lease:
     def write(self) -> None:
         if remote := as_remote(self.path):
             remote.write_bytes(self.contents())
-        else:
-            data = self.contents()
-            os.pwrite(self.handle, data, 0)
-            os.ftruncate(self.handle, len(data))
+        elif self.file is not None:
+            self.file.write(self.contents())
 
     def is_held(self) -> bool:
         """Whether the file says that this process holds it."""
@@ -149,7 +147,7 @@ class _Lease:
             return
         self.lost = True
         logger.error("%s: another writer has taken over this folder, as this one had not been heard of", self.path)
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt_this_process()
 
 
 class _Heartbeats:
@@ -189,16 +187,16 @@ _heartbeats = _Heartbeats()
 def _held_locally(lease: _Lease) -> Iterator[None]:
     path = lease.path
     try:
-        handle = _open_lock(path)
+        file = lock_file(path)
     except OSError as error:
         raise write_error(path, error) from None
-    if handle is None:
+    if file is None:
         raise _in_use(path, _read(path))
     try:
-        owner = _parse(os.read(handle, 4096))
+        owner = _parse(file.read())
         if owner.get("host", socket.gethostname()) != socket.gethostname():  # else it had the file lock, and is gone
-            _take_over(path, owner, os.fstat(handle).st_mtime)
-        lease.handle = handle
+            _take_over(path, owner, path.stat().st_mtime)
+        lease.file = file
         lease.write()
         try:
             yield
@@ -206,7 +204,7 @@ def _held_locally(lease: _Lease) -> Iterator[None]:
             if lease.is_held():
                 path.unlink(missing_ok=True)
     finally:
-        os.close(handle)
+        file.close()
 
 
 @contextlib.contextmanager
@@ -242,13 +240,7 @@ def _runs(owner: dict[str, Any]) -> bool:
         return False
     if pid == os.getpid():
         return owner.get("token") in _own_tokens
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return process_runs(pid)
 
 
 def _take_over(path: Path, owner: dict[str, Any], modified: float) -> None:
@@ -265,24 +257,6 @@ def _take_over(path: Path, owner: dict[str, Any], modified: float) -> None:
     if age < _LEASE:
         raise _in_use(path, owner)
     logger.warning("%s: taken over: %s has not been heard of for %.0f minutes", path, _name(owner), age / 60)
-
-
-def _open_lock(path: Path) -> int | None:
-    """The lock file, locked; None where another process holds it."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError:
-            os.close(handle)
-            raise
-        # Whoever held it before may have removed the name between our open and our lock.
-        if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
-            return handle
-        os.close(handle)
 
 
 def _read(path: Path) -> dict[str, Any]:

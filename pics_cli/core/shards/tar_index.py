@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, make_folder
+from pics_cli.core.runtime.files import INDEX_CACHE_HINT, AtomicFile, cache_folder, make_folder, read_at
 from pics_cli.core.shards.shard_files import (
     MAX_SAMPLE,
     REBUILD_HINT,
@@ -90,7 +89,7 @@ def read_bytes(path: Path, start: int, stop: int) -> bytes:
     """
     try:
         with path.open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), stop - start, start)
+            data = read_at(file.fileno(), stop - start, start)
     except FileNotFoundError:
         raise
     except OSError as error:

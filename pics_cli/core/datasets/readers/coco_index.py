@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain
@@ -30,7 +29,7 @@ from pics_cli.core.datasets.readers.coco_records import (
 from pics_cli.core.datasets.readers.index_cache import INDEX_METADATA, open_cached_index, plain_json
 from pics_cli.core.images.image_files import MAX_PIXELS
 from pics_cli.core.runtime.bad_samples import BadRecords
-from pics_cli.core.runtime.files import load_json
+from pics_cli.core.runtime.files import load_json, open_handle, read_at
 from pics_cli.errors import BadSample, PicsError
 
 Array = npt.NDArray[Any]
@@ -127,8 +126,8 @@ class CocoIndex:
             BadSample: `bad_mask` where it is no JSON, or holds numbers beyond all range.
         """
         if self._json is None:
-            self._json = os.open(self.json_path, os.O_RDONLY)
-        text = os.pread(self._json, int(self.columns["length"][annotation]), int(self.columns["offset"][annotation]))
+            self._json = open_handle(self.json_path)
+        text = read_at(self._json, int(self.columns["length"][annotation]), int(self.columns["offset"][annotation]))
         try:
             return msgspec.json.decode(text)
         except JSON_ERRORS as error:

@@ -34,8 +34,11 @@ from pics_cli.core.runtime.files import (
     load_json,
     make_folder,
     open_file,
+    open_handle,
+    read_at,
 )
 from pics_cli.core.runtime.locks import locked
+from pics_cli.core.runtime.signals import process_runs
 from pics_cli.core.runtime.storage import local_file
 from pics_cli.errors import PicsError, read_error, write_error
 
@@ -75,8 +78,8 @@ class SpanIndex:
     def read(self, offset: int, length: int) -> bytes:
         """A record's text."""
         if self._file is None:
-            self._file = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._file, length, offset)
+            self._file = open_handle(self.path)
+        return read_at(self._file, length, offset)
 
 
 def open_cached_index(
@@ -230,7 +233,7 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
         build(work)
         (work / _CHECKSUMS).write_text(json.dumps({path.name: file_crc32(path) for path in sorted(work.iterdir())}))
         for part in work.iterdir():
-            with part.open("rb") as file:
+            with part.open("r+b") as file:
                 os.fsync(file.fileno())
         work.rename(folder)
     except OSError as error:
@@ -246,10 +249,5 @@ def _remove_abandoned(parent: Path) -> None:
     """Delete what killed builders of this host left behind: gigabytes, for a large dataset."""
     work_name = re.compile(rf"\.building-{re.escape(socket.gethostname())}-(\d+)-[^-]*")
     for path in parent.iterdir():
-        if match := work_name.fullmatch(path.name):
-            try:
-                os.kill(int(match.group(1)), 0)
-            except ProcessLookupError:
-                shutil.rmtree(path, ignore_errors=True)
-            except PermissionError:
-                continue  # alive, of another user
+        if (match := work_name.fullmatch(path.name)) and not process_runs(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
