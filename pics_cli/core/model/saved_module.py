@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pics_cli.core.runtime.files import load_json, read_file
 
@@ -111,7 +112,7 @@ class SavedModule(nn.Module):
             OSError, ValueError, SafetensorError: it cannot be read, or weights and configuration differ.
         """
         folder = Path(pretrained_model_name_or_path)
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInit():
             module = cls.from_config(cls.load_config(folder))
         weights: dict[str, Tensor] = {}
         for path in weight_files(folder, cls.weights_name):
@@ -141,6 +142,15 @@ class SavedModule(nn.Module):
         self.save_config(folder)
         weights = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
         save_file(weights, Path(folder) / self.weights_name, {"format": "pt"})
+
+
+class _WithoutInit(TorchFunctionMode):
+    """No initial weights for tensors without memory: torch takes as long for them as for reading the real ones."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.uniform_ or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def diffusers_json(class_name: str, values: Mapping[str, Any]) -> str:
