@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +35,8 @@ def env() -> None:
 
 
 def _environment() -> Environment:
+    import platform
+
     from pics_cli.commands.results import Environment
     from pics_cli.core.runtime.caches import folder_size, hub_cache
     from pics_cli.core.runtime.engines import available_cores
@@ -69,6 +69,8 @@ def _environment() -> Environment:
 
 
 def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # takes a tenth of what `pics --help` takes
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -92,6 +94,8 @@ def _torch_devices() -> tuple[str | None, list[Device]]:
 
 
 def _device(device: torch.device) -> Device:
+    import platform
+
     import torch
 
     from pics_cli.commands.results import Device
