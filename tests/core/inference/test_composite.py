@@ -110,7 +110,7 @@ def test_what_is_kept_is_stored_as_it_was(kind: str, mode: Mode) -> None:
 def test_layers_of_results_recombine(tiny: PicsModel, hint: str, mode: Mode) -> None:
     """Of every kind of model: 0 differing values in 12; objects lie where they are seen."""
     overlay = {**CORRECTING, "hint": "overlay", "fill": 0.75}
-    model = tiny if hint == "background" else small(**(SHADOWS if hint == "layers" else overlay))
+    model = tiny if hint == "background" else small(1, **(SHADOWS if hint == "layers" else overlay))
     keep = np.asarray(mask_of((40, 0, 45, 90)))
     results = list[CompositeResult]()
     for kind, channels in (("uint8", 3), ("uint8", 4), ("uint16", 3)):
@@ -288,7 +288,8 @@ def test_grain_is_matched_unless_told_otherwise(layers_model: Path, tmp_path: Pa
     plain, _ = composite(model, [one], replace(options, match="none"), noise=lambda *_: nothing)
     first, second = composite(model, [one], options, noise=lambda *_: nothing)
     again = next(composite(model, [replace(one, candidates=(0,))], options, noise=lambda *_: nothing))
-    np.testing.assert_array_equal(first.image, again.image)
+    # One picture or two in a batch: sums may be rounded otherwise.
+    assert np.abs(first.image.astype(int) - again.image).max() <= 1
     assert (first.changed_outside, second.changed_outside) == (0, 0)
     inside = np.s_[30:64, 30:64]
     grain = (first.image[inside].astype(float) - plain.image[inside]).std()
