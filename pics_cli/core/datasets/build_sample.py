@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from pics_cli.core.datasets.compat import compat_crop
 from pics_cli.core.datasets.pairs import FAULTS, Group, find_fault
 from pics_cli.core.datasets.rechoice import Rechoice
-from pics_cli.core.datasets.scene import SCENE_NOTES, DrawnImage, FloatBox, Instance, Scene, Skip
+from pics_cli.core.datasets.scene import SCENE_NOTES, DrawnImage, FloatBox, Instance, KnownPair, Scene, Skip
 from pics_cli.core.images.cutouts import cut_patch, padding_ratios
 from pics_cli.core.images.geometry import Box, box_relation, iou_of_two
 from pics_cli.core.images.image_io import decode_image, encode_jpeg, encode_png
@@ -51,7 +51,7 @@ def build_sample(
     settled = _settle(scene, group, recipe, notes)
     if isinstance(settled, Skip):
         return settled
-    instances, masks = settled
+    group, instances, masks = settled
     if not recipe.compat and any(mask.area < _MIN_MASK_PIXELS for mask in masks):
         return Skip("tiny_mask")
     if any(mask.area == mask.width * mask.height for mask in masks):
@@ -76,7 +76,9 @@ def build_sample(
     geometry = [PatchGeometry(crop, ratio) for crop, ratio in zip(crops, ratios, strict=True)]
     parts = SampleParts(stored, masks, meta, geometry, patches)
     if drawn:
-        _add_ground_truth(parts, drawn, group)  # whose group is never chosen again
+        _add_ground_truth(parts, drawn, group)
+    elif scene.known_pairs:
+        _add_known_pairs(parts.metadata, scene.known_pairs, group)
     return pack_sample(parts, recipe.shards.layout, rgb)
 
 
@@ -96,6 +98,17 @@ def _add_ground_truth(parts: SampleParts, drawn: DrawnImage, group: Group) -> No
         pair["subject"] = number[subject]
 
 
+def _add_known_pairs(metadata: dict[str, Any], known: Mapping[tuple[int, int], KnownPair], group: Group) -> None:
+    """What people say of a pair; instances become the sample's objects."""
+    low, high = sorted(group)
+    pair = known[low, high]
+    if pair.front is not None:
+        metadata["order"] = sorted(range(2), key=lambda k: group[k] != pair.front)
+    if pair.relation is not None:
+        (entry,) = metadata["pairs"]
+        entry["relation"], entry["subject"] = pair.relation.relation, group.index(pair.relation.subject)
+
+
 def box_pairs(boxes: Sequence[FloatBox]) -> list[dict[str, Any]]:
     """IoU and relation of every two boxes, as the json of a sample gives them."""
     return [
@@ -106,8 +119,8 @@ def box_pairs(boxes: Sequence[FloatBox]) -> list[dict[str, Any]]:
 
 def _settle(
     scene: Scene, group: Group, recipe: DatasetRecipe, notes: Counter[str]
-) -> tuple[list[Instance], list[BoxMask]] | Skip:
-    """The objects of a group with their masks; another group where the annotation contradicts the masks of the first.
+) -> tuple[Group, list[Instance], list[BoxMask]] | Skip:
+    """A group and its objects with their masks; another group where the annotation contradicts the masks of the first.
 
     Masks are decoded for what was chosen alone, so that a choice costs no drawing.
     """
@@ -119,7 +132,7 @@ def _settle(
         masks |= {i: _decode_mask(instances[i]) for i in group if i not in masks}
         fault = None if trusted else find_fault(instances, group, masks, recipe.pairs)
         if fault is None:
-            return [instances[i] for i in group], [masks[i] for i in group]
+            return group, [instances[i] for i in group], [masks[i] for i in group]
         reason, faulty, mended = fault
         notes[reason] += 1
         first_fault = first_fault or reason

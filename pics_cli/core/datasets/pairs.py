@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -23,6 +23,7 @@ SKIP_REASONS = {
     "no_annotations": "the picture has no annotated object",
     "too_few_objects": "fewer objects than asked for are large enough, of the wanted classes and no crowd",
     "no_masks": "enough objects, but too few of them have a mask",
+    "no_known_pair": "of no two objects that are large enough the data says how they stand to each other",
     "no_overlap": "no two boxes overlap",
     "only_contained": "boxes overlap only where one lies inside the other",
     "group_too_small": "a pair was found, but no further object fits the rule",
@@ -56,10 +57,33 @@ def choose_group(scene: Scene, rule: PairSettings) -> Group | Skip:
     `max_iou` starts from the pair of boxes with the highest IoU (the first of equals in annotation order) and adds, one
     by one, the object with the highest IoU with any member; every IoU must be above 0. `largest` starts from the two
     largest objects (the first of equals) and adds the next largest. With `contained: drop` no two members may lie one
-    inside the other. K = 1 takes the largest object by either rule.
+    inside the other. K = 1 takes the largest object by either rule. Where a scene has known pairs, it is the one of
+    them that overlaps most.
     """
+    if scene.known_pairs is not None:
+        return _choose_known(scene, rule, scene.known_pairs)
     largest = rule.objects == 1 or rule.rule == "largest"
     return choose_among(scene, rule, is_candidate, _choose_largest if largest else _choose_max_iou)
+
+
+def _choose_known(scene: Scene, rule: PairSettings, known: Collection[tuple[int, int]]) -> Group | Skip:
+    taken = {i for i, each in enumerate(scene.instances) if each.mask is not None and is_candidate(each, scene, rule)}
+    pairs = [pair for pair in sorted(known) if taken.issuperset(pair)]
+    if not pairs:
+        return Skip("no_known_pair" if scene.instances else "no_annotations")
+    overlap = {(i, j): iou_of_two(scene.instances[i].box, scene.instances[j].box) for i, j in pairs}
+    overlapping = [pair for pair in pairs if overlap[pair] > 0]
+    if rule.contained == "drop":
+        pairs = [(i, j) for i, j in overlapping if not _are_nested(scene.instances[i].box, scene.instances[j].box)]
+    else:
+        pairs = overlapping
+    if not pairs:
+        return Skip("only_contained" if overlapping else "no_overlap")
+    return max(pairs, key=overlap.__getitem__)
+
+
+def _are_nested(a: FloatBox, b: FloatBox) -> bool:
+    return bool(is_nested(np.array([a], np.float64), np.array([b], np.float64))[0, 0])
 
 
 def choose_among(

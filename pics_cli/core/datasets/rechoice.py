@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from pics_cli.core.datasets.pairs import Boxes, Group, grow, is_candidate, take_largest
+from pics_cli.core.datasets.pairs import Boxes, Group, choose_group, grow, is_candidate, take_largest
 from pics_cli.core.datasets.scene import Instance, Scene, Skip
 from pics_cli.core.images.geometry import box_iou, is_nested
 from pics_cli.core.recipes.dataset import PairSettings
@@ -35,6 +36,8 @@ class Rechoice:
     def mend(self, i: int, instance: Instance) -> None:
         """Put another instance in the place of the i-th."""
         self.instances[i] = instance
+        if self._scene.known_pairs is not None:
+            return
         self._enter(i)
         if self._by_area:
             return
@@ -45,6 +48,8 @@ class Rechoice:
 
     def choose(self) -> Group | Skip:
         """The group of the scene as mended; a Skip where there is none."""
+        if self._scene.known_pairs is not None:  # a few
+            return choose_group(replace(self._scene, instances=tuple(self.instances)), self._rule)
         if self._by_area:
             order = np.argsort(-self._areas_N, kind="stable")[: np.count_nonzero(self._areas_N)].tolist()
             few = len(order) < self._rule.objects

@@ -60,6 +60,18 @@ class PairRelation(NamedTuple):
     subject: int
 
 
+class KnownPair(NamedTuple):
+    """What people say of two objects.
+
+    Attributes:
+        front: the instance in front of the other; None where that is not known.
+        relation: how they stand to each other, likewise.
+    """
+
+    front: int | None = None
+    relation: PairRelation | None = None
+
+
 class DrawnImage(NamedTuple):
     """An image that is drawn and not read, with its ground truth.
 
@@ -99,6 +111,7 @@ class Scene:
         width, height: of the frame that boxes and masks refer to.
         draw: draws the image, where there is no file.
         notes: how often what of `SCENE_NOTES` was found.
+        known_pairs: pairs of instances i < j of which people say something: no others are chosen; None: all may be.
     """
 
     key: str
@@ -109,6 +122,7 @@ class Scene:
     instances: tuple[Instance, ...] = ()
     draw: Callable[[], DrawnImage] | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
+    known_pairs: Mapping[tuple[int, int], KnownPair] | None = None
 
     def read_image(self) -> bytes:
         """The image's bytes, read or drawn.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -51,6 +52,7 @@ class Example:
         wrong_orders: the truth with the objects in other orders, where it is known and they overlap.
         pasted_orders: the truth's order in the light of the references, where `wrong_orders` are pasted.
         front_to_back: the true order; None where it is not known.
+        covered: of a photograph whose order is known, where the object in front probably hides the other, bool [H, W].
         relation: how the two objects that overlap most stand to each other, by the data or estimated; see `subsets`.
         iou: of the two paste boxes that overlap most.
     """
@@ -69,6 +71,7 @@ class Example:
     wrong_orders: tuple[RGB, ...] = ()
     pasted_orders: tuple[RGB, ...] = ()
     front_to_back: tuple[int, ...] | None = None
+    covered: Mask | None = None
     relation: str
     iou: float = 0.0
 
@@ -82,6 +85,12 @@ class Example:
         """What is seen of any object in the truth, bool [H, W]."""
         seen: Mask = np.any(self.visible_masks, axis=0)
         return seen
+
+    @cached_property
+    def contested(self) -> Mask | None:
+        """Where two objects are, one behind the other, so that their order shows, bool [H, W]; None: not known."""
+        full = self.full_masks
+        return self.covered if full is None or len(full) != 2 else full[0] & full[1]
 
     @cached_property
     def overlap(self) -> Mask:
@@ -173,7 +182,7 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
     known_order = depth_order(parts.metadata, count)
     front = None if known_order is None else tuple(known_order)
     a, b, iou = most_overlapping_pair(boxes)
-    relation = (_stated_relation(parts, a, b) if front is not None else None) or estimate_relation(boxes, visible)
+    relation = _stated_relation(parts, a, b) or estimate_relation(boxes, visible)
     clean = decode_clean_background(parts, (width, height))
     background = fill_hole(truth, region_counts(regions, height, width) > 0) if clean is None else clean
     example = Example(
@@ -181,13 +190,13 @@ def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: fl
         order=tuple(order_by_lower_edge(regions)), visible_masks=visible, full_masks=full,
         true_background=clean is not None, front_to_back=front, relation=relation, iou=iou,
     )  # fmt: skip
-    return with_pasted_orders(example)
+    return with_guessed_order(with_pasted_orders(example))
 
 
 def _stated_relation(parts: SampleParts, a: int, b: int) -> str | None:
-    """The relation of two objects in a drawn sample's json; None where it has none."""
+    """The relation of two objects that a generator or people say, not that of their boxes; None where there is none."""
     for entry in parts.metadata.get("pairs") or ():
-        if sorted(entry.get("objects", ())) == [a, b]:
+        if sorted(entry.get("objects", ())) == [a, b] and "subject" in entry:
             return str(entry.get("relation"))
     return None
 
@@ -211,6 +220,23 @@ def with_pasted_orders(example: Example) -> Example:
             lit = np.clip(pasted * _gain(pasted, truth, visible & ~both), 0, 255).astype(np.uint8)
             wrong += [np.where(both[..., None], picture, truth) for picture in (pasted, lit)]
     return replace(example, wrong_orders=tuple(wrong), pasted_orders=(right,))
+
+
+def with_guessed_order(example: Example) -> Example:
+    """Of a photograph of two objects whose order people say: the truth with the hindmost one in front, as guessed.
+
+    It probably goes on where the convex hull of what is seen of it meets the object before it, in colours filled
+    smoothly from what is seen of it.
+    """
+    front, visible = example.front_to_back, example.visible_masks
+    if example.full_masks is not None or front is None or len(front) != 2 or not visible[front[1]].any():
+        return example
+    behind = visible[front[1]]
+    outline = cv2.convexHull(cv2.findNonZero(behind.view(np.uint8)))
+    hull = cv2.fillConvexPoly(np.zeros(behind.shape, np.uint8), outline, 1).view(np.bool_)
+    covered = hull & visible[front[0]] & ~behind
+    wrong = np.where(covered[..., None], fill_hole(example.truth, ~behind), example.truth)
+    return replace(example, covered=covered, wrong_orders=(wrong,)) if covered.any() else example
 
 
 def _gain(picture: RGB, truth: RGB, where: Mask) -> npt.NDArray[np.float64]:

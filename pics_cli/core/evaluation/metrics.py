@@ -76,11 +76,11 @@ def _detail(c: Composite) -> float | None:
 
 
 def _order(c: Composite) -> float | None:
-    full = c.example.full_masks
-    if full is None or len(full) != 2:
+    contested = c.example.contested
+    if contested is None:
         return None
     right_orders = (c.truth, *c.example.pasted_orders)
-    return pixels.is_order_right(c.picture, right_orders, c.example.wrong_orders, full[0] & full[1])
+    return pixels.is_order_right(c.picture, right_orders, c.example.wrong_orders, contested)
 
 
 def _count_changed_outside(c: Composite) -> float:

@@ -8,7 +8,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
 from pics_cli.core.recipes.base import Override, load_recipe, plain_recipe
 from pics_cli.core.recipes.sources import Source
@@ -91,6 +94,16 @@ class DatasetRecipe:
     """How reference patches are cut."""
     shards: ShardSettings = field(default_factory=ShardSettings)
     """How samples are packed."""
+
+    @model_validator(mode="after")
+    def _known_pairs_are_two(self) -> Self:
+        if self.source.known_pairs:
+            what = f"format {self.source.format}, of whose pairs people say how they stand to each other"
+            if self.pairs.objects != 2 or self.pairs.rule != "max_iou":
+                raise PydanticCustomError("pairs", "pairs of 2 objects by max_iou for {what}", {"what": what})
+            if self.compat:
+                raise PydanticCustomError("compat", "no compat for {what}", {"what": what})
+        return self
 
 
 def load_dataset(path: Path, overrides: Sequence[Override] = ()) -> DatasetRecipe:

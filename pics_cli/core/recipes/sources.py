@@ -55,6 +55,8 @@ class FileSplit:
 class _FileSource:
     folders: ClassVar[bool] = True
     """Whether annotations are folders of one file a picture, and not single files."""
+    known_pairs: ClassVar[bool] = False
+    """Whether people say of some pairs how they stand to each other: these are then the ones to choose from."""
     folder: tuple[Folder, ...] = ()
     """Names under which the dataset may lie inside the folder given as --raw."""
     splits: Annotated[dict[Name, FileSplit], NOT_EMPTY]
@@ -207,6 +209,53 @@ class PanopticSource(_FileSource):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class InstaOrderSource(_FileSource):
+    """InstaOrder: who hides whom in COCO's pictures, a json a split beside COCO's own."""
+
+    folders: ClassVar[bool] = False
+    known_pairs: ClassVar[bool] = True
+
+    format: Literal["instaorder"]
+    """Which reader understands the files."""
+    orders: Annotated[tuple[FolderPattern, ...], NOT_EMPTY]
+    """Files of orders, in the order in which they are looked for."""
+    nearer: bool = False
+    """Whether a pair counts, too, in which neither hides the other but one is nearer."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RelationRule:
+    """What a visual relationship "1 … 2" says of two objects."""
+
+    relation: Literal["supporting", "containing"]
+    """How they stand to each other."""
+    subject: Annotated[int, between(1, 2, True)]
+    """Which of the two supports or contains the other."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class OpenImagesSource(_FileSource):
+    """Open Images: CSV files of masks, boxes and visual relationships, a PNG for each mask."""
+
+    folders: ClassVar[bool] = False
+    known_pairs: ClassVar[bool] = True
+
+    format: Literal["open_images"]
+    """Which reader understands the files."""
+    masks: Annotated[tuple[ImagePattern, ...], NOT_EMPTY]
+    """PNG files of masks: {name} is that of the file, {parent} the first digit of the image's id, {parent2} the same
+    as a capital letter."""
+    classes: Annotated[tuple[FolderPattern, ...], NOT_EMPTY]
+    """Files that name the classes; the first that exists is taken."""
+    boxes: tuple[FolderPattern, ...] = ()
+    """Files of boxes, which say what is a group, a depiction or seen from inside; empty: nothing is known of that."""
+    relationships: tuple[FolderPattern, ...] = ()
+    """Files of visual relationships."""
+    relations: Annotated[dict[Text, RelationRule], NOT_EMPTY]
+    """Relationships that count, by name. Of several of one pair the first of these counts."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SynthSplit:
     """Scenes of one split."""
 
@@ -231,6 +280,8 @@ class ReferenceView:
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SynthSource:
     """Scenes drawn by the built-in generator: no raw files."""
+
+    known_pairs: ClassVar[bool] = False
 
     format: Literal["synth"]
     """Which reader understands the files."""
@@ -268,6 +319,8 @@ class RenderedView:
 class RenderedSource:
     """Scenes of 3D models, path traced: needs `pip install 'pics-cli[render]'`."""
 
+    known_pairs: ClassVar[bool] = False
+
     format: Literal["rendered"]
     """Which reader understands the files."""
     models: Folder = "models"
@@ -290,6 +343,6 @@ class RenderedSource:
 
 FileSource = (
     CocoSource | ParseMapSource | CityscapesSource | VistasSource | ScalabelSource
-    | LabelMeSource | YoloSource | VocSource | PanopticSource
+    | LabelMeSource | YoloSource | VocSource | PanopticSource | InstaOrderSource | OpenImagesSource
 )  # fmt: skip
 Source = Annotated[FileSource | SynthSource | RenderedSource, Field(discriminator="format")]

@@ -9,8 +9,10 @@ from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.readers.cityscapes import CityscapesReader
 from pics_cli.core.datasets.readers.coco import CocoReader
 from pics_cli.core.datasets.readers.compat import open_compat_reader
+from pics_cli.core.datasets.readers.instaorder import InstaOrderReader
 from pics_cli.core.datasets.readers.joined import JoinedReader
 from pics_cli.core.datasets.readers.labelme import LabelMeReader
+from pics_cli.core.datasets.readers.open_images import OpenImagesReader
 from pics_cli.core.datasets.readers.panoptic import PanopticReader
 from pics_cli.core.datasets.readers.parse_map import ParseMapReader
 from pics_cli.core.datasets.readers.sam_labels import LabelBlockReader, LabelFileReader
@@ -22,7 +24,9 @@ from pics_cli.core.datasets.readers.yolo import YoloReader
 from pics_cli.core.recipes.sources import (
     CityscapesSource,
     FileSource,
+    InstaOrderSource,
     LabelMeSource,
+    OpenImagesSource,
     PanopticSource,
     ParseMapSource,
     RenderedSource,
@@ -91,6 +95,10 @@ def _open_files(source: FileSource, files: SplitFiles, compat: bool, trusting: b
             return VocReader(files, source)
         case PanopticSource():
             return PanopticReader(files, source)
+        case OpenImagesSource():
+            return OpenImagesReader(files, source)
+        case InstaOrderSource():
+            return InstaOrderReader(files, source, trusting)
     if files.annotations.is_dir():
         return LabelBlockReader(files, source.sam) if has_label_blocks(files.annotations) else LabelFileReader(files)
     if isinstance(source, ScalabelSource):

@@ -24,7 +24,7 @@ class JoinedReader(Reader):
     def __init__(self, root: Path, readers: Sequence[Reader]) -> None:
         self._readers, self.bad_records = readers, BadRecords()
         self._files = [path for reader in readers for path in reader.annotation_files]
-        places = [path.relative_to(root) for path in self._files]
+        places = [reader.annotations.relative_to(root) for reader in readers if reader.annotations]
         self._names = [place.with_suffix("").as_posix() for place in places]
         if len(set(self._names)) < len(places):
             self._names = [place.as_posix() for place in places]
