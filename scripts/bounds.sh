@@ -49,34 +49,36 @@ install() { # ROW PYTHON
 
 # Do what a user of the row does, in an empty folder.
 use() { # ROW
-    local sample drawn steps pics=$work/env/bin/pics
-    sample=$("$work/env/bin/python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
+    local sample drawn steps pics=$work/env/bin/pics python=$work/env/bin/python
+    sample=$("$python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
     drawn=(--set source.size=128 --set source.view.turn=8 --workers 1 --overwrite)
-    "$pics" build-shards synth --limit 16 --shard-size 8 "${drawn[@]}" --contact-sheet sheet.png
-    "$pics" build-shards --check data/train/Synth --workers 1
-    "$pics" build-shards --convert data/train/Synth --out compact --layout compact --workers 1
+    steps=(--steps 2 --batch-size 2 --set checkpoints.every=2 --set validation.every=2 --set validation.samples=2
+        --set validation.sheet=2)
     case $1 in
-    base | annotate | s3 | gs | az | sftp) ;;
-    render) "$work/env/bin/python" -c 'import pics_cli.core.datasets.readers.rendered_scenes' ;;
+    base | train | lora | wandb | all | lowest | newest)
+        "$pics" build-shards synth --limit 16 --shard-size 8 "${drawn[@]}" --contact-sheet sheet.png
+        "$pics" build-shards synth --split val --limit 4 "${drawn[@]}"
+        "$pics" build-shards --check data/train/Synth --workers 1
+        "$pics" build-shards --convert data/train/Synth --out compact --layout compact --workers 1
+        ;;
+    annotate) "$python" -c 'import pics_cli.core.segmentation.run, pics_cli.core.segmentation.segmenter' ;;
+    render) "$python" -c 'import pics_cli.core.datasets.readers.rendered_scenes' ;;
     ray) "$pics" build-shards synth --limit 4 --out by_ray "${drawn[@]}" --engine ray ;;
-    *) "$pics" infer --input "$sample" --output composed ;;
+    ui) "$python" -c 'import pics_cli.ui.server, pics_cli.ui.serving' ;;
+    s3 | gs | az | sftp)
+        "$python" -c 'import sys; from pics_cli.core.runtime.storage import location; location(f"{sys.argv[1]}://host/x")' "$1"
+        ;;
     esac
     case $1 in
-    annotate) "$work/env/bin/python" -c 'import pics_cli.core.segmentation.run' ;;
-    ui) "$work/env/bin/python" -c 'import pics_cli.ui.server, pics_cli.ui.serving' ;;
-    s3 | gs | az | sftp)
-        "$work/env/bin/python" -c 'import sys; from pics_cli.core.runtime.storage import location; location(f"{sys.argv[1]}://host/x")' "$1"
-        ;;
-    train | lora | wandb | all | lowest | newest)
-        "$pics" build-shards synth --split val --limit 4 "${drawn[@]}"
-        steps=(--steps 2 --batch-size 2 --set checkpoints.every=2 --set validation.every=2 --set validation.samples=2
-            --set validation.sheet=2)
+    infer | ui | all | lowest | newest) "$pics" infer --input "$sample" --output composed ;;
+    esac
+    case $1 in
+    train | all | lowest | newest)
         "$pics" train --recipe tiny "${steps[@]}"
         "$pics" infer --input "$sample" --model LOGS/tiny/model --output by_mine
         ;;
-    esac
-    case $1 in
-    lora | all) "$pics" train --recipe tiny "${steps[@]}" --base pics-mini --set train=lora --root-dir LOGS/lora ;;
+    lora) "$pics" train --recipe tiny "${steps[@]}" --base pics-mini --set train=lora --root-dir LOGS/lora ;;
+    wandb) WANDB_MODE=offline "$pics" train --recipe tiny "${steps[@]}" --set log.wandb=true ;;
     esac
     case $1 in
     eval | all | lowest | newest) "$pics" eval --recipe synth_bench --limit 3 --output measured ;;
