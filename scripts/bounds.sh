@@ -49,7 +49,7 @@ install() { # ROW PYTHON
 
 # Do what a user of the row does, in an empty folder.
 use() { # ROW
-    local sample drawn steps pics=$work/env/bin/pics python=$work/env/bin/python
+    local sample drawn steps python=$work/env/bin/python pics=$work/env/bin/pics
     sample=$("$python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
     drawn=(--set source.size=128 --set source.view.turn=8 --workers 1 --overwrite)
     steps=(--steps 2 --batch-size 2 --set checkpoints.every=2 --set validation.every=2 --set validation.samples=2
