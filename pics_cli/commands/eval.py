@@ -227,6 +227,7 @@ def _run(job: EvaluationJob, open_engine: OpenEngine | None) -> None:
 def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     """The table on stdout, and what is to be known of it on stderr."""
     from pics_cli.commands.results import Evaluation
+    from pics_cli.core.evaluation.published import published_table
     from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
@@ -239,6 +240,11 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
         (method, *(format_cell(values[name]) for name in names)) for method, values in results["figures"][ALL].items()
     ]
     console.table(title, rows, ("method", *map(format_heading, names)), right=range(1, len(names) + 1))
+    if (published := published_table(results)) is not None:
+        columns = ("method", *published.headings)
+        console.table("beside published figures", published.rows, columns, right=range(1, len(columns)))
+        for note in published.notes:
+            console.note(note)
     for kind, methods in results["sets"].items():
         for method, entry in methods.items():
             few = f"; {entry['pictures']:,} pictures, fewer than 2,048: only of use among these"

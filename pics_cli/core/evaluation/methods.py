@@ -21,7 +21,7 @@ from pics_cli.core.images.geometry import Box, clip_box, scale_box
 from pics_cli.core.images.image_io import RGB
 from pics_cli.core.inference.composite import composite
 from pics_cli.core.inference.record import model_fingerprint, settings_record
-from pics_cli.core.inference.sample import CompositeOptions, CompositeSample, Mode
+from pics_cli.core.inference.sample import PRESETS, CompositeOptions, CompositeSample, Mode
 from pics_cli.core.model.adapters import Adapter, AdapterChoice, load_adapter, warn_of_other_base
 from pics_cli.core.model.config import ModelConfig
 from pics_cli.core.model.find_model import find_model_together
@@ -140,7 +140,7 @@ def open_methods(
     methods, settings = dict[str, Method](), dict[str, dict[str, Any]]()
     for model in models:
         network = PicsModel.from_pretrained(model.folder, dtype=model.dtype, device=device, adapters=model.adapters)
-        options = CompositeOptions(seed=recipe.seed, steps=recipe.steps).resolve(model.config)
+        options = model_options(recipe).resolve(model.config)
         settings[model.label] = {**settings_record(options, None, model.dtype), "device": device.type}
         modes = [mode for mode in MODEL_METHODS if mode in recipe.methods]
         for mode in sorted(modes, key=recipe.methods.index):
@@ -153,6 +153,14 @@ def open_methods(
     for results in external:
         methods[results.name] = Method(results.read, file_sha256=results.sha256)
     return methods, settings
+
+
+def model_options(recipe: EvaluationRecipe) -> CompositeOptions:
+    """What a recipe says of the settings of its models."""
+    preset = dict(PRESETS[recipe.preset]) if recipe.preset else {}
+    preset.pop("obj_thr", None)  # of how many objects a sample has, which examples decide
+    steps = {"steps": recipe.steps} if recipe.steps else {}
+    return CompositeOptions(seed=recipe.seed, **{**preset, **steps})
 
 
 def composite_by_baseline(name: str, example: Example, _seed: int = 0) -> RGB:

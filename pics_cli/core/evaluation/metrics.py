@@ -213,13 +213,13 @@ def compute_metrics(composite: Composite, names: Sequence[str]) -> dict[str, flo
     return values
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise PicsError for a name that is no metric's, with the nearest that is."""
+def check_names(names: Sequence[str], where: str = "--metrics") -> None:
+    """Raise PicsError for a name that is no metric's, with the nearest that is; `where` it was given."""
     for name in names:
         if name not in METRICS:
             near = get_close_matches(name, METRICS, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
-            raise PicsError(f"--metrics: got {name}, which is no metric", f"{guess}known: {', '.join(METRICS)}")
+            raise PicsError(f"{where}: got {name}, which is no metric", f"{guess}known: {', '.join(METRICS)}")
 
 
 def select_metrics(names: Sequence[str], kinds: set[str]) -> tuple[list[str], dict[str, str]]:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.evaluation.methods import Method
 from pics_cli.core.evaluation.metrics import METRICS
+from pics_cli.core.evaluation.published import published_table
 from pics_cli.core.evaluation.records import ExampleRecord, metric_column
 from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
 from pics_cli.core.evaluation.source_base import ExampleSource
@@ -77,6 +78,7 @@ def write_report(
         distributions=[plot_distribution(results, records, name) for name in _PLOTTED if name in metrics],
         differences=plot_differences(results, metrics),
         similarity=similarity,
+        published=published_table(results),
         gallery=gallery,
     )
     with AtomicFile(folder / REPORT) as file:

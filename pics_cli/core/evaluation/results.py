@@ -127,14 +127,15 @@ def _mean_similarity(records: Sequence[ExampleRecord], method: str) -> list[list
     return mean
 
 
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json` and `table.md`."""
+def write_results(folder: Path, results: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+    """Write `results.json` and `table.md`, with these lines below its table."""
     write_json(folder / RESULTS, results)
     with AtomicFile(folder / TABLE) as file:
         lines = [f"{count:,} cases left out: {as_markdown(reason)}" for reason, count in results["bad"].items()]
         for name, reasons in results["missed"].items():
             counts = [f"no picture of {count:,} cases: {as_markdown(reason)}" for reason, count in reasons.items()]
             lines += [f"{as_markdown(name)}: {words}" for words in counts]
+        lines += notes
         file.write("\n".join([format_table(results), *lines, *([""] if lines else [])]).encode())
 
 

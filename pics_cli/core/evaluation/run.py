@@ -33,6 +33,7 @@ from pics_cli.core.evaluation.example_sources import open_examples
 from pics_cli.core.evaluation.methods import ModelFolder, describe_model, find_models
 from pics_cli.core.evaluation.metrics import check_names, select_metrics
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
+from pics_cli.core.evaluation.published import check_published, published_markdown
 from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, read_features, read_json, write_per_sample
 from pics_cli.core.evaluation.report import REPORT, choose_examples, write_report
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
@@ -55,7 +56,7 @@ OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 _TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
 # Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
-_NOT_IN_IDENTITY = ("out", "limit", "name", "features")
+_NOT_IN_IDENTITY = ("out", "limit", "name", "features", "published")
 # Examples of a block, at most.
 _LARGEST_BLOCK = 16
 _LIBRARIES = ("numpy", "opencv-python-headless", "torch")
@@ -90,6 +91,7 @@ def evaluate(
     cv2.setNumThreads(1)
     recipe = job.recipe
     check_names(recipe.metrics)
+    check_published(recipe.published)
     weights = ranks.run_local(lambda: find_weights(recipe.features))
     metrics, unavailable = select_metrics(recipe.metrics, {network.kind for network in weights})
     models = find_models(recipe, job.models, ranks, job.adapters)
@@ -266,7 +268,7 @@ class _Evaluation:
         write_per_sample(output, records, metrics)
         chosen = choose_examples(good, results["methods"][0], metrics)
         write_report(output, results, good, opened.ask(draw_gallery, chosen))
-        write_results(output, results)  # last: where they exist, the rest is complete
+        write_results(output, results, published_markdown(results))  # last: where they exist, the rest is complete
         progress.activity = ""
         return results
 

@@ -17,6 +17,7 @@ from pics_cli.core.recipes.sources import Pool, ReferenceView, SceneRelation
 from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pics_cli.core.recipes.validation import (
     CONFIG,
+    NOT_EMPTY,
     SOME_WEIGHT,
     Folder,
     FolderPattern,
@@ -79,6 +80,28 @@ class ShadowPairs:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class PublishedFigures:
+    """Figures that a paper prints, shown below one's own. They change nothing that is measured."""
+
+    source: Text
+    """Where they are from."""
+    differs: Text
+    """What may differ from how `pics eval` measures, in a line."""
+    columns: Annotated[dict[Text, Text | None], NOT_EMPTY]
+    """The paper's headings, and the metric beside each: one of docs/metrics.md, `fid`, or none where there is none."""
+    rows: Annotated[dict[Text, tuple[float | None, ...]], NOT_EMPTY]
+    """By the paper's methods, a figure for each column; none: it is not known."""
+
+    @model_validator(mode="after")
+    def _has_a_figure_for_each_column(self) -> Self:
+        for method, figures in self.rows.items():
+            if len(figures) != len(self.columns):
+                counts = {"method": method, "got": len(figures), "expected": len(self.columns)}
+                raise PydanticCustomError("rows", "{expected} figures of {method}, one a column; it has {got}", counts)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EvaluationRecipe:
     """What is evaluated, and how."""
 
@@ -103,8 +126,11 @@ class EvaluationRecipe:
     features: tuple[UserPath, ...] = ()
     """Weights of learnt metrics: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""
+    preset: Literal["published"] | None = None
+    """Settings of the models, as `pics infer --preset`; `published`: the research project's, whose steps and guidance
+    small models were not made for. None: the model's own."""
     steps: PositiveInt | None = None
-    """Denoising steps; none: the model's."""
+    """Denoising steps; none: the preset's or the model's."""
     fill: Annotated[float, between(0.5, 1, True)] | None = None
     """Share of a region's sides that an object takes; none: the model's, 1 where there is no model."""
     scenes: DrawnScenes | None = None
@@ -115,6 +141,8 @@ class EvaluationRecipe:
     """… or pictures with and without the shadow of an object …"""
     pictures: UserPath | None = None
     """… or a folder of pictures, the truth of those that other methods made: one of the four."""
+    published: PublishedFigures | None = None
+    """Figures of a paper to lay beside."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
