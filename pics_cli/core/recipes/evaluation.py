@@ -88,7 +88,7 @@ class PublishedFigures:
     differs: Text
     """What may differ from how `pics eval` measures, in a line."""
     columns: Annotated[dict[Text, Text | None], NOT_EMPTY]
-    """The paper's headings, and the metric beside each: one of docs/metrics.md, `fid`, or none where there is none."""
+    """The paper's headings, and the metric beside each: its name in results, `fid`, or none where there is none."""
     rows: Annotated[dict[Text, tuple[float | None, ...]], NOT_EMPTY]
     """By the paper's methods, a figure for each column; none: it is not known."""
 
