@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jinja2
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from pics_cli.core.evaluation.examples import Example
 from pics_cli.core.evaluation.methods import Method
 from pics_cli.core.evaluation.metrics import METRICS
 from pics_cli.core.evaluation.published import published_table
 from pics_cli.core.evaluation.records import ExampleRecord, metric_column
+from pics_cli.core.evaluation.report_heat import heat_maps
+from pics_cli.core.evaluation.report_plots import plot_differences, plot_difficulty, plot_distribution
 from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
 from pics_cli.core.evaluation.source_base import ExampleSource
-from pics_cli.core.evaluation.strata import split_records
-from pics_cli.core.evaluation.subsets import ALL
+from pics_cli.core.evaluation.subsets import SUBSETS
 from pics_cli.core.images.image_io import RGB, encode_jpeg
 from pics_cli.core.images.sheets import draw_box, object_colour, on_white
 from pics_cli.core.runtime.files import AtomicFile
@@ -32,10 +30,12 @@ from pics_cli.errors import BadSample
 REPORT = "report.html"
 # Of the gallery: how many examples it shows of the best, the median and the worst, and the metric that ranks them.
 _PER_RANK, _RANKED_BY = 3, "psnr_region"
+# Metrics whose two best and two worst examples it shows, too.
+_GALLERIES, _PER_GALLERY = ("ssim_region", "seam", "shadow", "order", "identity", "detail", "lpips_region"), 2
+# Longer side of its pictures, in pixels, at most, and their JPEG quality: the file stays small.
+_THUMBNAIL, _QUALITY = 256, 85
 # Metrics whose distributions are plotted, where they were computed.
 _PLOTTED = ("psnr_region", "ssim_region", "seam", "shadow", "sharpness", "ceiling")
-_INK, _GOOD, _BAD, _UNCLEAR = "#333333", "#3a9d5d", "#c2385a", "#999999"
-_COLOURS = ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ def write_report(
         descriptions={name: METRICS[name].description for name in metrics},
         format_cell=format_cell,
         distributions=[plot_distribution(results, records, name) for name in _PLOTTED if name in metrics],
+        difficulty=[svg for name in _PLOTTED if name in metrics and (svg := plot_difficulty(results, records, name))],
+        heat=heat_maps(results, metrics),
+        relations=SUBSETS,
         differences=plot_differences(results, metrics),
         similarity=similarity,
         published=published_table(results),
@@ -88,7 +91,7 @@ def write_report(
 def choose_examples(
     records: Sequence[ExampleRecord], method: str, metrics: Sequence[str]
 ) -> list[tuple[str, ExampleRecord]]:
-    """Examples for the gallery, and why: a method's best, median and worst ones, and the most order-dependent ones."""
+    """Examples for the gallery, and why: a method's best, median and worst ones, and those of some metrics."""
     known = (name for name in metrics if not np.isnan(metric_column(records, method, name)).all())
     values = metric_column(records, method, _RANKED_BY if _RANKED_BY in metrics else next(known, _RANKED_BY))
     ranked = [int(row) for row in np.argsort(-values, kind="stable") if np.isfinite(values[row])]
@@ -98,15 +101,23 @@ def choose_examples(
         "median": ranked[middle : middle + _PER_RANK],
         "worst": ranked[-_PER_RANK:][::-1],
     }
+    for name in _GALLERIES:
+        if name in metrics:
+            sign = 1 if METRICS[name].better == "more" else -1
+            goodness = sign * metric_column(records, method, name)
+            order = [int(row) for row in np.argsort(-goodness, kind="stable") if np.isfinite(goodness[row])]
+            if order and goodness[order[0]] > goodness[order[-1]]:
+                chosen[f"worst by {METRICS[name].title}"] = order[-_PER_GALLERY:][::-1]
+                chosen[f"best by {METRICS[name].title}"] = order[:_PER_GALLERY]
     if "order_dependence" in metrics:
         changes = metric_column(records, method, "order_dependence")
         most = [int(row) for row in np.argsort(-changes, kind="stable") if changes[row] > 0]
         chosen["most order-dependent"] = most[:_PER_RANK]
-    reasons: dict[int, str] = {}
+    reasons: dict[int, list[str]] = {}
     for why, rows in chosen.items():
         for row in rows:
-            reasons.setdefault(row, why)
-    return [(why, records[row]) for row, why in reasons.items()]
+            reasons.setdefault(row, []).append(why)
+    return [("; ".join(why), records[row]) for row, why in reasons.items()]
 
 
 def build_gallery(
@@ -145,8 +156,12 @@ def _draw_regions(example: Example) -> RGB:
 
 
 def _data_url(rgb: RGB) -> str:
-    """A picture as a data URL, JPEG."""
-    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(rgb)).decode()}"
+    """A picture as a data URL, JPEG of a bounded size."""
+    scale = _THUMBNAIL / max(rgb.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(rgb, _QUALITY)).decode()}"
 
 
 def _caption(record: ExampleRecord, method: str, metrics: Sequence[str]) -> str:
@@ -156,77 +171,3 @@ def _caption(record: ExampleRecord, method: str, metrics: Sequence[str]) -> str:
         if name in metrics and np.isfinite(value):
             parts.append(text.format(("wrong", "right")[value >= 0.5] if name == "order" else value))
     return ", ".join(parts)
-
-
-def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecord], metric: str) -> str:
-    """Box plots of a metric by subset and method (median, quartiles, 5 and 95 %), SVG."""
-    subsets = split_records(records)
-    methods = results["methods"]
-    figure = Figure(figsize=(1.6 + 1.25 * len(subsets), 2.8))
-    axes = figure.add_subplot()
-    width = 0.8 / len(methods)
-    for m, method in enumerate(methods):
-        columns = [metric_column(members, method, metric) for members in subsets.values()]
-        known = [values[np.isfinite(values)] for values in columns]
-        boxes = {s + (m - (len(methods) - 1) / 2) * width: values for s, values in enumerate(known) if len(values)}
-        if not boxes:
-            continue
-        colour = _COLOURS[m % len(_COLOURS)]
-        axes.boxplot(
-            list(boxes.values()), positions=list(boxes), widths=0.8 * width, whis=(5, 95),
-            showfliers=False, patch_artist=True, boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.75},
-            medianprops={"color": "white"}, whiskerprops={"color": colour}, capprops={"color": colour},
-            label=_legend_label(method),
-        )  # fmt: skip
-    axes.set_xticks(range(len(subsets)), [name.replace(", ", ",\n", 1) for name in subsets], fontsize=7)
-    axes.set_ylabel(format_heading(metric), fontsize=8)
-    axes.tick_params(axis="y", labelsize=7)
-    axes.legend(fontsize=7, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1))
-    return _to_svg(figure, axes)
-
-
-def plot_differences(results: Mapping[str, Any], metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Forest plots of the first method's differences to each other one, each row scaled by itself: title and SVG."""
-    plots = []
-    for title, subsets in results["differences"].items():
-        if not title.startswith(f"{results['methods'][0]} minus "):
-            continue
-        rows = {
-            name: subsets[ALL][name]
-            for name in metrics
-            if METRICS[name].better != "neither" and subsets[ALL][name]["mean"] is not None
-        }
-        figure = Figure(figsize=(6.4, 0.6 + 0.26 * len(rows)))
-        axes = figure.add_subplot()
-        for row, (name, estimate) in enumerate(rows.items()):
-            scale = max(abs(estimate["mean"]), abs(estimate["low"]), abs(estimate["high"]), 1e-9)
-            sign = 1 if METRICS[name].better == "more" else -1
-            low, mean, high = sorted(sign * estimate[key] / scale for key in ("low", "mean", "high"))
-            clear = low > 0 or high < 0
-            colour = _UNCLEAR if not clear else _GOOD if mean > 0 else _BAD
-            axes.plot([low, high], [-row, -row], color=colour, linewidth=2)
-            axes.plot([mean], [-row], "o", color=colour, markersize=4)
-            axes.text(1.08, -row, format_cell(estimate, "+"), fontsize=7, va="center", color=_INK)
-        axes.axvline(0, color=_INK, linewidth=0.8)
-        axes.set_yticks([-row for row in range(len(rows))], [format_heading(name) for name in rows], fontsize=7)
-        axes.set_xticks([-1, 0, 1], ["worse", "alike", "better"], fontsize=7)
-        axes.set_xlim(-1.05, 1.05)
-        plots.append((title, _to_svg(figure, axes)))
-    return plots
-
-
-def _legend_label(method: str) -> str:
-    """A name as matplotlib draws it: neither a formula nor hidden from the legend."""
-    return " " * method.startswith("_") + method.replace("$", r"\$")
-
-
-def _to_svg(figure: Figure, axes: Any) -> str:
-    """The figure as SVG, with fixed ids and without a date: the same values give the same file."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.set_layout_engine("tight")
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "pics", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
