@@ -86,13 +86,17 @@ def folder_size(path: Path) -> int:
 
 @contextlib.contextmanager
 def using_cache() -> Iterator[None]:
-    """Keep `clean_cache` from removing anything while the block runs; a cache that is read-only needs no keeping."""
+    """Keep `clean_cache` from removing anything while the block runs.
+
+    A cache that is read-only needs no keeping, nor does one that does not exist: a command that needs none makes none.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(PicsError):
-            folder = cache_folder() / _USERS
-            make_folder(folder, INDEX_CACHE_HINT)
-            with locked(folder / ".lock", INDEX_CACHE_HINT):
-                stack.enter_context(single_writer(folder, f"{socket.gethostname()}-{os.getpid()}"))
+            if cache_folder().is_dir():
+                folder = cache_folder() / _USERS
+                make_folder(folder, INDEX_CACHE_HINT)
+                with locked(folder / ".lock", INDEX_CACHE_HINT):
+                    stack.enter_context(single_writer(folder, f"{socket.gethostname()}-{os.getpid()}"))
         yield
 
 
