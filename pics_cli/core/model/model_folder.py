@@ -202,8 +202,10 @@ def load_module(kind: Any, part_folder: Path, dtype: torch.dtype, weights: bool 
     if kind is PixelAutoencoder:
         return PixelAutoencoder.from_pretrained(part_folder)
     if not weights:
-        with _quiet_diffusers() if not issubclass(kind, SavedModule) else contextlib.nullcontext():
-            return build_on_meta(lambda: kind.from_config(kind.load_config(part_folder)), str(part_folder))
+        ours = issubclass(kind, SavedModule)
+        here = {} if ours else {"local_files_only": True}  # else a folder that is missing is asked for on the hub
+        with contextlib.nullcontext() if ours else _quiet_diffusers():
+            return build_on_meta(lambda: kind.from_config(kind.load_config(part_folder, **here)), str(part_folder))
     if "quantization_config" in load_json(read_file(part_folder / "config.json")):
         raise ValueError("config.json asks for quantised weights, which are not supported")
     if issubclass(kind, SavedModule):
