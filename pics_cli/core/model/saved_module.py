@@ -123,9 +123,9 @@ class SavedModule(nn.Module):
             unexpected_keys=weights.keys() - expected.keys(),
             mismatched_keys=[key for key, value in weights.items() if value.shape != expected.get(key, value).shape],
         )
-        module.load_state_dict(
-            {key: value.to(torch_dtype or torch.float32) for key, value in weights.items()}, assign=True
-        )
+        # Copied: a file's tensors begin anywhere, where kernels sum in another order, and pictures differ by rounding.
+        dtype = torch_dtype or torch.float32
+        module.load_state_dict({key: weights.pop(key).to(dtype, copy=True) for key in list(weights)}, assign=True)
         return module.eval()
 
     def save_config(self, folder: str | Path) -> None:
