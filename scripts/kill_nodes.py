@@ -73,7 +73,8 @@ def infer_words(inputs: Path) -> list[str]:
 
 def pixels_and_names(folder: Path) -> dict[str, bytes]:
     """Pixels of the pictures, in whose records are times; what else there is, and the records' ids, by names alone."""
-    records = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    manifest = folder / "manifest.jsonl"  # looked for while the command begins, too
+    records = [json.loads(line) for line in manifest.read_text().splitlines()] if manifest.exists() else []
     ids = json.dumps([[record["id"], record["candidate"]] for record in records]).encode()
     pixels = {name: picture.tobytes() for name, picture in composed(folder).items()}
     return {**dict.fromkeys(every_file(folder), b""), **pixels, "ids": ids}
