@@ -31,7 +31,8 @@ from pics_cli.errors import PicsError
 
 ROOT = Path(__file__).parents[3]
 # Where a package is not imported by the name that it is installed by.
-_IMPORTED = {"scikit-image": {"skimage"}, "ray": {"ray", "grpc"}}
+# webdataset reads our shards in a pipeline of a user's own; the package itself does without.
+_IMPORTED = {"scikit-image": {"skimage"}, "ray": {"ray", "grpc"}, "webdataset": set[str]()}
 
 _BASE_ALONE = """
 import sys
