@@ -14,8 +14,7 @@ from PIL import Image
 
 from helpers.fake_hub import FakeHub, connect, fake_hub
 from pics_cli.core.model.bundled import MODELS
-
-RESULTS = Path(__file__).parents[2] / "docs/synth_bench.json"
+from pics_cli.core.model.config import ModelConfig
 
 
 @pytest.fixture
@@ -28,6 +27,24 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """What `pics eval` writes of the bundled model, as far as a card needs it."""
+    config = ModelConfig.load(MODELS / "pics-mini")
+    model = {"name": "pics-mini", "label": "", "recipe_hash": config.recipe_hash}
+    figures = {
+        "psnr_region": {"mean": 21.61, "low": 21.5, "high": 21.74, "cases": 1000},
+        "order": {"mean": 0.91, "low": 0.89, "high": 0.93, "cases": 655},
+    }
+    found = {
+        "kind": "pics-eval", "name": "synth_bench", "measured": 1000, "data": {}, "recipe_hash": "0",
+        "methods": ["parallel"], "strata": {"all": 1000}, "figures": {"all": {"parallel": figures}},
+        "models": [model | {"trained_steps": config.trained_steps, "image_size": config.image_size}],
+    }  # fmt: skip
+    (tmp_path / "bench.json").write_text(json.dumps(found))
+    return tmp_path / "bench.json"
 
 
 def test_dry_run(pics: Any, hub: FakeHub, model: Path) -> None:
@@ -64,22 +81,18 @@ def test_push(pics: Any, hub: FakeHub, model: Path, tmp_path: Path) -> None:
     assert "pics infer --model me/tiny" in done.stdout
 
 
-def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, tmp_path: Path) -> None:
-    done = pics("push", "pics-mini", "me/mini", "--results", RESULTS)
+def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, results: Path, tmp_path: Path) -> None:
+    done = pics("push", "pics-mini", "me/mini", "--results", results)
     assert done.returncode == 0, done.stderr
     card = ModelCard(hub.repositories["me/mini"]["main"]["README.md"].decode())
     assert card.data.license == "mit"
-    results = json.loads(RESULTS.read_text())
-    measured = results["figures"]["all"]["parallel"]
-    assert {result.metric_type: result.metric_value for result in card.data.eval_results}["order"] == (
-        measured["order"]["mean"]
-    )
-    row = f"| all ({results['measured']}) | parallel | {measured['psnr_region']['mean']:.2f} ±"
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results}["order"] == 0.91
+    row = "| all (1,000) | parallel | 21.61 ±0.12 | 0.910 ±0.020 |"
     assert row in card.text
     assert not (MODELS / "pics-mini/README.md").exists()
     # Results that lie in the folder are taken.
     shutil.copytree(MODELS / "pics-mini", tmp_path / "copy")
-    shutil.copyfile(RESULTS, tmp_path / "copy/results.json")
+    shutil.copyfile(results, tmp_path / "copy/results.json")
     assert row in pics("push", "copy", "me/mini", "--dry-run").stdout
 
 
@@ -92,12 +105,13 @@ def test_the_bundled_model_with_its_figures(pics: Any, hub: FakeHub, tmp_path: P
         (["model", "me/x", "--results", "none.json"], "none.json: cannot be read"),
         (["model", "me/x", "--results", "model/pics.json"], "model/pics.json: not the results of `pics eval`"),
         (
-            ["model", "me/x", "--results", str(RESULTS)],
+            ["model", "me/x", "--results", "bench.json"],
             "was measured of pics-mini (8,621 steps), not of model (0 steps",
         ),
         (["model", "you/x"], "you/x: you may not write there"),
     ],
 )
+@pytest.mark.usefixtures("results")
 def test_bad_input(pics: Any, hub: FakeHub, model: Path, words: list[str], message: str) -> None:
     done = pics("push", *words)
     assert done.returncode == 2
