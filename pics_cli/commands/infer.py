@@ -16,7 +16,7 @@ from pics_cli.commands.runner import Command, run_job
 from pics_cli.core.model.schedulers import SchedulerName
 from pics_cli.core.runtime.extras import require
 from pics_cli.core.runtime.storage import location
-from pics_cli.errors import PicsError
+from pics_cli.errors import BadSample, PicsError
 
 if TYPE_CHECKING:
     from pics_cli.core.inference.inputs import SampleFiles
@@ -337,7 +337,7 @@ def _samples(
         max_objects: --obj-thr.
         keep: --keep.
     """
-    from pics_cli.core.inference.inputs import choose_input, find_folders, single_sample
+    from pics_cli.core.inference.inputs import check_files, choose_input, find_folders, single_sample
 
     if root is not None and (background is not None or objects):
         other = "--background" if background is not None else f"--{objects[0][0]}"
@@ -354,6 +354,10 @@ def _samples(
     if max_objects is not None and background is not None:
         raise PicsError("--obj-thr goes with --input", "every --object of the command line is taken")
     sample = single_sample(background, objects, keep)
+    try:
+        check_files(sample)
+    except BadSample as bad:
+        raise PicsError(bad.detail, f"a path starts at {Path.cwd()}") from None
     return [sample], sample.id
 
 

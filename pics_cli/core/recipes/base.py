@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from pics_cli.core.recipes.shipped import recipe_folder, recipe_names
+from pics_cli.core.recipes.shipped import recipe_folder, recipe_names, shipped_recipes
 from pics_cli.core.recipes.validation import error_line, short_json
 from pics_cli.core.recipes.yaml_values import YamlError, parse_yaml
 from pics_cli.core.runtime.storage import location
 from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
+_COMMANDS = {"dataset": "pics build-shards", "training": "pics train --recipe", "evaluation": "pics eval --recipe"}
 
 
 class Override(NamedTuple):
@@ -37,22 +38,26 @@ class Override(NamedTuple):
 def find_recipe(name: str, what: str = "recipe") -> Path:
     """Find a recipe by shipped name, by path, or by the address of a file in a store.
 
+    Args:
+        name: as the user gives it.
+        what: `recipe` or `dataset`, for the message, which then knows datasets alone.
+
     Raises:
-        PicsError: there is none; names the nearest shipped recipes.
+        PicsError: there is none; names the nearest shipped recipes, or all where none is near.
     """
     if "/" in name or Path(name).suffix in (".yaml", ".yml"):
         path = location(name)
         if not path.is_file():
-            raise PicsError(f"{name}: no such recipe file", f"shipped recipes: {', '.join(recipe_names())}")
+            raise PicsError(
+                f"{name}: no such recipe file", "pics recipes lists the shipped ones, which are named without .yaml"
+            )
         return path
     if name in recipe_names():
         return recipe_folder() / f"{name}.yaml"
-    near = get_close_matches(name.lower(), recipe_names(), n=2)
-    guess = f"did you mean {' or '.join(near)}? " if near else ""
-    raise PicsError(
-        f"unknown {what} {name!r}",
-        f"{guess}known: {', '.join(recipe_names())}; your own: the path of a .yaml file",
-    )
+    known = [recipe.name for recipe in shipped_recipes(*(["dataset"] if what == "dataset" else []))]
+    near = get_close_matches(name.lower(), known, n=2)
+    guess = f"did you mean {' or '.join(near)}? pics recipes lists all" if near else f"known: {', '.join(known)}"
+    raise PicsError(f"unknown {what} {name!r}", f"{guess}; one of your own is named by the path of its .yaml file")
 
 
 def parse_override(text: str) -> Override:
@@ -106,6 +111,11 @@ def load_recipe(
         flags = ", ".join(override.origin for override in overrides if override.key == repeated)
         raise PicsError(f"{repeated} is given twice on the command line ({flags})", "give it once")
     data, errors = _read_yaml(path) if data is None else (data, [])
+    kind, expected = data.get("kind"), get_args(get_type_hints(tree)["kind"])[0]
+    if kind != expected and isinstance(kind, str) and kind in _COMMANDS:
+        raise PicsError(
+            f"{path}: a recipe of kind {kind}, expected one of kind {expected}", f"{_COMMANDS[kind]} takes it"
+        )
     data = copy.deepcopy(data)
     for override in overrides:
         _apply(data, override)

@@ -90,7 +90,7 @@ def test_broken_recipe_is_named(tmp_path: Path, line: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("kind: dataset", "kind: training", "kind: got \"training\", expected 'dataset'"),
+        ("kind: dataset", "kind: training", "a recipe of kind training, expected one of kind dataset"),
         ("kind: dataset\n", "", "kind: missing"),
         ("format: coco", "format: via", "source.format: got \"via\", expected 'coco'"),
         ("train.json", "../train.json", "a path inside the raw folder, without '..'"),
