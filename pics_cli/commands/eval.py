@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pics_cli.core.recipes.evaluation import EvaluationRecipe
     from pics_cli.core.runtime.worker_group import OpenEngine
 
-# Metrics that the terminal shows; the files have all.
+# Metrics that the terminal shows where a recipe names none; the files have all.
 SHOWN = ("psnr_region", "ssim_region", "seam", "shadow", "order", "identity", "missing", "sharpness")
 
 
@@ -234,7 +234,8 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     keys = ("name", "measured", "figures", "sets", "unavailable", "bad", "missed", "warnings")
     console.result(Evaluation(results=job.output / RESULTS, **{key: results[key] for key in keys}))
     known = known_metrics(results)
-    names = [name for name in SHOWN if name in known] or known[: len(SHOWN)]
+    wanted = job.recipe.metrics[: len(SHOWN)] or SHOWN
+    names = [name for name in wanted if name in known] or known[: len(SHOWN)]
     title = f"{results['name']}: {results['measured']:,} cases, mean ± half of its 95 % interval"
     rows = [
         (method, *(format_cell(values[name]) for name in names)) for method, values in results["figures"][ALL].items()

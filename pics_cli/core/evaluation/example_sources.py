@@ -13,6 +13,7 @@ import numpy as np
 
 from pics_cli.core.evaluation.examples import Example, draw_example, example_from_sample
 from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures, read_picture
+from pics_cli.core.evaluation.pasted_back import PastedBack
 from pics_cli.core.evaluation.shadow_examples import ShadowExamples
 from pics_cli.core.evaluation.source_base import (
     NUM_DISTRACTORS,
@@ -48,6 +49,11 @@ def open_examples(
     Raises:
         PicsError: its shards or pictures do not exist, or are no shards of pics.
     """
+    source = _open_source(recipe, object_scale, external)
+    return source if recipe.references is None else PastedBack(source, object_scale)
+
+
+def _open_source(recipe: EvaluationRecipe, object_scale: float, external: Sequence[ExternalResults]) -> ExampleSource:
     if recipe.scenes is not None:
         return DrawnExamples(recipe.scenes, recipe.seed, object_scale)
     if recipe.pictures is not None:

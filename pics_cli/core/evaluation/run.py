@@ -57,6 +57,8 @@ _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 _TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
 # Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
 _NOT_IN_IDENTITY = ("out", "limit", "name", "features", "published")
+# Keys that folders begun before there were such do not have: they count where they are given.
+_IN_IDENTITY_IF_GIVEN = ("references",)
 # Examples of a block, at most.
 _LARGEST_BLOCK = 16
 _LIBRARIES = ("numpy", "opencv-python-headless", "torch")
@@ -181,6 +183,7 @@ class _Evaluation:
         """What a resumed run must share with the first; only `names` may differ, for a model may have moved."""
         job = self.job
         recipe = {key: value for key, value in plain_recipe(job.recipe).items() if key not in _NOT_IN_IDENTITY}
+        recipe = {key: value for key, value in recipe.items() if value or key not in _IN_IDENTITY_IF_GIVEN}
         if recipe["scenes"]:
             recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
         recipe["pictures"] = bool(recipe["pictures"])

@@ -141,6 +141,9 @@ class EvaluationRecipe:
     """… or pictures with and without the shadow of an object …"""
     pictures: UserPath | None = None
     """… or a folder of pictures, the truth of those that other methods made: one of the four."""
+    references: Literal["truth"] | None = None
+    """`truth`: cut out of the true picture itself, so that objects are put back as they were, in their own light, and
+    what a method changes in them it does harm to; needs true backgrounds. None: as the data has them."""
     published: PublishedFigures | None = None
     """Figures of a paper to lay beside."""
 
@@ -149,6 +152,8 @@ class EvaluationRecipe:
         sources = self.scenes, self.samples, self.shadows, self.pictures
         if sum(source is not None for source in sources) != 1:
             raise PydanticCustomError("source", "one of scenes, samples, shadows and pictures")
+        if self.references and self.pictures is not None:
+            raise PydanticCustomError("source", "references of scenes, samples or shadows: pictures alone have none")
         return self
 
 
