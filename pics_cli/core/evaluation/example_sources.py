@@ -77,11 +77,14 @@ class DrawnExamples(ExampleSource):
 
     def __init__(self, scenes: DrawnScenes, seed: int, object_scale: float) -> None:
         view = scenes.view
-        self.settings = SceneSettings(
-            scenes.size, 2, tuple(scenes.relations.items()), view.turn, view.light, view.detail
-        )
+        self.settings = [
+            SceneSettings(scenes.size, count, tuple(scenes.relations.items()), view.turn, view.light, view.detail)
+            for count in scenes.objects
+        ]
         self.scenes, self.seed, self.object_scale = scenes, seed, object_scale
         options = {name: value for name, value in dataclasses.asdict(scenes).items() if name != "count"}
+        if scenes.objects == (2,):  # so that results from before there were other numbers still compare
+            del options["objects"]
         self.provenance = {"kind": "scenes", "seed": seed, "fill": object_scale, **options}
         seen = "these scenes have training's shapes, colours and textures: models trained on drawn scenes know them"
         self.warnings = [seen] if scenes.pool == "train" else []
@@ -91,7 +94,8 @@ class DrawnExamples(ExampleSource):
 
     def __getitem__(self, number: int) -> Example:
         try:
-            return draw_example(self.settings, self.seed, number, self.object_scale, self.scenes.pool)
+            settings = self.settings[number % len(self.settings)]
+            return draw_example(settings, self.seed, number, self.object_scale, self.scenes.pool)
         except PicsError as error:
             raise BadSample("no_room", error.message) from None
 

@@ -5,9 +5,10 @@ H, W: height and width of the picture; h, w: those of an object's reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from pics_cli.core.evaluation.pixel_metrics import MIN_DIFFERENT_PIXELS
 from pics_cli.core.evaluation.subsets import estimate_relation, most_overlapping_pair
 from pics_cli.core.images.cutouts import paste_object
-from pics_cli.core.images.geometry import Box, box_iou, clip_box, order_by_lower_edge, scale_box
+from pics_cli.core.images.geometry import Box, clip_box, order_by_lower_edge, scale_box
 from pics_cli.core.images.image_io import RGB, decode_image
 from pics_cli.core.images.inpainting import fill_hole
 from pics_cli.core.images.masks import Mask, box_mask
@@ -24,12 +25,26 @@ from pics_cli.core.loading.augment import cut_reference
 from pics_cli.core.loading.training_sample import alternate_view
 from pics_cli.core.recipes.sources import Pool
 from pics_cli.core.scenes.drawn.plan import plan_scene
-from pics_cli.core.scenes.drawn.render import render_scene
-from pics_cli.core.scenes.drawn.spec import SceneSettings
+from pics_cli.core.scenes.drawn.render import RenderedScene, render_scene
+from pics_cli.core.scenes.drawn.spec import ScenePlan, SceneSettings
 from pics_cli.core.shards.layouts import SampleParts, unpack_sample
 from pics_cli.core.shards.samples import decode_clean_background, depth_order
 
 Reference = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two objects, one behind the other, so that their order shows.
+
+    Attributes:
+        where: both are, bool [H, W]; of a photograph, where the object in front probably hides the other.
+        wrong_orders: the truth with the two in another order, uint8 [H, W, 3]; of one object inside another, with
+            either wholly in front.
+    """
+
+    where: Mask
+    wrong_orders: tuple[RGB, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +64,9 @@ class Example:
         shadow_masks: where each object's shadow falls in the truth, bool [H, W], as a data set says it; None where none
             does. Of a true background, what darkens it is the shadow.
         true_background: whether the background is the true picture without objects and their shadows, not inpainted.
-        wrong_orders: the truth with the objects in other orders, where it is known and they overlap.
-        pasted_orders: the truth's order in the light of the references, where `wrong_orders` are pasted.
+        overlaps: every two objects that overlap, where the true order is known.
+        pasted_orders: the truth's order in the light of the references, where those of `overlaps` are pasted.
         front_to_back: the true order; None where it is not known.
-        covered: of a photograph whose order is known, where the object in front probably hides the other, bool [H, W].
         relation: how the two objects that overlap most stand to each other, by the data or estimated; see `subsets`.
         iou: of the two paste boxes that overlap most.
     """
@@ -68,10 +82,9 @@ class Example:
     full_masks: tuple[Mask, ...] | None = None
     shadow_masks: tuple[Mask, ...] | None = None
     true_background: bool = False
-    wrong_orders: tuple[RGB, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
     pasted_orders: tuple[RGB, ...] = ()
     front_to_back: tuple[int, ...] | None = None
-    covered: Mask | None = None
     relation: str
     iou: float = 0.0
 
@@ -86,11 +99,10 @@ class Example:
         seen: Mask = np.any(self.visible_masks, axis=0)
         return seen
 
-    @cached_property
-    def contested(self) -> Mask | None:
-        """Where two objects are, one behind the other, so that their order shows, bool [H, W]; None: not known."""
-        full = self.full_masks
-        return self.covered if full is None or len(full) != 2 else full[0] & full[1]
+    @property
+    def wrong_orders(self) -> tuple[RGB, ...]:
+        """The truth with two objects in another order, those of all overlaps."""
+        return tuple(chain.from_iterable(overlap.wrong_orders for overlap in self.overlaps))
 
     @cached_property
     def overlap(self) -> Mask:
@@ -126,18 +138,16 @@ def reverse_objects(example: Example) -> Example:
 def draw_example(
     settings: SceneSettings, seed: int, index: int, object_scale: float, pool: Pool = "held_out"
 ) -> Example:
-    """Draw a scene of two objects, number `index` of a seed; a function of its arguments alone.
+    """Draw a scene, number `index` of a seed; a function of its arguments alone.
 
     Raises:
         PicsError: no room for the objects.
     """
     plan = plan_scene(settings, pool, seed, index)
     scene = render_scene(plan)
-    (pair,) = scene.pairs
     boxes = tuple(box_mask(mask).box for mask in scene.full_masks)
     regions = tuple(clip_box(scale_box(box, 1 / object_scale), settings.size, settings.size) for box in boxes)
-    orders = [scene.order[::-1]] + ([scene.order] if pair.relation == "containing" else [])
-    overlapping = bool(np.any(scene.full_masks[0] & scene.full_masks[1]))
+    a, b, iou = most_overlapping_pair(boxes)
     return Example(
         key=f"{index:08d}",
         background=scene.clean,
@@ -149,11 +159,27 @@ def draw_example(
         visible_masks=scene.masks,
         full_masks=scene.full_masks,
         true_background=True,
-        wrong_orders=tuple(render_scene(plan, order).image for order in orders) if overlapping else (),
+        overlaps=tuple(_drawn_overlaps(plan, scene)),
         front_to_back=tuple(scene.order),
-        relation=pair.relation,
-        iou=float(box_iou(*(np.array([box], np.float64) for box in boxes))[0, 0]),
+        relation=next(pair.relation for pair in scene.pairs if pair.objects == (a, b)),
+        iou=iou,
     )
+
+
+def _drawn_overlaps(plan: ScenePlan, scene: RenderedScene) -> Iterator[Overlap]:
+    """Every two objects whose full masks overlap, with the scene drawn anew with the hindmost right before the other.
+
+    And as they are, where one holds the other: then neither is wholly in front.
+    """
+    for pair in scene.pairs:
+        front, behind = sorted(pair.objects, key=scene.order.index)
+        where = scene.full_masks[front] & scene.full_masks[behind]
+        if where.any():
+            others = [k for k in scene.order if k != behind]
+            place = others.index(front)
+            orders = [[*others[:place], behind, *others[place:]]]
+            orders += [list(scene.order)] if pair.relation == "containing" else []
+            yield Overlap(where, tuple(render_scene(plan, order).image for order in orders))
 
 
 def example_from_sample(key: str, members: Mapping[str, bytes], object_scale: float) -> Example:
@@ -219,7 +245,7 @@ def with_pasted_orders(example: Example) -> Example:
         if example.relation == "containing" or k == front[1]:
             lit = np.clip(pasted * _gain(pasted, truth, visible & ~both), 0, 255).astype(np.uint8)
             wrong += [np.where(both[..., None], picture, truth) for picture in (pasted, lit)]
-    return replace(example, wrong_orders=tuple(wrong), pasted_orders=(right,))
+    return replace(example, overlaps=(Overlap(both, tuple(wrong)),), pasted_orders=(right,))
 
 
 def with_guessed_order(example: Example) -> Example:
@@ -236,7 +262,7 @@ def with_guessed_order(example: Example) -> Example:
     hull = cv2.fillConvexPoly(np.zeros(behind.shape, np.uint8), outline, 1).view(np.bool_)
     covered = hull & visible[front[0]] & ~behind
     wrong = np.where(covered[..., None], fill_hole(example.truth, ~behind), example.truth)
-    return replace(example, covered=covered, wrong_orders=(wrong,)) if covered.any() else example
+    return replace(example, overlaps=(Overlap(covered, (wrong,)),)) if covered.any() else example
 
 
 def _gain(picture: RGB, truth: RGB, where: Mask) -> npt.NDArray[np.float64]:

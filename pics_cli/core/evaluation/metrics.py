@@ -76,11 +76,13 @@ def _detail(c: Composite) -> float | None:
 
 
 def _order(c: Composite) -> float | None:
-    contested = c.example.contested
-    if contested is None:
-        return None
     right_orders = (c.truth, *c.example.pasted_orders)
-    return pixels.is_order_right(c.picture, right_orders, c.example.wrong_orders, contested)
+    verdicts = [
+        pixels.is_order_right(c.picture, right_orders, overlap.wrong_orders, overlap.where)
+        for overlap in c.example.overlaps
+    ]
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _count_changed_outside(c: Composite) -> float:

@@ -32,10 +32,12 @@ Method = Literal["parallel", "sequential", "paste", "poisson"]
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DrawnScenes:
-    """Scenes that `synth` draws on the spot: two objects, references seen differently, everything known."""
+    """Scenes that `synth` draws on the spot: references seen differently, everything known."""
 
     count: PositiveInt = 1000
     """Number of scenes."""
+    objects: Annotated[tuple[Annotated[int, between(2, 6, True)], ...], NOT_EMPTY] = (2,)
+    """Number of objects; of several, scenes take them in turn."""
     size: Annotated[int, between(64, 1024, True)] = 256
     """Side of a picture, in pixels."""
     pool: Pool = "held_out"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from helpers.measured import OF_A_PICTURE, distractors, metric_values
 from pics_cli.core.evaluation.appearance_metrics import CHOICES, ReferenceGallery, build_reference_gallery
+from pics_cli.core.evaluation.example_sources import DrawnExamples
 from pics_cli.core.evaluation.examples import Example, draw_example, reverse_objects
-from pics_cli.core.evaluation.pixel_metrics import MAX_PSNR
+from pics_cli.core.evaluation.pixel_metrics import MAX_PSNR, is_order_right
 from pics_cli.core.images.geometry import Box
+from pics_cli.core.recipes.evaluation import DrawnScenes
 from pics_cli.core.scenes.drawn.plan import plan_scene
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
@@ -109,3 +112,32 @@ def test_reversed_twice_is_the_same(examples: list[Example]) -> None:
     assert twice.front_to_back == example.front_to_back
     assert once.paste_boxes == example.paste_boxes[::-1]
     assert [once.paste_boxes[k] for k in once.order] == [example.paste_boxes[k] for k in example.order]
+
+
+def test_every_overlap_of_many_objects_is_judged(gallery: ReferenceGallery) -> None:
+    """Of the truth all are right; with two objects in another order theirs is not."""
+    settings = replace(SETTINGS, num_objects=5)
+    example = draw_example(settings, 9, 3, 0.8)
+    assert len(example.references) == len(example.regions) == 5
+    assert example.full_masks
+    pairs = [a & b for a, b in combinations(example.full_masks, 2)]
+    assert len(example.overlaps) == sum(map(np.any, pairs)) >= 3
+    told = [
+        overlap
+        for overlap in example.overlaps
+        if is_order_right(example.truth, [example.truth], overlap.wrong_orders, overlap.where) is not None
+    ]
+    assert len(told) >= 2
+    assert metric_values(example.truth, example, gallery, ["order"]) == {"order": 1}
+    for overlap in told:
+        wrong = example.truth.copy()
+        wrong[overlap.where] = overlap.wrong_orders[0][overlap.where]
+        assert metric_values(wrong, example, gallery, ["order"])["order"] <= 1 - 1 / len(told)
+
+
+def test_numbers_of_objects_take_turns() -> None:
+    scenes = DrawnScenes(count=6, size=128, objects=(2, 3, 6), relations={"apart": 1.0})
+    source = DrawnExamples(scenes, 9, 0.8)
+    assert [len(source[number].references) for number in range(6)] == [2, 3, 6] * 2
+    assert source.provenance["objects"] == (2, 3, 6)
+    assert "objects" not in DrawnExamples(replace(scenes, objects=(2,)), 9, 0.8).provenance

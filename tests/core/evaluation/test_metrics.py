@@ -146,7 +146,7 @@ def test_only_what_is_asked_for(examples: list[Example], gallery: ReferenceGalle
 
 
 def test_what_nobody_knows_stays_empty(examples: list[Example], gallery: ReferenceGallery) -> None:
-    example = replace(examples[0], full_masks=None, true_background=False, wrong_orders=(), front_to_back=None)
+    example = replace(examples[0], full_masks=None, true_background=False, overlaps=(), front_to_back=None)
     found = metric_values(example.truth, example, gallery)
     assert all(np.isnan(found[name]) for name in ("shadow", "lit", "order"))
     few = ReferenceGallery(gallery.descriptors[:3], gallery.owners[:3], SEED)

@@ -29,7 +29,7 @@ _LENGTHS = {"table": (0.42, 0.62), "plate": (0.36, 0.52), "book": (0.28, 0.42), 
 _CONTAINER_LENGTHS = {"bowl": (0.36, 0.52), "cup": (0.3, 0.42)}
 _DEFAULT_LENGTH = (0.21, 0.38)
 # Factor of the lengths by number of objects.
-_CROWDING = (1.12, 1.0, 0.88, 0.8)
+_CROWDING = (1.12, 1.0, 0.88, 0.8, 0.72, 0.65)
 
 
 class PlacementError(Exception):

@@ -19,7 +19,7 @@ from pics_cli.core.scenes.drawn.shapes import ShapeParameters, build_shape
 from pics_cli.core.scenes.drawn.solids import Shape
 
 SIZES = (64, 1024)
-MAX_OBJECTS = 4
+MAX_OBJECTS = 6
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SceneSettings:
 
     Attributes:
         size: side of the square picture in pixels, 64 to 1024.
-        num_objects: K, 1 to 4.
+        num_objects: K, 1 to 6.
         relations: weights with which the relation of the first pair, and of each further object to an earlier one, is
             drawn. Where no earlier object can support or contain another one, the draw is among the other relations.
         turn: alternate views are turned by up to this many degrees, and raised or lowered a little in proportion.

@@ -58,8 +58,8 @@ def test_the_order_of_a_photograph_is_judged(tmp_path: Path) -> None:
         front = (number + 1) % 2
         assert example.front_to_back == (front, 1 - front)
         assert example.full_masks is None
-        assert example.covered is not None
-        assert not (example.covered & ~bars(front)[1][front]).any()
+        (overlap,) = example.overlaps
+        assert not (overlap.where & ~bars(front)[1][front]).any()
         gallery = build_reference_gallery([example], 0)
         swapped = example.truth.copy()
         swapped[30:60, 50:75] = BAR_COLOURS[1 - front]
@@ -73,9 +73,9 @@ def test_guessed_orders_agree_with_exact_ones() -> None:
     verdicts = []
     for index in range(25):
         exact = draw_example(settings, 3, index, 0.75)
-        photograph = with_guessed_order(replace(exact, full_masks=None, wrong_orders=(), pasted_orders=()))
-        if photograph.covered is not None and exact.wrong_orders:
-            guess = photograph.wrong_orders, photograph.covered
+        photograph = with_guessed_order(replace(exact, full_masks=None, overlaps=(), pasted_orders=()))
+        if photograph.overlaps and exact.overlaps:
+            guess = photograph.wrong_orders, photograph.overlaps[0].where
             verdicts.append([is_order_right(it, (exact.truth,), *guess) for it in (exact.truth, exact.wrong_orders[0])])
     told = [verdict for verdict in verdicts if None not in verdict]
     assert len(told) >= 15

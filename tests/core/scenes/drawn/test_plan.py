@@ -19,7 +19,7 @@ RELATIONS: tuple[SceneRelation, ...] = get_args(SceneRelation)
 ONE_OBJECT = SceneSettings(256, 1, (("apart", 1.0),), 25.0, 0.6)
 
 
-@pytest.mark.parametrize("bad", [{"size": 32}, {"num_objects": 5}, {"relations": (("apart", 0.0),)}])
+@pytest.mark.parametrize("bad", [{"size": 32}, {"num_objects": 7}, {"relations": (("apart", 0.0),)}])
 def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
         replace(ONE_OBJECT, **bad)
