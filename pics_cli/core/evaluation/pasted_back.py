@@ -65,8 +65,7 @@ def paste_back(example: Example, object_scale: float) -> Example:
         paste_boxes=boxes,
         regions=regions,
         order=tuple(order_by_lower_edge(regions)),
-        wrong_orders=(),
+        overlaps=(),
         pasted_orders=(),
-        covered=None,
         iou=most_overlapping_pair(boxes)[2],
     )
