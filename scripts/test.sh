@@ -7,6 +7,8 @@ scripts/setup.sh test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+# Tests start some 200 processes, which would each compile the whole package.
+unset PYTHONDONTWRITEBYTECODE
 without=()
 if ! command -v chromium chromium-browser google-chrome >/dev/null; then
     echo "no Chromium here: tests of the report in a browser are left out" >&2
