@@ -58,7 +58,7 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_waiting_for_the_disk() -> Iterator[None]:
     """What syncing guards against is a power cut, which no test can cut; processes that tests start do sync."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 
