@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pics_cli.core.evaluation.coarse_regions import CoarseRegions
 from pics_cli.core.evaluation.examples import Example, draw_example, example_from_sample
 from pics_cli.core.evaluation.external_results import ExternalResults, find_pictures, read_picture
 from pics_cli.core.evaluation.pasted_back import PastedBack
@@ -22,7 +23,7 @@ from pics_cli.core.evaluation.source_base import (
     readable_examples,
 )
 from pics_cli.core.evaluation.subsets import UNKNOWN
-from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, ShardSamples
+from pics_cli.core.recipes.evaluation import DrawnScenes, EvaluationRecipe, GivenRegions, ShardSamples
 from pics_cli.core.recipes.training_sections import DataSettings, TrainingSet
 from pics_cli.core.runtime.manifest import read_manifest
 from pics_cli.core.runtime.storage import CACHE_GB, location
@@ -50,7 +51,11 @@ def open_examples(
         PicsError: its shards or pictures do not exist, or are no shards of pics.
     """
     source = _open_source(recipe, object_scale, external)
-    return source if recipe.references is None else PastedBack(source, object_scale)
+    if recipe.references is not None:
+        source = PastedBack(source, object_scale)
+    if recipe.regions != GivenRegions():
+        source = CoarseRegions(source, recipe.regions, recipe.seed, object_scale)
+    return source
 
 
 def _open_source(recipe: EvaluationRecipe, object_scale: float, external: Sequence[ExternalResults]) -> ExampleSource:

@@ -58,6 +58,8 @@ class Example:
         references: of each object, uint8 [h, w, 4] with alpha or [h, w, 3] on white.
         paste_boxes: box of each object, with its hidden parts where they are known.
         regions: where each object may be painted: its paste box grown by 1 / object scale, clipped to the picture.
+        given_boxes, given_regions: as paste boxes and regions, which are the true ones; models are given these instead;
+            empty: they are given the true ones. See `coarse_regions`.
         order: back to front, guessed from the regions: what every method is given.
         visible_masks: what is seen of each object in the truth, bool [H, W].
         full_masks: with the parts that other objects hide; None where they are not known.
@@ -77,6 +79,8 @@ class Example:
     references: tuple[Reference, ...] = ()
     paste_boxes: tuple[Box, ...] = ()
     regions: tuple[Box, ...] = ()
+    given_boxes: tuple[Box, ...] = ()
+    given_regions: tuple[Box, ...] = ()
     order: tuple[int, ...] = ()
     visible_masks: tuple[Mask, ...] = ()
     full_masks: tuple[Mask, ...] | None = None
@@ -92,6 +96,11 @@ class Example:
     def inside(self) -> Mask:
         """Union of the regions, bool [H, W]."""
         return region_counts(self.regions, *self.truth.shape[:2]) > 0
+
+    @cached_property
+    def allowed(self) -> Mask:
+        """Where methods may change the picture: the union of the regions that models are given, bool [H, W]."""
+        return region_counts(self.given_regions or self.regions, *self.truth.shape[:2]) > 0
 
     @cached_property
     def seen(self) -> Mask:
@@ -127,6 +136,8 @@ def reverse_objects(example: Example) -> Example:
         references=example.references[::-1],
         paste_boxes=example.paste_boxes[::-1],
         regions=example.regions[::-1],
+        given_boxes=example.given_boxes[::-1],
+        given_regions=example.given_regions[::-1],
         order=tuple(last - k for k in example.order),
         visible_masks=example.visible_masks[::-1],
         full_masks=None if example.full_masks is None else example.full_masks[::-1],

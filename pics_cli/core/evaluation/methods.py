@@ -178,8 +178,8 @@ def composite_by_model(model: PicsModel, options: CompositeOptions, example: Exa
     """
     height, width = example.background.shape[:2]
     # Regions with the room that this model leaves around objects, so that all methods make them equally large.
-    factor = 1 / model.config.fill
-    regions = tuple(clip_box(scale_box(box, factor), width, height) for box in example.paste_boxes)
+    factor, boxes = 1 / model.config.fill, example.given_boxes or example.paste_boxes
+    regions = tuple(clip_box(scale_box(box, factor), width, height) for box in boxes)
     sample = CompositeSample(example.key, example.background, regions, example.references)
     (result,) = composite(model, [sample], replace(options, seed=options.seed + seed))
     return result.image

@@ -86,7 +86,7 @@ def _order(c: Composite) -> float | None:
 
 
 def _count_changed_outside(c: Composite) -> float:
-    return float(np.count_nonzero((c.picture != c.example.background).any(axis=2) & ~c.example.inside))
+    return float(np.count_nonzero((c.picture != c.example.background).any(axis=2) & ~c.example.allowed))
 
 
 def _order_dependence(c: Composite) -> float | None:
@@ -177,7 +177,7 @@ METRICS: dict[str, Metric] = {
     "untouched": Metric("changed outside", "pixels", "less", "that differ from the background outside the regions",
                         _count_changed_outside),
     "background_mse": Metric("background MSE", "", "less", "outside the regions to the background, values from 0 to 1",
-                             lambda c: pixels.background_error(c.picture, c.example.background, ~c.example.inside)),
+                             lambda c: pixels.background_error(c.picture, c.example.background, ~c.example.allowed)),
     "sharpness": Metric("sharpness", "", "neither", "gradient energy in the regions over the truth's",
                         lambda c: pixels.sharpness(c.picture, c.truth, c.example.inside)),
     "order_dependence": Metric("order dependence", "grey levels", "less",

@@ -150,7 +150,7 @@ def build_gallery(
 def _draw_regions(example: Example) -> RGB:
     """The background with the regions framed; the truth where there are no regions."""
     canvas: RGB = (example.background if example.regions else example.truth).copy()
-    for k, region in enumerate(example.regions):
+    for k, region in enumerate(example.given_regions or example.regions):
         draw_box(canvas, region, (1.0, 1.0), object_colour(k), 1)
     return canvas
 

@@ -40,6 +40,7 @@ from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_re
 from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.recipes.base import digest, plain_recipe
+from pics_cli.core.recipes.evaluation import recipe_identity
 from pics_cli.core.runtime.files import write_json
 from pics_cli.core.runtime.outputs import refuse_overwriting
 from pics_cli.core.runtime.progress import Progress
@@ -55,10 +56,6 @@ IDENTITY = "begun.json"
 OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
 _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 _TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
-# Keys of the recipe that may change: a later run may measure more examples, in a folder of another name.
-_NOT_IN_IDENTITY = ("out", "limit", "name", "features", "published")
-# Keys that folders begun before there were such do not have: they count where they are given.
-_IN_IDENTITY_IF_GIVEN = ("references",)
 # Examples of a block, at most.
 _LARGEST_BLOCK = 16
 _LIBRARIES = ("numpy", "opencv-python-headless", "torch")
@@ -181,25 +178,15 @@ class _Evaluation:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share with the first; only `names` may differ, for a model may have moved."""
-        job = self.job
-        recipe = {key: value for key, value in plain_recipe(job.recipe).items() if key not in _NOT_IN_IDENTITY}
-        recipe = {key: value for key, value in recipe.items() if value or key not in _IN_IDENTITY_IF_GIVEN}
-        if recipe["scenes"]:
-            recipe["scenes"] = {key: value for key, value in recipe["scenes"].items() if key != "count"}
-        recipe["pictures"] = bool(recipe["pictures"])
-        if recipe["samples"]:
-            recipe["samples"] = {"split": recipe["samples"]["split"]}  # what they hold is compared, not where they lie
-        if recipe["shadows"]:
-            recipe["shadows"] = {"split": recipe["shadows"]["split"]}
         inputs = describe_inputs(self.models, self.weights, self.source, self.device)
         return {
             "schema": SCHEMA,
-            "recipe": {**recipe, "metrics": list(self.metrics)},
+            "recipe": {**recipe_identity(self.job.recipe), "metrics": list(self.metrics)},
             "data": inputs["data"],
             "models": inputs["models"],
             "names": [describe_model(model, self.device)["name"] for model in self.models],
             "features": inputs["features"],
-            "peers": [results.name for results in job.external],
+            "peers": [results.name for results in self.job.external],
             "versions": {
                 "pics": __version__,
                 **{name: version(name) for name in _LIBRARIES},

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from pics_cli.core.recipes.base import Override, find_recipe, load_recipe
+from pics_cli.core.recipes.base import Override, find_recipe, load_recipe, plain_recipe
 from pics_cli.core.recipes.sources import Pool, ReferenceView, SceneRelation
 from pics_cli.core.recipes.training_sections import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pics_cli.core.recipes.validation import (
@@ -27,6 +27,8 @@ from pics_cli.core.recipes.validation import (
     between,
 )
 
+# Keys that may change: a later run may measure more examples, in a folder of another name.
+_NOT_IN_IDENTITY = ("out", "limit", "name", "features", "published")
 Method = Literal["parallel", "sequential", "paste", "poisson"]
 
 
@@ -79,6 +81,16 @@ class ShadowPairs:
     """Masks of the object: white, or any value from 128 on."""
     shadow_masks: Folder = "shadow_masks"
     """Masks of its shadow."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class GivenRegions:
+    """How carelessly the regions are drawn that models are given. Metrics go by the true ones."""
+
+    shape: Literal["box", "blob"] = "box"
+    """Around the object: its box, or the box of a smooth random shape, 20 % larger in the mean."""
+    grow: Annotated[float, between(1, 4, True)] = 1.0
+    """Factor on their sides, about their middle."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -146,6 +158,8 @@ class EvaluationRecipe:
     references: Literal["truth"] | None = None
     """`truth`: cut out of the true picture itself, so that objects are put back as they were, in their own light, and
     what a method changes in them it does harm to; needs true backgrounds. None: as the data has them."""
+    regions: GivenRegions = field(default_factory=GivenRegions)
+    """How models are told where objects go: as exactly as the data know it, or carelessly."""
     published: PublishedFigures | None = None
     """Figures of a paper to lay beside."""
 
@@ -156,6 +170,8 @@ class EvaluationRecipe:
             raise PydanticCustomError("source", "one of scenes, samples, shadows and pictures")
         if self.references and self.pictures is not None:
             raise PydanticCustomError("source", "references of scenes, samples or shadows: pictures alone have none")
+        if self.regions != GivenRegions() and self.pictures is not None:
+            raise PydanticCustomError("source", "regions of scenes, samples or shadows: pictures alone have none")
         return self
 
 
@@ -166,6 +182,22 @@ def load_evaluation(name: str, overrides: Sequence[Override] = ()) -> Evaluation
         PicsError: no such recipe, or with one line for every error.
     """
     return load_recipe(find_recipe(name), EvaluationRecipe, overrides)
+
+
+def recipe_identity(recipe: EvaluationRecipe) -> dict[str, Any]:
+    """What of a recipe a resumed run must share with the first, as plain data."""
+    plain = {key: value for key, value in plain_recipe(recipe).items() if key not in _NOT_IN_IDENTITY}
+    # Folders begun earlier do not have these keys, and were made with their defaults.
+    for key, default in (("references", None), ("regions", GivenRegions())):
+        if getattr(recipe, key) == default:
+            del plain[key]
+    if plain["scenes"]:
+        del plain["scenes"]["count"]
+    plain["pictures"] = bool(plain["pictures"])
+    for key in ("samples", "shadows"):
+        if plain[key]:
+            plain[key] = {"split": plain[key]["split"]}  # what they hold is compared, not where they lie
+    return plain
 
 
 def evaluation_from_options(name: str, overrides: Sequence[Override]) -> EvaluationRecipe:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from helpers.composites import composed, mask_of, run
 from helpers.trainees import CORRECTING, small
+from pics_cli.core.evaluation.coarse_regions import give_regions
 from pics_cli.core.evaluation.examples import Example, draw_example
 from pics_cli.core.evaluation.methods import (
     BASELINES,
@@ -20,6 +21,7 @@ from pics_cli.core.evaluation.methods import (
 )
 from pics_cli.core.inference.sample import CompositeOptions, Mode
 from pics_cli.core.model.pics_model import PicsModel
+from pics_cli.core.recipes.evaluation import GivenRegions
 from pics_cli.core.scenes.drawn.spec import SceneSettings
 
 SEED = 4
@@ -64,3 +66,15 @@ def test_methods_differ(folder: Path, examples: list[Example]) -> None:
     pictures = [composite_by_model(model, each, examples[0]).tobytes() for each in options]
     pictures += [composite_by_baseline(name, examples[0]).tobytes() for name in BASELINES]
     assert len(set(pictures)) == 4
+
+
+def test_models_paint_in_the_regions_that_they_are_given(folder: Path, examples: list[Example]) -> None:
+    model, options = PicsModel.from_pretrained(folder), CompositeOptions(seed=SEED)
+    example = examples[0]
+    exact = composite_by_model(model, options, example)
+    same = composite_by_model(model, options, give_regions(example, GivenRegions(), SEED, 0.8))
+    np.testing.assert_array_equal(exact, same)
+    given = give_regions(example, GivenRegions(grow=1.5), SEED, 0.8)
+    changed = (composite_by_model(model, options, given) != example.background).any(axis=2)
+    assert (changed & ~example.inside).any()
+    assert not (changed & ~given.allowed).any()
