@@ -191,8 +191,10 @@ def recipe_identity(recipe: EvaluationRecipe) -> dict[str, Any]:
     for key, default in (("references", None), ("regions", GivenRegions())):
         if getattr(recipe, key) == default:
             del plain[key]
-    if plain["scenes"]:
+    if recipe.scenes is not None:
         del plain["scenes"]["count"]
+        if recipe.scenes.objects == (2,):
+            del plain["scenes"]["objects"]
     plain["pictures"] = bool(plain["pictures"])
     for key in ("samples", "shadows"):
         if plain[key]:
