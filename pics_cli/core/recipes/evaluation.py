@@ -88,7 +88,7 @@ class GivenRegions:
     """How carelessly the regions are drawn that models are given. Metrics go by the true ones."""
 
     shape: Literal["box", "blob"] = "box"
-    """Around the object: its box, or the box of a smooth random shape, 20 % larger in the mean."""
+    """Around the object: its box, or the box of a smooth random shape, about a fifth larger."""
     grow: Annotated[float, between(1, 4, True)] = 1.0
     """Factor on their sides, about their middle."""
 
