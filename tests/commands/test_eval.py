@@ -563,8 +563,18 @@ def test_files_of_another_shape_are_named(here: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.browser
 def test_in_a_browser(done: Path) -> None:
-    """No message in the console, pictures load, tables sort."""
+    """No message in the console, pictures load, tables sort, methods choose pictures, cases have pages."""
     seen = look(done / "report.html")
+    chosen = seen["gallery_0"], seen["gallery_1"]
+    assert sorted(chosen[0]) == sorted(chosen[1]) == [f"{number:08d}" for number in range(5)]  # all of so few
+    assert chosen[0] != chosen[1]
+    assert seen["rows"] == 5
+    assert "00000000" in seen["case"]
+    assert "PSNR in regions" in seen["case"]
+    assert "Paired differences" not in seen["case"]
+    assert seen["case_pictures"] > 4 + 4  # inputs, and each method's with the truth over it
+    assert "no figures of such a case" in seen["no_case"]
+    assert seen["report_again"]
     assert seen["errors"] == []
     assert seen["pictures"] > 20
     assert seen["broken"] == 0

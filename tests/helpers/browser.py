@@ -26,6 +26,10 @@ _LOOK = """
 }
 """
 
+_GALLERY = (
+    "() => [...document.querySelectorAll('.entry')].filter(entry => !entry.hidden).map(entry => entry.dataset.key)"
+)
+
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
@@ -42,11 +46,26 @@ def chromium() -> Iterator[Browser]:
 
 
 def look(report: Path) -> dict[str, Any]:
-    """What the page was like: errors, pictures, broken, before, sorted, again."""
+    """What the page was like: errors, pictures, broken, before, sorted, again; keys in the gallery of the first and the
+    second method; rows of the table of cases; texts of the pages of the first case and of one that is not there, and how
+    many pictures the first has."""
     errors = list[str]()
     with chromium() as browser:
         page = browser.new_page()
         page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(report.as_uri())
-        return {"errors": errors, **page.evaluate(_LOOK)}
+        seen = {"errors": errors, **page.evaluate(_LOOK)}
+        for number in range(2):
+            page.select_option("#chooser", index=number)
+            seen[f"gallery_{number}"] = page.evaluate(_GALLERY)
+        page.click("#all summary")
+        seen["rows"] = page.locator("#cases tbody tr").count()
+        page.click("#cases tbody tr:first-child a")
+        seen["case"] = page.inner_text("body")
+        seen["case_pictures"] = page.locator("#page img:visible").count()
+        page.goto(f"{report.as_uri()}#case-nowhere")
+        seen["no_case"] = page.inner_text("body")
+        page.click("text=whole report")
+        seen["report_again"] = page.locator("#report").is_visible()
+        return seen

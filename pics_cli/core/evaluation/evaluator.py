@@ -22,7 +22,7 @@ from pics_cli.core.evaluation.methods import Method, ModelFolder, describe_model
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
 from pics_cli.core.evaluation.networks import ImageEncoder, Inception, Lpips, open_network
 from pics_cli.core.evaluation.records import ExampleRecord, write_features
-from pics_cli.core.evaluation.report import GalleryEntry, build_gallery
+from pics_cli.core.evaluation.report_gallery import GalleryEntry, Reason, build_gallery
 from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.model.adapters import AdapterChoice
 from pics_cli.core.model.devices import choose_device
@@ -185,6 +185,6 @@ def describe_methods(evaluator: Evaluator) -> tuple[list[str], dict[str, dict[st
     return list(methods), settings
 
 
-def draw_gallery(evaluator: Evaluator, chosen: Sequence[tuple[str, ExampleRecord]]) -> list[GalleryEntry]:
+def draw_gallery(evaluator: Evaluator, chosen: Sequence[tuple[dict[str, Reason], ExampleRecord]]) -> list[GalleryEntry]:
     """Examples that were chosen for the report, with the pictures of all methods."""
     return build_gallery(evaluator.source, chosen, evaluator.methods[0], evaluator.work.metrics)

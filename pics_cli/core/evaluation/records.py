@@ -111,7 +111,7 @@ def metric_column(records: Sequence[ExampleRecord], method: str, metric: str) ->
     means = []
     for record in records:
         values = [v for v in record.values.get(method, {}).get(metric, ()) if v is not None]
-        means.append(float(np.mean(values)) if values else math.nan)
+        means.append(values[0] if len(values) == 1 else float(np.mean(values)) if values else math.nan)
     return np.array(means, np.float64)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -20,6 +21,10 @@ from pics_cli.core.evaluation.subsets import ALL
 
 # Stands for the page's colour of text, which is bright on a dark page.
 _INK = "#010203"
+# Dots of a plot over difficulty, at most: each takes a hundred bytes.
+_MOST_DOTS = 4000
+# Inches, so that the names of methods have room.
+_LEAST_WIDTH = 6.4
 _GOOD, _BAD, _UNCLEAR = "#3a9d5d", "#c2385a", "#999999"
 _COLOURS = ("#2a6fdb", "#8a5cd6", "#d9822b", "#3a9d5d", "#c2385a", "#4b9bb0", "#8d6e4a", "#777777")
 
@@ -28,7 +33,7 @@ def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecor
     """Box plots of a metric by subset and method (median, quartiles, 5 and 95 %), SVG."""
     subsets = split_records(records)
     methods = results["methods"]
-    figure = Figure(figsize=(1.6 + 1.25 * len(subsets), 2.8))
+    figure = Figure(figsize=(max(1.6 + 1.25 * len(subsets), _LEAST_WIDTH), 2.8))
     axes = figure.add_subplot()
     width = 0.8 / len(methods)
     for m, method in enumerate(methods):
@@ -47,7 +52,7 @@ def plot_distribution(results: Mapping[str, Any], records: Sequence[ExampleRecor
     axes.set_xticks(range(len(subsets)), [name.replace(", ", ",\n", 1) for name in subsets], fontsize=7)
     axes.set_ylabel(format_heading(metric), fontsize=8)
     axes.tick_params(axis="y", labelsize=7)
-    axes.legend(fontsize=7, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1))
+    _add_legend(figure, axes)
     return _to_svg(figure, axes)
 
 
@@ -84,9 +89,12 @@ def plot_differences(results: Mapping[str, Any], metrics: Sequence[str]) -> list
 def plot_difficulty(results: Mapping[str, Any], records: Sequence[ExampleRecord], metric: str) -> str | None:
     """A metric of each example over its difficulty (OverLayScore), and its mean in ten groups of equal size, SVG.
 
+    Of many examples and methods, dots are those of every so manieth one; means are of all.
+
     Returns:
         None where no example has both.
     """
+    step = -(-len(records) * len(results["methods"]) // _MOST_DOTS)
     difficulty = np.array([np.nan if record.difficulty is None else record.difficulty for record in records])
     figure = Figure(figsize=(6.4, 3.2))
     axes = figure.add_subplot()
@@ -98,7 +106,15 @@ def plot_difficulty(results: Mapping[str, Any], records: Sequence[ExampleRecord]
             continue
         drawn = True
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(difficulty[known], values[known], "o", color=colour, markersize=3, alpha=0.4, markeredgewidth=0)
+        axes.plot(
+            difficulty[known[::step]],
+            values[known[::step]],
+            "o",
+            color=colour,
+            markersize=3,
+            alpha=0.4,
+            markeredgewidth=0,
+        )
         groups = np.array_split(known[np.argsort(difficulty[known], kind="stable")], min(10, len(known)))
         means = [(difficulty[group].mean(), values[group].mean()) for group in groups]
         axes.plot(*zip(*means, strict=True), color=colour, linewidth=1.5, label=_legend_label(method))
@@ -107,8 +123,17 @@ def plot_difficulty(results: Mapping[str, Any], records: Sequence[ExampleRecord]
     axes.set_xlabel("difficulty (IoU of boxes times likeness of objects)", fontsize=8)
     axes.set_ylabel(format_heading(metric), fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False, ncols=len(results["methods"]), loc="lower left", bbox_to_anchor=(0, 1))
+    _add_legend(figure, axes)
     return _to_svg(figure, axes)
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Names of methods above the plot, in as many lines as its width asks for; the figure grows by them."""
+    labels = axes.get_legend_handles_labels()[1]
+    width, height = figure.get_size_inches()
+    columns = max(1, int((width - 0.8) / (0.5 + 0.065 * max(map(len, labels), default=1))))
+    figure.set_size_inches(width, height + 0.16 * ((len(labels) - 1) // columns))
+    axes.legend(fontsize=7, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _legend_label(method: str) -> str:

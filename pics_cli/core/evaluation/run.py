@@ -35,7 +35,8 @@ from pics_cli.core.evaluation.metrics import check_names, select_metrics
 from pics_cli.core.evaluation.network_weights import NetworkWeights, find_weights
 from pics_cli.core.evaluation.published import check_published, published_markdown
 from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, read_features, read_json, write_per_sample
-from pics_cli.core.evaluation.report import REPORT, choose_examples, write_report
+from pics_cli.core.evaluation.report import REPORT, write_report
+from pics_cli.core.evaluation.report_gallery import choose_examples
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
 from pics_cli.core.evaluation.source_base import ExampleSource
 from pics_cli.core.model.devices import choose_device, choose_dtype
@@ -256,7 +257,7 @@ class _Evaluation:
         features = list(map_files(read_features, paths))
         results["sets"] = distances_to_truth(features, results["methods"], encoders, self.job.recipe.seed)
         write_per_sample(output, records, metrics)
-        chosen = choose_examples(good, results["methods"][0], metrics)
+        chosen = choose_examples(good, results["methods"], metrics)
         write_report(output, results, good, opened.ask(draw_gallery, chosen))
         write_results(output, results, published_markdown(results))  # last: where they exist, the rest is complete
         progress.activity = ""
