@@ -47,8 +47,8 @@ def chromium() -> Iterator[Browser]:
 
 def look(report: Path) -> dict[str, Any]:
     """What the page was like: errors, pictures, broken, before, sorted, again; keys in the gallery of the first and the
-    second method; rows of the table of cases; texts of the pages of the first case and of one that is not there, and how
-    many pictures the first has."""
+    second method; rows of the table of cases; texts of the pages of the first case and of one that is not there, and
+    how many pictures the first has."""
     errors = list[str]()
     with chromium() as browser:
         page = browser.new_page()

@@ -89,7 +89,7 @@ def plot_differences(results: Mapping[str, Any], metrics: Sequence[str]) -> list
 def plot_difficulty(results: Mapping[str, Any], records: Sequence[ExampleRecord], metric: str) -> str | None:
     """A metric of each example over its difficulty (OverLayScore), and its mean in ten groups of equal size, SVG.
 
-    Of many examples and methods, dots are those of every so manieth one; means are of all.
+    Of many examples and methods, only every nth has a dot; means are of all.
 
     Returns:
         None where no example has both.

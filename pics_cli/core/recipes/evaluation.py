@@ -136,7 +136,7 @@ class EvaluationRecipe:
     metrics: tuple[str, ...] = ()
     """Metrics, by name; empty: all."""
     reverse_every: PositiveInt = 1
-    """`order_dependence` is of every so manieth example, from the first: it needs all pictures of models twice."""
+    """`order_dependence` is measured on every nth example, from the first: it needs all pictures of models twice."""
     features: tuple[UserPath, ...] = ()
     """Weights of learnt metrics: inception, alexnet, files of those, and DINOv2 and CLIP as folders or repositories.
     Without, what needs them is left out."""
