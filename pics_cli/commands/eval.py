@@ -228,7 +228,7 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     """The table on stdout, and what is to be known of it on stderr."""
     from pics_cli.commands.results import Evaluation
     from pics_cli.core.evaluation.published import published_table
-    from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, known_metrics
+    from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, format_unavailable, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
     keys = ("name", "measured", "figures", "sets", "unavailable", "bad", "missed", "warnings")
@@ -255,7 +255,7 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
             values = f"{frechet} {entry['frechet']:.4g}, {distance} {kernel}"
             console.note(f"{kind} features, {method}: {values}{'' if entry['enough'] else few}")
     if results["unavailable"]:
-        console.note("not computed: " + "; ".join(f"{name} {why}" for name, why in results["unavailable"].items()))
+        console.note(f"not computed: {format_unavailable(results)}")
     for line in results["warnings"]:
         console.note(f"warning: {line}")
     for reason, count in results["bad"].items():

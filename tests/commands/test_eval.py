@@ -428,7 +428,7 @@ def test_refused(here: Path, words: tuple[str, ...], text: str) -> None:
 def test_what_can_be_computed_is(here: Path) -> None:
     found = run(*SMALL, "--methods", "paste", "--limit", 2, "--metrics", "psnr,dino_i", "--output", "out")
     assert found.exit_code == 0, found.stderr
-    assert "not computed: dino_i needs --features" in found.stderr
+    assert "not computed: dino_i (needs --features with DINO weights)\n" in found.stderr
     assert list(results(here / "out")["figures"]["all"]["paste"]) == ["psnr"]
 
 

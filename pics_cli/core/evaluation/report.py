@@ -16,7 +16,7 @@ from pics_cli.core.evaluation.report_cases import CaseFigures
 from pics_cli.core.evaluation.report_gallery import GalleryEntry, smaller_galleries
 from pics_cli.core.evaluation.report_heat import heat_maps
 from pics_cli.core.evaluation.report_plots import plot_differences, plot_difficulty, plot_distribution
-from pics_cli.core.evaluation.results import format_cell, format_heading, known_metrics
+from pics_cli.core.evaluation.results import format_cell, format_heading, format_unavailable, known_metrics
 from pics_cli.core.evaluation.subsets import SUBSETS
 from pics_cli.core.runtime.files import AtomicFile
 
@@ -56,6 +56,7 @@ def write_report(
             svg for name in _PLOTTED if name in metrics and (svg := plot_difficulty(results, records, name))
         ],
         "heat": heat_maps(results, metrics),
+        "unavailable": format_unavailable(results),
         "relations": SUBSETS,
         "differences": plot_differences(results, metrics),
         "similarity": similarity,

@@ -161,6 +161,14 @@ def known_metrics(results: Mapping[str, Any]) -> list[str]:
     return [name for name in next(iter(by_method)) if any(metrics[name]["cases"] for metrics in by_method)]
 
 
+def format_unavailable(results: Mapping[str, Any]) -> str:
+    """Metrics that were not computed and why, reason by reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in results["unavailable"].items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(group)} ({why})" for why, group in names.items())
+
+
 def format_table(results: Mapping[str, Any], metrics: Sequence[str] = (), subsets: Sequence[str] = ()) -> str:
     """Metrics by subset and method as Markdown, the mean and half of its interval.
 
