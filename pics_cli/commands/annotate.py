@@ -129,7 +129,7 @@ def annotate(
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
     from pics_cli.core.runtime.engines import available_cores
-    from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
+    from pics_cli.core.runtime.outputs import refuse_other_picture, refuse_overwriting, refuse_result_folder
     from pics_cli.core.runtime.ranks import local_process_count
     from pics_cli.core.runtime.storage import location
     from pics_cli.core.segmentation.blocks import AnnotationJob
@@ -138,7 +138,9 @@ def annotate(
     recipe = load_dataset(find_recipe(dataset, "dataset"), parse_overrides(settings, {"raw": ("--raw", raw)}))
     source = DatasetSplit(recipe, split, None if recipe.raw is None else location(recipe.raw))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
-    refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
+    if contact_sheet is not None:
+        refuse_overwriting([("--contact-sheet", contact_sheet)], [], raw_folder)
+        refuse_other_picture("--contact-sheet", contact_sheet)
     folder = None if out is None else location(out).expanduser()
     job = AnnotationJob(
         source=source, folder=folder or default_label_folder(recipe, split, source.raw), rows=row_range, sam=sam,

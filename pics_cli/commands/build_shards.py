@@ -138,7 +138,7 @@ def build_shards(
     from pics_cli.core.datasets.readers.base import DatasetSplit
     from pics_cli.core.recipes.base import find_recipe, parse_overrides
     from pics_cli.core.recipes.dataset import load_dataset
-    from pics_cli.core.runtime.outputs import refuse_overwriting, refuse_result_folder
+    from pics_cli.core.runtime.outputs import refuse_other_picture, refuse_overwriting, refuse_result_folder
 
     def full(name: str) -> str:
         return str(location(name).expanduser().resolve())
@@ -163,7 +163,9 @@ def build_shards(
     source = DatasetSplit(recipe, split or "train", None if recipe.raw is None else location(recipe.raw))
     folder = location(recipe.out.replace("{split}", source.split))
     raw_folder = [] if source.raw is None else [("the raw folder", source.raw)]
-    refuse_overwriting([] if contact_sheet is None else [("--contact-sheet", contact_sheet)], [], raw_folder)
+    if contact_sheet is not None:
+        refuse_overwriting([("--contact-sheet", contact_sheet)], [], raw_folder)
+        refuse_other_picture("--contact-sheet", contact_sheet)
     if plan:
         _plan(BuildJob(source, folder, limit, max_bad), processes, machines)
         return

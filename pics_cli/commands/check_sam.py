@@ -33,7 +33,7 @@ def check_sam(
     check_png("--sheet", sheet)
     from pics_cli.commands.results import SamCheck
     from pics_cli.core.model.devices import choose_device, choose_dtype
-    from pics_cli.core.runtime.outputs import refuse_overwriting
+    from pics_cli.core.runtime.outputs import refuse_other_picture, refuse_overwriting
     from pics_cli.core.segmentation import sam as segment_anything
     from pics_cli.core.segmentation.check_weights import check_scenes, draw_scenes
     from pics_cli.core.segmentation.segmenter import Segmenter
@@ -41,6 +41,7 @@ def check_sam(
     weights = segment_anything.find_checkpoint(sam, checkpoint)
     if sheet is not None:
         refuse_overwriting([("--sheet", sheet)], [("the weights", weights.path)])
+        refuse_other_picture("--sheet", sheet)
     where = choose_device(device)
     model = segment_anything.load_sam(weights, where, choose_dtype(dtype, where))
     segmenter = Segmenter(model, batch_images=1, batch_boxes=16, multimask=True)

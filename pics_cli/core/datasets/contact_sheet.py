@@ -15,7 +15,8 @@ from pics_cli.core.datasets.build_sample import build_sample
 from pics_cli.core.datasets.pairs import is_candidate
 from pics_cli.core.datasets.readers.base import DatasetSplit, Reader
 from pics_cli.core.datasets.scene import ItemId, Scene, Skip
-from pics_cli.core.images.image_io import decode_image, write_png
+from pics_cli.core.images.image_io import decode_image
+from pics_cli.core.images.sheet_files import write_sheet_file
 from pics_cli.core.images.sheets import COLOURS, Tile, draw_box, draw_sheet, fit_height, on_white, patch_column, tint
 from pics_cli.core.recipes.dataset import PairSettings
 from pics_cli.core.shards.samples import Sample, decode_sample, unescape_key
@@ -104,4 +105,4 @@ def tiles_of_skipped(
 
 def write_sheet(path: Path, title: str, tiles: Sequence[Tile]) -> None:
     """Draw the sheet into a PNG file."""
-    write_png(path, draw_sheet(title, tiles))
+    write_sheet_file(path, draw_sheet(title, tiles))

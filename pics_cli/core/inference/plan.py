@@ -27,7 +27,7 @@ from pics_cli.core.inference.record import (
 from pics_cli.core.inference.sample import CompositeOptions, Order
 from pics_cli.core.model.adapters import AdapterChoice
 from pics_cli.core.runtime.files import load_json, open_file
-from pics_cli.core.runtime.outputs import NamedPath, refuse_overwriting
+from pics_cli.core.runtime.outputs import NamedPath, refuse_other_picture, refuse_overwriting
 from pics_cli.core.runtime.ranks import Ranks
 from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.runtime.storage import file_names, is_remote
@@ -266,6 +266,8 @@ def _plan_share(job: InferenceJob, common: Mapping[str, Any], samples: Sequence[
         if missing or needs_grid(job, files.id) or needs_pick(job, files.id):
             plan.tasks.append(Task(files, missing, hashes))
     refuse_overwriting(_written_files(job), inputs)
+    if job.sheet is not None:
+        refuse_other_picture("--sheet", job.sheet)
     return plan
 
 

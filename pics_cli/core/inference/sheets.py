@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pics_cli.core.images.cutouts import pad_to_square
 from pics_cli.core.images.geometry import Box, Letterbox
 from pics_cli.core.images.image_io import RGB, write_png
+from pics_cli.core.images.sheet_files import write_sheet_file
 from pics_cli.core.images.sheets import (
     COLOUR_NAMES,
     TILE_GAP,
@@ -243,4 +244,4 @@ def write_overview(job: InferenceJob) -> None:
         logger.warning("--sheet %s: not written, there is no result to show", job.sheet)
         return
     title = "background with regions, references, result"
-    write_png(job.sheet, draw_overview(f"{title}  (and {left_out:,} more)" if left_out else title, tiles))
+    write_sheet_file(job.sheet, draw_overview(f"{title}  (and {left_out:,} more)" if left_out else title, tiles))

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from pics_cli.core.runtime.files import open_file
 from pics_cli.core.runtime.manifest import MANIFEST
 from pics_cli.core.runtime.storage import is_remote
-from pics_cli.errors import PicsError
+from pics_cli.errors import PicsError, read_error
 
 NamedPath = tuple[str, Path]
 """What the user calls a path, such as the option that names it, and the path."""
+
+# Signature and header of a PNG file are so many bytes; the chunk after them says that it is a sheet.
+PNG_HEAD = 8 + 25
+_TEXT = b"tEXtSoftware\0pics sheet"
+SHEET_MARK = struct.pack(">I", len(_TEXT) - 4) + _TEXT + struct.pack(">I", zlib.crc32(_TEXT))
 
 
 def refuse_overwriting(
@@ -61,6 +69,26 @@ def refuse_result_folder(folder: Path, state: Path, raw: Path | None, inputs: It
     own = not folder.is_dir() or (state / MANIFEST).is_file()
     own = own or all(path.name.startswith(".") for path in folder.iterdir())  # locks, say
     refuse_overwriting([("--out", folder)], [*raw_folder, *inputs], [] if own else raw_folder)
+
+
+def refuse_other_picture(flag: str, path: Path) -> None:
+    """Refuse a file to draw a sheet into that is there and is none, before any work; a sheet is drawn anew.
+
+    Raises:
+        PicsError: it is another picture, or cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            head = file.read(PNG_HEAD + len(SHEET_MARK))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise read_error(path, error, f"choose another {flag}") from None
+    if head[PNG_HEAD:] != SHEET_MARK:
+        raise PicsError(
+            f"{flag} {path}: is there already, and is no sheet that pics drew",
+            f"choose another {flag}, or remove that file first",
+        )
 
 
 def _identity(path: Path) -> tuple[int, int] | str:

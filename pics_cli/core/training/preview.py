@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 
 from pics_cli.core.images.cutouts import paste_object
-from pics_cli.core.images.image_io import RGB, decode_image, write_png
+from pics_cli.core.images.image_io import RGB, decode_image
+from pics_cli.core.images.sheet_files import write_sheet_file
 from pics_cli.core.images.sheets import TILE_GAP, Tile, draw_sheet, object_colour
 from pics_cli.core.loading.augment import Reference
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.training_sample import draw_reference, without_augmentation
 from pics_cli.core.recipes.training import TrainingRecipe
 from pics_cli.core.recipes.training_sections import AugmentSettings
-from pics_cli.core.runtime.outputs import refuse_overwriting
+from pics_cli.core.runtime.outputs import refuse_other_picture, refuse_overwriting
 from pics_cli.core.runtime.rng import generator
 from pics_cli.core.shards.layouts import unpack_sample
 from pics_cli.core.training.data import find_data, training_data
@@ -52,6 +53,7 @@ def write_preview(job: TrainingJob, path: Path) -> None:
     recipe = job.recipe
     split = find_data(recipe, allow_missing=job.allow_missing, allow_pipe=job.allow_pipe)
     refuse_overwriting([("--preview", path)], [("the shard", shard) for shard in split.local_shards])
+    refuse_other_picture("--preview", path)
     config = blank_initial_model(recipe.model)[0].config
     data = training_data(recipe, split, config)
     rows: list[AugmentedReference] = []
@@ -64,7 +66,7 @@ def write_preview(job: TrainingJob, path: Path) -> None:
             logger.warning("left out: %s: %s", error.reason, error.detail)
     if not rows:
         raise PicsError("no sample could be read", "look at the sets with `pics build-shards --check DIR`")
-    write_png(path.absolute(), draw_augmented(rows[:_OBJECTS]))
+    write_sheet_file(path.absolute(), draw_augmented(rows[:_OBJECTS]))
     logger.info("wrote %s", path)
 
 
