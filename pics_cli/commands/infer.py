@@ -31,10 +31,11 @@ class OrderedCommand(Command):
     """Remembers the order of the options among each other, which typer loses where one is repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse once more, for the order alone."""
+        """Parse once more, for the order alone, what has been found to be right."""
+        rest = super().parse_args(ctx, list(args))
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         ctx.meta[_ORDER] = [parameter.name for parameter in order]
-        return super().parse_args(ctx, args)
+        return rest
 
 
 def infer(
@@ -375,7 +376,11 @@ def _run(job: InferenceJob, open_engine: OpenEngine | None) -> None:
         device=job.device,
     )
     if report.failures:
+        first = report.failures[0]
+        why = f"{first.id}: {first.detail} ({first.reason})"
+        if report.samples == 1:
+            raise PicsError(why, "mend it and run the command again")
         raise PicsError(
-            f"{len(report.failures)} of {report.samples} samples failed",
+            f"{len(report.failures)} of {report.samples} samples failed, the first: {why}",
             "mend them and run the same command again: it makes those only",
         )

@@ -48,7 +48,7 @@ def show_report(job: InferenceJob, report: InferenceReport) -> None:
         console.note(f"{name}: {note}")
     if len(report.notes) > _SHOWN_NOTES:
         console.note(f"and {len(report.notes) - _SHOWN_NOTES:,} more like that: `cutouts` and `notes` in the records")
-    for failure in report.failures:
+    for failure in report.failures if report.samples > 1 else ():  # the one there is: in the error
         console.note(f"failed: {failure.id}: {failure.detail} ({failure.reason})")
 
 

@@ -38,7 +38,8 @@ _TOO_MANY_FILES = PicsError(
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Seconds: a launcher that sees one process fail stops the others, so the one that speaks goes first.
 _LINGER = 1.0
-
+# What typer says of words that belong to no option.
+_EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
 
 # Lines on what was left to other runs.
 _IN_USE = 5
@@ -67,7 +68,11 @@ class Command(TyperCommand):
     """Refuses options and arguments that are empty, as an unset variable of the shell leaves them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        try:
+            values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        except _LineError as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]  # which command it is about
+            raise
         for name, value in values.items():
             if not ctx.resilient_parsing and "" in (value if isinstance(value, list | tuple) else (value,)):
                 words = next(parameter.opts for parameter in self.params if parameter.name == name)
@@ -96,7 +101,12 @@ def _tell_line_error(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     path = "pics" if context is None else context.command_path
-    return _tell(PicsError(" ".join(error.format_message().split()), f"{path} --help says what it takes"))
+    text = " ".join(error.format_message().split()).replace(": Value error, ", ": ")
+    hint = f"{path} --help says what it takes"
+    if found := _EXTRA.fullmatch(text):
+        text = f"unexpected extra argument{'s' if ' ' in found[1] else ''} ({found[1]})"
+        hint = f"a value stands after its option, and is quoted where it holds spaces; {hint}"
+    return _tell(PicsError(text, hint))
 
 
 def _tell(error: PicsError) -> int:

@@ -96,7 +96,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "error: no.png: no such file\n\nhint: a path starts at ",
         ),
         ("--model TINY --background bg.png --object a.png --box 1,2,200,4", "leaves the background, which is 120x96"),
-        ("--model TINY --input in --obj-thr 3", "failed: -s1: in/-s1: 2 objects, --obj-thr asks for 3"),
+        ("--model TINY --input in --obj-thr 3", "error: -s1: in/-s1: 2 objects, --obj-thr asks for 3"),
         ("--model TINY --input in --order 0,1,2", "--order lists 3 objects, the sample has 2"),
     ],
 )

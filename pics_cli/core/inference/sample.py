@@ -156,7 +156,7 @@ def parse_light(text: str) -> Light:
     if text in ("auto", "none"):
         return text  # type: ignore[return-value]
     try:
-        numbers = [float(word) for word in text.split(",")]
+        numbers = [_number(word) for word in text.split(",")]
         if not 1 <= len(numbers) <= 3:
             raise ValueError(f"{len(numbers)} numbers")
         azimuth, elevation, radius = (*numbers, *(DEFAULT_ELEVATION, DEFAULT_RADIUS)[len(numbers) - 1 :])
@@ -168,6 +168,13 @@ def parse_light(text: str) -> Light:
             "right, -90 from the left, 180 from behind the scene; elevation above the ground, such as -60,40,5",
         ) from None
     return azimuth, elevation, radius
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is no number") from None
 
 
 def candidate_lighting(light: Light, estimated: Lighting, candidate: int, seed: int, name: str) -> Lighting:

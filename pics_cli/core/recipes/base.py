@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pics_cli.core.recipes.shipped import recipe_folder, recipe_names, shipped_recipes
 from pics_cli.core.recipes.validation import error_line, short_json
 from pics_cli.core.recipes.yaml_values import YamlError, parse_yaml
-from pics_cli.core.runtime.storage import location
+from pics_cli.core.runtime.storage import is_remote, location
 from pics_cli.errors import PicsError, read_error
 
 Recipe = TypeVar("Recipe")
@@ -48,8 +48,11 @@ def find_recipe(name: str, what: str = "recipe") -> Path:
     if "/" in name or Path(name).suffix in (".yaml", ".yml"):
         path = location(name)
         if not path.is_file():
+            problem = "is a folder, expected a recipe file" if path.is_dir() else "no such recipe file"
+            near = get_close_matches(path.name, _neighbours(path), n=1)
+            guess = f"did you mean {path.with_name(near[0])}? " if near else ""
             raise PicsError(
-                f"{name}: no such recipe file", "pics recipes lists the shipped ones, which are named without .yaml"
+                f"{name}: {problem}", f"{guess}pics recipes lists the shipped ones, which are named without .yaml"
             )
         return path
     if name in recipe_names():
@@ -58,6 +61,13 @@ def find_recipe(name: str, what: str = "recipe") -> Path:
     near = get_close_matches(name.lower(), known, n=2)
     guess = f"did you mean {' or '.join(near)}? pics recipes lists all" if near else f"known: {', '.join(known)}"
     raise PicsError(f"unknown {what} {name!r}", f"{guess}; one of your own is named by the path of its .yaml file")
+
+
+def _neighbours(path: Path) -> list[str]:
+    """Names of the recipe files in a path's folder; none in a store, where a list may be long."""
+    if is_remote(path):
+        return []
+    return sorted(file.name for file in path.parent.glob("*.y*ml"))
 
 
 def parse_override(text: str) -> Override:
@@ -125,7 +135,8 @@ def load_recipe(
         origins = {override.key: override.origin for override in overrides}
         errors += [error_line(tree, path, detail, origins) for detail in error.errors()]
     if errors:
-        raise PicsError("\n".join(errors), f"mend {path.name} or the values given on the command line")
+        file = f"{path.name} or " if path.suffix in (".yaml", ".yml") else ""  # `pics eval --shards` reads none
+        raise PicsError("\n".join(errors), f"mend {file}the values given on the command line")
     return recipe
 
 
@@ -163,7 +174,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         where = f"{path}: line {error.line}" if error.line else str(path)
         raise PicsError(f"{where}: not YAML: {error}", "check indentation and quotes") from None
     if not isinstance(data, dict):
-        raise PicsError(f"{path}: got {short_json(data)}, expected a mapping that starts with kind: …")
+        found = "is empty" if data is None else f"got {short_json(data)}"
+        raise PicsError(f"{path}: {found}, expected a mapping that starts with kind: …", "pics recipes shows some")
     return data, [f"{path}: line {line}: {key}: given twice, expected once" for key, line in duplicates]
 
 

@@ -31,7 +31,7 @@ def test_what_a_user_may_say() -> None:
     ("text", "words"),
     [
         ("left", "left"),
-        ("", "could not convert"),
+        ("", "is no number"),
         ("1,2,3,4", "4 numbers"),
         ("0,100", "elevation is 100.0"),
         ("400", "azimuth is 400.0"),

@@ -103,7 +103,7 @@ def test_broken_recipe_is_named(tmp_path: Path, line: str, words: str) -> None:
         ("name: mine", "name: &loop [*loop]", "mine.yaml"),
         ("name: mine", 'name: ""', 'name: got ""'),
         (GOOD, "- a\n- b", "expected a mapping that starts with kind: …"),
-        (GOOD, "", "got null, expected a mapping"),
+        (GOOD, "", "is empty, expected a mapping"),
         (GOOD, "kind: [unclosed", "not YAML"),
         (GOOD, "!!python/object/apply:os.getcwd []", "not YAML"),
     ],
