@@ -101,7 +101,7 @@ def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
     for k, (x0, y0, x1, y1) in enumerate(boxes):
         name = f"box {k} ({x0}, {y0}, {x1}, {y1})"
         if x1 <= x0 or y1 <= y0:
-            raise ValueError(f"{name} is empty")
+            raise ValueError(f"{name} is empty: expected x0 < x1 and y0 < y1, two corners, not width and height")
         if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
             raise ValueError(f"{name} reaches outside the picture, which is {width}x{height}")
 

@@ -54,6 +54,9 @@ def read_inputs(
     Raises:
         ValueError, BadSample: see above.
     """
+    for argument, given in (("objects", objects), ("masks", masks)):
+        if isinstance(given, str | Path | Image.Image):  # a text is a sequence, too: of letters
+            raise ValueError(f"{argument}: got one picture, expected a list of pictures, such as [{given!r}]")
     if name is None:
         name = Path(image).stem if isinstance(image, str | Path) else ""
     stored = read_background(image, "image")
@@ -110,13 +113,15 @@ def read_regions(
     if (boxes is None) == (masks is None):
         raise ValueError("expected either boxes or masks" + ("" if boxes is None else ", got both"))
     values, kind = (boxes, "boxes") if boxes is not None else (masks or (), "masks")
+    if boxes is not None and any(np.ndim(box) == 0 for box in boxes):
+        raise ValueError(f"boxes: got {tuple(boxes)}, expected a list of boxes, such as [(x0, y0, x1, y1)]")
     if len(values) != count:
         raise ValueError(f"{len(values)} {kind}, but {count} objects")
     if masks is not None:
         read = [_read_mask(mask, f"masks[{k}]", (width, height)) for k, mask in enumerate(masks)]
         return tuple(find_region(*found, rule) for found in read)
     regions = list[Box]()
-    for k, box in enumerate(boxes or ()):
+    for k, box in enumerate(() if boxes is None else boxes):
         if len(box) != 4 or any(int(value) != value for value in box):
             raise ValueError(f"boxes[{k}]: got {tuple(box)}, expected four whole numbers x0, y0, x1, y1")
         x0, y0, x1, y1 = map(int, box)
