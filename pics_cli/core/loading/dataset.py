@@ -22,6 +22,10 @@ from pics_cli.errors import BadSample, PicsError
 
 # Samples tried for one position, before the whole set is taken for unreadable.
 _TRIES = 16
+_WITHOUT_CLEAN = (
+    "train on scenes that come with it (synth, rendered), or else a new network with --set model.hint=collage, or the "
+    "published model (--base pics)"
+)
 
 
 class NoiseSampler(Protocol):
@@ -106,7 +110,9 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         last = "{key}: {reason}: {detail}".format(**bad[-1])
         raise PicsError(
             f"{name}: {_TRIES} samples drawn in a row cannot be read, the last: {last}",
-            "look at the set with `pics build-shards --check DIR`",
+            _WITHOUT_CLEAN
+            if all(each["reason"] == "no_clean" for each in bad)
+            else "look at the set with `pics build-shards --check DIR`",
         )
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]] | WorkerError:

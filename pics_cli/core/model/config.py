@@ -209,8 +209,9 @@ class ModelConfig:
         except (FileNotFoundError, NotADirectoryError):
             raise PicsError(
                 f"{folder}: not a model folder of pics (no {CONFIG_FILE} in it)",
-                f"a folder that `--model` takes holds {CONFIG_FILE}, unet/, controlnet/ and more; research checkpoints:"
-                " pics convert CKPT OUT",
+                run_hint(folder)
+                or f"a folder that `--model` takes holds {CONFIG_FILE}, unet/, controlnet/ and more; research "
+                "checkpoints: pics convert CKPT OUT",
             ) from None
         except (OSError, ValueError) as error:
             raise PicsError(f"{path}: unreadable: {reason_of(error)}", "copy the model folder again") from None
@@ -252,3 +253,16 @@ def checked_config(values: Mapping[str, Any], base: ModelConfig | None = None) -
     except ValidationError as error:
         lines = [error_line(ModelConfig, Path("model"), detail, {}) for detail in error.errors()]
         raise PicsError("\n".join(lines), "change the recipe's model section") from None
+
+
+def run_hint(folder: Path) -> str | None:
+    """What to do where a model is looked for in, or right below, the folder of a training run; None: it is none."""
+    run = next((path for path in (folder, folder.parent) if (path / "checkpoints").is_dir()), None)
+    if run is None:
+        return None
+    if (run / "model").is_dir():
+        return f"{run} is a training run; its model: {run / 'model'}"
+    return (
+        f"{run} is a training run that has not ended; its newest checkpoint as a model: the command that trains, "
+        "with --export models/NAME"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pics_cli.core.model.config import run_hint
 from pics_cli.core.runtime.files import cache_folder, file_sha256, load_json, make_folder, read_file, write_json
 from pics_cli.core.runtime.storage import is_address, list_folder, local_folder, location
 from pics_cli.errors import PicsError, abbreviate, read_error, reason_of
@@ -46,7 +47,8 @@ def snapshot(name: str, flag: str, patterns: Sequence[str]) -> Path:
             raise PicsError(f"{flag} {name}: is a file, expected a folder", f"name the folder: {flag} {path.parent}")
         raise PicsError(
             f"{flag} {name}: no such folder",
-            "give a folder that exists, or a repository on the hub as owner/name or owner/name@revision",
+            run_hint(path)
+            or "give a folder that exists, or a repository on the hub as owner/name or owner/name@revision",
         )
     # Imported here: local models do without the hub's client.
     from pics_cli.core.model.hub_client import download

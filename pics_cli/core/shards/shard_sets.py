@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from pics_cli.core.recipes.base import find_recipe, read_recipe
 from pics_cli.core.recipes.training_sections import AugmentSettings, DataSettings, TrainingSet
 from pics_cli.core.runtime.engines import available_cores, local_executor
 from pics_cli.core.runtime.manifest import MANIFEST
@@ -256,10 +257,20 @@ def _missing_text(name: str, settings: TrainingSet, data: DataSettings, where: s
     if settings.recipe:
         names_files = is_url(settings.shards) or is_pattern(settings.shards) or settings.shards.endswith(".tar")
         out = "" if names_files else f" --out {join_root(data.root, settings.shards.replace('{split}', 'train'))}"
-        lines.append(f"  build it: pics build-shards {settings.recipe} --raw DIR{out}")
+        raw = "" if _is_drawn(settings.recipe) else " --raw DIR"
+        lines.append(f"  build it: pics build-shards {settings.recipe}{raw}{out}")
     if settings.fetch:
         lines.append(f"  or fetch it: {settings.fetch}")
     return "\n".join(lines)
+
+
+def _is_drawn(recipe: str) -> bool:
+    """Whether a dataset recipe reads no raw dataset."""
+    try:
+        source = read_recipe(find_recipe(recipe)).get("source")
+    except PicsError:
+        return False
+    return isinstance(source, dict) and source.get("format") == "synth"
 
 
 def _raise_all(errors: Sequence[PicsError]) -> None:

@@ -159,3 +159,9 @@ def test_not_a_model_folder(tmp_path: Path) -> None:
             ModelConfig.load(folder)
         assert error.value.message == f"{folder}: not a model folder of pics (no pics.json in it)"
         assert "pics convert CKPT OUT" in str(error.value.hint)
+    (tmp_path / "checkpoints").mkdir()
+    for name, words in (("checkpoints", "with --export models/NAME"), ("model", f"its model: {tmp_path / 'model'}")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        with pytest.raises(PicsError, match="not a model folder of pics") as error:
+            ModelConfig.load(tmp_path)
+        assert words in str(error.value.hint)

@@ -27,6 +27,10 @@ def test_snapshot_takes_local_folders(tmp_path: Path, monkeypatch: pytest.Monkey
             hub.snapshot(name, "--model", ["*"])
     with pytest.raises(PicsError, match="is a file"):
         hub.snapshot("file", "--model", ["*"])
+    (tmp_path / "LOGS/run/checkpoints").mkdir(parents=True)
+    with pytest.raises(PicsError, match="--model LOGS/run/model: no such folder") as caught:
+        hub.snapshot("LOGS/run/model", "--model", ["*"])
+    assert "LOGS/run is a training run that has not ended" in str(caught.value.hint)
 
 
 def test_snapshot_takes_what_was_downloaded_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,7 @@ def test_missing_sets_are_reported_together(root: Path, caplog: Any) -> None:
         "Synth": "{split}/Synth",
         "Files": {"shards": "x/{00..12}.tar", "recipe": "coco"},
         "Wild": "train/LVIS/*.tar",
+        "Drawn": {"shards": "{split}/Drawn", "recipe": "synth"},
     }
     assert (
         fault(root, **sets)
@@ -124,13 +125,15 @@ Mine: train/Empty: no .tar shard in it
 Files: x/{{00..12}}.tar: no such files (13 named)
   build it: pics build-shards coco --raw DIR
 Wild: train/LVIS/*.tar: no such file
+Drawn: train/Drawn: no such folder
+  build it: pics build-shards synth --out {root}/train/Drawn
 
 hint: name the folder they lie in with --data-root DIR, or leave these sets out with --allow-missing""".replace(
             f"--out {root}/", "--out "
         )
     )
     assert [each.name for each in found(root, allow_missing=True, **sets)] == ["Synth"]
-    assert len(caplog.messages) == 4
+    assert len(caplog.messages) == 5
     assert caplog.messages[0] == f"left out: LVIS: {root}/train/LVIS: no such folder"
     del sets["Synth"]
     assert "nothing to train on" in fault(root, allow_missing=True, **sets)
