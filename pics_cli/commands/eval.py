@@ -228,6 +228,7 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
     """The table on stdout, and what is to be known of it on stderr."""
     from pics_cli.commands.results import Evaluation
     from pics_cli.core.evaluation.published import published_table
+    from pics_cli.core.evaluation.report import REPORT
     from pics_cli.core.evaluation.results import RESULTS, format_cell, format_heading, format_unavailable, known_metrics
     from pics_cli.core.evaluation.subsets import ALL
 
@@ -260,16 +261,19 @@ def _show(job: EvaluationJob, results: dict[str, Any]) -> None:
         console.note(f"warning: {line}")
     for reason, count in results["bad"].items():
         console.note(f"{count:,} cases could not be measured: {reason}")
-    for method, reasons in results["missed"].items():
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        console.note(f"{method}: no picture of {sum(reasons.values()):,} cases ({counts})")
+    for method, missing in results["missed"].items():
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in missing.items())
+        number = f"{sum(missing.values()):,} of {results['measured']:,} cases"
+        console.note(f"warning: {method}: no picture of {number} ({counts}); its means are of the others")
     console.note(f"results: {job.output / RESULTS}, table.md, per_sample.parquet")
+    console.note(f"report: {job.output / REPORT}")
 
 
 def _compare(first: Path, second: Path) -> None:
     from pics_cli.commands.results import Comparison, Difference
     from pics_cli.core.evaluation.compare import compare
     from pics_cli.core.evaluation.metrics import METRICS
+    from pics_cli.core.evaluation.subsets import ALL
 
     comparison = compare(first, second)
     differences = [
@@ -282,7 +286,8 @@ def _compare(first: Path, second: Path) -> None:
     console.result(Comparison(cases=comparison.common, differences=differences, warnings=comparison.warnings))
     title = f"{first} minus {second}: {comparison.common:,} cases"
     rows = []
-    for line in comparison.differences:
+    shown = [line for line in comparison.differences if console.is_verbose() or line.subset == ALL]
+    for line in shown:
         mean, low, high, count = line.difference
         is_better = {"more": mean > 0, "less": mean < 0}.get(METRICS[line.metric].better)
         clear = low > 0 or high < 0
@@ -291,5 +296,7 @@ def _compare(first: Path, second: Path) -> None:
         rows.append((f"{line.subset} ({count})", line.method, line.metric, f"{mean:+.4g}", interval, verdict))
     columns = ("cases", "method", "metric", "difference", "95 % interval", "")
     console.table(title, rows, columns, right=[3], only=True)
+    if left := len({line.subset for line in comparison.differences} - {line.subset for line in shown}):
+        console.note(f"and the same by {left} subsets of the cases: --verbose shows them, --json has them")
     for text in comparison.warnings:
-        console.note(text)
+        console.note(f"warning: {text}")

@@ -220,11 +220,19 @@ def test_pictures_of_others(here: Path) -> None:
         Image.fromarray(composite_by_baseline("paste", example)).save(here / "theirs" / f"composed_{example.key}.png")
     found = run(*words, "--methods", "paste", "--input", "peer=theirs", "--output", "both")
     assert found.exit_code == 0, found.stderr
-    assert "peer: no picture of 1 cases (1 no_picture)" in found.stderr
+    assert "peer: no picture of 1 of 3 cases (1 no_picture); its means are of the others" in found.stderr
     both = results(here / "both")
     assert both["missed"] == {"peer": {"no_picture": 1}}
     lead = both["differences"]["paste minus peer"]["all"]["psnr"]
     assert (lead["mean"], lead["cases"]) == (0, 2)
+    # Pictures of other names: told at once, and no result without the method.
+    (here / "odd").mkdir()
+    Image.fromarray(example.truth).save(here / "odd/out_0.png")
+    odd = run(*words, "--methods", "paste", "--input", "odd=odd", "--output", "none")
+    assert odd.exit_code == 2
+    assert "--input odd: no picture of the first cases, called 00000000, 00000001, 00000002; it has out_0" in odd.stderr
+    assert "error: odd: no picture of any of 3 cases; the first: odd: no 00000000.png" in odd.stderr
+    assert not (here / "none/results.json").exists()
     # The missing one comes, and another is made anew: both are looked at.
     example = source[2]
     Image.fromarray(composite_by_baseline("paste", example)).save(here / "theirs" / f"{example.key}.PNG")
@@ -256,7 +264,7 @@ def test_pictures_against_pictures(here: Path) -> None:
     Image.fromarray(truth[:20]).save(here / "made/1.png")
     sizes = run("--reference", "truth", "--input", "made", "--output", "out3")
     assert sizes.exit_code == 0
-    assert "made: no picture of 1 cases (1 other_size)" in sizes.stderr
+    assert "made: no picture of 1 of 3 cases (1 other_size)" in sizes.stderr
     for number in (0, 2):
         (here / f"made/{number}.png").unlink()
     none = run("--reference", "truth", "--input", "made", "--output", "out4", "--limit", 2)
@@ -387,6 +395,10 @@ def test_compare(here: Path, done: Path) -> None:
     assert "recipe_hash" in found.stderr
     assert re.search(r"all \(3\) +paste +psnr_region", found.stdout)
     assert "parallel" not in found.stdout
+    assert f"other data: {done}" not in found.stderr
+    assert "difficulty" not in found.stdout
+    assert "subsets of the cases: --verbose" in found.stderr
+    assert "difficulty" in run("--compare", done / "results.json", "other/results.json", "--verbose").stdout
     itself = run("--compare", done / "results.json", done / "results.json")
     assert re.search(r"all \(5\) +parallel +psnr_region +\+0 +\+0 to \+0", itself.stdout)
 

@@ -47,9 +47,10 @@ def compare(first_path: Path, second_path: Path) -> Comparison:
         keys_1, keys_2 = (", ".join(list(records)[:3]) for records in (records_1, records_2))
         both = f"{keys_1}, … in {first_path}, {keys_2}, … in {second_path}"
         raise PicsError(f"no case in common: {both}", "compare runs of one recipe")
-    warnings = [f"other data: {line}" for line in differences(first["data"], second["data"])]
+    words = f"{first_path} has", f"{second_path} has"
+    warnings = [f"other data: {line}" for line in differences(first["data"], second["data"], words)]
     if first["recipe_hash"] != second["recipe_hash"]:
-        warnings.insert(0, f"recipe_hash: {first['recipe_hash']} and {second['recipe_hash']}")
+        warnings.insert(0, f"other recipes, recipe_hash: {first['recipe_hash'][:16]} and {second['recipe_hash'][:16]}")
     if len(common) < max(len(records_1), len(records_2)):
         warnings.append(f"{len(common)} cases in common of {len(records_1)} and {len(records_2)}")
     pairs = [(name, name) for name in first["methods"] if name in second["methods"]]

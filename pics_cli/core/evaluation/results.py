@@ -67,7 +67,7 @@ def summarize(
         provenance: recipe, data, models and versions; stands in the results.
 
     Raises:
-        PicsError: no example could be measured, or no method has a picture of any.
+        PicsError: no example could be measured; no method has a picture of any, or one of `peers` has none.
     """
     good = [record for record in records if record.bad is None]
     bad = Counter(record.bad.reason for record in records if record.bad is not None)
@@ -79,6 +79,13 @@ def summarize(
         first = next(iter(good[0].failed.values())).detail
         keys = ", ".join(record.key for record in good[:3])
         raise PicsError(f"no method has a picture of any case; the first: {first}", f"cases are called {keys}, …")
+    if absent := next((name for name in provenance.get("peers", ()) if name not in methods), None):
+        first, keys = good[0].failed[absent].detail, ", ".join(record.key for record in good[:3])
+        raise PicsError(
+            f"{absent}: no picture of any of {len(good):,} cases; the first: {first}",
+            f"cases are called {keys}, …; the other methods' are measured: mend the pictures, and the same command "
+            "measures the rest",
+        )
     missed = {name: Counter(r.failed[name].reason for r in good if name in r.failed) for name in requested}
     subsets = split_records(good)
     seed = int(provenance["recipe"]["seed"])
@@ -133,7 +140,8 @@ def write_results(folder: Path, results: Mapping[str, Any], notes: Sequence[str]
     with AtomicFile(folder / TABLE) as file:
         lines = [f"{count:,} cases left out: {as_markdown(reason)}" for reason, count in results["bad"].items()]
         for name, reasons in results["missed"].items():
-            counts = [f"no picture of {count:,} cases: {as_markdown(reason)}" for reason, count in reasons.items()]
+            measured = f"{results['measured']:,} cases"
+            counts = [f"no picture of {count:,} of {measured}: {as_markdown(why)}" for why, count in reasons.items()]
             lines += [f"{as_markdown(name)}: {words}" for words in counts]
         lines += notes
         file.write("\n".join([format_table(results), *lines, *([""] if lines else [])]).encode())
@@ -203,10 +211,11 @@ def format_heading(name: str) -> str:
 
 
 def format_cell(estimate: Mapping[str, Any], sign: str = "") -> str:
-    """A mean and half of its interval, `20.44 ±0.12`; `sign`: `+` to show it always."""
+    """A mean and half of its interval, `20.44 ±0.12`, of one case `20.44`; `sign`: `+` to show it always."""
     mean = estimate["mean"]
     if mean is None:
         return "-"
     half = (estimate["high"] - estimate["low"]) / 2
     digits = 1 if abs(mean) >= 100 else 2 if abs(mean) >= 1 else 3
-    return f"{mean:{sign}.{digits}f} ±{half:.{digits}f}"
+    interval = "" if estimate.get("cases") == 1 else f" ±{half:.{digits}f}"  # nothing is known of how one case varies
+    return f"{mean:{sign}.{digits}f}{interval}"

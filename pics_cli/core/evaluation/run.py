@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import re
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ from pics_cli.core.evaluation.records import PER_SAMPLE, ExampleRecord, read_fea
 from pics_cli.core.evaluation.report import REPORT, write_report
 from pics_cli.core.evaluation.report_gallery import choose_examples
 from pics_cli.core.evaluation.results import RESULTS, TABLE, summarize, write_results
-from pics_cli.core.evaluation.source_base import ExampleSource
+from pics_cli.core.evaluation.source_base import ExampleSource, readable_examples
 from pics_cli.core.model.devices import choose_device, choose_dtype
 from pics_cli.core.recipes.base import digest, plain_recipe
 from pics_cli.core.recipes.evaluation import recipe_identity
@@ -52,6 +53,8 @@ from pics_cli.core.runtime.storage import file_names, map_files
 from pics_cli.core.runtime.worker_group import Opened, OpenEngine, WorkerGroup, in_blocks, open_group
 from pics_cli.errors import PicsError
 
+logger = logging.getLogger(__name__)
+
 SCHEMA = 1
 IDENTITY = "begun.json"
 OUTPUT_FILES = (RESULTS, TABLE, PER_SAMPLE, REPORT)
@@ -59,6 +62,8 @@ _RECORD_NAME = re.compile(r"[0-9]{6,}\.(json|npz)(\.[0-9]+\.tmp)?")
 _TEMPORARY = re.compile(r"[0-9]{6,}\.(json|npz)\.[0-9]+\.tmp")
 # Examples of a block, at most.
 _LARGEST_BLOCK = 16
+# Cases that names of pictures are compared with before the work.
+_NAMED = 3
 _LIBRARIES = ("numpy", "opencv-python-headless", "torch")
 
 
@@ -161,6 +166,8 @@ class _Evaluation:
             ranks.run_on_all(lambda: self.claim_folder(stack, workers) if ranks.rank == 0 else None)
             own = group.own(range(self.count))
             todo = [number for number in own if not self.is_measured(number)]
+            if todo and ranks.rank == 0:
+                self._compare_names()
             progress.total = len(own)
             progress.done = progress.done_before = len(own) - len(todo)
             opened = stack.enter_context(
@@ -168,6 +175,18 @@ class _Evaluation:
             )
             opened.run(measure_examples, todo, progress, in_blocks(todo, group.block_size(len(todo), _LARGEST_BLOCK)))
             return ranks.run_on_all(lambda: self.finish(opened, progress) if ranks.rank == 0 else {})[0]
+
+    def _compare_names(self) -> None:
+        """Warn before the work where pictures of others seem to be called after something else than the cases."""
+        if not self.job.external:
+            return
+        keys = [example.key for example in readable_examples(self.source, range(min(_NAMED, self.count)))]
+        for results in self.job.external:
+            if keys and not results.files.keys() & set(keys):
+                logger.warning(
+                    "--input %s: no picture of the first cases, called %s; it has %s",
+                    results.folder, ", ".join(keys), ", ".join(list(results.files)[:_NAMED]),
+                )  # fmt: skip
 
     def _work(self, object_scale: float) -> MeasureJob:
         """What whoever measures needs."""

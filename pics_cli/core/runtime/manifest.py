@@ -94,8 +94,15 @@ def parse_manifest(text: bytes, path: Path | str) -> dict[str, Any]:
     return data
 
 
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line for each value in which two trees of plain data differ: `key: the folder has …, this run …`."""
+def differences(
+    recorded: Mapping[str, Any], wanted: Mapping[str, Any], words: tuple[str, str] = ("the folder has", "this run")
+) -> list[str]:
+    """One line for each value in which two trees of plain data differ: `key: the folder has …, this run …`.
+
+    Args:
+        recorded, wanted: the trees.
+        words: before the value of the one and of the other.
+    """
     left, right = dict(_leaves(recorded)), dict(_leaves(wanted))
     lines = []
     for key in [*left, *(key for key in right if key not in left)]:
@@ -104,7 +111,8 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
             lines.append(f"{key.rpartition('.')[0]}: other files than when the folder was begun")
         # A hash differs because something else does: name that instead.
         elif old != new and not key.endswith("sha256"):
-            lines.append(f"{key}: the folder has {json.dumps(old)}, this run {json.dumps(new)}")
+            left_value, right_value = ("nothing" if v == "nothing" else json.dumps(v) for v in (old, new))
+            lines.append(f"{key}: {words[0]} {left_value}, {words[1]} {right_value}")
     return lines
 
 
