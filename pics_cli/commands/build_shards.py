@@ -239,6 +239,9 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
             "are boxes x, y, width, height, and run lengths by columns? Where the masks are right: "
             "--set pairs.box_mask_disagree=mask"
             if "box_mask_disagree" in reasons
+            else f"source.splits.{split}.images of the recipe says where pictures lie in the raw folder; when that is "
+            "mended: --overwrite"
+            if "missing_image" in reasons
             else "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
             if manifest["bad"]["pictures"]
             else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",

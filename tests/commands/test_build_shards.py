@@ -186,6 +186,10 @@ def test_nothing_kept_is_an_error_that_says_why(mine: Path, pics) -> None:
     made = manifest(mine / "shards/train")
     assert (made["samples"], made["shards"], made["skipped"]) == (0, [], {"too_few_objects": 12})
     assert not list((mine / "shards/train").glob("*.tar"))
+    words = ("build-shards", "mine.yaml", "--set", "source.splits.train.images=[none/{file_name}]")
+    done = pics(*words, "--overwrite", "--max-bad", "99")
+    assert done.returncode == 2
+    assert "hint: source.splits.train.images of the recipe says where pictures lie" in done.stderr
 
 
 def test_classes_by_name(mine: Path, pics) -> None:
