@@ -6,6 +6,7 @@ docs/leaderboard_schema.json is the JSON schema of these classes.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from pics_cli.core.runtime.files import AtomicFile, read_file
 from pics_cli.errors import PicsError
 
 SCHEMA: Literal[1] = 1
+# Relative, and below 1 absolute: figures have five decimals, and pixels' rounding depends on the processor.
+_ROUNDING = 1e-4
 _MEASURE = "measure all cases of the benchmark with one model: pics eval --recipe synth_bench --model DIR"
 
 
@@ -209,10 +212,11 @@ def with_rows(board: Leaderboard, rows: Sequence[Row], replace: bool) -> tuple[L
     for row in rows:
         key = (row.name, row.method)
         there = kept.get(key)
-        same = there is not None and _measured(there) == _measured(row)
-        if there is not None and not same and not replace:
+        other = None if there is None else _difference(there, row)
+        same = there is not None and other is None
+        if other is not None and not replace:
             others = "--replace, and measure the other rows anew, too" if row.model is None else "--replace, or --name"
-            raise PicsError(f"{row.name}, {row.method}: is there already, with other figures or settings", others)
+            raise PicsError(f"{row.name}, {row.method}: is there already, with {other}", others)
         if not same:
             kept[key] = row
         said.append(f"{row.name}, {row.method}: {'there already' if same else 'replaced' if there else 'added'}")
@@ -225,6 +229,25 @@ def with_rows(board: Leaderboard, rows: Sequence[Row], replace: bool) -> tuple[L
     return Leaderboard(board.schema, board.benchmark, ordered), said
 
 
-def _measured(row: Row) -> tuple[Any, ...]:
-    """What two evaluations of one thing share; the command may be another one."""
-    return row.model, row.computed, row.figures
+def _difference(there: Row, row: Row) -> str | None:
+    """In what two evaluations differ, in words; None: they are of one thing. The command may be another one."""
+    if there.model != row.model:
+        return "another model"
+    if there.computed != row.computed:
+        return "other settings"
+    if {group: set(values) for group, values in there.figures.items()} != {g: set(v) for g, v in row.figures.items()}:
+        return "other metrics or groups of cases"
+    for group, values in there.figures.items():
+        for metric, old in values.items():
+            new = row.figures[group][metric]
+            if not _is_close(old, new):
+                return f"other figures: {metric} of {group} is {old.mean} there, here {new.mean}"
+    return None
+
+
+def _is_close(a: Figure, b: Figure) -> bool:
+    """Whether two figures are the same but for rounding, which is another one on another machine."""
+    pairs = ((a.mean, b.mean), (a.low, b.low), (a.high, b.high))
+    return a.cases == b.cases and all(
+        x == y if x is None or y is None else math.isclose(x, y, rel_tol=_ROUNDING, abs_tol=_ROUNDING) for x, y in pairs
+    )

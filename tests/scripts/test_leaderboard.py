@@ -107,7 +107,7 @@ REFUSED: list[tuple[Change, tuple[str, ...], str]] = [
     (lambda r: r["peers"].append("theirs"), MINE, "has pictures of other methods (theirs), of which nothing says"),
     (lambda r: r["warnings"].append("LEAK: seen"), MINE, "says of itself: LEAK: seen"),
     (without_metric, MINE, "has no metric seam"),
-    (unchanged, BUNDLED, "pics-mini, parallel: is there already, with other figures or settings"),
+    (unchanged, BUNDLED, "pics-mini, parallel: is there already, with another model"),
     (
         one_method,
         (*BUNDLED, "--replace"),
@@ -141,10 +141,18 @@ def test_added_replaced_and_written(script: Callable[..., Done], tmp_path: Path)
     before = json.loads((ROOT / BOARD).read_text())
     results = results_of(before)
     path = tmp_path / "results.json"
+    results["figures"]["all"]["sequential"]["seam"]["mean"] += 1e-5  # another machine rounds otherwise
     path.write_text(json.dumps(results))
     said = script("add", path, *BUNDLED).stdout
     assert said == "pics-mini, parallel: there already\npics-mini, sequential: there already\n"
     assert (tmp_path / BOARD).read_bytes() == (ROOT / BOARD).read_bytes()
+
+    seam = results["figures"]["all"]["sequential"]["seam"]
+    path.write_text(json.dumps(results).replace(json.dumps(seam), json.dumps(seam | {"mean": 99.5})))
+    other = script("add", path, *BUNDLED)
+    assert other.returncode == 2
+    assert "sequential: is there already, with other figures: seam of all is" in other.stderr
+    assert "there, here 99.5" in other.stderr
 
     results["models"][0]["fingerprint"] = "0123456789abcdef"
     results["figures"]["all"]["parallel"]["psnr_region"] = {"mean": 33.25, "low": 33.0, "high": 33.5, "cases": 1000}
