@@ -176,7 +176,7 @@ def test_every_mistake_is_told_and_nothing_is_lost(browser: Browser, tiny_model:
         film = Film(browser, address, tmp_path / "mistakes")
         page = film.page
         page.click("#composite")
-        assert film.error().startswith("error: nothing to composite")
+        assert film.error().startswith("error: there is no background")
         film.shot("11_nothing")
         sample = BUNDLED_SAMPLES / "egg_in_cup"
         film.drop("#stage", "notes.txt", b"no picture at all")
@@ -187,11 +187,11 @@ def test_every_mistake_is_told_and_nothing_is_lost(browser: Browser, tiny_model:
         film.drop("#stage", "table.jpg", (sample / "image.jpg").read_bytes())
         page.wait_for_selector("#background:not([hidden])")
         page.click("#composite")
-        assert "no --object to put into it" in film.error()
+        assert "there is no object" in film.error()
         film.drop("#object-drop", "cup.png", (sample / "object_0.png").read_bytes())
         page.wait_for_selector("#objects li")
         page.click("#composite")
-        assert "no region: neither --box nor --mask follows it" in film.error()
+        assert "object 0, cup.png, has no box" in film.error()
         film.shot("13_no_box")
         for k, value in enumerate((300, 100, 150, 150)):
             page.locator("#objects .place input").nth(k).fill(str(value))

@@ -139,6 +139,15 @@ class App {
     at("tip").textContent = text;
   }
 
+  // What a composite lacks, in the words of the page: the command's speak of its options.
+  missing() {
+    const without = this.objects.find((each) => !this.boxes[each.number]);
+    if (!this.background) return "error: there is no background\n\nhint: drop one, or take an example";
+    if (!this.objects.length) return "error: there is no object\n\nhint: drop a picture of one";
+    if (without) return `error: object ${without.number}, ${without.label}, has no box\n\nhint: drag one over the picture, or write its numbers`;
+    return "";
+  }
+
   backToFront() {
     const numbers = this.objects.map((each) => each.number);
     if (!Array.isArray(this.order)) return numbers.reverse();
@@ -285,6 +294,8 @@ class App {
   }
 
   async composite() {
+    const missing = this.missing();
+    if (missing) throw new Error(missing);
     clearTimeout(this.saving);
     this.take(await this.api.post("/composite", this.drawing()));
     await this.follow();
