@@ -281,6 +281,9 @@ def test_samples_of_shards(here: Path) -> None:
     # Pasting what was cut from the picture itself gives the picture again.
     assert figures["paste"]["psnr_region"]["mean"] > figures["poisson"]["psnr_region"]["mean"]
     assert results(here / "out")["data"]["samples"] == 4
+    none = run("--shards", "set", "--methods", "paste", "--set", "references=truth", "--output", "truth")
+    assert none.exit_code == 2
+    assert re.search(r"no case could be measured: 4 no_clean_plate; the first: \S+: the background", none.stderr)
 
 
 def test_a_model_that_has_seen_the_samples(here: Path, model: Path) -> None:

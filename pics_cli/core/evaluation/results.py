@@ -73,7 +73,11 @@ def summarize(
     bad = Counter(record.bad.reason for record in records if record.bad is not None)
     if not good:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
-        raise PicsError(f"no case could be measured: {why}", "look at the samples with pics build-shards --check DIR")
+        first = next(record.bad.detail for record in records if record.bad is not None)
+        raise PicsError(
+            f"no case could be measured: {why}; the first: {first}",
+            "look at the samples with pics build-shards --check DIR",
+        )
     methods = [name for name in requested if any(name in record.values for record in good)]
     if not methods:
         first = next(iter(good[0].failed.values())).detail
