@@ -162,7 +162,7 @@ def test_sets_that_the_cache_does_not_hold(bucket: str, place: Path) -> None:
     assert [shards.windowed for shards in find_data(roomy).sets] == [False, False]
     assert [shards.windowed for shards in find_data(tight).sets] == [True, True]
     assert differences(local.contents, find_data(tight).contents) == [
-        f'{name}.order: the folder has "nothing", this run "8 shards at a time"' for name in "AB"
+        f'{name}.order: the folder has nothing, this run "8 shards at a time"' for name in "AB"
     ]
 
 
