@@ -2,13 +2,14 @@
 # Do the oldest and the newest versions that pyproject.toml admits work, and what does each extra take? In fresh environments,
 # one after the other, each deleted at its end; a table in Markdown on stdout, what the commands say in build/bounds.log.
 #
-#   scripts/bounds.sh [ROW...]     base, an extra, lowest, newest.  [default: base lowest newest]
+#   scripts/bounds.sh [ROW...]     base, an extra, lowest:EXTRA, lowest, newest.  [default: base lowest newest]
 #   PYTHONS="python3.10 python3.13" scripts/bounds.sh lowest      interpreters.  [default: all from 3.10 to 3.14 there are]
 #
 # lowest: direct dependencies at their lower bounds (the lowest that has a wheel for the interpreter), theirs as new as may
 # be; newest: everything. Both have the extras train and eval, and do what such a user does: shards of drawn scenes, a composite
 # of a bundled sample, some steps of the tiny recipe, a composite by what they gave, an evaluation of some cases.
-# An extra's row installs newest versions and does what the extra is for, as far as that needs no files from elsewhere.
+# An extra's row installs newest versions and does what the extra is for, as far as that needs no files from elsewhere;
+# lowest:EXTRA does so with the oldest.
 #
 # uv installs, itself installed for the time of the run. It downloads a package once for all rows, and once for several runs
 # where UV_CACHE_DIR names a folder; the seconds of a row are those with what was downloaded before.
@@ -18,7 +19,7 @@ root=$PWD
 
 pythons=${PYTHONS:-}
 for minor in 10 11 12 13 14; do
-    [ -n "${PYTHONS:-}" ] || ! command -v "python3.$minor" >/dev/null || pythons+=" python3.$minor"
+    [ -n "${PYTHONS:-}" ] || ! "python3.$minor" -c '' 2>/dev/null || pythons+=" python3.$minor"
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,11 +33,12 @@ python3 -m venv "$work/tool"
 
 # Install what a row has into $work/env.
 install() { # ROW PYTHON
-    local into=(--python "$work/env/bin/python")
+    local into=(--python "$work/env/bin/python") extras=(--extra "${1#lowest:}")
     "$uv" venv -q --python "$2" "$work/env"
     case $1 in
-    lowest)
-        "$uv" pip compile -q --resolution lowest-direct --only-binary :all: "${into[@]}" --extra train --extra eval \
+    lowest*)
+        [ "$1" != lowest ] || extras=(--extra train --extra eval)
+        "$uv" pip compile -q --resolution lowest-direct --only-binary :all: "${into[@]}" "${extras[@]}" \
             "$root/pyproject.toml" -o "$work/lowest.txt"
         "$uv" pip install -q "${into[@]}" -r "$work/lowest.txt"
         "$uv" pip install -q "${into[@]}" --no-deps "$root"
@@ -48,8 +50,8 @@ install() { # ROW PYTHON
 }
 
 # Do what a user of the row does, in an empty folder.
-use() { # ROW
-    local sample drawn steps python=$work/env/bin/python pics=$work/env/bin/pics
+use() { # base, an extra, lowest or newest
+    local sample drawn steps served python=$work/env/bin/python pics=$work/env/bin/pics
     sample=$("$python" -c 'import pathlib, pics_cli; print(pathlib.Path(pics_cli.__file__).parent / "samples/egg_in_cup")')
     drawn=(--set source.size=128 --set source.view.turn=8 --workers 1 --overwrite)
     steps=(--steps 2 --batch-size 2 --set checkpoints.every=2 --set validation.every=2 --set validation.samples=2
@@ -61,10 +63,24 @@ use() { # ROW
         "$pics" build-shards --check data/train/Synth --workers 1
         "$pics" build-shards --convert data/train/Synth --out compact --layout compact --workers 1
         ;;
-    annotate) "$python" -c 'import pics_cli.core.segmentation.run, pics_cli.core.segmentation.segmenter' ;;
-    render) "$python" -c 'import pics_cli.core.datasets.readers.rendered_scenes' ;;
+    annotate) # by a network of random weights
+        "$python" -c 'import pathlib; from pics_cli.core.segmentation import sam
+sam.save_sam(sam.build_sam(sam.TINY), sam.TINY, pathlib.Path("sam"))'
+        "$pics" check-sam --sam sam --device cpu --least 0
+        ;;
+    render)
+        PYTHONPATH=$root/tests "$python" -c 'import pathlib; from helpers.rendered_raw import make_raw
+make_raw(pathlib.Path("raw"))'
+        "$pics" build-shards rendered --raw raw --limit 1 --workers 1 --set source.size=64 --set source.samples=1
+        ;;
     ray) "$pics" build-shards synth --limit 4 --out by_ray "${drawn[@]}" --engine ray ;;
-    ui) "$python" -c 'import pics_cli.ui.server, pics_cli.ui.serving' ;;
+    ui)
+        timeout 300 "$pics" ui --port 0 >address &
+        served=$!
+        until [ -s address ] || ! kill -0 $served; do sleep 1; done
+        "$python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=60)' "$(cat address)"
+        kill $served
+        ;;
     s3 | gs | az | sftp)
         "$python" -c 'import sys; from pics_cli.core.runtime.storage import location; location(f"{sys.argv[1]}://host/x")' "$1"
         ;;
@@ -108,7 +124,7 @@ for row in "${rows[@]}"; do
             count=$(wc -l <"$work/versions")
             torch=$(sed -n "s/^torch==//p" "$work/versions")
             set +e
-            (set -e; cd "$work/use"; use "$row") >>"$log" 2>&1
+            (set -e; cd "$work/use"; use "${row#lowest:}") >>"$log" 2>&1
             code=$?
             set -e
             if [ $code = 0 ]; then works=yes; else works="**no**"; fi
