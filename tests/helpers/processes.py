@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import runpy
@@ -16,6 +17,7 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
+import numpy as np
 import torch
 
 # What the commands load.
@@ -94,6 +96,11 @@ def start(
     process = context.Process(target=_main, args=(module, *arguments))
     process.start()
     return Started(process, *texts)
+
+
+def log_level_here(_: object) -> dict[str, Any]:
+    """From which level on this process logs, as an array: for a worker to call, wherever it comes from."""
+    return {"level": np.asarray(logging.getLogger("pics_cli").getEffectiveLevel())}
 
 
 def note_peak_memory(path: Path) -> None:

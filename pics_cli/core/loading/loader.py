@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pics_cli.core.loading.dataset import TrainingDataset, WorkerError
-from pics_cli.core.runtime.engines import exit_with_parent
+from pics_cli.core.runtime.engines import exit_with_parent, follow_logging, log_level
 from pics_cli.core.runtime.signals import ignore_terminal_signals
 from pics_cli.errors import FAILED, PicsError
 
@@ -119,13 +120,18 @@ def build_dataloader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=init_worker,
+        worker_init_fn=functools.partial(init_worker, log_level()),
         generator=torch.Generator(),  # of workers' seeds, which nothing uses: torch's own generator stays as it is
     )
 
 
-def init_worker(_: int) -> None:
-    """Leave signals to the main process, which still wants samples for the step it is in; one thread for OpenCV."""
+def init_worker(level: int, _: int) -> None:
+    """Leave signals to the main process, which still wants samples for the step it is in; one thread for OpenCV.
+
+    Args:
+        level: of what it tells the user; see `follow_logging`.
+    """
+    follow_logging(level)
     ignore_terminal_signals()
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

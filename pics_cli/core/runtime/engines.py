@@ -104,7 +104,7 @@ class _Pool(ProcessPoolExecutor, Engine):
     """
 
     def __init__(self, workers: int, counter: PictureCounter | None) -> None:
-        super().__init__(workers, _SPAWN, _start_worker, (counter, logging.getLogger("pics_cli").getEffectiveLevel()))
+        super().__init__(workers, _SPAWN, _start_worker, (counter, log_level()))
         self._workers = workers
 
     @property
@@ -195,12 +195,26 @@ def _start_counting(count: Callable[[int, int], None] | None) -> None:
 
 
 def _start_worker(counter: PictureCounter | None, level: int) -> None:
-    # What is told once is told by the process that started them.
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("pics_cli").setLevel(logging.WARNING if level == logging.INFO else level)
+    follow_logging(level)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exit_with_parent()
     _start_counting(None if counter is None else counter.add)
+
+
+def log_level() -> int:
+    """From which level on this process tells the user; see `follow_logging`."""
+    return logging.getLogger("pics_cli").getEffectiveLevel()
+
+
+def follow_logging(level: int) -> None:
+    """Called by a worker process: it tells what its parent does, which has told already what is told once.
+
+    A forked one is left as it is: it writes with what it has of its parent.
+    """
+    logger = logging.getLogger("pics_cli")
+    if not logger.hasHandlers():
+        logging.basicConfig(format="%(message)s")
+        logger.setLevel(logging.WARNING if level == logging.INFO else level)
 
 
 def exit_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from helpers.processes import LOADED, log_level_here
 from helpers.training_shards import local_set, mixed, write_shard
 from pics_cli.core.loading.dataset import TrainingDataset
 from pics_cli.core.loading.loader import Batch, batch_positions, build_dataloader, explain_worker_exit
@@ -32,11 +35,15 @@ def who(_: np.random.Generator) -> dict[str, npt.NDArray[np.int64]]:
     return {"pid": np.asarray(os.getpid()), "threads": np.array([cv2.getNumThreads(), torch.get_num_threads()])}
 
 
-def loader_of(folder: Path, workers: int) -> Generator[Batch, None, None]:
+def loader_of(
+    folder: Path, workers: int, noise: Callable[[np.random.Generator], Any] = who, start: str | None = None
+) -> Generator[Batch, None, None]:
     sets = [local_set("A", [write_shard(folder / "a.tar", range(8))])]
     data = TrainingDataset(sets, mixed(sets), augment=AugmentSettings(), seed=0, size=64, reference_size=56,
-                           hint="background", noise_sampler=who)  # fmt: skip
-    return iter(build_dataloader(data, batch_positions(0, 0, 1, 2), workers))
+                           hint="background", noise_sampler=noise)  # fmt: skip
+    loader = build_dataloader(data, batch_positions(0, 0, 1, 2), workers)
+    loader.multiprocessing_context = start
+    return iter(loader)
 
 
 def pids(batch: Batch) -> set[int]:
@@ -148,3 +155,15 @@ def test_workers_compute_alone(tmp_path: Path) -> None:
     with closing(loader_of(tmp_path, 1)) as loader:
         assert next(loader)["threads"].tolist() == [[1, 1]] * 2
     assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver"])  # what Linux has up to Python 3.13, and from 3.14 on
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.ERROR])
+def test_verbose_and_quiet_reach_the_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, level: int
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pics_cli"), "handlers", [logging.NullHandler()])
+    monkeypatch.setattr(logging.getLogger("pics_cli"), "level", level)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)
+    with closing(loader_of(tmp_path, 1, log_level_here, start)) as loader:
+        assert set(next(loader)["level"].tolist()) == {level}

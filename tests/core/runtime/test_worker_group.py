@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from pics_cli.core.inference.worker import InferenceProgress
 from pics_cli.core.recipes.base import Override
 from pics_cli.core.recipes.dataset import load_dataset
 from pics_cli.core.recipes.evaluation import load_evaluation
-from pics_cli.core.runtime.engines import Engine, local_executor
+from pics_cli.core.runtime.engines import Engine, local_executor, log_level
 from pics_cli.core.runtime.locks import single_writer
 from pics_cli.core.runtime.progress import Progress
 from pics_cli.core.runtime.ranks import Ranks
@@ -194,6 +195,17 @@ def test_opened_once() -> None:
         with group.open(open_counted, "b") as work:
             assert work.ask(str.upper) == "B"
     assert opened == ["open a", "close a", "open a", "close a", "open b"]
+
+
+@pytest.mark.parametrize(
+    ("level", "theirs"),
+    [(logging.DEBUG, logging.DEBUG), (logging.INFO, logging.WARNING), (logging.ERROR, logging.ERROR)],
+)
+def test_verbose_and_quiet_reach_the_workers(monkeypatch: pytest.MonkeyPatch, level: int, theirs: int) -> None:
+    """What is told once is told by the process that started them."""
+    monkeypatch.setattr(logging.getLogger("pics_cli"), "level", level)
+    with local_executor(2) as pool:
+        assert pool.submit(log_level).result() == theirs
 
 
 def test_ranks_do_their_shares() -> None:
