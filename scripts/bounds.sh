@@ -93,7 +93,11 @@ make_raw(pathlib.Path("raw"))'
         "$pics" train --recipe tiny "${steps[@]}"
         "$pics" infer --input "$sample" --model LOGS/tiny/model --output by_mine
         ;;
-    lora) "$pics" train --recipe tiny "${steps[@]}" --base pics-mini --set train=lora --root-dir LOGS/lora ;;
+    lora) # the tiny recipe is of a model of its own
+        echo '{kind: training, name: lora, train: lora, data: {sets: {Synth: {shards: "{split}/Synth"}}, workers: 1}}' >lora.yaml
+        "$pics" train --recipe ./lora.yaml "${steps[@]}" --base pics-mini --root-dir LOGS/lora
+        "$pics" infer --input "$sample" --model pics-mini --lora LOGS/lora/adapter --output by_adapter
+        ;;
     wandb) WANDB_MODE=offline "$pics" train --recipe tiny "${steps[@]}" --set log.wandb=true ;;
     esac
     case $1 in
