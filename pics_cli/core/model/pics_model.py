@@ -196,7 +196,9 @@ class PicsModel:
                 "take --memory resident, or leave out --compile",
             )
         mode = "reduce-overhead" if self.device.type == "cuda" else None
-        torch._dynamo.config.recompile_limit = _MAX_GRAPHS
+        limits = torch._dynamo.config
+        of_torch_2_6 = "cache_size_limit"
+        setattr(limits, "recompile_limit" if hasattr(limits, "recompile_limit") else of_torch_2_6, _MAX_GRAPHS)
         self._graph = torch.compile(Denoiser.__call__, mode=mode, dynamic=False)
 
     def load_adapters(self, adapters: Sequence[Adapter]) -> None:

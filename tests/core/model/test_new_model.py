@@ -12,7 +12,7 @@ import diffusers
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 from transformers import Dinov2Model
 
@@ -170,7 +170,7 @@ def test_autoencoder_with_older_names(made: Bases, tmp_path: Path) -> None:
     """Stable Diffusion 2.1's own autoencoder still has the names of diffusers' first versions."""
     shutil.copytree(made.sd, tmp_path / "sd")
     file = tmp_path / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
-    weights, older = load_file(file), {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights, older = load(file.read_bytes()), {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     renamed = {}
     for key, value in weights.items():
         for new, old in older.items():
