@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 import diffusers
 import numpy as np
@@ -102,6 +103,12 @@ class PicsPipeline(DiffusionPipeline):
         self.model = PicsModel(config, **parts, scheduler=scheduler, device=unet.device)
         self.adapters: list[dict[str, Any]] = []
         self._origin: tuple[str, str] | None = None
+
+    @classmethod
+    def _get_signature_types(cls) -> dict[str, tuple[Any, ...]]:
+        """What the parts are; diffusers before 0.38 looks for classes, where annotations are text."""
+        hints = get_type_hints(cls.__init__)
+        return {name: get_args(hint) if isinstance(hint, UnionType) else (hint,) for name, hint in hints.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__ and name in (*PARTS, "scheduler"):
