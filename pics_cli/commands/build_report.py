@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pics_cli import console
+from pics_cli.errors import PicsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,3 +83,25 @@ def keep_build(
             in_use=[] if report is None else report.in_use,
         )
     )
+
+
+def no_sample(manifest: Mapping[str, Any], split: str) -> PicsError:
+    """That no picture of a split gave a sample, with what to do about the likeliest reason."""
+    bad = manifest["bad"]["pictures"]
+    reasons = {**manifest["skipped"], **bad}
+    if "box_mask_disagree" in reasons:
+        hint = (
+            "are boxes x, y, width, height, and run lengths by columns? Where the masks are right: "
+            "--set pairs.box_mask_disagree=mask"
+        )
+    elif "missing_image" in reasons:
+        hint = (
+            f"source.splits.{split}.images of the recipe says where pictures lie in the raw folder; when that is "
+            "mended: --overwrite"
+        )
+    elif bad:
+        hint = "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
+    else:
+        hint = "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png"
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return PicsError(f"no picture gave a sample: {counts}", hint)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pics_cli import console
-from pics_cli.commands.build_report import build_rows, count_rows, keep_build
+from pics_cli.commands.build_report import build_rows, count_rows, keep_build, no_sample
 from pics_cli.commands.choices import check_png, parse_range
 from pics_cli.commands.completions import complete_recipe
 from pics_cli.commands.plans import Machines, show_build_plan
@@ -233,19 +233,7 @@ def _build(job: BuildJob, engine: str, workers: int | None, dry: bool, inspect: 
     if manifest and not manifest["samples"]:
         if not manifest["pictures"]:
             raise no_picture(reader.annotations)
-        reasons = {**manifest["skipped"], **manifest["bad"]["pictures"]}
-        raise PicsError(
-            f"no picture gave a sample: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}",
-            "are boxes x, y, width, height, and run lengths by columns? Where the masks are right: "
-            "--set pairs.box_mask_disagree=mask"
-            if "box_mask_disagree" in reasons
-            else f"source.splits.{split}.images of the recipe says where pictures lie in the raw folder; when that is "
-            "mended: --overwrite"
-            if "missing_image" in reasons
-            else "manifest.json lists the bad ones; the others: --contact-sheet FILE.png or a lower --area-ratio"
-            if manifest["bad"]["pictures"]
-            else "lower --area-ratio, raise --limit or look at --contact-sheet FILE.png",
-        )
+        raise no_sample(manifest, split)
 
 
 def _open(job: BuildJob, writes: bool) -> Reader:

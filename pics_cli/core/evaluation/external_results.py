@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,8 @@ from pics_cli.core.images.stored_image import decode_stored, to_srgb
 from pics_cli.core.runtime.files import file_sha256, read_file
 from pics_cli.core.runtime.storage import list_folder
 from pics_cli.errors import BadSample, PicsError, reason_of
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -27,6 +31,14 @@ class ExternalResults:
     def files(self) -> dict[str, Path]:
         """By key, as they are when first asked for; see `find_pictures`."""
         return find_pictures(self.folder, "--input")
+
+    def warn_of_other_names(self, keys: Sequence[str]) -> None:
+        """Warn, before the work, where the pictures seem to be called after something else than the first examples."""
+        if keys and not self.files.keys() & set(keys):
+            logger.warning(
+                "--input %s: no picture of the first cases, called %s; it has %s",
+                self.folder, ", ".join(keys), ", ".join(list(self.files)[: len(keys)]),
+            )  # fmt: skip
 
     def sha256(self, key: str) -> str | None:
         """Of the picture of an example; None where there is none."""

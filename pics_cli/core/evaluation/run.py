@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
 import re
 from collections.abc import Sequence
@@ -52,8 +51,6 @@ from pics_cli.core.runtime.resumable import ResumableFolder
 from pics_cli.core.runtime.storage import file_names, map_files
 from pics_cli.core.runtime.worker_group import Opened, OpenEngine, WorkerGroup, in_blocks, open_group
 from pics_cli.errors import PicsError
-
-logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 IDENTITY = "begun.json"
@@ -177,16 +174,11 @@ class _Evaluation:
             return ranks.run_on_all(lambda: self.finish(opened, progress) if ranks.rank == 0 else {})[0]
 
     def _compare_names(self) -> None:
-        """Warn before the work where pictures of others seem to be called after something else than the cases."""
-        if not self.job.external:
-            return
-        keys = [example.key for example in readable_examples(self.source, range(min(_NAMED, self.count)))]
-        for results in self.job.external:
-            if keys and not results.files.keys() & set(keys):
-                logger.warning(
-                    "--input %s: no picture of the first cases, called %s; it has %s",
-                    results.folder, ", ".join(keys), ", ".join(list(results.files)[:_NAMED]),
-                )  # fmt: skip
+        if self.job.external:
+            examples = readable_examples(self.source, range(min(_NAMED, self.count)))
+            keys = [example.key for example in examples]
+            for results in self.job.external:
+                results.warn_of_other_names(keys)
 
     def _work(self, object_scale: float) -> MeasureJob:
         """What whoever measures needs."""

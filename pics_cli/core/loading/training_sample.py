@@ -256,7 +256,7 @@ def _background(parts: SampleParts, rgb: RGB, hint: HintKind) -> RGB:
     """
     if "clean.jpg" not in parts.extra_members and hint in ("overlay", "layers"):
         why = f"hint {hint} needs clean.jpg, the background without the objects: the picture shows the answer"
-        raise BadSample("no_clean", f"{why}")
+        raise BadSample("no_clean", why)
     clean = decode_clean_background(parts, (rgb.shape[1], rgb.shape[0]))
     return rgb if clean is None else clean
 
