@@ -246,3 +246,36 @@ def test_a_lease_is_renewed_and_its_loss_is_said(
         lose()
     assert "another writer has taken over this folder" in caplog.text
     assert json.loads(lock.read_bytes())["pid"] == 1  # the other one's is left to it
+
+
+class _Plain:
+    """A store that knows neither conditional writes nor how to remove one file, as some of fsspec's do not."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise NotImplementedError
+        self.files[path] = data
+
+    def rm_file(self, _: str) -> None:
+        raise NotImplementedError
+
+    def rm(self, path: str) -> None:
+        del self.files[path]
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+
+def test_stores_that_cannot_do_all_that_others_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _Plain({"there": b"old"})
+    new, there = (cast(RemotePath, location(f"s3://bucket/{name}")) for name in ("new", "there"))
+    monkeypatch.setattr(RemotePath, "ask", lambda self, request, writing=False: request(store, self.name))  # noqa: ARG005
+    new.create(b"data")
+    with pytest.raises(FileExistsError):
+        there.create(b"data")
+    assert store.files == {"there": b"old", "new": b"data"}
+    there.unlink()
+    assert store.files == {"new": b"data"}
